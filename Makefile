@@ -1,0 +1,38 @@
+# Two commands set everything up on a fresh machine with Python >= 3.11 and make:
+#   make demo   virtual environment, install, then the main job: a small SynthFair data set, verified, viewed, reported
+#   make test   virtual environment, install with the development tools, then the test suite
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SEED ?= 0
+
+.PHONY: demo test check bench clean
+
+# torch first and pinned: a later torch would bring gigabytes of CUDA packages that no CPU machine needs
+$(BIN)/synthfair: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[report]'
+	touch $@
+
+$(VENV)/.dev: $(BIN)/synthfair
+	$(BIN)/python -m pip install --quiet --editable '.[report,dev]'
+	touch $@
+
+demo: $(BIN)/synthfair
+	$(BIN)/synthfair demo --output_dir synthfair --seed $(SEED)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/composition.py
+
+clean:
+	rm -rf $(VENV) synthfair build *.egg-info

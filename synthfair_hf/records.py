@@ -1,0 +1,96 @@
+"""Every stage leaves a record: what went in, under which settings and versions, and what came out, in counts.
+
+fingerprint(x) is the sha256 of x's canonical JSON, so key order never matters and one changed setting always does.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from .errors import InputError
+
+__all__ = ["Record", "file_sha256", "fingerprint", "first_difference", "library_versions", "write_atomically"]
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no spaces; NaN is refused because no two readers agree on it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no canonical JSON")
+
+
+def fingerprint(value: object, length: int = 16) -> str:
+    """First `length` hex digits of the sha256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of this package and of the libraries whose numerics or formats show in results."""
+    names = ("synthfair-hf", "torch", "diffusers", "datasets", "transformers", "zuko", "pyarrow", "numpy", "pillow")
+    return {name: version(name) for name in names}
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write under a temporary name, flush to disk, rename: readers see the old file or the new one, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class Record(BaseModel):
+    """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    inputs: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    counts: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the stage's question: stage, inputs and settings (not versions, counts or figures)."""
+        return fingerprint({"stage": self.stage, "inputs": self.inputs, "settings": self.settings})
+
+    def write(self, path: Path) -> None:
+        """Write as indented JSON, atomically."""
+        write_atomically(path, (json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: Path) -> "Record":
+        """Read a record; a damaged or foreign file is named."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no record here; is this a directory this package wrote?") from None
+        except ValueError as error:
+            raise InputError(f"{path}: not a record of this package ({str(error).splitlines()[0]}).") from None
+
+
+def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """The first key (sorted) whose values differ, as `key: ours != theirs`; None when equal."""
+    for key in sorted(set(ours) | set(theirs)):
+        if ours.get(key) != theirs.get(key):
+            return f"{key}: {ours.get(key)!r} != {theirs.get(key)!r}"
+    return None

@@ -1,0 +1,197 @@
+"""What a covariate is: its name, kind, levels, unit, range, role and nature.
+
+Covariates are encoded as one array per variable, always looked up by name: a continuous one as float32 in its own unit
+(missing = NaN), a categorical one as int64 index into its levels (missing = -1). Then decode(encode(x)) = x for every
+value that float32 can hold.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from .errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+__all__ = ["MISSING_LEVEL", "Schema", "Variable"]
+
+Kind = Literal["continuous", "categorical"]
+Role = Literal["protected", "finding", "acquisition"]
+Nature = Literal[
+    "patient/demographic",
+    "patient/anatomy",
+    "patient/pathology",
+    "external/device",
+    "external/protocol",
+    "external/site",
+    "external/artefact",
+]
+
+MISSING_LEVEL = -1
+"""Index of a missing categorical value; a missing continuous value is NaN."""
+
+
+class Variable(BaseModel):
+    """One covariate.
+
+    `role` says how fairness research uses it (protected attribute, finding to predict, acquisition); `nature` places it
+    in the taxonomy of covariates of a radiograph, which separates the patient from everything external to the patient.
+    `aliases` maps spellings found in sources to level names; `optional` variables may be absent from a source.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    kind: Kind
+    role: Role
+    nature: Nature
+    levels: tuple[str, ...] = ()
+    unit: str | None = None
+    range: tuple[float, float] | None = None
+    aliases: dict[str, str] = {}
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _kind_is_complete(self) -> "Variable":
+        if self.kind == "categorical" and (len(set(self.levels)) < 2 or len(set(self.levels)) != len(self.levels)):
+            raise ValueError(
+                f"{self.name}: a categorical variable needs two or more distinct levels, got {self.levels}"
+            )
+        if self.kind == "continuous" and (self.range is None or self.unit is None or self.range[0] >= self.range[1]):
+            raise ValueError(f"{self.name}: a continuous variable needs a unit and a range with low < high")
+        return self
+
+    @property
+    def categorical(self) -> bool:
+        """Whether values are levels."""
+        return self.kind == "categorical"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Range of a continuous variable in its unit."""
+        if self.range is None:
+            raise TypeError(f"{self.name} is categorical and has levels, not a range")
+        return self.range
+
+    def encode_value(self, value: object, argument: str | None = None) -> float:
+        """One value (None = missing) as a number; InputError names variable, value and what is allowed."""
+        argument = argument or self.name
+        if value is None:
+            return MISSING_LEVEL if self.categorical else math.nan
+        if self.categorical:
+            if isinstance(value, str) and value in self.levels:
+                return self.levels.index(value)
+            raise unknown(argument, value, self.levels)
+        low, high = self.bounds
+        if isinstance(value, bool | str) or not isinstance(value, int | float | np.number):
+            raise InputError(f"{argument}: {value!r} is not a number; give {self.unit} in [{low:g}, {high:g}].")
+        number = float(value)
+        if not low <= number <= high:
+            raise InputError(f"{argument}: {value!r} is out of range; allowed: {low:g} to {high:g} {self.unit}.")
+        return number
+
+    def encode(self, values: Sequence[object] | np.ndarray, argument: str | None = None) -> np.ndarray:
+        """Values as an array `[B]`: float32 in the unit, or int64 level indices."""
+        dtype = np.int64 if self.categorical else np.float32
+        return np.array([self.encode_value(value, argument) for value in values], dtype=dtype)
+
+    def decode(self, encoded: Iterable[Any]) -> list[Any]:
+        """The inverse of `encode`: level names, or numbers in the unit; None where missing."""
+        if self.categorical:
+            return [None if int(code) == MISSING_LEVEL else self.levels[int(code)] for code in encoded]
+        return [None if math.isnan(number) else float(number) for number in encoded]
+
+    def parse(self, text: str) -> tuple[object, str | None]:
+        """A cell of a source file as (value, reason it is missing).
+
+        A value no rule can read becomes missing with a reason, so that the caller counts it; nothing is clamped.
+        """
+        text = text.strip()
+        if not text:
+            return None, "empty"
+        if self.categorical:
+            level = self.aliases.get(text, text)
+            return (level, None) if level in self.levels else (None, f"level {text!r} outside the schema")
+        try:
+            number = float(text)
+        except ValueError:
+            return None, "not a number"
+        low, high = self.bounds
+        return (number, None) if low <= number <= high else (None, f"outside {low:g}-{high:g} {self.unit}")
+
+
+class Schema(BaseModel):
+    """An ordered set of variables. Order matters for display only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variables: tuple[Variable, ...]
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> "Schema":
+        if len(set(self.names)) != len(self.variables):
+            raise ValueError(f"variable names must be distinct, got {', '.join(self.names)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in display order."""
+        return tuple(variable.name for variable in self.variables)
+
+    def __getitem__(self, name: str) -> Variable:
+        for variable in self.variables:
+            if variable.name == name:
+                return variable
+        raise unknown("variable", name, self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __len__(self) -> int:
+        return len(self.variables)
+
+    def walk(self) -> Iterator[Variable]:
+        """Variables in display order."""
+        return iter(self.variables)
+
+    def subset(self, names: Iterable[str]) -> "Schema":
+        """The schema of the named variables only, in this schema's order; a stranger is refused."""
+        wanted = set(names)
+        for name in wanted:
+            self[name]
+        return Schema(variables=tuple(variable for variable in self.variables if variable.name in wanted))
+
+    def encode(self, table: Mapping[str, Sequence[object]], argument: str = "covariates") -> dict[str, np.ndarray]:
+        """Columns of values as encoded arrays `[B]` by name; a missing or strange column, or ragged ones, are refused."""
+        for name in table:
+            if name not in self:
+                raise unknown(argument, name, self.names)
+        absent = [name for name in self.names if name not in table]
+        if absent:
+            raise InputError(f"{argument}: {', '.join(absent)} not given; needed: {', '.join(self.names)}.")
+        lengths = {name: len(table[name]) for name in self.names}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"{argument}: columns differ in length ({lengths}); give one value per row in each.")
+        return {
+            variable.name: variable.encode(table[variable.name], f"{argument}[{variable.name!r}]")
+            for variable in self.variables
+        }
+
+    def decode(self, encoded: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
+        """Encoded arrays as columns of values, for the variables present."""
+        return {name: self[name].decode(encoded[name]) for name in encoded}
+
+    def features(self) -> "Features":
+        """Columns of a data set: ClassLabel with the level names, or float32."""
+        from datasets import ClassLabel, Features, Value
+
+        return Features(
+            {
+                variable.name: ClassLabel(names=list(variable.levels)) if variable.categorical else Value("float32")
+                for variable in self.variables
+            }
+        )
