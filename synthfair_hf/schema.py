@@ -58,9 +58,7 @@ class Variable(BaseModel):
     @model_validator(mode="after")
     def _kind_is_complete(self) -> "Variable":
         if self.kind == "categorical" and (len(set(self.levels)) < 2 or len(set(self.levels)) != len(self.levels)):
-            raise ValueError(
-                f"{self.name}: a categorical variable needs two or more distinct levels, got {self.levels}"
-            )
+            raise ValueError(f"{self.name}: a categorical variable needs two or more distinct levels")
         if self.kind == "continuous" and (self.range is None or self.unit is None or self.range[0] >= self.range[1]):
             raise ValueError(f"{self.name}: a continuous variable needs a unit and a range with low < high")
         return self
@@ -166,7 +164,7 @@ class Schema(BaseModel):
         return Schema(variables=tuple(variable for variable in self.variables if variable.name in wanted))
 
     def encode(self, table: Mapping[str, Sequence[object]], argument: str = "covariates") -> dict[str, np.ndarray]:
-        """Columns of values as encoded arrays `[B]` by name; a missing or strange column, or ragged ones, are refused."""
+        """Columns of values as encoded arrays `[B]` by name; missing, strange or ragged columns are refused."""
         for name in table:
             if name not in self:
                 raise unknown(argument, name, self.names)
