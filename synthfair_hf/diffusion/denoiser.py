@@ -1,0 +1,47 @@
+"""The network that predicts velocity, and the one way the rest of the package calls it.
+
+Any diffusers model that takes one token per covariate will do: UNet2DConditionModel by cross-attention,
+SD3Transformer2DModel by joint attention. The mean of the tokens also enters beside the time embedding, where
+conditioning reaches every layer.
+"""
+
+from typing import TypeAlias
+
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+from torch import Tensor
+
+__all__ = ["Denoiser", "build_unet", "predict_velocity"]
+
+Denoiser: TypeAlias = UNet2DConditionModel | SD3Transformer2DModel  # noqa: UP040 (mypy sees diffusers as Any)
+
+TIME_SCALE = 1000
+"""Noise levels in [0, 1] become the time steps these networks expect."""
+
+
+def build_unet(channels: tuple[int, ...], in_channels: int, sample_size: int, width: int) -> UNet2DConditionModel:
+    """An untrained UNet over `[in_channels, sample_size, sample_size]` with covariate tokens of `width`."""
+    below = len(channels) - 1
+    return UNet2DConditionModel(
+        sample_size=sample_size,
+        in_channels=in_channels,
+        out_channels=in_channels,
+        block_out_channels=channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * below),
+        up_block_types=(*("CrossAttnUpBlock2D",) * below, "UpBlock2D"),
+        cross_attention_dim=width,
+        attention_head_dim=32,
+        norm_num_groups=16,
+        resnet_time_scale_shift="scale_shift",
+        class_embed_type="simple_projection",
+        projection_class_embeddings_input_dim=width,
+    )
+
+
+def predict_velocity(denoiser: Denoiser, latents: Tensor, sigma: Tensor, tokens: Tensor) -> Tensor:
+    """d(latents)/d(sigma) `[B, C, H, W]` at noise level `sigma` `[B]` in [0, 1], given covariate tokens `[B, V, D]`."""
+    steps = sigma * TIME_SCALE
+    pooled = tokens.mean(dim=1)
+    if isinstance(denoiser, SD3Transformer2DModel):
+        return denoiser(latents, tokens, pooled, steps, return_dict=False)[0]
+    return denoiser(latents, steps, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]

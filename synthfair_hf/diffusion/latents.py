@@ -1,0 +1,26 @@
+"""Images to the space the network works in, and back.
+
+Images are `[B, 1|3, H, W]` in [0, 1]; latents are 2x - 1, folded by `space_to_depth` (an exact rearrangement of
+pixels into channels), or an autoencoder's posterior mean where there is one.
+"""
+
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+__all__ = ["to_images", "to_latents"]
+
+
+def to_latents(images: Tensor, space_to_depth: int, vae: AutoencoderKL | None = None) -> Tensor:
+    """`[B, C, H, W]` in [0, 1] to `[B, c, h, w]`."""
+    centred = images * 2 - 1
+    if vae is None:
+        return pixel_unshuffle(centred, space_to_depth)
+    return vae.encode(centred).latent_dist.mean * vae.config.scaling_factor
+
+
+def to_images(latents: Tensor, space_to_depth: int, vae: AutoencoderKL | None = None) -> Tensor:
+    """The way back, not clipped: exact without an autoencoder."""
+    if vae is None:
+        return (pixel_shuffle(latents, space_to_depth) + 1) / 2
+    return (vae.decode(latents / vae.config.scaling_factor).sample + 1) / 2

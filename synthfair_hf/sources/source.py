@@ -1,0 +1,110 @@
+"""A source: images with covariates and patients, whatever produced them.
+
+source.table[name][i]      value of covariate `name` of image i, None where missing
+source.image(i, r)         float32 [r, r] in [0, 1]
+source.draw(i, r, rng)     the same image as training sees it: jittered, with its covariates
+source.splits[i]           fixed by the patient alone: split(i) = f(sha256(patient))
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from ..schema import Schema
+
+__all__ = ["MAX_PIXELS", "SPLITS", "Source", "jitter", "patient_split", "read_image"]
+
+SPLITS = {"train": 0.70, "validation": 0.15, "test": 0.15}
+"""Share of patients in each split."""
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused before a pixel is decoded: no detector has that many, so it is a decompression bomb."""
+
+
+class Source(Protocol):
+    """What training and generation need of a data set or world. Values are decoded; images are float32 in [0, 1]."""
+
+    name: str
+    covariates: Schema
+    table: dict[str, list[Any]]
+    patient_ids: list[str]
+    splits: list[str]
+    fingerprint: str
+    counts: dict[str, Any]
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int, resolution: int) -> np.ndarray:
+        """Image `[resolution, resolution]`."""
+        ...
+
+    def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
+        """One training example: an augmented image and the covariates that hold for it."""
+        ...
+
+
+def patient_split(patient_id: str) -> str:
+    """The split of a patient, from the sha256 of the identifier: stable under any change of the file's rows."""
+    position = int.from_bytes(hashlib.sha256(patient_id.encode()).digest()[:8], "big") / 2**64
+    for split, share in SPLITS.items():
+        if position < share:
+            return split
+        position -= share
+    return "test"
+
+
+def read_image(path: Path, resolution: int) -> np.ndarray:
+    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1], centre-cropped to a square.
+
+    16-bit pixels are rescaled from the image's own [min, max]: Pillow's convert would clip them at 255. Raises
+    InputError naming the file when it is unreadable, truncated, animated, too small, too large, or in colours that are
+    not luminance.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{path}: {image.width}x{image.height} pixels exceed {MAX_PIXELS}; not decoded.")
+            if getattr(image, "n_frames", 1) > 1:
+                raise InputError(f"{path}: has several frames; give one frame per file.")
+            if min(image.size) < resolution:
+                raise InputError(f"{path}: {image.width}x{image.height} is smaller than --resolution {resolution}.")
+            if image.mode.startswith("I"):
+                pixels = np.asarray(image, dtype=np.float32)
+                low, high = float(pixels.min()), float(pixels.max())
+                pixels = ((pixels - low) / max(high - low, 1.0)).astype(np.float32)
+            elif image.mode in ("1", "L", "LA", "RGB", "RGBA", "P"):
+                pixels = np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
+            else:
+                raise InputError(
+                    f"{path}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit."
+                )
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not a readable image ({error}).") from None
+    side = min(pixels.shape)
+    top, left = ((length - side) // 2 for length in pixels.shape)
+    square = Image.fromarray(pixels[top : top + side, left : left + side])
+    return np.asarray(square.resize((resolution, resolution), Image.Resampling.LANCZOS)).clip(0, 1)
+
+
+def jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A small rotation, zoom and shift, `[2r, 2r] -> [r, r]`.
+
+    No mirror (the heart is on the left) and no change of brightness (the scanner decides that): nothing that a
+    covariate could explain is changed.
+    """
+    from scipy.ndimage import affine_transform
+
+    side = image.shape[0]
+    angle, zoom = np.deg2rad(rng.uniform(-4, 4)), rng.uniform(0.94, 1.06)
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
+    centre = (side - 1) / 2
+    offset = centre - matrix @ np.full(2, centre) + rng.uniform(-0.04, 0.04, size=2) * side
+    moved = affine_transform(image.astype(np.float32), matrix, offset, order=1, mode="nearest")
+    half = side // 2
+    return moved.reshape(half, 2, half, 2).mean(axis=(1, 3), dtype=np.float32)
