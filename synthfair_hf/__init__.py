@@ -9,4 +9,30 @@ views, builder         a biased view is a filter; `load_dataset("synthfair", "se
 report, cards, cli     what people look at
 """
 
+from typing import Any
+
+import datasets.load
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+from .diffusion.discovery import announce
+
 __version__ = "0.1.0"
+
+
+class _ModuleFactory(datasets.load.PackagedDatasetModuleFactory):
+    """Answers `load_dataset("synthfair", ...)` with synthfair_hf.builder, imported only then, and its data set's files.
+
+    `datasets` has no public registry of builders; tests/test_builder.py guards the two private names used here.
+    """
+
+    def get_module(self) -> Any:
+        if self.name != "synthfair":
+            return super().get_module()
+        from .builder import dataset_module
+
+        return dataset_module(self.data_dir, self.data_files, self.download_config)
+
+
+_PACKAGED_DATASETS_MODULES["synthfair"] = ("synthfair_hf.builder", "")
+datasets.load.PackagedDatasetModuleFactory = _ModuleFactory
+announce()

@@ -59,7 +59,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 class Record(BaseModel):
     """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # "constants" hands NaN through to `write`, which refuses it; pydantic's default would turn it into null
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     stage: str
     inputs: dict[str, str] = {}
@@ -91,6 +92,7 @@ class Record(BaseModel):
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
     """The first key (sorted) whose values differ, as `key: ours != theirs`; None when equal."""
     for key in sorted(set(ours) | set(theirs)):
-        if ours.get(key) != theirs.get(key):
-            return f"{key}: {ours.get(key)!r} != {theirs.get(key)!r}"
+        if key not in ours or key not in theirs or ours[key] != theirs[key]:
+            left, right = (repr(side[key]) if key in side else "(absent)" for side in (ours, theirs))
+            return f"{key}: {left} != {right}"
     return None

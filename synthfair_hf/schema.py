@@ -100,7 +100,8 @@ class Variable(BaseModel):
     def decode(self, encoded: Iterable[Any]) -> list[Any]:
         """The inverse of `encode`: level names, or numbers in the unit; None where missing."""
         if self.categorical:
-            return [None if int(code) == MISSING_LEVEL else self.levels[int(code)] for code in encoded]
+            levels = {MISSING_LEVEL: None, **dict(enumerate(self.levels))}
+            return [levels[int(code)] for code in encoded]
         return [None if math.isnan(number) else float(number) for number in encoded]
 
     def parse(self, text: str) -> tuple[object, str | None]:

@@ -6,22 +6,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import load_dataset
+from PIL import Image
 from torch import Tensor
 
+from .cards import write_dataset_card
 from .causal.scm import StructuralCausalModel
 from .diffusion.objective import FlowMatchingObjective
 from .diffusion.pipeline import CausalDiffusionPipeline
 from .errors import InputError
+from .generate.plan import SCM, GenerationPlan
+from .generate.run import generate
+from .generate.store import verify
 from .presets import Preset
-from .records import Record, file_sha256, fingerprint
+from .records import Record, file_sha256, fingerprint, write_atomically
+from .report import difference_png, write_report
 from .schema import Schema
 from .simulators.acquisition import SCANNERS, AcquisitionWorld, assign_scanner
 from .sources.imagefolder import ImageFolder
 from .sources.nih_chestxray14 import read_table
-from .sources.source import Source
+from .sources.source import Source, read_image
 from .training import TrainingConfig, TrainingExamples, train
 
-__all__ = ["DEFAULT_GENERATOR", "WORLD_SEED", "fit_scm", "open_source", "train_generator"]
+__all__ = [
+    "DEFAULT_GENERATOR",
+    "WORLD_SEED",
+    "counterfactual",
+    "demo",
+    "fit_scm",
+    "generate_dataset",
+    "load_generator",
+    "open_source",
+    "train_generator",
+]
 
 DEFAULT_GENERATOR = Path(__file__).parent / "pretrained" / "chest_xray_64"
 """The generator inside the package."""
@@ -74,7 +91,7 @@ def train_generator(
     """
     resolution = resolution or preset.resolution
     source = open_source(source_dir, preset, resolution)
-    preset = preset.restrict(source.covariates.names)
+    preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
     inputs = {"source": source.fingerprint}
@@ -100,3 +117,115 @@ def train_generator(
         pipeline.save_pretrained(directory, safe_serialization=True)
 
     return train(objective, examples, config, save, inputs, counts)
+
+
+def load_generator(path: str | Path = DEFAULT_GENERATOR) -> tuple[CausalDiffusionPipeline, str]:
+    """A saved pipeline from a directory or a Hub repository, and the fingerprint of its weights and configuration."""
+    directory = Path(path)
+    if not directory.exists():
+        directory = CausalDiffusionPipeline.fetch(str(path))
+    pipeline = CausalDiffusionPipeline.load(directory)
+    pipeline.set_progress_bar_config(disable=True)
+    if torch.cuda.is_available():
+        pipeline.to("cuda")
+    files = sorted(file for file in directory.rglob("*") if file.suffix in (".json", ".safetensors"))
+    parts = {str(file.relative_to(directory)): file_sha256(file) for file in files if file.name != "record.json"}
+    return pipeline, fingerprint(parts)
+
+
+def generate_dataset(
+    output_dir: str | Path,
+    num_subjects: int,
+    seed: int = 0,
+    pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
+    source_dir: str | Path | None = None,
+    dry_run: bool = False,
+    license: str = "cc-by-4.0",
+    **settings: Any,
+) -> dict[str, Any]:
+    """Plan and write a data set with its card; returns the plan's summary.
+
+    Subjects are draws from the generator's causal model, or real observations of `source_dir`. `settings` are further
+    fields of GenerationPlan. The same call continues an interrupted run. `dry_run` writes nothing.
+    """
+    pipeline, revision = load_generator(pretrained_model_name_or_path)
+    source = None if source_dir is None else open_source(source_dir, pipeline.preset, pipeline.config.resolution)
+    plan = GenerationPlan(
+        preset=pipeline.preset,
+        model_revision=revision,
+        num_subjects=num_subjects,
+        seed=seed,
+        source=SCM if source is None else source.name,
+        source_fingerprint=None if source is None else source.fingerprint,
+        **settings,
+    )
+    if not dry_run:
+        record = generate(plan, pipeline, output_dir, source)
+        write_dataset_card(Path(output_dir), plan.preset, record, license)
+    return plan.summary()
+
+
+DIFFERENCE_LIMIT = 0.25
+"""Share of the gray range at which a difference map saturates."""
+
+
+def counterfactual(
+    image: str | Path,
+    covariates: dict[str, Any],
+    do: dict[str, Any],
+    output_dir: str | Path,
+    seed: int = 0,
+    pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+) -> dict[str, Any]:
+    """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
+
+    Returns the counterfactual's covariates. The difference is blue where the film became darker, red where brighter,
+    saturated at DIFFERENCE_LIMIT.
+    """
+    pipeline, _ = load_generator(pretrained_model_name_or_path)
+    observed = read_image(Path(image), pipeline.config.resolution)
+    output = pipeline(
+        image=torch.from_numpy(observed)[None, None],
+        covariates={name: [value] for name, value in covariates.items()},
+        do=do,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="pt",
+    )
+    changed = output.images[0, 0].numpy()
+    directory = Path(output_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, pixels in (("observation", observed), ("counterfactual", changed)):
+        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(directory / f"{name}.png")
+    write_atomically(directory / "difference.png", difference_png(changed - observed, DIFFERENCE_LIMIT))
+    answer = {name: column[0] for name, column in output.covariates.items()}
+    settings = {"image": Path(image).name, "covariates": covariates, "do": do, "seed": seed, "counterfactual": answer}
+    write_atomically(directory / "counterfactual.json", (json.dumps(settings, indent=2) + "\n").encode())
+    return answer
+
+
+DEMO_VIEWS = ("full", "sex_imbalanced_90_10", "finding_scanner_correlated_90_10")
+
+
+def demo(output_dir: str | Path = "synthfair", seed: int = 0) -> dict[str, Any]:
+    """Generate a small data set, verify it, load three views and write the report; returns what was found.
+
+    28 subjects: 20, 4 and 4 in train, validation and test, half of them under 50 years, 12 images each.
+    """
+    directory = Path(output_dir)
+    generate_dataset(directory, num_subjects=28, seed=seed, subjects_per_shard=10)
+    problems = verify(directory)
+    if problems:
+        raise InputError(f"{directory}: {problems[0]}")
+    views: dict[str, Any] = {}
+    for name in DEMO_VIEWS:
+        train = load_dataset("synthfair", name, data_dir=str(directory), split="train")
+        views[name] = {"train rows": len(train), "image": train[0]["image"].size}
+        for attribute in ("sex", "finding"):
+            labels = train.features[attribute]
+            counts = np.bincount(train[attribute], minlength=len(labels.names))
+            views[name] |= dict(zip(labels.names, counts.tolist(), strict=True))
+    return {"problems": problems, "views": views, "report": str(write_report(directory))}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["Denoiser", "build_unet", "predict_velocity"]
 
-Denoiser: TypeAlias = UNet2DConditionModel | SD3Transformer2DModel  # noqa: UP040 (mypy sees diffusers as Any)
+Denoiser: TypeAlias = UNet2DConditionModel | SD3Transformer2DModel
 
 TIME_SCALE = 1000
 """Noise levels in [0, 1] become the time steps these networks expect."""

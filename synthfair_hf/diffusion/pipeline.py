@@ -145,6 +145,17 @@ class CausalDiffusionPipeline(DiffusionPipeline):
             reason = str(error).splitlines()[0]
             raise InputError(f"--pretrained_model_name_or_path: {path} can't be loaded ({reason}).") from error
 
+    @classmethod
+    def fetch(cls, repository: str) -> Path:
+        """The local copy of a Hub repository's safetensors and configuration, downloaded where needed."""
+        try:
+            return Path(cls.download(repository, use_safetensors=True))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--pretrained_model_name_or_path: {repository!r} is neither a directory nor a Hub repository that can "
+                f"be read ({str(error).splitlines()[0]})."
+            ) from error
+
     @property
     def covariates(self) -> Schema:
         """The covariates this generator knows."""
@@ -285,7 +296,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
 
         # 2. Abduct covariates  3. Act
         target, known = factual, covariate_noise
-        if interventions:
+        if do is not None:
             known = self.scm.abduct(factual, generator) if covariate_noise is None else covariate_noise
             target = self.scm.counterfactual(factual, interventions, known)
 

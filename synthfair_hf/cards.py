@@ -1,0 +1,203 @@
+"""Records become cards; a card prints what a record or the data hold, and an absent field is an error, not a blank.
+
+    README.md = YAML(configs: one per curated view, as filters; dataset_info: row counts) + prose(records, counts)
+
+The YAML alone makes `load_dataset("synthfair", "sex_imbalanced_90_10")` work in plain Python. `datasets` keys its cache
+by that YAML, not by the shards, so every config carries the identity of the stored bytes.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
+import yaml
+from datasets import ClassLabel, DatasetInfo, Features, List, SplitDict, SplitInfo
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from .errors import InputError
+from .presets import Preset
+from .records import Record, write_atomically
+from .schema import MISSING_LEVEL
+from .views import BiasedView, curated_views
+
+__all__ = ["update_view_table", "write_dataset_card"]
+
+SPLITS = ("train", "validation", "test")
+SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
+PRINTED = {
+    "inputs": ("plan",),
+    "settings": ("factors", "model_revision", "num_subjects", "resolution", "seed", "source"),
+    "versions": ("synthfair-hf",),
+    "counts": ("store",),
+}
+"""What the card prints of the run's record."""
+
+ENVIRONMENT = Environment(
+    loader=PackageLoader("synthfair_hf"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def write_dataset_card(directory: Path, preset: Preset, record: Record, license: str) -> None:
+    """Write README.md of a finished data set: `data/<split>-*.parquet` and the record of the run that wrote it.
+
+    `record` must hold `inputs["plan"]`, the plan's settings and `counts["store"]`, the identity of the stored bytes.
+    `license` is an identifier the Hub knows, such as cc-by-4.0. Raises InputError for a data set without train, a
+    subject in two splits, and a field that the card prints but the record does not hold.
+    """
+    for section, names in PRINTED.items():
+        for name in names:
+            if getattr(record, section).get(name) in (None, ""):
+                raise InputError(f"record: {section}.{name} is absent; the data set card prints it, so record it.")
+    found = {split: sorted((directory / "data").glob(f"{split}-*.parquet")) for split in SPLITS}
+    shards = {split: paths for split, paths in found.items() if paths}
+    if "train" not in shards:
+        raise InputError(f"{directory}: no data/train-*.parquet; generate the data set before its card.")
+    columns = _columns([path for paths in shards.values() for path in paths], preset)
+    features = Features.from_arrow_schema(pyarrow.parquet.read_schema(shards["train"][0]))
+    views = curated_views(preset)
+    body = ENVIRONMENT.get_template("dataset_card.md.jinja").render(
+        preset=preset,
+        record=record,
+        license=license,
+        types={name: _type_name(feature) for name, feature in features.items()},
+        rows={split: int((columns["split"] == split).sum()) for split in shards},
+        subjects=_subjects(columns, list(shards)),
+        views=[
+            (view, int((view.mask(columns) & (columns["split"] == "train")).sum()), view.counts(columns))
+            for view in views
+        ],
+        figures=dict(_flatten({**record.counts, **record.measured})),
+    )
+    metadata = {
+        "license": license,
+        "pretty_name": f"SynthFair: {preset.title}",
+        "task_categories": ["image-classification"],
+        "annotations_creators": ["machine-generated"],
+        "source_datasets": ["original"],
+        "size_categories": [next((size for limit, size in SIZES.items() if len(columns["split"]) < limit), "n>10M")],
+        "tags": ["synthetic", "counterfactual", "fairness", "bias", "medical", preset.name.replace("_", "-")],
+        "configs": [_config(view, list(shards), record.counts["store"]) for view in views],
+        "dataset_info": [
+            {"config_name": view.name, **_info(view, columns, features, shards)._to_yaml_dict()} for view in views
+        ],
+    }
+    front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    write_atomically(directory / "README.md", f"---\n{front}---\n\n{body}".encode())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Innermost lists and mappings on one line; no anchors, which some readers of cards do not know."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **{**keywords, "default_flow_style": None})
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _columns(paths: list[Path], preset: Preset) -> dict[str, np.ndarray]:
+    """Encoded columns `[B]` that views and counts need, over all shards."""
+    names = ["split", "subject_id", "draw", *preset.contrasts]
+    table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=names) for path in paths])
+    columns = {}
+    for name in names:
+        column = table[name]
+        if name in preset.covariates and preset.covariates[name].categorical:
+            column = pyarrow.compute.fill_null(column, MISSING_LEVEL)
+        columns[name] = column.to_numpy()
+    return columns
+
+
+def _subjects(columns: Mapping[str, np.ndarray], splits: list[str]) -> dict[str, int]:
+    """Number of subjects per split; one that crosses splits is refused."""
+    subjects = {split: set(columns["subject_id"][columns["split"] == split]) for split in splits}
+    for first, second in combinations(splits, 2):
+        if crossing := subjects[first] & subjects[second]:
+            raise InputError(
+                f"subject_id: {min(crossing)!r} is in {first} and in {second}; a subject belongs to one split only."
+            )
+    return {split: len(names) for split, names in subjects.items()}
+
+
+def _config(view: BiasedView, splits: list[str], store: str) -> dict[str, Any]:
+    """A view as `datasets` and the Hub read it; the store's identity in it renews their caches."""
+    config: dict[str, Any] = {
+        "config_name": view.name,
+        "description": f"{view.sentence} Data set {store}.",
+        "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits],
+    }
+    if view.filters:
+        return config | {"filters": [[list(clause) for clause in clauses] for clauses in view.filters]}
+    return config | {"default": True}
+
+
+def _info(
+    view: BiasedView, columns: Mapping[str, np.ndarray], features: Features, shards: Mapping[str, list[Path]]
+) -> DatasetInfo:
+    """Exact row counts; bytes in proportion to the rows kept of each split."""
+    kept = view.mask(columns)
+    splits = SplitDict()
+    for split, paths in shards.items():
+        rows = columns["split"] == split
+        stored = sum(_uncompressed_bytes(path) for path in paths)
+        count = int(kept[rows].sum())
+        splits.add(SplitInfo(split, num_bytes=round(stored * count / int(rows.sum())), num_examples=count))
+    return DatasetInfo(
+        features=features,
+        splits=splits,
+        download_size=sum(path.stat().st_size for paths in shards.values() for path in paths),
+        dataset_size=sum(split.num_bytes for split in splits.values()),
+        config_name=view.name,
+    )
+
+
+def _uncompressed_bytes(path: Path) -> int:
+    metadata = pyarrow.parquet.read_metadata(path)
+    return sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+
+
+def _type_name(feature: Any) -> str:
+    """How a column's type reads in a table."""
+    if isinstance(feature, ClassLabel):
+        return "one of " + ", ".join(feature.names)
+    return f"list of {feature.feature.dtype}" if isinstance(feature, List) else feature.dtype
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def update_view_table(script: str, preset: Preset) -> str:
+    """The loading script's text with its table of views rewritten from the preset, level names instead of indices."""
+    lines = []
+    for view in curated_views(preset):
+        lines.append(f'    "{view.name}": [\n')
+        for clauses in view.filters:
+            written = [[column, operator, _in_words(value, column, preset)] for column, operator, value in clauses]
+            lines.append(f"      {json.dumps(written)},\n")
+        lines.append("    ],\n")
+    table = re.compile(r"(?<=^VIEWS = \{\n).*(?=^\}\n# fmt: on)", flags=re.DOTALL | re.MULTILINE)
+    if not table.search(script):
+        raise InputError("script: has no table of views; give one with the lines `VIEWS = {`, `}` and `# fmt: on`.")
+    return table.sub(lambda _: "".join(lines), script)
+
+
+def _in_words(value: object, column: str, preset: Preset) -> object:
+    if column in preset.covariates and preset.covariates[column].categorical:
+        return preset.covariates[column].decode([value])[0]
+    return value

@@ -1,0 +1,243 @@
+"""Subjects: the observations whose counterfactuals a data set holds.
+
+A subject is a real observation of a source, whose noise is abducted, or a draw from the causal model and the pipeline,
+whose noise is known. Either way it has values, an image and the noise that reproduces both. It depends on its own seed,
+never on its batch.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, unknown
+from ..records import fingerprint
+from ..schema import Schema
+from .plan import GenerationPlan, Row
+
+if TYPE_CHECKING:
+    from ..diffusion.pipeline import CausalDiffusionPipeline
+
+__all__ = [
+    "ModelSubjects",
+    "Observation",
+    "Source",
+    "SourceSubjects",
+    "choose",
+    "columns",
+    "is_sound",
+    "pixels",
+    "source_values",
+    "stacked",
+]
+
+BLOCK, BLOCKS = 8, 128
+"""Candidates drawn at a time for a subject, and how often before its stratum counts as out of the model's reach."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One subject as observed: decoded `values`, `image` float32 `[H, W]` in [0, 1], and the noise behind both.
+
+    `noise` is `[2, C, H, W]`, `covariate_noise` by name `[]` or `[K]`. `rejected` counts candidates not taken.
+    `residual`, broadcast to `[H, W]`, is what a lossy decoder loses of the image: without it, every counterfactual
+    would differ from the observation by the loss as well.
+    """
+
+    values: dict[str, Any]
+    image: np.ndarray
+    noise: Tensor
+    covariate_noise: dict[str, Tensor]
+    seed: int
+    rejected: int = 0
+    residual: np.ndarray | float = 0.0
+
+
+class Source(Protocol):
+    """What generation needs of a data set: one entry an image; values decoded, None where missing."""
+
+    name: str
+    covariates: Schema
+    table: dict[str, list[Any]]
+    patient_ids: list[str]
+    splits: list[str]
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int, resolution: int) -> np.ndarray:
+        """Image `[resolution, resolution]`, float32 in [0, 1]."""
+        ...
+
+
+def is_sound(image: np.ndarray) -> bool:
+    """Whether an image is finite and, at 8 bits, not constant."""
+    return bool(np.isfinite(image).all()) and round(float(image.max()) * 255) > round(float(image.min()) * 255)
+
+
+def pixels(images: Tensor) -> np.ndarray:
+    """Images `[B, 1, H, W]` as float32 arrays `[B, H, W]`."""
+    return images[:, 0].float().cpu().numpy()
+
+
+def stacked(noise: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Rows of noise as one batch by name."""
+    return {name: torch.stack([row[name] for row in noise]) for name in noise[0]}
+
+
+def columns(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Rows of values as columns."""
+    return {name: [row[name] for row in values] for name in values[0]}
+
+
+class ModelSubjects:
+    """Draws from the causal model and the pipeline, whose noise is known.
+
+    One generator per subject gives candidates until one is in the planned stratum, and then the image noise.
+    `render` is the pipeline called with the plan's settings.
+    """
+
+    attempts = 8
+    """Draws of one subject before its images count as out of the model's reach."""
+
+    def __init__(self, plan: GenerationPlan, pipeline: "CausalDiffusionPipeline", render: Callable[..., Any]) -> None:
+        self._plan, self._pipeline, self._render = plan, pipeline, render
+
+    def observe(self, rows: Sequence[Row], attempt: int = 0) -> list[Observation]:
+        """The subject of each row, drawn from its seed of that attempt."""
+        candidates = [self._candidate(row, attempt) for row in rows]
+        noise = self._pipeline.sample_noise([candidate.generator for candidate in candidates])
+        result = self._render(
+            covariates=columns([candidate.values for candidate in candidates]),
+            noise=noise,
+            covariate_noise=stacked([candidate.noise for candidate in candidates]),
+        )
+        return [
+            Observation(one.values, image, own_noise, one.noise, one.generator.initial_seed(), one.rejected)
+            for one, image, own_noise in zip(candidates, pixels(result.images), noise, strict=True)
+        ]
+
+    def _candidate(self, row: Row, attempt: int) -> "_Candidate":
+        generator = torch.Generator().manual_seed(self._plan.subject_seed(row.subject, attempt))
+        covariates = self._plan.preset.covariates
+        for block in range(BLOCKS):
+            noise = self._pipeline.scm.sample_noise(BLOCK, generator)
+            encoded = self._pipeline.scm.evaluate(noise)
+            table = covariates.decode({name: encoded[name].tolist() for name in covariates.names})
+            for index in range(BLOCK):
+                values = {name: column[index] for name, column in table.items()}
+                if _in_range(covariates, values) and self._plan.stratum(values) == row.stratum:
+                    own_noise = {name: noise[name][index] for name in covariates.names}
+                    return _Candidate(values, own_noise, generator, block * BLOCK + index)
+        raise InputError(
+            f"num_subjects: none of {BLOCKS * BLOCK} draws from the model is in stratum "
+            f"{' / '.join(row.stratum) or 'any'} with every covariate in range; generate from a source instead."
+        )
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    values: dict[str, Any]
+    noise: dict[str, Tensor]
+    generator: torch.Generator
+    rejected: int
+
+
+def _in_range(covariates: Schema, values: Mapping[str, Any]) -> bool:
+    return all(
+        values[variable.name] is not None
+        and (variable.categorical or variable.bounds[0] <= values[variable.name] <= variable.bounds[1])
+        for variable in covariates.walk()
+    )
+
+
+class SourceSubjects:
+    """Real observations, one image per patient, each in its patient's split; their noise is abducted."""
+
+    attempts = 1
+
+    def __init__(self, plan: GenerationPlan, source: Source, render: Callable[..., Any]) -> None:
+        self._plan, self._source, self._render = plan, source, render
+        self._table = source_values(plan, source)
+        self._chosen = choose(plan, source)
+
+    def observe(self, rows: Sequence[Row], attempt: int = 0) -> list[Observation]:
+        """The subject of each row; an observation has no second attempt."""
+        indices = [self._chosen[row.subject] for row in rows]
+        values = [{name: column[index] for name, column in self._table.items()} for index in indices]
+        images = [self._image(index) for index in indices]
+        result = self._render(
+            image=torch.from_numpy(np.stack(images))[:, None],
+            covariates=columns(values),
+            do={},
+            generator=[torch.Generator().manual_seed(self._plan.subject_seed(row.subject, attempt)) for row in rows],
+        )
+        residuals = np.zeros(len(rows)) if result.residual is None else pixels(result.residual)
+        return [
+            Observation(
+                values[place],
+                images[place],
+                result.noise[place],
+                {name: result.covariate_noise[name][place] for name in self._table},
+                self._plan.subject_seed(rows[place].subject, attempt),
+                residual=residuals[place],
+            )
+            for place in range(len(rows))
+        ]
+
+    def _image(self, index: int) -> np.ndarray:
+        side, image = self._plan.resolution, self._source.image(index, self._plan.resolution)
+        if image.shape != (side, side) or not is_sound(image):
+            raise InputError(
+                f"source {self._source.name}: image {index} is not {side} x {side} pixels, finite and varied; "
+                "remove it from the source."
+            )
+        return np.ascontiguousarray(image, dtype=np.float32)
+
+
+def source_values(plan: GenerationPlan, source: Source) -> dict[str, list[Any]]:
+    """The source's values of the plan's covariates as the data set will hold them: checked, numbers in float32."""
+    covariates = plan.preset.covariates
+    for name in covariates.names:
+        if name not in source.table:
+            raise unknown(f"source {source.name}", name, source.table)
+    table = {name: source.table[name] for name in covariates.names}
+    return covariates.decode(covariates.encode(table, f"source {source.name}"))
+
+
+def choose(plan: GenerationPlan, source: Source) -> dict[int, int]:
+    """The source's image index for every subject of the plan.
+
+    Candidates are each patient's first image with complete covariates, in the order of sha256(seed, patient), so that
+    the choice does not depend on the source's. Raises InputError for a patient in two splits and for too few patients.
+    """
+    table = source_values(plan, source)
+    splits: dict[str, str] = {}
+    first: dict[str, int] = {}
+    for index, (patient, split) in enumerate(zip(source.patient_ids, source.splits, strict=True)):
+        if splits.setdefault(patient, split) != split:
+            raise InputError(f"source {source.name}: image {index} is in {split}, its patient also in another split.")
+        if all(column[index] is not None for column in table.values()):
+            first.setdefault(patient, index)
+    candidates: dict[tuple[str, tuple[str, ...] | None], list[int]] = defaultdict(list)
+    for patient in sorted(first, key=lambda patient: fingerprint([plan.seed, patient], length=64)):
+        index = first[patient]
+        values = {name: table[name][index] for name in plan.strata}
+        candidates[source.splits[index], plan.stratum(values)].append(index)
+    available = {group: len(candidates[group]) for group in plan.groups}
+    for (split, stratum), subjects in plan.groups.items():
+        if available[split, stratum] < len(subjects):
+            raise InputError(
+                f"source {source.name}: {available[split, stratum]} patients with complete covariates in "
+                f"{' / '.join((split, *stratum))}, {len(subjects)} needed; the largest num_subjects possible is "
+                f"{plan.largest_num_subjects(available)}."
+            )
+    return {
+        subject: index
+        for group, subjects in plan.groups.items()
+        for subject, index in zip(subjects, candidates[group], strict=False)
+    }

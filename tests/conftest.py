@@ -1,0 +1,118 @@
+"""A small, well-formed data set without a model: random images, rows as a plan lays them out."""
+
+import io
+import json
+import os
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# read when `datasets` is first imported: no test reports itself to a download counter
+os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+
+from synthfair_hf.cards import write_dataset_card
+from synthfair_hf.generate.plan import GenerationPlan, Row
+from synthfair_hf.generate.store import Store
+from synthfair_hf.presets import CHEST_XRAY, Preset
+from synthfair_hf.schema import Variable
+
+SIDE = 16
+
+
+@pytest.fixture(autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees what another one left in the cache of `datasets`, or a data set of the person who runs it."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+    monkeypatch.delenv("SYNTHFAIR_HOME", raising=False)
+
+
+@pytest.fixture(scope="session")
+def write_store() -> Callable[..., Path]:
+    """`write_store(directory, subjects_per_stratum=10, preset=CHEST_XRAY, seed=0)` writes a data set, card included.
+
+    Train gets `subjects_per_stratum` subjects of each stratum, validation and test a fifth of that, at least one.
+    """
+    return _write_store
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set `write_store` writes by default, for reading only."""
+    return _write_store(tmp_path_factory.mktemp("store") / "synthfair")
+
+
+def _write_store(directory: Path, subjects_per_stratum: int = 10, preset: Preset = CHEST_XRAY, seed: int = 0) -> Path:
+    held_out = max(1, subjects_per_stratum // 5)
+    total = subjects_per_stratum + 2 * held_out
+    plan = GenerationPlan(
+        preset=preset,
+        model_revision="stub",
+        num_subjects=total * 2 ** len(preset.strata),
+        seed=seed,
+        split_fractions={
+            "train": subjects_per_stratum / total,
+            "validation": held_out / total,
+            "test": held_out / total,
+        },
+        subjects_per_shard=max(1, subjects_per_stratum),
+        resolution=SIDE,
+    )
+    with Store(directory, plan).open() as store:
+        for shard in plan.shards():
+            families = groupby(plan.rows(shard), key=lambda row: row.subject_id)
+            store.write(shard, [stored for _, family in families for stored in _family(list(family), plan)])
+        record = store.finish()
+    write_dataset_card(directory, preset, record, license="cc-by-4.0")
+    return directory
+
+
+def _family(family: list[Row], plan: GenerationPlan) -> list[dict[str, Any]]:
+    """A subject's rows as `Store.write` takes them; one of its cells is the observation itself."""
+    first, covariates = family[0], plan.preset.covariates
+    rng = np.random.default_rng(first.seed)
+    observation = family[rng.integers(len(family))]
+    subject = {variable.name: _value(variable, rng) for variable in covariates.walk()}
+    for name, group in zip(plan.strata, first.stratum, strict=True):
+        contrast, (low, high) = plan.preset.contrasts[name], covariates[name].bounds
+        is_first = group == contrast.first
+        subject[name] = rng.uniform(low if is_first else contrast.threshold, contrast.threshold if is_first else high)
+    subject |= observation.cell
+    noise = {f"noise_{name}": rng.normal(size=2).astype(np.float32) for name in covariates.names}
+    return [
+        {
+            "id": row.id,
+            "image": {"bytes": _png(rng), "path": f"{row.id}.png"},
+            "split": row.split,
+            "subject_id": row.subject_id,
+            "parent_id": None if row is observation else observation.id,
+            "intervention": json.dumps(plan.intervention(row.cell, subject), sort_keys=True),
+            **subject,
+            **row.cell,
+            **noise,
+            "seed": row.seed,
+            "draw": row.draw,
+            "synthetic": True,
+            "source_dataset": plan.source,
+            "plan": plan.fingerprint,
+            "model_revision": plan.model_revision,
+        }
+        for row in family
+    ]
+
+
+def _value(variable: Variable, rng: np.random.Generator) -> str | float | None:
+    if variable.optional and rng.random() < 0.2:
+        return None
+    return str(rng.choice(variable.levels)) if variable.categorical else float(rng.uniform(*variable.bounds))
+
+
+def _png(rng: np.random.Generator) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,265 @@
+"""Laws of the pipeline: composition, independence of rows, save and load, and one sentence for bad input."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, SD3Transformer2DModel
+from PIL import Image
+
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.errors import InputError
+
+
+def generators(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in range(count)]
+
+
+def rows(covariates, *keep):
+    return {name: [column[row] for row in keep] for name, column in covariates.items()}
+
+
+def level(error: torch.Tensor) -> float:
+    return error.abs().mean().item() * 255
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_composition_returns_the_input_over_ten_cycles(pipeline, covariates, images, steps, guidance_scale):
+    current = images
+    for _ in range(10):
+        current = pipeline(
+            image=current,
+            covariates=covariates,
+            do={},
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            output_type="pt",
+        ).images
+    assert level(current - images) < 0.01
+
+
+def test_do_the_observed_values_returns_the_input(pipeline, covariates, images):
+    output = pipeline(image=images, covariates=covariates, do=covariates, guidance_scale=4.0, output_type="pt")
+    assert level(output.images - images) < 0.01
+    assert output.covariates == covariates
+
+
+def test_an_intervention_moves_the_image_and_nothing_upstream(pipeline, covariates, images):
+    do = {"finding": ["pneumonia", "pneumonia", "pneumonia"]}
+    output = pipeline(image=images, covariates=covariates, do=do, generator=generators(3), output_type="pt")
+    moved = (output.images - images).abs().mean(dim=(1, 2, 3)) * 255
+    assert moved[0] > 0.01
+    assert moved[1] < 0.01, "row 1 had the finding already"
+    assert output.covariates["finding"] == do["finding"]
+    assert output.covariates["age"] == covariates["age"]
+    assert output.covariates["sex"] == covariates["sex"]
+
+
+def test_a_row_depends_on_its_own_seed_not_on_its_batch(pipeline, covariates, images):
+    do = {"sex": "male", "scanner": "computed"}
+    batch = pipeline(
+        image=images, covariates=covariates, do=do, generator=generators(3), guidance_scale=2.0, output_type="pt"
+    )
+    alone = pipeline(
+        image=images[2:],
+        covariates=rows(covariates, 2),
+        do=do,
+        generator=generators(3)[2:],
+        guidance_scale=2.0,
+        output_type="pt",
+    )
+    assert torch.allclose(batch.images[2:], alone.images, atol=1e-5)
+    assert rows(batch.covariates, 2) == alone.covariates
+
+    sampled = pipeline(covariates=covariates, generator=generators(3), output_type="pt").images
+    again = pipeline(covariates=rows(covariates, 1), generator=generators(3)[1:2], output_type="pt").images
+    assert torch.allclose(sampled[1:2], again, atol=1e-5)
+    assert not torch.allclose(sampled[0], sampled[1], atol=1e-2)
+
+
+def test_known_noise_needs_no_abduction(pipeline, covariates):
+    """A sampled image, taken through abduction, gives the counterfactual that its own noise gives directly."""
+    sample = pipeline(covariates=covariates, generator=generators(3), output_type="pt")
+    again = pipeline(covariates=covariates, noise=sample.noise, output_type="pt")
+    assert torch.equal(again.images, sample.images)
+    direct = pipeline(covariates=covariates, noise=sample.noise, do={}, output_type="pt")
+    assert torch.equal(direct.images, sample.images)
+
+
+def test_guidance_is_linear_in_what_changed(pipeline, covariates, images):
+    """At one step and m = 1 the first state moves along the guided direction alone, in proportion to g - 1."""
+    do = {"scanner": ["portable", "flatpanel", "flatpanel"]}
+
+    def first_state(scale):
+        noise = pipeline.sample_noise(generators(3))
+        output = pipeline(
+            covariates=covariates, noise=noise, do=do, num_inference_steps=1, guidance_scale=scale, output_type="pt"
+        )
+        return output.images
+
+    assert not torch.equal(first_state(1.0), first_state(3.0))
+    plain = pipeline(
+        covariates=covariates, noise=pipeline.sample_noise(generators(3)), do={}, guidance_scale=1.0, output_type="pt"
+    )
+    guided = pipeline(
+        covariates=covariates, noise=pipeline.sample_noise(generators(3)), do={}, guidance_scale=9.0, output_type="pt"
+    )
+    assert torch.equal(plain.images, guided.images), "nothing changed, so nothing is guided"
+
+
+def test_order_of_covariates_never_matters(pipeline, covariates, images):
+    swapped = dict(reversed(list(covariates.items())))
+    one, other = (
+        pipeline(image=images, covariates=given, do={"sex": "male"}, generator=generators(3), output_type="pt").images
+        for given in (covariates, swapped)
+    )
+    assert torch.equal(one, other)
+
+
+def test_images_are_in_range_and_pil_comes_back_gray(pipeline, covariates):
+    output = pipeline(covariates=covariates, generator=generators(3))
+    assert [image.mode for image in output.images] == ["L"] * 3
+    tensor = pipeline(covariates=covariates, generator=generators(3), output_type="pt").images
+    assert tensor.shape == (3, 1, 16, 16)
+    assert 0 <= tensor.min() <= tensor.max() <= 1
+    back = pipeline(image=output.images, covariates=covariates, do={})
+    assert [image.tobytes() for image in back.images] == [image.tobytes() for image in output.images]
+
+
+def test_save_and_load_answer_alike_by_our_class_and_by_diffusers(pipeline, covariates, tmp_path):
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    weights = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert weights == {".json", ".safetensors"}
+    expected = pipeline(covariates=covariates, generator=generators(3), output_type="pt").images
+    for loaded in (
+        CausalDiffusionPipeline.load(tmp_path),
+        CausalDiffusionPipeline.from_pretrained(tmp_path, use_safetensors=True),
+        DiffusionPipeline.from_pretrained(tmp_path, use_safetensors=True),
+    ):
+        assert type(loaded) is CausalDiffusionPipeline
+        assert torch.equal(loaded(covariates=covariates, generator=generators(3), output_type="pt").images, expected)
+
+
+@pytest.mark.parametrize("order", ["import diffusers, synthfair_hf", "import synthfair_hf, diffusers"])
+def test_importing_the_package_is_enough_for_plain_diffusers(pipeline, tmp_path, order):
+    """Guards diffusers' lookup of pipeline classes on its own module: if this fails, see diffusion/discovery.py."""
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    code = f"{order}; print(type(diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r}, use_safetensors=True)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "synthfair_hf.diffusion.pipeline.CausalDiffusionPipeline" in result.stdout
+
+
+def test_component_paths_in_published_checkpoints_stay_what_they_are(pipeline, tmp_path):
+    """model_index.json stores module paths: moving one of these classes breaks every published checkpoint."""
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    components = {name: value for name, value in index.items() if isinstance(value, list)}
+    assert components == {
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "covariate_encoder": ["synthfair_hf.diffusion.conditioning", "CovariateEncoder"],
+        "scm": ["synthfair_hf.causal.scm", "StructuralCausalModel"],
+        "scheduler": ["synthfair_hf.diffusion.solver", "ReversibleFlowScheduler"],
+        "vae": [None, None],
+    }
+
+
+def test_the_decoder_residual_makes_a_lossy_autoencoder_exact(pipeline, covariates):
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        1,
+        1,
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+    ).eval()
+    latent = CausalDiffusionPipeline(
+        unet=pipeline.unet,
+        covariate_encoder=pipeline.covariate_encoder,
+        scm=pipeline.scm,
+        scheduler=pipeline.scheduler,
+        vae=vae,
+        preset=pipeline.config.preset,
+        resolution=16,
+        space_to_depth=1,
+    )
+    images = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    output = latent(image=images, covariates=covariates, do={}, output_type="pt")
+    assert output.residual.abs().mean() > 0.01, "an untrained autoencoder loses a lot"
+    assert level(output.images - images) < 0.01
+
+
+def test_the_denoiser_is_replaceable_by_a_joint_attention_transformer(pipeline, covariates, images):
+    torch.manual_seed(0)
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        caption_projection_dim=16,
+        pooled_projection_dim=16,
+        pos_embed_max_size=8,
+    ).eval()
+    other = CausalDiffusionPipeline(
+        unet=transformer,
+        covariate_encoder=pipeline.covariate_encoder,
+        scm=pipeline.scm,
+        scheduler=pipeline.scheduler,
+        preset=pipeline.config.preset,
+        resolution=16,
+        space_to_depth=2,
+    )
+    assert level(other(image=images, covariates=covariates, do={}, output_type="pt").images - images) < 0.01
+
+
+BAD = [
+    ({"covariates": None}, "covariates: not given"),
+    ({"covariates": {"age": [1]}}, "not given; needed"),
+    ({"do": None}, "do: not given"),
+    ({"do": {"race": "white"}}, "'race' is unknown; allowed: age, sex"),
+    ({"do": {"sex": "Female"}}, "did you mean 'female'"),
+    ({"do": {"age": -5}}, "out of range; allowed: 0 to 100 years"),
+    ({"do": {"age": float("nan")}}, "out of range"),
+    ({"do": {"age": "70"}}, "not a number"),
+    ({"do": {"sex": ["male"]}}, "1 values for 3 rows"),
+    ({"do": {"sex": None}}, "None is not a value"),
+    ({"num_inference_steps": 0}, "num_inference_steps: 0"),
+    ({"guidance_scale": float("nan")}, "guidance_scale: nan"),
+    ({"output_type": "np"}, "output_type: 'np' is unknown"),
+    ({"image": torch.rand(2, 1, 16, 16)}, r"unexpected shape \(2, 1, 16, 16\)"),
+    ({"image": torch.full((3, 1, 16, 16), 255.0)}, "expected \\[0, 1\\]"),
+    ({"image": torch.full((3, 1, 16, 16), float("nan"))}, "expected \\[0, 1\\]"),
+    ({"image": [Image.new("RGB", (16, 16))] * 3}, "mode RGB is not supported"),
+    ({"image": [Image.new("I;16", (16, 16))] * 3}, "mode I;16 is not supported"),
+    ({"generator": generators(2)}, "2 generators for 3 rows"),
+    ({"noise": torch.zeros(3, 2, 4, 8, 8)}, "given beside an image"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_bad_input_is_answered_before_the_network_runs(pipeline, covariates, images, change, message, monkeypatch):
+    def never(*_args, **_keywords):
+        raise AssertionError("the network ran")
+
+    monkeypatch.setattr(pipeline.unet, "forward", never)
+    with pytest.raises(InputError, match=message):
+        pipeline(**{"image": images, "covariates": covariates, "do": {}, **change})
+
+
+def test_what_is_not_a_saved_pipeline_is_refused(pipeline, tmp_path):
+    with pytest.raises(InputError, match="not a saved pipeline"):
+        CausalDiffusionPipeline.load(tmp_path)
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").rename(
+        tmp_path / "unet" / "diffusion_pytorch_model.bin"
+    )
+    with pytest.raises(InputError, match="holds pickle weights"):
+        CausalDiffusionPipeline.load(tmp_path)

@@ -1,0 +1,302 @@
+import json
+from collections import Counter, defaultdict
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthfair_hf.errors import InputError
+from synthfair_hf.generate.plan import SPLITS, GenerationPlan, Row, largest_remainder
+from synthfair_hf.presets import CHEST_XRAY
+
+PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
+
+
+def make(**changed: Any) -> GenerationPlan:
+    return GenerationPlan(**{"preset": PRESET, "model_revision": "r1", "num_subjects": 28, **changed})
+
+
+def all_rows(plan: GenerationPlan) -> list[Row]:
+    return [row for shard in plan.shards() for row in plan.rows(shard)]
+
+
+def feasible(**changed: Any) -> bool:
+    try:
+        make(**changed)
+    except InputError:
+        return False
+    return True
+
+
+fractions = st.lists(st.integers(0, 100), min_size=1, max_size=6).filter(any).map(lambda w: [x / sum(w) for x in w])
+
+
+@given(st.integers(0, 10**7), fractions)
+def test_largest_remainder_sums_exactly_and_stays_within_one(total, fractions):
+    counts = largest_remainder(total, fractions)
+    assert sum(counts) == total
+    assert all(count >= 0 for count in counts)
+    assert all(abs(count - total * fraction) < 1 + 1e-6 for count, fraction in zip(counts, fractions, strict=True))
+
+
+def test_twenty_eight_subjects_in_two_strata_are_twenty_four_and_four():
+    assert {split: len(subjects) for split, subjects in make().subjects.items()} == {
+        "train": 20,
+        "validation": 4,
+        "test": 4,
+    }
+
+
+def test_nearest_possible_number_is_possible_and_none_is_nearer():
+    possible = [number for number in range(1, 60) if feasible(num_subjects=number)]
+    for number in set(range(1, 50)) - set(possible):
+        with pytest.raises(InputError, match=f"num_subjects: {number} cannot") as error:
+            make(num_subjects=number)
+        nearest = int(str(error.value).rstrip(".").split()[-1])
+        assert nearest in possible
+        assert abs(nearest - number) == min(abs(other - number) for other in possible)
+
+
+plans = st.builds(
+    lambda half, per_shard, seed, factors: make(
+        num_subjects=2 * half, subjects_per_shard=per_shard, seed=seed, factors=factors
+    ),
+    st.integers(7, 60),
+    st.integers(1, 50),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from([("sex",), ("scanner", "sex"), ("sex", "finding", "scanner"), ()]),
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(plans)
+def test_shards_partition_the_rows(plan):
+    shards, rows = plan.shards(), all_rows(plan)
+    assert [subject for shard in shards for subject in shard.subjects] == list(range(plan.num_subjects))
+    assert len({shard.stem for shard in shards}) == len(shards)
+    assert all(0 < len(shard.subjects) <= plan.subjects_per_shard for shard in shards)
+    assert len({row.id for row in rows}) == len(rows) == plan.num_rows
+    wanted = list(product(range(plan.num_subjects), (tuple(cell.items()) for cell in plan.cells)))
+    assert [(row.subject, tuple(row.cell.items())) for row in rows] == wanted
+
+
+@settings(deadline=None, max_examples=30)
+@given(plans)
+def test_every_cell_of_a_split_is_balanced_and_has_the_same_equally_spaced_draws(plan):
+    draws: dict[tuple, list[float]] = defaultdict(list)
+    for row in all_rows(plan):
+        draws[row.split, row.stratum, *row.cell.values()].append(row.draw)
+    assert len(draws) == len(SPLITS) * 2 * len(plan.cells)
+    for (split, *_), found in draws.items():
+        n = len(plan.subjects[split]) // 2
+        assert sorted(found) == [(rank + 0.5) / n for rank in range(n)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(plans)
+def test_a_family_shares_all_but_its_cell(plan):
+    shared = {(row.subject_id, row.split, row.subject, row.seed, row.draw, row.stratum) for row in all_rows(plan)}
+    assert len(shared) == plan.num_subjects
+    assert len({subject_id for subject_id, *_ in shared}) == plan.num_subjects
+
+
+def test_shard_files_are_named_by_split_and_number():
+    stems = [shard.stem for shard in make(subjects_per_shard=3).shards()]
+    assert stems == [
+        *(f"train-{index:05d}-of-00007" for index in range(7)),
+        *(f"{split}-{index:05d}-of-00002" for split in ("validation", "test") for index in range(2)),
+    ]
+
+
+def test_a_shard_of_a_million_rows_is_planned_alone():
+    plan = make(num_subjects=84_000)
+    shard = plan.shards()[500]
+    assert plan.num_rows == 1_008_000
+    assert [row.subject for row in plan.rows(shard)] == [s for s in range(50_000, 50_100) for _ in range(12)]
+
+
+def test_draws_are_shuffled_and_depend_on_the_seed():
+    draws = [[row.draw for row in all_rows(make(seed=seed, num_subjects=200))] for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert draws[0] != sorted(draws[0])
+
+
+@given(st.integers(), st.integers(0, 10**9), st.integers(0, 100))
+def test_seeds_fit_int63_and_differ_by_attempt(seed, subject, attempt):
+    plan = make(seed=seed)
+    seeds = {
+        plan.subject_seed(subject, attempt),
+        plan.subject_seed(subject, attempt + 1),
+        plan.subject_seed(subject + 1),
+    }
+    assert all(0 <= one < 2**63 for one in seeds)
+    assert len(seeds) == 3
+
+
+def test_a_row_tells_its_subjects_first_seed():
+    plan = make()
+    assert all(row.seed == plan.subject_seed(row.subject) for row in all_rows(plan))
+
+
+CHANGED = {
+    "preset": PRESET.model_copy(update={"edges": PRESET.edges[1:]}),
+    "model_revision": "r2",
+    "num_subjects": 30,
+    "seed": 1,
+    "factors": ("sex",),
+    "levels": {"scanner": ("portable",)},
+    "split_fractions": {"train": 0.5, "validation": 0.25, "test": 0.25},
+    "subjects_per_shard": 99,
+    "batch_size": 17,
+    "num_inference_steps": 8,
+    "guidance_scale": 1.5,
+    "resolution": 32,
+    "source": "nih",
+    "source_fingerprint": "f",
+}
+
+
+@pytest.mark.parametrize("name", GenerationPlan.model_fields)
+def test_every_setting_changes_the_fingerprint(name):
+    assert make(**{name: CHANGED[name]}).fingerprint != make().fingerprint
+
+
+def reversed_keys(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: reversed_keys(value[key]) for key in reversed(value)}
+    return [reversed_keys(one) for one in value] if isinstance(value, list) else value
+
+
+def test_fingerprint_ignores_the_order_of_keys_and_survives_json():
+    plan = make(levels={"sex": ("male", "female"), "scanner": ("portable", "flatpanel")}, guidance_scale=1.5)
+    written = json.loads(plan.model_dump_json())
+    shuffled = reversed_keys(written)
+    assert list(shuffled) != list(written)
+    assert GenerationPlan(**shuffled).fingerprint == GenerationPlan(**written).fingerprint == plan.fingerprint
+    assert all_rows(GenerationPlan(**shuffled)) == all_rows(plan)
+
+
+def reachable(names: set[str]) -> set[str]:
+    reached: set[str] = set()
+    while new := {effect for cause, effect in PRESET.edges if cause in names | reached} - reached:
+        reached |= new
+    return reached
+
+
+factual_values = st.fixed_dictionaries(
+    {one.name: st.sampled_from(one.levels) if one.categorical else st.just(44.0) for one in PRESET.covariates.walk()}
+)
+
+
+@given(factual_values, st.sampled_from([("sex",), ("finding", "scanner"), ("view",), ("sex", "finding", "scanner")]))
+def test_intervention_sets_what_differs_and_holds_what_that_causes(factual, factors):
+    plan = make(factors=factors)
+    for cell in plan.cells:
+        target = {**factual, **cell}
+        do = plan.intervention(cell, factual)
+        differing = {name for name in target if target[name] != factual[name]}
+        assert set(do) == differing | reachable(differing)
+        assert all(do[name] == target[name] for name in do)
+        assert set(do) <= set(plan.acted_on)
+    assert sum(not plan.intervention(cell, factual) for cell in plan.cells) == 1
+
+
+def test_a_continuous_factor_is_crossed_at_float32_values_and_needs_no_strata():
+    plan = make(factors=("age", "sex"), levels={"age": (30, 60.1)}, num_subjects=27)
+    assert plan.strata == ()
+    assert len(plan.cells) == 4
+    ages = [cell["age"] for cell in plan.cells]
+    assert ages == PRESET.covariates["age"].decode(PRESET.covariates["age"].encode([30, 30, 60.1, 60.1]))
+    assert plan.acted_on == ("age", "sex", "finding", "view", "scanner")
+
+
+def test_strata_are_the_two_sides_of_the_contrast():
+    plan = make()
+    groups = ("under 50 years",), ("50 years and older",)
+    assert [plan.stratum({"age": age}) for age in (0.0, 49.99, 50.0, 100.0)] == [groups[side] for side in (0, 0, 1, 1)]
+    by_scanner = make(preset=PRESET.model_copy(update={"strata": ("scanner",)}), factors=("sex",))
+    assert by_scanner.stratum({"scanner": "portable"}) == ("portable",)
+    assert by_scanner.stratum({"scanner": "computed"}) is None
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, 40), min_size=6, max_size=6))
+def test_largest_num_subjects_agrees_with_trying_them_all(numbers):
+    plan = make(num_subjects=100)
+    available = dict(zip(plan.groups, numbers, strict=True))
+
+    def served(number: int) -> bool:
+        groups = make(num_subjects=number).groups
+        return all(len(subjects) <= available[group] for group, subjects in groups.items())
+
+    possible = [number for number in range(1, 101) if feasible(num_subjects=number) and served(number)]
+    assert plan.largest_num_subjects(available) == max(possible, default=0)
+
+
+def test_summary_counts_what_the_rows_are():
+    plan = make(subjects_per_shard=3)
+    rows, summary = all_rows(plan), plan.summary()
+    assert summary["rows"] == Counter(row.split for row in rows)
+    assert summary["subjects"] == {s: len({row.subject for row in rows if row.split == s}) for s in SPLITS}
+    assert summary["shards"] == Counter(shard.split for shard in plan.shards())
+    assert summary["cells"] == len({(row.split, row.stratum, *row.cell.values()) for row in rows})
+    assert summary["family_size"] == 12
+    assert summary["factors"] == {name: list(PRESET.covariates[name].levels) for name in plan.factors}
+    assert json.loads(json.dumps(summary)) == summary
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"num_subjects": 0}, "num_subjects: 0 is refused"),
+        ({"num_subjects": float("nan")}, "num_subjects: nan is refused"),
+        ({"num_subject": 3}, "plan: 'num_subject' is unknown; allowed: .*did you mean 'num_subjects'"),
+        ({"factors": ("Sex",)}, "factors: 'Sex' is unknown; .*did you mean 'sex'"),
+        ({"factors": ("age",)}, "factors: age is continuous; give its values"),
+        ({"factors": ("sex", "sex")}, "factors: sex, sex names a variable twice"),
+        (
+            {"factors": ("age",), "levels": {"age": (-5,)}},
+            r"levels\['age'\]: -5.0 is out of range; allowed: 0 to 100 years",
+        ),
+        ({"levels": {"sex": ("Male",)}}, r"levels\['sex'\]: 'Male' is unknown; .*did you mean 'male'"),
+        ({"levels": {"sex": ("male", "male")}}, r"levels\['sex'\]: .* distinct"),
+        ({"levels": {"sex": ()}}, r"levels\['sex'\]: .* one or more"),
+        ({"levels": {"view": ("PA",)}}, "levels: 'view' is unknown; allowed: sex, finding, scanner"),
+        ({"split_fractions": {"train": 0.7, "test": 0.2}}, "they sum to 0.9; they must sum to 1"),
+        ({"split_fractions": {"train": 1.5, "test": -0.5}}, r"split_fractions\['test'\]: -0.5 is negative"),
+        ({"split_fractions": {"train": float("nan"), "test": 1}}, "split_fractions.train: nan is refused"),
+        (
+            {"split_fractions": {"train": 0.8, "val": 0.2}},
+            "split_fractions: 'val' is unknown; allowed: train, validation, test",
+        ),
+        ({"guidance_scale": float("inf")}, "guidance_scale: inf is refused"),
+        ({"preset": PRESET.model_copy(update={"contrasts": {}})}, "strata: age has no contrast"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_in_one_sentence(changed, message):
+    with pytest.raises(InputError, match=message) as error:
+        make(**changed)
+    assert "\n" not in str(error.value)
+
+
+def test_a_setting_that_is_not_given_is_named():
+    with pytest.raises(InputError, match="plan: num_subjects is not given"):
+        GenerationPlan(preset=PRESET, model_revision="r1")
+
+
+weights = st.lists(st.integers(1, 100), min_size=3, max_size=3)
+
+
+@given(weights, st.sampled_from([0, 1e-9, -1e-9]))
+def test_fractions_may_miss_one_by_rounding(values, excess):
+    shares = {split: value / sum(values) + excess for split, value in zip(SPLITS, values, strict=True)}
+    assert sum(map(len, make(num_subjects=10**6, split_fractions=shares).subjects.values())) == 10**6
+
+
+@given(weights, st.sampled_from([1e-3, -1e-3, -0.2, 1]))
+def test_fractions_are_never_renormalised(values, excess):
+    shares = {split: value / sum(values) for split, value in zip(SPLITS, values, strict=True)}
+    with pytest.raises(InputError, match="split_fractions"):
+        make(num_subjects=10**6, split_fractions={**shares, "train": shares["train"] + excess})
