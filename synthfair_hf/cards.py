@@ -24,12 +24,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from .errors import InputError
 from .presets import Preset
 from .records import Record, write_atomically
-from .schema import MISSING_LEVEL
+from .schema import MISSING_LEVEL, SPLITS
 from .views import BiasedView, curated_views
 
 __all__ = ["update_view_table", "write_dataset_card"]
 
-SPLITS = ("train", "validation", "test")
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
 PRINTED = {
     "inputs": ("plan",),

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Versions of this package and of the libraries whose numerics or formats show in results."""
     names = ("synthfair-hf", "torch", "diffusers", "datasets", "transformers", "zuko", "pyarrow", "numpy", "pillow")

@@ -22,12 +22,11 @@ from PIL import Image
 from .errors import InputError
 from .presets import Preset
 from .records import Record, write_atomically
-from .schema import MISSING_LEVEL, Variable
+from .schema import MISSING_LEVEL, SPLITS, Variable
 from .views import BiasedView, curated_views
 
 __all__ = ["difference_png", "write_report"]
 
-SPLITS = ("train", "validation", "test")
 SUBJECTS_SHOWN = 6
 HISTOGRAM_BINS = 10
 SATURATED = 0.02

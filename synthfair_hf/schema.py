@@ -17,7 +17,7 @@ from .errors import InputError, unknown
 if TYPE_CHECKING:
     from datasets import Features
 
-__all__ = ["MISSING_LEVEL", "Schema", "Variable"]
+__all__ = ["MISSING_LEVEL", "SPLITS", "Schema", "Variable"]
 
 Kind = Literal["continuous", "categorical"]
 Role = Literal["protected", "finding", "acquisition"]
@@ -30,6 +30,9 @@ Nature = Literal[
     "external/site",
     "external/artefact",
 ]
+
+SPLITS = {"train": 0.70, "validation": 0.15, "test": 0.15}
+"""The splits, in order, and the share of patients or subjects in each by default."""
 
 MISSING_LEVEL = -1
 """Index of a missing categorical value; a missing continuous value is NaN."""

@@ -151,20 +151,21 @@ def train(
         weight_decay=config.adam_weight_decay,
         eps=config.adam_epsilon,
     )
-    schedule = get_scheduler(
-        config.lr_scheduler,
-        optimizer,
-        num_warmup_steps=config.lr_warmup_steps,
-        num_training_steps=config.max_train_steps,
-    )
     average = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=False)
     question = {**config.question(), **inputs, "ranks": accelerator.num_processes}
 
     start = 0
     if checkpoint := _checkpoint_to_resume(config):
         start = _restore(checkpoint, objective, optimizer, average, question)
-        for _ in range(start):
-            schedule.step()
+    for group in optimizer.param_groups:
+        group["initial_lr"] = config.learning_rate
+    schedule = get_scheduler(
+        config.lr_scheduler,
+        optimizer,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=config.max_train_steps,
+        last_epoch=start - 1,
+    )
     average.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     sampler = StepSampler(

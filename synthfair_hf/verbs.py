@@ -155,6 +155,7 @@ def generate_dataset(
         model_revision=revision,
         num_subjects=num_subjects,
         seed=seed,
+        resolution=pipeline.config.resolution,
         source=SCM if source is None else source.name,
         source_fingerprint=None if source is None else source.fingerprint,
         **settings,
@@ -195,7 +196,7 @@ def counterfactual(
         generator=torch.Generator().manual_seed(seed),
         output_type="pt",
     )
-    changed = output.images[0, 0].numpy()
+    changed = torch.as_tensor(output.images)[0, 0].numpy()
     directory = Path(output_dir)
     directory.mkdir(parents=True, exist_ok=True)
     for name, pixels in (("observation", observed), ("counterfactual", changed)):

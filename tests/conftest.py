@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 # read when `datasets` is first imported: no test reports itself to a download counter
@@ -21,6 +23,11 @@ from synthfair_hf.generate.plan import GenerationPlan, Row
 from synthfair_hf.generate.store import Store
 from synthfair_hf.presets import CHEST_XRAY, Preset
 from synthfair_hf.schema import Variable
+
+# the same examples in every run, however busy the machine
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
+torch.set_num_threads(1)
 
 SIDE = 16
 

@@ -25,11 +25,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "causal": BASE,
     "sources": (*BASE, "presets"),
     "simulators": (*BASE, "presets", "sources"),
-    "training": (*BASE, "presets"),
+    "training": (*BASE, "presets", "sources"),
     # layer 2
     "diffusion": (*BASE, "presets", "causal"),
     # layer 3: siblings do not import each other, except mitigate -> measure.classifier
-    "generate": (*BASE, "presets", "causal", "diffusion"),
+    "generate": (*BASE, "presets", "sources", "causal", "diffusion"),
     "align": (*BASE, "presets", "causal", "training", "diffusion"),
     "measure.classifier": (*BASE, "presets", "training"),
     "measure": (*BASE, "presets", "views", "training", "measure.classifier"),
@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "report": (*BASE, "presets", "views"),
 }
 # layer 5: what composes the rooms may import all of them; the package itself registers them with the libraries
-for top in ("verbs", "demo", "cli", ""):
+for top in ("verbs", "cli", ""):
     MAY_IMPORT[top] = tuple(MAY_IMPORT)
 
 LAYER_0_LIBRARIES = {*sys.stdlib_module_names, "numpy", "pydantic", "datasets"}

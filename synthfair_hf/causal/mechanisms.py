@@ -184,7 +184,7 @@ class GumbelMaxMechanism(InvertibleMechanism):
     def infer_noise(self, value: Tensor, parents: Mapping[str, Tensor], generator: Generators) -> Tensor:
         """`[B, K]` Gumbel noise from its posterior given the observed levels."""
         shares = self._log_shares(parents, len(value))
-        gumbel = _gumbel((len(value), shares.shape[1]), generator)
+        gumbel = _gumbel((len(value), shares.shape[1]), generator).to(shares.device)
         # Log shares have logsumexp 0, so the maximum is standard Gumbel; take it from the observed level's own draw.
         maximum = gumbel.gather(1, value[:, None])
         truncated = -torch.logaddexp(-maximum, -(shares + gumbel))

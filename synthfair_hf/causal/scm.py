@@ -4,6 +4,8 @@
     intervene       evaluate(noise, do)
     counterfactual  abduct (what noise made these values?) -> act (do) -> predict (evaluate the descendants)
 
+Covariates and their noise are small and live on the CPU, whatever device the mechanisms are on.
+
 Laws: do(nothing) is the identity; what is not a descendant of the intervention stays bit-equal.
 """
 
@@ -108,7 +110,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         do = self._check(do)
         values: Covariates = {}
         for name in self.graph.names:
-            values[name] = do[name] if name in do else self.mechanism(name).evaluate(values, noise[name])
+            values[name] = do[name] if name in do else self._evaluate(name, values, noise[name])
         return {name: values[name] for name in self.covariates.names}
 
     def sample(self, rows: int, generator: Generators) -> Covariates:
@@ -121,8 +123,9 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         for name in self.covariates.names:
             if not _known(covariates[name]).all():
                 raise InputError(f"covariates[{name!r}]: missing in some rows; abduction needs every covariate.")
+        placed = self._place(covariates)
         return {
-            name: self.mechanism(name).infer_noise(covariates[name], covariates, generator) for name in self.graph.names
+            name: self.mechanism(name).infer_noise(placed[name], placed, generator).cpu() for name in self.graph.names
         }
 
     @torch.no_grad()
@@ -142,10 +145,16 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             if name in do:
                 values[name] = do[name].to(factual)
             elif causes and (changed := torch.stack(causes).any(dim=0)).any():
-                values[name] = torch.where(changed, self.mechanism(name).evaluate(values, noise[name]), factual)
+                values[name] = torch.where(changed, self._evaluate(name, values, noise[name]), factual)
             else:
                 values[name] = factual
         return {name: values[name] for name in self.covariates.names}
+
+    def _place(self, values: Mapping[str, Tensor]) -> Covariates:
+        return {name: value.to(self.device) for name, value in values.items()}
+
+    def _evaluate(self, name: str, values: Mapping[str, Tensor], noise: Tensor) -> Tensor:
+        return self.mechanism(name).evaluate(self._place(values), noise.to(self.device)).cpu()
 
     def _check(self, do: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
         for name in do or {}:

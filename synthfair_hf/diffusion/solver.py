@@ -6,7 +6,8 @@ A pair of states (y, z) is carried, and each is moved by the velocity at the oth
 
 Given (y', z') both lines can be undone exactly, z first, then y, whatever v is (McCallum and Foster 2024, with Euler as
 the base method). So abduction followed by prediction under the same v is the identity up to rounding at any step count,
-at two network calls a step. The mixing m < 1 keeps the two states together; undoing multiplies rounding by 1/m a step.
+at two network calls a step. With m = 1 the two states err to opposite sides and their mean is of second order; m < 1
+pulls them together, which steadies stiff velocities, but leaves first order and multiplies rounding by 1/m per undo.
 """
 
 from collections.abc import Callable
@@ -36,7 +37,7 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
     order = 1
 
     @register_to_config
-    def __init__(self, shift: float = 1.0, mixing: float = 0.95) -> None:
+    def __init__(self, shift: float = 1.0, mixing: float = 1.0) -> None:
         if not 0 < mixing <= 1:
             raise ValueError(f"mixing: {mixing} is out of range; allowed: above 0, up to 1.")
         if shift <= 0:

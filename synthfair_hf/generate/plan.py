@@ -24,10 +24,10 @@ from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
 from ..presets import Preset
 from ..records import fingerprint
+from ..schema import SPLITS
 
-__all__ = ["SCM", "SPLITS", "GenerationPlan", "Row", "Shard", "largest_remainder"]
+__all__ = ["SCM", "GenerationPlan", "Row", "Shard", "largest_remainder"]
 
-SPLITS = ("train", "validation", "test")
 SCM = "scm"
 """The `source` of a plan whose subjects are draws from the model itself."""
 
@@ -91,7 +91,7 @@ class GenerationPlan(BaseModel):
     seed: int = 0
     factors: tuple[str, ...] = Field(default_factory=lambda settings: settings["preset"].factors)
     levels: dict[str, tuple[float | str, ...]] = {}
-    split_fractions: dict[str, float] = {"train": 0.70, "validation": 0.15, "test": 0.15}
+    split_fractions: dict[str, float] = SPLITS
     subjects_per_shard: PositiveInt = 100
     batch_size: PositiveInt = 16
     num_inference_steps: PositiveInt | None = None

@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..records import Record
+from ..sources.source import Source
 from .plan import SCM, GenerationPlan, Row, Shard
 from .store import Store
-from .subjects import ModelSubjects, Observation, Source, SourceSubjects, columns, is_sound, pixels, stacked
+from .subjects import ModelSubjects, Observation, SourceSubjects, columns, is_sound, pixels, stacked
 
 if TYPE_CHECKING:
     from ..diffusion.pipeline import CausalDiffusionPipeline

@@ -8,7 +8,7 @@ never on its batch.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import InputError, unknown
 from ..records import fingerprint
 from ..schema import Schema
+from ..sources.source import Source
 from .plan import GenerationPlan, Row
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelSubjects",
     "Observation",
-    "Source",
     "SourceSubjects",
     "choose",
     "columns",
@@ -55,23 +55,6 @@ class Observation:
     seed: int
     rejected: int = 0
     residual: np.ndarray | float = 0.0
-
-
-class Source(Protocol):
-    """What generation needs of a data set: one entry an image; values decoded, None where missing."""
-
-    name: str
-    covariates: Schema
-    table: dict[str, list[Any]]
-    patient_ids: list[str]
-    splits: list[str]
-    fingerprint: str
-
-    def __len__(self) -> int: ...
-
-    def image(self, index: int, resolution: int) -> np.ndarray:
-        """Image `[resolution, resolution]`, float32 in [0, 1]."""
-        ...
 
 
 def is_sound(image: np.ndarray) -> bool:

@@ -14,14 +14,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..schema import Schema
+from ..schema import SPLITS, Schema
 
-__all__ = ["MAX_PIXELS", "SPLITS", "Source", "jitter", "patient_split", "read_image"]
+__all__ = ["MAX_PIXELS", "Source", "jitter", "patient_split", "read_image"]
 
-SPLITS = {"train": 0.70, "validation": 0.15, "test": 0.15}
-"""Share of patients in each split."""
-
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 80_000_000
 """Larger images are refused before a pixel is decoded: no detector has that many, so it is a decompression bomb."""
 
 
@@ -73,9 +70,8 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
             if min(image.size) < resolution:
                 raise InputError(f"{path}: {image.width}x{image.height} is smaller than --resolution {resolution}.")
             if image.mode.startswith("I"):
-                pixels = np.asarray(image, dtype=np.float32)
-                low, high = float(pixels.min()), float(pixels.max())
-                pixels = ((pixels - low) / max(high - low, 1.0)).astype(np.float32)
+                levels = np.asarray(image, dtype=np.float64)
+                pixels = ((levels - levels.min()) / max(np.ptp(levels), 1)).astype(np.float32)
             elif image.mode in ("1", "L", "LA", "RGB", "RGBA", "P"):
                 pixels = np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
             else:

@@ -115,7 +115,7 @@ def test_strangers_and_missing_values_are_refused(fitted):
     with pytest.raises(InputError, match="'race' is unknown"):
         fitted.evaluate(fitted.sample_noise(10, None), {"race": observed["sex"]})
     observed["age"][3] = torch.nan
-    with pytest.raises(InputError, match="age.*missing"):
+    with pytest.raises(InputError, match=r"age.*missing"):
         fitted.abduct(observed, None)
     with pytest.raises(InputError, match="needs 20 or more"):
         StructuralCausalModel.from_schema(PRESET.covariates, PRESET.edges).fit(world(10, seed=8), seed=0)

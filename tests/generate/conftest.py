@@ -141,6 +141,9 @@ class StubSource:
         assert resolution == RESOLUTION
         return self._images[index]
 
+    def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
+        raise AssertionError("generation observes, it does not augment")
+
 
 @pytest.fixture
 def pipeline() -> StubPipeline:

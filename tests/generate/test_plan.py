@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.generate.plan import SPLITS, GenerationPlan, Row, largest_remainder
+from synthfair_hf.generate.plan import GenerationPlan, Row, largest_remainder
 from synthfair_hf.presets import CHEST_XRAY
+from synthfair_hf.schema import SPLITS
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
 

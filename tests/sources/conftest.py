@@ -1,0 +1,42 @@
+"""A folder of drawn films with a metadata.csv."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+HEADER = "file_name,patient_id,age,sex,view,finding"
+
+
+def write_folder(directory: Path, patients: int = 30, side: int = 32) -> Path:
+    """Two films per patient, with covariates that follow from the patient's number."""
+    (directory / "images").mkdir(parents=True)
+    lines = [HEADER]
+    for index in range(2 * patients):
+        patient = index // 2
+        pixels = np.random.default_rng(index).integers(0, 256, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(directory / "images" / f"{index:03}.png")
+        sex, view = "MF"[patient % 2], ("PA", "AP")[index % 2]
+        finding = ("No Finding", "Pneumonia")[patient % 3 == 0]
+        lines.append(f"images/{index:03}.png,p{patient},{20 + patient},{sex},{view},{finding}")
+    (directory / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return write_folder(tmp_path / "films")
+
+
+@pytest.fixture
+def edit(folder) -> Callable[[Callable[[str], str]], Path]:
+    """Rewrite metadata.csv by a function of its text."""
+
+    def rewrite(change: Callable[[str], str]) -> Path:
+        path = folder / "metadata.csv"
+        path.write_bytes(change(path.read_text()).encode())
+        return folder
+
+    return rewrite

@@ -1,0 +1,86 @@
+"""A folder is read whole or refused with file:line; what is missing or unreadable is counted."""
+
+import pytest
+from PIL import Image
+
+from synthfair_hf.errors import InputError
+from synthfair_hf.presets import get_preset
+from synthfair_hf.sources.imagefolder import ImageFolder
+from synthfair_hf.sources.source import patient_split
+
+PRESET = get_preset("chest_xray")
+
+
+def test_rows_become_columns_and_patients_keep_one_split(folder):
+    source = ImageFolder(folder, PRESET, 32)
+    assert len(source) == 60
+    assert source.covariates.names == ("age", "sex", "finding", "view")
+    assert source.table["sex"][:4] == ["male", "male", "female", "female"]
+    assert source.table["finding"][0] == "pneumonia"
+    assert source.splits == [patient_split(patient) for patient in source.patient_ids]
+    assert source.image(3, 32).shape == (32, 32)
+    assert source.counts["patients"] == 30
+    assert sum(source.counts["patients by split"].values()) == 30
+
+
+def test_unreadable_cells_are_missing_and_counted(edit):
+    folder = edit(lambda text: text.replace("p3,23,F", "p3,414,U").replace("p4,24", "p4,n/a").replace("p5,25", "p5,"))
+    source = ImageFolder(folder, PRESET, 32)
+    assert source.table["age"][6:12] == [None] * 6
+    assert source.table["sex"][6:8] == [None, None]
+    assert source.counts["missing"] == {
+        "age": {"outside 0-100 years": 2, "not a number": 2, "empty": 2},
+        "sex": {"level 'U' outside the schema": 2},
+    }
+
+
+def test_unreadable_images_are_quarantined_up_to_a_share(folder):
+    (folder / "images" / "007.png").write_bytes(b"broken")
+    Image.new("L", (8, 8)).save(folder / "images" / "009.png")
+    source = ImageFolder(folder, PRESET, 32)
+    assert len(source) == 58
+    assert set(source.counts["quarantined"]) == {"images/007.png", "images/009.png"}
+    for index in range(10, 20):
+        (folder / "images" / f"{index:03}.png").unlink()
+    with pytest.raises(InputError, match="12 of 60 images are unreadable"):
+        ImageFolder(folder, PRESET, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("file_name", "name"), "no column 'file_name'"),
+        (lambda text: text.replace("patient_id", "id"), "no column 'patient_id'"),
+        (lambda text: text.replace("view", "sex", 1), "metadata.csv:1: column 'sex' appears twice"),
+        (lambda text: text.replace("p1,21,F", "p1,21,F,extra", 1), "metadata.csv:4: 7 cells, but the header has 6"),
+        (lambda text: text.replace("p1,", ",", 1), "metadata.csv:4: patient_id is empty"),
+        (lambda text: text.splitlines()[0], "no rows"),
+        (lambda text: text.replace("images/000.png", "../secret.png"), "leaves the folder"),
+        (lambda text: text.replace("images/000.png", "/etc/hostname"), "leaves the folder"),
+        (lambda text: text.replace("images/000.png", "a\0b"), "metadata.csv"),
+    ],
+)
+def test_a_malformed_table_is_refused_with_its_place(edit, change, message):
+    with pytest.raises(InputError, match=message):
+        ImageFolder(edit(change), PRESET, 32)
+
+
+def test_byte_order_mark_windows_lines_and_quotes_are_read(edit):
+    plain = ImageFolder(edit(lambda text: text), PRESET, 32)
+    dressed = ImageFolder(
+        edit(lambda text: "\ufeff" + text.replace("\n", "\r\n").replace("Pneumonia", '"Pneumonia"')), PRESET, 32
+    )
+    assert dressed.table == plain.table
+    assert dressed.fingerprint == plain.fingerprint
+
+
+def test_a_folder_without_metadata_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no such file; a source needs a metadata\.csv"):
+        ImageFolder(tmp_path, PRESET, 32)
+
+
+def test_latin_1_is_refused_not_guessed(folder):
+    path = folder / "metadata.csv"
+    path.write_bytes(path.read_bytes().replace(b"p7,", "pé,".encode("latin-1")))
+    with pytest.raises(InputError, match="not UTF-8"):
+        ImageFolder(folder, PRESET, 32)

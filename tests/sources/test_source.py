@@ -1,0 +1,91 @@
+"""What a source promises: patients keep their split, pixels keep their grey levels, jitter keeps the anatomy's side."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synthfair_hf.errors import InputError
+from synthfair_hf.schema import SPLITS
+from synthfair_hf.sources import source as module
+from synthfair_hf.sources.source import jitter, patient_split, read_image
+
+
+def gradient(side: int = 32) -> np.ndarray:
+    return np.tile(np.linspace(0, 1, side, dtype=np.float32), (side, 1))
+
+
+def test_a_patient_has_one_split_and_the_shares_hold():
+    splits = [patient_split(f"patient-{index}") for index in range(20_000)]
+    assert splits == [patient_split(f"patient-{index}") for index in range(20_000)]
+    for split, share in SPLITS.items():
+        assert splits.count(split) / len(splits) == pytest.approx(share, abs=0.012)
+
+
+def test_eight_bit_pixels_come_back_exactly(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    assert np.array_equal(np.rint(read_image(tmp_path / "film.png", 32) * 255), pixels)
+
+
+def test_sixteen_bit_pixels_keep_their_levels(tmp_path):
+    """Pillow's convert("L") would clip everything above 255 to white."""
+    pixels = (np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16).astype(np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    image = read_image(tmp_path / "film.png", 64)
+    assert len(np.unique(image)) == 64 * 64
+    assert (image.min(), image.max()) == (0, 1)
+
+
+def test_the_centre_square_is_kept_and_the_mean_survives_shrinking(tmp_path):
+    pixels = np.zeros((64, 128), dtype=np.uint8)
+    pixels[:, 32:96] = (gradient(64) * 255).round().astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    image = read_image(tmp_path / "film.png", 16)
+    assert image.shape == (16, 16)
+    assert image.mean() == pytest.approx(0.5, abs=0.01)
+    assert (np.diff(image.mean(axis=0)) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("truncated.png", lambda path: path.write_bytes(path.read_bytes()[:200]), "not a readable image"),
+        ("text.png", lambda path: path.write_text("not an image"), "not a readable image"),
+        ("cmyk.jpg", lambda path: Image.new("CMYK", (32, 32)).save(path), "pixel mode CMYK"),
+        ("small.png", lambda path: Image.new("L", (8, 40)).save(path), "smaller than --resolution 32"),
+        (
+            "moving.gif",
+            lambda path: Image.new("L", (32, 32)).save(
+                path, save_all=True, append_images=[Image.new("L", (32, 32), 9), Image.new("L", (32, 32), 99)]
+            ),
+            "several frames",
+        ),
+    ],
+)
+def test_what_is_not_a_radiograph_is_named(tmp_path, name, make, message):
+    path = tmp_path / name
+    if name == "truncated.png":
+        noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    make(path)
+    with pytest.raises(InputError, match=message) as error:
+        read_image(path, 32)
+    assert name in str(error.value)
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_PIXELS", 1000)
+    Image.new("L", (100, 100)).save(tmp_path / "bomb.png")
+    with pytest.raises(InputError, match="exceed 1000; not decoded"):
+        read_image(tmp_path / "bomb.png", 32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_jitter_moves_little_never_mirrors_and_keeps_brightness(seed):
+    image = gradient(64)
+    moved = jitter(image, np.random.default_rng(seed))
+    assert moved.shape == (32, 32)
+    assert moved.dtype == np.float32
+    assert (np.diff(moved.mean(axis=0)) > -1e-6).all(), "brighter to the right before, so after"
+    assert abs(moved.mean() - image.mean()) < 0.06
+    assert np.array_equal(moved, jitter(image, np.random.default_rng(seed)))
