@@ -19,7 +19,7 @@ import pyarrow.compute
 import pyarrow.parquet
 import yaml
 from datasets import ClassLabel, DatasetInfo, Features, List, SplitDict, SplitInfo
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from .errors import InputError
 from .presets import Preset
@@ -27,7 +27,7 @@ from .records import Record, write_atomically
 from .schema import MISSING_LEVEL, SPLITS
 from .views import BiasedView, curated_views
 
-__all__ = ["update_view_table", "write_dataset_card"]
+__all__ = ["update_view_table", "write_dataset_card", "write_model_card"]
 
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
 PRINTED = {
@@ -200,3 +200,17 @@ def _in_words(value: object, column: str, preset: Preset) -> object:
     if column in preset.covariates and preset.covariates[column].categorical:
         return preset.covariates[column].decode([value])[0]
     return value
+
+
+def write_model_card(path: Path, preset: Preset, record: Record, config: Mapping[str, Any], picture: str) -> None:
+    """Write a generator's card from the record of its training and what was measured since; `config` is the pipeline's.
+
+    `picture` is the address of the counterfactual grid, relative to the card. Raises InputError for an absent figure.
+    """
+    try:
+        text = ENVIRONMENT.get_template("model_card.md.jinja").render(
+            preset=preset, record=record, config=config, picture=picture, license="cc-by-4.0"
+        )
+    except UndefinedError as error:
+        raise InputError(f"record: {error}; the model card prints it, so measure and record it first.") from None
+    write_atomically(path, text.encode())

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from datasets import load_dataset
 from PIL import Image
-from torch import Tensor
 
 from .cards import write_dataset_card
 from .causal.scm import StructuralCausalModel
@@ -21,7 +20,6 @@ from .generate.store import verify
 from .presets import Preset
 from .records import Record, file_sha256, fingerprint, write_atomically
 from .report import difference_png, write_report
-from .schema import Schema
 from .simulators.acquisition import SCANNERS, AcquisitionWorld, assign_scanner
 from .sources.imagefolder import ImageFolder
 from .sources.nih_chestxray14 import read_table
@@ -57,22 +55,18 @@ def open_source(directory: str | Path, preset: Preset, resolution: int) -> Sourc
     return source
 
 
-def fit_scm(preset: Preset, table: dict[str, list[Any]], seed: int) -> tuple[StructuralCausalModel, dict[str, Any]]:
-    """A causal model fitted on columns of decoded values, and what was fitted on how many rows.
+def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) -> dict[str, Any]:
+    """Fit a causal model on columns of decoded values; returns what was fitted on how many rows.
 
     A table with a view but no scanner gets scanners from the acquisition world's structural equation.
     """
-    if "scanner" in preset.covariates and "scanner" not in table:
+    if "scanner" in scm.covariates and "scanner" not in table:
         rng = np.random.default_rng([WORLD_SEED, seed])
         gumbel = rng.gumbel(size=(len(table["view"]), len(SCANNERS)))
         scanners = [assign_scanner(view, noise) for view, noise in zip(table["view"], gumbel, strict=True)]
         table = {**table, "scanner": scanners}
-    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
-    return scm, scm.fit(_tensors(preset.covariates, table), seed)
-
-
-def _tensors(covariates: Schema, table: dict[str, list[Any]]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(column) for name, column in covariates.encode(table, "table").items()}
+    encoded = scm.covariates.encode(table, "table")
+    return scm.fit({name: torch.from_numpy(column) for name, column in encoded.items()}, seed)
 
 
 def train_generator(
@@ -92,6 +86,10 @@ def train_generator(
     resolution = resolution or preset.resolution
     source = open_source(source_dir, preset, resolution)
     preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
+    torch.manual_seed(config.seed)
+    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
+    pipeline.register_to_config(default_steps=default_steps, default_guidance_scale=default_guidance_scale)
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
     inputs = {"source": source.fingerprint}
@@ -100,11 +98,7 @@ def train_generator(
     else:
         table, counts["covariate_table"] = read_table(covariate_table, preset.covariates)
         inputs["covariate_table"] = file_sha256(Path(covariate_table))
-    scm, counts["mechanisms"] = fit_scm(preset, table, config.seed)
-
-    torch.manual_seed(config.seed)
-    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
-    pipeline.register_to_config(default_steps=default_steps, default_guidance_scale=default_guidance_scale)
+    counts["mechanisms"] = fit_scm(scm, table, config.seed)
     objective = FlowMatchingObjective(
         pipeline.unet, pipeline.covariate_encoder, space_to_depth=pipeline.config.space_to_depth
     )

@@ -1,0 +1,33 @@
+"""Draw three people from the causal model, then ask what their films would have been under other covariates."""
+
+import torch
+
+from synthfair_hf.verbs import load_generator
+
+
+def main() -> None:
+    """Write one sheet: observation, do(sex), do(finding), do(scanner), one person a row."""
+    from PIL import Image
+
+    pipeline, _ = load_generator()
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    covariates = pipeline.covariates.decode(
+        {name: column.numpy() for name, column in pipeline.scm.sample(3, generators).items()}
+    )
+    people = pipeline(covariates=covariates, generator=generators)
+    questions = [{"sex": "female", "finding": covariates["finding"]}, {"finding": "pneumonia"}, {"scanner": "portable"}]
+    columns = [people.images]
+    for do in questions:
+        answer = pipeline(covariates=covariates, noise=people.noise, do=do, generator=generators)
+        columns.append(answer.images)
+        print(do, "->", answer.covariates)
+    side = columns[0][0].width
+    sheet = Image.new("L", (side * len(columns), side * 3))
+    for column, images in enumerate(columns):
+        for row, image in enumerate(images):
+            sheet.paste(image, (column * side, row * side))
+    sheet.save("counterfactuals.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""From a folder of films to a loaded view, by the command line, on a tiny generator and drawn films."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import load_dataset
+from PIL import Image
+
+from synthfair_hf.cli import main
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.records import Record
+from synthfair_hf.simulators.phantom import PhantomSource
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> Path:
+    """Films of the phantom as a lab would bring its own: images and a metadata.csv, without a scanner column."""
+    directory = tmp_path_factory.mktemp("films")
+    source = PhantomSource(150, seed=3)
+    lines = ["file_name,patient_id,age,sex,view,finding"]
+    for index in range(len(source)):
+        pixels = np.rint(source.image(index, 64) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(directory / f"{index}.png")
+        row = {name: column[index] for name, column in source.table.items()}
+        finding = "No Finding" if row["finding"] == "no_finding" else "Pneumonia"
+        lines.append(f"{index}.png,{source.patient_ids[index]},{row['age']:.0f},{row['sex']},{row['view']},{finding}")
+    (directory / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def generator(films, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("generator")
+    command = ["train", "--source", films, "--output_dir", directory, "--resolution", "32", "--default_steps", "2"]
+    assert main([*map(str, command), "--max_train_steps", "2", "--train-batch-size", "4", "--seed", "1"]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def dataset(generator, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("data") / "synthfair"
+    command = ["generate", "--pretrained_model_name_or_path", generator, "--num_subjects", "28"]
+    assert main([*map(str, command), "--output_dir", str(directory), "--subjects_per_shard", "10"]) == 0
+    return directory
+
+
+def test_training_saves_a_pipeline_with_its_record(generator):
+    pipeline = CausalDiffusionPipeline.load(generator)
+    assert pipeline.config.resolution == 32
+    assert pipeline.covariates.names == ("age", "sex", "finding", "view", "scanner"), "the folder has no race"
+    assert Record.read(generator / "record.json").counts["source"]["scanner"].startswith("planted")
+    assert not [path for path in generator.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_a_data_set_is_verified_loaded_and_reported(dataset, capsys, monkeypatch):
+    assert main(["verify", str(dataset)]) == 0
+    assert "sound" in capsys.readouterr().out
+    monkeypatch.chdir(dataset.parent)
+    train = load_dataset("synthfair", "sex_imbalanced_90_10", split="train")
+    sexes = np.bincount(train["sex"])
+    assert sexes.tolist() == [9 * sexes[1], sexes[1]]
+    assert train[0]["image"].size == (32, 32)
+    assert main(["report", str(dataset)]) == 0
+    assert (dataset / "report.html").stat().st_size > 20_000
+
+
+def test_the_same_command_changes_nothing_and_another_plan_is_refused(dataset, generator, capsys):
+    before = {path.name: path.read_bytes() for path in (dataset / "data").iterdir()}
+    command = ["generate", "--pretrained_model_name_or_path", str(generator), "--output_dir", str(dataset)]
+    assert main([*command, "--num_subjects", "28", "--subjects_per_shard", "10"]) == 0
+    assert {path.name: path.read_bytes() for path in (dataset / "data").iterdir()} == before
+    assert main([*command, "--num_subjects", "28", "--subjects_per_shard", "10", "--seed", "5"]) == 2
+    assert "seed" in capsys.readouterr().err
+
+
+def test_a_damaged_shard_is_named_and_exits_with_one(dataset, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(dataset), str(copy)], check=True)
+    victim = next((copy / "data").glob("test-*"))
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    assert main(["verify", str(copy)]) == 1
+    assert victim.name in capsys.readouterr().out
+
+
+def test_real_observations_keep_their_pixels(films, generator, tmp_path):
+    """Subjects observed from a folder: the observation row is the film itself, its family counterfactuals of it."""
+    directory = tmp_path / "synthfair"
+    command = ["generate", "--source", films, "--pretrained_model_name_or_path", generator, "--num_subjects", "10"]
+    assert main([*map(str, command), "--output_dir", str(directory)]) == 0
+    rows = load_dataset("parquet", data_files=str(directory / "data" / "*.parquet"), split="train")
+    observed = [row for row in rows if row["intervention"] == "{}"]
+    assert len(observed) == 10
+    assert all(row["synthetic"] is False and row["parent_id"] is None for row in observed)
+    assert len(rows) == 120
+    pixels = {row["subject_id"]: np.asarray(row["image"], dtype=int) for row in observed}
+    for row in rows:
+        changed = np.abs(np.asarray(row["image"], dtype=int) - pixels[row["subject_id"]]).mean()
+        assert (changed == 0) == (row["intervention"] == "{}")
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(generator, tmp_path, capsys):
+    target = tmp_path / "never"
+    command = ["generate", "--pretrained-model-name-or-path", str(generator), "--num-subjects", "28", "--dry-run"]
+    assert main([*command, f"--output-dir={target}"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == {"train": 240, "validation": 48, "test": 48}
+    assert not target.exists()
+
+
+def test_counterfactual_of_one_file(films, generator, tmp_path, capsys):
+    command = ["counterfactual", "--image", films / "0.png", "--pretrained_model_name_or_path", generator]
+    covariates = ["age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=flatpanel"]
+    rest = ["--covariates", *covariates, "--do", "scanner=portable", "--output_dir", str(tmp_path / "out")]
+    assert main([*map(str, command), *rest]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert answer == {"age": 61, "sex": "male", "finding": "no_finding", "view": "PA", "scanner": "portable"}
+    sizes = {}
+    for path in (tmp_path / "out").glob("*.png"):
+        with Image.open(path) as image:
+            sizes[path.name] = image.size
+    assert sizes == {f"{name}.png": (32, 32) for name in ("observation", "counterfactual", "difference")}
+
+
+def test_settings_from_a_file_yield_to_flags(generator, tmp_path, capsys):
+    (tmp_path / "plan.yaml").write_text(
+        f"num_subjects: 28\ndry_run: true\npretrained_model_name_or_path: {generator}\n"
+    )
+    assert main(["generate", "--config_file", str(tmp_path / "plan.yaml"), "--num_subjects", "10"]) == 0
+    assert json.loads(capsys.readouterr().out)["subjects"]["train"] == 6
+    (tmp_path / "plan.yaml").write_text("num_subjets: 28\n")
+    assert main(["generate", "--config_file", str(tmp_path / "plan.yaml"), "--num_subjects", "10"]) == 2
+    assert "num_subjets" in capsys.readouterr().err
+
+
+def test_views_are_listed_and_explained(capsys):
+    assert main(["views"]) == 0
+    listed = capsys.readouterr().out
+    assert "sex_imbalanced_90_10" in listed
+    assert main(["views", "--view", "sex_imbalanced_85_15"]) == 0
+    assert "filters" in capsys.readouterr().out
+
+
+BAD = [
+    (["generate"], "--num_subjects"),
+    (["generate", "--num_subjects", "x"], "num_subjects"),
+    (["generate", "--num_subjects", "7", "--pretrained_model_name_or_path", "{generator}"], "nearest possible"),
+    (["generate", "--num_subjects", "28", "--pretrained_model_name_or_path", "{films}"], "not a saved pipeline"),
+    (
+        ["generate", "--num_subjects", "28", "--factors", "sxe", "--pretrained_model_name_or_path", "{generator}"],
+        "'sex'",
+    ),
+    (
+        ["generate", "--num_subjects", "28", "--source", "{empty}", "--pretrained_model_name_or_path", "{generator}"],
+        "metadata.csv",
+    ),
+    (
+        [
+            "generate",
+            "--num_subjects",
+            "28",
+            "--output_dir",
+            "{films}",
+            "--pretrained_model_name_or_path",
+            "{generator}",
+        ],
+        "not empty",
+    ),
+    (["train", "--preset", "chest-xray", "--source", "{films}", "--output_dir", "{empty}/run"], "'chest_xray'"),
+    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--resolution", "50"], "multiple of 16"),
+    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--learning_rate", "nan"], "learning_rate"),
+    (["verify", "{empty}"], "no"),
+    (["report", "{empty}"], "{empty}"),
+    (["views", "--view", "sex_imbalanced_90_20"], "100"),
+    (["views", "--view", "sxe_imbalanced_90_10"], "sex"),
+    (["frobnicate"], "verb"),
+    (["counterfactual", "--image", "{films}/0.png", "--covariates", "age"], "NAME=VALUE"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), BAD)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    command, message, films, generator, tmp_path, capsys, monkeypatch
+):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    places = {"films": films, "generator": generator, "empty": empty}
+    before = sorted(films.iterdir())
+    assert main([word.format(**places) for word in command]) in (1, 2)
+    output = capsys.readouterr()
+    text = output.err.strip() or output.out.strip()
+    sentence = text.splitlines()[-1] if output.err else text
+    assert message.format(**places) in sentence
+    assert "Traceback" not in text
+    assert not list(empty.iterdir())
+    assert sorted(films.iterdir()) == before
+
+
+def test_plain_python_loads_a_view_without_the_package_imported(dataset):
+    code = (
+        "from datasets import load_dataset\n"
+        "for streaming in (False, True):\n"
+        "    rows = load_dataset('synthfair', 'sex_imbalanced_90_10', split='train', streaming=streaming)\n"
+        "    sexes = [row['sex'] for row in rows]\n"
+        "    print(len(sexes), sexes.count(0), next(iter(rows))['image'].size)\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(dataset.parent / "home")}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=dataset.parent, env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines() == ["120 108 (32, 32)"] * 2
+
+
+def test_rows_do_not_depend_on_the_batch_size(generator, tmp_path):
+    images = []
+    for size in (1, 16):
+        directory = tmp_path / str(size)
+        command = ["generate", "--pretrained_model_name_or_path", generator, "--num_subjects", "10"]
+        assert main([*map(str, command), "--batch_size", str(size), "--output_dir", str(directory)]) == 0
+        rows = load_dataset("parquet", data_files=str(directory / "data" / "*.parquet"), split="train")
+        keys = [(row["seed"], row["sex"], row["finding"], row["scanner"]) for row in rows]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        images.append(torch.stack([torch.from_numpy(np.asarray(rows[i]["image"], dtype=np.float32)) for i in order]))
+    assert (images[0] - images[1]).abs().max() <= 1
