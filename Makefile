@@ -8,15 +8,15 @@ SEED ?= 0
 
 .PHONY: demo test check bench clean
 
-# torch first and pinned: a later torch would bring gigabytes of CUDA packages that no CPU machine needs
+# torch first and pinned, so that a CPU build offered by pip's configuration is not replaced by a newer CUDA one
 $(BIN)/synthfair: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[report]'
+	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 $(VENV)/.dev: $(BIN)/synthfair
-	$(BIN)/python -m pip install --quiet --editable '.[report,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 demo: $(BIN)/synthfair

@@ -50,8 +50,8 @@ class SynthFair(Parquet):
             if keyword not in allowed:
                 raise unknown("load_dataset", keyword, allowed)
         download_config = DownloadConfig(token=self.token, storage_options=self.storage_options)
-        record = _record(keywords["data_dir"], download_config)
-        view = get_view(config_name or "full", _preset(record), keywords.pop("strength", None))
+        record, preset = _record(keywords["data_dir"], download_config)
+        view = get_view(config_name or "full", preset, keywords.pop("strength", None))
         self.hash = fingerprint({"view": view.fingerprint, "record": record})
         config = SynthFairConfig(**{"description": view.sentence, **keywords, "name": view.name})
         config.strength = view.strength
@@ -68,7 +68,7 @@ def dataset_module(
     if data_files is not None:
         raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
     location = _locate(data_dir)
-    views = curated_views(_preset(_record(location, download_config)))
+    _, preset = _record(location, download_config)
     try:
         patterns = get_data_patterns(location, download_config)
         files = DataFilesDict.from_patterns(patterns, location, [".parquet"], download_config)
@@ -81,7 +81,7 @@ def dataset_module(
         hash="",
         builder_kwargs={"data_files": files, "data_dir": location, "dataset_name": NAME},
         builder_configs_parameters=BuilderConfigsParameters(
-            builder_configs=[SynthFairConfig(view.name, description=view.sentence) for view in views],
+            builder_configs=[SynthFairConfig(view.name, description=view.sentence) for view in curated_views(preset)],
             default_config_name="full",
         ),
     )
@@ -98,19 +98,22 @@ def _locate(data_dir: str | None) -> str:
     return location if "://" in location else os.path.abspath(os.path.expanduser(location))
 
 
-def _record(location: str, download_config: DownloadConfig | None) -> Record:
-    """The record of the run that wrote the data set."""
+def _record(location: str, download_config: DownloadConfig | None) -> tuple[Record, Preset]:
+    """The record of the run that wrote the data set, and the preset in it."""
+    path = f"{location}/records/generate.json"
     try:
-        with xopen(f"{location}/records/generate.json", "r", download_config=download_config) as file:
-            return Record.model_validate_json(file.read())
+        with xopen(path, "r", download_config=download_config) as file:
+            record = Record.model_validate_json(file.read())
+        return record, Preset.model_validate(record.settings.get("preset"))
     except FileNotFoundError:
         raise InputError(
             f"data_dir: {location} has no records/generate.json; give a directory `synthfair generate` finished."
         ) from None
-
-
-def _preset(record: Record) -> Preset:
-    return Preset.model_validate(record.settings["preset"])
+    except ValueError as error:
+        raise InputError(
+            f"data_dir: {path} is not the record of a data set of this package ({str(error).splitlines()[0]}); "
+            "run `synthfair generate` again."
+        ) from None
 
 
 def _both(first: Any, second: Any) -> Any:

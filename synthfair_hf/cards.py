@@ -72,6 +72,7 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
         types={name: _type_name(feature) for name, feature in features.items()},
         rows={split: int((columns["split"] == split).sum()) for split in shards},
         subjects=_subjects(columns, list(shards)),
+        synthetic=int(columns["synthetic"].sum()),
         views=[
             (view, int((view.mask(columns) & (columns["split"] == "train")).sum()), view.counts(columns))
             for view in views
@@ -83,7 +84,7 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
         "pretty_name": f"SynthFair: {preset.title}",
         "task_categories": ["image-classification"],
         "annotations_creators": ["machine-generated"],
-        "source_datasets": ["original"],
+        "source_datasets": ["original" if record.settings["source"] == "scm" else "extended"],
         "size_categories": [next((size for limit, size in SIZES.items() if len(columns["split"]) < limit), "n>10M")],
         "tags": ["synthetic", "counterfactual", "fairness", "bias", "medical", preset.name.replace("_", "-")],
         "configs": [_config(view, list(shards), record.counts["store"]) for view in views],
@@ -107,7 +108,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _columns(paths: list[Path], preset: Preset) -> dict[str, np.ndarray]:
     """Encoded columns `[B]` that views and counts need, over all shards."""
-    names = ["split", "subject_id", "draw", *preset.contrasts]
+    names = ["split", "subject_id", "draw", "synthetic", *preset.contrasts]
     table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=names) for path in paths])
     columns = {}
     for name in names:
@@ -202,14 +203,17 @@ def _in_words(value: object, column: str, preset: Preset) -> object:
     return value
 
 
-def write_model_card(path: Path, preset: Preset, record: Record, config: Mapping[str, Any], picture: str) -> None:
+def write_model_card(
+    path: Path, preset: Preset, record: Record, config: Mapping[str, Any], picture: str, credits: str
+) -> None:
     """Write a generator's card from the record of its training and what was measured since; `config` is the pipeline's.
 
-    `picture` is the address of the counterfactual grid, relative to the card. Raises InputError for an absent figure.
+    `picture` is the address of the counterfactual grid, relative to the card; `credits` names the sources of the
+    training films. Raises InputError for an absent figure.
     """
     try:
         text = ENVIRONMENT.get_template("model_card.md.jinja").render(
-            preset=preset, record=record, config=config, picture=picture, license="cc-by-4.0"
+            preset=preset, record=record, config=config, picture=picture, credits=credits, license="cc-by-4.0"
         )
     except UndefinedError as error:
         raise InputError(f"record: {error}; the model card prints it, so measure and record it first.") from None

@@ -31,13 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"synthfair: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"synthfair: {error.filename or 'the system'}: {error.strerror or error}.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("synthfair: interrupted; the same command continues where this one stopped.", file=sys.stderr)
         return 130
 
 
 def _snake(argument: str) -> str:
-    """--num-subjects=3 as --num_subjects=3."""
+    """--num-subjects=3 is --num_subjects=3."""
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument.partition("=")
@@ -46,9 +49,10 @@ def _snake(argument: str) -> str:
 
 def _with_config_file(given: list[str]) -> list[str]:
     """The command line with the settings of --config_file put before it, so that flags on it win."""
-    if "--config_file" not in given[:-1]:
-        return given
-    path = Path(given[given.index("--config_file") + 1])
+    words = [part for word in given for part in (word.split("=", 1) if word.startswith("--config_file=") else [word])]
+    if "--config_file" not in words[:-1]:
+        return words
+    path = Path(words[words.index("--config_file") + 1])
     try:
         settings = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -57,11 +61,12 @@ def _with_config_file(given: list[str]) -> list[str]:
         raise InputError(f"--config_file: {path} must map flag names to values.")
     flags: list[str] = []
     for name, value in settings.items():
+        flag = _snake(f"--{name}")
         if isinstance(value, bool):
-            flags += [f"--{name}"] if value else []
+            flags += [flag] if value else []
         else:
-            flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return [given[0], *flags, *given[1:]]
+            flags += [flag, *map(str, value if isinstance(value, list) else [value])]
+    return [words[0], *flags, *words[1:]]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--batch_size", type=int, default=16, metavar="N")
     flag("--num_inference_steps", type=int, metavar="N", help="solver steps; the checkpoint's by default")
     flag("--guidance_scale", type=float, help="strength on changed covariates; the checkpoint's by default")
-    flag("--license", default="cc-by-4.0", help="licence identifier for the card (cc-by-4.0)")
+    flag("--license", help="licence identifier for the card; cc-by-4.0 for drawn subjects, needed with --source")
     flag("--dry_run", action="store_true", help="print the plan and write nothing")
 
     flag = verb("verify", _verify, "Check every shard of a data set against its plan and records.")
@@ -121,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     flag = verb("counterfactual", _counterfactual, "What would this radiograph have been, had ...?")
     flag("--image", required=True, metavar="FILE", help="a frontal chest radiograph")
     flag("--covariates", nargs="+", required=True, metavar="NAME=VALUE", help="what is known: age=61 sex=male ...")
+    flag("--already_acquired", action="store_true", help="the film shows the named scanner: do not plant it")
     flag("--do", nargs="*", default=[], metavar="NAME=VALUE", help="interventions: sex=female finding=pneumonia")
     flag("--output_dir", default="counterfactual", metavar="DIR")
     flag("--seed", type=int, default=0)

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +24,13 @@ from .errors import InputError
 from .presets import Preset
 from .records import Record, write_atomically
 from .schema import MISSING_LEVEL, SPLITS, Variable
-from .views import BiasedView, curated_views
+from .views import curated_views
 
 __all__ = ["difference_png", "write_report"]
 
 SUBJECTS_SHOWN = 6
 HISTOGRAM_BINS = 10
+QUANTILES = {"minimum": 0, "lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75, "maximum": 1}
 SATURATED = 0.02
 """Share of the pixels shown whose difference may lie beyond the ends of the colour scale."""
 NOT_RECORDED = "not recorded"
@@ -115,10 +117,23 @@ class _Store:
             columns[variable.name] = table[variable.name].fill_null(missing).to_numpy()
         return cls(preset, factors, record, columns, files)
 
-    @property
+    @cached_property
     def observed(self) -> np.ndarray:
         """Which rows are observations rather than counterfactuals, bool `[B]`."""
         return self.columns["intervention"] == "{}"
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """One row per subject, bool `[B]`: its observation, or its family's first row where none is stored."""
+        order = np.argsort(~self.observed, kind="stable")
+        _, places = np.unique(self.columns["subject_id"][order], return_index=True)
+        return np.isin(np.arange(len(order)), order[places])
+
+    def own(self, variable: Variable) -> np.ndarray:
+        """Encoded values of the subjects themselves, `[B]`: in a counterfactual, those of a factor are not known."""
+        missing = MISSING_LEVEL if variable.categorical else math.nan
+        crossed = variable.name in self.factors
+        return np.where(self.observed | (not crossed), self.columns[variable.name], missing)
 
     @property
     def splits(self) -> list[str]:
@@ -139,14 +154,15 @@ class _Store:
 
 def _facts(store: _Store) -> dict[str, Any]:
     """Counts of the whole data set, and where it comes from."""
-    columns, observed = store.columns, store.observed
+    columns, first = store.columns, store.first
     return {
-        "images": len(observed),
-        "subjects": int(observed.sum()),
+        "images": len(first),
+        "subjects": int(first.sum()),
+        "observations": int(store.observed.sum()),
         "synthetic": int(columns["synthetic"].sum()),
         "factors": store.factors,
         "splits": {
-            split: (int(observed[columns["split"] == split].sum()), int((columns["split"] == split).sum()))
+            split: (int(first[columns["split"] == split].sum()), int((columns["split"] == split).sum()))
             for split in store.splits
         },
         "provenance": {
@@ -172,7 +188,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 class _Film(NamedTuple):
-    """One image of the gallery; `changed` is the factor that sets it apart from the observation, "" for itself."""
+    """One image of the gallery; `changed` is the factor that sets it apart from the first, "" for the first itself."""
 
     row_id: str
     changed: str
@@ -184,18 +200,11 @@ class _Film(NamedTuple):
     mean_difference: float
 
 
-class _Subject(NamedTuple):
-    subject_id: str
-    split: str
-    draw: float
-    films: list[_Film]
-
-
-def _gallery(store: _Store) -> tuple[float, list[_Subject]]:
+def _gallery(store: _Store) -> tuple[float, list[dict[str, Any]]]:
     """(end of the shared colour scale, subjects with their films)."""
     columns, strata = store.columns, store.preset.strata
-    observations = np.flatnonzero(store.observed)
-    order = observations[np.lexsort([columns[name][observations] for name in ("id", *reversed(strata))])]
+    firsts = np.flatnonzero(store.first)
+    order = firsts[np.lexsort([columns[name][firsts] for name in ("id", *reversed(strata))])]
     places = (np.arange(SUBJECTS_SHOWN) + 0.5) / SUBJECTS_SHOWN * len(order)
     families = {row: _one_factor_changes(store, row) for row in order[np.unique(places.astype(int))].tolist()}
     shown = [row for observation, changes in families.items() for row in (observation, *changes)]
@@ -207,9 +216,7 @@ def _gallery(store: _Store) -> tuple[float, list[_Subject]]:
 
     def film(row: int, observation: int, changed: str) -> _Film:
         variables = store.preset.covariates
-        before, after = (
-            _text(variables[changed], columns[changed][at]) if changed else "" for at in (observation, row)
-        )
+        before, after = (changed and _text(variables[changed], columns[changed][at]) for at in (observation, row))
         return _Film(
             row_id=str(columns["id"][row]),
             changed=changed,
@@ -222,12 +229,13 @@ def _gallery(store: _Store) -> tuple[float, list[_Subject]]:
         )
 
     return limit, [
-        _Subject(
-            subject_id=str(columns["subject_id"][first]),
-            split=str(columns["split"][first]),
-            draw=float(columns["draw"][first]),
-            films=[film(first, first, ""), *(film(row, first, changed) for row, changed in changes.items())],
-        )
+        {
+            "subject_id": str(columns["subject_id"][first]),
+            "split": str(columns["split"][first]),
+            "draw": float(columns["draw"][first]),
+            "observed": bool(store.observed[first]),
+            "films": [film(first, first, ""), *(film(row, first, changed) for row, changed in changes.items())],
+        }
         for first, changes in families.items()
     ]
 
@@ -237,6 +245,7 @@ def _one_factor_changes(store: _Store, observation: int) -> dict[int, str]:
     columns = store.columns
     family = np.flatnonzero(columns["subject_id"] == columns["subject_id"][observation])
     differs = np.array([columns[name][family] != columns[name][observation] for name in store.factors])
+    differs = differs.reshape(len(store.factors), len(family))
     changed = {
         row: store.factors[int(np.argmax(differs[:, member]))]
         for member, row in enumerate(family.tolist())
@@ -275,7 +284,7 @@ def _distribution(store: _Store, variable: Variable) -> dict[str, Any]:
     samples = []
     for split in store.splits:
         ours = columns["split"] == split
-        samples += [columns[variable.name][ours & store.observed], columns[variable.name][ours]]
+        samples += [store.own(variable)[ours & store.first], columns[variable.name][ours]]
     lines: list[tuple[str, list[tuple[Any, float | None]]]] = []
     if variable.categorical:
         for code, level in enumerate(variable.levels):
@@ -285,13 +294,7 @@ def _distribution(store: _Store, variable: Variable) -> dict[str, Any]:
     else:
         missing = [np.isnan(sample) for sample in samples]
         known = [sample[~absent] for sample, absent in zip(samples, missing, strict=True)]
-        for label, share in (
-            ("minimum", 0),
-            ("lower quartile", 0.25),
-            ("median", 0.5),
-            ("upper quartile", 0.75),
-            ("maximum", 1),
-        ):
+        for label, share in QUANTILES.items():
             lines.append(
                 (label, [(f"{np.quantile(sample, share):.1f}" if len(sample) else "", None) for sample in known])
             )
@@ -313,9 +316,7 @@ def _histograms(store: _Store) -> list[dict[str, Any]]:
             "split": split,
             "counts": [
                 np.histogram(
-                    columns[variable.name][
-                        store.observed & (columns["split"] == split) & (columns[groups.name] == code)
-                    ],
+                    store.own(variable)[store.first & (columns["split"] == split) & (store.own(groups) == code)],
                     bins=HISTOGRAM_BINS,
                     range=variable.bounds,
                 )[0].tolist()
@@ -328,11 +329,22 @@ def _histograms(store: _Store) -> list[dict[str, Any]]:
     ]
 
 
-def _views(store: _Store) -> list[list[tuple[BiasedView, int, dict[str, int]]]]:
-    """(view, its rows of train, its rows of train per cell), grouped by what is traded, strongest first."""
-    train = store.columns["split"] == "train"
-    families: dict[str | None, list[tuple[BiasedView, int, dict[str, int]]]] = {}
+def _views(store: _Store) -> list[list[dict[str, Any]]]:
+    """Views with their rows of train, in all, per cell and by covariate; grouped by what is traded, strongest first."""
+    train, variables = store.columns["split"] == "train", store.preset.covariates
+    families: dict[str | None, list[dict[str, Any]]] = {}
     for view in curated_views(store.preset):
-        rows = int((view.mask(store.columns) & train).sum())
-        families.setdefault(view.twin, []).append((view, rows, view.counts(store.columns)))
-    return [sorted(family, key=lambda member: -(member[0].strength or 0)) for family in families.values()]
+        kept = view.mask(store.columns) & train
+        covariates = [cell for one in variables.walk() for cell in _composition(one, store.columns[one.name][kept])]
+        families.setdefault(view.twin, []).append(
+            {"view": view, "rows": int(kept.sum()), "counts": view.counts(store.columns), "covariates": covariates}
+        )
+    return [sorted(family, key=lambda member: -(member["view"].strength or 0)) for family in families.values()]
+
+
+def _composition(variable: Variable, values: np.ndarray) -> list[str]:
+    """Share of each level among encoded values `[B]`, or the mean of those that are known."""
+    if variable.categorical:
+        return [f"{(values == code).sum() / max(1, len(values)):.1%}" for code in range(len(variable.levels))]
+    known = values[~np.isnan(values)]
+    return [f"{known.mean(dtype=np.float64):.1f}" if len(known) else ""]

@@ -1,7 +1,8 @@
 """The one training loop. It knows one shape:  objective(batch, generator) -> (loss, {name: value}).
 
-Every random choice of step k (rows, augmentation, noise) comes from (seed, k, rank), so a run resumed at step k goes on
-exactly as if it had never stopped, and a checkpoint needs weights, optimiser moments and the step, all safetensors.
+A step is one update of the weights, from train_batch_size * gradient_accumulation_steps rows per rank. Every random
+choice of step k (rows, augmentation, noise) comes from (seed, k, rank), so a run resumed at step k goes on exactly as
+if it had never stopped, and a checkpoint needs weights, optimiser moments and the step, all safetensors.
 """
 
 import json
@@ -9,6 +10,8 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,64 +20,74 @@ import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from .errors import InputError
-from .records import Record, fingerprint, first_difference, library_versions
+from .records import Record, first_difference, library_versions
 from .sources.source import Source
 
-__all__ = ["TrainingConfig", "TrainingExamples", "train"]
+__all__ = ["TrainingConfig", "TrainingExamples", "check_output_dir", "train"]
 
 
 class TrainingConfig(BaseModel):
-    """Settings of one run; the names are those of diffusers' training scripts."""
+    """Settings of one run; the names are those of diffusers' training scripts.
+
+    `mixed_precision` is by default "bf16" where there is a GPU that computes in it, and "no" elsewhere.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     output_dir: Path
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     train_batch_size: int = Field(32, ge=1)
     max_train_steps: int = Field(20_000, ge=1)
     gradient_accumulation_steps: int = Field(1, ge=1)
     learning_rate: float = Field(3e-4, gt=0)
     lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
     lr_warmup_steps: int = Field(200, ge=0)
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.99
-    adam_weight_decay: float = 0.01
-    adam_epsilon: float = 1e-8
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.99, ge=0, lt=1)
+    adam_weight_decay: float = Field(0.01, ge=0)
+    adam_epsilon: float = Field(1e-8, gt=0)
     max_grad_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.999, gt=0, lt=1)
     checkpointing_steps: int = Field(1000, ge=1)
     checkpoints_total_limit: int = Field(2, ge=1)
     resume_from_checkpoint: str | None = None
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    mixed_precision: Literal["no", "bf16"] | None = Field(None, validate_default=True)
     dataloader_num_workers: int = Field(0, ge=0)
-    report_to: str | None = None
+    report_to: Literal["tensorboard", "trackio", "wandb"] | None = None
     logging_dir: str = "logs"
+
+    @field_validator("mixed_precision")
+    @classmethod
+    def _resolved(cls, precision: str | None) -> str:
+        able = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+        return precision or ("bf16" if able else "no")
+
+    @field_validator("report_to")
+    @classmethod
+    def _installed(cls, tracker: str | None) -> str | None:
+        if tracker and find_spec(tracker) is None:
+            raise ValueError(f"{tracker} is not installed; run: pip install {tracker}")
+        return tracker
 
     def question(self) -> dict[str, Any]:
         """The settings that decide the result; where it is written and how it is watched do not."""
-        incidental = {
-            "output_dir",
-            "checkpointing_steps",
-            "checkpoints_total_limit",
-            "resume_from_checkpoint",
-            "dataloader_num_workers",
-            "report_to",
-            "logging_dir",
-        }
-        return self.model_dump(mode="json", exclude=incidental)
+        where = {"output_dir", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint"}
+        how = {"dataloader_num_workers", "report_to", "logging_dir"}
+        return self.model_dump(mode="json", exclude=where | how)
 
 
 class TrainingExamples(Dataset[dict[str, Tensor]]):
     """The rows of a source that belong to one split, as training sees them: `image` `[1, r, r]` and encoded covariates.
 
-    Row, step and place together seed the augmentation, so that it differs in every epoch and repeats in every run.
+    A key is (row, place): the row of the split and the place in the whole run's sequence of examples. The place and the
+    seed decide the augmentation, so that it differs in every epoch and repeats in every run.
     """
 
     def __init__(self, source: Source, split: str, resolution: int, seed: int) -> None:
@@ -86,8 +99,8 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Tensor]:
-        row, _, place = key
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        row, place = key
         image, covariates = self.source.draw(self.rows[row], self.resolution, np.random.default_rng([self.seed, place]))
         encoded = self.source.covariates.encode({name: [value] for name, value in covariates.items()})
         return {
@@ -96,8 +109,8 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         }
 
 
-class StepSampler(Sampler[list[tuple[int, int, int]]]):
-    """Batches of (row, step, place) from step `start` on: each epoch is a permutation drawn from (seed, epoch)."""
+class StepSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (row, place) from step `start` on: each epoch is a permutation drawn from (seed, epoch)."""
 
     def __init__(self, rows: int, batch_size: int, seed: int, start: int, stop: int, rank: int, ranks: int) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
@@ -106,7 +119,7 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         permutations: dict[int, np.ndarray] = {}
         for step in range(self.start, self.stop):
             first = (step * self.ranks + self.rank) * self.batch_size
@@ -118,8 +131,13 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
                         one: np.random.default_rng([self.seed, one]).permutation(self.rows)
                         for one in range(epoch, epoch + 1 + math.ceil(self.batch_size / self.rows))
                     }
-                batch.append((int(permutations[epoch][place % self.rows]), step, place))
+                batch.append((int(permutations[epoch][place % self.rows]), place))
             yield batch
+
+
+def check_output_dir(config: TrainingConfig) -> None:
+    """Refuse an output directory that holds an earlier run, or lacks the checkpoint asked for, before data is read."""
+    _checkpoint_to_resume(config)
 
 
 def train(
@@ -132,17 +150,24 @@ def train(
 ) -> Record:
     """Minimise the objective and save the averaged weights.
 
-    `dataset[(row, step, place)]` is one example. `save(directory)` is called at the end, when `objective` holds the
+    `dataset[(row, place)]` is one example. `save(directory)` is called at the end, when `objective` holds the
     exponential moving average. Returns the record that is also written beside the result. The same command goes on
-    where a stopped run left off with `resume_from_checkpoint="latest"`; other settings there are refused by name.
+    where a stopped run left off with `resume_from_checkpoint="latest"`, and returns the record of a finished one; other
+    settings there are refused by name.
     """
+    checkpoint = _checkpoint_to_resume(config)
+    finished = config.output_dir / "record.json"
+    if finished.exists():
+        record = Record.read(finished)
+        _require_same_settings(finished, {**config.question(), **inputs}, {**record.settings, **record.inputs})
+        return record
     accelerator = Accelerator(
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
         mixed_precision=config.mixed_precision,
         log_with=config.report_to,
         project_dir=str(config.output_dir / config.logging_dir),
     )
     config.output_dir.mkdir(parents=True, exist_ok=True)
+    steps = config.max_train_steps
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters,
@@ -154,26 +179,24 @@ def train(
     average = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=False)
     question = {**config.question(), **inputs, "ranks": accelerator.num_processes}
 
-    start = 0
-    if checkpoint := _checkpoint_to_resume(config):
-        start = _restore(checkpoint, objective, optimizer, average, question)
+    start = _restore(checkpoint, objective, optimizer, average, question) if checkpoint else 0
     for group in optimizer.param_groups:
         group["initial_lr"] = config.learning_rate
     schedule = get_scheduler(
         config.lr_scheduler,
         optimizer,
         num_warmup_steps=config.lr_warmup_steps,
-        num_training_steps=config.max_train_steps,
+        num_training_steps=steps,
         last_epoch=start - 1,
     )
     average.to(accelerator.device)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     sampler = StepSampler(
         len(dataset),  # type: ignore[arg-type]
-        config.train_batch_size,
+        config.train_batch_size * config.gradient_accumulation_steps,
         config.seed,
         start,
-        config.max_train_steps,
+        steps,
         accelerator.process_index,
         accelerator.num_processes,
     )
@@ -181,30 +204,23 @@ def train(
     if config.report_to:
         accelerator.init_trackers("synthfair", {name: str(value) for name, value in question.items()})
 
-    progress = tqdm(
-        total=config.max_train_steps, initial=start, desc="training", disable=not accelerator.is_main_process
-    )
+    progress = tqdm(total=steps, initial=start, desc="training", disable=not accelerator.is_main_process)
     smooth: dict[str, float] = {}
     prepared.train()
     for step, batch in enumerate(loader, start=start):
         generator = torch.Generator(accelerator.device)
         generator.manual_seed((config.seed * 1_000_003 + step) * 1009 + accelerator.process_index)
-        batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-        with accelerator.accumulate(prepared):
-            loss, parts = prepared(batch, generator)
-            if not torch.isfinite(loss):
-                raise InputError(
-                    f"step {step}: the loss is {loss.item()}; lower --learning_rate and resume from a checkpoint."
-                )
-            accelerator.backward(loss)
-            if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
+        means = _backward(accelerator, prepared, batch, config.train_batch_size, generator)
+        if not math.isfinite(means["loss"]):
+            raise InputError(
+                f"step {step}: the loss is {means['loss']}; lower --learning_rate and resume from a checkpoint."
+            )
+        accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
         average.step(parameters)
-        for name, value in {"loss": loss.detach(), **parts}.items():
-            number = float(value)
+        for name, number in means.items():
             if math.isfinite(number):
                 smooth[name] = 0.98 * smooth.get(name, number) + 0.02 * number
         progress.update()
@@ -213,25 +229,41 @@ def train(
             if config.report_to:
                 accelerator.log(smooth, step=step)
         done = step + 1
-        if done % config.checkpointing_steps == 0 and done < config.max_train_steps and accelerator.is_main_process:
+        if done % config.checkpointing_steps == 0 and done < steps and accelerator.is_main_process:
             _write_checkpoint(config, done, objective, optimizer, average, question)
     progress.close()
-    accelerator.end_training()
-
     average.copy_to(parameters)
     record = Record(
         stage="train",
         inputs=inputs,
         settings=config.question(),
         versions=library_versions(),
-        counts={**counts, "steps": config.max_train_steps, "parameters": sum(p.numel() for p in parameters)},
+        counts={**counts, "steps": steps, "parameters": sum(p.numel() for p in parameters)},
         measured={f"training_{name}": round(number, 5) for name, number in smooth.items()},
     )
     if accelerator.is_main_process:
         save(config.output_dir)
         record.write(config.output_dir / "record.json")
     accelerator.wait_for_everyone()
+    accelerator.end_training()
     return record
+
+
+def _backward(
+    accelerator: Accelerator, objective: nn.Module, batch: dict[str, Tensor], size: int, generator: torch.Generator
+) -> dict[str, float]:
+    """Gradient of the mean loss of a batch, `size` rows at a time; the means of what the objective reports."""
+    batch = {name: column.to(accelerator.device) for name, column in batch.items()}
+    rows = range(0, len(next(iter(batch.values()))), size)
+    pieces = [{name: column[first : first + size] for name, column in batch.items()} for first in rows]
+    reported: dict[str, list[float]] = {}
+    for piece in pieces:
+        with nullcontext() if piece is pieces[-1] else accelerator.no_sync(objective):
+            loss, parts = objective(piece, generator)
+            accelerator.backward(loss / len(pieces))
+        for name, value in {"loss": loss.detach(), **parts}.items():
+            reported.setdefault(name, []).append(float(value))
+    return {name: float(np.mean(values)) for name, values in reported.items()}
 
 
 def _write_checkpoint(
@@ -274,6 +306,8 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 def _checkpoint_to_resume(config: TrainingConfig) -> Path | None:
     """The checkpoint to go on from; None starts afresh. Finished or half-done work is never overwritten unasked."""
+    if config.output_dir.exists() and not config.output_dir.is_dir():
+        raise InputError(f"--output_dir {config.output_dir}: is a file; give a directory.")
     found = _checkpoints(config.output_dir)
     if config.resume_from_checkpoint is None:
         if found or (config.output_dir / "record.json").exists():
@@ -293,13 +327,16 @@ def _checkpoint_to_resume(config: TrainingConfig) -> Path | None:
     return path
 
 
+def _require_same_settings(place: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    if difference := first_difference(ours, theirs):
+        raise InputError(f"{place}: made by other settings ({difference}); repeat them or give another directory.")
+
+
 def _restore(
     checkpoint: Path, objective: nn.Module, optimizer: Any, average: EMAModel, question: dict[str, Any]
 ) -> int:
     state = json.loads((checkpoint / "state.json").read_text())
-    if fingerprint(state["settings"]) != fingerprint(question):
-        difference = first_difference(json.loads(json.dumps(question)), state["settings"])
-        raise InputError(f"{checkpoint}: made by other settings ({difference}); repeat them or give another directory.")
+    _require_same_settings(checkpoint, question, state["settings"])
     objective.load_state_dict(load_file(checkpoint / "model.safetensors"))
     shadows = load_file(checkpoint / "ema.safetensors")
     for index, shadow in enumerate(average.shadow_params):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,26 +11,28 @@ from PIL import Image
 
 from .cards import write_dataset_card
 from .causal.scm import StructuralCausalModel
+from .diffusion.inputs import check_settings, encode_covariates, encode_interventions
 from .diffusion.objective import FlowMatchingObjective
-from .diffusion.pipeline import CausalDiffusionPipeline
+from .diffusion.pipeline import CausalDiffusionPipeline, check_resolution
 from .errors import InputError
 from .generate.plan import SCM, GenerationPlan
-from .generate.run import generate
+from .generate.run import check, generate
 from .generate.store import verify
 from .presets import Preset
 from .records import Record, file_sha256, fingerprint, write_atomically
 from .report import difference_png, write_report
-from .simulators.acquisition import SCANNERS, AcquisitionWorld, assign_scanner
+from .simulators.acquisition import AcquisitionWorld, acquire, assign_scanners
 from .sources.imagefolder import ImageFolder
 from .sources.nih_chestxray14 import read_table
 from .sources.source import Source, read_image
-from .training import TrainingConfig, TrainingExamples, train
+from .training import TrainingConfig, TrainingExamples, check_output_dir, train
 
 __all__ = [
     "DEFAULT_GENERATOR",
     "WORLD_SEED",
     "counterfactual",
     "demo",
+    "find_generator",
     "fit_scm",
     "generate_dataset",
     "load_generator",
@@ -40,6 +42,9 @@ __all__ = [
 
 DEFAULT_GENERATOR = Path(__file__).parent / "pretrained" / "chest_xray_64"
 """The generator inside the package."""
+
+WEIGHTS = (".json", ".safetensors")
+"""What a saved pipeline's components consist of."""
 
 WORLD_SEED = 0
 """Seed of the planted acquisition: one fixed world, so that every run sees the same scanner for the same film."""
@@ -62,9 +67,7 @@ def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) 
     """
     if "scanner" in scm.covariates and "scanner" not in table:
         rng = np.random.default_rng([WORLD_SEED, seed])
-        gumbel = rng.gumbel(size=(len(table["view"]), len(SCANNERS)))
-        scanners = [assign_scanner(view, noise) for view, noise in zip(table["view"], gumbel, strict=True)]
-        table = {**table, "scanner": scanners}
+        table = {**table, "scanner": assign_scanners(table["view"], rng)}
     encoded = scm.covariates.encode(table, "table")
     return scm.fit({name: torch.from_numpy(column) for name, column in encoded.items()}, seed)
 
@@ -81,15 +84,14 @@ def train_generator(
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
 
     `covariate_table` is the label file of ChestX-ray14, on which the causal model is fitted; without it the model is
-    fitted on the training patients' own covariates.
+    fitted on the training patients' own covariates. Defaults are saved with the pipeline.
     """
-    resolution = resolution or preset.resolution
+    check_settings(default_steps, default_guidance_scale)
+    check_output_dir(config)
+    resolution = preset.resolution if resolution is None else resolution
+    check_resolution(resolution)
     source = open_source(source_dir, preset, resolution)
     preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
-    torch.manual_seed(config.seed)
-    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
-    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
-    pipeline.register_to_config(default_steps=default_steps, default_guidance_scale=default_guidance_scale)
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
     inputs = {"source": source.fingerprint}
@@ -98,13 +100,17 @@ def train_generator(
     else:
         table, counts["covariate_table"] = read_table(covariate_table, preset.covariates)
         inputs["covariate_table"] = file_sha256(Path(covariate_table))
+
+    torch.manual_seed(config.seed)
+    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
+    pipeline.register_to_config(default_steps=default_steps, default_guidance_scale=default_guidance_scale)
     counts["mechanisms"] = fit_scm(scm, table, config.seed)
     objective = FlowMatchingObjective(
         pipeline.unet, pipeline.covariate_encoder, space_to_depth=pipeline.config.space_to_depth
     )
-
-    architecture = {name: dict(part.config) for name, part in pipeline.components.items() if part is not None}
-    inputs["architecture"] = fingerprint(json.loads(json.dumps(architecture, default=str)))
+    trained = {"unet": dict(pipeline.unet.config), "covariate_encoder": dict(pipeline.covariate_encoder.config)}
+    inputs["architecture"] = fingerprint(json.loads(json.dumps(trained, default=str)))
 
     def save(directory: Path) -> None:
         objective.eval()
@@ -113,18 +119,46 @@ def train_generator(
     return train(objective, examples, config, save, inputs, counts)
 
 
+class SavedGenerator(NamedTuple):
+    """A saved pipeline as far as its configuration tells, before any weights are loaded."""
+
+    directory: Path
+    preset: Preset
+    resolution: int
+    revision: str
+    """Fingerprint of the weights and configuration."""
+
+    def load(self) -> CausalDiffusionPipeline:
+        """The pipeline, on the GPU where there is one."""
+        pipeline = CausalDiffusionPipeline.load(self.directory)
+        pipeline.set_progress_bar_config(disable=True)
+        if torch.cuda.is_available():
+            pipeline.to("cuda")
+        return pipeline
+
+
+def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
+    """A saved pipeline in a directory or a Hub repository."""
+    directory = Path(path) if Path(path).exists() else CausalDiffusionPipeline.fetch(str(path))
+    index = directory / "model_index.json"
+    try:
+        config = json.loads(index.read_bytes())
+        preset, resolution = Preset.model_validate(config["preset"]), int(config["resolution"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"--pretrained_model_name_or_path: {path} is not a saved pipeline of this package (no readable "
+            "model_index.json); give the --output_dir of a finished `synthfair train`."
+        ) from None
+    parts = [name for name, value in config.items() if isinstance(value, list) and value[0] is not None]
+    files = sorted(file for name in parts for file in (directory / name).iterdir() if file.suffix in WEIGHTS)
+    hashes = {str(file.relative_to(directory)): file_sha256(file) for file in (index, *files)}
+    return SavedGenerator(directory, preset, resolution, fingerprint(hashes))
+
+
 def load_generator(path: str | Path = DEFAULT_GENERATOR) -> tuple[CausalDiffusionPipeline, str]:
     """A saved pipeline from a directory or a Hub repository, and the fingerprint of its weights and configuration."""
-    directory = Path(path)
-    if not directory.exists():
-        directory = CausalDiffusionPipeline.fetch(str(path))
-    pipeline = CausalDiffusionPipeline.load(directory)
-    pipeline.set_progress_bar_config(disable=True)
-    if torch.cuda.is_available():
-        pipeline.to("cuda")
-    files = sorted(file for file in directory.rglob("*") if file.suffix in (".json", ".safetensors"))
-    parts = {str(file.relative_to(directory)): file_sha256(file) for file in files if file.name != "record.json"}
-    return pipeline, fingerprint(parts)
+    saved = find_generator(path)
+    return saved.load(), saved.revision
 
 
 def generate_dataset(
@@ -134,29 +168,33 @@ def generate_dataset(
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
     source_dir: str | Path | None = None,
     dry_run: bool = False,
-    license: str = "cc-by-4.0",
+    license: str | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Plan and write a data set with its card; returns the plan's summary.
 
-    Subjects are draws from the generator's causal model, or real observations of `source_dir`. `settings` are further
-    fields of GenerationPlan. The same call continues an interrupted run. `dry_run` writes nothing.
+    Subjects are draws from the generator's causal model, or real observations of `source_dir`, whose `license` must
+    then be said. `settings` are further fields of GenerationPlan. Everything is checked before the weights are loaded;
+    the same call continues an interrupted run; `dry_run` writes nothing.
     """
-    pipeline, revision = load_generator(pretrained_model_name_or_path)
-    source = None if source_dir is None else open_source(source_dir, pipeline.preset, pipeline.config.resolution)
+    if license is None and source_dir is not None:
+        raise InputError("--license: not given; with --source say under which licence its films may be passed on.")
+    saved = find_generator(pretrained_model_name_or_path)
+    source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
     plan = GenerationPlan(
-        preset=pipeline.preset,
-        model_revision=revision,
+        preset=saved.preset,
+        model_revision=saved.revision,
         num_subjects=num_subjects,
         seed=seed,
-        resolution=pipeline.config.resolution,
+        resolution=saved.resolution,
         source=SCM if source is None else source.name,
         source_fingerprint=None if source is None else source.fingerprint,
         **settings,
     )
+    check(plan, output_dir, source)
     if not dry_run:
-        record = generate(plan, pipeline, output_dir, source)
-        write_dataset_card(Path(output_dir), plan.preset, record, license)
+        record = generate(plan, saved.load(), output_dir, source)
+        write_dataset_card(Path(output_dir), plan.preset, record, license or "cc-by-4.0")
     return plan.summary()
 
 
@@ -173,17 +211,34 @@ def counterfactual(
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
+    already_acquired: bool = False,
 ) -> dict[str, Any]:
     """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
 
-    Returns the counterfactual's covariates. The difference is blue where the film became darker, red where brighter,
-    saturated at DIFFERENCE_LIMIT.
+    The named scanner is planted on the film first, as it is on every training film, unless the film comes from a
+    SynthFair data set and is `already_acquired`. Returns the counterfactual's covariates. The difference is blue where
+    the film became darker, red where brighter, saturated at DIFFERENCE_LIMIT. Bad input is refused before the weights
+    are loaded.
     """
-    pipeline, _ = load_generator(pretrained_model_name_or_path)
-    observed = read_image(Path(image), pipeline.config.resolution)
-    output = pipeline(
+    directory = Path(output_dir)
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"--output_dir: {output_dir} is a file; give a directory.")
+    saved = find_generator(pretrained_model_name_or_path)
+    table = {name: [value] for name, value in covariates.items()}
+    for name, column in encode_covariates(table, saved.preset.covariates).items():
+        if column.isnan().any() or (column < 0).any():
+            raise InputError(f"--covariates: {name} is missing; a counterfactual needs every covariate.")
+    encode_interventions(do, saved.preset.covariates, rows=1)
+    check_settings(
+        1 if num_inference_steps is None else num_inference_steps, 1.0 if guidance_scale is None else guidance_scale
+    )
+    observed = read_image(Path(image), saved.resolution)
+    if "scanner" in covariates and not already_acquired:
+        noise = np.random.default_rng(seed).standard_normal(observed.shape, dtype=np.float32)
+        observed = acquire(observed, covariates["scanner"], noise)
+    output = saved.load()(
         image=torch.from_numpy(observed)[None, None],
-        covariates={name: [value] for name, value in covariates.items()},
+        covariates=table,
         do=do,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
@@ -191,7 +246,6 @@ def counterfactual(
         output_type="pt",
     )
     changed = torch.as_tensor(output.images)[0, 0].numpy()
-    directory = Path(output_dir)
     directory.mkdir(parents=True, exist_ok=True)
     for name, pixels in (("observation", observed), ("counterfactual", changed)):
         Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(directory / f"{name}.png")

@@ -9,7 +9,9 @@ every strength, shares are exact to the nearest subject, strengths are nested, a
     <attribute>_imbalanced_<A>_<B>              A % of train from the attribute's first group, B % from its second
     <finding>_<attribute>_correlated_<A>_<B>    that imbalance where the finding is present, its mirror where absent
 
-A and B are whole numbers from 1 to 99 with A + B = 100; the groups are the contrasts of the preset.
+A and B are whole numbers from 1 to 99 with A + B = 100; the groups are the contrasts of the preset. All of this holds
+for what generation balances: the preset's factors, whose levels every subject shows, and its strata, which have equally
+many subjects. A view of anything else can be named, but is not curated, and its sentence promises no shares.
 """
 
 import re
@@ -90,7 +92,7 @@ def get_view(name: str, preset: Preset, strength: float | None = None) -> Biased
     if name == "full":
         if strength is not None:
             raise InputError(f"strength: {strength!r} does not go with 'full'; name a view, such as 'sex_imbalanced'.")
-        return BiasedView(name=name, sentence="Every row; every crossed factor is equally frequent in every split.")
+        return BiasedView(name=name, sentence=_full(preset))
     match = re.fullmatch(r"(.+)_(imbalanced|correlated)(?:_(\d+)_(\d+))?", name)
     if match is None:
         nearest = get_close_matches(name, ("full", *preset.views), n=1)
@@ -108,8 +110,12 @@ def get_view(name: str, preset: Preset, strength: float | None = None) -> Biased
 
 
 def curated_views(preset: Preset) -> tuple[BiasedView, ...]:
-    """`full` and the views the data set card lists."""
-    return tuple(get_view(name, preset) for name in ("full", *preset.views))
+    """`full` and the views the data set card lists: the preset's, as far as generation balances what they trade."""
+    balanced = [name for name in preset.contrasts if name in _balanced(preset)]
+    stems = {f"{name}_imbalanced" for name in balanced}
+    stems |= {f"{pair}_correlated" for pair in _pairs(preset, balanced)}
+    names = [name for name in preset.views if name.rsplit("_", 2)[0] in stems]
+    return tuple(get_view(name, preset) for name in ("full", *names))
 
 
 def _percent(name: str, written: list[str | None], strength: float | None) -> int:
@@ -144,6 +150,38 @@ def _groups(name: str, preset: Preset) -> tuple[_Group, _Group]:
     return _Group(contrast.first, (name, "<", threshold)), _Group(contrast.second, (name, ">=", threshold))
 
 
+def _balanced(preset: Preset) -> tuple[str, ...]:
+    """What generation balances in every split."""
+    return (*preset.factors, *preset.strata)
+
+
+def _pairs(preset: Preset, names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """(finding, attribute) of every correlation that the names allow."""
+    names = tuple(names)
+    return {
+        f"{finding}_{attribute}": (finding, attribute)
+        for finding in names
+        for attribute in names
+        if preset.covariates[finding].role == "finding" and attribute != finding
+    }
+
+
+def _full(preset: Preset) -> str:
+    sentences = ["Every row."]
+    if preset.factors:
+        sentences.append(f"In every split each crossed level of {', '.join(preset.factors)} has equally many rows.")
+    if preset.strata:
+        sentences.append(f"In every split both groups of {', '.join(preset.strata)} have equally many subjects.")
+    return " ".join(sentences)
+
+
+def _promise(names: tuple[str, ...], preset: Preset, percent: int, shares: str) -> str:
+    """What the filter makes of train: exact shares of what generation balances, and otherwise parts of each group."""
+    if set(names) <= set(_balanced(preset)):
+        return f"so {shares}, to the nearest subject"
+    return f"about {percent} % of the former and {100 - percent} % of the latter"
+
+
 def _caveats(names: tuple[str, ...], preset: Preset) -> str:
     """Levels the contrasts leave out, and groups that generation does not balance."""
     sentences = []
@@ -152,8 +190,8 @@ def _caveats(names: tuple[str, ...], preset: Preset) -> str:
         left_out = [level for level in preset.covariates[name].levels if level not in (contrast.first, contrast.second)]
         if left_out:
             sentences.append(f" Rows whose {name} is {' or '.join(left_out)} are left out of train.")
-        if name not in (*preset.factors, *preset.strata):
-            sentences.append(f" Generation does not balance {name}, so the shares are of each group's own rows.")
+        if name not in _balanced(preset):
+            sentences.append(f" Generation does not balance {name}, so the shares of train also follow its frequency.")
     return "".join(sentences)
 
 
@@ -162,11 +200,12 @@ def _imbalanced(attribute: str, preset: Preset, percent: int) -> dict[str, Any]:
         raise unknown("name: attribute", attribute, preset.contrasts)
     share = percent / 100
     first, second = _groups(attribute, preset)
+    shares = f"{percent} % of train is {first.words} and {100 - percent} % {second.words}"
     return {
         "sentence": (
             f"Train keeps rows whose {attribute} is {first.words} with draw < {share:g} and rows whose {attribute} is "
-            f"{second.words} with draw >= {share:g}, so {percent} % of train is {first.words} and {100 - percent} % "
-            f"{second.words}, to the nearest subject; validation and test are whole.{_caveats((attribute,), preset)}"
+            f"{second.words} with draw >= {share:g}, {_promise((attribute,), preset, percent, shares)}; validation and "
+            f"test are whole.{_caveats((attribute,), preset)}"
         ),
         "cells": (first.words, second.words),
         "filters": (
@@ -178,22 +217,21 @@ def _imbalanced(attribute: str, preset: Preset, percent: int) -> dict[str, Any]:
 
 
 def _correlated(pair: str, preset: Preset, percent: int) -> dict[str, Any]:
-    pairs = {
-        f"{finding}_{attribute}": (finding, attribute)
-        for finding in preset.contrasts
-        for attribute in preset.contrasts
-        if preset.covariates[finding].role == "finding" and attribute != finding
-    }
+    pairs = _pairs(preset, preset.contrasts)
     if pair not in pairs:
         raise unknown("name: finding and attribute", pair, pairs)
     share = percent / 100
     (present, absent), (first, second) = (_groups(name, preset) for name in pairs[pair])
+    shares = (
+        f"{percent} % of {present.words} and {100 - percent} % of {absent.words} is {first.words}, the rest "
+        f"{second.words}"
+    )
     return {
         "sentence": (
             f"Train keeps {present.words}/{first.words} and {absent.words}/{second.words} rows with draw < {share:g}, "
-            f"and {present.words}/{second.words} and {absent.words}/{first.words} rows with draw >= {share:g}, so "
-            f"{percent} % of {present.words} and {100 - percent} % of {absent.words} is {first.words}, the rest "
-            f"{second.words}, to the nearest subject; validation and test are whole.{_caveats(pairs[pair], preset)}"
+            f"and {present.words}/{second.words} and {absent.words}/{first.words} rows with draw >= {share:g}, "
+            f"{_promise(pairs[pair], preset, percent, shares)}; validation and test are whole."
+            f"{_caveats(pairs[pair], preset)}"
         ),
         "cells": tuple(f"{label.words}/{group.words}" for label in (present, absent) for group in (first, second)),
         "filters": (

@@ -19,7 +19,7 @@ os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 from synthfair_hf.cards import write_dataset_card
-from synthfair_hf.generate.plan import GenerationPlan, Row
+from synthfair_hf.generate.plan import SCM, GenerationPlan, Row
 from synthfair_hf.generate.store import Store
 from synthfair_hf.presets import CHEST_XRAY, Preset
 from synthfair_hf.schema import Variable
@@ -41,9 +41,10 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 
 @pytest.fixture(scope="session")
 def write_store() -> Callable[..., Path]:
-    """`write_store(directory, subjects_per_stratum=10, preset=CHEST_XRAY, seed=0)` writes a data set, card included.
+    """`write_store(directory, subjects_per_stratum=10, preset=CHEST_XRAY, **settings)` writes a data set and its card.
 
-    Train gets `subjects_per_stratum` subjects of each stratum, validation and test a fifth of that, at least one.
+    `settings` are the plan's. Train gets `subjects_per_stratum` subjects of each stratum of the preset, validation and
+    test a fifth of that, at least one.
     """
     return _write_store
 
@@ -54,14 +55,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_store(tmp_path_factory.mktemp("store") / "synthfair")
 
 
-def _write_store(directory: Path, subjects_per_stratum: int = 10, preset: Preset = CHEST_XRAY, seed: int = 0) -> Path:
+@pytest.fixture(scope="session")
+def store_of_sexes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set that crosses sex alone; age is stratified, and the finding as frequent as it happens to be."""
+    return _write_store(tmp_path_factory.mktemp("sexes") / "synthfair", 5, factors=("sex",))
+
+
+def _write_store(directory: Path, subjects_per_stratum: int = 10, preset: Preset = CHEST_XRAY, **settings: Any) -> Path:
     held_out = max(1, subjects_per_stratum // 5)
     total = subjects_per_stratum + 2 * held_out
     plan = GenerationPlan(
         preset=preset,
         model_revision="stub",
         num_subjects=total * 2 ** len(preset.strata),
-        seed=seed,
         split_fractions={
             "train": subjects_per_stratum / total,
             "validation": held_out / total,
@@ -69,27 +75,30 @@ def _write_store(directory: Path, subjects_per_stratum: int = 10, preset: Preset
         },
         subjects_per_shard=max(1, subjects_per_stratum),
         resolution=SIDE,
+        **settings,
     )
     with Store(directory, plan).open() as store:
         for shard in plan.shards():
             families = groupby(plan.rows(shard), key=lambda row: row.subject_id)
             store.write(shard, [stored for _, family in families for stored in _family(list(family), plan)])
         record = store.finish()
-    write_dataset_card(directory, preset, record, license="cc-by-4.0")
+    write_dataset_card(directory, plan.preset, record, license="cc-by-4.0")
     return directory
 
 
 def _family(family: list[Row], plan: GenerationPlan) -> list[dict[str, Any]]:
-    """A subject's rows as `Store.write` takes them; one of its cells is the observation itself."""
+    """A subject's rows as `Store.write` takes them; one is the observation itself, unless numbers are crossed."""
     first, covariates = family[0], plan.preset.covariates
     rng = np.random.default_rng(first.seed)
-    observation = family[rng.integers(len(family))]
+    own = family[rng.integers(len(family))].cell
     subject = {variable.name: _value(variable, rng) for variable in covariates.walk()}
     for name, group in zip(plan.strata, first.stratum, strict=True):
         contrast, (low, high) = plan.preset.contrasts[name], covariates[name].bounds
         is_first = group == contrast.first
         subject[name] = rng.uniform(low if is_first else contrast.threshold, contrast.threshold if is_first else high)
-    subject |= observation.cell
+    subject |= {name: level for name, level in own.items() if covariates[name].categorical}
+    interventions = [plan.intervention(row.cell, subject) for row in family]
+    observation = next((row.id for row, do in zip(family, interventions, strict=True) if not do), None)
     noise = {f"noise_{name}": rng.normal(size=2).astype(np.float32) for name in covariates.names}
     return [
         {
@@ -97,19 +106,19 @@ def _family(family: list[Row], plan: GenerationPlan) -> list[dict[str, Any]]:
             "image": {"bytes": _png(rng), "path": f"{row.id}.png"},
             "split": row.split,
             "subject_id": row.subject_id,
-            "parent_id": None if row is observation else observation.id,
-            "intervention": json.dumps(plan.intervention(row.cell, subject), sort_keys=True),
+            "parent_id": observation if do else None,
+            "intervention": json.dumps(do, sort_keys=True),
             **subject,
             **row.cell,
             **noise,
             "seed": row.seed,
             "draw": row.draw,
-            "synthetic": True,
+            "synthetic": bool(do) or plan.source == SCM,
             "source_dataset": plan.source,
             "plan": plan.fingerprint,
             "model_revision": plan.model_revision,
         }
-        for row in family
+        for row, do in zip(family, interventions, strict=True)
     ]
 
 

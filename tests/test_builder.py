@@ -251,6 +251,28 @@ def test_config_names_are_the_curated_views(store):
     assert names == ["full", *CHEST_XRAY.views]
 
 
+def test_views_of_what_the_data_set_does_not_balance_are_not_listed_but_can_be_named(store_of_sexes):
+    expected = ["full", *(name for name in CHEST_XRAY.views if name.startswith(("sex", "age")))]
+    assert get_dataset_config_names("synthfair", data_dir=str(store_of_sexes)) == expected
+    assert get_dataset_config_names(str(store_of_sexes)) == expected
+    name = "finding_sex_correlated_90_10"
+    builder = load_dataset_builder("synthfair", name, data_dir=str(store_of_sexes))
+    assert "Generation does not balance finding" in builder.config.description
+    assert streamed_ids("synthfair", name, data_dir=str(store_of_sexes)) == brute_force(store_of_sexes, name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b"\xff\xfe", b'{"stage": "train"}', b'{"stage": "train", "settings": {"preset": {"name": "x"}}}'],
+)
+def test_a_damaged_or_foreign_record_is_named_in_one_sentence(store, tmp_path, content):
+    directory = shutil.copytree(store, tmp_path / "synthfair")
+    (directory / "records" / "generate.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"generate\.json is not the record of a data set of this package") as caught:
+        load_dataset("synthfair", data_dir=str(directory))
+    assert "\n" not in str(caught.value)
+
+
 def test_private_names_of_datasets_are_as_the_builder_needs_them(store):
     assert _PACKAGED_DATASETS_MODULES["synthfair"][0] == "synthfair_hf.builder", HOW_TO_MEND
     assert datasets.load.PackagedDatasetModuleFactory is synthfair_hf._ModuleFactory, HOW_TO_MEND

@@ -11,7 +11,7 @@ import pytest
 from datasets import Features, load_dataset
 from huggingface_hub import DatasetCard
 
-from synthfair_hf.cards import PRINTED, write_dataset_card
+from synthfair_hf.cards import PRINTED, write_dataset_card, write_model_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.presets import CHEST_XRAY, PHANTOM
 from synthfair_hf.records import Record
@@ -119,6 +119,36 @@ def test_the_card_prints_nothing_of_the_record_but_the_fields_it_demands(copy):
     write_dataset_card(copy, CHEST_XRAY, Record(stage="generate", **fields), LICENSE)
 
 
+def test_only_what_the_data_set_balances_is_listed(store_of_sexes):
+    card = DatasetCard.load(store_of_sexes / "README.md")
+    listed = [config["config_name"] for config in card.data.configs]
+    assert listed == ["full", *(name for name in CHEST_XRAY.views if name.startswith(("sex", "age")))]
+    assert [info["config_name"] for info in card.data.dataset_info] == listed
+    assert re.findall(r"^\| `(\w+_\d+_\d+)` \|", card.text, flags=re.MULTILINE) == listed[1:]
+    assert "does not balance" not in card.content
+
+
+def test_the_card_claims_no_more_of_a_counterfactual_than_was_asked_for(card):
+    text = " ".join(card.text.split())
+    assert "was asked for by a known change" in text
+    assert "may leak" in text
+    assert "the column `intervention` holds the smallest `do`" in text
+    assert "with the same weights, the same source, the versions" in text
+    for claim in ("has a known cause", "images that differ in that factor alone", "is all that is needed"):
+        assert claim not in text
+
+
+def test_observed_images_are_not_called_generated(write_store, card, tmp_path):
+    directory = write_store(tmp_path / "synthfair", 1, source="hospital", source_fingerprint="f")
+    real = DatasetCard.load(directory / "README.md")
+    assert "72 images of 6 subjects, 66 of them generated and the others observed." in real.text
+    assert "Labels of observed images are those of `hospital`" in real.text
+    assert real.data.source_datasets == ["extended"]
+    assert "336 images of 28 subjects, 336 of them generated." in card.text
+    assert "observed images" not in card.text
+    assert card.data.source_datasets == ["original"]
+
+
 def test_images_made_from_real_ones_are_not_called_anonymous(copy):
     record = run_record(copy)
     settings = record.settings | {"source": "hospital"}
@@ -175,3 +205,68 @@ def test_the_example_in_the_documentation_is_what_a_card_holds(card):
     example = [line for line in page.partition("## Example")[2].splitlines() if line.startswith("| `")]
     assert len(example) >= 4
     assert set(example) <= set(card.text.splitlines())
+
+
+def trained(**measured):
+    figure = {"mean": 1.0, "low": 0.9, "high": 1.1, "n": 8, "groups": 5}
+    distances = {
+        f"nearest_training_distance_{name}": {**figure, "minimum": value}
+        for name, value in (("samples", 0.41), ("held_out_films", 0.39))
+    }
+    return Record(
+        stage="train",
+        settings={
+            "train_batch_size": 4,
+            "learning_rate": 0.1,
+            "lr_scheduler": "cosine",
+            "ema_decay": 0.9,
+            "mixed_precision": "no",
+            "seed": 0,
+        },
+        versions={"torch": "2"},
+        counts={
+            "training_images": 831,
+            "steps": 7,
+            "parameters": 1234567,
+            "source": {
+                "images": 1251,
+                "patients": 761,
+                "patients by split": {"train": 529},
+                "missing": {"age": {"empty": 2, "not a number": 3}},
+            },
+        },
+        measured={"composition_l1_at_1": figure, **distances, **measured},
+    )
+
+
+CONFIG = {
+    "resolution": 64,
+    "space_to_depth": 4,
+    "default_steps": 10,
+    "default_guidance_scale": 1.5,
+    "unet": ["d", "UNet"],
+}
+
+
+def test_the_model_card_prints_what_was_measured(tmp_path):
+    figure = {"mean": 0.0123, "low": 0.0101, "high": 0.0145, "n": 150, "groups": 130}
+    write_model_card(
+        tmp_path / "README.md", CHEST_XRAY, trained(moved_l1_do_sex=figure), CONFIG, "grid.png", "Films of A and B."
+    )
+    text = (tmp_path / "README.md").read_text()
+    assert "| moved l1 do sex | 0.0123 | 0.0101 to 0.0145 | 150 | 130 |" in text
+    assert "831 films of training patients out of 1251 films of 761 patients" in text
+    assert "1,234,567 parameters" in text
+    assert "age 5 films" in text
+    assert "Films of A and B." in text
+    assert "0.41, over held-out films of other patients 0.39" in text
+    assert "![Generated people under interventions](grid.png)" in text
+    assert "[More Information Needed]" not in text
+
+
+def test_a_figure_the_model_card_needs_is_an_error_when_absent(tmp_path):
+    record = trained()
+    del record.measured["nearest_training_distance_samples"]
+    with pytest.raises(InputError, match="measure and record it first"):
+        write_model_card(tmp_path / "README.md", CHEST_XRAY, record, CONFIG, "grid.png", "Films of A and B.")
+    assert not (tmp_path / "README.md").exists()

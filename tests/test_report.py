@@ -220,6 +220,75 @@ def test_every_curated_view_is_there_strongest_first(page: Element):
     assert strengths == sorted(strengths, reverse=True)
 
 
+def test_covariates_are_told_by_view(page: Element, rows: list[Row]):
+    cells = captioned(page, "Covariates of train by view")
+    assert set(cells) == {"full", *CHEST_XRAY.views}
+    for name, first, share in (("full", 0, 1.0), ("sex_imbalanced_80_20", 0, 0.8), ("sex_imbalanced_20_80", 0, 0.2)):
+        kept = [row for row in rows if row["split"] == "train"]
+        if name != "full":
+            kept = [row for row in kept if (row["sex"] == first) == (row["draw"] < share)]
+        expected = []
+        for variable in CHEST_XRAY.covariates.walk():
+            values = [row[variable.name] for row in kept]
+            if variable.categorical:
+                expected += [f"{values.count(code) / len(values):.1%}" for code in range(len(variable.levels))]
+            else:
+                expected.append(f"{np.mean(values):.1f}")
+        assert cells[name] == expected
+
+
+def test_only_what_the_data_set_balances_is_listed(store_of_sexes: Path, tmp_path: Path):
+    copy = shutil.copytree(store_of_sexes, tmp_path / "copy")
+    names = {"full", *(name for name in CHEST_XRAY.views if name.startswith(("sex", "age")))}
+    assert set(view_lines(parse(write_report(copy)))) == names
+
+
+def test_families_without_an_observation_are_shown_from_their_first_row(
+    tmp_path: Path, write_store: Callable[..., Path]
+):
+    directory = write_store(tmp_path / "store", 2, factors=("age",), levels={"age": (30, 70)})
+    rows = rows_of(directory)
+    assert "{}" not in {row["intervention"] for row in rows}
+    subjects = list(dict.fromkeys(row["subject_id"] for row in rows))
+    page = parse(write_report(directory))
+    assert f"{len(rows)} images of {len(subjects)} subjects" in page.text
+    assert "none of these images is an observation" in page.text
+    shown = [[figure.find("img")[0].attributes["title"] for figure in family] for family in families(page)]
+    assert len(shown) == 6
+    for first, other in shown:
+        own = [row["id"] for row in rows if row["subject_id"] == first.rpartition("-")[0]]
+        assert [first, other] == own
+    assert [figure.find("div")[0].text for figure in families(page)[0]] == ["first of family", "do(age)"]
+    train = sum(row["split"] == "train" for row in rows)
+    ages = captioned(page, "age")
+    assert ages["not recorded"][:2] == [f"{train // 2} 100.0%", "0 0.0%"]
+    assert ages["maximum"][:2] == ["", "70.0"]
+    assert sum(int(cell.split()[0]) for cell in captioned(page, "sex")["male"][::2]) == sum(
+        row["sex"] == 0 for row in rows[::2]
+    )
+
+
+def test_some_families_may_hold_their_observation_and_others_not(tmp_path: Path, write_store: Callable[..., Path]):
+    directory = write_store(tmp_path / "store", 1)
+    shards = sorted((directory / "data").iterdir())
+    assert len(shards) == 6
+    for path in shards[::2]:
+        table = pyarrow.parquet.read_table(path)
+        at = table.schema.get_field_index("intervention")
+        do = pyarrow.array(['{"sex": "male"}'] * len(table))
+        pyarrow.parquet.write_table(table.set_column(at, "intervention", do), path)
+    page = parse(write_report(directory))
+    assert "where the subject's own values are among those crossed" in page.text
+    words = [family[0].find("div")[0].text for family in families(page)]
+    assert sorted(words) == ["first of family"] * 3 + ["observation"] * 3
+
+
+def test_a_data_set_that_crosses_nothing_shows_observations_alone(tmp_path: Path, write_store: Callable[..., Path]):
+    page = parse(write_report(write_store(tmp_path / "store", 1, factors=())))
+    assert [len(family) for family in families(page)] == [1] * 6
+    assert set(view_lines(page)) == {"full", *(name for name in CHEST_XRAY.views if name.startswith("age"))}
+
+
 def grey(uri: str) -> np.ndarray:
     """Pixels of an image on the page, as signed integers."""
     encoded = base64.b64decode(uri.removeprefix("data:image/png;base64,"))

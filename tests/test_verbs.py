@@ -94,7 +94,7 @@ def test_real_observations_keep_their_pixels(films, generator, tmp_path):
     """Subjects observed from a folder: the observation row is the film itself, its family counterfactuals of it."""
     directory = tmp_path / "synthfair"
     command = ["generate", "--source", films, "--pretrained_model_name_or_path", generator, "--num_subjects", "10"]
-    assert main([*map(str, command), "--output_dir", str(directory)]) == 0
+    assert main([*map(str, command), "--output_dir", str(directory), "--license", "other"]) == 0
     rows = load_dataset("parquet", data_files=str(directory / "data" / "*.parquet"), split="train")
     observed = [row for row in rows if row["intervention"] == "{}"]
     assert len(observed) == 10
@@ -147,6 +147,8 @@ def test_views_are_listed_and_explained(capsys):
     assert "filters" in capsys.readouterr().out
 
 
+ASK = ["counterfactual", "--image", "{films}/0.png", "--pretrained_model_name_or_path", "{generator}", "--covariates"]
+ASK += ["age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=flatpanel"]
 BAD = [
     (["generate"], "--num_subjects"),
     (["generate", "--num_subjects", "x"], "num_subjects"),
@@ -175,10 +177,71 @@ BAD = [
     (["train", "--preset", "chest-xray", "--source", "{films}", "--output_dir", "{empty}/run"], "'chest_xray'"),
     (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--resolution", "50"], "multiple of 16"),
     (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--learning_rate", "nan"], "learning_rate"),
-    (["verify", "{empty}"], "no"),
+    (["verify", "{empty}"], "holds no generated data set"),
     (["report", "{empty}"], "{empty}"),
     (["views", "--view", "sex_imbalanced_90_20"], "100"),
     (["views", "--view", "sxe_imbalanced_90_10"], "sex"),
+    (
+        [
+            "generate",
+            "--num_subjects",
+            "28",
+            "--guidance_scale",
+            "-1",
+            "--pretrained_model_name_or_path",
+            "{generator}",
+        ],
+        "guidance_scale",
+    ),
+    (
+        [
+            "generate",
+            "--num_subjects",
+            "28",
+            "--num_inference_steps",
+            "0",
+            "--pretrained_model_name_or_path",
+            "{generator}",
+        ],
+        "num_inference_steps",
+    ),
+    (
+        [
+            "generate",
+            "--num_subjects",
+            "280",
+            "--license",
+            "other",
+            "--source",
+            "{films}",
+            "--pretrained_model_name_or_path",
+            "{generator}",
+        ],
+        "largest num_subjects",
+    ),
+    (
+        [
+            "generate",
+            "--num_subjects",
+            "28",
+            "--output_dir",
+            "{films}/0.png",
+            "--pretrained_model_name_or_path",
+            "{generator}",
+        ],
+        "is a file",
+    ),
+    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--default_steps", "0"], "num_inference_steps: 0"),
+    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--resolution", "0"], "--resolution: 0"),
+    (["train", "--source", "{films}", "--output_dir", "{generator}"], "earlier run"),
+    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--resolution", "64"], "128"),
+    ([*ASK, "--do", "sxe=female"], "'sex'"),
+    ([*ASK, "--do", "age=140"], "0 to 100 years"),
+    ([*ASK, "--do", "sex=Female"], "'female'"),
+    ([*ASK, "--num_inference_steps", "0"], "num_inference_steps: 0"),
+    ([*ASK, "--output_dir", "{films}/0.png"], "is a file"),
+    ([*ASK, "--image", "{films}/nowhere.png"], "nowhere.png"),
+    ([*ASK, "--image", "{films}/metadata.csv"], "not a readable image"),
     (["frobnicate"], "verb"),
     (["counterfactual", "--image", "{films}/0.png", "--covariates", "age"], "NAME=VALUE"),
 ]
@@ -188,6 +251,10 @@ BAD = [
 def test_bad_input_is_one_sentence_and_writes_nothing(
     command, message, films, generator, tmp_path, capsys, monkeypatch
 ):
+    def never(*_arguments, **_keywords):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(CausalDiffusionPipeline, "from_pretrained", never)
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)

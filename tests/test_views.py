@@ -193,6 +193,44 @@ def test_curated_views_hold_full_and_every_strength_with_its_mirror(preset):
     assert len({view.fingerprint for view in views.values()}) == len(views)
 
 
+@pytest.mark.parametrize(
+    ("factors", "strata", "stems"),
+    [
+        (("sex",), ("age",), {"sex_imbalanced", "age_imbalanced"}),
+        (("finding",), ("age",), {"age_imbalanced"}),
+        (("finding", "scanner"), (), {"finding_scanner_correlated"}),
+        (("sex", "finding"), (), {"sex_imbalanced", "finding_sex_correlated"}),
+        ((), (), set()),
+    ],
+)
+def test_only_what_generation_balances_is_curated(factors, strata, stems):
+    preset = CHEST_XRAY.model_copy(update={"factors": factors, "strata": strata})
+    listed = curated_views(preset)
+    assert [view.name for view in listed] == [
+        "full",
+        *(name for name in CHEST_XRAY.views if name.rsplit("_", 2)[0] in stems),
+    ]
+    assert not any("does not balance" in view.sentence for view in listed)
+    for name, words in ((factors, "equally many rows"), (strata, "equally many subjects")):
+        assert (words in listed[0].sentence) == bool(name)
+        assert ", ".join(name) in listed[0].sentence
+
+
+def test_a_view_without_its_contrast_is_not_curated():
+    contrasts = {name: contrast for name, contrast in CHEST_XRAY.contrasts.items() if name != "scanner"}
+    names = [view.name for view in curated_views(CHEST_XRAY.model_copy(update={"contrasts": contrasts}))]
+    assert names == ["full", *(name for name in CHEST_XRAY.views if "scanner" not in name)]
+
+
+@pytest.mark.parametrize("name", ["race_imbalanced_90_10", "finding_race_correlated_90_10"])
+def test_a_view_of_what_is_not_balanced_promises_no_shares(name):
+    sentence = get_view(name, CHEST_XRAY).sentence
+    assert "about 90 % of the former and 10 % of the latter" in sentence
+    assert "Generation does not balance race, so the shares of train also follow its frequency." in sentence
+    assert "to the nearest subject" not in sentence
+    assert "to the nearest subject" in get_view(name.replace("race", "sex"), CHEST_XRAY).sentence
+
+
 def test_the_sentence_says_which_rows_stay_and_which_are_left_out():
     sentence = get_view("finding_scanner_correlated_90_10", CHEST_XRAY).sentence
     for words in ("draw < 0.9", "draw >= 0.9", "portable", "flatpanel", "Rows whose scanner is computed are left out"):

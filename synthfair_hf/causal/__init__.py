@@ -1,0 +1,1 @@
+"""What would the covariates have been? graph -> mechanisms -> scm."""

@@ -35,8 +35,11 @@ def draw(sampler: str, shape: tuple[int, ...], generator: Generators, dtype: tor
     """Noise `[B, ...]` by `torch.rand` or `torch.randn`; of a list of generators, generator i makes row i alone."""
     function = {"rand": torch.rand, "randn": torch.randn}[sampler]
     if isinstance(generator, list):
-        return torch.stack([function(shape[1:], generator=one, dtype=dtype) for one in generator])
-    return function(shape, generator=generator, dtype=dtype)
+        return torch.stack(
+            [function(shape[1:], generator=one, dtype=dtype, device=one.device).cpu() for one in generator]
+        )
+    device = "cpu" if generator is None else generator.device
+    return function(shape, generator=generator, dtype=dtype, device=device).cpu()
 
 
 def encode_parents(parents: Mapping[str, Tensor], schema: Schema) -> Tensor:
@@ -121,7 +124,8 @@ class SplineFlowMechanism(InvertibleMechanism):
         """Centre and scale the logits of the training values."""
         logits = self._unbounded(value) * self.scale + self.location
         self.location.copy_(logits.mean())
-        self.scale.copy_(logits.std())
+        # Values that are all alike have no spread to standardise by.
+        self.scale.copy_(logits.std() if logits.std() > 0 else torch.ones(()))
 
     def log_prob(self, value: Tensor, parents: Mapping[str, Tensor]) -> Tensor:
         """Log density of the standardised logits; the Jacobian of the outer map has no weights and is left out."""

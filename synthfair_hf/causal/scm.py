@@ -80,7 +80,6 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
                 columns[name] = _spread(columns[name], mechanism.variable, generator)
             held_out, train = len(rows) // 10, len(rows) - len(rows) // 10
             mechanism.prepare(columns[name][:train])
-            torch.manual_seed(seed)
             optimizer = torch.optim.Adam(mechanism.parameters(), lr=1e-2)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
             mechanism.train()

@@ -1,0 +1,1 @@
+"""What would the image have been? conditioning -> denoiser -> guidance -> solver -> pipeline."""

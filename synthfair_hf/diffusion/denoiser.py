@@ -41,7 +41,11 @@ def build_unet(channels: tuple[int, ...], in_channels: int, sample_size: int, wi
 def predict_velocity(denoiser: Denoiser, latents: Tensor, sigma: Tensor, tokens: Tensor) -> Tensor:
     """d(latents)/d(sigma) `[B, C, H, W]` at noise level `sigma` `[B]` in [0, 1], given covariate tokens `[B, V, D]`."""
     steps = sigma * TIME_SCALE
+    # States stay float32 whatever the precision of the weights.
+    states, tokens = latents.to(denoiser.dtype), tokens.to(denoiser.dtype)
     pooled = tokens.mean(dim=1)
     if isinstance(denoiser, SD3Transformer2DModel):
-        return denoiser(latents, tokens, pooled, steps, return_dict=False)[0]
-    return denoiser(latents, steps, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
+        velocity = denoiser(states, tokens, pooled, steps, return_dict=False)[0]
+    else:
+        velocity = denoiser(states, steps, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
+    return velocity.to(latents.dtype)

@@ -13,25 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..causal.mechanisms import Covariates, Generators, draw
+from ..causal.mechanisms import Generators, draw
 from ..causal.scm import StructuralCausalModel
-from ..errors import InputError, unknown
+from ..errors import InputError
 from ..presets import Preset
 from ..schema import Schema
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, build_unet
 from .guidance import conditional_velocity, guided_velocity
+from .inputs import check_settings, encode_covariates, encode_interventions, prepare_image
 from .latents import to_images, to_latents
 from .solver import ReversibleFlowScheduler
 
-__all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput"]
+__all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput", "check_resolution"]
+
+CHANNELS = (96, 128, 160)
+SPACE_TO_DEPTH = 4
+WIDTH = 128
+"""The default network: channels of its levels, folding of pixels, width of covariate tokens."""
 
 
 @dataclass
@@ -67,7 +73,6 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         default_steps, default_guidance_scale: used where a call names none.
     """
 
-    model_cpu_offload_seq = "covariate_encoder->unet->vae"
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers reads a list here)
 
     def __init__(
@@ -100,14 +105,12 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         preset: Preset,
         scm: StructuralCausalModel,
         resolution: int,
-        channels: tuple[int, ...] = (96, 128, 160),
-        space_to_depth: int = 4,
-        width: int = 128,
+        channels: tuple[int, ...] = CHANNELS,
+        space_to_depth: int = SPACE_TO_DEPTH,
+        width: int = WIDTH,
     ) -> "CausalDiffusionPipeline":
         """A pipeline with an untrained pixel-space UNet for one-channel images of this domain."""
-        if resolution % (space_to_depth * 2 ** (len(channels) - 1)):
-            factor = space_to_depth * 2 ** (len(channels) - 1)
-            raise InputError(f"--resolution: {resolution} is not a multiple of {factor}, which this network needs.")
+        check_resolution(resolution, channels, space_to_depth)
         variables = preset.covariates.model_dump(mode="json")["variables"]
         return cls(
             unet=build_unet(channels, space_to_depth**2, resolution // space_to_depth, width),
@@ -120,30 +123,41 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def load(cls, path: str | Path, **keywords: Any) -> "CausalDiffusionPipeline":
-        """`from_pretrained` of a local directory or Hub repository, safetensors only, with one sentence on failure."""
-        directory = Path(path)
-        if directory.exists():
-            if not (directory / "model_index.json").is_file():
-                raise InputError(
-                    f"--pretrained_model_name_or_path: {path} is not a saved pipeline (no model_index.json); "
-                    "give the --output_dir of a finished `synthfair train`."
-                )
-            pickles = [
-                file.name for file in directory.rglob("*") if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-            ]
-            if pickles:
-                raise InputError(
-                    f"--pretrained_model_name_or_path: {path} holds pickle weights ({pickles[0]}), which can run code; "
-                    "only safetensors are loaded."
-                )
+    def from_pretrained(cls, path: str | Path, **keywords: Any) -> "CausalDiffusionPipeline":
+        """diffusers' own, but safetensors only: pickle weights can run code."""
+        if keywords.setdefault("use_safetensors", True) is not True:
+            raise InputError("use_safetensors: only True is allowed; pickle weights can run code.")
+        return super().from_pretrained(path, **keywords)
+
+    @classmethod
+    def load(cls, directory: Path) -> "CausalDiffusionPipeline":
+        """The pipeline saved in a local directory, checked to be whole, with one sentence on failure."""
+        argument = "--pretrained_model_name_or_path"
+        if not (directory / "model_index.json").is_file():
+            raise InputError(
+                f"{argument}: {directory} is not a saved pipeline (no model_index.json); "
+                "give the --output_dir of a finished `synthfair train`."
+            )
+        pickles = [
+            path.name for path in directory.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+        ]
+        if pickles:
+            raise InputError(
+                f"{argument}: {directory} holds pickle weights ({pickles[0]}), which can run code; "
+                "only safetensors are loaded."
+            )
         try:
-            return cls.from_pretrained(str(path), use_safetensors=True, **keywords)
-        except (OSError, ValueError) as error:
+            pipeline = cls.from_pretrained(directory)
+            for name, component in pipeline.components.items():
+                stored = {key for file in (directory / name).glob("*.safetensors") for key in _keys(file)}
+                if isinstance(component, torch.nn.Module) and stored != set(component.state_dict()):
+                    odd = sorted(stored ^ set(component.state_dict()))[0]
+                    raise InputError(f"{argument}: {directory}/{name} lacks or adds weights ({odd}); save it anew.")
+        except (OSError, ValueError, SafetensorError) as error:
             if isinstance(error, InputError):
                 raise
-            reason = str(error).splitlines()[0]
-            raise InputError(f"--pretrained_model_name_or_path: {path} can't be loaded ({reason}).") from error
+            raise InputError(f"{argument}: {directory} can't be loaded ({str(error).splitlines()[0]}).") from error
+        return pipeline
 
     @classmethod
     def fetch(cls, repository: str) -> Path:
@@ -172,86 +186,20 @@ class CausalDiffusionPipeline(DiffusionPipeline):
             rows = len(generator) if isinstance(generator, list) else 1
         return draw("randn", (rows, *self.latent_shape()), generator)[:, None].repeat(1, 2, 1, 1, 1)
 
-    def encode_covariates(self, covariates: Mapping[str, Sequence[Any]], argument: str = "covariates") -> Covariates:
-        """Decoded columns to tensors `[B]`, checked against the schema."""
-        encoded = self.covariates.encode(covariates, argument)
-        return {name: torch.from_numpy(column) for name, column in encoded.items()}
+    def image_shape(self, rows: int) -> tuple[int, int, int, int]:
+        """`(rows, C, H, W)` of the images this pipeline takes and gives."""
+        folded = self.unet.config.in_channels // self.config.space_to_depth**2
+        channels = folded if self.vae is None else self.vae.config.in_channels
+        return rows, channels, self.config.resolution, self.config.resolution
 
-    def encode_interventions(self, do: Mapping[str, Any], rows: int) -> Covariates:
-        """`do` values, one for all rows or a sequence of one per row, to tensors `[B]`."""
-        encoded = {}
-        for name, value in do.items():
-            if name not in self.covariates:
-                raise unknown("do", name, self.covariates.names)
-            column = list(value) if isinstance(value, list | tuple | np.ndarray | Tensor) else [value] * rows
-            if len(column) != rows:
-                raise InputError(f"do[{name!r}]: {len(column)} values for {rows} rows; give one value, or one per row.")
-            if any(one is None for one in column):
-                raise InputError(f"do[{name!r}]: None is not a value; leave {name} out of `do` to let it be.")
-            encoded[name] = torch.from_numpy(self.covariates[name].encode(column, f"do[{name!r}]"))
-        return encoded
-
-    def check_inputs(
-        self,
-        image: Any,
-        covariates: Mapping[str, Sequence[Any]] | None,
-        do: Mapping[str, Any] | None,
-        noise: Tensor | None,
-        num_inference_steps: int,
-        guidance_scale: float,
-        output_type: str,
-    ) -> None:
-        """One condition, one sentence."""
-        if covariates is None or not covariates:
-            raise InputError(
-                f"covariates: not given; needed: {', '.join(self.covariates.names)}, a list of values each."
-            )
-        for name, column in covariates.items():
-            if isinstance(column, str) or not isinstance(column, Sequence | np.ndarray):
-                raise InputError(
-                    f"covariates[{name!r}]: {column!r} is not a list; give one value per row, as [{column!r}]."
-                )
-        if image is not None and do is None:
-            raise InputError(
-                "do: not given; with an image, say do={...} for a counterfactual or do={} for the image itself."
-            )
-        if image is not None and noise is not None:
-            raise InputError("noise: given beside an image; give the image to abduct noise from, or the noise.")
-        if num_inference_steps < 1:
-            raise InputError(f"num_inference_steps: {num_inference_steps} is out of range; allowed: 1 or more.")
-        if not np.isfinite(guidance_scale) or guidance_scale < 0:
-            raise InputError(
-                f"guidance_scale: {guidance_scale} is out of range; allowed: 0 or more (1 is no guidance)."
-            )
-        if output_type not in ("pil", "pt"):
-            raise unknown("output_type", output_type, ("pil", "pt"))
-
-    def prepare_image(self, image: Any, rows: int) -> Tensor:
-        """A tensor `[B, C, H, W]` in [0, 1], or PIL images, as float32 of the pipeline's size."""
-        if isinstance(image, Image.Image):
-            image = [image]
-        if isinstance(image, list):
-            for one in image:
-                if not isinstance(one, Image.Image) or one.mode != "L":
-                    kind = f"mode {one.mode}" if isinstance(one, Image.Image) else type(one).__name__
-                    raise InputError(
-                        f"image: {kind} is not supported; give 8-bit grayscale PIL images (mode L) or a tensor."
-                    )
-            image = torch.stack([torch.from_numpy(np.asarray(one, dtype=np.float32) / 255)[None] for one in image])
-        channels = (
-            self.unet.config.in_channels // self.config.space_to_depth**2
-            if self.vae is None
-            else self.vae.config.in_channels
-        )
-        expected = (rows, channels, self.config.resolution, self.config.resolution)
-        if not isinstance(image, Tensor) or tuple(image.shape) != expected:
-            shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-            raise InputError(
-                f"image: unexpected shape {shape}; expected {expected}: one image per row of `covariates`."
-            )
-        if not torch.isfinite(image).all() or image.min() < 0 or image.max() > 1:
-            raise InputError(f"image: values span {image.min():g} to {image.max():g}; expected [0, 1].")
-        return image.float()
+    def check_noise(self, noise: Tensor | None, covariate_noise: Mapping[str, Tensor] | None, rows: int) -> None:
+        """Known noise has the shape this pipeline gives it."""
+        expected = (rows, 2, *self.latent_shape())
+        if noise is not None and tuple(noise.shape) != expected:
+            raise InputError(f"noise: unexpected shape {tuple(noise.shape)}; expected {expected}, as `.noise` has it.")
+        if covariate_noise is not None and set(covariate_noise) != set(self.covariates.names):
+            given = ", ".join(covariate_noise) or "(none)"
+            raise InputError(f"covariate_noise: names {given}; expected {', '.join(self.covariates.names)}.")
 
     @torch.no_grad()
     def __call__(
@@ -264,6 +212,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         generator: Generators = None,
         noise: Tensor | None = None,
         covariate_noise: Mapping[str, Tensor] | None = None,
+        residual: Tensor | None = None,
         output_type: str = "pil",
     ) -> CausalPipelineOutput:
         """Sample, or answer a counterfactual.
@@ -276,7 +225,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
             num_inference_steps: solver steps, two network calls each; None = the checkpoint's default.
             guidance_scale: strength on the covariates that changed; 1 is none; None = the checkpoint's default.
             generator: one torch.Generator, or one per row, which makes row i independent of its batch.
-            noise, covariate_noise: known exogenous noise, as an earlier output gives it, instead of abduction.
+            noise, covariate_noise, residual: what an earlier output abducted, instead of an image to abduct it from.
             output_type: "pil" or "pt".
 
         Raises InputError, before the network runs, for anything it can't answer.
@@ -286,13 +235,21 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
 
         # 1. Check inputs
-        self.check_inputs(image, covariates, do, noise, steps, scale, output_type)
-        factual = self.encode_covariates(covariates)  # type: ignore[arg-type]
+        check_settings(steps, scale, output_type)
+        factual = encode_covariates(covariates, self.covariates)
         rows = len(next(iter(factual.values())))
-        interventions = self.encode_interventions(do or {}, rows)
+        interventions = encode_interventions(do, self.covariates, rows)
+        if image is not None and do is None:
+            raise InputError("do: not given; with an image, say do={...}, or do={} for the image itself.")
+        if image is not None and noise is not None:
+            raise InputError("noise: given beside an image; give the image to abduct noise from, or the noise.")
         if isinstance(generator, list) and len(generator) != rows:
             raise InputError(f"generator: {len(generator)} generators for {rows} rows; give one, or one per row.")
-        pixels = None if image is None else self.prepare_image(image, rows).to(self.device)
+        self.check_noise(noise, covariate_noise, rows)
+        pixels = None if image is None else prepare_image(image, self.image_shape(rows)).to(self.device)
+        if image is None and noise is None:
+            # Before the covariates' noise: a seed gives the same image whatever is asked about it.
+            noise = self.sample_noise(generator, rows)
 
         # 2. Abduct covariates  3. Act
         target, known = factual, covariate_noise
@@ -305,17 +262,14 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         target_tokens = self.covariate_encoder({name: value.to(self.device) for name, value in target.items()})
 
         # 5. Abduct the image: integrate backward to noise, keep the decoder's residual  [B, 2, c, h, w]
-        residual = None
         if pixels is not None:
             latents = to_latents(pixels, self.config.space_to_depth, self.vae)
             if self.vae is not None:
                 residual = pixels - to_images(latents, self.config.space_to_depth, self.vae)
             pair = latents[:, None].repeat(1, 2, 1, 1, 1)
             pair = self.scheduler.abduct(conditional_velocity(self.unet, tokens), pair, steps)
-        elif noise is not None:
-            pair = noise.to(self.device)
         else:
-            pair = self.sample_noise(generator, rows).to(self.device)
+            pair = noise.to(self.device)  # type: ignore[union-attr]
 
         # 6. Predict: integrate forward, guidance only on covariates that changed
         changed = torch.stack([_differs(target[name], factual[name]) for name in target]).any(dim=0)
@@ -324,7 +278,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
 
         # 7. Decode  [B, C, H, W] in [0, 1]
         images = to_images(states.mean(dim=1), self.config.space_to_depth, self.vae)
-        images = (images if residual is None else images + residual).clamp(0, 1).float().cpu()
+        images = (images if residual is None else images + residual.to(images)).clamp(0, 1).float().cpu()
 
         # 8. Return
         return CausalPipelineOutput(
@@ -332,8 +286,17 @@ class CausalDiffusionPipeline(DiffusionPipeline):
             covariates=self.covariates.decode({name: value.numpy() for name, value in target.items()}),
             noise=pair.cpu(),
             covariate_noise=None if known is None else dict(known),
-            residual=residual,
+            residual=None if residual is None else residual.cpu(),
         )
+
+
+def check_resolution(
+    resolution: int, channels: tuple[int, ...] = CHANNELS, space_to_depth: int = SPACE_TO_DEPTH
+) -> None:
+    """Every level of the network halves its folded input, so the resolution must divide."""
+    factor = space_to_depth * 2 ** (len(channels) - 1)
+    if resolution < factor or resolution % factor:
+        raise InputError(f"--resolution: {resolution} is not a positive multiple of {factor}, as this network needs.")
 
 
 def _differs(one: Tensor, other: Tensor) -> Tensor:
@@ -344,3 +307,8 @@ def _differs(one: Tensor, other: Tensor) -> Tensor:
 def _to_pil(images: Tensor) -> list[Image.Image]:
     arrays = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]
+
+
+def _keys(file: Path) -> list[str]:
+    with safe_open(file, framework="pt") as weights:
+        return list(weights.keys())

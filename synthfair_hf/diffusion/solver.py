@@ -7,7 +7,8 @@ A pair of states (y, z) is carried, and each is moved by the velocity at the oth
 Given (y', z') both lines can be undone exactly, z first, then y, whatever v is (McCallum and Foster 2024, with Euler as
 the base method). So abduction followed by prediction under the same v is the identity up to rounding at any step count,
 at two network calls a step. With m = 1 the two states err to opposite sides and their mean is of second order; m < 1
-pulls them together, which steadies stiff velocities, but leaves first order and multiplies rounding by 1/m per undo.
+pulls them together, which leaves first order and multiplies rounding by 1/m per undo, but is nearer at the few steps
+one can afford: 16 steps of the shipped generator, L1 on the 0-255 scale to a fine solution: 2.6 for m = 1, 1.9 for 0.9.
 """
 
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
     order = 1
 
     @register_to_config
-    def __init__(self, shift: float = 1.0, mixing: float = 1.0) -> None:
+    def __init__(self, shift: float = 1.0, mixing: float = 0.9) -> None:
         if not 0 < mixing <= 1:
             raise ValueError(f"mixing: {mixing} is out of range; allowed: above 0, up to 1.")
         if shift <= 0:

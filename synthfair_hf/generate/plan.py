@@ -7,7 +7,7 @@ full crossing of the factors. Shards and rows are derived from (plan, index) and
     draw = (rank + 1/2) / n,  rank = place in a seeded permutation of the n subjects of the same split and stratum
 
 so that every finest cell (split x stratum x factor levels) holds one row per subject, and all cells of a split hold the
-same draws.
+same draws. The bytes of the images follow from the plan, model, source, library versions and type of device.
 """
 
 import math
@@ -30,6 +30,9 @@ __all__ = ["SCM", "GenerationPlan", "Row", "Shard", "largest_remainder"]
 
 SCM = "scm"
 """The `source` of a plan whose subjects are draws from the model itself."""
+
+SEEDS, STRIDE = 2**32, 0x9E3779B1
+"""torch's CPU generators tell this many seeds apart; an odd stride visits each of them once."""
 
 PNG_BYTES_PER_PIXEL = 0.7
 ROW_BYTES = 700
@@ -77,17 +80,17 @@ def largest_remainder(total: int, fractions: Sequence[float]) -> list[int]:
 class GenerationPlan(BaseModel):
     """Everything that decides what a data set will contain; two plans with one fingerprint give the same rows.
 
-    `preset` is the domain, restricted to the model's covariates. Every factor is crossed over its `levels`: all of
-    them for a categorical variable; a continuous one must be given its values, in its unit. `source` is the name of the
-    data set the subjects come from, or "scm" for draws from the model. Raises InputError, one sentence, for anything
-    that cannot be planned.
+    `preset` is the domain, restricted to the model's covariates, and takes over the plan's own factors, strata and
+    balanced contrasts. Every factor is crossed over its `levels`: all of them for a categorical variable; a continuous
+    one must be given its values, in its unit. `source` is the name of the data set the subjects come from, or "scm" for
+    draws from the model. Raises InputError, one sentence, for anything that cannot be planned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: Preset
     model_revision: str
-    num_subjects: PositiveInt
+    num_subjects: PositiveInt = Field(le=2**28)
     seed: int = 0
     factors: tuple[str, ...] = Field(default_factory=lambda settings: settings["preset"].factors)
     levels: dict[str, tuple[float | str, ...]] = {}
@@ -95,7 +98,7 @@ class GenerationPlan(BaseModel):
     subjects_per_shard: PositiveInt = 100
     batch_size: PositiveInt = 16
     num_inference_steps: PositiveInt | None = None
-    guidance_scale: float | None = None
+    guidance_scale: float | None = Field(default=None, ge=0)
     resolution: PositiveInt = Field(default_factory=lambda settings: settings["preset"].resolution)
     source: str = SCM
     source_fingerprint: str | None = None
@@ -113,7 +116,10 @@ class GenerationPlan(BaseModel):
             if name not in covariates:
                 raise unknown("factors", name, covariates.names)
             if not covariates[name].categorical and name not in self.levels:
-                raise InputError(f"factors: {name} is continuous; give its values as levels[{name!r}].")
+                raise InputError(
+                    f"factors: {name} is continuous; in Python give the values to cross as levels={{{name!r}: [...]}}; "
+                    "the command line crosses categorical factors only."
+                )
         if len(set(self.factors)) < len(self.factors):
             raise InputError(f"factors: {', '.join(self.factors)} names a variable twice; name each once.")
         for name, levels in self.levels.items():
@@ -126,7 +132,18 @@ class GenerationPlan(BaseModel):
                 raise InputError(f"strata: {name} has no contrast in preset {self.preset.name}; give it one.")
         self._check_fractions()
         self._check_num_subjects()
+        balanced = {name: contrast for name, contrast in self.preset.contrasts.items() if self._keeps_balance(name)}
+        own = {"factors": self.factors, "strata": self.strata, "contrasts": balanced}
+        # a validator may still change what is frozen for everybody else
+        object.__setattr__(self, "preset", self.preset.model_copy(update=own))
         return self
+
+    def _keeps_balance(self, name: str) -> bool:
+        """Whether equally many of a factor's crossed levels lie in each group of its contrast; true of all others."""
+        if name not in self.factors:
+            return True
+        contrast, groups = self.preset.contrasts[name], [self._group(name, cell[name]) for cell in self.cells]
+        return 0 < groups.count(contrast.first) == groups.count(contrast.second)
 
     def _check_fractions(self) -> None:
         for split, fraction in self.split_fractions.items():
@@ -237,21 +254,20 @@ class GenerationPlan(BaseModel):
         return draws
 
     def subject_seed(self, subject: int, attempt: int = 0) -> int:
-        """Seed in [0, 2^63) of a subject's attempt-th draw."""
-        return _integer(self.seed, "subject", subject, attempt)
+        """Seed in [0, 2^32) of a subject's attempt-th draw, distinct for all subjects and the first 16 attempts."""
+        return (_integer(self.seed, "subject") + (attempt * self.num_subjects + subject) * STRIDE) % SEEDS
 
     def stratum(self, values: Mapping[str, Any]) -> tuple[str, ...] | None:
         """The stratum of a subject with these values; None when a level belongs to neither group of a contrast."""
-        groups = []
-        for name in self.strata:
-            contrast, value = self.preset.contrasts[name], values[name]
-            if contrast.threshold is not None:
-                groups.append(contrast.first if value < contrast.threshold else contrast.second)
-            elif value in (contrast.first, contrast.second):
-                groups.append(value)
-            else:
-                return None
-        return tuple(groups)
+        groups = [group for name in self.strata if (group := self._group(name, values[name]))]
+        return tuple(groups) if len(groups) == len(self.strata) else None
+
+    def _group(self, name: str, value: Any) -> str | None:
+        """The group of a variable's contrast that a value belongs to, if any."""
+        contrast = self.preset.contrasts[name]
+        if contrast.threshold is not None:
+            return contrast.first if value < contrast.threshold else contrast.second
+        return value if value in (contrast.first, contrast.second) else None
 
     def shards(self) -> list[Shard]:
         """The files of the data set, in order: consecutive subjects, never across splits."""
@@ -324,8 +340,7 @@ def _integer(*parts: object) -> int:
 def _as_input_error(error: ValidationError, model: type[BaseModel]) -> InputError:
     """The first thing wrong with the settings, as one sentence."""
     first = error.errors()[0]
-    reason = first.get("ctx", {}).get("error")
-    if isinstance(reason, InputError):
+    if isinstance(reason := first.get("ctx", {}).get("error"), InputError):
         return reason
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

@@ -3,7 +3,8 @@
     row = the observation itself                    where the cell is the subject's own
         = pipeline(covariates, noise, do = cell)    elsewhere
 
-Batches are fixed by the plan, so an interrupted run continues to the same bytes.
+Batches are fixed by the plan, so an interrupted run continues to the same bytes, on the same type of device and under
+the same versions of the libraries: another device or version may round otherwise.
 """
 
 import io
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import InputError
@@ -24,12 +26,12 @@ from ..records import Record
 from ..sources.source import Source
 from .plan import SCM, GenerationPlan, Row, Shard
 from .store import Store
-from .subjects import ModelSubjects, Observation, SourceSubjects, columns, is_sound, pixels, stacked
+from .subjects import ModelSubjects, Observation, SourceSubjects, choose, columns, is_sound, pixels, stacked
 
 if TYPE_CHECKING:
     from ..diffusion.pipeline import CausalDiffusionPipeline
 
-__all__ = ["SYNTHETIC_XMP", "encode_png", "generate"]
+__all__ = ["SYNTHETIC_XMP", "check", "encode_png", "generate"]
 
 SYNTHETIC_XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -42,6 +44,18 @@ SYNTHETIC_XMP = (
 T = TypeVar("T")
 
 
+def check(plan: GenerationPlan, output_dir: Path | str, source: Source | None = None) -> None:
+    """Raise the InputError that `generate` would raise for want of anything but the model; writes nothing.
+
+    The plan must be for this source, the source must have patients enough, and the directory must be free for the plan:
+    not locked, not foreign, not under another plan.
+    """
+    _check_source(plan, source)
+    if source is not None:
+        choose(plan, source)
+    Store(Path(output_dir), plan).check()
+
+
 def generate(
     plan: GenerationPlan,
     pipeline: "CausalDiffusionPipeline",
@@ -51,18 +65,19 @@ def generate(
 ) -> Record:
     """Write the plan's data set into `output_dir` and return the record of the run.
 
-    The same call continues an interrupted run to the same bytes. Raises InputError, before any sampling, when the plan
-    is not for this pipeline or source, and when the directory is locked, foreign or under another plan.
+    The same call continues an interrupted run to the same bytes. Raises InputError, before anything is written, when
+    the plan is not for this pipeline, and for whatever `check` refuses.
     """
-    _check_fits(plan, pipeline, source)
+    _check_model(plan, pipeline)
+    _check_source(plan, source)
+    render = partial(
+        pipeline,
+        num_inference_steps=plan.num_inference_steps,
+        guidance_scale=plan.guidance_scale,
+        output_type="pt",
+    )
+    subjects = ModelSubjects(plan, pipeline, render) if source is None else SourceSubjects(plan, source, render)
     with Store(Path(output_dir), plan).open() as store:
-        render = partial(
-            pipeline,
-            num_inference_steps=plan.num_inference_steps,
-            guidance_scale=plan.guidance_scale,
-            output_type="pt",
-        )
-        subjects = ModelSubjects(plan, pipeline, render) if source is None else SourceSubjects(plan, source, render)
         waiting = [shard for shard in plan.shards() if not store.finished(shard)]
         images = sum(len(shard.subjects) for shard in waiting) * len(plan.cells)
         with tqdm(
@@ -73,7 +88,7 @@ def generate(
         return store.finish()
 
 
-def _check_fits(plan: GenerationPlan, pipeline: "CausalDiffusionPipeline", source: Source | None) -> None:
+def _check_model(plan: GenerationPlan, pipeline: "CausalDiffusionPipeline") -> None:
     ours, theirs = plan.preset, pipeline.preset
     if ours.covariates != theirs.covariates or set(ours.edges) != set(theirs.edges):
         raise InputError(
@@ -84,6 +99,9 @@ def _check_fits(plan: GenerationPlan, pipeline: "CausalDiffusionPipeline", sourc
         raise InputError(
             f"resolution: {plan.resolution}, but the model renders {pipeline.config.resolution}; give that."
         )
+
+
+def _check_source(plan: GenerationPlan, source: Source | None) -> None:
     name, identity = (SCM, None) if source is None else (source.name, source.fingerprint)
     if (plan.source, plan.source_fingerprint) != (name, identity):
         raise InputError(
@@ -139,8 +157,9 @@ def _render_families(
 ) -> dict[str, bytes | None]:
     """The PNG of every row by id; None for an unsound image.
 
-    Naming all factors and their effects in `do`, at the row's values, fixes each covariate of the row; for those that
-    keep the subject's value that is the identity, so that rows with different interventions share a batch.
+    Naming all factors and their effects in `do`, at the row's values, fixes each covariate of the row: they are exactly
+    the cell's and otherwise the subject's, and the causal model only draws or abducts subjects. For those that keep the
+    subject's value that is the identity, so that rows with different interventions share a batch.
     """
     images: dict[str, bytes | None] = {}
     edited = []
@@ -157,12 +176,19 @@ def _render_families(
             covariates=columns([subject.values for subject in subjects]),
             noise=torch.stack([subject.noise for subject in subjects]),
             covariate_noise=stacked([subject.covariate_noise for subject in subjects]),
+            residual=_residuals(subjects),
             do={name: values[name] for name in plan.acted_on},
         )
-        for row, subject, image in zip(batch, subjects, pixels(result.images), strict=True):
-            images[row.id] = encode_png(image + subject.residual, synthetic=True)
+        for row, image in zip(batch, pixels(result.images), strict=True):
+            images[row.id] = encode_png(image, synthetic=True)
         bar.update(len(batch))
     return images
+
+
+def _residuals(subjects: Sequence[Observation]) -> Tensor | None:
+    """What the decoder loses of each subject's image, `[B, C, H, W]`; None where nothing is lost."""
+    residuals = [subject.residual for subject in subjects if subject.residual is not None]
+    return torch.stack(residuals) if residuals else None
 
 
 def _lines(

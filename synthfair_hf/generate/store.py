@@ -6,15 +6,13 @@
     DIR/records/generate.json    Record of the whole run
 
 A shard is written under a temporary name, flushed, renamed and then recorded, so a shard is finished exactly when its
-record is there; whatever else an interrupted run left is removed or redone by the same command.
+record is there; whatever else an interrupted run left is removed or redone by the same command. README.md, the card
+without which `load_dataset` knows no view, is written after the run and must name the bytes it is about.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
-import os
-import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from datasets import Features, Image, List, Value
 from ..errors import InputError
 from ..records import Record, file_sha256, fingerprint, first_difference, library_versions, write_atomically
 from ..schema import Schema
+from .lock import check_unlocked, locked
 from .plan import GenerationPlan, Shard
 
 __all__ = ["Store", "read_plan", "row_features", "verify"]
@@ -37,6 +36,11 @@ ROWS_PER_GROUP = 120
 """Few enough that a viewer can scan a group of 512 x 512 images, and that damage is located."""
 
 LOCK = ".lock"
+
+PLAN = "records/plan.json"
+
+TEMPORARY = ("data/*.parquet.tmp", "records/*.json.tmp")
+"""What a killed run leaves; any other *.tmp is somebody else's."""
 
 
 def row_features(covariates: Schema) -> Features:
@@ -64,7 +68,7 @@ def row_features(covariates: Schema) -> Features:
 
 def read_plan(directory: Path) -> GenerationPlan:
     """The plan of a generated data set; InputError names what is missing, damaged or from another version."""
-    path = Path(directory) / "records" / "plan.json"
+    path = Path(directory) / PLAN
     try:
         return GenerationPlan(**json.loads(path.read_bytes()))
     except FileNotFoundError:
@@ -90,38 +94,48 @@ class Store:
         """The shard's record."""
         return self.directory / "records" / f"{shard.stem}.json"
 
+    def check(self) -> None:
+        """Raise the InputError that `open` would raise, and write nothing."""
+        self._check_owner()
+        check_unlocked(self.directory / LOCK)
+
     @contextmanager
     def open(self) -> Iterator["Store"]:
         """Hold the directory for this process, with the leftovers of an interrupted run cleared.
 
         Raises InputError when another process holds it, when it belongs to another plan (naming the first setting that
-        differs), and when it holds files but no plan.
+        differs), and when it holds files but no plan. A plan that failed before its first shard holds nobody up.
         """
         # before anything is created in a directory that may not be ours, and again once nobody else can change it
         self._check_owner()
         for folder in ("data", "records"):
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
-        with _locked(self.directory / LOCK):
+        with locked(self.directory / LOCK):
             self._check_owner()
-            for leftover in _files(self.directory, "*.tmp"):
+            for leftover in self._temporary():
                 leftover.unlink()
             settings = json.dumps(self.plan.model_dump(mode="json"), indent=2, allow_nan=False)
-            write_atomically(self.directory / "records" / "plan.json", f"{settings}\n".encode())
+            write_atomically(self.directory / PLAN, f"{settings}\n".encode())
             yield self
 
     def _check_owner(self) -> None:
         if self.directory.exists() and not self.directory.is_dir():
             raise InputError(f"{self.directory}: is a file; give a directory as output_dir.")
-        if (self.directory / "records" / "plan.json").exists():
-            theirs = read_plan(self.directory)
-            if theirs.fingerprint != self.plan.fingerprint:
-                settings = (_flat(plan.model_dump(mode="json")) for plan in (self.plan, theirs))
-                raise InputError(
-                    f"{self.directory}: holds another plan ({first_difference(*settings)}, ours != theirs); "
-                    "give the same settings, or another output_dir."
-                )
-        elif any(path.suffix != ".tmp" and path.name != LOCK for path in _files(self.directory)):
+        theirs = read_plan(self.directory) if (self.directory / PLAN).exists() else None
+        without_loss = {self.directory / LOCK, self.directory / PLAN, *self._temporary()}
+        if without_loss.issuperset(_files(self.directory)):
+            return
+        if theirs is None:
             raise InputError(f"{self.directory}: is not empty and holds no plan; give a new or an empty output_dir.")
+        if theirs.fingerprint != self.plan.fingerprint:
+            settings = (_flat(plan.model_dump(mode="json")) for plan in (self.plan, theirs))
+            raise InputError(
+                f"{self.directory}: holds another plan ({first_difference(*settings)}, ours != theirs); "
+                "give the same settings, or another output_dir."
+            )
+
+    def _temporary(self) -> list[Path]:
+        return [path for pattern in TEMPORARY for path in self.directory.glob(pattern)]
 
     def finished(self, shard: Shard) -> bool:
         """Whether the shard has a record of this plan and a file of the recorded size; `verify` reads the bytes."""
@@ -204,7 +218,7 @@ def verify(directory: Path) -> list[str]:
 
     Every byte is read. Checked: every shard of the plan is there with its record, size, sha256 and exactly the plan's
     rows; no identifier occurs twice and no subject is in two splits; nothing else lies among the data; the record of
-    the run agrees with the shards.
+    the run agrees with the shards, and the card with the record.
     """
     try:
         store = Store(directory, read_plan(directory))
@@ -216,7 +230,7 @@ def verify(directory: Path) -> list[str]:
     strays = {
         *_files(store.directory / "data"),
         *_files(store.directory, "*.parquet"),
-        *_files(store.directory, "*.tmp"),
+        *_files(store.directory / "records", "*.tmp"),
     }
     problems += [f"{_name(store, path)}: not of this plan; remove it." for path in sorted(strays - known)]
     return problems or _run_problems(store, shards)
@@ -291,9 +305,14 @@ def _run_problems(store: Store, shards: list[Shard]) -> list[str]:
     except InputError as error:
         return [f"{_name(store, path)}: no readable record of the run ({error}); run the same command again."]
     sound = _store_fingerprint({shard.stem: Record.read(store.record_path(shard)) for shard in shards})
-    if run.inputs.get("plan") == store.plan.fingerprint and run.counts.get("store") == sound:
-        return []
-    return [f"{_name(store, path)}: is not the record of these shards; run the same command again."]
+    if run.inputs.get("plan") != store.plan.fingerprint or run.counts.get("store") != sound:
+        return [f"{_name(store, path)}: is not the record of these shards; run the same command again."]
+    card = store.directory / "README.md"
+    if not card.is_file():
+        return [f"{card.name}: missing, so load_dataset knows no view; run the same generate command again."]
+    if sound.encode() not in card.read_bytes():
+        return [f"{card.name}: is not the card of these shards ({sound}); run the same generate command again."]
+    return []
 
 
 def _store_fingerprint(records: Mapping[str, Record]) -> str:
@@ -316,29 +335,3 @@ def _flat(settings: object, name: str = "") -> dict[str, Any]:
     if isinstance(settings, list) and any(isinstance(value, dict) for value in settings):
         return _flat(dict(enumerate(settings)), name)
     return {name.removeprefix("."): settings}
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """An exclusive lock that the system releases with its owner, so that a dead owner's file holds nobody up."""
-    while True:
-        file = path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read() or "another process"
-            file.close()
-            raise InputError(f"{path.parent}: locked by {owner}; wait for it to end.") from None
-        # an owner that finished in between has removed the file that was opened here
-        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-            break
-        file.close()
-    with file:
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on host {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)

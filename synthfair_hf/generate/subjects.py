@@ -44,8 +44,8 @@ class Observation:
     """One subject as observed: decoded `values`, `image` float32 `[H, W]` in [0, 1], and the noise behind both.
 
     `noise` is `[2, C, H, W]`, `covariate_noise` by name `[]` or `[K]`. `rejected` counts candidates not taken.
-    `residual`, broadcast to `[H, W]`, is what a lossy decoder loses of the image: without it, every counterfactual
-    would differ from the observation by the loss as well.
+    `residual` `[C, H, W]` is what a lossy decoder loses of the image, None where nothing is lost: without it, every
+    counterfactual would differ from the observation by the loss as well.
     """
 
     values: dict[str, Any]
@@ -54,7 +54,7 @@ class Observation:
     covariate_noise: dict[str, Tensor]
     seed: int
     rejected: int = 0
-    residual: np.ndarray | float = 0.0
+    residual: Tensor | None = None
 
 
 def is_sound(image: np.ndarray) -> bool:
@@ -159,7 +159,6 @@ class SourceSubjects:
             do={},
             generator=[torch.Generator().manual_seed(self._plan.subject_seed(row.subject, attempt)) for row in rows],
         )
-        residuals = np.zeros(len(rows)) if result.residual is None else pixels(result.residual)
         return [
             Observation(
                 values[place],
@@ -167,7 +166,7 @@ class SourceSubjects:
                 result.noise[place],
                 {name: result.covariate_noise[name][place] for name in self._table},
                 self._plan.subject_seed(rows[place].subject, attempt),
-                residual=residuals[place],
+                residual=None if result.residual is None else result.residual[place],
             )
             for place in range(len(rows))
         ]

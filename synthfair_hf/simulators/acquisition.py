@@ -8,19 +8,29 @@ the same g and e: exact truth on real anatomy. Lengths are relative to the image
 resolution. Everything is numpy, float32, in [0, 1].
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ..errors import unknown
+from ..errors import InputError, unknown
 from ..presets import CHEST_XRAY, Preset
 from ..records import fingerprint
 from ..schema import Schema
-from ..sources.source import Source
+from ..sources.source import Source, count_patients
 
-__all__ = ["SCANNERS", "SCANNER_GIVEN_VIEW", "AcquisitionWorld", "Scanner", "acquire", "assign_scanner"]
+__all__ = [
+    "SCANNERS",
+    "SCANNER_GIVEN_VIEW",
+    "AcquisitionWorld",
+    "Scanner",
+    "acquire",
+    "assign_scanner",
+    "assign_scanners",
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,7 @@ def acquire(image: np.ndarray, scanner: str, noise: np.ndarray) -> np.ndarray:
     return recorded.clip(0, 1).astype(np.float32)
 
 
+@cache
 def _marker(device: Scanner, height: int, width: int) -> np.ndarray:
     """The side marker on an empty film `[H, W]`, drawn with area coverage so that it keeps its size."""
     side = 0.065
@@ -111,32 +122,50 @@ def assign_scanner(view: str, gumbel: np.ndarray) -> str:
     return list(SCANNERS)[int(np.argmax([np.log(shares[name]) for name in SCANNERS] + gumbel))]
 
 
-class AcquisitionWorld:
-    """A source whose films were taken by simulated scanners; itself a source.
+def assign_scanners(views: Sequence[str | None], rng: np.random.Generator) -> list[str | None]:
+    """The scanners of films of these views; where the view is unknown (None), so is the scanner."""
+    gumbel = rng.gumbel(size=(len(views), len(SCANNERS)))
+    return [None if view is None else assign_scanner(view, noise) for view, noise in zip(views, gumbel, strict=True)]
 
-    `table["scanner"]` follows the structural equation with noise from (seed, image); every film's view must be known.
+
+class AcquisitionWorld:
+    """The films of a source as taken by simulated scanners; itself a source.
+
+    `table["scanner"]` follows the structural equation with noise from (seed, index in the source). A film of unknown
+    view has no scanner to be taken with: it is left out and counted in `counts["unknown view"]`.
     """
 
     def __init__(self, source: Source, seed: int, preset: Preset = CHEST_XRAY) -> None:
         self._source, self._seed = source, seed
+        self._kept = [index for index, view in enumerate(source.table["view"]) if view is not None]
+        if not self._kept:
+            raise InputError(f"{source.name}: no film of a known view; scanners are assigned by view; fill in `view`.")
         self.name = source.name
         self.covariates: Schema = preset.covariates.subset((*source.covariates.names, "scanner"))
-        self.patient_ids, self.splits = source.patient_ids, source.splits
-        scanners = [
-            assign_scanner(view, self._rng(index).gumbel(size=len(SCANNERS))) if view else None
-            for index, view in enumerate(source.table["view"])
+        self.patient_ids = [source.patient_ids[index] for index in self._kept]
+        self.splits = [source.splits[index] for index in self._kept]
+        self.table: dict[str, list[Any]] = {
+            name: [column[index] for index in self._kept] for name, column in source.table.items()
+        }
+        self.table["scanner"] = [
+            assign_scanner(view, self._rng(index).gumbel(size=len(SCANNERS)))
+            for index, view in enumerate(self.table["view"])
         ]
-        self.table: dict[str, list[Any]] = {**source.table, "scanner": scanners}
-        self.counts = {**source.counts, "scanner": "planted by simulators.acquisition"}
+        self.counts = {
+            **source.counts,
+            **count_patients(self.patient_ids, self.splits),
+            "unknown view": len(source) - len(self),
+            "scanner": "planted by simulators.acquisition",
+        }
         self.fingerprint = fingerprint(
             [source.fingerprint, seed, SCANNER_GIVEN_VIEW, {name: vars(device) for name, device in SCANNERS.items()}]
         )
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._kept)
 
     def _rng(self, index: int) -> np.random.Generator:
-        return np.random.default_rng([self._seed, index])
+        return np.random.default_rng([self._seed, self._kept[index]])
 
     def image(self, index: int, resolution: int) -> np.ndarray:
         """The film as its own scanner recorded it, `[resolution, resolution]`."""
@@ -147,14 +176,14 @@ class AcquisitionWorld:
         rng = self._rng(index)
         rng.gumbel(size=len(SCANNERS))
         noise = rng.standard_normal((resolution, resolution), dtype=np.float32)
-        return acquire(self._source.image(index, resolution), scanner, noise)
+        return acquire(self._source.image(self._kept[index], resolution), scanner, noise)
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
         """A training example: the jittered radiograph on a scanner drawn afresh by the structural equation.
 
         The same anatomy is thus seen on several scanners, which separates the two.
         """
-        image, covariates = self._source.draw(index, resolution, rng)
+        image, covariates = self._source.draw(self._kept[index], resolution, rng)
         scanner = assign_scanner(covariates["view"], rng.gumbel(size=len(SCANNERS)))
         noise = rng.standard_normal(image.shape, dtype=np.float32)
         return acquire(image, scanner, noise), {**covariates, "scanner": scanner}

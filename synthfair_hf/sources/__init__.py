@@ -1,0 +1,1 @@
+"""Real images with covariates: one file per data set, on the shared contract in source.py."""

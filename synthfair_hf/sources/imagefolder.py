@@ -4,7 +4,6 @@ file_name,patient_id,age,sex,view,finding
 images/0001.png,p17,61,F,PA,Pneumonia
 """
 
-import csv
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,33 +14,15 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..presets import Preset
-from ..records import fingerprint
-from .source import jitter, patient_split, read_image
+from ..records import file_sha256, fingerprint
+from .rows import read_rows
+from .source import count_patients, jitter, patient_split, read_film, read_image
 
-__all__ = ["ImageFolder", "read_rows"]
+__all__ = ["CACHE_BYTES", "ImageFolder"]
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file as dicts of text; a malformed file is refused with file:line and nothing is read in part."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            repeated = [name for name, times in Counter(header).items() if times > 1]
-            if repeated:
-                raise InputError(f"{path}:1: column {repeated[0]!r} appears twice; columns must have distinct names.")
-            rows = []
-            for cells in reader:
-                if len(cells) != len(header):
-                    raise InputError(f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}.")
-                rows.append(dict(zip(header, cells, strict=True)))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; a source needs a metadata.csv with a row per image.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not UTF-8 comma-separated text ({error}); save it as UTF-8 CSV.") from None
-    if not rows:
-        raise InputError(f"{path}: no rows; a source needs one row per image.")
-    return rows
+CACHE_BYTES = 4 * 2**30
+"""Decoded films that one source keeps in memory; the others are decoded anew at every draw."""
 
 
 class ImageFolder:
@@ -54,59 +35,53 @@ class ImageFolder:
 
     def __init__(self, directory: str | Path, preset: Preset, resolution: int, max_bad_fraction: float = 0.05) -> None:
         root = Path(directory)
-        metadata = root / "metadata.csv"
-        rows = read_rows(metadata)
-        for column in ("file_name", "patient_id"):
-            if column not in rows[0]:
-                remedy = "it names the image" if column == "file_name" else "it keeps a patient in one split"
-                raise InputError(f"{metadata}:1: no column {column!r}; add it ({remedy}).")
+        table = read_rows(root / "metadata.csv")
+        rows = [row for _, row in table]
+        paths, patients = _locate(root, table)
         self.name = root.resolve().name
         self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in rows[0])
-        paths = [_inside(root, row["file_name"], f"{metadata}:{line}") for line, row in enumerate(rows, start=2)]
-        for line, row in enumerate(rows, start=2):
-            if not row["patient_id"].strip():
-                raise InputError(f"{metadata}:{line}: patient_id is empty; give every image its patient.")
 
         with ThreadPoolExecutor() as threads:
-            reasons = list(
-                tqdm(
-                    threads.map(lambda path: _reason_unreadable(path, resolution), paths),
-                    total=len(paths),
-                    desc="reading images",
-                )
-            )
-        quarantined = {row["file_name"]: reason for row, reason in zip(rows, reasons, strict=True) if reason}
+            examined = threads.map(lambda path: _examine(path, resolution), paths)
+            hashes, reasons = zip(*tqdm(examined, total=len(paths), desc="reading images"), strict=True)
+        quarantined = {
+            str(path.relative_to(root.resolve())): reason for path, reason in zip(paths, reasons, strict=True) if reason
+        }
         if len(quarantined) > max_bad_fraction * len(rows):
-            first = next(iter(quarantined.values()))
+            first, reason = next(iter(quarantined.items()))
             raise InputError(
-                f"{root}: {len(quarantined)} of {len(rows)} images are unreadable (first: {first}); "
+                f"{root}: {len(quarantined)} of {len(rows)} images are unreadable (first: {first}: {reason}); "
                 f"at most {max_bad_fraction:.0%} may be; mend or remove them."
             )
         kept = [index for index, reason in enumerate(reasons) if not reason]
-        rows, self._paths = [rows[index] for index in kept], [paths[index] for index in kept]
+        owners: dict[str, int] = {}
+        for index in kept:
+            owner = owners.setdefault(hashes[index], index)
+            if patients[owner] != patients[index]:
+                raise InputError(
+                    f"{root / 'metadata.csv'}:{table[index][0]}: the image is byte for byte that of line "
+                    f"{table[owner][0]}, of another patient; give both the same patient_id or remove one."
+                )
 
+        self._paths = [paths[index] for index in kept]
+        self.patient_ids = [patients[index] for index in kept]
+        self.splits = [patient_split(patient) for patient in self.patient_ids]
         missing: dict[str, Counter[str]] = {name: Counter() for name in self.covariates.names}
         self.table: dict[str, list[Any]] = {name: [] for name in self.covariates.names}
-        for row in rows:
+        for index in kept:
             for variable in self.covariates.walk():
-                value, reason = variable.parse(row[variable.name])
+                value, reason = variable.parse(rows[index][variable.name])
                 self.table[variable.name].append(value)
                 if reason:
                     missing[variable.name][reason] += 1
-        self.patient_ids = [row["patient_id"] for row in rows]
-        self.splits = [patient_split(patient) for patient in self.patient_ids]
         self.counts: dict[str, Any] = {
-            "images": len(rows),
-            "patients": len(set(self.patient_ids)),
-            "patients by split": {
-                split: len({p for p, s in zip(self.patient_ids, self.splits, strict=True) if s == split})
-                for split in sorted(set(self.splits))
-            },
+            **count_patients(self.patient_ids, self.splits),
             "missing": {name: dict(reasons) for name, reasons in missing.items() if reasons},
             "quarantined": quarantined,
         }
-        self.fingerprint = fingerprint([sorted(row.items()) for row in rows])
+        self.fingerprint = fingerprint([[sorted(rows[index].items()), hashes[index]] for index in kept])
         self._cache: dict[tuple[int, int], np.ndarray] = {}
+        self._cached_bytes = 0
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -116,10 +91,36 @@ class ImageFolder:
         return read_image(self._paths[index], resolution)
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        """A jittered image and its covariates. Decoded images stay in memory, in half precision."""
-        if (index, resolution) not in self._cache:
-            self._cache[index, resolution] = read_image(self._paths[index], 2 * resolution).astype(np.float16)
-        return jitter(self._cache[index, resolution], rng), {name: self.table[name][index] for name in self.table}
+        """A jittered image and its covariates. Films stay in memory, in half precision, up to CACHE_BYTES."""
+        film = self._cache.get((index, resolution))
+        if film is None:
+            film = read_film(self._paths[index], resolution).astype(np.float16)
+            if self._cached_bytes + film.nbytes <= CACHE_BYTES:
+                self._cache[index, resolution] = film
+                self._cached_bytes += film.nbytes
+        return jitter(film, rng), {name: self.table[name][index] for name in self.table}
+
+
+def _locate(root: Path, table: list[tuple[int, dict[str, str]]]) -> tuple[list[Path], list[str]]:
+    """The image file and the patient of each row; every row has both, and no two rows the same file."""
+    metadata = root / "metadata.csv"
+    for column, purpose in (("file_name", "names the image"), ("patient_id", "keeps a patient in one split")):
+        if column not in table[0][1]:
+            raise InputError(f"{metadata}:1: no column {column!r}; add it (it {purpose}).")
+    lines: dict[Path, int] = {}
+    patients = []
+    for line, row in table:
+        path = _inside(root, row["file_name"], f"{metadata}:{line}")
+        if path in lines:
+            raise InputError(
+                f"{metadata}:{line}: file_name {row['file_name']!r} is the image of line {lines[path]} again; "
+                "give every image one row."
+            )
+        lines[path] = line
+        patients.append(row["patient_id"].strip())
+        if not patients[-1]:
+            raise InputError(f"{metadata}:{line}: patient_id is empty; give every image its patient.")
+    return list(lines), patients
 
 
 def _inside(root: Path, name: str, where: str) -> Path:
@@ -133,9 +134,10 @@ def _inside(root: Path, name: str, where: str) -> Path:
     return path
 
 
-def _reason_unreadable(path: Path, resolution: int) -> str | None:
+def _examine(path: Path, resolution: int) -> tuple[str, str]:
+    """The sha256 of an image file and, empty for a readable one, the reason why it is not, without its directory."""
     try:
-        read_image(path, resolution)
+        read_film(path, resolution)
     except InputError as error:
-        return str(error)
-    return None
+        return "", str(error).removeprefix(f"{path}: ").rstrip(".")
+    return file_sha256(path), ""

@@ -7,16 +7,17 @@ source.splits[i]           fixed by the patient alone: split(i) = f(sha256(patie
 """
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
 from ..schema import SPLITS, Schema
 
-__all__ = ["MAX_PIXELS", "Source", "jitter", "patient_split", "read_image"]
+__all__ = ["MAX_PIXELS", "Source", "count_patients", "jitter", "patient_split", "read_film", "read_image"]
 
 MAX_PIXELS = 80_000_000
 """Larger images are refused before a pixel is decoded: no detector has that many, so it is a decompression bomb."""
@@ -54,12 +55,19 @@ def patient_split(patient_id: str) -> str:
     return "test"
 
 
-def read_image(path: Path, resolution: int) -> np.ndarray:
-    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1], centre-cropped to a square.
+def count_patients(patient_ids: list[str], splits: list[str]) -> dict[str, Any]:
+    """Numbers of images and patients, for `counts`."""
+    pairs = set(zip(patient_ids, splits, strict=True))
+    by_split = Counter(split for _, split in pairs)
+    return {"images": len(patient_ids), "patients": len(pairs), "patients by split": dict(sorted(by_split.items()))}
 
-    16-bit pixels are rescaled from the image's own [min, max]: Pillow's convert would clip them at 255. Raises
-    InputError naming the file when it is unreadable, truncated, animated, too small, too large, or in colours that are
-    not luminance.
+
+def read_film(path: Path, resolution: int) -> np.ndarray:
+    """A grayscale radiograph as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
+
+    Twice the resolution, so that `jitter` can move it before the pixels are averaged. 16-bit pixels are rescaled from
+    the image's own [min, max]: Pillow's convert would clip them at 255. Raises InputError naming the file when it is
+    unreadable, truncated, animated, too small, too large, or in colours that are not luminance.
     """
     try:
         with Image.open(path) as image:
@@ -67,8 +75,11 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
                 raise InputError(f"{path}: {image.width}x{image.height} pixels exceed {MAX_PIXELS}; not decoded.")
             if getattr(image, "n_frames", 1) > 1:
                 raise InputError(f"{path}: has several frames; give one frame per file.")
-            if min(image.size) < resolution:
-                raise InputError(f"{path}: {image.width}x{image.height} is smaller than --resolution {resolution}.")
+            if min(image.size) < 2 * resolution:
+                raise InputError(
+                    f"{path}: {image.width}x{image.height} is too small; --resolution {resolution} needs films of at "
+                    f"least {2 * resolution} pixels."
+                )
             if image.mode.startswith("I"):
                 levels = np.asarray(image, dtype=np.float64)
                 pixels = ((levels - levels.min()) / max(np.ptp(levels), 1)).astype(np.float32)
@@ -78,29 +89,41 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
                 raise InputError(
                     f"{path}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit."
                 )
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not a readable image (unknown format).") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a readable image ({error}).") from None
+        raise InputError(f"{path}: not a readable image ({getattr(error, 'strerror', None) or error}).") from None
     side = min(pixels.shape)
     top, left = ((length - side) // 2 for length in pixels.shape)
     square = Image.fromarray(pixels[top : top + side, left : left + side])
-    return np.asarray(square.resize((resolution, resolution), Image.Resampling.LANCZOS)).clip(0, 1)
+    return np.asarray(square.resize((2 * resolution, 2 * resolution), Image.Resampling.LANCZOS)).clip(0, 1)
 
 
-def jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A small rotation, zoom and shift, `[2r, 2r] -> [r, r]`.
+def read_image(path: Path, resolution: int) -> np.ndarray:
+    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of its `read_film`."""
+    return _halve(read_film(path, resolution))
+
+
+def jitter(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A small rotation, zoom and shift of a film, `[2r, 2r] -> [r, r]`.
 
     No mirror (the heart is on the left) and no change of brightness (the scanner decides that): nothing that a
     covariate could explain is changed.
     """
     from scipy.ndimage import affine_transform
 
-    side = image.shape[0]
+    side = len(film)
     angle, zoom = np.deg2rad(rng.uniform(-4, 4)), rng.uniform(0.94, 1.06)
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
     centre = (side - 1) / 2
     offset = centre - matrix @ np.full(2, centre) + rng.uniform(-0.04, 0.04, size=2) * side
-    moved = affine_transform(image.astype(np.float32), matrix, offset, order=1, mode="nearest")
-    half = side // 2
-    return moved.reshape(half, 2, half, 2).mean(axis=(1, 3), dtype=np.float32)
+    moved = affine_transform(film.astype(np.float32), matrix, offset, order=1, mode="nearest")
+    return _halve(moved)
+
+
+def _halve(film: np.ndarray) -> np.ndarray:
+    """Means over 2 x 2 pixels."""
+    half = len(film) // 2
+    return film.reshape(half, 2, half, 2).mean(axis=(1, 3), dtype=np.float32)

@@ -23,6 +23,12 @@ def tiny_pipeline(seed: int = 0) -> CausalDiffusionPipeline:
     return pipeline
 
 
+@pytest.fixture
+def fresh_pipeline() -> CausalDiffusionPipeline:
+    """One that a test may change."""
+    return tiny_pipeline()
+
+
 @pytest.fixture(scope="session")
 def pipeline() -> CausalDiffusionPipeline:
     return tiny_pipeline()

@@ -8,7 +8,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SD3Transformer2DModel
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from synthfair_hf.diffusion.guidance import conditional_velocity, guided_velocity
+from synthfair_hf.diffusion.inputs import encode_covariates
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
 
@@ -81,33 +84,50 @@ def test_a_row_depends_on_its_own_seed_not_on_its_batch(pipeline, covariates, im
 
 
 def test_known_noise_needs_no_abduction(pipeline, covariates):
-    """A sampled image, taken through abduction, gives the counterfactual that its own noise gives directly."""
-    sample = pipeline(covariates=covariates, generator=generators(3), output_type="pt")
-    again = pipeline(covariates=covariates, noise=sample.noise, output_type="pt")
-    assert torch.equal(again.images, sample.images)
-    direct = pipeline(covariates=covariates, noise=sample.noise, do={}, output_type="pt")
-    assert torch.equal(direct.images, sample.images)
-
-
-def test_guidance_is_linear_in_what_changed(pipeline, covariates, images):
-    """At one step and m = 1 the first state moves along the guided direction alone, in proportion to g - 1."""
-    do = {"scanner": ["portable", "flatpanel", "flatpanel"]}
-
-    def first_state(scale):
-        noise = pipeline.sample_noise(generators(3))
-        output = pipeline(
-            covariates=covariates, noise=noise, do=do, num_inference_steps=1, guidance_scale=scale, output_type="pt"
-        )
-        return output.images
-
-    assert not torch.equal(first_state(1.0), first_state(3.0))
-    plain = pipeline(
-        covariates=covariates, noise=pipeline.sample_noise(generators(3)), do={}, guidance_scale=1.0, output_type="pt"
+    """What a call abducts from an image answers every later question about it, without the image."""
+    do = {"sex": "male", "scanner": "computed"}
+    image = pipeline(covariates=covariates, generator=generators(3), output_type="pt").images
+    seen = pipeline(image=image, covariates=covariates, do={}, generator=generators(3), output_type="pt")
+    known = {"noise": seen.noise, "covariate_noise": seen.covariate_noise}
+    later = pipeline(covariates=covariates, do=do, guidance_scale=2.0, output_type="pt", **known)
+    direct = pipeline(
+        image=image, covariates=covariates, do=do, guidance_scale=2.0, generator=generators(3), output_type="pt"
     )
-    guided = pipeline(
-        covariates=covariates, noise=pipeline.sample_noise(generators(3)), do={}, guidance_scale=9.0, output_type="pt"
-    )
-    assert torch.equal(plain.images, guided.images), "nothing changed, so nothing is guided"
+    assert torch.equal(later.images, direct.images)
+    assert later.covariates == direct.covariates
+
+
+def test_a_seed_gives_the_same_person_whatever_is_asked(pipeline, covariates):
+    plain = pipeline(covariates=covariates, generator=generators(3), output_type="pt")
+    asked = pipeline(covariates=covariates, do={}, generator=generators(3), output_type="pt")
+    assert torch.equal(plain.images, asked.images)
+    again = pipeline(covariates=covariates, noise=plain.noise, output_type="pt")
+    assert torch.equal(plain.images, again.images)
+
+
+def test_guidance_is_linear_in_the_change_and_absent_without_one(pipeline, covariates):
+    """v = v(target) + (g - 1)(v(target) - v(factual)), row by row, by the definition."""
+    factual = pipeline.covariate_encoder(encode_covariates(covariates, pipeline.covariates))
+    asked = {**covariates, "scanner": ["portable", "portable", "flatpanel"]}
+    target = pipeline.covariate_encoder(encode_covariates(asked, pipeline.covariates))
+    changed = torch.tensor([True, False, True])
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        to_target = conditional_velocity(pipeline.unet, target)(latents, 0.4)
+        as_was = conditional_velocity(pipeline.unet, factual)(latents, 0.4)
+        for scale in (0.0, 1.0, 2.5):
+            guided = guided_velocity(pipeline.unet, target, factual, changed, scale)(latents, 0.4)
+            assert torch.allclose(guided, to_target + (scale - 1) * (to_target - as_was), atol=1e-5)
+    assert torch.equal(to_target[1], as_was[1]), "row 1 had that scanner"
+    assert not torch.allclose(to_target[0], as_was[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_run_and_states_stay_exact(fresh_pipeline, covariates, images, dtype):
+    fresh_pipeline.unet.to(dtype)
+    output = fresh_pipeline(image=images, covariates=covariates, do={}, output_type="pt")
+    assert output.images.dtype == torch.float32
+    assert level(output.images - images) < 0.01
 
 
 def test_order_of_covariates_never_matters(pipeline, covariates, images):
@@ -224,6 +244,13 @@ BAD = [
     ({"covariates": None}, "covariates: not given"),
     ({"covariates": {"age": [1]}}, "not given; needed"),
     ({"do": None}, "do: not given"),
+    ({"do": ["sex"]}, "a list is not allowed"),
+    ({"covariates": [1, 2]}, "a list is not allowed"),
+    ({"covariates": {"age": []}}, "not given; needed"),
+    ({"num_inference_steps": 2.5}, "num_inference_steps: 2.5"),
+    ({"guidance_scale": "3"}, "guidance_scale: '3'"),
+    ({"image": None, "noise": torch.zeros(1)}, "noise: unexpected shape"),
+    ({"covariate_noise": {}}, "covariate_noise: names \\(none\\)"),
     ({"do": {"race": "white"}}, "'race' is unknown; allowed: age, sex"),
     ({"do": {"sex": "Female"}}, "did you mean 'female'"),
     ({"do": {"age": -5}}, "out of range; allowed: 0 to 100 years"),
@@ -258,6 +285,17 @@ def test_what_is_not_a_saved_pipeline_is_refused(pipeline, tmp_path):
     with pytest.raises(InputError, match="not a saved pipeline"):
         CausalDiffusionPipeline.load(tmp_path)
     pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    weights = tmp_path / "scm" / "diffusion_pytorch_model.safetensors"
+    kept = load_file(weights)
+    save_file(dict(list(kept.items())[1:]), weights, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="lacks or adds weights"):
+        CausalDiffusionPipeline.load(tmp_path)
+    weights.write_bytes(b"broken")
+    with pytest.raises(InputError, match="can't be loaded"):
+        CausalDiffusionPipeline.load(tmp_path)
+    save_file(kept, weights, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="only True is allowed"):
+        CausalDiffusionPipeline.from_pretrained(tmp_path, use_safetensors=False)
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").rename(
         tmp_path / "unet" / "diffusion_pytorch_model.bin"
     )

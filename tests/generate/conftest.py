@@ -48,7 +48,7 @@ class StubModel:
 
 
 class StubPipeline:
-    """Image = 1/2 + noise/20 + effect(covariates); `calls` counts, and `fail_at` interrupts one.
+    """Image = 1/2 + noise/20 + effect(covariates) + residual, clamped; `calls` counts, and `fail_at` interrupts one.
 
     A lossy one knows the noise of an image only to a whole number, and returns the rest as its residual.
     """
@@ -77,6 +77,7 @@ class StubPipeline:
         do: dict[str, list[Any]] | None = None,
         noise: torch.Tensor | None = None,
         covariate_noise: dict[str, torch.Tensor] | None = None,
+        residual: torch.Tensor | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         generator: list[torch.Generator] | None = None,
@@ -94,7 +95,6 @@ class StubPipeline:
         targets = [self.follow(row, act) for row, act in zip(rows, acted, strict=True)]
         table = {name: [row[name] for row in targets] for name in covariates}
         added = [effect(self.preset.covariates, row) for row in targets]
-        residual = None
         effects = torch.from_numpy(np.stack(added))
         if image is not None:
             assert generator is not None
@@ -107,6 +107,7 @@ class StubPipeline:
             covariate_noise = {name: torch.cat([one[name] for one in drawn]) for name in covariates}
         assert noise is not None
         images = 0.5 + noise[:, 0] / 20 + effects[:, None]
+        images = (images if residual is None else images + residual).clamp(0, 1)
         return SimpleNamespace(
             images=images, covariates=table, noise=noise, covariate_noise=covariate_noise, residual=residual
         )

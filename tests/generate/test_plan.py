@@ -124,16 +124,25 @@ def test_draws_are_shuffled_and_depend_on_the_seed():
     assert draws[0] != sorted(draws[0])
 
 
-@given(st.integers(), st.integers(0, 10**9), st.integers(0, 100))
-def test_seeds_fit_int63_and_differ_by_attempt(seed, subject, attempt):
-    plan = make(seed=seed)
-    seeds = {
-        plan.subject_seed(subject, attempt),
-        plan.subject_seed(subject, attempt + 1),
-        plan.subject_seed(subject + 1),
-    }
-    assert all(0 <= one < 2**63 for one in seeds)
-    assert len(seeds) == 3
+@given(st.integers(), st.integers(14, 2**27).map(lambda half: 2 * half), st.data())
+def test_seeds_fit_the_32_bits_torch_looks_at_and_no_two_are_equal(seed, num_subjects, data):
+    plan = make(seed=seed, num_subjects=num_subjects)
+    draws = st.tuples(st.integers(0, num_subjects - 1), st.integers(0, 15))
+    asked = data.draw(st.sets(draws, min_size=2, max_size=20))
+    seeds = {plan.subject_seed(*draw) for draw in asked}
+    assert all(0 <= one < 2**32 for one in seeds)
+    assert len(seeds) == len(asked)
+
+
+def test_no_two_subjects_of_a_large_plan_draw_the_same_noise():
+    plan = make(num_subjects=200_000)
+    seeds = {plan.subject_seed(subject, attempt) % 2**32 for subject in range(200_000) for attempt in range(2)}
+    assert len(seeds) == 400_000
+
+
+def test_another_plan_seed_gives_other_subjects():
+    plans = [make(seed=seed) for seed in range(20)]
+    assert len({plan.subject_seed(subject) for plan in plans for subject in range(28)}) == 20 * 28
 
 
 def test_a_row_tells_its_subjects_first_seed():
@@ -236,6 +245,26 @@ def test_largest_num_subjects_agrees_with_trying_them_all(numbers):
     assert plan.largest_num_subjects(available) == max(possible, default=0)
 
 
+@pytest.mark.parametrize(
+    ("changed", "factors", "strata", "lost"),
+    [
+        ({}, ("sex", "finding", "scanner"), ("age",), set()),
+        ({"factors": ("sex",)}, ("sex",), ("age",), set()),
+        ({"factors": ("age",), "levels": {"age": (30, 70)}}, ("age",), (), set()),
+        ({"factors": ("age",), "levels": {"age": (30, 40, 70)}}, ("age",), (), {"age"}),
+        ({"factors": ("age",), "levels": {"age": (30,)}}, ("age",), (), {"age"}),
+        ({"levels": {"scanner": ("portable", "computed")}}, ("sex", "finding", "scanner"), ("age",), {"scanner"}),
+        ({"levels": {"scanner": ("portable", "flatpanel")}}, ("sex", "finding", "scanner"), ("age",), set()),
+    ],
+)
+def test_the_preset_of_a_plan_tells_what_this_plan_balances(changed, factors, strata, lost):
+    plan = make(**changed)
+    assert (plan.preset.factors, plan.preset.strata, plan.strata) == (factors, strata, strata)
+    assert set(PRESET.contrasts) - set(plan.preset.contrasts) == lost
+    again = GenerationPlan(**json.loads(plan.model_dump_json()))
+    assert (again, again.fingerprint) == (plan, plan.fingerprint)
+
+
 def test_summary_counts_what_the_rows_are():
     plan = make(subjects_per_shard=3)
     rows, summary = all_rows(plan), plan.summary()
@@ -255,7 +284,11 @@ def test_summary_counts_what_the_rows_are():
         ({"num_subjects": float("nan")}, "num_subjects: nan is refused"),
         ({"num_subject": 3}, "plan: 'num_subject' is unknown; allowed: .*did you mean 'num_subjects'"),
         ({"factors": ("Sex",)}, "factors: 'Sex' is unknown; .*did you mean 'sex'"),
-        ({"factors": ("age",)}, "factors: age is continuous; give its values"),
+        (
+            {"factors": ("age",)},
+            r"factors: age is continuous; in Python give .* levels=\{'age': \[...\]\}; the command line crosses",
+        ),
+        ({"num_subjects": 2**28 + 2}, "num_subjects: 268435458 is refused"),
         ({"factors": ("sex", "sex")}, "factors: sex, sex names a variable twice"),
         (
             {"factors": ("age",), "levels": {"age": (-5,)}},
@@ -273,6 +306,8 @@ def test_summary_counts_what_the_rows_are():
             "split_fractions: 'val' is unknown; allowed: train, validation, test",
         ),
         ({"guidance_scale": float("inf")}, "guidance_scale: inf is refused"),
+        ({"guidance_scale": float("nan")}, "guidance_scale: nan is refused"),
+        ({"guidance_scale": -1}, "guidance_scale: -1 is refused: .* greater than or equal to 0"),
         ({"preset": PRESET.model_copy(update={"contrasts": {}})}, "strata: age has no contrast"),
     ],
 )

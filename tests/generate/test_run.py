@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate import store as store_module
-from synthfair_hf.generate.run import SYNTHETIC_XMP, encode_png, generate
-from synthfair_hf.generate.store import verify
+from synthfair_hf.generate.run import SYNTHETIC_XMP, check, encode_png, generate
+from synthfair_hf.generate.store import Store, verify
 from synthfair_hf.records import Record, file_sha256
 
 
@@ -38,7 +39,9 @@ def generated(request, tmp_path, make_plan, make_pipeline, source):
     real = request.param != "scm"
     plan = make_plan(**from_source(source)) if real else make_plan()
     pipeline = make_pipeline(lossy=request.param == "source, lossy")
-    return plan, tmp_path, generate(plan, pipeline, tmp_path, source if real else None, progress=False)
+    record = generate(plan, pipeline, tmp_path, source if real else None, progress=False)
+    write_dataset_card(tmp_path, plan.preset, record, "cc-by-4.0")
+    return plan, tmp_path, record
 
 
 def test_the_data_set_is_the_plan_and_sound(generated):
@@ -224,6 +227,7 @@ def test_a_family_with_an_unsound_image_is_drawn_again_and_counted(tmp_path, mak
     plan = make_plan()
     record = generate(plan, Spoilt(make_pipeline(), {1, 4}, value), tmp_path, progress=False)
     assert record.counts["rejected_images"] == 2
+    write_dataset_card(tmp_path, plan.preset, record, "cc-by-4.0")
     assert verify(tmp_path) == []
     rows = read(tmp_path)
     redrawn = {row["subject_id"] for row in rows if row["seed"] != plan.subject_seed(int(row["id"].split("-")[1]))}
@@ -245,7 +249,7 @@ def test_a_model_that_makes_nothing_sound_is_stopped(tmp_path, make_plan, make_p
 
 def test_a_family_without_its_own_cell_has_no_parent(tmp_path, make_plan, pipeline):
     plan = make_plan(factors=("age",), levels={"age": (30, 60.1)})
-    generate(plan, pipeline, tmp_path, progress=False)
+    write_dataset_card(tmp_path, plan.preset, generate(plan, pipeline, tmp_path, progress=False), "cc-by-4.0")
     rows = read(tmp_path)
     assert len(rows) == 56
     assert {row["parent_id"] for row in rows} == {None}
@@ -267,6 +271,69 @@ def test_a_plan_for_something_else_is_refused(tmp_path, make_plan, pipeline, sou
         generate(make_plan(**changed), pipeline, tmp_path, source if given else None)
     assert pipeline.calls == 0
     assert not list(tmp_path.iterdir())
+
+
+def tree(directory: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in directory.rglob("*")}
+
+
+def test_a_source_with_too_few_patients_is_refused_before_anything_is_written(tmp_path, make_plan, pipeline, source):
+    directory, plan = tmp_path / "new", make_plan(num_subjects=1000, **from_source(source))
+    for refused in (
+        lambda: check(plan, directory, source),
+        lambda: generate(plan, pipeline, directory, source, progress=False),
+    ):
+        with pytest.raises(InputError, match="the largest num_subjects possible is"):
+            refused()
+        assert not directory.exists()
+    check(make_plan(**from_source(source)), directory, source)
+    assert not directory.exists()
+
+
+def test_check_refuses_what_generate_would_and_touches_nothing(tmp_path, make_plan, pipeline, source):
+    plan, directory = make_plan(), tmp_path / "data"
+    with pytest.raises(InputError, match="plan: it is for source scm"):
+        check(plan, directory, source)
+    directory.mkdir()
+    check(plan, directory)
+    (directory / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is not empty and holds no plan"):
+        check(plan, directory)
+    (directory / "thesis.tex").unlink()
+    with Store(directory, plan).open():
+        before = tree(directory)
+        with pytest.raises(InputError, match="locked by pid"):
+            check(plan, directory)
+        assert tree(directory) == before
+    generate(plan, pipeline, directory, progress=False)
+    before = tree(directory)
+    check(plan, directory)
+    with pytest.raises(InputError, match="holds another plan"):
+        check(make_plan(seed=1), directory)
+    assert tree(directory) == before
+
+
+def test_a_run_that_failed_before_its_first_shard_does_not_block_the_corrected_one(
+    tmp_path, make_plan, make_pipeline, source
+):
+    broken = Spoilt(make_pipeline(), set(range(10**4)), float("nan"))
+    with pytest.raises(InputError, match="check the model's weights"):
+        generate(make_plan(), broken, tmp_path, progress=False)
+    corrected = make_plan(guidance_scale=1.0)
+    record = generate(corrected, make_pipeline(), tmp_path, progress=False)
+    write_dataset_card(tmp_path, corrected.preset, record, "cc-by-4.0")
+    assert verify(tmp_path) == []
+    with pytest.raises(InputError, match="holds another plan"):
+        generate(make_plan(), make_pipeline(), tmp_path, progress=False)
+
+
+def test_a_residual_is_added_before_the_clamp(tmp_path, make_plan, make_pipeline, source):
+    """An effect that leads out of [0, 1] and a residual that leads back meet before the pixels are clamped."""
+    plan, lossy = make_plan(**from_source(source)), make_pipeline(lossy=True)
+    generate(plan, lossy, tmp_path / "lossy", source, progress=False)
+    generate(plan, make_pipeline(), tmp_path / "lossless", source, progress=False)
+    for one, other in zip(read(tmp_path / "lossy"), read(tmp_path / "lossless"), strict=True):
+        assert abs(pixels(one).astype(int) - pixels(other)).max() <= 1
 
 
 def test_a_plan_with_other_covariates_than_the_models_is_refused(tmp_path, make_plan, pipeline):

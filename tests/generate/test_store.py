@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, List, Value
 
+from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate import store as store_module
 from synthfair_hf.generate.run import encode_png, generate
@@ -32,7 +33,8 @@ def plan(make_plan):
 @pytest.fixture
 def stored(tmp_path, plan, pipeline) -> Path:
     """A finished data set."""
-    generate(plan, pipeline, tmp_path / "stored", progress=False)
+    record = generate(plan, pipeline, tmp_path / "stored", progress=False)
+    write_dataset_card(tmp_path / "stored", plan.preset, record, "cc-by-4.0")
     return tmp_path / "stored"
 
 
@@ -79,7 +81,7 @@ def inside_an_image(path: Path) -> int:
 def complete(store: Store) -> None:
     for shard in store.plan.shards():
         store.write(shard, rows_of(store.plan, shard))
-    store.finish()
+    write_dataset_card(store.directory, store.plan.preset, store.finish(), "cc-by-4.0")
 
 
 def test_columns_follow_the_contract(plan, stored):
@@ -212,8 +214,8 @@ def test_an_extra_file_is_named(stored, name):
     assert verify(stored) == [f"{name}: not of this plan; remove it."]
 
 
-def test_cards_and_other_records_are_no_strays(stored):
-    (stored / "README.md").write_text("card")
+def test_reports_and_other_records_are_no_strays(stored):
+    (stored / "report.html").write_text("page")
     (stored / "records" / "audit.json").write_text("{}")
     assert verify(stored) == []
 
@@ -377,6 +379,52 @@ def test_a_run_killed_before_its_plan_was_written_can_start_again(tmp_path, plan
     with Store(tmp_path, plan).open():
         assert read_plan(tmp_path) == plan
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_only_temporary_files_of_our_own_are_removed(stored, plan):
+    ours = [stored / f"{SHARD}.tmp", stored / f"{RECORD}.tmp", stored / "records" / "plan.json.tmp"]
+    theirs = [stored / "notes.tmp", stored / "data" / "table.tmp", stored / "old" / "data" / "a.parquet.tmp"]
+    (stored / "old" / "data").mkdir(parents=True)
+    for path in (*ours, *theirs):
+        path.write_text("half")
+    with Store(stored, plan).open():
+        pass
+    assert not any(path.exists() for path in ours)
+    assert all(path.read_text() == "half" for path in theirs)
+
+
+@pytest.mark.parametrize("name", ["notes.tmp", "data/table.tmp", "data/deep/a.parquet.tmp", "records/a.tmp"])
+def test_a_directory_of_strange_temporary_files_is_refused_and_left_alone(tmp_path, plan, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("years of work")
+    with pytest.raises(InputError, match="is not empty and holds no plan"), Store(tmp_path, plan).open():
+        pass
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+
+
+def test_a_plan_without_a_shard_is_replaced_but_a_strange_one_is_not(tmp_path, plan, make_plan):
+    with Store(tmp_path, make_plan(seed=1)).open():
+        pass
+    Store(tmp_path, plan).check()
+    assert read_plan(tmp_path) == make_plan(seed=1)
+    with Store(tmp_path, plan).open():
+        assert read_plan(tmp_path) == plan
+    (tmp_path / "records" / "plan.json").write_text('{"wedding": "plan"}')
+    with pytest.raises(InputError, match="not a plan of this version"), Store(tmp_path, plan).open():
+        pass
+
+
+def test_without_its_card_a_data_set_is_not_sound(stored):
+    card, store = stored / "README.md", Record.read(stored / "records" / "generate.json").counts["store"]
+    text = card.read_text()
+    assert store in text
+    card.write_text(text.replace(store, "0" * 16))
+    [problem] = verify(stored)
+    assert problem == f"README.md: is not the card of these shards ({store}); run the same generate command again."
+    card.unlink()
+    [problem] = verify(stored)
+    assert problem.startswith("README.md: missing")
+    assert problem.endswith("run the same generate command again.")
 
 
 def test_a_full_disk_leaves_no_part_and_tells_the_bytes_needed(stored, plan, make_pipeline, monkeypatch):

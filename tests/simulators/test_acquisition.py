@@ -10,8 +10,10 @@ from synthfair_hf.simulators.acquisition import (
     SCANNER_GIVEN_VIEW,
     SCANNERS,
     AcquisitionWorld,
+    _marker,
     acquire,
     assign_scanner,
+    assign_scanners,
 )
 
 PRESET = get_preset("chest_xray")
@@ -107,6 +109,49 @@ def test_a_film_keeps_its_scanner_whatever_else_is_in_the_source():
     assert few.table["scanner"] == many.table["scanner"][:4]
     assert AcquisitionWorld(Films(40), seed=4, preset=PRESET).table["scanner"] != many.table["scanner"]
     assert few.fingerprint != AcquisitionWorld(Films(4), seed=4, preset=PRESET).fingerprint
+
+
+def test_films_of_unknown_view_are_left_out_counted_and_shift_nothing():
+    whole, blank = AcquisitionWorld(Films(9), seed=3, preset=PRESET), Films(9)
+    blank.table["view"] = [None if index in (0, 4, 5) else view for index, view in enumerate(blank.table["view"])]
+    world = AcquisitionWorld(blank, seed=3, preset=PRESET)
+    kept = [1, 2, 3, 6, 7, 8]
+    assert len(world) == len(world.splits) == 6
+    assert world.patient_ids == [f"p{index}" for index in kept]
+    assert world.table == {name: [column[index] for index in kept] for name, column in whole.table.items()}
+    assert {name: world.counts[name] for name in ("images", "patients", "unknown view")} == {
+        "images": 6,
+        "patients": 6,
+        "unknown view": 3,
+    }
+    assert whole.counts["unknown view"] == 0
+    for index, original in enumerate(kept):
+        assert np.array_equal(world.image(index, 32), whole.image(original, 32))
+        for scanner in SCANNERS:
+            exact = whole.counterfactual(original, scanner, 32)
+            assert np.array_equal(world.counterfactual(index, scanner, 32), exact)
+        drawn, again = (one.draw(i, 32, np.random.default_rng(7)) for one, i in ((world, index), (whole, original)))
+        assert np.array_equal(drawn[0], again[0])
+        assert drawn[1] == again[1]
+    blank.table["view"] = [None] * 9
+    with pytest.raises(InputError, match="no film of a known view"):
+        AcquisitionWorld(blank, seed=3, preset=PRESET)
+
+
+def test_a_blank_view_gets_no_scanner_and_changes_no_other():
+    views = ["PA", "AP"] * 20
+    scanners = assign_scanners(views, np.random.default_rng(1))
+    gumbel = np.random.default_rng(1).gumbel(size=(40, len(SCANNERS)))
+    assert scanners == [assign_scanner(view, noise) for view, noise in zip(views, gumbel, strict=True)]
+    some = assign_scanners([None, *views[1:]], np.random.default_rng(1))
+    assert some == [None, *scanners[1:]]
+
+
+@pytest.mark.parametrize("scanner", SCANNERS)
+def test_the_marker_is_drawn_once_per_size(scanner):
+    device = SCANNERS[scanner]
+    assert _marker(device, 32, 48) is _marker(device, 32, 48)
+    assert np.array_equal(_marker(device, 32, 48), _marker.__wrapped__(device, 32, 48))
 
 
 def test_training_draws_scanners_afresh_for_the_same_film():

@@ -10,7 +10,7 @@ from PIL import Image
 HEADER = "file_name,patient_id,age,sex,view,finding"
 
 
-def write_folder(directory: Path, patients: int = 30, side: int = 32) -> Path:
+def write_folder(directory: Path, patients: int = 30, side: int = 64) -> Path:
     """Two films per patient, with covariates that follow from the patient's number."""
     (directory / "images").mkdir(parents=True)
     lines = [HEADER]

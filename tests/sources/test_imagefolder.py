@@ -1,12 +1,16 @@
 """A folder is read whole or refused with file:line; what is missing or unreadable is counted."""
 
+import shutil
+
+import numpy as np
 import pytest
 from PIL import Image
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.presets import get_preset
+from synthfair_hf.sources import imagefolder
 from synthfair_hf.sources.imagefolder import ImageFolder
-from synthfair_hf.sources.source import patient_split
+from synthfair_hf.sources.source import jitter, patient_split, read_film
 
 PRESET = get_preset("chest_xray")
 
@@ -39,11 +43,64 @@ def test_unreadable_images_are_quarantined_up_to_a_share(folder):
     Image.new("L", (8, 8)).save(folder / "images" / "009.png")
     source = ImageFolder(folder, PRESET, 32)
     assert len(source) == 58
-    assert set(source.counts["quarantined"]) == {"images/007.png", "images/009.png"}
+    assert source.counts["quarantined"] == {
+        "images/007.png": "not a readable image (unknown format)",
+        "images/009.png": "8x8 is too small; --resolution 32 needs films of at least 64 pixels",
+    }
     for index in range(10, 20):
         (folder / "images" / f"{index:03}.png").unlink()
     with pytest.raises(InputError, match="12 of 60 images are unreadable"):
         ImageFolder(folder, PRESET, 32)
+
+
+def test_what_is_published_names_no_directory(folder):
+    (folder / "images" / "007.png").unlink()
+    counts = ImageFolder(folder, PRESET, 32).counts
+    assert counts["quarantined"] == {"images/007.png": "not a readable image (No such file or directory)"}
+    assert str(folder) not in str(counts)
+
+
+def test_one_changed_pixel_changes_the_fingerprint(folder):
+    before = ImageFolder(folder, PRESET, 32).fingerprint
+    assert ImageFolder(folder, PRESET, 32).fingerprint == before
+    path = folder / "images" / "011.png"
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    pixels[3, 4] ^= 1
+    Image.fromarray(pixels).save(path)
+    assert ImageFolder(folder, PRESET, 32).fingerprint != before
+
+
+def test_spaces_around_a_patient_are_not_another_patient(edit):
+    source = ImageFolder(edit(lambda text: text.replace("000.png,p0,", "000.png, p0 ,")), PRESET, 32)
+    assert source.patient_ids[:2] == ["p0", "p0"]
+    assert source.counts["patients"] == 30
+
+
+def test_one_image_under_two_patients_is_refused(folder):
+    shutil.copy(folder / "images" / "002.png", folder / "images" / "003.png")
+    assert len(ImageFolder(folder, PRESET, 32)) == 60, "twice under one patient is no leak"
+    shutil.copy(folder / "images" / "002.png", folder / "images" / "008.png")
+    with pytest.raises(InputError, match=r"metadata\.csv:10: .* byte for byte that of line 4, of another patient"):
+        ImageFolder(folder, PRESET, 32)
+
+
+def test_lines_are_counted_as_an_editor_does(edit):
+    """A quoted cell may hold line breaks; the place in a message is still the file's."""
+    folder = edit(lambda text: text.replace("p0,20,M,PA,Pneumonia", 'p0,20,M,PA,"Pneu\n\nmonia"').replace(",p3,", ",,"))
+    with pytest.raises(InputError, match=r"metadata\.csv:10: patient_id is empty"):
+        ImageFolder(folder, PRESET, 32)
+
+
+def test_memory_for_films_is_bounded(folder, monkeypatch):
+    source = ImageFolder(folder, PRESET, 32)
+    monkeypatch.setattr(imagefolder, "CACHE_BYTES", 3 * 64 * 64 * 2)
+    drawn = [source.draw(index, 32, np.random.default_rng(index))[0] for index in range(5)]
+    assert sum(film.nbytes for film in source._cache.values()) == 3 * 64 * 64 * 2
+    for index, image in enumerate(drawn):
+        film = read_film(folder / "images" / f"{index:03}.png", 32)
+        assert np.abs(image - jitter(film, np.random.default_rng(index))).max() < 1e-3
+        assert np.array_equal(image, source.draw(index, 32, np.random.default_rng(index))[0])
 
 
 @pytest.mark.parametrize(
@@ -55,6 +112,9 @@ def test_unreadable_images_are_quarantined_up_to_a_share(folder):
         (lambda text: text.replace("p1,21,F", "p1,21,F,extra", 1), "metadata.csv:4: 7 cells, but the header has 6"),
         (lambda text: text.replace("p1,", ",", 1), "metadata.csv:4: patient_id is empty"),
         (lambda text: text.splitlines()[0], "no rows"),
+        (lambda text: "", "no rows"),
+        (lambda text: text.replace("images/004.png", "images/./001.png"), r"metadata.csv:6: .* image of line 3 again"),
+        (lambda text: text.replace("p1,21,F", 'p1,"21"x,F', 1), "metadata.csv:4: not comma-separated text"),
         (lambda text: text.replace("images/000.png", "../secret.png"), "leaves the folder"),
         (lambda text: text.replace("images/000.png", "/etc/hostname"), "leaves the folder"),
         (lambda text: text.replace("images/000.png", "a\0b"), "metadata.csv"),
@@ -75,12 +135,12 @@ def test_byte_order_mark_windows_lines_and_quotes_are_read(edit):
 
 
 def test_a_folder_without_metadata_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no such file; a source needs a metadata\.csv"):
+    with pytest.raises(InputError, match=r"metadata\.csv: no such file"):
         ImageFolder(tmp_path, PRESET, 32)
 
 
 def test_latin_1_is_refused_not_guessed(folder):
     path = folder / "metadata.csv"
     path.write_bytes(path.read_bytes().replace(b"p7,", "pé,".encode("latin-1")))
-    with pytest.raises(InputError, match="not UTF-8"):
+    with pytest.raises(InputError, match=r"metadata\.csv:16: not UTF-8"):
         ImageFolder(folder, PRESET, 32)

@@ -48,7 +48,20 @@ def test_another_file_is_refused(tmp_path):
         file.write("a,b\n1,2\n")
     with pytest.raises(InputError, match="not the ChestX-ray14 label file"):
         read_table(path, COVARIATES)
-    (tmp_path / "plain.csv.gz").write_text("a,b\n")
-    for missing in ("plain.csv.gz", "absent.csv.gz"):
-        with pytest.raises(InputError, match="not a readable gzip table"):
-            read_table(tmp_path / missing, COVARIATES)
+    with pytest.raises(InputError, match="no such file"):
+        read_table(tmp_path / "absent.csv.gz", COVARIATES)
+
+
+def test_a_damaged_file_is_refused_with_its_place(tmp_path):
+    path = write(tmp_path / "labels.csv.gz", [f"No Finding,0,{index},57,M,PA" for index in range(200)])
+    whole = path.read_bytes()
+    corrupt = bytearray(whole)
+    corrupt[20:40] = bytes(20)
+    for damaged in (b"a,b\n", whole[:-9], whole[: len(whole) // 2], bytes(corrupt)):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"labels\.csv\.gz: not a readable table"):
+            read_table(path, COVARIATES)
+    with pytest.raises(InputError, match=r"labels\.csv\.gz:3: 4 cells, but the header has 7"):
+        read_table(write(path, ["No Finding,0,1,57,M,PA", "No Finding,0,1"]), COVARIATES)
+    with pytest.raises(InputError, match="no rows"):
+        read_table(write(path, []), COVARIATES)

@@ -7,7 +7,7 @@ from PIL import Image
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import SPLITS
 from synthfair_hf.sources import source as module
-from synthfair_hf.sources.source import jitter, patient_split, read_image
+from synthfair_hf.sources.source import count_patients, jitter, patient_split, read_film, read_image
 
 
 def gradient(side: int = 32) -> np.ndarray:
@@ -21,17 +21,41 @@ def test_a_patient_has_one_split_and_the_shares_hold():
         assert splits.count(split) / len(splits) == pytest.approx(share, abs=0.012)
 
 
+def test_patients_are_counted_once():
+    counts = count_patients(["a", "b", "a", "c"], ["train", "test", "train", "train"])
+    assert counts == {"images": 4, "patients": 3, "patients by split": {"test": 1, "train": 2}}
+
+
 def test_eight_bit_pixels_come_back_exactly(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "film.png")
-    assert np.array_equal(np.rint(read_image(tmp_path / "film.png", 32) * 255), pixels)
+    assert np.array_equal(np.rint(read_film(tmp_path / "film.png", 32) * 255), pixels)
+
+
+def test_an_image_is_its_film_averaged_and_the_film_unmoved(tmp_path):
+    """Training and generation see the same picture: jitter by nothing is the identity."""
+
+    class Still:
+        def uniform(self, low, high, size=None):
+            middle = (low + high) / 2
+            return middle if size is None else np.full(size, middle)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 170), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    film, image = (read(tmp_path / "film.png", 32) for read in (read_film, read_image))
+    assert film.shape == (64, 64)
+    brute = [
+        [film[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].mean() for column in range(32)] for row in range(32)
+    ]
+    assert np.allclose(image, brute, atol=1e-6)
+    assert np.allclose(jitter(film, Still()), image, atol=1e-5)
 
 
 def test_sixteen_bit_pixels_keep_their_levels(tmp_path):
     """Pillow's convert("L") would clip everything above 255 to white."""
     pixels = (np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16).astype(np.uint16)
     Image.fromarray(pixels).save(tmp_path / "film.png")
-    image = read_image(tmp_path / "film.png", 64)
+    image = read_film(tmp_path / "film.png", 32)
     assert len(np.unique(image)) == 64 * 64
     assert (image.min(), image.max()) == (0, 1)
 
@@ -51,8 +75,12 @@ def test_the_centre_square_is_kept_and_the_mean_survives_shrinking(tmp_path):
     [
         ("truncated.png", lambda path: path.write_bytes(path.read_bytes()[:200]), "not a readable image"),
         ("text.png", lambda path: path.write_text("not an image"), "not a readable image"),
-        ("cmyk.jpg", lambda path: Image.new("CMYK", (32, 32)).save(path), "pixel mode CMYK"),
-        ("small.png", lambda path: Image.new("L", (8, 40)).save(path), "smaller than --resolution 32"),
+        ("cmyk.jpg", lambda path: Image.new("CMYK", (64, 64)).save(path), "pixel mode CMYK"),
+        (
+            "small.png",
+            lambda path: Image.new("L", (63, 90)).save(path),
+            "--resolution 32 needs films of at least 64 pixels",
+        ),
         (
             "moving.gif",
             lambda path: Image.new("L", (32, 32)).save(
@@ -65,7 +93,7 @@ def test_the_centre_square_is_kept_and_the_mean_survives_shrinking(tmp_path):
 def test_what_is_not_a_radiograph_is_named(tmp_path, name, make, message):
     path = tmp_path / name
     if name == "truncated.png":
-        noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
         Image.fromarray(noise).save(path)
     make(path)
     with pytest.raises(InputError, match=message) as error:

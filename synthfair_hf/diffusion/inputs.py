@@ -1,0 +1,89 @@
+"""What may be asked of the pipeline: every condition is one sentence, and none of them needs the network."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..causal.mechanisms import Covariates
+from ..errors import InputError, unknown
+from ..schema import Schema
+
+__all__ = ["check_settings", "encode_covariates", "encode_interventions", "prepare_image"]
+
+
+def check_settings(num_inference_steps: Any, guidance_scale: Any, output_type: str = "pt") -> None:
+    """Solver steps 1 or more, guidance finite and 0 or more, output_type "pil" or "pt"."""
+    if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int) or num_inference_steps < 1:
+        raise InputError(f"num_inference_steps: {num_inference_steps!r} is not allowed; give a whole number from 1 on.")
+    number = isinstance(guidance_scale, int | float) and not isinstance(guidance_scale, bool)
+    if not number or not math.isfinite(guidance_scale) or guidance_scale < 0:
+        raise InputError(
+            f"guidance_scale: {guidance_scale!r} is not allowed; give a number from 0 on (1 is no guidance)."
+        )
+    if output_type not in ("pil", "pt"):
+        raise unknown("output_type", output_type, ("pil", "pt"))
+
+
+def encode_covariates(covariates: Any, schema: Schema) -> Covariates:
+    """Decoded columns, one value per row, to tensors `[B]`."""
+    if covariates is None or (isinstance(covariates, Mapping) and not covariates):
+        raise InputError(f"covariates: not given; needed: {', '.join(schema.names)}, a list of values each.")
+    if not isinstance(covariates, Mapping):
+        raise InputError(f"covariates: a {type(covariates).__name__} is not allowed; give {{name: [values]}}.")
+    for name, column in covariates.items():
+        if isinstance(column, str) or not isinstance(column, Sequence | np.ndarray):
+            raise InputError(
+                f"covariates[{name!r}]: {column!r} is not a list; give one value per row, as [{column!r}]."
+            )
+    encoded = schema.encode(covariates)
+    if not len(next(iter(encoded.values()))):
+        raise InputError("covariates: the columns are empty; give one value per row.")
+    return {name: torch.from_numpy(column) for name, column in encoded.items()}
+
+
+def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
+    """`do` values, one for all rows or a sequence of one per row, to tensors `[B]`; None intervenes on nothing."""
+    if do is not None and not isinstance(do, Mapping):
+        raise InputError(
+            f"do: a {type(do).__name__} is not allowed; give {{name: value}}, or {{}} for no intervention."
+        )
+    encoded = {}
+    for name, value in (do or {}).items():
+        if name not in schema:
+            raise unknown("do", name, schema.names)
+        if isinstance(value, Tensor | np.ndarray):
+            value = value.tolist()
+        column = list(value) if isinstance(value, list | tuple) else [value] * rows
+        if len(column) != rows:
+            raise InputError(f"do[{name!r}]: {len(column)} values for {rows} rows; give one value, or one per row.")
+        if any(one is None for one in column):
+            raise InputError(f"do[{name!r}]: None is not a value; leave {name} out of `do` to let it be.")
+        encoded[name] = torch.from_numpy(schema[name].encode(column, f"do[{name!r}]"))
+    return encoded
+
+
+def prepare_image(image: Any, expected: tuple[int, int, int, int]) -> Tensor:
+    """A tensor in [0, 1], or 8-bit grayscale PIL images, as float32 of the expected shape `(B, C, H, W)`."""
+    if isinstance(image, Image.Image):
+        image = [image]
+    if isinstance(image, list):
+        for one in image:
+            if not isinstance(one, Image.Image) or one.mode != "L":
+                kind = f"mode {one.mode}" if isinstance(one, Image.Image) else type(one).__name__
+                raise InputError(
+                    f"image: {kind} is not supported; give 8-bit grayscale PIL images (mode L) or a tensor."
+                )
+        if len({one.size for one in image}) > 1:
+            raise InputError("image: the images differ in size; give all of them in the pipeline's size.")
+        image = torch.stack([torch.from_numpy(np.asarray(one, dtype=np.float32) / 255)[None] for one in image])
+    if not isinstance(image, Tensor) or tuple(image.shape) != expected:
+        shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise InputError(f"image: unexpected shape {shape}; expected {expected}: one image per row of `covariates`.")
+    if not torch.isfinite(image).all() or image.min() < 0 or image.max() > 1:
+        raise InputError(f"image: values span {image.min():g} to {image.max():g}; expected [0, 1].")
+    return image.float()
