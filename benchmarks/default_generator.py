@@ -37,8 +37,10 @@ CREDITS = (
 )
 
 
-def interval(values: np.ndarray, groups: np.ndarray, seed: int = 0, draws: int = 2000) -> dict[str, float | int]:
+def interval(values: np.ndarray, groups: np.ndarray, seed: int = 0, draws: int = 2000) -> dict[str, float | int | None]:
     """Mean of values with a 95 % interval from resampling whole groups."""
+    if not len(values):
+        return {"mean": None, "low": None, "high": None, "n": 0, "groups": 0}
     rng = np.random.default_rng(seed)
     names, member = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(member, values), np.bincount(member)
@@ -83,7 +85,10 @@ class HeldOut:
             output = pipeline(
                 image=images[rows.start : rows.stop],
                 covariates={name: column[rows.start : rows.stop] for name, column in self.covariates.items()},
-                do=do,
+                do={
+                    one: value[rows.start : rows.stop] if isinstance(value, list) else value
+                    for one, value in do.items()
+                },
                 generator=[torch.Generator().manual_seed(row) for row in rows],
                 output_type="pt",
                 **settings,
@@ -229,7 +234,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=DEFAULT_GENERATOR)
     parser.add_argument("--card_dir", type=Path, default=Path("model_card"))
     parser.add_argument("--default_steps", type=int, default=16)
-    parser.add_argument("--default_guidance_scale", type=float, default=1.5)
+    parser.add_argument("--default_guidance_scale", type=float, default=1.0)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--films", type=int, default=32, help="held-out patients to measure on, one film each")
     settings = parser.parse_args()

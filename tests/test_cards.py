@@ -217,6 +217,7 @@ def trained(**measured):
         stage="train",
         settings={
             "train_batch_size": 4,
+            "gradient_accumulation_steps": 1,
             "learning_rate": 0.1,
             "lr_scheduler": "cosine",
             "ema_decay": 0.9,
