@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--batch_size", type=int, default=16, metavar="N")
     flag("--num_inference_steps", type=int, metavar="N", help="solver steps; the checkpoint's by default")
     flag("--guidance_scale", type=float, help="strength on changed covariates; the checkpoint's by default")
-    flag("--license", help="licence identifier for the card; cc-by-4.0 for drawn subjects, needed with --source")
+    flag("--license", help="licence identifier for the card; cc-by-4.0 for drawn subjects, unknown for a --source")
     flag("--dry_run", action="store_true", help="print the plan and write nothing")
 
     flag = verb("verify", _verify, "Check every shard of a data set against its plan and records.")

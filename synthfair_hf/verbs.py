@@ -173,12 +173,12 @@ def generate_dataset(
 ) -> dict[str, Any]:
     """Plan and write a data set with its card; returns the plan's summary.
 
-    Subjects are draws from the generator's causal model, or real observations of `source_dir`, whose `license` must
-    then be said. `settings` are further fields of GenerationPlan. Everything is checked before the weights are loaded;
-    the same call continues an interrupted run; `dry_run` writes nothing.
+    Subjects are draws from the generator's causal model, or real observations of `source_dir`; `license` is then
+    unknown unless said. `settings` are further fields of GenerationPlan. Everything is checked before the weights are
+    loaded; the same call continues an interrupted run; `dry_run` writes nothing.
     """
-    if license is None and source_dir is not None:
-        raise InputError("--license: not given; with --source say under which licence its films may be passed on.")
+    if license is None:
+        license = "cc-by-4.0" if source_dir is None else "unknown"
     saved = find_generator(pretrained_model_name_or_path)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
     plan = GenerationPlan(
@@ -194,7 +194,7 @@ def generate_dataset(
     check(plan, output_dir, source)
     if not dry_run:
         record = generate(plan, saved.load(), output_dir, source)
-        write_dataset_card(Path(output_dir), plan.preset, record, license or "cc-by-4.0")
+        write_dataset_card(Path(output_dir), plan.preset, record, license)
     return plan.summary()
 
 

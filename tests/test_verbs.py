@@ -94,7 +94,7 @@ def test_real_observations_keep_their_pixels(films, generator, tmp_path):
     """Subjects observed from a folder: the observation row is the film itself, its family counterfactuals of it."""
     directory = tmp_path / "synthfair"
     command = ["generate", "--source", films, "--pretrained_model_name_or_path", generator, "--num_subjects", "10"]
-    assert main([*map(str, command), "--output_dir", str(directory), "--license", "other"]) == 0
+    assert main([*map(str, command), "--output_dir", str(directory)]) == 0
     rows = load_dataset("parquet", data_files=str(directory / "data" / "*.parquet"), split="train")
     observed = [row for row in rows if row["intervention"] == "{}"]
     assert len(observed) == 10
