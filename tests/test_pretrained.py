@@ -1,0 +1,51 @@
+"""The shipped generator on generated films alone; tests/test_real_radiographs.py asks the same of real ones."""
+
+import pytest
+import torch
+
+from synthfair_hf.records import Record
+from synthfair_hf.simulators.phantom import PhantomSource
+from synthfair_hf.verbs import DEFAULT_GENERATOR, find_generator, load_generator
+
+
+@pytest.fixture(scope="module")
+def films():
+    """Two phantom films whose covariates the generator knows, as `(pipeline, images, covariates)`."""
+    pipeline, _ = load_generator()
+    source = PhantomSource(40, seed=0)
+    known = pipeline.covariates["finding"].levels
+    rows = [row for row, finding in enumerate(source.table["finding"]) if finding in known][:2]
+    images = torch.stack([torch.from_numpy(source.image(row, 64))[None] for row in rows])
+    return pipeline, images, {name: [source.table[name][row] for row in rows] for name in pipeline.covariates.names}
+
+
+def test_it_composes_at_its_default_steps(films):
+    pipeline, images, covariates = films
+    current = images
+    for _ in range(2):
+        current = pipeline(image=current, covariates=covariates, do={}, output_type="pt").images
+    assert (current - images).abs().mean().item() * 255 <= 0.05
+
+
+def test_its_scanners_have_their_frames_and_brightness(films):
+    """The computed scanner's collimation is dark at the edge, the portable one's film is brighter than flat panel's."""
+    pipeline, _, covariates = films
+    noise = pipeline.sample_noise([torch.Generator().manual_seed(seed) for seed in range(2)])
+    taken = {
+        scanner: pipeline(covariates={**covariates, "scanner": [scanner] * 2}, noise=noise, output_type="pt").images
+        for scanner in ("flatpanel", "computed", "portable")
+    }
+    frame = torch.ones(64, 64, dtype=torch.bool)
+    frame[1:-1, 1:-1] = False
+    assert taken["computed"][:, 0, frame].mean() < 0.1
+    assert taken["portable"].mean() > taken["flatpanel"].mean()
+
+
+def test_it_is_small_whole_and_recorded():
+    files = [path for path in DEFAULT_GENERATOR.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert sum(path.stat().st_size for path in files) <= 25_000_000
+    record = Record.read(DEFAULT_GENERATOR / "record.json")
+    assert record.counts["covariate_table"]["rows"] == 112_120
+    assert record.measured["composition_l1_at_10"]["high"] <= 0.05
+    assert find_generator().resolution == 64
