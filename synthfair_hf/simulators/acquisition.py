@@ -3,9 +3,9 @@
     scanner := argmax_k  log p_k(view) + g_k,          g_k ~ Gumbel(0, 1)
     image   := marker( collimate( vignette( response( blur(x) ) ) + noise * e ) ),   e ~ N(0, 1) per pixel
 
-x is the radiograph as its source gives it, g and e are exogenous and kept, so do(scanner) re-renders the same x with
-the same g and e: exact truth on real anatomy. Lengths are relative to the image, so a transform means the same at any
-resolution. Everything is numpy, float32, in [0, 1].
+x is the radiograph in standard exposure (`expose`), g and e are exogenous and kept, so do(scanner) re-renders the same
+x with the same g and e: exact truth on real anatomy. Lengths are relative to the image, so a transform means the same
+at any resolution. Everything is numpy, float32, in [0, 1].
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ __all__ = [
     "acquire",
     "assign_scanner",
     "assign_scanners",
+    "expose",
 ]
 
 
@@ -78,6 +79,25 @@ SCANNER_GIVEN_VIEW: dict[str, dict[str, float]] = {
 """The structural equation of assignment: upright PA films come from fixed rooms, AP films mostly from mobile units."""
 
 
+EXPOSURE = {"black": 0.01, "white": 0.99, "median": 0.6}
+"""The standard exposure: quantiles that become 0 and 1, and where the median comes to lie."""
+
+
+def expose(image: np.ndarray) -> np.ndarray:
+    """An image `[H, W]` in standard EXPOSURE, by a linear window and a power.
+
+    The grey levels of collected films tell who digitised them (in ../shared/data/cxr pneumonia films are 15 standard
+    errors darker than normal ones of the same view). That is neither patient nor scanner; left in, do(finding) would
+    learn it. An image of one grey level stays as it is.
+    """
+    low, median, high = np.quantile(image, [EXPOSURE["black"], 0.5, EXPOSURE["white"]])
+    if high - low < 1 / 255:
+        return image
+    middle = np.clip((median - low) / (high - low), 0.1, 0.95)
+    power = np.log(EXPOSURE["median"]) / np.log(middle)
+    return (((image - low) / (high - low)).clip(0, 1) ** power).astype(np.float32)
+
+
 def acquire(image: np.ndarray, scanner: str, noise: np.ndarray) -> np.ndarray:
     """Image(s) `[..., H, W]` in [0, 1] as the named scanner records them; `noise` is standard normal, same shape."""
     if scanner not in SCANNERS:
@@ -92,12 +112,14 @@ def acquire(image: np.ndarray, scanner: str, noise: np.ndarray) -> np.ndarray:
     if device.contrast:
         edge = 1 / (1 + np.exp(device.contrast / 2))
         signal = (1 / (1 + np.exp(-device.contrast * (signal - 0.5))) - edge) / (1 - 2 * edge)
-    rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    rows = ((np.arange(height, dtype=np.float32) + 0.5) / height * 2 - 1)[:, None]
+    columns = (np.arange(width, dtype=np.float32) + 0.5) / width * 2 - 1
     signal = signal * (1 - device.vignette * ((rows**2 + columns**2) / 2) ** 1.5)
     recorded = device.black + (device.white - device.black) * signal + device.noise * noise
     if device.collimation:
         inside = np.minimum(1 - np.abs(rows), 1 - np.abs(columns)) / 2
-        recorded = recorded * np.clip((inside - device.collimation) * width, 0, 1)
+        # The share of each pixel that the frame leaves open.
+        recorded = recorded * np.clip((inside - device.collimation) * width + 0.5, 0, 1)
     recorded = np.maximum(recorded, _marker(device, height, width))
     return recorded.clip(0, 1).astype(np.float32)
 
@@ -157,9 +179,8 @@ class AcquisitionWorld:
             "unknown view": len(source) - len(self),
             "scanner": "planted by simulators.acquisition",
         }
-        self.fingerprint = fingerprint(
-            [source.fingerprint, seed, SCANNER_GIVEN_VIEW, {name: vars(device) for name, device in SCANNERS.items()}]
-        )
+        devices = {name: vars(device) for name, device in SCANNERS.items()}
+        self.fingerprint = fingerprint([source.fingerprint, EXPOSURE, seed, SCANNER_GIVEN_VIEW, devices])
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -176,7 +197,7 @@ class AcquisitionWorld:
         rng = self._rng(index)
         rng.gumbel(size=len(SCANNERS))
         noise = rng.standard_normal((resolution, resolution), dtype=np.float32)
-        return acquire(self._source.image(self._kept[index], resolution), scanner, noise)
+        return acquire(expose(self._source.image(self._kept[index], resolution)), scanner, noise)
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
         """A training example: the jittered radiograph on a scanner drawn afresh by the structural equation.
@@ -186,4 +207,4 @@ class AcquisitionWorld:
         image, covariates = self._source.draw(self._kept[index], resolution, rng)
         scanner = assign_scanner(covariates["view"], rng.gumbel(size=len(SCANNERS)))
         noise = rng.standard_normal(image.shape, dtype=np.float32)
-        return acquire(image, scanner, noise), {**covariates, "scanner": scanner}
+        return acquire(expose(image), scanner, noise), {**covariates, "scanner": scanner}

@@ -107,7 +107,7 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
 
 
 def jitter(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A small rotation, zoom and shift of a film, `[2r, 2r] -> [r, r]`.
+    """A small rotation, shear, zoom of each axis and shift of a film, `[2r, 2r] -> [r, r]`.
 
     No mirror (the heart is on the left) and no change of brightness (the scanner decides that): nothing that a
     covariate could explain is changed.
@@ -115,10 +115,11 @@ def jitter(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     from scipy.ndimage import affine_transform
 
     side = len(film)
-    angle, zoom = np.deg2rad(rng.uniform(-4, 4)), rng.uniform(0.94, 1.06)
-    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
+    angle, shear = np.deg2rad(rng.uniform(-5, 5, size=2))
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = rotation @ np.array([[1, 0], [np.tan(shear), 1]]) @ np.diag(1 / rng.uniform(0.9, 1.1, size=2))
     centre = (side - 1) / 2
-    offset = centre - matrix @ np.full(2, centre) + rng.uniform(-0.04, 0.04, size=2) * side
+    offset = centre - matrix @ np.full(2, centre) + rng.uniform(-0.06, 0.06, size=2) * side
     moved = affine_transform(film.astype(np.float32), matrix, offset, order=1, mode="nearest")
     return _halve(moved)
 

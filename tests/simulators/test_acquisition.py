@@ -14,6 +14,7 @@ from synthfair_hf.simulators.acquisition import (
     acquire,
     assign_scanner,
     assign_scanners,
+    expose,
 )
 
 PRESET = get_preset("chest_xray")
@@ -82,6 +83,35 @@ def test_scanners_differ_visibly_from_each_other_everywhere():
         for other in SCANNERS:
             if one != other:
                 assert np.abs(recorded[one] - recorded[other]).mean() * 255 > 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_standard_exposure_forgets_window_and_power_and_keeps_order(seed):
+    rng = np.random.default_rng(seed)
+    film = rng.beta(4, 3, (64, 64)).astype(np.float32)
+    exposed = expose(film)
+    assert exposed.dtype == np.float32
+    assert np.median(exposed) == pytest.approx(0.6, abs=0.005)
+    assert (exposed.min(), exposed.max()) == (0, 1)
+    low, power = rng.uniform(0, 0.3), rng.uniform(0.7, 1.4)
+    window = (film - film.min()) / np.ptp(film)
+    assert np.abs(expose((low + 0.6 * window).astype(np.float32)) - exposed).max() < 1e-3, "a window"
+    assert np.abs(expose(window**power) - exposed).mean() < 0.01, "a power: the 1st percentile is not the minimum"
+    assert np.abs(expose(exposed) - exposed).max() < 1e-3, "once is enough"
+    order = np.argsort(film.ravel())
+    assert (np.diff(exposed.ravel()[order]) >= 0).all()
+
+
+def test_a_blank_film_stays_blank_in_standard_exposure():
+    assert np.array_equal(expose(np.full((8, 8), 0.4, np.float32)), np.full((8, 8), 0.4, np.float32))
+
+
+@pytest.mark.parametrize("scanner", SCANNERS)
+def test_a_scanner_is_the_same_at_any_resolution(scanner):
+    small, large = (
+        acquire(np.full((side, side), 0.5, np.float32), scanner, np.zeros((side, side))) for side in (32, 64)
+    )
+    assert np.abs(large.reshape(32, 2, 32, 2).mean(axis=(1, 3)) - small).mean() < 0.006
 
 
 def test_response_is_monotone_where_nothing_covers_it():
