@@ -2,8 +2,10 @@ import pytest
 from pydantic import ValidationError
 
 from synthfair_hf.causal.graph import CausalGraph
+from synthfair_hf.causal.scm import StructuralCausalModel
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
-from synthfair_hf.presets import PRESETS, Contrast, Preset, get_preset
+from synthfair_hf.presets import PRESETS, Contrast, Network, Preset, get_preset
 
 every_preset = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 CHEST = PRESETS["chest_xray"]
@@ -95,3 +97,28 @@ def test_restrict_refuses_to_drop_what_is_needed_and_to_keep_what_is_unknown():
         CHEST.restrict(("sex",))
     with pytest.raises(InputError, match="'smoking' is unknown"):
         CHEST.restrict((*CHEST.covariates.names, "smoking"))
+
+
+def test_a_preset_stored_without_a_network_has_the_default_one():
+    stored = {name: value for name, value in CHEST.model_dump(mode="json").items() if name != "network"}
+    assert Preset.model_validate(stored) == CHEST
+    assert CHEST.network == PRESETS["phantom"].network == Network(channels=(96, 128, 160), space_to_depth=4, width=128)
+
+
+@every_preset
+def test_a_pipeline_is_built_from_the_preset(preset: Preset):
+    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, preset.resolution)
+    assert pipeline.preset == preset
+    assert tuple(pipeline.unet.config.block_out_channels) == preset.network.channels
+    assert pipeline.config.space_to_depth == preset.network.space_to_depth
+    with pytest.raises(InputError, match="is not a positive multiple"):
+        CausalDiffusionPipeline.from_preset(preset, scm, preset.resolution + 1)
+
+
+def test_the_digits_generator_is_small_in_half_precision():
+    preset = PRESETS["morphomnist"]
+    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, preset.resolution)
+    parts = (pipeline.unet, pipeline.covariate_encoder, pipeline.scm)
+    assert 2 * sum(weights.numel() for part in parts for weights in part.parameters()) <= 5_000_000
