@@ -32,14 +32,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "generate": (*BASE, "presets", "sources", "causal", "diffusion"),
     "align": (*BASE, "presets", "causal", "training", "diffusion"),
     "measure.classifier": (*BASE, "presets", "training"),
-    "measure": (*BASE, "presets", "views", "training", "measure.classifier"),
+    "measure": (*BASE, "presets", "views", "sources", "simulators", "training", "measure.classifier"),
     "mitigate": (*BASE, "presets", "training", "measure.classifier"),
     # layer 4
     "cards": (*BASE, "presets", "views"),
     "report": (*BASE, "presets", "views"),
 }
 # layer 5: what composes the rooms may import all of them; the package itself registers them with the libraries
-for top in ("verbs", "cli", ""):
+for top in ("verbs", "scoreboard", "calibration", "flags", "cli", ""):
     MAY_IMPORT[top] = tuple(MAY_IMPORT)
 
 LAYER_0_LIBRARIES = {*sys.stdlib_module_names, "numpy", "pydantic", "datasets"}

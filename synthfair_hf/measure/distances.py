@@ -1,0 +1,62 @@
+"""How far apart are images, or what an encoder sees in them? Pure functions of pairs, one figure per pair."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["divergence", "l1", "minimality", "ssim"]
+
+
+def l1(images: Tensor, others: Tensor) -> np.ndarray:
+    """Mean absolute difference of each pair of images in [0, 1], on the 0-255 scale `[n]`."""
+    return ((images - others).abs().flatten(1).mean(dim=1) * 255).double().cpu().numpy()
+
+
+def ssim(images: Tensor, others: Tensor) -> np.ndarray:
+    """Structural similarity of each pair of images in [0, 1] (Wang et al. 2004; Gaussian window of 11) `[n]`."""
+    from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
+
+    parts = [
+        torch.as_tensor(structural_similarity_index_measure(one, other, data_range=1.0, reduction="none")).reshape(-1)
+        # in double precision, for variances are differences of squares; in parts, for it holds five maps per image
+        for one, other in zip(images.double().split(256), others.double().split(256), strict=True)
+    ]
+    return torch.cat(parts).cpu().numpy()
+
+
+def divergence(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """KL(p_i || q_j) of diagonal normals given as (mean, log standard deviation) `[n, d]` and `[m, d]` -> `[n, m]`."""
+    (mean, log_scale), (other, other_log_scale) = ((one.double(), two.double()) for one, two in (first, second))
+    precision = (-2 * other_log_scale).exp()
+    # (m - o)^2 p = m^2 p - 2 m o p + o^2 p, by matrix products
+    squares = (mean**2 + (2 * log_scale).exp()) @ precision.T - 2 * mean @ (other * precision).T
+    squares = squares + (other**2 * precision).sum(1)
+    return 0.5 * (squares - mean.shape[1]) + other_log_scale.sum(1) - log_scale.sum(1)[:, None]
+
+
+def minimality(
+    observed: tuple[Tensor, Tensor], changed: tuple[Tensor, Tensor], own: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """Counterfactual latent divergence `[n]` (Melistas et al. 2024, weights 0.8 and 0.2), from 0 to 1.
+
+        log(0.8 exp P(S* <= u) + 0.2 exp P(S >= u)),    u = KL(x || x*)
+
+    S*, S: divergences of x from real images with the target's bin and with its own. Lower is nearer to x than images of
+    the target's bin are, yet farther than images of its own bin; doing nothing scores log(0.8 + 0.2 e) = 0.295.
+
+    `observed` and `changed` are posteriors (mean, log standard deviation) of images and their counterfactuals; `own`
+    and `target` `[n]` the bins of the intervened covariate before and after. The real images that x is compared with
+    are the other observed ones. NaN where no other image has the bin.
+    """
+    distance = divergence(observed, changed).diagonal()[:, None].cpu().numpy()
+    between = divergence(observed, observed).cpu().numpy()
+    others = ~np.eye(len(own), dtype=bool)  # an image is not its own reference
+    nearer = _share(between <= distance, others & (target[:, None] == own))
+    farther = _share(between >= distance, others & (own[:, None] == own))
+    return np.log(0.8 * np.exp(nearer) + 0.2 * np.exp(farther))
+
+
+def _share(event: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Share of each row's `among` that is `event`; NaN where there is none."""
+    total = among.sum(axis=1)
+    return np.divide((event & among).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)

@@ -1,0 +1,144 @@
+"""A statistic with its bootstrap interval: groups (patients, or images) are resampled inside seeds, then the seeds.
+
+    one draw    w ~ multinomial over groups, s* ~ seeds;  mean over s* of the statistic of seed s, rows weighted by w
+    interval    quantiles of the draws; 95 % by default
+
+A group that occurs in several seeds is drawn for all of them at once: three seeds on one set of patients are not three
+sets of patients, so a system without randomness gets the interval of a single seed.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+
+__all__ = ["Estimate", "Statistic", "area_under_curve", "bootstrap", "bootstrap_mean", "mean_of", "statistic_of_rows"]
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Row weights `[draws, n]` -> one value per draw `[draws]`, NaN where undefined."""
+
+_BLOCK = 2**22  # weights held at once
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its interval; None where nothing could be measured."""
+
+    mean: float | None
+    """The statistic of all rows, averaged over seeds."""
+    low: float | None
+    high: float | None
+    n: int
+    """Rows of a seed; of the seed with the fewest where they differ."""
+    groups: int
+    """Distinct groups over all seeds."""
+    seeds: int
+
+
+def mean_of(values: np.ndarray) -> Statistic:
+    """The mean of values `[n]` as a statistic."""
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        total = weights.sum(axis=1, dtype=np.float64)
+        return np.divide(weights @ values, total, out=np.full(len(weights), np.nan), where=total > 0)
+
+    return statistic
+
+
+def area_under_curve(probabilities: np.ndarray, labels: np.ndarray) -> Statistic:
+    """Area under the ROC curve of probabilities `[n, levels]` of labels `[n]` (level indices), ties counted half.
+
+    Two levels: of the second. More: the mean over levels in `labels` of one against the rest. NaN where a level, or
+    what is not it, has no weight.
+    """
+    levels = [1] if probabilities.shape[1] == 2 else np.unique(labels)
+    curves = [_area_of_one(probabilities[:, level], labels == level) for level in levels]
+    return lambda weights: np.mean([curve(weights) for curve in curves], axis=0)
+
+
+def _area_of_one(scores: np.ndarray, positive: np.ndarray) -> Statistic:
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
+    positive = positive[order]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        above = np.add.reduceat(weights[:, order] * positive, starts, axis=1)
+        below = np.add.reduceat(weights[:, order] * ~positive, starts, axis=1)
+        won = (above * (below.cumsum(axis=1) - below / 2)).sum(axis=1)
+        pairs = above.sum(axis=1) * below.sum(axis=1)
+        return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+    return statistic
+
+
+def statistic_of_rows(function: Callable[[np.ndarray], float], n: int) -> Statistic:
+    """Any function of an array of row numbers out of 0 ... n - 1, repeated as often as drawn, as a statistic."""
+    rows = np.arange(n)
+    return lambda weights: np.array([function(np.repeat(rows, times.astype(np.int64))) for times in weights], float)
+
+
+def bootstrap(
+    statistics: Sequence[Statistic],
+    groups: Sequence[Sequence[str]],
+    seed: int = 0,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate of the mean over seeds of one statistic per seed, whose rows belong to `groups[s]`.
+
+    Seeds without rows are left out; draws in which the statistic is undefined do not enter the interval.
+    """
+    if len(statistics) != len(groups):
+        raise InputError(f"groups: {len(groups)} lists for {len(statistics)} statistics; give one list per seed.")
+    if draws < 1 or not 0 < level < 1:
+        raise InputError(f"draws, level: {draws}, {level:g} out of range; allowed: draws from 1, level in (0, 1).")
+    seeds = [(statistic, rows) for statistic, rows in zip(statistics, groups, strict=True) if len(rows)]
+    if not seeds:
+        return Estimate(None, None, None, 0, 0, 0)
+    names, flat = np.unique(np.concatenate([np.asarray(rows, dtype=str) for _, rows in seeds]), return_inverse=True)
+    members = np.split(flat, np.cumsum([len(rows) for _, rows in seeds])[:-1])
+
+    def evaluate(weights: np.ndarray) -> np.ndarray:
+        """Weights of groups `[draws, groups]` -> the statistic by seed `[draws, seeds]`."""
+        return np.stack(
+            [statistic(weights[:, member]) for (statistic, _), member in zip(seeds, members, strict=True)], axis=1
+        )
+
+    rng = np.random.default_rng(seed)
+    picked = rng.integers(0, len(seeds), (draws, len(seeds)))
+    block = max(1, _BLOCK // len(flat))
+    parts = [_resample(rng, min(block, draws - first), len(names), evaluate) for first in range(0, draws, block)]
+    drawn = np.take_along_axis(np.concatenate(parts), picked, axis=1).mean(axis=1)
+    drawn = drawn[np.isfinite(drawn)]
+    mean = float(evaluate(np.ones((1, len(names)))).mean())
+    size = min(len(rows) for _, rows in seeds)
+    if not math.isfinite(mean) or not len(drawn):
+        return Estimate(None, None, None, size, len(names), len(seeds))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(mean, float(low), float(high), size, len(names), len(seeds))
+
+
+def _resample(rng: np.random.Generator, draws: int, groups: int, evaluate: Statistic) -> np.ndarray:
+    chosen = rng.integers(0, groups, (draws, groups)) + np.arange(draws)[:, None] * groups
+    return evaluate(np.bincount(chosen.ravel(), minlength=draws * groups).reshape(draws, groups).astype(np.float64))
+
+
+def bootstrap_mean(
+    values: Sequence[np.ndarray], groups: Sequence[Sequence[str]], seed: int = 0, draws: int = 1000, level: float = 0.95
+) -> Estimate:
+    """Estimate of a mean: `values[s]` `[n]` are the values of seed s, `groups[s]` their groups.
+
+    Raises InputError where lengths differ or a value is not finite: dropping it would be a choice, so it is the
+    caller's.
+    """
+    arrays = [np.asarray(one, dtype=np.float64) for one in values]
+    for number, (array, rows) in enumerate(zip(arrays, groups, strict=False)):
+        if array.shape != (len(rows),) or not np.isfinite(array).all():
+            raise InputError(
+                f"values[{number}]: shape {array.shape} with {np.sum(~np.isfinite(array))} not finite, for {len(rows)} "
+                "rows of groups; give one finite number per row."
+            )
+    return bootstrap([mean_of(array) for array in arrays], groups, seed, draws, level)

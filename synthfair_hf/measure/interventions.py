@@ -1,0 +1,69 @@
+"""Which values a do() sets, and what it holds fixed.
+
+Figures of the two ways to choose values cannot be compared with each other, so rows name theirs. do(a = a') changes a
+and, in effect "total", what a causes; in effect "direct" that is held at the values it had.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .worlds import World
+
+__all__ = ["INTERVENTIONS", "Effect", "Table", "bins", "forced_change", "from_marginal", "hold"]
+
+Effect = Literal["total", "direct"]
+Table = Mapping[str, list[Any]]
+"""Columns of decoded values by name."""
+
+
+def from_marginal(world: "World", name: str, seed: int) -> list[Any]:
+    """One value per image from a permutation of the training values, so that their marginal is kept."""
+    values = world.training[name]
+    rng = np.random.default_rng([seed, world.covariates.names.index(name)])
+    order = np.concatenate([rng.permutation(len(values)) for _ in range(-(-len(world.images) // len(values)))])
+    return [values[index] for index in order[: len(world.images)]]
+
+
+def forced_change(world: "World", name: str, seed: int) -> list[Any]:
+    """One value per image that differs from its own: another level, or a training value from another quintile."""
+    variable, values = world.covariates[name], world.training[name]
+    rng = np.random.default_rng([seed, world.covariates.names.index(name)])
+    own, pool = bins(world, name, world.table[name]), bins(world, name, values)
+    allowed = np.arange(len(variable.levels)) if variable.categorical else np.unique(pool)
+    members = {bin_: np.flatnonzero(pool == bin_) for bin_ in allowed.tolist()}
+    answers = []
+    for bin_ in own:
+        others = allowed[allowed != bin_]
+        if not len(others):
+            raise InputError(f"training[{name!r}]: all values lie in one bin; forced_change needs two or more.")
+        chosen = int(rng.choice(others))
+        answers.append(variable.levels[chosen] if variable.categorical else values[rng.choice(members[chosen])])
+    return answers
+
+
+INTERVENTIONS: dict[str, Callable[["World", str, int], list[Any]]] = {
+    "from_marginal": from_marginal,
+    "forced_change": forced_change,
+}
+"""Ways to choose the values of do(); their figures cannot be compared with each other."""
+
+
+def bins(world: "World", name: str, values: Sequence[Any]) -> np.ndarray:
+    """Level indices, or quintiles of the training values."""
+    variable = world.covariates[name]
+    if variable.categorical:
+        return variable.encode(values)
+    return np.searchsorted(np.quantile(world.training[name], [0.2, 0.4, 0.6, 0.8]), values, side="right")
+
+
+def hold(world: "World", do: Table, covariates: Table, effect: Effect) -> dict[str, list[Any]]:
+    """The do() to ask for: as given in effect "total"; with all it causes set to `covariates` in effect "direct"."""
+    if effect == "total":
+        return dict(do)
+    caused = {other for name in do for other in world.effects(name)} - set(do)
+    return {**{name: covariates[name] for name in sorted(caused)}, **do}

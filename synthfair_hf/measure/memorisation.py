@@ -1,0 +1,136 @@
+"""Are generated images copies of training images?  Nearest-training distances against those of held-out patients.
+
+    distance(x) = min over training images t of |v(x) - v(t)|
+
+A generator that memorised nothing lies as far from the training images as held-out patients do. v is `standard_pixels`
+or any encoder's features. Give images drawn from the generator, not counterfactuals of training images: those are near
+by construction.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import InputError
+from .realism import as_vectors
+
+__all__ = ["Nearest", "memorisation", "nearest", "standard_pixels"]
+
+BATCH = 256
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
+NEAR = 0.01
+"""The quantile of held-out distances below which a generated image counts as near."""
+
+
+class Nearest(NamedTuple):
+    """The nearest training image of each query: distance `[n]` float64, and its row among them `[n]`."""
+
+    distance: np.ndarray
+    row: np.ndarray
+
+
+def standard_pixels(images: Tensor) -> Tensor:
+    """Images `[n, 1, r, r]` as vectors `[n, r * r / 4]` whose distance is the root mean square of standardised pixels.
+
+    2 x 2 means, standardised by the image's own mean and deviation, so that scanner and exposure do not hide a copy.
+    """
+    if images.ndim != 4 or images.shape[1] != 1 or min(images.shape[2:]) < 2:
+        raise InputError(f"images: unexpected shape {tuple(images.shape)}; expected [n, 1, r, r], r from 2 on.")
+    flat = functional.avg_pool2d(images.double(), 2).flatten(1)
+    centred = flat - flat.mean(dim=1, keepdim=True)
+    # an image of one grey level has no deviation and stays at the origin
+    deviation = centred.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
+    return centred / deviation / flat.shape[1] ** 0.5
+
+
+def nearest(queries: Tensor, training: Tensor) -> Nearest:
+    """The Euclidean nearest training vector `[m, d]` of each query `[n, d]`."""
+    queries, training = as_vectors(queries, "queries"), as_vectors(training, "training")
+    if not len(training):
+        raise InputError("training: no images; give those the generator was trained on.")
+    if queries.shape[1] != training.shape[1]:
+        raise InputError(
+            f"queries: vectors of length {queries.shape[1]}, but training ones of {training.shape[1]}; use one encoder."
+        )
+    found = [
+        torch.cdist(part, training, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+        for part in queries.split(BATCH)
+    ]
+    return Nearest(torch.cat([one.values for one in found]).numpy(), torch.cat([one.indices for one in found]).numpy())
+
+
+def memorisation(
+    generated: Tensor,
+    held_out: Tensor,
+    training: Tensor,
+    held_out_groups: Sequence[str],
+    seed: int = 0,
+    suspicious: int = 10,
+    draws: int = 1000,
+) -> dict[str, Any]:
+    """Compare nearest-training distances of generated and held-out images, all as vectors `[n, d]` of one encoder.
+
+    Returns
+        generated, held_out: n, and quantiles of the distances;
+        near: share of generated images nearer than the first percentile of held-out ones; without memorisation
+            `expected` of them are (0.01, or 1 / (n + 1) where fewer than 99 held-out images can't resolve that);
+        nearer: probability that a generated image is nearer than a held-out one, ties half (Mann-Whitney); 0.5 without
+            memorisation, and below it for images unlike any real one;
+        suspicious: the nearest pairs, as rows of `generated` and `training`, with the share of held-out images at least
+            as near.
+    Intervals are 95 % bootstrap intervals over generated images and whole `held_out_groups` (patients).
+    """
+    for argument, images in (("generated", generated), ("held_out", held_out)):
+        if not len(images):
+            raise InputError(f"{argument}: no images; give one or more.")
+    if len(held_out_groups) != len(held_out):
+        raise InputError(
+            f"held_out_groups: {len(held_out_groups)} names for {len(held_out)} held-out images; give one per image."
+        )
+    found, held = nearest(generated, training), nearest(held_out, training).distance
+    patients, patient = np.unique(np.asarray(held_out_groups, dtype=str), return_inverse=True)
+    rows_of = [np.flatnonzero(patient == one) for one in range(len(patients))]
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((draws, 2))
+    for draw in range(draws):
+        ours = found.distance[rng.integers(0, len(found.distance), len(found.distance))]
+        theirs = held[np.concatenate([rows_of[one] for one in rng.integers(0, len(patients), len(patients))])]
+        drawn[draw] = _share_near(ours, theirs), _share_nearer(ours, theirs)
+    lows, highs = np.quantile(drawn, [0.025, 0.975], axis=0).tolist()
+    near, nearer = _share_near(found.distance, held), _share_nearer(found.distance, held)
+    return {
+        "generated": {"n": len(found.distance), "quantiles": _quantiles(found.distance)},
+        "held_out": {"n": len(held), "groups": len(patients), "quantiles": _quantiles(held)},
+        "near": {"value": near, "low": lows[0], "high": highs[0], "expected": max(NEAR, 1 / (len(held) + 1))},
+        "nearer": {"value": nearer, "low": lows[1], "high": highs[1], "expected": 0.5},
+        "suspicious": [
+            {
+                "generated": int(row),
+                "training": int(found.row[row]),
+                "distance": float(found.distance[row]),
+                "held_out_share": float((held <= found.distance[row]).mean()),
+            }
+            for row in np.argsort(found.distance, kind="stable")[:suspicious]
+        ],
+    }
+
+
+def _quantiles(distances: np.ndarray) -> dict[str, float]:
+    return {f"{level:g}": float(np.quantile(distances, level)) for level in QUANTILES}
+
+
+def _share_near(generated: np.ndarray, held_out: np.ndarray) -> float:
+    # (n + 1) p is the place of the quantile below which a further draw falls with probability p exactly
+    return float((generated < np.quantile(held_out, NEAR, method="weibull")).mean())
+
+
+def _share_nearer(generated: np.ndarray, held_out: np.ndarray) -> float:
+    ordered = np.sort(held_out)
+    farther = (
+        len(ordered) - (np.searchsorted(ordered, generated, "left") + np.searchsorted(ordered, generated, "right")) / 2
+    )
+    return float(farther.mean() / len(ordered))

@@ -1,0 +1,309 @@
+"""Attribute predictors: what a small network, trained on the training patients alone, reads from an image.
+
+    h = mean over places of CNN(x),     level ~ softmax(W h + b)   or   value = location + scale (w h + b)
+    loss = mean over covariates of cross-entropy (levels) or smooth L1 in standard deviations (numbers), where known
+
+They answer for every attribute that no ruler measures, and h is the domain encoder of `realism`. A record beside the
+weights says which splits were seen; a predictor that saw anything but `train` is refused, because it would grade its
+own homework.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import InputError
+from ..records import Record, fingerprint
+from ..schema import Schema, Variable
+from ..sources.source import Source
+from ..training import TrainingConfig, TrainingExamples, check_output_dir, train
+
+__all__ = [
+    "AttributePredictor",
+    "PredictionObjective",
+    "PredictorTrainingConfig",
+    "load_predictor",
+    "score",
+    "score_on",
+    "train_predictor",
+]
+
+BATCH = 64
+"""Images the network reads at once when predicting."""
+
+GROUPS = 8
+"""Groups of GroupNorm: every number of channels is a multiple of it."""
+
+REDUCTION = 16
+"""Pixels of the image behind one place of the last feature map, along each side."""
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+class PredictorTrainingConfig(TrainingConfig):
+    """Settings of one predictor's training; the defaults suit some 800 films at 64 x 64."""
+
+    train_batch_size: int = Field(64, ge=1)
+    max_train_steps: int = Field(2500, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    lr_warmup_steps: int = Field(100, ge=0)
+    adam_weight_decay: float = Field(0.05, ge=0)
+    ema_decay: float = Field(0.99, gt=0, lt=1)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(norm(conv(act(norm(x)))))), `[B, C, H, W] -> [B, C', H, W]`; the last convolution starts at zero."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first_norm, self.second_norm = nn.GroupNorm(GROUPS, inputs), nn.GroupNorm(GROUPS, outputs)
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's answer."""
+        change = self.first(functional.silu(self.first_norm(x)))
+        return self.skip(x) + self.second(functional.silu(self.second_norm(change)))
+
+
+class AttributePredictor(ModelMixin, ConfigMixin):
+    """A residual network with one linear head per covariate.
+
+    Parameters:
+        variables: the schema's variables as JSON.
+        resolution: height and width of the images in pixels, a multiple of 16.
+        channels: feature maps at 1/2, 1/4, 1/8 and 1/16 of the resolution, each a multiple of 8.
+        width: length of the features that all heads share.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        variables: list[dict[str, Any]],
+        resolution: int = 64,
+        channels: Sequence[int] = (16, 32, 64, 128),
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        check_resolution(resolution)
+        self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
+        # The first halving folds 2 x 2 pixels into channels: nothing fine is lost, noise and markers tell scanners.
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4, channels[0], 3, padding=1)]
+        for index, outputs in enumerate(channels):
+            layers += [nn.AvgPool2d(2)] if index else []
+            layers += [ResidualBlock(channels[max(index - 1, 0)], outputs)]
+        self.trunk = nn.Sequential(*layers, nn.GroupNorm(GROUPS, channels[-1]), nn.Conv2d(channels[-1], width, 1))
+        self.heads = nn.ModuleDict(
+            {
+                variable.name: nn.Linear(width, len(variable.levels) if variable.categorical else 1)
+                for variable in self.covariates.walk()
+            }
+        )
+        # Mean and standard deviation of every continuous covariate in training: saved with the weights, not learned.
+        continuous = [variable for variable in self.covariates.walk() if not variable.categorical]
+        self.standards = nn.ParameterDict(
+            {
+                variable.name: nn.Parameter(torch.tensor([sum(variable.bounds) / 2, 1.0]), requires_grad=False)
+                for variable in continuous
+            }
+        )
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features `[B, width]` of images `[B, 1, r, r]` in [0, 1], differentiably."""
+        return functional.silu(self.trunk(2 * images - 1)).mean(dim=(2, 3))
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """The heads' answers to features `[B, width]`: logits `[B, levels]`, or deviations from the mean `[B]`."""
+        answers = {name: head(features) for name, head in self.heads.items()}
+        return {name: answer if self.covariates[name].categorical else answer[:, 0] for name, answer in answers.items()}
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Features float32 `[n, width]` of images `[n, 1, r, r]` in [0, 1], on the CPU."""
+        side = self.config["resolution"]
+        if images.ndim != 4 or tuple(images.shape[1:]) != (1, side, side):
+            raise InputError(
+                f"images: unexpected shape {tuple(images.shape)}; this predictor reads [n, 1, {side}, {side}]."
+            )
+        if not len(images):
+            return torch.zeros(0, self.config["width"])
+        if not torch.isfinite(images).all() or images.min() < 0 or images.max() > 1:
+            raise InputError(f"images: values span {images.min():g} to {images.max():g}; expected [0, 1].")
+        return torch.cat([self.embed(part.to(self.device, self.dtype)).float().cpu() for part in images.split(BATCH)])
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> dict[str, np.ndarray]:
+        """Probabilities `[n, levels]` of each categorical covariate; each continuous one `[n]` in its unit."""
+        answers = self(self.features(images).to(self.device, self.dtype))
+        predicted = {}
+        for name, answer in answers.items():
+            if self.covariates[name].categorical:
+                answer = answer.double().softmax(dim=1)
+            else:
+                location, scale = self.standards[name].double()
+                answer = location + scale * answer.double()
+            predicted[name] = answer.cpu().numpy()
+        return predicted
+
+
+def check_resolution(resolution: int) -> None:
+    """A multiple of 16."""
+    if resolution < REDUCTION or resolution % REDUCTION:
+        raise InputError(f"resolution: {resolution} is not allowed; give a multiple of {REDUCTION}.")
+
+
+class PredictionObjective(nn.Module):
+    """objective(batch, generator) -> (loss, {covariate: its part}), for the one training loop.
+
+    Features are dropped out with probability `dropout`, levels smoothed by `label_smoothing`.
+    """
+
+    def __init__(self, predictor: AttributePredictor, dropout: float = 0.2, label_smoothing: float = 0.05) -> None:
+        super().__init__()
+        self.predictor, self.dropout, self.label_smoothing = predictor, dropout, label_smoothing
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean over covariates of their mean error over the rows where they are known."""
+        features = self.predictor.embed(batch["image"])
+        kept = torch.rand(features.shape, generator=generator, device=features.device) >= self.dropout
+        answers = self.predictor(features * kept / (1 - self.dropout))
+        parts, errors = {}, []
+        for name, answer in answers.items():
+            value = batch[name]
+            known = value >= 0 if self.predictor.covariates[name].categorical else ~value.isnan()
+            error = self._error(name, answer.float(), value)
+            errors.append(torch.where(known, error, 0).sum() / known.sum().clamp(min=1))
+            if known.any():
+                parts[name] = errors[-1].detach()
+        return torch.stack(errors).mean(), parts
+
+    def _error(self, name: str, answer: Tensor, value: Tensor) -> Tensor:
+        """Error of each row `[B]`; of no meaning where the value is missing, but finite."""
+        if self.predictor.covariates[name].categorical:
+            return functional.cross_entropy(
+                answer, value.clamp(min=0), reduction="none", label_smoothing=self.label_smoothing
+            )
+        location, scale = self.predictor.standards[name]
+        target = (torch.nan_to_num(value) - location) / scale
+        return functional.smooth_l1_loss(answer, target, reduction="none", beta=0.1)
+
+
+def train_predictor(source: Source, config: TrainingConfig, resolution: int, **architecture: Any) -> Record:
+    """Train a predictor of all covariates of a source on its training patients and save it in `config.output_dir`.
+
+    `architecture` are `channels` and `width` of AttributePredictor. The record says which splits were seen.
+    """
+    check_resolution(resolution)
+    check_output_dir(config)
+    examples = TrainingExamples(source, "train", resolution, config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        variables = source.covariates.model_dump(mode="json")["variables"]
+        predictor = AttributePredictor(variables, resolution, **architecture)
+    encoded = source.covariates.encode({name: source.table[name] for name in source.covariates.names})
+    for name, standard in predictor.standards.items():
+        values = encoded[name][examples.rows].astype(np.float64)
+        known = values[~np.isnan(values)]
+        if len(known) > 1 and known.std() > 0:
+            standard.data = torch.tensor([known.mean(), known.std()], dtype=torch.float32)
+    patients = {source.patient_ids[row] for row in examples.rows}
+    counts = {"source": source.counts, "seen": {"train": {"images": len(examples), "patients": len(patients)}}}
+    # diffusers' own entries (underscored) list names in an order that changes from process to process
+    settings = {name: value for name, value in predictor.config.items() if not name.startswith("_")}
+    inputs = {"source": source.fingerprint, "architecture": fingerprint(settings)}
+
+    def save(directory: Path) -> None:
+        predictor.save_pretrained(directory, safe_serialization=True)
+
+    return train(PredictionObjective(predictor), examples, config, save, inputs, counts)
+
+
+def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:
+    """The predictor saved in a directory, if it knows every covariate of `schema` and saw training patients alone.
+
+    Raises InputError for missing or damaged files, pickle weights, covariates it doesn't know as `schema` has them,
+    and any split but `train` in its record.
+    """
+    directory = Path(directory)
+    for name in ("record.json", "config.json", WEIGHTS):
+        if not (directory / name).is_file():
+            raise InputError(
+                f"{directory}: not a saved predictor (no {name}); only safetensors that "
+                "`train_predictor` wrote are loaded, never pickle."
+            )
+    seen = Record.read(directory / "record.json").counts.get("seen")
+    if not isinstance(seen, dict) or set(seen) != {"train"}:
+        told = ", ".join(seen) if isinstance(seen, dict) else "nothing"
+        raise InputError(
+            f"{directory}: a predictor that saw other than training patients is refused; its record names "
+            f"{told or 'nothing'}, allowed: train; train one by `train_predictor`."
+        )
+    try:
+        config = json.loads((directory / "config.json").read_bytes())
+        settings = {name: value for name, value in config.items() if not name.startswith("_")}
+        # Built without memory, so that nothing random is drawn for weights that are read next.
+        with torch.device("meta"):
+            predictor = AttributePredictor(**settings)
+        predictor.load_state_dict(load_file(directory / WEIGHTS), assign=True)
+    except (OSError, ValueError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
+        raise InputError(f"{directory}: not a predictor that can be loaded ({str(error).splitlines()[0]}).") from None
+    for variable in schema.walk():
+        if variable.name not in predictor.covariates or predictor.covariates[variable.name] != variable:
+            raise InputError(
+                f"{directory}: this predictor does not know {variable.name!r} as asked for; it knows "
+                f"{', '.join(predictor.covariates.names)}; train one on this schema."
+            )
+    return predictor.requires_grad_(False).eval()
+
+
+def score_on(
+    predictor: AttributePredictor, images: Tensor, table: Mapping[str, Sequence[Any]]
+) -> dict[str, dict[str, float | int | None]]:
+    """`score` of every covariate in `table` (decoded values, one per image `[n, 1, r, r]`)."""
+    for name, column in table.items():
+        predictor.covariates[name]
+        if len(column) != len(images):
+            raise InputError(f"table[{name!r}]: {len(column)} values for {len(images)} images; give one per image.")
+    predicted = predictor.predict(images)
+    return {name: score(predictor.covariates[name], predicted[name], column) for name, column in table.items()}
+
+
+def score(variable: Variable, predicted: np.ndarray, values: Sequence[Any]) -> dict[str, float | int | None]:
+    """How well predictions agree with values, of which None is left out; n is the number that remains.
+
+    Categorical: `auc`, the mean over levels of one level against the rest, and `accuracy`, of probabilities
+    `[n, levels]`. Continuous: `mae` in the unit, and `mae_of_mean`, that of always saying the mean. What n rows cannot
+    tell is None.
+    """
+    encoded = variable.encode(values)
+    known = encoded >= 0 if variable.categorical else ~np.isnan(encoded)
+    truth, told, n = encoded[known], predicted[known], int(known.sum())
+    if not variable.categorical:
+        error = float(np.abs(told - truth).mean()) if n else None
+        return {"mae": error, "mae_of_mean": float(np.abs(truth - truth.mean()).mean()) if n else None, "n": n}
+    accuracy = float((told.argmax(axis=1) == truth).mean()) if n else None
+    return {"auc": _auc(truth, told), "accuracy": accuracy, "n": n}
+
+
+def _auc(truth: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Mean area under the curve over the levels that some rows have and some have not."""
+    from sklearn.metrics import roc_auc_score
+
+    levels = [level for level in np.unique(truth) if (truth != level).any()]
+    areas = [roc_auc_score(truth == level, probabilities[:, level]) for level in levels]
+    return float(np.mean(areas)) if areas else None

@@ -1,0 +1,278 @@
+"""Is a counterfactual sound? Axioms and known truth, for anything that answers `counterfactual(image, covariates, do)`.
+
+    composition_l1            d(f_0^m(x), x), m = 1 and 10              f_0: do nothing
+    factual_l1                d(do(a = the value a has), x)
+    reversibility_l1          d(do(a) after do(a'), x)                  back from the counterfactual with its covariates
+    commutativity_l1          d(do(b) after do(a), do(a) after do(b))
+    true_l1, true_ssim        d(x*, x*_true)                            where the world knows x*_true
+    mae, accuracy, auc        g_k(x*) against k*, for every k           g_k: a predictor of attribute k, or a ruler
+    delta_mae, abs_delta_auc  the same less g_k's own figure on the real images
+    nondescendants_changed    share of images of which do(a) changed a covariate that a does not cause; must be 0
+    minimality                `distances.minimality` of x and x*
+    total_, direct_, indirect_effect
+                              E[g(a', z(a')) - g(a, z(a))], E[g(a', z(a)) - g(a, z(a))], E[g(a, z(a')) - g(a, z(a))]
+                              from a contrast (a, a'); z(a): what a causes, as it is under do(a)
+
+d is the mean absolute difference over pixels on the 0-255 scale.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import InputError, unknown
+from .distances import l1, minimality, ssim
+from .intervals import Statistic, area_under_curve, bootstrap, mean_of
+from .interventions import INTERVENTIONS, Effect, Table, bins, hold
+from .systems import CounterfactualModel, Counterfactuals, Identity, Oracle, answer
+
+if TYPE_CHECKING:
+    from .worlds import World
+
+__all__ = ["CounterfactualModel", "Counterfactuals", "Encoder", "Identity", "Oracle", "Predictor", "score"]
+
+Reading = Mapping[str, np.ndarray]
+Reader = Callable[[Tensor], Reading]
+Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Images -> mean and log standard deviation `[n, d]` of a trained encoder's posterior."""
+
+
+class Predictor(Protocol):
+    """Attributes read from images by a trained network."""
+
+    def predict(self, images: Tensor) -> Reading:
+        """By attribute: probabilities `[n, levels]`, or values `[n]` in the variable's unit."""
+        ...
+
+
+def score(
+    model: CounterfactualModel,
+    world: "World",
+    predictors: Mapping[str, Predictor],
+    seeds: Sequence[int],
+    names: Sequence[str] | None = None,
+    interventions: Sequence[str] = ("from_marginal",),
+    effect: Effect = "total",
+    cycles: Sequence[int] = (1, 10),
+    pairs: Sequence[tuple[str, str]] | None = None,
+    contrasts: Mapping[str, tuple[Any, Any]] | None = None,
+    encoder: Encoder | None = None,
+    batch_size: int = 32,
+    draws: int = 1000,
+) -> list[dict[str, Any]]:
+    """Every metric of this module for one system in one world, as tidy rows.
+
+    A row has system, world, metric, do, attribute, by ("pixels", "ruler", "covariates", "encoder" or the name of a
+    predictor), intervention, effect, and the figure with its interval: mean, low, high, n, groups, seeds. Rows of
+    do = "none" are the readers' own figures on the real images. Seeds choose the values of do(); what does not depend
+    on them is measured once.
+
+    names: the variables to intervene on; all by default.
+    pairs: which of them to commute; all pairs by default, save, in effect "total", where one causes the other: the
+        order then matters in truth.
+    contrasts: two values of a variable, by name, for its direct, indirect and total effect on what predictors read.
+    encoder: for minimality, which needs a trained one.
+    """
+    names = world.covariates.names if names is None else names
+    contrasts = contrasts or {}
+    if pairs is None:
+        pairs = [pair for pair in combinations(names, 2) if effect == "direct" or not _related(world, *pair)]
+    for name in (*names, *(name for pair in pairs for name in pair), *contrasts):
+        world.covariates[name]
+    for intervention in interventions:
+        if intervention not in INTERVENTIONS:
+            raise unknown("interventions", intervention, INTERVENTIONS)
+    if effect not in get_args(Effect):
+        raise unknown("effect", effect, get_args(Effect))
+    if batch_size < 1 or min(cycles, default=1) < 1:
+        raise InputError(f"batch_size, cycles: {batch_size}, {list(cycles)} must be positive.")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise InputError(f"seeds: {list(seeds)} must be one or more distinct integers.")
+    session = _Session(model, world, predictors, effect, batch_size)
+    session.composition(cycles)
+    for name in names:
+        session.factual(name)
+    for intervention in interventions:
+        for seed in seeds:
+            values = {name: INTERVENTIONS[intervention](world, name, seed) for name in {*names, *sum(pairs, ())}}
+            first = {name: session.step({name: values[name]}) for name in values}
+            for name in names:
+                session.intervene(name, values[name], first[name], intervention, encoder)
+            for one, other in pairs:
+                session.commute(one, other, values, first, intervention)
+    for name, contrast in contrasts.items():
+        session.mediate(name, *contrast)
+    return session.rows(draws)
+
+
+def _related(world: "World", one: str, other: str) -> bool:
+    return other in world.effects(one) or one in world.effects(other)
+
+
+def _apart(one: Statistic, other: Statistic) -> Statistic:
+    return lambda weights: np.abs(one(weights) - other(weights))
+
+
+class _Session:
+    """One system in one world: asks, and keeps per figure one statistic for each seed."""
+
+    def __init__(
+        self,
+        model: CounterfactualModel,
+        world: "World",
+        predictors: Mapping[str, Predictor],
+        effect: Effect,
+        batch_size: int,
+    ) -> None:
+        self.model, self.world, self.effect, self.batch_size = model, world, effect, batch_size
+        self.readers: dict[str, Reader] = {name: predictor.predict for name, predictor in predictors.items()}
+        if world.rulers:
+            self.readers["ruler"] = lambda images: {name: ruler(images) for name, ruler in world.rulers.items()}
+        self.figures: dict[tuple[str, ...], list[tuple[Statistic, list[str]]]] = defaultdict(list)
+        self.own: dict[tuple[str, str], Any] = {}
+        """By reader and attribute: its errors, or its area under the curve, on the real images."""
+        for by in self.readers:
+            self._compare(by, world.images, world.table, "none", "none")
+
+    def add(
+        self,
+        metric: str,
+        values: np.ndarray | Statistic,
+        do: str,
+        intervention: str = "none",
+        attribute: str = "image",
+        by: str = "pixels",
+    ) -> None:
+        """One seed of a figure: values of the images, of which NaN are left out, or a statistic of all of them."""
+        groups = self.world.groups
+        if isinstance(values, np.ndarray):
+            defined = np.isfinite(values)
+            groups = [group for group, kept in zip(groups, defined, strict=True) if kept]
+            values = mean_of(values[defined].astype(np.float64))
+        self.figures[metric, do, attribute, by, intervention].append((values, groups))
+
+    def rows(self, draws: int) -> list[dict[str, Any]]:
+        """Figures with their intervals."""
+        rows = []
+        for (metric, do, attribute, by, intervention), parts in self.figures.items():
+            labels = {"metric": metric, "do": do, "attribute": attribute, "by": by, "intervention": intervention}
+            estimate = bootstrap([statistic for statistic, _ in parts], [groups for _, groups in parts], draws=draws)
+            names = {"system": self.model.name, "world": self.world.name}
+            rows.append({**names, **labels, "effect": self.effect, **asdict(estimate)})
+        return rows
+
+    def ask(self, do: Table, state: Counterfactuals | None = None) -> Counterfactuals:
+        """The system's answer to do, from the observations or from an earlier answer."""
+        images, covariates = state or (self.world.images, self.world.table)
+        return answer(self.model, self.world, images, covariates, do, self.batch_size)
+
+    def step(self, do: Table, state: Counterfactuals | None = None) -> Counterfactuals:
+        """The same, with what do causes held where it is in effect "direct"."""
+        table = self.world.table if state is None else state.covariates
+        return self.ask(hold(self.world, do, table, self.effect), state)
+
+    def read(self, by: str, images: Tensor) -> Reading:
+        """Finite readings of the world's covariates."""
+        reading = {name: np.asarray(read) for name, read in self.readers[by](images).items()}
+        for name, read in reading.items():
+            variable = self.world.covariates[name]
+            shape = (len(images), len(variable.levels)) if variable.categorical else (len(images),)
+            if read.shape != shape or not np.isfinite(read).all():
+                raise InputError(
+                    f"{by}: read {name} of images of {self.model.name} as {list(read.shape)} with "
+                    f"{np.sum(~np.isfinite(read))} not finite; must be {list(shape)}, finite."
+                )
+        return reading
+
+    def composition(self, cycles: Sequence[int]) -> None:
+        """do() nothing, over and over."""
+        state = Counterfactuals(self.world.images, dict(self.world.table))
+        for cycle in range(1, max(cycles, default=0) + 1):
+            state = Counterfactuals(self.ask({}, state).images, state.covariates)
+            if cycle in cycles:
+                self.add(f"composition_l1_at_{cycle}", l1(state.images, self.world.images), "none")
+
+    def factual(self, name: str) -> None:
+        """do() what is."""
+        same = self.step({name: self.world.table[name]})
+        self.add("factual_l1", l1(same.images, self.world.images), name, "factual")
+
+    def intervene(
+        self, name: str, values: list[Any], changed: Counterfactuals, intervention: str, encoder: Encoder | None
+    ) -> None:
+        """All that one do() with one seed shows."""
+        world = self.world
+        truth = world.truth(hold(world, {name: values}, world.table, self.effect))
+        if truth is not None:
+            self.add("true_l1", l1(changed.images, truth.images), name, intervention)
+            self.add("true_ssim", ssim(changed.images, truth.images), name, intervention)
+        target = changed.covariates if truth is None else truth.covariates
+        for by in self.readers:
+            self._compare(by, changed.images, target, name, intervention)
+        kept = set(world.covariates.names) - {name, *world.effects(name)}
+        before, after = (
+            world.covariates.subset(kept).encode({one: table[one] for one in kept})
+            for table in (world.table, changed.covariates)
+        )
+        moved = np.any([before[one] != after[one] for one in kept] or [[False] * len(values)], axis=0)
+        self.add("nondescendants_changed", moved.astype(float), name, intervention, "covariates", "covariates")
+        back = self.step({name: world.table[name]}, changed)
+        self.add("reversibility_l1", l1(back.images, world.images), name, intervention)
+        if encoder is not None:
+            posteriors = encoder(world.images), encoder(changed.images)
+            divergent = minimality(*posteriors, bins(world, name, world.table[name]), bins(world, name, values))
+            self.add("minimality", divergent, name, intervention, by="encoder")
+
+    def commute(
+        self, one: str, other: str, values: Table, first: Mapping[str, Counterfactuals], intervention: str
+    ) -> None:
+        """Two do()s in both orders."""
+        ends = [self.step({second: values[second]}, first[name]) for name, second in ((one, other), (other, one))]
+        self.add("commutativity_l1", l1(ends[0].images, ends[1].images), f"{one}, {other}", intervention)
+
+    def mediate(self, name: str, low: Any, high: Any) -> None:
+        """Natural effects of low -> high on what each reader reads (probability of each level but the first)."""
+        n = len(self.world.images)
+        before, after = (self.ask({name: [value] * n}) for value in (low, high))
+        caused = self.world.effects(name)
+        mixed = {
+            metric: self.ask({**{one: state.covariates[one] for one in caused}, name: [value] * n})
+            for metric, value, state in (("direct_effect", high, before), ("indirect_effect", low, after))
+        }
+        for by in self.readers:
+            start = self.read(by, before.images)
+            for metric, state in {"total_effect": after, **mixed}.items():
+                for attribute, read in self.read(by, state.images).items():
+                    change = read - start[attribute]
+                    levels = self.world.covariates[attribute].levels
+                    columns = (
+                        {attribute: change}
+                        if not levels
+                        else {f"{attribute}={level}": change[:, code] for code, level in enumerate(levels) if code}
+                    )
+                    for label, column in columns.items():
+                        self.add(metric, column, name, f"{low} -> {high}", label, by)
+
+    def _compare(self, by: str, images: Tensor, target: Table, do: str, intervention: str) -> None:
+        """Readings against the values that the images should show."""
+        for attribute, read in self.read(by, images).items():
+            variable = self.world.covariates[attribute]
+            truth, labels = variable.encode(target[attribute]), (do, intervention, attribute, by)
+            if variable.categorical:
+                self.add("accuracy", (read.argmax(axis=1) == truth).astype(float), *labels)
+                curve = area_under_curve(read, truth)
+                self.add("auc", curve, *labels)
+                own = self.own.setdefault((by, attribute), curve)
+                if do != "none":
+                    self.add("abs_delta_auc", _apart(curve, own), *labels)
+            else:
+                errors = np.abs(read - truth)
+                self.add("mae", errors, *labels)
+                own = self.own.setdefault((by, attribute), errors)
+                if do != "none":
+                    self.add("delta_mae", errors - own, *labels)

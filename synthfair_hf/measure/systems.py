@@ -1,0 +1,133 @@
+"""Counterfactual systems: what is measured, its checked answers, and the two ends of every band."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..errors import InputError
+from .interventions import Table
+
+if TYPE_CHECKING:
+    from .worlds import World
+
+__all__ = ["CounterfactualModel", "Counterfactuals", "Identity", "Oracle", "answer"]
+
+
+class Counterfactuals(NamedTuple):
+    """Answers to one question per row."""
+
+    images: Tensor
+    """float32 `[B, C, H, W]` in [0, 1]."""
+    covariates: dict[str, list[Any]]
+    """Decoded values of every covariate after the intervention."""
+
+
+class CounterfactualModel(Protocol):
+    """What is measured. `rows` number the images in the world: what a system draws for an image may depend on its row
+    alone. `do` holds one decoded value per image; an empty one asks for the image itself.
+    """
+
+    name: str
+
+    def counterfactual(
+        self, image: Tensor, covariates: dict[str, list[Any]], do: dict[str, list[Any]], rows: Sequence[int]
+    ) -> Counterfactuals:
+        """The images and covariates under do."""
+        ...
+
+
+class Identity:
+    """Leaves the image as it is and claims to have done what was asked: the far end of every band."""
+
+    name = "identity"
+
+    def counterfactual(
+        self, image: Tensor, covariates: dict[str, list[Any]], do: dict[str, list[Any]], rows: Sequence[int]
+    ) -> Counterfactuals:
+        """The image itself."""
+        return Counterfactuals(image, {**covariates, **do})
+
+
+class Oracle:
+    """The world's own truth: the near end of every band.
+
+    In a chain of questions, covariates stay as they were set or came to be; what the new do() causes follows it with
+    the observation's noise.
+    """
+
+    name = "oracle"
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+
+    def counterfactual(
+        self, image: Tensor, covariates: dict[str, list[Any]], do: dict[str, list[Any]], rows: Sequence[int]
+    ) -> Counterfactuals:
+        """The world's exact answer; InputError where it has none."""
+        caused = {effect for name in do for effect in self.world.effects(name)}
+        kept = {name: values for name, values in covariates.items() if name not in caused}
+        truth = self.world.truth({**kept, **do}, rows)
+        if truth is None:
+            raise InputError(f"oracle: {self.world.name} knows no truth of do({', '.join(do)}); leave it out of names.")
+        return truth
+
+
+def answer(
+    model: CounterfactualModel,
+    world: "World",
+    images: Tensor,
+    covariates: Table,
+    do: Table,
+    batch_size: int = 32,
+) -> Counterfactuals:
+    """A system's checked answers for all images of the world, in batches.
+
+    Raises InputError naming the system when images are not finite numbers in [0, 1] of the asked shape, or covariates
+    are not those of the world, one valid value per image and as `do` sets them.
+    """
+    parts: list[Counterfactuals] = []
+    for first in tqdm(range(0, len(images), batch_size), desc=f"{model.name}: do({', '.join(do)})", leave=False):
+        batch = slice(first, min(first + batch_size, len(images)))
+        asked = {name: values[batch] for name, values in do.items()}
+        given = {name: values[batch] for name, values in covariates.items()}
+        with torch.no_grad():
+            part = model.counterfactual(images[batch], given, asked, range(batch.start, batch.stop))
+        parts.append(Counterfactuals(_checked(model.name, part.images, images[batch].shape), dict(part.covariates)))
+        _check_covariates(model.name, world, part.covariates, asked, batch.stop - batch.start)
+    names = world.covariates.names
+    return Counterfactuals(
+        torch.cat([part.images for part in parts]),
+        {name: [value for part in parts for value in part.covariates[name]] for name in names},
+    )
+
+
+def _checked(system: str, images: Tensor, shape: torch.Size) -> Tensor:
+    if images.shape != shape:
+        raise InputError(
+            f"{system}: answered images {list(images.shape)}; must be {list(shape)} like those asked about."
+        )
+    bad = ~torch.isfinite(images)
+    if bad.any():
+        raise InputError(f"{system}: {int(bad.sum())} pixels are not finite; images must be in [0, 1].")
+    if images.min() < 0 or images.max() > 1:
+        raise InputError(f"{system}: pixels in [{images.min():g}, {images.max():g}]; images must be in [0, 1].")
+    return images.detach().cpu().float()
+
+
+def _check_covariates(system: str, world: "World", table: Table, do: Table, rows: int) -> None:
+    try:
+        encoded = world.covariates.encode(table, "covariates")
+        asked = {name: world.covariates[name].encode(values) for name, values in do.items()}
+    except InputError as error:
+        raise InputError(f"{system}: {error}") from None
+    for name, column in encoded.items():
+        known = np.sum(column >= 0 if world.covariates[name].categorical else np.isfinite(column))
+        if len(column) != rows or known != rows:
+            raise InputError(f"{system}: {known} known values of {name} for {rows} images; answer one for each.")
+    for name, column in asked.items():
+        if not np.allclose(encoded[name], column, rtol=1e-5):
+            raise InputError(f"{system}: {name} is not what do({name}) set; answer the covariates after do.")
