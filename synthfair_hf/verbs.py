@@ -1,6 +1,7 @@
 """The verbs of the command line as public functions: each composes rooms that do not know each other."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,18 +12,19 @@ from PIL import Image
 
 from .cards import write_dataset_card
 from .causal.scm import StructuralCausalModel
-from .diffusion.inputs import check_settings, encode_covariates, encode_interventions
+from .diffusion.inputs import check_settings, encode_covariates, encode_interventions, strengths
 from .diffusion.objective import FlowMatchingObjective
 from .diffusion.pipeline import CausalDiffusionPipeline, check_resolution
 from .errors import InputError
 from .generate.plan import SCM, GenerationPlan
 from .generate.run import check, generate
 from .generate.store import verify
-from .presets import Preset
+from .presets import MORPHOMNIST, Preset
 from .records import Record, file_sha256, fingerprint, write_atomically
 from .report import difference_png, write_report
-from .simulators.acquisition import AcquisitionWorld, acquire, assign_scanners
+from .simulators.acquisition import AcquisitionWorld, acquire, assign_scanners, expose
 from .sources.imagefolder import ImageFolder
+from .sources.morphomnist import MorphoMNIST
 from .sources.nih_chestxray14 import read_table
 from .sources.source import Source, read_image
 from .training import TrainingConfig, TrainingExamples, check_output_dir, train
@@ -46,13 +48,17 @@ DEFAULT_GENERATOR = Path(__file__).parent / "pretrained" / "chest_xray_64"
 WEIGHTS = (".json", ".safetensors")
 """What a saved pipeline's components consist of."""
 
+READERS: dict[str, Callable[[str | Path, Preset, int], Source]] = {MORPHOMNIST.name: MorphoMNIST}
+"""What reads a domain's folder where it is not images with a metadata.csv."""
+
 WORLD_SEED = 0
 """Seed of the planted acquisition: one fixed world, so that every run sees the same scanner for the same film."""
 
 
 def open_source(directory: str | Path, preset: Preset, resolution: int) -> Source:
     """The images of a folder, with scanners planted where the preset has a scanner and the folder does not."""
-    source: Source = ImageFolder(directory, preset, resolution)
+    reader = READERS.get(preset.name, ImageFolder)
+    source: Source = reader(directory, preset, resolution)
     if "scanner" in preset.covariates and "scanner" not in source.covariates:
         if "view" not in source.covariates:
             raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
@@ -79,19 +85,30 @@ def train_generator(
     resolution: int | None = None,
     covariate_table: str | Path | None = None,
     default_steps: int = 10,
-    default_guidance_scale: float = 1.0,
+    default_guidance_scale: float | dict[str, float] = 1.0,
+    pretrained_model_name_or_path: str | Path | None = None,
 ) -> Record:
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
 
     `covariate_table` is the label file of ChestX-ray14, on which the causal model is fitted; without it the model is
-    fitted on the training patients' own covariates. Defaults are saved with the pipeline.
+    fitted on the training patients' own covariates. Defaults are saved with the pipeline. The network starts untrained,
+    or from the weights of `pretrained_model_name_or_path`, which must know the same covariates at the same resolution.
     """
-    check_settings(default_steps, default_guidance_scale)
+    check_settings(default_steps)
+    strengths(default_guidance_scale, 1.0, preset.covariates)
     check_output_dir(config)
-    resolution = preset.resolution if resolution is None else resolution
-    check_resolution(resolution)
+    start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
+    if resolution is None:
+        resolution = preset.resolution if start is None else start.resolution
+    check_resolution(resolution, preset.network)
     source = open_source(source_dir, preset, resolution)
     preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
+    if start is not None and (start.preset.covariates, start.resolution) != (preset.covariates, resolution):
+        raise InputError(
+            f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} knows {_knowledge(start.preset)} at "
+            f"{start.resolution} pixels, not {_knowledge(preset)} at {resolution}; give a generator of the same "
+            "covariates, levels and resolution, or none."
+        )
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
     inputs = {"source": source.fingerprint}
@@ -103,13 +120,23 @@ def train_generator(
 
     torch.manual_seed(config.seed)
     scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
-    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
+    if start is None:
+        pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
+    else:
+        pipeline = CausalDiffusionPipeline.load(start.directory)
+        pipeline.register_modules(scm=scm)
+        inputs["initial_weights"] = start.revision
     pipeline.register_to_config(default_steps=default_steps, default_guidance_scale=default_guidance_scale)
     counts["mechanisms"] = fit_scm(scm, table, config.seed)
     objective = FlowMatchingObjective(
         pipeline.unet, pipeline.covariate_encoder, space_to_depth=pipeline.config.space_to_depth
     )
-    trained = {"unet": dict(pipeline.unet.config), "covariate_encoder": dict(pipeline.covariate_encoder.config)}
+    networks = {"unet": pipeline.unet.config, "covariate_encoder": pipeline.covariate_encoder.config}
+    # diffusers' own entries (underscored) list names in an order that changes from process to process
+    trained = {
+        part: {name: value for name, value in config.items() if not name.startswith("_")}
+        for part, config in networks.items()
+    }
     inputs["architecture"] = fingerprint(json.loads(json.dumps(trained, default=str)))
 
     def save(directory: Path) -> None:
@@ -117,6 +144,10 @@ def train_generator(
         pipeline.save_pretrained(directory, safe_serialization=True)
 
     return train(objective, examples, config, save, inputs, counts)
+
+
+def _knowledge(preset: Preset) -> str:
+    return ", ".join(preset.covariates.names)
 
 
 class SavedGenerator(NamedTuple):
@@ -210,7 +241,8 @@ def counterfactual(
     seed: int = 0,
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
     num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
+    guidance_scale: float | dict[str, float] | None = None,
+    intervention_level: float | dict[str, float] | None = None,
     already_acquired: bool = False,
 ) -> dict[str, Any]:
     """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
@@ -229,19 +261,23 @@ def counterfactual(
         if column.isnan().any() or (column < 0).any():
             raise InputError(f"--covariates: {name} is missing; a counterfactual needs every covariate.")
     encode_interventions(do, saved.preset.covariates, rows=1)
-    check_settings(
-        1 if num_inference_steps is None else num_inference_steps, 1.0 if guidance_scale is None else guidance_scale
+    check_settings(1 if num_inference_steps is None else num_inference_steps)
+    strengths(
+        1.0 if guidance_scale is None else guidance_scale,
+        1.0 if intervention_level is None else intervention_level,
+        saved.preset.covariates,
     )
     observed = read_image(Path(image), saved.resolution)
     if "scanner" in covariates and not already_acquired:
         noise = np.random.default_rng(seed).standard_normal(observed.shape, dtype=np.float32)
-        observed = acquire(observed, covariates["scanner"], noise)
+        observed = acquire(expose(observed), covariates["scanner"], noise)
     output = saved.load()(
         image=torch.from_numpy(observed)[None, None],
         covariates=table,
         do=do,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
+        intervention_level=intervention_level,
         generator=torch.Generator().manual_seed(seed),
         output_type="pt",
     )

@@ -128,6 +128,52 @@ def test_counterfactual_of_one_file(films, generator, tmp_path, capsys):
     assert sizes == {f"{name}.png": (32, 32) for name in ("observation", "counterfactual", "difference")}
 
 
+def test_a_run_is_known_again_in_another_process(films, tmp_path):
+    """Fingerprints must not depend on the order of a set, which every process chooses anew."""
+    command = ["train", "--source", str(films), "--output_dir", str(tmp_path / "run"), "--resolution", "16"]
+    command += ["--train_batch_size", "2", "--max_train_steps", "1", "--resume_from_checkpoint", "latest"]
+    code = f"import sys; from synthfair_hf.cli import main; sys.exit(main({command}))"
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+
+
+def test_training_goes_on_from_saved_weights(films, generator, tmp_path, capsys):
+    command = ["train", "--source", films, "--pretrained_model_name_or_path", generator, "--max_train_steps", "1"]
+    rest = ["--learning_rate", "1e-9", "--lr_warmup_steps", "0", "--train_batch_size", "2", "--seed", "4"]
+    assert main([*map(str, command), *rest, "--output_dir", str(tmp_path / "run")]) == 0
+    before, after = (CausalDiffusionPipeline.load(one).unet.state_dict() for one in (generator, tmp_path / "run"))
+    for name, weights in before.items():
+        assert torch.allclose(weights, after[name], atol=1e-6), name
+    assert "initial_weights" in Record.read(tmp_path / "run" / "record.json").inputs
+    refused = [*map(str, command), "--output_dir", str(tmp_path / "other"), "--resolution", "16"]
+    assert main(refused) == 2
+    assert "at 32 pixels, not age, sex, finding, view, scanner at 16" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_strengths_are_given_by_name(films, generator, tmp_path, capsys):
+    command = ["counterfactual", "--image", films / "0.png", "--pretrained_model_name_or_path", generator]
+    known = ["age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=flatpanel"]
+    asked = [*map(str, command), "--covariates", *known, "--do", "sex=female", "--seed", "3"]
+
+    def answer(name: str, *strengths: str) -> np.ndarray:
+        assert main([*asked, "--output_dir", str(tmp_path / name), *strengths]) == 0
+        with Image.open(tmp_path / name / "counterfactual.png") as image:
+            return np.asarray(image, dtype=int)
+
+    plain = answer("plain")
+    assert np.array_equal(answer("same", "--guidance_scale", "age=5"), plain), "age has not changed"
+    assert not np.array_equal(answer("strong", "--guidance_scale", "5"), plain)
+    with Image.open(tmp_path / "plain" / "observation.png") as image:
+        observed = np.asarray(image, dtype=int)
+    late = answer("late", "--intervention_level", "sex=0.01")
+    assert np.abs(late - observed).sum() < np.abs(plain - observed).sum(), "two levels of three lie above"
+    assert main([*asked, "--output_dir", str(tmp_path / "bad"), "--guidance_scale", "strong"]) == 2
+    assert "'strong' is not a number" in capsys.readouterr().err
+
+
 def test_settings_from_a_file_yield_to_flags(generator, tmp_path, capsys):
     (tmp_path / "plan.yaml").write_text(
         f"num_subjects: 28\ndry_run: true\npretrained_model_name_or_path: {generator}\n"

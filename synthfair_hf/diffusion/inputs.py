@@ -12,21 +12,37 @@ from torch import Tensor
 from ..causal.mechanisms import Covariates
 from ..errors import InputError, unknown
 from ..schema import Schema
+from .guidance import Strength
 
-__all__ = ["check_settings", "encode_covariates", "encode_interventions", "prepare_image"]
+__all__ = ["check_settings", "encode_covariates", "encode_interventions", "prepare_image", "strengths"]
 
 
-def check_settings(num_inference_steps: Any, guidance_scale: Any, output_type: str = "pt") -> None:
-    """Solver steps 1 or more, guidance finite and 0 or more, output_type "pil" or "pt"."""
+def check_settings(num_inference_steps: Any, output_type: str = "pt") -> None:
+    """Solver steps 1 or more, output_type "pil" or "pt"."""
     if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int) or num_inference_steps < 1:
         raise InputError(f"num_inference_steps: {num_inference_steps!r} is not allowed; give a whole number from 1 on.")
-    number = isinstance(guidance_scale, int | float) and not isinstance(guidance_scale, bool)
-    if not number or not math.isfinite(guidance_scale) or guidance_scale < 0:
-        raise InputError(
-            f"guidance_scale: {guidance_scale!r} is not allowed; give a number from 0 on (1 is no guidance)."
-        )
     if output_type not in ("pil", "pt"):
         raise unknown("output_type", output_type, ("pil", "pt"))
+
+
+def strengths(guidance_scale: Any, intervention_level: Any, schema: Schema) -> dict[int, Strength]:
+    """The strength of each covariate by its place in the schema, from one number for all or numbers by name."""
+    scales = _by_name("guidance_scale", guidance_scale, schema, 0, math.inf, "a number from 0 on (1 is no guidance)")
+    levels = _by_name("intervention_level", intervention_level, schema, 1e-3, 1, "a noise level from 0.001 to 1")
+    return {place: Strength(scales[name], levels[name]) for place, name in enumerate(schema.names)}
+
+
+def _by_name(argument: str, given: Any, schema: Schema, low: float, high: float, remedy: str) -> dict[str, float]:
+    """One finite number in [low, high] per covariate; 1 for names left out."""
+    named = dict(given) if isinstance(given, Mapping) else dict.fromkeys(schema.names, given)
+    for name, value in named.items():
+        if name not in schema:
+            raise unknown(argument, name, schema.names)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not low <= value <= high:
+            where = f"{argument}[{name!r}]" if isinstance(given, Mapping) else argument
+            raise InputError(f"{where}: {value!r} is not allowed; give {remedy}.")
+    return {name: float(named.get(name, 1)) for name in schema.names}
 
 
 def encode_covariates(covariates: Any, schema: Schema) -> Covariates:

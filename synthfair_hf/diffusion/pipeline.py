@@ -23,21 +23,16 @@ from torch import Tensor
 from ..causal.mechanisms import Generators, draw
 from ..causal.scm import StructuralCausalModel
 from ..errors import InputError
-from ..presets import Preset
+from ..presets import Network, Preset
 from ..schema import Schema
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, build_unet
 from .guidance import conditional_velocity, guided_velocity
-from .inputs import check_settings, encode_covariates, encode_interventions, prepare_image
+from .inputs import check_settings, encode_covariates, encode_interventions, prepare_image, strengths
 from .latents import to_images, to_latents
 from .solver import ReversibleFlowScheduler
 
 __all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput", "check_resolution"]
-
-CHANNELS = (96, 128, 160)
-SPACE_TO_DEPTH = 4
-WIDTH = 128
-"""The default network: channels of its levels, folding of pixels, width of covariate tokens."""
 
 
 @dataclass
@@ -70,7 +65,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         preset: the domain as JSON: variables, edges, plan defaults, views.
         resolution: height and width of images in pixels.
         space_to_depth: factor by which pixels are folded into channels.
-        default_steps, default_guidance_scale: used where a call names none.
+        default_steps, default_guidance_scale, default_intervention_level: used where a call names none.
     """
 
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers reads a list here)
@@ -86,7 +81,8 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         resolution: int = 64,
         space_to_depth: int = 4,
         default_steps: int = 10,
-        default_guidance_scale: float = 1.0,
+        default_guidance_scale: float | dict[str, float] = 1.0,
+        default_intervention_level: float | dict[str, float] = 1.0,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, covariate_encoder=covariate_encoder, scm=scm, scheduler=scheduler, vae=vae)
@@ -96,6 +92,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
             space_to_depth=space_to_depth,
             default_steps=default_steps,
             default_guidance_scale=default_guidance_scale,
+            default_intervention_level=default_intervention_level,
         )
         self.preset = Preset.model_validate(preset)
 
@@ -105,15 +102,18 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         preset: Preset,
         scm: StructuralCausalModel,
         resolution: int,
-        channels: tuple[int, ...] = CHANNELS,
-        space_to_depth: int = SPACE_TO_DEPTH,
-        width: int = WIDTH,
+        **network: Any,
     ) -> "CausalDiffusionPipeline":
-        """A pipeline with an untrained pixel-space UNet for one-channel images of this domain."""
-        check_resolution(resolution, channels, space_to_depth)
+        """A pipeline with an untrained pixel-space UNet for one-channel images of this domain.
+
+        `network` names fields of the preset's network that are to be otherwise.
+        """
+        preset = preset.model_copy(update={"network": Network(**{**preset.network.model_dump(), **network})})
+        check_resolution(resolution, preset.network)
+        space_to_depth, width = preset.network.space_to_depth, preset.network.width
         variables = preset.covariates.model_dump(mode="json")["variables"]
         return cls(
-            unet=build_unet(channels, space_to_depth**2, resolution // space_to_depth, width),
+            unet=build_unet(preset.network.channels, space_to_depth**2, resolution // space_to_depth, width),
             covariate_encoder=CovariateEncoder(variables, width),
             scm=scm,
             scheduler=ReversibleFlowScheduler(),
@@ -208,7 +208,8 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         covariates: Mapping[str, Sequence[Any]] | None = None,
         do: Mapping[str, Any] | None = None,
         num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
+        guidance_scale: float | Mapping[str, float] | None = None,
+        intervention_level: float | Mapping[str, float] | None = None,
         generator: Generators = None,
         noise: Tensor | None = None,
         covariate_noise: Mapping[str, Tensor] | None = None,
@@ -223,7 +224,10 @@ class CausalDiffusionPipeline(DiffusionPipeline):
                 a covariate when sampling; counterfactuals need every one.
             do: interventions by name, one value or one per row. {} intervenes on nothing.
             num_inference_steps: solver steps, two network calls each; None = the checkpoint's default.
-            guidance_scale: strength on the covariates that changed; 1 is none; None = the checkpoint's default.
+            guidance_scale: strength on the covariates that changed, one number or by name; 1 is none, and holds for
+                names left out; None = the checkpoint's default.
+            intervention_level: noise level in (0, 1] at and below which a changed covariate acts, one number or by
+                name; 1 is everywhere, and holds for names left out; None = the checkpoint's default.
             generator: one torch.Generator, or one per row, which makes row i independent of its batch.
             noise, covariate_noise, residual: what an earlier output abducted, instead of an image to abduct it from.
             output_type: "pil" or "pt".
@@ -233,9 +237,11 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         # 0. Defaults saved with the checkpoint
         steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
         scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
+        level = self.config.default_intervention_level if intervention_level is None else intervention_level
 
         # 1. Check inputs
-        check_settings(steps, scale, output_type)
+        check_settings(steps, output_type)
+        strength = strengths(scale, level, self.covariates)
         factual = encode_covariates(covariates, self.covariates)
         rows = len(next(iter(factual.values())))
         interventions = encode_interventions(do, self.covariates, rows)
@@ -272,8 +278,8 @@ class CausalDiffusionPipeline(DiffusionPipeline):
             pair = noise.to(self.device)  # type: ignore[union-attr]
 
         # 6. Predict: integrate forward, guidance only on covariates that changed
-        changed = torch.stack([_differs(target[name], factual[name]) for name in target]).any(dim=0)
-        velocity = guided_velocity(self.unet, target_tokens, tokens, changed.to(self.device), scale)
+        changed = torch.stack([_differs(target[name], factual[name]) for name in self.covariates.names], dim=1)
+        velocity = guided_velocity(self.unet, target_tokens, tokens, changed.to(self.device), strength)
         states = self.scheduler.predict(velocity, pair, steps)
 
         # 7. Decode  [B, C, H, W] in [0, 1]
@@ -290,11 +296,9 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         )
 
 
-def check_resolution(
-    resolution: int, channels: tuple[int, ...] = CHANNELS, space_to_depth: int = SPACE_TO_DEPTH
-) -> None:
+def check_resolution(resolution: int, network: Network) -> None:
     """Every level of the network halves its folded input, so the resolution must divide."""
-    factor = space_to_depth * 2 ** (len(channels) - 1)
+    factor = network.space_to_depth * 2 ** (len(network.channels) - 1)
     if resolution < factor or resolution % factor:
         raise InputError(f"--resolution: {resolution} is not a positive multiple of {factor}, as this network needs.")
 

@@ -1,0 +1,111 @@
+"""Calibration: how strongly, and below which noise level, the change of each covariate should act.
+
+    error(k, strength) = L1 to the true film under do(k)                           where the world knows it
+                       = mean over attributes j of d(reading of j in x*, in x)     elsewhere
+    d = |AUC on counterfactuals - AUC on real images|, or |change of mean absolute error| / standard deviation of j
+
+A change that is too weak shows in j = k, a leak in every other j, so one figure weighs both. It is measured on
+validation images, for values that differ from the observed one, with what k causes held; the strength of least error is
+saved in the checkpoint.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from .errors import InputError
+from .measure.distances import l1
+from .measure.interventions import forced_change, hold
+from .measure.predictors import AttributePredictor, score
+from .measure.systems import answer
+from .measure.worlds import World
+from .records import Record, library_versions
+from .scoreboard import PipelineSystem, open_for, open_predictors
+from .verbs import find_generator
+
+__all__ = ["LEVELS", "SCALES", "calibrate"]
+
+SCALES = (1.0, 1.5, 2.0, 3.0)
+LEVELS = (1.0, 0.8, 0.6, 0.4)
+"""The strengths tried, from the mildest on: of equal ones the first is kept."""
+
+
+def calibrate(
+    pretrained_model_name_or_path: str | Path,
+    world: str,
+    source_dir: str | Path | None = None,
+    predictors: Sequence[str | Path] = (),
+    limit: int | None = None,
+    scales: Sequence[float] = SCALES,
+    levels: Sequence[float] = LEVELS,
+    seed: int = 0,
+) -> Record:
+    """Choose scale and level of each covariate and save them as the defaults of a saved pipeline in a directory.
+
+    `limit` bounds the validation images used. Writes `calibration.json` beside the pipeline: the error of every
+    strength tried, by covariate.
+    """
+    directory = Path(pretrained_model_name_or_path)
+    if not (directory / "model_index.json").is_file():
+        raise InputError(
+            f"--pretrained_model_name_or_path: {directory} is not a saved pipeline on this machine, and the strengths "
+            "are written into it; give the --output_dir of a finished `synthfair train`."
+        )
+    saved = find_generator(directory)
+    opened, pipeline = open_for(saved, world, source_dir, "validation", limit)
+    readers = open_predictors(predictors, opened)
+    system = PipelineSystem(directory.name, pipeline)
+    errors: dict[str, list[dict[str, float]]] = {}
+    for name in opened.covariates.names:
+        do = hold(opened, {name: forced_change(opened, name, seed)}, opened.table, "direct")
+        truth = opened.truth(do)
+        if truth is None and not readers:
+            raise InputError(f"--predictor: {world} knows no truth of do({name}); give a predictor's directory.")
+        errors[name] = []
+        for level, scale in tqdm(list(product(levels, scales)), desc=f"do({name})"):
+            system.settings = {"guidance_scale": {name: scale}, "intervention_level": {name: level}}
+            changed = answer(system, opened, opened.images, opened.table, do)
+            if truth is not None:
+                error = float(l1(changed.images, truth.images).mean())
+            else:
+                error = _misreading(opened, readers, changed.images, changed.covariates)
+            errors[name].append({"scale": scale, "level": level, "error": round(error, 5)})
+    chosen = {name: min(tried, key=lambda one: one["error"]) for name, tried in errors.items()}
+    pipeline.register_to_config(
+        default_guidance_scale={name: one["scale"] for name, one in chosen.items()},
+        default_intervention_level={name: one["level"] for name, one in chosen.items()},
+    )
+    pipeline.save_config(directory)
+    record = Record(
+        stage="calibrate",
+        inputs={"generator": saved.revision},
+        settings={"world": world, "split": "validation", "seed": seed, "predictors": sorted(readers)},
+        versions=library_versions(),
+        counts={"images": len(opened.images)},
+        measured={"errors": errors, "chosen": chosen},
+    )
+    record.write(directory / "calibration.json")
+    return record
+
+
+def _misreading(
+    world: World, readers: Mapping[str, AttributePredictor], images: Tensor, covariates: Mapping[str, list[Any]]
+) -> float:
+    """How much worse, or suspiciously better, attributes are read from counterfactuals than from the real images."""
+    parts = []
+    for reader in readers.values():
+        before, after = reader.predict(world.images), reader.predict(images)
+        for name in world.covariates.names:
+            variable = world.covariates[name]
+            real = score(variable, before[name], world.table[name])
+            asked = score(variable, after[name], covariates[name])
+            figure = "auc" if variable.categorical else "mae"
+            spread = 1.0 if variable.categorical else float(np.std(world.training[name]))
+            if real[figure] is not None and asked[figure] is not None:
+                parts.append(abs(asked[figure] - real[figure]) / spread)  # type: ignore[operator]
+    return float(np.mean(parts))

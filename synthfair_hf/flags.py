@@ -1,0 +1,182 @@
+"""The grammar of the command line: verbs, their flags, and settings from a file.
+
+Flags are snake_case (kebab-case is accepted). `--config_file FILE.yaml` holds the same names; a flag given on the
+command line wins.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from .errors import InputError
+
+__all__ = ["parse"]
+
+Runs = Mapping[str, Callable[..., int]]
+"""What runs each verb, by its name; two words for a verb inside a verb."""
+
+
+def parse(arguments: Sequence[str], runs: Runs) -> tuple[Callable[..., int], dict[str, Any]]:
+    """The verb asked for, and its settings. Raises InputError for what can't be read."""
+    given = _with_config_file([_snake(argument) for argument in arguments])
+    settings = vars(_parser().parse_args(given))
+    settings.pop("config_file", None)
+    return runs[settings.pop("verb")], settings
+
+
+def _snake(argument: str) -> str:
+    """--num-subjects=3 is --num_subjects=3."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def _with_config_file(given: list[str]) -> list[str]:
+    """The command line with the settings of --config_file put before it, so that flags on it win."""
+    words = [part for word in given for part in (word.split("=", 1) if word.startswith("--config_file=") else [word])]
+    if "--config_file" not in words[:-1]:
+        return words
+    path = Path(words[words.index("--config_file") + 1])
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"--config_file: {path} is not readable YAML ({str(error).splitlines()[0]}).") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"--config_file: {path} must map flag names to values.")
+    flags: list[str] = []
+    for name, value in settings.items():
+        flag = _snake(f"--{name}")
+        if isinstance(value, bool):
+            flags += [flag] if value else []
+        else:
+            flags += [flag, *map(str, value if isinstance(value, list) else [value])]
+    verb = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    return [*words[:verb], *flags, *words[verb:]]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours: one sentence, nothing else."""
+
+    def error(self, message: str) -> Any:
+        raise InputError(f"{message}; see `{self.prog} --help`.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="synthfair",
+        description="SynthFair: counterfactual radiographs, biased views, and what to do about them.",
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(metavar="verb", required=True, parser_class=_Parser)
+
+    def verb(name: str, text: str) -> Callable[..., Any]:
+        group, word = (inner[name.split()[0]], name.split()[1]) if " " in name else (verbs, name)
+        one = group.add_parser(word, help=text, description=text, allow_abbrev=False)
+        one.set_defaults(verb=name)
+        one.add_argument("--config_file", metavar="YAML", help="settings under the same names as the flags")
+        return one.add_argument
+
+    flag = verb("train", "Train a generator on a folder of radiographs and save it as a pipeline.")
+    flag("--preset", default="chest_xray", help="domain (chest_xray)")
+    flag("--source", required=True, metavar="DIR", help="folder with metadata.csv and images")
+    flag("--covariate_table", metavar="CSV.GZ", help="ChestX-ray14 label file to fit the causal model on")
+    flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline to start from; untrained by default")
+    flag("--resolution", type=int, metavar="PX", help="height and width; the preset's by default")
+    flag("--default_steps", type=int, default=10, help="solver steps saved with the checkpoint (10)")
+    flag("--default_guidance_scale", type=float, default=1.0, help="guidance saved with the checkpoint (1)")
+    _training_flags(flag)
+
+    flag = verb("predictor", "Train a predictor of the covariates, by which `measure` reads images.")
+    flag("--preset", default="chest_xray", help="domain (chest_xray)")
+    flag("--source", required=True, metavar="DIR", help="folder with metadata.csv and images")
+    _training_flags(flag, {"max_train_steps": 2500, "learning_rate": 2e-3, "train_batch_size": 64})
+
+    flag = verb("calibrate", "Choose the strength of each covariate's change and save it in a generator.")
+    flag("--pretrained_model_name_or_path", required=True, metavar="DIR", help="saved pipeline to write into")
+    _world_flags(flag)
+    flag("--predictor", nargs="+", default=(), dest="predictors", metavar="DIR", help="trained predictors")
+
+    text = "Measure a generator in a world whose truth is known, or on real films."
+    measure = verbs.add_parser("measure", help=text, description=text)
+    inner = {"measure": measure.add_subparsers(metavar="what", required=True, parser_class=_Parser)}
+    flag = verb("measure soundness", "Axioms, true pixels, effectiveness and leak of counterfactuals.")
+    flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline; the shipped one by default")
+    _world_flags(flag)
+    flag("--split", default="test", help="images to score (test)")
+    flag("--predictor", nargs="+", default=(), dest="predictors", metavar="DIR", help="trained predictors")
+    flag("--seeds", nargs="+", type=int, default=(0, 1, 2), metavar="N", help="of the values of do() (0 1 2)")
+    flag("--interventions", nargs="+", default=("from_marginal",), help="from_marginal, forced_change (from_marginal)")
+    flag("--effect", default="total", help="total: what do() causes follows; direct: it is held (total)")
+    flag("--num_inference_steps", type=int, metavar="N", help="solver steps; the checkpoint's by default")
+    flag("--output_dir", required=True, metavar="DIR", help="where records and their page go")
+
+    flag = verb("measure realism", "Distances of samples to held-out images, and to the training images.")
+    flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline; the shipped one by default")
+    _world_flags(flag)
+    flag("--split", default="test", help="images to compare with (test)")
+    flag("--predictor", required=True, metavar="DIR", help="trained predictor whose features are compared")
+    flag("--group", metavar="NAME", help="covariate by whose levels figures are given as well")
+    flag("--output_dir", required=True, metavar="DIR", help="where records and their page go")
+
+    flag = verb("generate", "Write a data set of balanced counterfactual families.")
+    flag("--output_dir", default="synthfair", metavar="DIR", help="where the data set goes (synthfair)")
+    flag("--num_subjects", type=int, required=True, metavar="N", help="families to generate")
+    flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline; the shipped one by default")
+    flag("--source", metavar="DIR", help="observe subjects from this folder instead of drawing them")
+    flag("--seed", type=int, default=0)
+    flag("--factors", nargs="+", metavar="NAME", help="variables each family crosses; the preset's by default")
+    flag("--subjects_per_shard", type=int, default=100, metavar="N")
+    flag("--batch_size", type=int, default=16, metavar="N")
+    flag("--num_inference_steps", type=int, metavar="N", help="solver steps; the checkpoint's by default")
+    flag("--guidance_scale", type=float, help="strength on changed covariates; the checkpoint's by default")
+    flag("--license", help="licence identifier for the card; cc-by-4.0 for drawn subjects, unknown for a --source")
+    flag("--dry_run", action="store_true", help="print the plan and write nothing")
+
+    flag = verb("verify", "Check every shard of a data set against its plan and records.")
+    flag("directory", metavar="DIR")
+
+    flag = verb("views", "List biased views, or say exactly what one keeps.")
+    flag("--preset", default="chest_xray", help="domain (chest_xray)")
+    flag("--view", metavar="NAME", help="one view, curated or not, such as sex_imbalanced_85_15")
+
+    flag = verb("report", "Write a page with pictures and tables about a data set.")
+    flag("directory", metavar="DIR")
+
+    flag = verb("demo", "Generate a small data set, verify it, load three views, write the report.")
+    flag("--output_dir", default="synthfair", metavar="DIR")
+    flag("--seed", type=int, default=0)
+
+    flag = verb("counterfactual", "What would this radiograph have been, had ...?")
+    flag("--image", required=True, metavar="FILE", help="a frontal chest radiograph")
+    flag("--covariates", nargs="+", required=True, metavar="NAME=VALUE", help="what is known: age=61 sex=male ...")
+    flag("--already_acquired", action="store_true", help="the film shows the named scanner: do not plant it")
+    flag("--do", nargs="*", default=[], metavar="NAME=VALUE", help="interventions: sex=female finding=pneumonia")
+    flag("--output_dir", default="counterfactual", metavar="DIR")
+    flag("--seed", type=int, default=0)
+    flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline; the shipped one by default")
+    flag("--num_inference_steps", type=int, metavar="N")
+    strength = "one number, or NAME=NUMBER ...; the checkpoint's by default"
+    flag("--guidance_scale", nargs="+", metavar="S", help=f"strength on changed covariates: {strength}")
+    flag("--intervention_level", nargs="+", metavar="S", help=f"noise level up to which a change acts: {strength}")
+    return parser
+
+
+def _world_flags(flag: Callable[..., Any]) -> None:
+    flag("--world", required=True, help="phantom, acquisition or morphomnist")
+    flag("--source", dest="source_dir", metavar="DIR", help="the world's data; phantom needs none")
+    flag("--limit", type=int, metavar="N", help="at most so many images")
+
+
+def _training_flags(flag: Callable[..., Any], defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """One flag for each field of TrainingConfig, checked by it and not by argparse; help names our defaults."""
+    from .training import TrainingConfig
+
+    for name, field in TrainingConfig.model_fields.items():
+        value = defaults.get(name, field.default)
+        default = "" if field.is_required() or value is None else f"({value})"
+        flag(f"--{name}", required=field.is_required(), default=argparse.SUPPRESS, metavar="VALUE", help=default)

@@ -1,0 +1,255 @@
+"""Scoreboards: generators measured in worlds. One record per run, one page printed from the records.
+
+    DIR/soundness-<world>.json     rows of measure.soundness: identity, the generator, and the oracle where there is one
+    DIR/realism-<world>.json       distances of samples to held-out images, and to the training images
+    DIR/README.md                  the page; never typed by hand
+
+A scoreboard is measured on test images; what a generator saves as its defaults is chosen by `calibration` on
+validation images.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import Tensor
+from tqdm import tqdm
+
+from .diffusion.pipeline import CausalDiffusionPipeline
+from .errors import InputError
+from .measure.memorisation import memorisation, standard_pixels
+from .measure.predictors import AttributePredictor, load_predictor
+from .measure.realism import realism_by_group
+from .measure.soundness import Counterfactuals, Identity, Oracle, score
+from .measure.worlds import World, open_world
+from .records import Record, fingerprint, library_versions, write_atomically
+from .verbs import DEFAULT_GENERATOR, SavedGenerator, find_generator
+
+__all__ = ["PipelineSystem", "measure_realism", "measure_soundness", "open_for", "open_predictors", "write_page"]
+
+BATCH = 32
+
+
+class PipelineSystem:
+    """A generator as a system to be measured; `settings` go to every call of the pipeline.
+
+    What is drawn for image i depends on (seed, row i) alone. The noise of the images first asked about is remembered,
+    so that many questions about the same observations abduct them once.
+    """
+
+    def __init__(self, name: str, pipeline: CausalDiffusionPipeline, seed: int = 0, **settings: Any) -> None:
+        self.name, self.pipeline, self.seed, self.settings = name, pipeline, seed, settings
+        self._known: dict[tuple[int, ...], tuple[bytes, dict[str, Any]]] = {}
+
+    def counterfactual(
+        self, image: Tensor, covariates: dict[str, list[Any]], do: dict[str, list[Any]], rows: Sequence[int]
+    ) -> Counterfactuals:
+        """The pipeline's answer."""
+        generator = [torch.Generator().manual_seed(self.seed * 1_000_003 + row) for row in rows]
+        asked: dict[str, Any] = {"covariates": covariates, "do": do, "generator": generator, "output_type": "pt"}
+        question = hashlib.sha256(image.numpy().tobytes() + json.dumps(covariates).encode()).digest()
+        first, known = self._known.get(tuple(rows), (question, {"image": image}))
+        output = self.pipeline(**asked, **(known if first == question else {"image": image}), **self.settings)
+        noise = {name: getattr(output, name) for name in ("noise", "covariate_noise", "residual")}
+        self._known.setdefault(tuple(rows), (question, noise))
+        return Counterfactuals(torch.as_tensor(output.images), output.covariates)
+
+
+def open_for(
+    saved: SavedGenerator, world: str, directory: str | Path | None, split: str, limit: int | None
+) -> tuple[World, CausalDiffusionPipeline]:
+    """A world and the generator for it, which must know the same covariates at the same resolution."""
+    opened = open_world(world, split, limit, directory=directory)
+    if opened.covariates.names != saved.preset.covariates.names or opened.images.shape[-1] != saved.resolution:
+        raise InputError(
+            f"--world: {world} has {', '.join(opened.covariates.names)} at {opened.images.shape[-1]} pixels, but "
+            f"{saved.directory.name} knows {', '.join(saved.preset.covariates.names)} at {saved.resolution}; "
+            "give a generator trained for this world."
+        )
+    return opened, saved.load()
+
+
+def open_predictors(directories: Sequence[str | Path], world: World) -> dict[str, AttributePredictor]:
+    """Trained predictors of the world's covariates, by the names of their directories."""
+    return {Path(one).name: load_predictor(one, world.covariates) for one in directories}
+
+
+def _inputs(saved: SavedGenerator, predictors: Mapping[str, AttributePredictor]) -> dict[str, str]:
+    weights = {name: [float(one.double().sum()) for one in model.parameters()] for name, model in predictors.items()}
+    return {"generator": saved.revision, "predictors": fingerprint(weights)}
+
+
+def measure_soundness(
+    output_dir: str | Path,
+    world: str,
+    source_dir: str | Path | None = None,
+    pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
+    predictors: Sequence[str | Path] = (),
+    split: str = "test",
+    limit: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    interventions: Sequence[str] = ("from_marginal",),
+    effect: str = "total",
+    num_inference_steps: int | None = None,
+) -> Record:
+    """Score the generator, the identity and, for every do() whose truth the world knows, the oracle.
+
+    Writes `soundness-<world>.json` and the page. Raises InputError before anything is scored.
+    """
+    saved = find_generator(pretrained_model_name_or_path)
+    opened, pipeline = open_for(saved, world, source_dir, split, limit)
+    readers = open_predictors(predictors, opened)
+    steps = pipeline.config.default_steps if num_inference_steps is None else num_inference_steps
+    system = PipelineSystem(saved.directory.name, pipeline, num_inference_steps=steps)
+    asked: dict[str, Any] = {"interventions": tuple(interventions), "effect": effect, "batch_size": BATCH}
+    known = [name for name in opened.covariates.names if _truth_is_known(opened, name)]
+    rows = [
+        *score(Identity(), opened, readers, seeds, pairs=(), cycles=(), **asked),
+        *score(system, opened, readers, seeds, **asked),
+    ]
+    if known:
+        rows += score(Oracle(opened), opened, readers, seeds, names=known, pairs=(), cycles=(), **asked)
+    settings = {
+        "world": world,
+        "split": split,
+        "images": len(opened.images),
+        "seeds": list(seeds),
+        "interventions": list(interventions),
+        "effect": effect,
+        "num_inference_steps": steps,
+        "guidance_scale": pipeline.config.default_guidance_scale,
+        "intervention_level": pipeline.config.default_intervention_level,
+    }
+    record = Record(
+        stage="measure_soundness",
+        inputs=_inputs(saved, readers),
+        settings=settings,
+        versions=library_versions(),
+        counts={"images": len(opened.images), "groups": len(set(opened.groups))},
+        measured={"rows": rows},
+    )
+    return _keep(record, Path(output_dir), f"soundness-{world}")
+
+
+def _truth_is_known(world: World, name: str) -> bool:
+    """Whether the world answers do(name) with another value than the observed."""
+    values = world.table[name]
+    other = next((value for value in world.training[name] if value != values[0]), values[0])
+    return world.truth({name: [other]}, [0]) is not None
+
+
+def measure_realism(
+    output_dir: str | Path,
+    world: str,
+    predictor: str | Path,
+    source_dir: str | Path | None = None,
+    pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
+    split: str = "test",
+    limit: int | None = None,
+    group: str | None = None,
+    seed: int = 0,
+) -> Record:
+    """Compare samples, with the covariates of the held-out images, to these images, overall and by level of `group`;
+    and their nearest-training distances to those of the held-out images. Writes `realism-<world>.json` and the page.
+
+    The encoder is a predictor trained on training images alone.
+    """
+    saved = find_generator(pretrained_model_name_or_path)
+    opened, pipeline = open_for(saved, world, source_dir, split, limit)
+    if group is not None and not opened.covariates[group].categorical:
+        raise InputError(f"--group: {group} is continuous; give a variable with levels, or none.")
+    encoder = load_predictor(predictor, opened.covariates)
+    samples = []
+    rows = range(len(opened.images))
+    for first in tqdm(range(0, len(rows), BATCH), desc="sampling"):
+        batch = rows[first : first + BATCH]
+        output = pipeline(
+            covariates={name: [column[row] for row in batch] for name, column in opened.table.items()},
+            generator=[torch.Generator().manual_seed(seed * 1_000_003 + row) for row in batch],
+            output_type="pt",
+        )
+        samples.append(torch.as_tensor(output.images))
+    generated, training = torch.cat(samples), opened.training_images()
+    groups = [None] * len(rows) if group is None else opened.table[group]
+    real_features, generated_features = encoder.features(opened.images), encoder.features(generated)
+    measured = {
+        "features": realism_by_group(real_features, generated_features, groups, groups, seed),
+        "memorisation": {
+            "pixels": memorisation(
+                standard_pixels(generated), standard_pixels(opened.images), standard_pixels(training), opened.groups
+            ),
+            "features": memorisation(generated_features, real_features, encoder.features(training), opened.groups),
+        },
+    }
+    record = Record(
+        stage="measure_realism",
+        inputs=_inputs(saved, {"encoder": encoder}),
+        settings={"world": world, "split": split, "images": len(rows), "group": group, "seed": seed},
+        versions=library_versions(),
+        counts={"images": len(rows), "training_images": len(training)},
+        measured=measured,
+    )
+    return _keep(record, Path(output_dir), f"realism-{world}")
+
+
+def _keep(record: Record, directory: Path, name: str) -> Record:
+    directory.mkdir(parents=True, exist_ok=True)
+    record.write(directory / f"{name}.json")
+    write_page(directory)
+    return record
+
+
+GROUPS = {
+    "Axioms": ("composition", "factual", "reversibility", "commutativity", "nondescendants"),
+    "True pixels": ("true_",),
+    "Effectiveness and leak": ("mae", "delta_mae", "accuracy", "auc", "abs_delta_auc"),
+}
+"""Sections of the page by the beginnings of metrics' names."""
+
+
+def write_page(directory: str | Path) -> Path:
+    """Print every record of a directory as one page, README.md."""
+    directory = Path(directory)
+    soundness = [_table(Record.read(path)) for path in sorted(directory.glob("soundness-*.json"))]
+    realism = [Record.read(path) for path in sorted(directory.glob("realism-*.json"))]
+    environment = Environment(
+        loader=PackageLoader("synthfair_hf"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["figure"] = _figure
+    page = environment.get_template("scoreboard.md.jinja").render(soundness=soundness, realism=realism)
+    write_atomically(directory / "README.md", page.encode())
+    return directory / "README.md"
+
+
+def _table(record: Record) -> dict[str, Any]:
+    """A record's rows with systems as columns, by section."""
+    rows = record.measured["rows"]
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for title, beginnings in GROUPS.items():
+        lines: dict[tuple[str, ...], dict[str, Any]] = {}
+        for row in rows:
+            # Readers' own figures on the real images (do = "none") have a table of their own.
+            if row["metric"].startswith(beginnings) and (row["do"] != "none" or title == "Axioms"):
+                key = tuple(row[name] for name in ("metric", "do", "attribute", "by", "intervention"))
+                lines.setdefault(key, {})[row["system"]] = row
+        sections[title] = [
+            {"key": key, "cells": [cells.get(system) for system in systems]} for key, cells in lines.items()
+        ]
+    own = [row for row in rows if row["do"] == "none" and row["attribute"] != "image" and row["system"] == systems[0]]
+    return {"record": record, "systems": systems, "sections": sections, "own": own}
+
+
+def _figure(row: Mapping[str, Any] | None) -> str:
+    """mean [low, high], to the digits that the interval supports."""
+    if row is None or row["mean"] is None:
+        return "-" if row is None else f"- (n = {row['n']})"
+    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
