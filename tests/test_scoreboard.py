@@ -1,0 +1,165 @@
+"""A generator on its scoreboard: the band holds it, records say everything the page prints, strengths are the best tried."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from synthfair_hf import calibration, scoreboard
+from synthfair_hf.calibration import calibrate
+from synthfair_hf.causal.scm import StructuralCausalModel
+from synthfair_hf.cli import main
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.errors import InputError
+from synthfair_hf.measure.interventions import forced_change, hold
+from synthfair_hf.measure.predictors import PredictorTrainingConfig, train_predictor
+from synthfair_hf.measure.systems import answer
+from synthfair_hf.measure.worlds import PhantomWorld
+from synthfair_hf.presets import PHANTOM
+from synthfair_hf.records import Record
+from synthfair_hf.scoreboard import PipelineSystem, measure_realism, measure_soundness, write_page
+from synthfair_hf.simulators.phantom import PhantomSource
+from synthfair_hf.verbs import fit_scm
+
+SIDE, SUBJECTS = 16, 150
+
+
+def small_world(name, split, limit=None, seed=0, directory=None):
+    return PhantomWorld(split, limit, seed, SUBJECTS, SIDE)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(scoreboard, "open_world", small_world)
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    """A saved generator of 16-pixel phantoms: a fitted causal model, a network that knows nothing."""
+    torch.manual_seed(0)
+    source = PhantomSource(SUBJECTS, seed=0)
+    scm = StructuralCausalModel.from_schema(PHANTOM.covariates, PHANTOM.edges)
+    fit_scm(scm, source.table, seed=0)
+    preset = PHANTOM.model_copy(update={"resolution": SIDE})
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, SIDE, channels=(32, 32), space_to_depth=2, width=16)
+    pipeline.register_to_config(default_steps=2)
+    directory = tmp_path_factory.mktemp("generators") / "tiny"
+    pipeline.save_pretrained(directory, safe_serialization=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("predictors") / "reader"
+    config = PredictorTrainingConfig(output_dir=directory, max_train_steps=2, train_batch_size=8)
+    train_predictor(PhantomSource(SUBJECTS, seed=0), config, SIDE, channels=(8, 8, 8, 8), width=8)
+    return directory
+
+
+def test_many_questions_abduct_an_image_once_and_answer_as_if_each_were_alone(generator, monkeypatch):
+    world = small_world("phantom", "test", limit=5)
+    pipeline = CausalDiffusionPipeline.load(generator)
+    system = PipelineSystem("tiny", pipeline)
+    calls = []
+    abduct = pipeline.scheduler.abduct
+    monkeypatch.setattr(pipeline.scheduler, "abduct", lambda *given: calls.append(1) or abduct(*given))
+    values = {name: forced_change(world, name, 0) for name in ("sex", "scanner")}
+    answers = [answer(system, world, world.images, world.table, {name: column}) for name, column in values.items()]
+    assert len(calls) == 1
+    for (name, column), one in zip(values.items(), answers, strict=True):
+        alone = answer(PipelineSystem("tiny", pipeline), world, world.images, world.table, {name: column}, batch_size=2)
+        assert (alone.images - one.images).abs().max() < 1e-4
+        for variable in PHANTOM.covariates.walk():
+            told, same = (variable.encode(each.covariates[variable.name]) for each in (alone, one))
+            assert told == pytest.approx(same, rel=1e-5), variable.name
+    back = answer(system, world, answers[0].images, answers[0].covariates, {"sex": world.table["sex"]})
+    fresh = answer(
+        PipelineSystem("tiny", pipeline), world, answers[0].images, answers[0].covariates, {"sex": world.table["sex"]}
+    )
+    assert (back.images - fresh.images).abs().max() < 1e-4, "another image is abducted anew"
+
+
+def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, predictor, tmp_path):
+    asked = {"pretrained_model_name_or_path": generator, "predictors": [predictor], "limit": 6, "seeds": (0, 1)}
+    record = measure_soundness(tmp_path, "phantom", **asked)
+    assert record == Record.read(tmp_path / "soundness-phantom.json")
+    rows = {(row["system"], row["metric"], row["do"], row["attribute"]): row for row in record.measured["rows"]}
+    assert rows["tiny", "composition_l1_at_10", "none", "image"]["high"] < 0.01
+    for name in PHANTOM.covariates.names:
+        oracle, identity = (rows[one, "true_l1", name, "image"]["mean"] for one in ("oracle", "identity"))
+        assert oracle == 0
+        assert identity > 0
+        assert ("tiny", "auc" if PHANTOM.covariates[name].categorical else "mae", "sex", name) in rows
+    page = (tmp_path / "README.md").read_text()
+    assert "| metric | do | attribute | by | values | identity | tiny | oracle |" in page
+    composition = rows["tiny", "composition_l1_at_1", "none", "image"]
+    assert f"{composition['mean']:.3g} [{composition['low']:.3g}, {composition['high']:.3g}]" in page
+    again = measure_soundness(tmp_path / "again", "phantom", **asked)
+    assert again.measured == record.measured
+    assert (tmp_path / "again" / "README.md").read_text() == page
+
+
+def test_realism_is_measured_overall_and_by_group(generator, predictor, tmp_path):
+    record = measure_realism(
+        tmp_path, "phantom", predictor, pretrained_model_name_or_path=generator, limit=12, group="sex"
+    )
+    assert record.counts["images"] == 12
+    assert record.counts["training_images"] == PhantomSource(SUBJECTS, seed=0).splits.count("train")
+    assert set(record.measured["features"]["groups"]) == {"male", "female"}
+    assert "| all | 12 |" in write_page(tmp_path).read_text()
+    with pytest.raises(InputError, match="--group: age is continuous"):
+        measure_realism(tmp_path, "phantom", predictor, pretrained_model_name_or_path=generator, limit=12, group="age")
+
+
+def test_calibration_saves_the_least_error_of_those_it_tried(generator, predictor, tmp_path):
+    import shutil
+
+    directory = shutil.copytree(generator, tmp_path / "tiny")
+    record = calibrate(directory, "phantom", limit=4, scales=(1.0, 4.0), levels=(1.0, 0.3), seed=2)
+    world = small_world("phantom", "validation", limit=4)
+    pipeline = CausalDiffusionPipeline.load(directory)
+    for name, tried in record.measured["errors"].items():
+        best = min(tried, key=lambda one: one["error"])
+        assert record.measured["chosen"][name] == best
+        assert pipeline.config.default_guidance_scale[name] == best["scale"]
+        assert pipeline.config.default_intervention_level[name] == best["level"]
+        do = hold(world, {name: forced_change(world, name, 2)}, world.table, "direct")
+        output = pipeline(
+            image=world.images,
+            covariates=world.table,
+            do=do,
+            generator=[torch.Generator().manual_seed(row) for row in range(4)],
+            output_type="pt",
+        )
+        by_hand = float((output.images - world.truth(do).images).abs().mean() * 255)
+        assert best["error"] == pytest.approx(by_hand, abs=1e-3), "the saved defaults give the error recorded"
+    assert json.loads((directory / "calibration.json").read_text())["stage"] == "calibrate"
+
+
+def test_without_truth_an_error_is_how_readings_change(predictor, monkeypatch):
+    world = small_world("phantom", "validation", limit=20)
+    readers = scoreboard.open_predictors([predictor], world)
+    nothing = calibration._misreading(world, readers, world.images, world.table)
+    assert nothing == 0
+    assert calibration._misreading(world, readers, world.images.flip(0), world.table) > 0
+    assert np.isfinite(nothing)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["measure", "soundness", "--world", "phantoms", "--output_dir", "{out}"], "did you mean 'phantom'"),
+        (["measure", "soundness", "--world", "phantom", "--output_dir", "{out}"], "give a generator trained for this"),
+        (["measure", "soundness", "--world", "acquisition", "--output_dir", "{out}"], "needs a folder of films"),
+        (["measure", "soundness", "--world", "phantom", "--split", "tests", "--output_dir", "{out}"], "'test'"),
+        (["calibrate", "--world", "phantom", "--pretrained_model_name_or_path", "{out}"], "not a saved pipeline"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(command, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()
+    out = tmp_path / "out"
+    assert main([word.format(out=out) for word in command]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in told
+    assert not out.exists()
