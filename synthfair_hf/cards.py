@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from .records import Record, write_atomically
 from .schema import MISSING_LEVEL, SPLITS
 from .views import BiasedView, curated_views
 
-__all__ = ["update_view_table", "write_dataset_card", "write_model_card"]
+__all__ = ["ENVIRONMENT", "update_view_table", "write_dataset_card", "write_model_card"]
 
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
 PRINTED = {
@@ -203,18 +204,57 @@ def _in_words(value: object, column: str, preset: Preset) -> object:
     return value
 
 
+SOUNDNESS = ("composition_l1", "true_l1", "true_ssim", "reversibility_l1", "abs_delta_auc", "delta_mae")
+"""Beginnings of the metrics that the model card prints; the scoreboard prints all."""
+
+
 def write_model_card(
-    path: Path, preset: Preset, record: Record, config: Mapping[str, Any], picture: str, credits: str
+    path: Path,
+    preset: Preset,
+    record: Record,
+    config: Mapping[str, Any],
+    picture: str,
+    credits: str,
+    soundness: Record,
+    realism: Record,
 ) -> None:
-    """Write a generator's card from the record of its training and what was measured since; `config` is the pipeline's.
+    """Write a generator's card from the records of its training and measuring; `config` is the pipeline's.
 
     `picture` is the address of the counterfactual grid, relative to the card; `credits` names the sources of the
-    training films. Raises InputError for an absent figure.
+    training films; `soundness` and `realism` are what `synthfair measure` recorded. Raises InputError for an absent
+    figure.
     """
+    rows = [row for row in soundness.measured.get("rows", ()) if row["metric"].startswith(SOUNDNESS)]
+    rows = [row for row in rows if row["do"] != "none" or row["metric"].startswith("composition_l1")]
+    by_system = {name: [row for row in rows if row["system"] == name] for name in {row["system"] for row in rows}}
+    measured = [row for name, own in by_system.items() if name not in ("identity", "oracle") for row in own]
+    if not measured:
+        raise InputError("soundness: holds no figure of a generator; run `synthfair measure soundness` first.")
+    key = itemgetter("metric", "do", "attribute", "by", "intervention")
+    identity = {key(row): row for row in by_system.get("identity", ())}
+    figures = [(row, identity.get(key(row))) for row in measured]
     try:
         text = ENVIRONMENT.get_template("model_card.md.jinja").render(
-            preset=preset, record=record, config=config, picture=picture, credits=credits, license="cc-by-4.0"
+            preset=preset,
+            record=record,
+            config=config,
+            picture=picture,
+            credits=credits,
+            license="cc-by-4.0",
+            soundness=soundness,
+            figures=figures,
+            realism=realism,
         )
     except UndefinedError as error:
         raise InputError(f"record: {error}; the model card prints it, so measure and record it first.") from None
     write_atomically(path, text.encode())
+
+
+def figure(row: Mapping[str, Any] | None) -> str:
+    """mean [low, high] of a measured row, "-" where there is none."""
+    if row is None or row["mean"] is None:
+        return "-" if row is None else f"- (n = {row['n']})"
+    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+
+
+ENVIRONMENT.filters["figure"] = figure

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 from tqdm import tqdm
 
+from .cards import ENVIRONMENT
 from .diffusion.pipeline import CausalDiffusionPipeline
 from .errors import InputError
 from .measure.memorisation import memorisation, standard_pixels
@@ -216,15 +216,7 @@ def write_page(directory: str | Path) -> Path:
     directory = Path(directory)
     soundness = [_table(Record.read(path)) for path in sorted(directory.glob("soundness-*.json"))]
     realism = [Record.read(path) for path in sorted(directory.glob("realism-*.json"))]
-    environment = Environment(
-        loader=PackageLoader("synthfair_hf"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["figure"] = _figure
-    page = environment.get_template("scoreboard.md.jinja").render(soundness=soundness, realism=realism)
+    page = ENVIRONMENT.get_template("scoreboard.md.jinja").render(soundness=soundness, realism=realism)
     write_atomically(directory / "README.md", page.encode())
     return directory / "README.md"
 
@@ -246,10 +238,3 @@ def _table(record: Record) -> dict[str, Any]:
         ]
     own = [row for row in rows if row["do"] == "none" and row["attribute"] != "image" and row["system"] == systems[0]]
     return {"record": record, "systems": systems, "sections": sections, "own": own}
-
-
-def _figure(row: Mapping[str, Any] | None) -> str:
-    """mean [low, high], to the digits that the interval supports."""
-    if row is None or row["mean"] is None:
-        return "-" if row is None else f"- (n = {row['n']})"
-    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"

@@ -207,12 +207,13 @@ def test_the_example_in_the_documentation_is_what_a_card_holds(card):
     assert set(example) <= set(card.text.splitlines())
 
 
-def trained(**measured):
-    figure = {"mean": 1.0, "low": 0.9, "high": 1.1, "n": 8, "groups": 5}
-    distances = {
-        f"nearest_training_distance_{name}": {**figure, "minimum": value}
-        for name, value in (("samples", 0.41), ("held_out_films", 0.39))
-    }
+def row(system, metric, do="none", mean=1.0, **labels):
+    figure = {"mean": mean, "low": 0.9, "high": 1.1, "n": 8, "groups": 5, "seeds": 3}
+    own = {"attribute": "image", "by": "pixels", "intervention": "from_marginal", **labels}
+    return {"system": system, "world": "acquisition", "metric": metric, "do": do, **own, "effect": "total", **figure}
+
+
+def trained():
     return Record(
         stage="train",
         settings={
@@ -236,38 +237,78 @@ def trained(**measured):
                 "missing": {"age": {"empty": 2, "not a number": 3}},
             },
         },
-        measured={"composition_l1_at_1": figure, **distances, **measured},
     )
+
+
+SOUNDNESS = Record(
+    stage="measure_soundness",
+    settings={"images": 8, "seeds": [0, 1, 2], "interventions": ["from_marginal"], "effect": "total"},
+    measured={
+        "rows": [
+            row("identity", "true_l1", "scanner", 27.0),
+            row("mine", "composition_l1_at_1", mean=0.0123),
+            row("mine", "true_l1", "scanner", 8.0),
+            row("mine", "abs_delta_auc", "sex", 0.02, attribute="finding", by="reader"),
+            row("mine", "mae", "sex", 5.0, attribute="age", by="reader"),
+            row("oracle", "true_l1", "scanner", 0.0),
+        ]
+    },
+)
+
+DISTANCES = {"n": 100, "quantiles": {"0": 0.41, "0.5": 0.5}}
+REALISM = Record(
+    stage="measure_realism",
+    measured={
+        "memorisation": {
+            "pixels": {
+                "generated": DISTANCES,
+                "held_out": DISTANCES,
+                "near": {"value": 0.02, "low": 0.0, "high": 0.05, "expected": 0.01},
+            }
+        }
+    },
+)
 
 
 CONFIG = {
     "resolution": 64,
     "space_to_depth": 4,
     "default_steps": 10,
-    "default_guidance_scale": 1.5,
+    "default_guidance_scale": {"age": 1.0, "sex": 2.0},
+    "default_intervention_level": {"age": 1.0, "sex": 0.6},
     "unet": ["d", "UNet"],
 }
 
 
+def write(path, record=None, soundness=SOUNDNESS, realism=REALISM):
+    record = record or trained()
+    write_model_card(path, CHEST_XRAY, record, CONFIG, "grid.png", "Films of A and B.", soundness, realism)
+
+
 def test_the_model_card_prints_what_was_measured(tmp_path):
-    figure = {"mean": 0.0123, "low": 0.0101, "high": 0.0145, "n": 150, "groups": 130}
-    write_model_card(
-        tmp_path / "README.md", CHEST_XRAY, trained(moved_l1_do_sex=figure), CONFIG, "grid.png", "Films of A and B."
-    )
+    write(tmp_path / "README.md")
     text = (tmp_path / "README.md").read_text()
-    assert "| moved l1 do sex | 0.0123 | 0.0101 to 0.0145 | 150 | 130 |" in text
+    assert "| composition l1 at 1 | none | image | pixels | - | 0.0123 [0.9, 1.1] |" in text
+    assert "| true l1 | scanner | image | pixels | 27 [0.9, 1.1] | 8 [0.9, 1.1] |" in text
+    assert "| abs delta auc | sex | finding | reader | - | 0.02 [0.9, 1.1] |" in text
+    assert "| mae |" not in text, "the scoreboard has it"
+    assert "sex 2.0 at 0.6" in text
     assert "831 films of training patients out of 1251 films of 761 patients" in text
     assert "1,234,567 parameters" in text
     assert "age 5 films" in text
     assert "Films of A and B." in text
-    assert "0.41, over held-out films of other patients 0.39" in text
+    assert "Of 100 samples, 0.020 [0.000, 0.050] lie nearer" in text
+    assert "nearest sample is at 0.410" in text
     assert "![Generated people under interventions](grid.png)" in text
     assert "[More Information Needed]" not in text
 
 
 def test_a_figure_the_model_card_needs_is_an_error_when_absent(tmp_path):
-    record = trained()
-    del record.measured["nearest_training_distance_samples"]
-    with pytest.raises(InputError, match="measure and record it first"):
-        write_model_card(tmp_path / "README.md", CHEST_XRAY, record, CONFIG, "grid.png", "Films of A and B.")
-    assert not (tmp_path / "README.md").exists()
+    for absent in (
+        {"record": trained().model_copy(update={"settings": {}})},
+        {"realism": Record(stage="measure_realism")},
+        {"soundness": Record(stage="measure_soundness", settings=SOUNDNESS.settings)},
+    ):
+        with pytest.raises(InputError, match="first"):
+            write(tmp_path / "README.md", **absent)
+        assert not (tmp_path / "README.md").exists()

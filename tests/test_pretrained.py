@@ -47,5 +47,6 @@ def test_it_is_small_whole_and_recorded():
     assert sum(path.stat().st_size for path in files) <= 25_000_000
     record = Record.read(DEFAULT_GENERATOR / "record.json")
     assert record.counts["covariate_table"]["rows"] == 112_120
-    assert record.measured["composition_l1_at_10"]["high"] <= 0.05
+    chosen = Record.read(DEFAULT_GENERATOR / "calibration.json").measured["chosen"]
+    assert set(chosen) == {"age", "sex", "finding", "view", "scanner"}
     assert find_generator().resolution == 64

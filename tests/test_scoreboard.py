@@ -1,4 +1,4 @@
-"""A generator on its scoreboard: the band holds it, records say everything the page prints, strengths are the best tried."""
+"""A generator on its scoreboard: the band holds it, the page prints records, strengths are the best of those tried."""
 
 import json
 
