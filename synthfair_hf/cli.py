@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(
     preset: str,
-    source: str,
+    source: str | None,
     covariate_table: str | None,
     pretrained_model_name_or_path: str | None,
     resolution: int | None,
@@ -79,7 +79,7 @@ def _training_config(kind: type[Config], settings: dict[str, Any]) -> Config:
         raise InputError(f"--{name}: {first['input']!r} is refused ({first['msg']}); mend it.") from None
 
 
-def _predictor(preset: str, source: str, **settings: Any) -> int:
+def _predictor(preset: str, source: str | None, **settings: Any) -> int:
     from .measure.predictors import PredictorTrainingConfig, train_predictor
     from .presets import get_preset
     from .verbs import open_source

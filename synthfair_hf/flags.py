@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         return one.add_argument
 
     flag = verb("train", "Train a generator on a folder of radiographs and save it as a pipeline.")
-    flag("--preset", default="chest_xray", help="domain (chest_xray)")
-    flag("--source", required=True, metavar="DIR", help="folder with metadata.csv and images")
+    flag("--preset", default="chest_xray", help="domain: chest_xray, morphomnist, phantom (chest_xray)")
+    flag("--source", metavar="DIR", help="folder with metadata.csv and images, or of the digits; phantom needs none")
     flag("--covariate_table", metavar="CSV.GZ", help="ChestX-ray14 label file to fit the causal model on")
     flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline to start from; untrained by default")
     flag("--resolution", type=int, metavar="PX", help="height and width; the preset's by default")
@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     _training_flags(flag)
 
     flag = verb("predictor", "Train a predictor of the covariates, by which `measure` reads images.")
-    flag("--preset", default="chest_xray", help="domain (chest_xray)")
-    flag("--source", required=True, metavar="DIR", help="folder with metadata.csv and images")
+    flag("--preset", default="chest_xray", help="domain: chest_xray, morphomnist, phantom (chest_xray)")
+    flag("--source", metavar="DIR", help="folder with metadata.csv and images, or of the digits; phantom needs none")
     _training_flags(flag, {"max_train_steps": 2500, "learning_rate": 2e-3, "train_batch_size": 64})
 
     flag = verb("calibrate", "Choose the strength of each covariate's change and save it in a generator.")

@@ -230,6 +230,7 @@ PHANTOM = Preset(
     strata=("age",),
     contrasts={**CHEST_XRAY.contrasts},
     views=CHEST_XRAY.views,
+    network=Network(channels=(64, 64, 64), width=64),
 )
 
 MORPHOMNIST = Preset(

@@ -19,10 +19,11 @@ from .errors import InputError
 from .generate.plan import SCM, GenerationPlan
 from .generate.run import check, generate
 from .generate.store import verify
-from .presets import MORPHOMNIST, Preset
+from .presets import MORPHOMNIST, PHANTOM, Preset
 from .records import Record, file_sha256, fingerprint, write_atomically
 from .report import difference_png, write_report
 from .simulators.acquisition import AcquisitionWorld, acquire, assign_scanners, expose
+from .simulators.phantom import PhantomSource
 from .sources.imagefolder import ImageFolder
 from .sources.morphomnist import MorphoMNIST
 from .sources.nih_chestxray14 import read_table
@@ -52,11 +53,21 @@ READERS: dict[str, Callable[[str | Path, Preset, int], Source]] = {MORPHOMNIST.n
 """What reads a domain's folder where it is not images with a metadata.csv."""
 
 WORLD_SEED = 0
-"""Seed of the planted acquisition: one fixed world, so that every run sees the same scanner for the same film."""
+"""Seed of the planted acquisition and of the phantom: one fixed world, seen alike by every run."""
+
+PHANTOM_SUBJECTS = 20_000
+"""Subjects of the phantom to train on, save those whose split is another."""
 
 
-def open_source(directory: str | Path, preset: Preset, resolution: int) -> Source:
-    """The images of a folder, with scanners planted where the preset has a scanner and the folder does not."""
+def open_source(directory: str | Path | None, preset: Preset, resolution: int) -> Source:
+    """The images of a folder, with scanners planted where the preset has a scanner and the folder does not.
+
+    The phantom's images are drawn; it alone needs no folder.
+    """
+    if preset.name == PHANTOM.name:
+        return PhantomSource(PHANTOM_SUBJECTS, WORLD_SEED)
+    if directory is None:
+        raise InputError(f"--source: not given; {preset.name} needs the folder of its images.")
     reader = READERS.get(preset.name, ImageFolder)
     source: Source = reader(directory, preset, resolution)
     if "scanner" in preset.covariates and "scanner" not in source.covariates:
@@ -80,7 +91,7 @@ def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) 
 
 def train_generator(
     preset: Preset,
-    source_dir: str | Path,
+    source_dir: str | Path | None,
     config: TrainingConfig,
     resolution: int | None = None,
     covariate_table: str | Path | None = None,

@@ -222,6 +222,8 @@ BAD = [
     ),
     (["train", "--preset", "chest-xray", "--source", "{films}", "--output_dir", "{empty}/run"], "'chest_xray'"),
     (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--resolution", "50"], "multiple of 16"),
+    (["train", "--output_dir", "{empty}/run"], "--source: not given; chest_xray needs the folder"),
+    (["train", "--preset", "morphomnist", "--source", "{films}", "--output_dir", "{empty}/run"], "npz"),
     (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--learning_rate", "nan"], "learning_rate"),
     (["verify", "{empty}"], "holds no generated data set"),
     (["report", "{empty}"], "{empty}"),

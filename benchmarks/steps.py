@@ -1,0 +1,56 @@
+"""Quality against solver steps: where is the knee?
+
+    python benchmarks/steps.py --world acquisition --source ../shared/data/cxr [--pretrained_model_name_or_path P]
+
+For each do() of forced changes, with what it causes held, on validation images: L1 (0-255) to the true image where the
+world knows it, and to the same generator's answer at the most steps; seconds per image on this machine.
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+
+from synthfair_hf.measure.distances import l1
+from synthfair_hf.measure.interventions import forced_change, hold
+from synthfair_hf.measure.systems import answer
+from synthfair_hf.scoreboard import PipelineSystem, open_for
+from synthfair_hf.verbs import DEFAULT_GENERATOR, find_generator
+
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 25)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--world", required=True)
+    parser.add_argument("--source")
+    parser.add_argument("--pretrained_model_name_or_path", default=DEFAULT_GENERATOR)
+    parser.add_argument("--limit", type=int, default=32)
+    settings = parser.parse_args()
+    saved = find_generator(settings.pretrained_model_name_or_path)
+    world, pipeline = open_for(saved, settings.world, settings.source, "validation", settings.limit)
+    questions = {
+        name: hold(world, {name: forced_change(world, name, 0)}, world.table, "direct")
+        for name in world.covariates.names
+    }
+    best, lines = {}, []
+    for steps in reversed(STEPS):
+        system = PipelineSystem(saved.directory.name, pipeline, num_inference_steps=steps)
+        began = time.perf_counter()
+        answers = {name: answer(system, world, world.images, world.table, do).images for name, do in questions.items()}
+        seconds = (time.perf_counter() - began) / (len(world.images) * len(questions))
+        best = best or answers
+        line = {"steps": steps, "network_calls": 4 * steps, "seconds_per_image": round(seconds, 4)}
+        for name, images in answers.items():
+            truth = world.truth(questions[name])
+            line[f"{name}: to {STEPS[-1]} steps"] = round(float(np.mean(l1(images, best[name]))), 3)
+            if truth is not None:
+                line[f"{name}: to truth"] = round(float(np.mean(l1(images, truth.images))), 3)
+        lines.append(line)
+    for line in reversed(lines):
+        print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
