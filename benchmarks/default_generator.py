@@ -1,10 +1,11 @@
 """Finish and measure the shipped generator: half-precision weights, calibrated strengths, scoreboard, picture, card.
 
-    python benchmarks/default_generator.py RUN --source ../shared/data/cxr --predictor PREDICTOR
+    python benchmarks/default_generator.py RUN --source ../shared/data/cxr --predictors CHOOSES MEASURES
 
-RUN is the --output_dir of `synthfair train`, PREDICTOR that of `synthfair predictor`. Strengths are chosen on
-validation patients; what the card prints is measured on patients of the test split, whose films neither trained nor
-chose anything (their rows of covariates are among those of the label table that the causal model was fitted on).
+RUN is the --output_dir of `synthfair train`, CHOOSES and MEASURES those of two runs of `synthfair predictor` with other
+seeds: what one chose by, the other reads. Strengths are chosen on validation patients; what the card prints is measured
+on patients of the test split, whose films neither trained nor chose anything (their rows of covariates are among those
+of the label table that the causal model was fitted on).
 """
 
 import argparse
@@ -32,9 +33,11 @@ CREDITS = (
 )
 
 
-def finish(run: Path, directory: Path) -> None:
+def finish(run: Path, directory: Path, default_steps: int | None) -> None:
     """The run's pipeline with its network in half precision, and its record."""
     pipeline = CausalDiffusionPipeline.load(run)
+    if default_steps is not None:
+        pipeline.register_to_config(default_steps=default_steps)
     pipeline.unet.half().save_pretrained(directory / "unet", safe_serialization=True)
     for name in ("covariate_encoder", "scm", "scheduler"):
         getattr(pipeline, name).save_pretrained(directory / name)
@@ -87,27 +90,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--predictor", type=Path, required=True)
+    parser.add_argument("--predictors", type=Path, required=True, nargs=2, metavar=("CHOOSES", "MEASURES"))
+    parser.add_argument("--default_steps", type=int, help="the run's own by default")
     parser.add_argument("--output_dir", type=Path, default=DEFAULT_GENERATOR)
     parser.add_argument("--card_dir", type=Path, default=Path("model_card"))
     parser.add_argument("--scoreboard_dir", type=Path, default=Path("docs/scoreboard"))
-    parser.add_argument("--films", type=int, default=64, help="patients to choose on, and to measure on")
     settings = parser.parse_args()
 
     began = time.perf_counter()
-    finish(settings.run, settings.output_dir)
-    calibrate(settings.output_dir, "acquisition", settings.source, [settings.predictor], settings.films)
+    chooses, measures = settings.predictors
+    settings.card_dir.mkdir(parents=True, exist_ok=True)
+    finish(settings.run, settings.output_dir, settings.default_steps)
+    calibrate(settings.output_dir, "acquisition", settings.source, [chooses])
     asked = {"source_dir": settings.source, "pretrained_model_name_or_path": settings.output_dir}
     soundness = measure_soundness(
         settings.scoreboard_dir,
         "acquisition",
         **asked,
-        predictors=[settings.predictor],
-        limit=settings.films,
+        predictors=[measures],
         interventions=("forced_change",),
         effect="direct",
+        pairs=(("sex", "finding"),),
     )
-    realism = measure_realism(settings.scoreboard_dir, "acquisition", settings.predictor, **asked, group="sex")
+    realism = measure_realism(settings.scoreboard_dir, "acquisition", measures, **asked, group="sex")
     pipeline = CausalDiffusionPipeline.load(settings.output_dir)
     pipeline.set_progress_bar_config(disable=True)
     grid(pipeline, settings.card_dir / "counterfactuals.png")

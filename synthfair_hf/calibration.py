@@ -12,27 +12,25 @@ saved in the checkpoint.
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from torch import Tensor
 from tqdm import tqdm
 
 from .errors import InputError
 from .measure.distances import l1
 from .measure.interventions import forced_change, hold
 from .measure.predictors import AttributePredictor, score
-from .measure.systems import answer
+from .measure.systems import Counterfactuals, answer
 from .measure.worlds import World
 from .records import Record, library_versions
-from .scoreboard import PipelineSystem, open_for, open_predictors
-from .verbs import find_generator
+from .saved import find_generator
+from .scoreboard import PipelineSystem, inputs_of, open_for, open_predictors
 
 __all__ = ["LEVELS", "SCALES", "calibrate"]
 
-SCALES = (1.0, 1.5, 2.0, 3.0)
-LEVELS = (1.0, 0.8, 0.6, 0.4)
-"""The strengths tried, from the mildest on: of equal ones the first is kept."""
+SCALES = (1.0, 2.0)
+LEVELS = (1.0, 0.75, 0.5)
+"""The strengths tried; of equal ones the first is kept."""
 
 
 def calibrate(
@@ -57,8 +55,9 @@ def calibrate(
             "are written into it; give the --output_dir of a finished `synthfair train`."
         )
     saved = find_generator(directory)
+    readers = open_predictors(predictors, saved.preset.covariates)
     opened, pipeline = open_for(saved, world, source_dir, "validation", limit)
-    readers = open_predictors(predictors, opened)
+    read = {by: reader.predict(opened.images) for by, reader in readers.items()}
     system = PipelineSystem(directory.name, pipeline)
     errors: dict[str, list[dict[str, float]]] = {}
     for name in opened.covariates.names:
@@ -73,37 +72,46 @@ def calibrate(
             if truth is not None:
                 error = float(l1(changed.images, truth.images).mean())
             else:
-                error = _misreading(opened, readers, changed.images, changed.covariates)
+                error = _misreading(opened, readers, read, changed)
             errors[name].append({"scale": scale, "level": level, "error": round(error, 5)})
     chosen = {name: min(tried, key=lambda one: one["error"]) for name, tried in errors.items()}
-    pipeline.register_to_config(
-        default_guidance_scale={name: one["scale"] for name, one in chosen.items()},
-        default_intervention_level={name: one["level"] for name, one in chosen.items()},
-    )
-    pipeline.save_config(directory)
     record = Record(
         stage="calibrate",
-        inputs={"generator": saved.revision},
-        settings={"world": world, "split": "validation", "seed": seed, "predictors": sorted(readers)},
+        inputs=inputs_of(saved, opened, predictors),
+        settings={
+            "world": world,
+            "split": "validation",
+            "limit": limit,
+            "seed": seed,
+            "num_inference_steps": pipeline.config.default_steps,
+        },
         versions=library_versions(),
         counts={"images": len(opened.images)},
         measured={"errors": errors, "chosen": chosen},
     )
     record.write(directory / "calibration.json")
+    pipeline.register_to_config(
+        default_guidance_scale={name: one["scale"] for name, one in chosen.items()},
+        default_intervention_level={name: one["level"] for name, one in chosen.items()},
+    )
+    pipeline.save_config(directory)
     return record
 
 
 def _misreading(
-    world: World, readers: Mapping[str, AttributePredictor], images: Tensor, covariates: Mapping[str, list[Any]]
+    world: World,
+    readers: Mapping[str, AttributePredictor],
+    before: Mapping[str, Mapping[str, np.ndarray]],
+    changed: Counterfactuals,
 ) -> float:
     """How much worse, or suspiciously better, attributes are read from counterfactuals than from the real images."""
     parts = []
-    for reader in readers.values():
-        before, after = reader.predict(world.images), reader.predict(images)
+    for by, reader in readers.items():
+        after = reader.predict(changed.images)
         for name in world.covariates.names:
             variable = world.covariates[name]
-            real = score(variable, before[name], world.table[name])
-            asked = score(variable, after[name], covariates[name])
+            real = score(variable, before[by][name], world.table[name])
+            asked = score(variable, after[name], changed.covariates[name])
             figure = "auc" if variable.categorical else "mae"
             spread = 1.0 if variable.categorical else float(np.std(world.training[name]))
             if real[figure] is not None and asked[figure] is not None:

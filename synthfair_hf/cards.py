@@ -204,7 +204,7 @@ def _in_words(value: object, column: str, preset: Preset) -> object:
     return value
 
 
-SOUNDNESS = ("composition_l1", "true_l1", "true_ssim", "reversibility_l1", "abs_delta_auc", "delta_mae")
+SOUNDNESS = ("composition_l1", "true_l1", "true_ssim", "reversibility_l1", "delta_auc", "delta_mae")
 """Beginnings of the metrics that the model card prints; the scoreboard prints all."""
 
 
@@ -224,9 +224,18 @@ def write_model_card(
     training films; `soundness` and `realism` are what `synthfair measure` recorded. Raises InputError for an absent
     figure.
     """
+    for name, one in (("soundness", soundness), ("realism", realism)):
+        if one.settings.get("split") != "test":
+            raise InputError(f"{name}: measured on {one.settings.get('split')!r}; measure on test patients first.")
+    if soundness.inputs.get("generator") != realism.inputs.get("generator"):
+        raise InputError("soundness, realism: are of different generators; measure both of one first.")
+    for name in ("default_guidance_scale", "default_intervention_level"):
+        if not isinstance(config[name], Mapping):
+            config = {**config, name: dict.fromkeys(preset.covariates.names, config[name])}
     rows = [row for row in soundness.measured.get("rows", ()) if row["metric"].startswith(SOUNDNESS)]
     rows = [row for row in rows if row["do"] != "none" or row["metric"].startswith("composition_l1")]
-    by_system = {name: [row for row in rows if row["system"] == name] for name in {row["system"] for row in rows}}
+    systems = dict.fromkeys(row["system"] for row in rows)
+    by_system = {name: [row for row in rows if row["system"] == name] for name in systems}
     measured = [row for name, own in by_system.items() if name not in ("identity", "oracle") for row in own]
     if not measured:
         raise InputError("soundness: holds no figure of a generator; run `synthfair measure soundness` first.")

@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"synthfair: {error.filename or 'the system'}: {error.strerror or error}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("synthfair: interrupted; the same command continues where this one stopped.", file=sys.stderr)
+        print(
+            "synthfair: interrupted; `generate` continues by the same command, `train` by --resume_from_checkpoint.",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -46,7 +49,7 @@ def _train(
     covariate_table: str | None,
     pretrained_model_name_or_path: str | None,
     resolution: int | None,
-    default_steps: int,
+    default_steps: int | None,
     default_guidance_scale: float,
     **settings: Any,
 ) -> int:
@@ -197,29 +200,28 @@ def _counterfactual(
     return 0
 
 
-def _numbers(argument: str, words: list[str] | None) -> float | dict[str, Any] | None:
+def _numbers(argument: str, words: list[str] | None) -> float | dict[str, float] | None:
     """None, one number, or NAME=NUMBER words as a dict."""
-    if words is None or len(words) != 1 or "=" in words[0]:
-        return None if words is None else _assignments(argument, words)
+    if words is None:
+        return None
     try:
-        return float(words[0])
+        if len(words) == 1 and "=" not in words[0]:
+            return float(words[0])
+        return {name: float(value) for name, value in _assignments(argument, words).items()}
     except ValueError:
-        raise InputError(f"{argument}: {words[0]!r} is not a number; give 1.5, or sex=1.5 finding=2.") from None
+        raise InputError(f"{argument}: {' '.join(words)!r} is not a number; give 1.5, or sex=1.5 finding=2.") from None
 
 
-def _assignments(argument: str, pairs: list[str]) -> dict[str, Any]:
-    """NAME=VALUE words as a dict; numbers are numbers."""
-    values: dict[str, Any] = {}
+def _assignments(argument: str, pairs: list[str]) -> dict[str, str]:
+    """NAME=VALUE words as a dict."""
+    values: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name or not value:
             raise InputError(f"{argument}: {pair!r} is not NAME=VALUE; write it as sex=female.")
         if name in values:
             raise InputError(f"{argument}: {name} is given twice; give it once.")
-        try:
-            values[name] = float(value)
-        except ValueError:
-            values[name] = value
+        values[name] = value
     return values
 
 

@@ -7,10 +7,10 @@ command line wins.
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from .errors import InputError
 
@@ -51,6 +51,8 @@ def _with_config_file(given: list[str]) -> list[str]:
     flags: list[str] = []
     for name, value in settings.items():
         flag = _snake(f"--{name}")
+        if value is None:
+            continue
         if isinstance(value, bool):
             flags += [flag] if value else []
         else:
@@ -67,6 +69,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .measure.predictors import PredictorTrainingConfig
+    from .training import TrainingConfig
+
     parser = _Parser(
         prog="synthfair",
         description="SynthFair: counterfactual radiographs, biased views, and what to do about them.",
@@ -87,14 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     flag("--covariate_table", metavar="CSV.GZ", help="ChestX-ray14 label file to fit the causal model on")
     flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline to start from; untrained by default")
     flag("--resolution", type=int, metavar="PX", help="height and width; the preset's by default")
-    flag("--default_steps", type=int, default=10, help="solver steps saved with the checkpoint (10)")
+    flag("--default_steps", type=int, help="solver steps saved with the checkpoint (10, or those of the start)")
     flag("--default_guidance_scale", type=float, default=1.0, help="guidance saved with the checkpoint (1)")
-    _training_flags(flag)
+    _training_flags(flag, TrainingConfig)
 
     flag = verb("predictor", "Train a predictor of the covariates, by which `measure` reads images.")
     flag("--preset", default="chest_xray", help="domain: chest_xray, morphomnist, phantom (chest_xray)")
     flag("--source", metavar="DIR", help="folder with metadata.csv and images, or of the digits; phantom needs none")
-    _training_flags(flag, {"max_train_steps": 2500, "learning_rate": 2e-3, "train_batch_size": 64})
+    _training_flags(flag, PredictorTrainingConfig)
 
     flag = verb("calibrate", "Choose the strength of each covariate's change and save it in a generator.")
     flag("--pretrained_model_name_or_path", required=True, metavar="DIR", help="saved pipeline to write into")
@@ -172,11 +177,8 @@ def _world_flags(flag: Callable[..., Any]) -> None:
     flag("--limit", type=int, metavar="N", help="at most so many images")
 
 
-def _training_flags(flag: Callable[..., Any], defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """One flag for each field of TrainingConfig, checked by it and not by argparse; help names our defaults."""
-    from .training import TrainingConfig
-
-    for name, field in TrainingConfig.model_fields.items():
-        value = defaults.get(name, field.default)
-        default = "" if field.is_required() or value is None else f"({value})"
+def _training_flags(flag: Callable[..., Any], settings: type[BaseModel]) -> None:
+    """One flag for each field, checked by the settings and not by argparse."""
+    for name, field in settings.model_fields.items():
+        default = "" if field.is_required() or field.default is None else f"({field.default})"
         flag(f"--{name}", required=field.is_required(), default=argparse.SUPPRESS, metavar="VALUE", help=default)

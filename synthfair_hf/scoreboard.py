@@ -10,10 +10,11 @@ validation images.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -22,14 +23,23 @@ from .cards import ENVIRONMENT
 from .diffusion.pipeline import CausalDiffusionPipeline
 from .errors import InputError
 from .measure.memorisation import memorisation, standard_pixels
-from .measure.predictors import AttributePredictor, load_predictor
-from .measure.realism import realism_by_group
+from .measure.predictors import WEIGHTS, AttributePredictor, load_predictor
+from .measure.realism import realism, realism_by_group
 from .measure.soundness import Counterfactuals, Identity, Oracle, score
 from .measure.worlds import World, open_world
-from .records import Record, fingerprint, library_versions, write_atomically
-from .verbs import DEFAULT_GENERATOR, SavedGenerator, find_generator
+from .records import Record, file_sha256, library_versions, write_atomically
+from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
+from .schema import Schema
 
-__all__ = ["PipelineSystem", "measure_realism", "measure_soundness", "open_for", "open_predictors", "write_page"]
+__all__ = [
+    "PipelineSystem",
+    "inputs_of",
+    "measure_realism",
+    "measure_soundness",
+    "open_for",
+    "open_predictors",
+    "write_page",
+]
 
 BATCH = 32
 
@@ -64,23 +74,29 @@ def open_for(
 ) -> tuple[World, CausalDiffusionPipeline]:
     """A world and the generator for it, which must know the same covariates at the same resolution."""
     opened = open_world(world, split, limit, directory=directory)
-    if opened.covariates.names != saved.preset.covariates.names or opened.images.shape[-1] != saved.resolution:
+    if opened.covariates != saved.preset.covariates or opened.images.shape[-1] != saved.resolution:
         raise InputError(
             f"--world: {world} has {', '.join(opened.covariates.names)} at {opened.images.shape[-1]} pixels, but "
             f"{saved.directory.name} knows {', '.join(saved.preset.covariates.names)} at {saved.resolution}; "
-            "give a generator trained for this world."
+            "give a generator trained for this world's covariates, levels and resolution."
         )
     return opened, saved.load()
 
 
-def open_predictors(directories: Sequence[str | Path], world: World) -> dict[str, AttributePredictor]:
-    """Trained predictors of the world's covariates, by the names of their directories."""
-    return {Path(one).name: load_predictor(one, world.covariates) for one in directories}
+def open_predictors(directories: Sequence[str | Path], covariates: Schema) -> dict[str, AttributePredictor]:
+    """Trained predictors of these covariates, by the names of their directories, which must differ."""
+    predictors: dict[str, AttributePredictor] = {}
+    for directory in map(Path, directories):
+        if directory.name in (*predictors, "ruler"):
+            raise InputError(f"--predictor: {directory} bears a name that is taken; give directories of other names.")
+        predictors[directory.name] = load_predictor(directory, covariates)
+    return predictors
 
 
-def _inputs(saved: SavedGenerator, predictors: Mapping[str, AttributePredictor]) -> dict[str, str]:
-    weights = {name: [float(one.double().sum()) for one in model.parameters()] for name, model in predictors.items()}
-    return {"generator": saved.revision, "predictors": fingerprint(weights)}
+def inputs_of(saved: SavedGenerator, world: World, predictors: Sequence[str | Path]) -> dict[str, str]:
+    """What a measurement was made of, by fingerprints."""
+    weights = {f"predictor {Path(one).name}": file_sha256(Path(one) / WEIGHTS)[:16] for one in predictors}
+    return {"generator": saved.revision, "world": world.fingerprint, **weights}
 
 
 def measure_soundness(
@@ -95,21 +111,25 @@ def measure_soundness(
     interventions: Sequence[str] = ("from_marginal",),
     effect: str = "total",
     num_inference_steps: int | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> Record:
     """Score the generator, the identity and, for every do() whose truth the world knows, the oracle.
 
-    Writes `soundness-<world>.json` and the page. Raises InputError before anything is scored.
+    `pairs` are the do()s to commute, all by default; each costs four integrations of every image and seed. Writes
+    `soundness-<world>.json` and the page. Raises InputError before anything is scored.
     """
+    _check_seeds(seeds)
     saved = find_generator(pretrained_model_name_or_path)
+    readers = open_predictors(predictors, saved.preset.covariates)
+    directory = _writable(output_dir)
     opened, pipeline = open_for(saved, world, source_dir, split, limit)
-    readers = open_predictors(predictors, opened)
     steps = pipeline.config.default_steps if num_inference_steps is None else num_inference_steps
     system = PipelineSystem(saved.directory.name, pipeline, num_inference_steps=steps)
     asked: dict[str, Any] = {"interventions": tuple(interventions), "effect": effect, "batch_size": BATCH}
     known = [name for name in opened.covariates.names if _truth_is_known(opened, name)]
     rows = [
         *score(Identity(), opened, readers, seeds, pairs=(), cycles=(), **asked),
-        *score(system, opened, readers, seeds, **asked),
+        *score(system, opened, readers, seeds, pairs=pairs, **asked),
     ]
     if known:
         rows += score(Oracle(opened), opened, readers, seeds, names=known, pairs=(), cycles=(), **asked)
@@ -126,13 +146,13 @@ def measure_soundness(
     }
     record = Record(
         stage="measure_soundness",
-        inputs=_inputs(saved, readers),
+        inputs=inputs_of(saved, opened, predictors),
         settings=settings,
         versions=library_versions(),
         counts={"images": len(opened.images), "groups": len(set(opened.groups))},
         measured={"rows": rows},
     )
-    return _keep(record, Path(output_dir), f"soundness-{world}")
+    return _keep(record, directory, f"soundness-{world}")
 
 
 def _truth_is_known(world: World, name: str) -> bool:
@@ -158,11 +178,14 @@ def measure_realism(
 
     The encoder is a predictor trained on training images alone.
     """
+    if split == "train":
+        raise InputError("--split: 'train' is what samples are compared with for copies; give validation or test.")
     saved = find_generator(pretrained_model_name_or_path)
+    encoder = load_predictor(predictor, saved.preset.covariates)
+    directory = _writable(output_dir)
     opened, pipeline = open_for(saved, world, source_dir, split, limit)
     if group is not None and not opened.covariates[group].categorical:
         raise InputError(f"--group: {group} is continuous; give a variable with levels, or none.")
-    encoder = load_predictor(predictor, opened.covariates)
     samples = []
     rows = range(len(opened.images))
     for first in tqdm(range(0, len(rows), BATCH), desc="sampling"):
@@ -175,38 +198,54 @@ def measure_realism(
         samples.append(torch.as_tensor(output.images))
     generated, training = torch.cat(samples), opened.training_images()
     groups = [None] * len(rows) if group is None else opened.table[group]
-    real_features, generated_features = encoder.features(opened.images), encoder.features(generated)
+    pixels = [standard_pixels(images) for images in (generated, opened.images, training)]
+    features = [encoder.features(images) for images in (generated, opened.images, training)]
+    # Real against real at the same n: what the figures are when nothing is wrong.
+    originals = len(training) // (1 + opened.draws)
+    others = features[2][np.random.default_rng(seed).permutation(originals)[: len(rows)]]
     measured = {
-        "features": realism_by_group(real_features, generated_features, groups, groups, seed),
+        "features": realism_by_group(features[1], features[0], groups, groups, seed),
+        "training_films": realism(features[1], others, seed),
         "memorisation": {
-            "pixels": memorisation(
-                standard_pixels(generated), standard_pixels(opened.images), standard_pixels(training), opened.groups
-            ),
-            "features": memorisation(generated_features, real_features, encoder.features(training), opened.groups),
+            "pixels": memorisation(pixels[0], pixels[1], pixels[2], opened.groups),
+            "features": memorisation(features[0], features[1], features[2], opened.groups),
         },
     }
     record = Record(
         stage="measure_realism",
-        inputs=_inputs(saved, {"encoder": encoder}),
+        inputs=inputs_of(saved, opened, [predictor]),
         settings={"world": world, "split": split, "images": len(rows), "group": group, "seed": seed},
         versions=library_versions(),
-        counts={"images": len(rows), "training_images": len(training)},
+        counts={"images": len(rows), "training_images": originals, "augmented_examples": len(training) - originals},
         measured=measured,
     )
-    return _keep(record, Path(output_dir), f"realism-{world}")
+    return _keep(record, directory, f"realism-{world}")
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or min(seeds) < 0:
+        raise InputError(f"--seeds: {list(seeds)} is not allowed; give whole numbers from 0 on.")
+
+
+def _writable(output_dir: str | Path) -> Path:
+    """The directory of records, made before hours of scoring need it."""
+    directory = Path(output_dir)
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"--output_dir: {directory} is a file; give a directory.")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def _keep(record: Record, directory: Path, name: str) -> Record:
-    directory.mkdir(parents=True, exist_ok=True)
     record.write(directory / f"{name}.json")
     write_page(directory)
     return record
 
 
-GROUPS = {
+SECTIONS = {
     "Axioms": ("composition", "factual", "reversibility", "commutativity", "nondescendants"),
     "True pixels": ("true_",),
-    "Effectiveness and leak": ("mae", "delta_mae", "accuracy", "auc", "abs_delta_auc"),
+    "Effectiveness and leak": ("mae", "delta_mae", "accuracy", "auc", "delta_auc"),
 }
 """Sections of the page by the beginnings of metrics' names."""
 
@@ -226,7 +265,7 @@ def _table(record: Record) -> dict[str, Any]:
     rows = record.measured["rows"]
     systems = list(dict.fromkeys(row["system"] for row in rows))
     sections: dict[str, list[dict[str, Any]]] = {}
-    for title, beginnings in GROUPS.items():
+    for title, beginnings in SECTIONS.items():
         lines: dict[tuple[str, ...], dict[str, Any]] = {}
         for row in rows:
             # Readers' own figures on the real images (do = "none") have a table of their own.

@@ -1,9 +1,9 @@
 """The verbs of the command line as public functions: each composes rooms that do not know each other."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ from .generate.plan import SCM, GenerationPlan
 from .generate.run import check, generate
 from .generate.store import verify
 from .presets import MORPHOMNIST, PHANTOM, Preset
-from .records import Record, file_sha256, fingerprint, write_atomically
+from .records import Record, file_sha256, fingerprint, library_versions, write_atomically
 from .report import difference_png, write_report
+from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator, load_generator
 from .simulators.acquisition import AcquisitionWorld, acquire, assign_scanners, expose
-from .simulators.phantom import PhantomSource
+from .simulators.phantom import SUBJECTS, PhantomSource
 from .sources.imagefolder import ImageFolder
 from .sources.morphomnist import MorphoMNIST
 from .sources.nih_chestxray14 import read_table
@@ -43,20 +44,11 @@ __all__ = [
     "train_generator",
 ]
 
-DEFAULT_GENERATOR = Path(__file__).parent / "pretrained" / "chest_xray_64"
-"""The generator inside the package."""
-
-WEIGHTS = (".json", ".safetensors")
-"""What a saved pipeline's components consist of."""
-
 READERS: dict[str, Callable[[str | Path, Preset, int], Source]] = {MORPHOMNIST.name: MorphoMNIST}
 """What reads a domain's folder where it is not images with a metadata.csv."""
 
 WORLD_SEED = 0
 """Seed of the planted acquisition and of the phantom: one fixed world, seen alike by every run."""
-
-PHANTOM_SUBJECTS = 20_000
-"""Subjects of the phantom to train on, save those whose split is another."""
 
 
 def open_source(directory: str | Path | None, preset: Preset, resolution: int) -> Source:
@@ -65,7 +57,9 @@ def open_source(directory: str | Path | None, preset: Preset, resolution: int) -
     The phantom's images are drawn; it alone needs no folder.
     """
     if preset.name == PHANTOM.name:
-        return PhantomSource(PHANTOM_SUBJECTS, WORLD_SEED)
+        if directory is not None:
+            raise InputError(f"--source: {directory} is not for the phantom, whose images are drawn; leave it out.")
+        return PhantomSource(SUBJECTS, WORLD_SEED)
     if directory is None:
         raise InputError(f"--source: not given; {preset.name} needs the folder of its images.")
     reader = READERS.get(preset.name, ImageFolder)
@@ -95,22 +89,25 @@ def train_generator(
     config: TrainingConfig,
     resolution: int | None = None,
     covariate_table: str | Path | None = None,
-    default_steps: int = 10,
+    default_steps: int | None = None,
     default_guidance_scale: float | dict[str, float] = 1.0,
     pretrained_model_name_or_path: str | Path | None = None,
 ) -> Record:
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
 
     `covariate_table` is the label file of ChestX-ray14, on which the causal model is fitted; without it the model is
-    fitted on the training patients' own covariates. Defaults are saved with the pipeline. The network starts untrained,
-    or from the weights of `pretrained_model_name_or_path`, which must know the same covariates at the same resolution.
+    fitted on the training patients' own covariates. Defaults are saved with the pipeline; steps are 10, or those of the
+    start. The network starts untrained, or from the weights of `pretrained_model_name_or_path`, which must know the
+    same covariates at the same resolution; strengths calibrated for these are not taken over.
     """
-    check_settings(default_steps)
+    check_settings(10 if default_steps is None else default_steps)
     strengths(default_guidance_scale, 1.0, preset.covariates)
     check_output_dir(config)
     start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
     if resolution is None:
         resolution = preset.resolution if start is None else start.resolution
+    if start is not None:
+        preset = preset.model_copy(update={"network": start.preset.network})
     check_resolution(resolution, preset.network)
     source = open_source(source_dir, preset, resolution)
     preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
@@ -131,24 +128,26 @@ def train_generator(
 
     torch.manual_seed(config.seed)
     scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
-    if start is None:
-        pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
-    else:
-        pipeline = CausalDiffusionPipeline.load(start.directory)
-        pipeline.register_modules(scm=scm)
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
+    if start is not None:
+        trained = CausalDiffusionPipeline.load(start.directory)
+        pipeline.register_modules(unet=trained.unet, covariate_encoder=trained.covariate_encoder)
         inputs["initial_weights"] = start.revision
-    pipeline.register_to_config(default_steps=default_steps, default_guidance_scale=default_guidance_scale)
+        default_steps = trained.config.default_steps if default_steps is None else default_steps
+    pipeline.register_to_config(
+        default_steps=10 if default_steps is None else default_steps, default_guidance_scale=default_guidance_scale
+    )
     counts["mechanisms"] = fit_scm(scm, table, config.seed)
     objective = FlowMatchingObjective(
         pipeline.unet, pipeline.covariate_encoder, space_to_depth=pipeline.config.space_to_depth
     )
     networks = {"unet": pipeline.unet.config, "covariate_encoder": pipeline.covariate_encoder.config}
     # diffusers' own entries (underscored) list names in an order that changes from process to process
-    trained = {
+    settings = {
         part: {name: value for name, value in config.items() if not name.startswith("_")}
         for part, config in networks.items()
     }
-    inputs["architecture"] = fingerprint(json.loads(json.dumps(trained, default=str)))
+    inputs["architecture"] = fingerprint(json.loads(json.dumps(settings, default=str)))
 
     def save(directory: Path) -> None:
         objective.eval()
@@ -159,48 +158,6 @@ def train_generator(
 
 def _knowledge(preset: Preset) -> str:
     return ", ".join(preset.covariates.names)
-
-
-class SavedGenerator(NamedTuple):
-    """A saved pipeline as far as its configuration tells, before any weights are loaded."""
-
-    directory: Path
-    preset: Preset
-    resolution: int
-    revision: str
-    """Fingerprint of the weights and configuration."""
-
-    def load(self) -> CausalDiffusionPipeline:
-        """The pipeline, on the GPU where there is one."""
-        pipeline = CausalDiffusionPipeline.load(self.directory)
-        pipeline.set_progress_bar_config(disable=True)
-        if torch.cuda.is_available():
-            pipeline.to("cuda")
-        return pipeline
-
-
-def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
-    """A saved pipeline in a directory or a Hub repository."""
-    directory = Path(path) if Path(path).exists() else CausalDiffusionPipeline.fetch(str(path))
-    index = directory / "model_index.json"
-    try:
-        config = json.loads(index.read_bytes())
-        preset, resolution = Preset.model_validate(config["preset"]), int(config["resolution"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"--pretrained_model_name_or_path: {path} is not a saved pipeline of this package (no readable "
-            "model_index.json); give the --output_dir of a finished `synthfair train`."
-        ) from None
-    parts = [name for name, value in config.items() if isinstance(value, list) and value[0] is not None]
-    files = sorted(file for name in parts for file in (directory / name).iterdir() if file.suffix in WEIGHTS)
-    hashes = {str(file.relative_to(directory)): file_sha256(file) for file in (index, *files)}
-    return SavedGenerator(directory, preset, resolution, fingerprint(hashes))
-
-
-def load_generator(path: str | Path = DEFAULT_GENERATOR) -> tuple[CausalDiffusionPipeline, str]:
-    """A saved pipeline from a directory or a Hub repository, and the fingerprint of its weights and configuration."""
-    saved = find_generator(path)
-    return saved.load(), saved.revision
 
 
 def generate_dataset(
@@ -264,9 +221,13 @@ def counterfactual(
     are loaded.
     """
     directory = Path(output_dir)
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"--output_dir: {output_dir} is a file; give a directory.")
+    for place in (directory, *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"--output_dir: {place} is a file; give a directory.")
+    if seed < 0:
+        raise InputError(f"--seed: {seed} is not allowed; give a whole number from 0 on.")
     saved = find_generator(pretrained_model_name_or_path)
+    covariates, do = _typed("--covariates", covariates, saved), _typed("--do", do, saved)
     table = {name: [value] for name, value in covariates.items()}
     for name, column in encode_covariates(table, saved.preset.covariates).items():
         if column.isnan().any() or (column < 0).any():
@@ -298,9 +259,37 @@ def counterfactual(
         Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(directory / f"{name}.png")
     write_atomically(directory / "difference.png", difference_png(changed - observed, DIFFERENCE_LIMIT))
     answer = {name: column[0] for name, column in output.covariates.items()}
-    settings = {"image": Path(image).name, "covariates": covariates, "do": do, "seed": seed, "counterfactual": answer}
-    write_atomically(directory / "counterfactual.json", (json.dumps(settings, indent=2) + "\n").encode())
+    record = Record(
+        stage="counterfactual",
+        inputs={"generator": saved.revision, "image": file_sha256(Path(image))},
+        settings={
+            "image": Path(image).name,
+            "covariates": covariates,
+            "do": do,
+            "seed": seed,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "intervention_level": intervention_level,
+            "already_acquired": already_acquired,
+        },
+        versions=library_versions(),
+        measured={"counterfactual": answer},
+    )
+    record.write(directory / "counterfactual.json")
     return answer
+
+
+def _typed(argument: str, values: Mapping[str, Any], saved: SavedGenerator) -> dict[str, Any]:
+    """Words of the command line as the schema's types: numbers for continuous covariates, names for the others."""
+    typed = {}
+    for name, value in values.items():
+        typed[name] = value
+        if isinstance(value, str) and name in saved.preset.covariates and not saved.preset.covariates[name].categorical:
+            try:
+                typed[name] = float(value)
+            except ValueError:
+                raise InputError(f"{argument}: {name}={value} is not a number; write it as {name}=61.") from None
+    return typed
 
 
 DEMO_VIEWS = ("full", "sex_imbalanced_90_10", "finding_scanner_correlated_90_10")

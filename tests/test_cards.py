@@ -242,13 +242,13 @@ def trained():
 
 SOUNDNESS = Record(
     stage="measure_soundness",
-    settings={"images": 8, "seeds": [0, 1, 2], "interventions": ["from_marginal"], "effect": "total"},
+    settings={"images": 8, "seeds": [0, 1, 2], "interventions": ["from_marginal"], "effect": "total", "split": "test"},
     measured={
         "rows": [
             row("identity", "true_l1", "scanner", 27.0),
             row("mine", "composition_l1_at_1", mean=0.0123),
             row("mine", "true_l1", "scanner", 8.0),
-            row("mine", "abs_delta_auc", "sex", 0.02, attribute="finding", by="reader"),
+            row("mine", "delta_auc", "sex", 0.02, attribute="finding", by="reader"),
             row("mine", "mae", "sex", 5.0, attribute="age", by="reader"),
             row("oracle", "true_l1", "scanner", 0.0),
         ]
@@ -258,6 +258,7 @@ SOUNDNESS = Record(
 DISTANCES = {"n": 100, "quantiles": {"0": 0.41, "0.5": 0.5}}
 REALISM = Record(
     stage="measure_realism",
+    settings={"split": "test"},
     measured={
         "memorisation": {
             "pixels": {
@@ -290,7 +291,7 @@ def test_the_model_card_prints_what_was_measured(tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert "| composition l1 at 1 | none | image | pixels | - | 0.0123 [0.9, 1.1] |" in text
     assert "| true l1 | scanner | image | pixels | 27 [0.9, 1.1] | 8 [0.9, 1.1] |" in text
-    assert "| abs delta auc | sex | finding | reader | - | 0.02 [0.9, 1.1] |" in text
+    assert "| delta auc | sex | finding | reader | - | 0.02 [0.9, 1.1] |" in text
     assert "| mae |" not in text, "the scoreboard has it"
     assert "sex 2.0 at 0.6" in text
     assert "831 films of training patients out of 1251 films of 761 patients" in text
@@ -306,7 +307,9 @@ def test_the_model_card_prints_what_was_measured(tmp_path):
 def test_a_figure_the_model_card_needs_is_an_error_when_absent(tmp_path):
     for absent in (
         {"record": trained().model_copy(update={"settings": {}})},
-        {"realism": Record(stage="measure_realism")},
+        {"realism": Record(stage="measure_realism", settings=REALISM.settings)},
+        {"realism": REALISM.model_copy(update={"settings": {"split": "validation"}})},
+        {"realism": REALISM.model_copy(update={"inputs": {"generator": "another"}})},
         {"soundness": Record(stage="measure_soundness", settings=SOUNDNESS.settings)},
     ):
         with pytest.raises(InputError, match="first"):

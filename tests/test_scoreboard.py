@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,7 +13,7 @@ from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.interventions import forced_change, hold
 from synthfair_hf.measure.predictors import PredictorTrainingConfig, train_predictor
-from synthfair_hf.measure.systems import answer
+from synthfair_hf.measure.systems import Counterfactuals, answer
 from synthfair_hf.measure.worlds import PhantomWorld
 from synthfair_hf.presets import PHANTOM
 from synthfair_hf.records import Record
@@ -108,6 +107,8 @@ def test_realism_is_measured_overall_and_by_group(generator, predictor, tmp_path
     assert record.counts["training_images"] == PhantomSource(SUBJECTS, seed=0).splits.count("train")
     assert set(record.measured["features"]["groups"]) == {"male", "female"}
     assert "| all | 12 |" in write_page(tmp_path).read_text()
+    with pytest.raises(InputError, match="--split: 'train'"):
+        measure_realism(tmp_path, "phantom", predictor, pretrained_model_name_or_path=generator, split="train")
     with pytest.raises(InputError, match="--group: age is continuous"):
         measure_realism(tmp_path, "phantom", predictor, pretrained_model_name_or_path=generator, limit=12, group="age")
 
@@ -139,11 +140,16 @@ def test_calibration_saves_the_least_error_of_those_it_tried(generator, predicto
 
 def test_without_truth_an_error_is_how_readings_change(predictor, monkeypatch):
     world = small_world("phantom", "validation", limit=20)
-    readers = scoreboard.open_predictors([predictor], world)
-    nothing = calibration._misreading(world, readers, world.images, world.table)
-    assert nothing == 0
-    assert calibration._misreading(world, readers, world.images.flip(0), world.table) > 0
-    assert np.isfinite(nothing)
+    readers = scoreboard.open_predictors([predictor], world.covariates)
+    read = {by: reader.predict(world.images) for by, reader in readers.items()}
+    assert calibration._misreading(world, readers, read, Counterfactuals(world.images, world.table)) == 0
+    swapped = Counterfactuals(world.images.flip(0), world.table)
+    assert calibration._misreading(world, readers, read, swapped) > 0
+
+
+def test_two_predictors_of_one_name_are_refused(predictor):
+    with pytest.raises(InputError, match="name that is taken"):
+        scoreboard.open_predictors([predictor, predictor], PHANTOM.covariates)
 
 
 @pytest.mark.parametrize(

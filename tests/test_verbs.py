@@ -15,6 +15,7 @@ from PIL import Image
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.records import Record
+from synthfair_hf.saved import find_generator
 from synthfair_hf.simulators.phantom import PhantomSource
 
 
@@ -153,6 +154,15 @@ def test_training_goes_on_from_saved_weights(films, generator, tmp_path, capsys)
     assert not (tmp_path / "other").exists()
 
 
+def test_a_saved_pipeline_names_no_place_and_is_the_same_wherever_it_is_saved(generator, tmp_path):
+    one = CausalDiffusionPipeline.load(generator)
+    for place in ("here", "there"):
+        one.save_pretrained(tmp_path / place, safe_serialization=True)
+        one = CausalDiffusionPipeline.load(tmp_path / place)
+    assert find_generator(tmp_path / "here").revision == find_generator(tmp_path / "there").revision
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "there").rglob("*.json"))
+
+
 def test_strengths_are_given_by_name(films, generator, tmp_path, capsys):
     command = ["counterfactual", "--image", films / "0.png", "--pretrained_model_name_or_path", generator]
     known = ["age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=flatpanel"]
@@ -286,6 +296,12 @@ BAD = [
     ([*ASK, "--do", "sxe=female"], "'sex'"),
     ([*ASK, "--do", "age=140"], "0 to 100 years"),
     ([*ASK, "--do", "sex=Female"], "'female'"),
+    ([*ASK, "--do", "age=old"], "age=old is not a number"),
+    ([*ASK, "--seed", "-1"], "--seed: -1"),
+    ([*ASK, "--output_dir", "{films}/0.png/below"], "0.png is a file"),
+    (["train", "--preset", "phantom", "--source", "{films}", "--output_dir", "{empty}/run"], "not for the phantom"),
+    (["predictor", "--output_dir", "{empty}/run"], "--source: not given"),
+    (["predictor", "--source", "{films}", "--output_dir", "{empty}/run", "--ema_decay", "2"], "--ema_decay"),
     ([*ASK, "--num_inference_steps", "0"], "num_inference_steps: 0"),
     ([*ASK, "--output_dir", "{films}/0.png"], "is a file"),
     ([*ASK, "--image", "{films}/nowhere.png"], "nowhere.png"),

@@ -21,6 +21,10 @@ from .solver import Velocity
 __all__ = ["Strength", "conditional_velocity", "guided_velocity"]
 
 
+ROUNDING = 1e-9
+"""Noise levels come from arithmetic: 0.6 of 35 steps is 0.6000000000000001."""
+
+
 @dataclass(frozen=True)
 class Strength:
     """How strongly a change of one covariate acts (1: as trained), and the noise level from which downward it does."""
@@ -52,9 +56,9 @@ def guided_velocity(
     def velocity(latents: Tensor, level: float) -> Tensor:
         asked = target.clone()
         for place, strength in strengths.items():
-            if level > strength.level:
+            if level > strength.level + ROUNDING:
                 asked[:, place] = factual[:, place]
-        guided = [place for place, one in strengths.items() if one.scale != 1 and level <= one.level]
+        guided = [place for place, one in strengths.items() if one.scale != 1 and level <= one.level + ROUNDING]
         states, tokens = [latents], [asked]
         for place in guided:
             without = asked[rows[place]]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderKL, ConfigMixin, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -153,6 +153,10 @@ class CausalDiffusionPipeline(DiffusionPipeline):
                 if isinstance(component, torch.nn.Module) and stored != set(component.state_dict()):
                     odd = sorted(stored ^ set(component.state_dict()))[0]
                     raise InputError(f"{argument}: {directory}/{name} lacks or adds weights ({odd}); save it anew.")
+            # Where a pipeline was read is no part of it: a copy saved elsewhere must be the same, and name no machine.
+            for part in (pipeline, *pipeline.components.values()):
+                if isinstance(part, ConfigMixin):
+                    part.register_to_config(_name_or_path="")
         except (OSError, ValueError, SafetensorError) as error:
             if isinstance(error, InputError):
                 raise
@@ -195,11 +199,17 @@ class CausalDiffusionPipeline(DiffusionPipeline):
     def check_noise(self, noise: Tensor | None, covariate_noise: Mapping[str, Tensor] | None, rows: int) -> None:
         """Known noise has the shape this pipeline gives it."""
         expected = (rows, 2, *self.latent_shape())
-        if noise is not None and tuple(noise.shape) != expected:
-            raise InputError(f"noise: unexpected shape {tuple(noise.shape)}; expected {expected}, as `.noise` has it.")
+        if noise is not None and (not isinstance(noise, Tensor) or tuple(noise.shape) != expected):
+            shape = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
+            raise InputError(f"noise: unexpected shape {shape}; expected {expected}, as `.noise` has it.")
+        if noise is not None and not torch.isfinite(noise).all():
+            raise InputError("noise: some values are not finite; give what an earlier output's `.noise` holds.")
         if covariate_noise is not None and set(covariate_noise) != set(self.covariates.names):
             given = ", ".join(covariate_noise) or "(none)"
             raise InputError(f"covariate_noise: names {given}; expected {', '.join(self.covariates.names)}.")
+        for name, values in (covariate_noise or {}).items():
+            if len(values) != rows:
+                raise InputError(f"covariate_noise[{name!r}]: {len(values)} values for {rows} rows; give one per row.")
 
     @torch.no_grad()
     def __call__(
@@ -247,6 +257,14 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         interventions = encode_interventions(do, self.covariates, rows)
         if image is not None and do is None:
             raise InputError("do: not given; with an image, say do={...}, or do={} for the image itself.")
+        if do is not None:
+            for name, values in factual.items():
+                if bool((values.isnan() if values.is_floating_point() else values < 0).any()):
+                    raise InputError(f"covariates[{name!r}]: some values are missing; counterfactuals need every one.")
+        if image is not None and residual is not None:
+            raise InputError("residual: given beside an image, whose own is found; give it with `noise` only.")
+        if residual is not None and tuple(residual.shape) != self.image_shape(rows):
+            raise InputError(f"residual: unexpected shape {tuple(residual.shape)}; expected {self.image_shape(rows)}.")
         if image is not None and noise is not None:
             raise InputError("noise: given beside an image; give the image to abduct noise from, or the noise.")
         if isinstance(generator, list) and len(generator) != rows:

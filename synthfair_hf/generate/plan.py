@@ -180,8 +180,11 @@ class GenerationPlan(BaseModel):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the plan: any changed setting changes it, the order of keys never does."""
-        return fingerprint(self)
+        """Identity of the plan: any changed setting changes it, the order of keys never does.
+
+        The preset's network is left out: `model_revision` decides what is drawn, whatever is built by default today.
+        """
+        return fingerprint(self.model_dump(mode="json", exclude={"preset": {"network"}}))
 
     @property
     def strata(self) -> tuple[str, ...]:

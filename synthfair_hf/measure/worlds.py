@@ -5,6 +5,7 @@ acquisition    real films on planted scanners, exact for do(scanner)
 morphomnist    digits, exact for do(thickness) and do(intensity), with a ruler for both
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from ..presets import CHEST_XRAY, MORPHOMNIST, PHANTOM, Preset
 from ..schema import SPLITS, Schema
 from ..simulators.acquisition import AcquisitionWorld
 from ..simulators.morphomnist import RULERS, MorphoMNISTWorld
-from ..simulators.phantom import Exogenous, Phantom, PhantomSource, sample_noise
+from ..simulators.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample_noise
 from ..sources.imagefolder import ImageFolder
 from ..sources.morphomnist import MorphoMNIST
 from ..sources.source import Source
@@ -27,10 +28,6 @@ from .interventions import Table
 from .systems import Counterfactuals
 
 __all__ = ["WORLDS", "DigitWorld", "PhantomWorld", "ScannerWorld", "World", "confounded_scanners", "open_world"]
-
-
-SUBJECTS = 2000
-"""Subjects of the phantom that `open_world` splits: about 300 in test, and as many for any `limit`."""
 
 
 class World(Protocol):
@@ -48,13 +45,20 @@ class World(Protocol):
     """Values of every covariate in the training split: the marginals that interventions are drawn from."""
     rulers: dict[str, Callable[[Tensor], np.ndarray]]
     """Values `[n]` of continuous attributes measured in images without learning; may be empty."""
+    draws: int
+    """Augmented examples of each training image among `training_images`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the data behind the world."""
+        ...
 
     def effects(self, name: str) -> tuple[str, ...]:
         """What `name` causes, directly or not."""
         ...
 
     def training_images(self) -> Tensor:
-        """Every image of the training split `[m, C, H, W]`."""
+        """Every image of the training split, and what training makes of it where it augments, `[m, C, H, W]`."""
         ...
 
     def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
@@ -68,6 +72,9 @@ class World(Protocol):
 
 class _Observations:
     """The part of a world that is data: rows of a source, with the graph of a preset."""
+
+    draws = 0
+    """Augmented examples of each training image to compare with; none where training does not augment."""
 
     def __init__(
         self,
@@ -87,9 +94,13 @@ class _Observations:
         names = self.covariates.names
         complete = [row for row in range(len(source)) if all(source.table[one][row] is not None for one in names)]
         rows = [row for row in complete if source.splits[row] == split]
+        # Folders are often sorted by finding; the hash makes any limit, and a patient's one image, a fair choice.
+        rows.sort(key=lambda row: hashlib.sha256(f"{source.patient_ids[row]} {row}".encode()).digest())
         if one_per_patient:
-            first = {source.patient_ids[row]: row for row in reversed(rows)}
-            rows = sorted(first.values())
+            first: dict[str, int] = {}
+            for row in rows:
+                first.setdefault(source.patient_ids[row], row)
+            rows = list(first.values())
         self.kept = rows[:limit]
         """Rows of the source that are scored; those that miss a covariate are not among them."""
         training = [row for row in complete if source.splits[row] == "train"]
@@ -108,10 +119,21 @@ class _Observations:
         caused = networkx.descendants(self._graph, name)
         return tuple(other for other in self.covariates.names if other in caused)
 
+    @property
+    def fingerprint(self) -> str:
+        """That of the source."""
+        return self._observed.fingerprint
+
     def training_images(self) -> Tensor:
-        """Every image of the training split, whether or not its covariates are known, `[m, C, H, W]`."""
+        """Every image of the training split, whether or not its covariates are known, then `draws` augmented examples
+        of each as training sees them, `[m, C, H, W]`.
+        """
         rows = [row for row, split in enumerate(self._observed.splits) if split == "train"]
-        return torch.from_numpy(np.stack([self._observed.image(row, self._resolution) for row in rows]))[:, None]
+        images = [self._observed.image(row, self._resolution) for row in rows]
+        for draw in range(self.draws):
+            rngs = {row: np.random.default_rng([draw, row]) for row in rows}
+            images += [self._observed.draw(row, self._resolution, rng)[0] for row, rng in rngs.items()]
+        return torch.from_numpy(np.stack(images))[:, None]
 
     def asked(self, do: Table, rows: Sequence[int] | None) -> list[int]:
         """The rows asked about, after checking that do has a valid value for each."""
@@ -155,6 +177,8 @@ class ScannerWorld(_Observations):
 
     With `confounding` above 0 the scanners of the scored films follow `confounded_scanners` instead of the view alone.
     """
+
+    draws = 8
 
     def __init__(
         self,

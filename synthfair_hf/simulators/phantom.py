@@ -25,7 +25,7 @@ from ..schema import Schema
 from ..sources.source import patient_split
 from . import acquisition, anatomy, thorax
 
-__all__ = ["LOGITS", "LOGIT_NORMAL", "Exogenous", "Phantom", "PhantomSource", "sample_noise"]
+__all__ = ["LOGITS", "LOGIT_NORMAL", "SUBJECTS", "Exogenous", "Phantom", "PhantomSource", "sample_noise"]
 
 Parents = Mapping[str, np.ndarray]
 
@@ -243,6 +243,10 @@ def _unit_grain(grain: np.ndarray, resolution: int) -> np.ndarray:
     overlap = (np.minimum(pixel + 1 / resolution, cell + 1 / GRAIN) - np.maximum(pixel, cell)).clip(0)
     weights = (overlap / np.linalg.norm(overlap, axis=1, keepdims=True)).astype(np.float32)
     return weights @ grain @ weights.T
+
+
+SUBJECTS = 20_000
+"""Subjects of the phantom that training and measuring share: about 14,000 in train, 3,000 each held out."""
 
 
 class PhantomSource:

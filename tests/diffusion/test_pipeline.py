@@ -254,6 +254,13 @@ BAD = [
     ({"image": [Image.new("I;16", (16, 16))] * 3}, "mode I;16 is not supported"),
     ({"generator": generators(2)}, "2 generators for 3 rows"),
     ({"noise": torch.zeros(3, 2, 4, 8, 8)}, "given beside an image"),
+    ({"image": None, "noise": torch.full((3, 2, 4, 8, 8), float("nan"))}, "noise: some values are not finite"),
+    ({"image": None, "noise": [0.0]}, "noise: unexpected shape list"),
+    ({"residual": torch.zeros(3, 1, 16, 16)}, "residual: given beside an image"),
+    (
+        {"image": None, "noise": torch.zeros(3, 2, 4, 8, 8), "residual": torch.zeros(1, 1, 16, 16)},
+        r"residual: unexpected shape \(1, 1, 16, 16\)",
+    ),
 ]
 
 

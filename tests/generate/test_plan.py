@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.plan import GenerationPlan, Row, largest_remainder
-from synthfair_hf.presets import CHEST_XRAY
+from synthfair_hf.presets import CHEST_XRAY, Network
 from synthfair_hf.schema import SPLITS
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
@@ -177,6 +177,15 @@ def reversed_keys(value: object) -> object:
     if isinstance(value, dict):
         return {key: reversed_keys(value[key]) for key in reversed(value)}
     return [reversed_keys(one) for one in value] if isinstance(value, list) else value
+
+
+def test_a_plan_stored_before_presets_named_a_network_is_still_itself():
+    plan = make()
+    stored = plan.model_dump(mode="json")
+    del stored["preset"]["network"]
+    assert GenerationPlan.model_validate(stored).fingerprint == plan.fingerprint
+    other = plan.preset.model_copy(update={"network": Network(width=64)})
+    assert plan.model_copy(update={"preset": other}).fingerprint == plan.fingerprint
 
 
 def test_fingerprint_ignores_the_order_of_keys_and_survives_json():

@@ -1,0 +1,62 @@
+"""Saved generators: where they are, what their configuration tells, and how they are loaded."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from .diffusion.pipeline import CausalDiffusionPipeline
+from .errors import InputError
+from .presets import Preset
+from .records import file_sha256, fingerprint
+
+__all__ = ["DEFAULT_GENERATOR", "SavedGenerator", "find_generator", "load_generator"]
+
+DEFAULT_GENERATOR = Path(__file__).parent / "pretrained" / "chest_xray_64"
+"""The generator inside the package."""
+
+WEIGHTS = (".json", ".safetensors")
+"""What a saved pipeline's components consist of."""
+
+
+class SavedGenerator(NamedTuple):
+    """A saved pipeline as far as its configuration tells, before any weights are loaded."""
+
+    directory: Path
+    preset: Preset
+    resolution: int
+    revision: str
+    """Fingerprint of the weights and configuration."""
+
+    def load(self) -> CausalDiffusionPipeline:
+        """The pipeline, on the GPU where there is one."""
+        pipeline = CausalDiffusionPipeline.load(self.directory)
+        pipeline.set_progress_bar_config(disable=True)
+        if torch.cuda.is_available():
+            pipeline.to("cuda")
+        return pipeline
+
+
+def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
+    """A saved pipeline in a directory or a Hub repository."""
+    directory = Path(path) if Path(path).exists() else CausalDiffusionPipeline.fetch(str(path))
+    index = directory / "model_index.json"
+    try:
+        config = json.loads(index.read_bytes())
+        preset, resolution = Preset.model_validate(config["preset"]), int(config["resolution"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"--pretrained_model_name_or_path: {path} is not a saved pipeline of this package (no readable "
+            "model_index.json); give the --output_dir of a finished `synthfair train`."
+        ) from None
+    parts = [name for name, value in config.items() if isinstance(value, list) and value[0] is not None]
+    files = sorted(file for name in parts for file in (directory / name).iterdir() if file.suffix in WEIGHTS)
+    hashes = {str(file.relative_to(directory)): file_sha256(file) for file in (index, *files)}
+    return SavedGenerator(directory, preset, resolution, fingerprint(hashes))
+
+
+def load_generator(path: str | Path = DEFAULT_GENERATOR) -> tuple[CausalDiffusionPipeline, str]:
+    """A saved pipeline from a directory or a Hub repository, and the fingerprint of its weights and configuration."""
+    saved = find_generator(path)
+    return saved.load(), saved.revision
