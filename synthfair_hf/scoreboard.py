@@ -228,15 +228,16 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 
 
 def _writable(output_dir: str | Path) -> Path:
-    """The directory of records, made before hours of scoring need it."""
+    """The directory of records, known to be one before hours of scoring need it."""
     directory = Path(output_dir)
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"--output_dir: {directory} is a file; give a directory.")
-    directory.mkdir(parents=True, exist_ok=True)
+    for place in (directory, *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"--output_dir: {place} is a file; give a directory.")
     return directory
 
 
 def _keep(record: Record, directory: Path, name: str) -> Record:
+    directory.mkdir(parents=True, exist_ok=True)
     record.write(directory / f"{name}.json")
     write_page(directory)
     return record
