@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from synthfair_hf import calibration, scoreboard
-from synthfair_hf.calibration import calibrate
+from synthfair_hf.calibration import calibrate, choose
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
@@ -136,6 +136,16 @@ def test_calibration_saves_the_least_error_of_those_it_tried(generator, predicto
         by_hand = float((output.images - world.truth(do).images).abs().mean() * 255)
         assert best["error"] == pytest.approx(by_hand, abs=1e-3), "the saved defaults give the error recorded"
     assert json.loads((directory / "calibration.json").read_text())["stage"] == "calibrate"
+
+
+def test_the_weakest_change_that_is_good_enough_is_chosen():
+    tried = [
+        {"scale": scale, "level": level, "error": error}
+        for (scale, level), error in {(1.0, 1.0): 0.038, (2.0, 1.0): 0.028, (1.0, 0.5): 0.14, (2.0, 0.5): 0.061}.items()
+    ]
+    assert choose(tried, 0) == tried[1]
+    assert choose(tried, 0.02) == tried[0]
+    assert choose(tried, 1) == tried[2]
 
 
 def test_without_truth_an_error_is_how_readings_change(predictor, monkeypatch):
