@@ -143,7 +143,9 @@ def test_oracle_and_identity_span_the_band(world):
 def test_the_phantoms_truth_is_the_simulators():
     source = PhantomSource(60, seed=3)
     world = phantom()
-    rows = [row for row in range(60) if source.splits[row] == "test"][:5]
+    rows = world.kept
+    assert len(set(rows)) == 5
+    assert {source.splits[row] for row in rows} == {"test"}
     assert world.groups == [source.patient_ids[row] for row in rows]
     assert world.table == {name: [column[row] for row in rows] for name, column in source.table.items()}
     do = {"age": [30.0, 40.0, 50.0, 60.0, 70.0]}
@@ -161,9 +163,23 @@ def test_films_are_scored_once_per_patient_and_only_where_all_is_known():
     tested = {patient for patient, split in zip(source.patient_ids, source.splits, strict=True) if split == "test"}
     assert sorted(world.groups) == sorted(tested)
     complete = [row for row, split in enumerate(source.splits) if split == "test" and row % 10]
-    assert every.groups == [source.patient_ids[row] for row in complete]
+    assert sorted(every.kept) == complete
+    assert every.groups == [source.patient_ids[row] for row in every.kept]
     train = sum(split == "train" and row % 10 > 0 for row, split in enumerate(source.splits))
     assert len(world.training["age"]) == train
+
+
+def test_a_limit_is_a_fair_choice_from_a_sorted_folder():
+    """A folder that lists one finding first must not make the scored films those of one finding."""
+    source = Films(400)
+    order = sorted(range(len(source)), key=lambda row: source.table["finding"][row])
+    for name, column in source.table.items():
+        source.table[name] = [column[row] for row in order]
+    source.patient_ids = [f"s{row}" for row in range(len(source))]
+    source.splits = ["test" if row % 3 else "train" for row in range(len(source))]
+    world = ScannerWorld(AcquisitionWorld(source, seed=0), CHEST_XRAY, "test", 60, resolution=32)
+    share = sum(one == "pneumonia" for one in world.table["finding"]) / 60
+    assert 0.2 < share < 0.5, "a third of the folder"
 
 
 def test_only_do_scanner_has_truth_on_real_films():
