@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=DEFAULT_GENERATOR)
     parser.add_argument("--card_dir", type=Path, default=Path("model_card"))
     parser.add_argument("--scoreboard_dir", type=Path, default=Path("docs/scoreboard"))
+    parser.add_argument("--films", type=int, default=64, help="test patients whose counterfactuals are measured")
     settings = parser.parse_args()
 
     began = time.perf_counter()
@@ -108,6 +109,7 @@ def main() -> None:
         "acquisition",
         **asked,
         predictors=[measures],
+        limit=settings.films,
         interventions=("forced_change",),
         effect="direct",
         pairs=(("sex", "finding"),),
