@@ -13,8 +13,9 @@ import sys
 
 from synthfair_hf.measure.soundness import score
 from synthfair_hf.measure.worlds import PhantomWorld
+from synthfair_hf.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.scoreboard import PipelineSystem, open_for
-from synthfair_hf.verbs import DEFAULT_GENERATOR, find_generator
+from synthfair_hf.simulators import WORLD_SEED
 
 LIMIT, FILMS = 0.05, 64
 
@@ -27,13 +28,14 @@ def main() -> int:
     settings = parser.parse_args()
     saved = find_generator(settings.pretrained_model_name_or_path)
     if settings.world:
-        world, pipeline = open_for(saved, settings.world, settings.source, "test", FILMS)
+        world = open_for(saved, settings.world, settings.source, "test", FILMS)
     else:
-        world, pipeline = PhantomWorld("test", FILMS, seed=0, num_subjects=1000), saved.load()
+        world = PhantomWorld("test", FILMS, seed=WORLD_SEED, num_subjects=1000)
         known = saved.preset.covariates
         rows = [row for row, finding in enumerate(world.table["finding"]) if finding in known["finding"].levels]
         world.table = {name: [world.table[name][row] for row in rows] for name in known.names}
         world.images, world.groups, world.covariates = world.images[rows], [world.groups[row] for row in rows], known
+    pipeline = saved.load()
     system = PipelineSystem(saved.directory.name, pipeline)
     figures = {row["metric"]: row for row in score(system, world, {}, (0,), names=(), pairs=())}
     shown = {name: {key: row[key] for key in ("mean", "low", "high", "n")} for name, row in figures.items()}

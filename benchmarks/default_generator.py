@@ -22,9 +22,9 @@ from synthfair_hf.cards import write_model_card
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.records import Record
 from synthfair_hf.report import difference_png
+from synthfair_hf.saved import DEFAULT_GENERATOR
 from synthfair_hf.scoreboard import measure_realism, measure_soundness
 from synthfair_hf.simulators.acquisition import SCANNERS
-from synthfair_hf.verbs import DEFAULT_GENERATOR
 
 CREDITS = (
     "NIH ChestX-ray14 (Wang et al., CVPR 2017; images: NIH Clinical Center), the COVID-19 Image Repository of Hannover "

@@ -15,8 +15,8 @@ import numpy as np
 from synthfair_hf.measure.distances import l1
 from synthfair_hf.measure.interventions import forced_change, hold
 from synthfair_hf.measure.systems import answer
+from synthfair_hf.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.scoreboard import PipelineSystem, open_for
-from synthfair_hf.verbs import DEFAULT_GENERATOR, find_generator
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 25)
 
@@ -29,7 +29,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=32)
     settings = parser.parse_args()
     saved = find_generator(settings.pretrained_model_name_or_path)
-    world, pipeline = open_for(saved, settings.world, settings.source, "validation", settings.limit)
+    world = open_for(saved, settings.world, settings.source, "validation", settings.limit)
+    pipeline = saved.load()
     questions = {
         name: hold(world, {name: forced_change(world, name, 0)}, world.table, "direct")
         for name in world.covariates.names

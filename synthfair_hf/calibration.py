@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .errors import InputError
 from .measure.distances import l1
 from .measure.interventions import forced_change, hold
-from .measure.predictors import AttributePredictor, score
+from .measure.predictors import AttributePredictor, agreement
 from .measure.systems import Counterfactuals, answer
 from .measure.worlds import World
 from .records import Record, library_versions
@@ -59,8 +59,9 @@ def calibrate(
             "are written into it; give the --output_dir of a finished `synthfair train`."
         )
     saved = find_generator(directory)
-    readers = open_predictors(predictors, saved.preset.covariates)
-    opened, pipeline = open_for(saved, world, source_dir, "validation", limit)
+    opened = open_for(saved, world, source_dir, "validation", limit)
+    readers = open_predictors(saved, predictors)
+    pipeline = saved.load()
     read = {by: reader.predict(opened.images) for by, reader in readers.items()}
     system = PipelineSystem(directory.name, pipeline)
     errors: dict[str, list[dict[str, float]]] = {}
@@ -122,8 +123,8 @@ def _misreading(
         after = reader.predict(changed.images)
         for name in world.covariates.names:
             variable = world.covariates[name]
-            real = score(variable, before[by][name], world.table[name])
-            asked = score(variable, after[name], changed.covariates[name])
+            real = agreement(variable, before[by][name], world.table[name])
+            asked = agreement(variable, after[name], changed.covariates[name])
             figure = "auc" if variable.categorical else "mae"
             spread = 1.0 if variable.categorical else float(np.std(world.training[name]))
             if real[figure] is not None and asked[figure] is not None:

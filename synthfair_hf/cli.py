@@ -6,7 +6,6 @@ Bad input is one sentence and exit status 2; `verify` exits with 1 when it finds
 import json
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +15,7 @@ from .errors import InputError
 from .flags import parse
 
 if TYPE_CHECKING:
+    from .records import Record
     from .training import TrainingConfig
 
 __all__ = ["main"]
@@ -53,9 +53,9 @@ def _train(
     default_guidance_scale: float,
     **settings: Any,
 ) -> int:
+    from .fitting import train_generator
     from .presets import get_preset
     from .training import TrainingConfig
-    from .verbs import train_generator
 
     domain, config = get_preset(preset), _training_config(TrainingConfig, settings)
     record = train_generator(
@@ -68,7 +68,11 @@ def _train(
         default_guidance_scale,
         pretrained_model_name_or_path,
     )
-    print(f"saved {config.output_dir} after {record.counts['steps']} steps; record in {config.output_dir}/record.json")
+    return _saved(config.output_dir, record)
+
+
+def _saved(output_dir: Path, record: "Record") -> int:
+    print(f"saved {output_dir} after {record.counts['steps']} steps; record in {output_dir}/record.json")
     return 0
 
 
@@ -83,14 +87,45 @@ def _training_config(kind: type[Config], settings: dict[str, Any]) -> Config:
 
 
 def _predictor(preset: str, source: str | None, **settings: Any) -> int:
+    from .fitting import open_source
     from .measure.predictors import PredictorTrainingConfig, train_predictor
     from .presets import get_preset
-    from .verbs import open_source
 
     domain, config = get_preset(preset), _training_config(PredictorTrainingConfig, settings)
     record = train_predictor(open_source(source, domain, domain.resolution), config, domain.resolution)
-    print(f"saved {config.output_dir} after {record.counts['steps']} steps; record in {config.output_dir}/record.json")
-    return 0
+    return _saved(config.output_dir, record)
+
+
+def _finetune(
+    pretrained_model_name_or_path: str, predictor: str, source: str | None, weight: float, leak: float, **settings: Any
+) -> int:
+    from .fitting import finetune_generator
+    from .training import FinetuningConfig
+
+    config = _training_config(FinetuningConfig, settings)
+    record = finetune_generator(pretrained_model_name_or_path, predictor, source, config, weight, leak)
+    return _saved(config.output_dir, record)
+
+
+def _straighten(
+    pretrained_model_name_or_path: str, source: str | None, pairs: int, num_inference_steps: int, **settings: Any
+) -> int:
+    from .fitting import straighten_generator
+    from .training import FinetuningConfig
+
+    config = _training_config(FinetuningConfig, settings)
+    record = straighten_generator(pretrained_model_name_or_path, source, config, pairs, num_inference_steps)
+    return _saved(config.output_dir, record)
+
+
+def _autoencoder(preset: str, source: str | None, **settings: Any) -> int:
+    from .fitting import open_source
+    from .measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
+    from .presets import get_preset
+
+    domain, config = get_preset(preset), _training_config(AutoencoderTrainingConfig, settings)
+    record = train_autoencoder(open_source(source, domain, domain.resolution), config, domain.resolution)
+    return _saved(config.output_dir, record)
 
 
 def _calibrate(**settings: Any) -> int:
@@ -103,21 +138,45 @@ def _calibrate(**settings: Any) -> int:
     return 0
 
 
-def _measure(what: str, pretrained_model_name_or_path: str | None, output_dir: str, world: str, **settings: Any) -> int:
-    from .scoreboard import measure_realism, measure_soundness
-    from .verbs import DEFAULT_GENERATOR
+def _soundness(
+    pretrained_model_name_or_path: str | None, output_dir: str, world: str, pairs: list[str] | None, **settings: Any
+) -> int:
+    from .saved import DEFAULT_GENERATOR
+    from .scoreboard import measure_soundness
 
     generator = pretrained_model_name_or_path or DEFAULT_GENERATOR
-    measure: dict[str, Callable[..., Any]] = {"soundness": measure_soundness, "realism": measure_realism}
-    measure[what](output_dir, world, pretrained_model_name_or_path=generator, **settings)
+    asked = None if pairs is None else [_pair(word) for word in pairs]
+    measure_soundness(output_dir, world, pretrained_model_name_or_path=generator, pairs=asked, **settings)
+    return _measured("soundness", output_dir, world)
+
+
+def _realism(pretrained_model_name_or_path: str | None, output_dir: str, world: str, **settings: Any) -> int:
+    from .saved import DEFAULT_GENERATOR
+    from .scoreboard import measure_realism
+
+    generator = pretrained_model_name_or_path or DEFAULT_GENERATOR
+    measure_realism(output_dir, world, pretrained_model_name_or_path=generator, **settings)
+    return _measured("realism", output_dir, world)
+
+
+def _measured(what: str, output_dir: str, world: str) -> int:
     print(f"wrote {output_dir}/{what}-{world}.json and {output_dir}/README.md")
     return 0
+
+
+def _pair(word: str) -> tuple[str, str]:
+    """A,B as a pair of names."""
+    one, comma, other = word.partition(",")
+    if not comma or not one or not other:
+        raise InputError(f"--pairs: {word!r} is not A,B; write it as sex,finding.")
+    return one, other
 
 
 def _generate(
     source: str | None, factors: list[str] | None, pretrained_model_name_or_path: str | None, **settings: Any
 ) -> int:
-    from .verbs import DEFAULT_GENERATOR, generate_dataset
+    from .saved import DEFAULT_GENERATOR
+    from .verbs import generate_dataset
 
     if factors:
         settings["factors"] = tuple(factors)
@@ -185,7 +244,8 @@ def _counterfactual(
     intervention_level: list[str] | None,
     **settings: Any,
 ) -> int:
-    from .verbs import DEFAULT_GENERATOR, counterfactual
+    from .saved import DEFAULT_GENERATOR
+    from .verbs import counterfactual
 
     answer = counterfactual(
         covariates=_assignments("--covariates", covariates),
@@ -227,10 +287,13 @@ def _assignments(argument: str, pairs: list[str]) -> dict[str, str]:
 
 RUNS: dict[str, Callable[..., int]] = {
     "train": _train,
+    "finetune": _finetune,
+    "straighten": _straighten,
     "predictor": _predictor,
+    "autoencoder": _autoencoder,
     "calibrate": _calibrate,
-    "measure soundness": partial(_measure, "soundness"),
-    "measure realism": partial(_measure, "realism"),
+    "measure soundness": _soundness,
+    "measure realism": _realism,
     "generate": _generate,
     "verify": _verify,
     "views": _views,

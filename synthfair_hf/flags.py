@@ -69,8 +69,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .measure.autoencoder import AutoencoderTrainingConfig
     from .measure.predictors import PredictorTrainingConfig
-    from .training import TrainingConfig
+    from .training import FinetuningConfig, TrainingConfig
 
     parser = _Parser(
         prog="synthfair",
@@ -96,10 +97,31 @@ def _parser() -> argparse.ArgumentParser:
     flag("--default_guidance_scale", type=float, default=1.0, help="guidance saved with the checkpoint (1)")
     _training_flags(flag, TrainingConfig)
 
+    text = "Train a saved generator on, with a predictor that judges its counterfactuals."
+    flag = verb("finetune", text)
+    flag("--pretrained_model_name_or_path", required=True, metavar="P", help="saved pipeline to start from")
+    flag("--predictor", required=True, metavar="DIR", help="the judge; measure the result by another one")
+    flag("--source", metavar="DIR", help="folder the generator was trained on; phantom needs none")
+    flag("--weight", type=float, default=0.1, help="of the predictor's disagreement against flow matching (0.1)")
+    flag("--leak", type=float, default=1.0, help="of disagreement on what was not changed (1)")
+    _training_flags(flag, FinetuningConfig)
+
+    flag = verb("straighten", "Train a saved generator on its own noise, so that fewer solver steps lose less.")
+    flag("--pretrained_model_name_or_path", required=True, metavar="P", help="saved pipeline to start from")
+    flag("--source", metavar="DIR", help="folder the generator was trained on; phantom needs none")
+    flag("--pairs", type=int, default=8192, metavar="N", help="images and noises to learn from (8192)")
+    flag("--num_inference_steps", type=int, default=16, metavar="N", help="solver steps of their abduction (16)")
+    _training_flags(flag, FinetuningConfig)
+
     flag = verb("predictor", "Train a predictor of the covariates, by which `measure` reads images.")
     flag("--preset", default="chest_xray", help="domain: chest_xray, morphomnist, phantom (chest_xray)")
     flag("--source", metavar="DIR", help="folder with metadata.csv and images, or of the digits; phantom needs none")
     _training_flags(flag, PredictorTrainingConfig)
+
+    flag = verb("autoencoder", "Train an autoencoder, by whose encoder `measure` tells how minimal a change is.")
+    flag("--preset", default="chest_xray", help="domain: chest_xray, morphomnist, phantom (chest_xray)")
+    flag("--source", metavar="DIR", help="folder with metadata.csv and images, or of the digits; phantom needs none")
+    _training_flags(flag, AutoencoderTrainingConfig)
 
     flag = verb("calibrate", "Choose the strength of each covariate's change and save it in a generator.")
     flag("--pretrained_model_name_or_path", required=True, metavar="DIR", help="saved pipeline to write into")
@@ -118,6 +140,10 @@ def _parser() -> argparse.ArgumentParser:
     flag("--interventions", nargs="+", default=("from_marginal",), help="from_marginal, forced_change (from_marginal)")
     flag("--effect", default="total", help="total: what do() causes follows; direct: it is held (total)")
     flag("--num_inference_steps", type=int, metavar="N", help="solver steps; the checkpoint's by default")
+    flag(
+        "--pairs", nargs="*", metavar="A,B", help="do()s whose order is exchanged; all pairs by default, none if empty"
+    )
+    flag("--encoder", metavar="DIR", help="trained autoencoder by which minimality is measured")
     flag("--output_dir", required=True, metavar="DIR", help="where records and their page go")
 
     flag = verb("measure realism", "Distances of samples to held-out images, and to the training images.")

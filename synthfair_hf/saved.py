@@ -28,6 +28,8 @@ class SavedGenerator(NamedTuple):
     resolution: int
     revision: str
     """Fingerprint of the weights and configuration."""
+    planted_scanner: bool
+    """Whether a film must be put on its scanner by `simulators.acquisition` before this generator knows it."""
 
     def load(self) -> CausalDiffusionPipeline:
         """The pipeline, on the GPU where there is one."""
@@ -53,7 +55,8 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     parts = [name for name, value in config.items() if isinstance(value, list) and value[0] is not None]
     files = sorted(file for name in parts for file in (directory / name).iterdir() if file.suffix in WEIGHTS)
     hashes = {str(file.relative_to(directory)): file_sha256(file) for file in (index, *files)}
-    return SavedGenerator(directory, preset, resolution, fingerprint(hashes))
+    planted = "scanner" in preset.covariates and bool(config.get("planted_scanner", True))
+    return SavedGenerator(directory, preset, resolution, fingerprint(hashes), planted)
 
 
 def load_generator(path: str | Path = DEFAULT_GENERATOR) -> tuple[CausalDiffusionPipeline, str]:

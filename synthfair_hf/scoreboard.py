@@ -2,6 +2,7 @@
 
     DIR/soundness-<world>.json     rows of measure.soundness: identity, the generator, and the oracle where there is one
     DIR/realism-<world>.json       distances of samples to held-out images, and to the training images
+    DIR/suspicious-<world>.png     the samples nearest to training images, beside these: never published
     DIR/README.md                  the page; never typed by hand
 
 A scoreboard is measured on test images; what a generator saves as its defaults is chosen by `calibration` on
@@ -20,16 +21,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .cards import ENVIRONMENT
+from .diffusion.inputs import check_settings
 from .diffusion.pipeline import CausalDiffusionPipeline
-from .errors import InputError
-from .measure.memorisation import memorisation, standard_pixels
+from .errors import InputError, unknown
+from .measure.autoencoder import load_encoder
+from .measure.memorisation import memorisation, standard_pixels, suspicious_png
 from .measure.predictors import WEIGHTS, AttributePredictor, load_predictor
 from .measure.realism import realism, realism_by_group
-from .measure.soundness import Counterfactuals, Identity, Oracle, score
+from .measure.soundness import Counterfactuals, Encoder, Identity, Oracle, check_questions, score
 from .measure.worlds import World, open_world
 from .records import Record, file_sha256, library_versions, write_atomically
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
-from .schema import Schema
 
 __all__ = [
     "PipelineSystem",
@@ -42,18 +44,22 @@ __all__ = [
 ]
 
 BATCH = 32
+DRAWS = 1000
+"""Bootstrap draws of every figure's interval."""
 
 
 class PipelineSystem:
     """A generator as a system to be measured; `settings` go to every call of the pipeline.
 
-    What is drawn for image i depends on (seed, row i) alone. The noise of the images first asked about is remembered,
-    so that many questions about the same observations abduct them once.
+    What is drawn for image i depends on (seed, row i) alone. The noise of the images first asked about, and of those
+    last abducted, is remembered: many questions about the observations, or one after another about an answer, abduct
+    them once.
     """
 
     def __init__(self, name: str, pipeline: CausalDiffusionPipeline, seed: int = 0, **settings: Any) -> None:
         self.name, self.pipeline, self.seed, self.settings = name, pipeline, seed, settings
-        self._known: dict[tuple[int, ...], tuple[bytes, dict[str, Any]]] = {}
+        self._known: dict[tuple[int, ...], list[tuple[bytes, dict[str, Any]]]] = {}
+        """By rows, the first and the last images and covariates abducted, by their digest, and their noise."""
 
     def counterfactual(
         self, image: Tensor, covariates: dict[str, list[Any]], do: dict[str, list[Any]], rows: Sequence[int]
@@ -62,40 +68,60 @@ class PipelineSystem:
         generator = [torch.Generator().manual_seed(self.seed * 1_000_003 + row) for row in rows]
         asked: dict[str, Any] = {"covariates": covariates, "do": do, "generator": generator, "output_type": "pt"}
         question = hashlib.sha256(image.numpy().tobytes() + json.dumps(covariates).encode()).digest()
-        first, known = self._known.get(tuple(rows), (question, {"image": image}))
-        output = self.pipeline(**asked, **(known if first == question else {"image": image}), **self.settings)
-        noise = {name: getattr(output, name) for name in ("noise", "covariate_noise", "residual")}
-        self._known.setdefault(tuple(rows), (question, noise))
+        abducted = self._known.setdefault(tuple(rows), [])
+        known = next((noise for digest, noise in abducted if digest == question), None)
+        output = self.pipeline(**asked, **({"image": image} if known is None else known), **self.settings)
+        if known is None:
+            noise = {name: getattr(output, name) for name in ("noise", "covariate_noise", "residual")}
+            abducted[1:] = [(question, noise)]
         return Counterfactuals(torch.as_tensor(output.images), output.covariates)
 
 
-def open_for(
-    saved: SavedGenerator, world: str, directory: str | Path | None, split: str, limit: int | None
-) -> tuple[World, CausalDiffusionPipeline]:
-    """A world and the generator for it, which must know the same covariates at the same resolution."""
+def open_for(saved: SavedGenerator, world: str, directory: str | Path | None, split: str, limit: int | None) -> World:
+    """A world for a generator, which must know the same covariates at the same resolution; no image is drawn yet."""
     opened = open_world(world, split, limit, directory=directory)
-    if opened.covariates != saved.preset.covariates or opened.images.shape[-1] != saved.resolution:
+    if opened.covariates != saved.preset.covariates or opened.resolution != saved.resolution:
         raise InputError(
-            f"--world: {world} has {', '.join(opened.covariates.names)} at {opened.images.shape[-1]} pixels, but "
+            f"--world: {world} has {', '.join(opened.covariates.names)} at {opened.resolution} pixels, but "
             f"{saved.directory.name} knows {', '.join(saved.preset.covariates.names)} at {saved.resolution}; "
             "give a generator trained for this world's covariates, levels and resolution."
         )
-    return opened, saved.load()
+    return opened
 
 
-def open_predictors(directories: Sequence[str | Path], covariates: Schema) -> dict[str, AttributePredictor]:
-    """Trained predictors of these covariates, by the names of their directories, which must differ."""
+def open_predictors(saved: SavedGenerator, directories: Sequence[str | Path]) -> dict[str, AttributePredictor]:
+    """Trained predictors of a generator's covariates at its resolution, by the names of their directories, which must
+    differ.
+    """
     predictors: dict[str, AttributePredictor] = {}
     for directory in map(Path, directories):
         if directory.name in (*predictors, "ruler"):
             raise InputError(f"--predictor: {directory} bears a name that is taken; give directories of other names.")
-        predictors[directory.name] = load_predictor(directory, covariates)
+        predictors[directory.name] = load_predictor(directory, saved.preset.covariates)
+        predictors[directory.name].features(_blank(saved))
     return predictors
 
 
-def inputs_of(saved: SavedGenerator, world: World, predictors: Sequence[str | Path]) -> dict[str, str]:
+def _open_encoder(saved: SavedGenerator, directory: str | Path) -> Encoder:
+    """A trained autoencoder's encoder of images of the generator's resolution."""
+    encoder = load_encoder(directory)
+    encoder(_blank(saved))
+    return encoder
+
+
+def _blank(saved: SavedGenerator) -> Tensor:
+    """Images to try a reader with: another resolution is refused by it now, not after hours of sampling."""
+    return torch.zeros(2, 1, saved.resolution, saved.resolution)
+
+
+def inputs_of(
+    saved: SavedGenerator, world: World, predictors: Sequence[str | Path], encoder: str | Path | None = None
+) -> dict[str, str]:
     """What a measurement was made of, by fingerprints."""
-    weights = {f"predictor {Path(one).name}": file_sha256(Path(one) / WEIGHTS)[:16] for one in predictors}
+    readers = {f"predictor {Path(one).name}": Path(one) for one in predictors}
+    if encoder is not None:
+        readers[f"encoder {Path(encoder).name}"] = Path(encoder)
+    weights = {name: file_sha256(directory / WEIGHTS)[:16] for name, directory in readers.items()}
     return {"generator": saved.revision, "world": world.fingerprint, **weights}
 
 
@@ -112,20 +138,33 @@ def measure_soundness(
     effect: str = "total",
     num_inference_steps: int | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
+    encoder: str | Path | None = None,
 ) -> Record:
     """Score the generator, the identity and, for every do() whose truth the world knows, the oracle.
 
-    `pairs` are the do()s to commute, all by default; each costs four integrations of every image and seed. Writes
-    `soundness-<world>.json` and the page. Raises InputError before anything is scored.
+    `pairs` are the do()s to commute, all by default; each costs two integrations of every image and seed. `encoder` is
+    the directory of a trained autoencoder, by which minimality is measured. Writes `soundness-<world>.json` and the
+    page. Raises InputError before weights are loaded or images drawn, and where it is the weights that are at fault,
+    before anything is scored.
     """
-    _check_seeds(seeds)
-    saved = find_generator(pretrained_model_name_or_path)
-    readers = open_predictors(predictors, saved.preset.covariates)
     directory = _writable(output_dir)
-    opened, pipeline = open_for(saved, world, source_dir, split, limit)
+    if num_inference_steps is not None:
+        check_settings(num_inference_steps)
+    saved = find_generator(pretrained_model_name_or_path)
+    check_questions(saved.preset.covariates, seeds, interventions, effect, pairs)
+    opened = open_for(saved, world, source_dir, split, limit)
+    readers = open_predictors(saved, predictors)
+    encode = None if encoder is None else _open_encoder(saved, encoder)
+    pipeline = saved.load()
     steps = pipeline.config.default_steps if num_inference_steps is None else num_inference_steps
     system = PipelineSystem(saved.directory.name, pipeline, num_inference_steps=steps)
-    asked: dict[str, Any] = {"interventions": tuple(interventions), "effect": effect, "batch_size": BATCH}
+    asked: dict[str, Any] = {
+        "interventions": tuple(interventions),
+        "effect": effect,
+        "encoder": encode,
+        "batch_size": BATCH,
+        "draws": DRAWS,
+    }
     known = [name for name in opened.covariates.names if _truth_is_known(opened, name)]
     rows = [
         *score(Identity(), opened, readers, seeds, pairs=(), cycles=(), **asked),
@@ -140,13 +179,15 @@ def measure_soundness(
         "seeds": list(seeds),
         "interventions": list(interventions),
         "effect": effect,
+        "pairs": None if pairs is None else [list(pair) for pair in pairs],
+        "draws": DRAWS,
         "num_inference_steps": steps,
         "guidance_scale": pipeline.config.default_guidance_scale,
         "intervention_level": pipeline.config.default_intervention_level,
     }
     record = Record(
         stage="measure_soundness",
-        inputs=inputs_of(saved, opened, predictors),
+        inputs=inputs_of(saved, opened, predictors, encoder),
         settings=settings,
         versions=library_versions(),
         counts={"images": len(opened.images), "groups": len(set(opened.groups))},
@@ -174,18 +215,25 @@ def measure_realism(
     seed: int = 0,
 ) -> Record:
     """Compare samples, with the covariates of the held-out images, to these images, overall and by level of `group`;
-    and their nearest-training distances to those of the held-out images. Writes `realism-<world>.json` and the page.
+    and their nearest-training distances to those of the held-out images. Writes `realism-<world>.json`, the page, and
+    a picture of the samples nearest to training images.
 
-    The encoder is a predictor trained on training images alone.
+    The encoder is a predictor trained on training images alone. Raises InputError before weights are loaded or images
+    drawn, and for a predictor at fault before anything is sampled.
     """
+    directory = _writable(output_dir)
+    if seed < 0:
+        raise InputError(f"--seed: {seed} is not allowed; give a whole number from 0 on.")
     if split == "train":
         raise InputError("--split: 'train' is what samples are compared with for copies; give validation or test.")
     saved = find_generator(pretrained_model_name_or_path)
-    encoder = load_predictor(predictor, saved.preset.covariates)
-    directory = _writable(output_dir)
-    opened, pipeline = open_for(saved, world, source_dir, split, limit)
-    if group is not None and not opened.covariates[group].categorical:
+    if group is not None and group not in saved.preset.covariates:
+        raise unknown("--group", group, saved.preset.covariates.names)
+    if group is not None and not saved.preset.covariates[group].categorical:
         raise InputError(f"--group: {group} is continuous; give a variable with levels, or none.")
+    opened = open_for(saved, world, source_dir, split, limit)
+    (encoder,) = open_predictors(saved, [predictor]).values()
+    pipeline = saved.load()
     samples = []
     rows = range(len(opened.images))
     for first in tqdm(range(0, len(rows), BATCH), desc="sampling"):
@@ -219,12 +267,10 @@ def measure_realism(
         counts={"images": len(rows), "training_images": originals, "augmented_examples": len(training) - originals},
         measured=measured,
     )
+    directory.mkdir(parents=True, exist_ok=True)
+    picture = suspicious_png(generated, training, originals, measured["memorisation"]["pixels"]["suspicious"])
+    write_atomically(directory / f"suspicious-{world}.png", picture)
     return _keep(record, directory, f"realism-{world}")
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    if not seeds or min(seeds) < 0:
-        raise InputError(f"--seeds: {list(seeds)} is not allowed; give whole numbers from 0 on.")
 
 
 def _writable(output_dir: str | Path) -> Path:
@@ -247,6 +293,7 @@ SECTIONS = {
     "Axioms": ("composition", "factual", "reversibility", "commutativity", "nondescendants"),
     "True pixels": ("true_",),
     "Effectiveness and leak": ("mae", "delta_mae", "accuracy", "auc", "delta_auc"),
+    "Minimality": ("minimality",),
 }
 """Sections of the page by the beginnings of metrics' names."""
 

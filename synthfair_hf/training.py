@@ -30,7 +30,7 @@ from .errors import InputError
 from .records import Record, first_difference, library_versions
 from .sources.source import Source
 
-__all__ = ["TrainingConfig", "TrainingExamples", "check_output_dir", "train"]
+__all__ = ["FinetuningConfig", "TrainingConfig", "TrainingExamples", "check_output_dir", "train"]
 
 
 class TrainingConfig(BaseModel):
@@ -81,6 +81,16 @@ class TrainingConfig(BaseModel):
         where = {"output_dir", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint"}
         how = {"dataloader_num_workers", "report_to", "logging_dir"}
         return self.model_dump(mode="json", exclude=where | how)
+
+
+class FinetuningConfig(TrainingConfig):
+    """Settings of a saved generator's further training: shorter and more careful than the first."""
+
+    max_train_steps: int = Field(1000, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    lr_warmup_steps: int = Field(50, ge=0)
+    ema_decay: float = Field(0.99, gt=0, lt=1)
+    checkpointing_steps: int = Field(250, ge=1)
 
 
 class TrainingExamples(Dataset[dict[str, Tensor]]):

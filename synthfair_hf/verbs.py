@@ -1,7 +1,9 @@
-"""The verbs of the command line as public functions: each composes rooms that do not know each other."""
+"""The main verbs of the command line as public functions: each composes rooms that do not know each other.
 
-import json
-from collections.abc import Callable, Mapping
+Those that train are in `fitting`, those that measure in `scoreboard` and `calibration`.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,153 +13,19 @@ from datasets import load_dataset
 from PIL import Image
 
 from .cards import write_dataset_card
-from .causal.scm import StructuralCausalModel
 from .diffusion.inputs import check_settings, encode_covariates, encode_interventions, strengths
-from .diffusion.objective import FlowMatchingObjective
-from .diffusion.pipeline import CausalDiffusionPipeline, check_resolution
 from .errors import InputError
+from .fitting import open_source
 from .generate.plan import SCM, GenerationPlan
 from .generate.run import check, generate
 from .generate.store import verify
-from .presets import MORPHOMNIST, PHANTOM, Preset
-from .records import Record, file_sha256, fingerprint, library_versions, write_atomically
+from .records import Record, file_sha256, library_versions, write_atomically
 from .report import difference_png, write_report
-from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator, load_generator
-from .simulators.acquisition import AcquisitionWorld, acquire, assign_scanners, expose
-from .simulators.phantom import SUBJECTS, PhantomSource
-from .sources.imagefolder import ImageFolder
-from .sources.morphomnist import MorphoMNIST
-from .sources.nih_chestxray14 import read_table
-from .sources.source import Source, read_image
-from .training import TrainingConfig, TrainingExamples, check_output_dir, train
+from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
+from .simulators.acquisition import acquire, expose
+from .sources.source import read_image
 
-__all__ = [
-    "DEFAULT_GENERATOR",
-    "WORLD_SEED",
-    "counterfactual",
-    "demo",
-    "find_generator",
-    "fit_scm",
-    "generate_dataset",
-    "load_generator",
-    "open_source",
-    "train_generator",
-]
-
-READERS: dict[str, Callable[[str | Path, Preset, int], Source]] = {MORPHOMNIST.name: MorphoMNIST}
-"""What reads a domain's folder where it is not images with a metadata.csv."""
-
-WORLD_SEED = 0
-"""Seed of the planted acquisition and of the phantom: one fixed world, seen alike by every run."""
-
-
-def open_source(directory: str | Path | None, preset: Preset, resolution: int) -> Source:
-    """The images of a folder, with scanners planted where the preset has a scanner and the folder does not.
-
-    The phantom's images are drawn; it alone needs no folder.
-    """
-    if preset.name == PHANTOM.name:
-        if directory is not None:
-            raise InputError(f"--source: {directory} is not for the phantom, whose images are drawn; leave it out.")
-        return PhantomSource(SUBJECTS, WORLD_SEED)
-    if directory is None:
-        raise InputError(f"--source: not given; {preset.name} needs the folder of its images.")
-    reader = READERS.get(preset.name, ImageFolder)
-    source: Source = reader(directory, preset, resolution)
-    if "scanner" in preset.covariates and "scanner" not in source.covariates:
-        if "view" not in source.covariates:
-            raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
-        source = AcquisitionWorld(source, WORLD_SEED, preset)
-    return source
-
-
-def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) -> dict[str, Any]:
-    """Fit a causal model on columns of decoded values; returns what was fitted on how many rows.
-
-    A table with a view but no scanner gets scanners from the acquisition world's structural equation.
-    """
-    if "scanner" in scm.covariates and "scanner" not in table:
-        rng = np.random.default_rng([WORLD_SEED, seed])
-        table = {**table, "scanner": assign_scanners(table["view"], rng)}
-    encoded = scm.covariates.encode(table, "table")
-    return scm.fit({name: torch.from_numpy(column) for name, column in encoded.items()}, seed)
-
-
-def train_generator(
-    preset: Preset,
-    source_dir: str | Path | None,
-    config: TrainingConfig,
-    resolution: int | None = None,
-    covariate_table: str | Path | None = None,
-    default_steps: int | None = None,
-    default_guidance_scale: float | dict[str, float] = 1.0,
-    pretrained_model_name_or_path: str | Path | None = None,
-) -> Record:
-    """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
-
-    `covariate_table` is the label file of ChestX-ray14, on which the causal model is fitted; without it the model is
-    fitted on the training patients' own covariates. Defaults are saved with the pipeline; steps are 10, or those of the
-    start. The network starts untrained, or from the weights of `pretrained_model_name_or_path`, which must know the
-    same covariates at the same resolution; strengths calibrated for these are not taken over.
-    """
-    check_settings(10 if default_steps is None else default_steps)
-    strengths(default_guidance_scale, 1.0, preset.covariates)
-    check_output_dir(config)
-    start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
-    if resolution is None:
-        resolution = preset.resolution if start is None else start.resolution
-    if start is not None:
-        preset = preset.model_copy(update={"network": start.preset.network})
-    check_resolution(resolution, preset.network)
-    source = open_source(source_dir, preset, resolution)
-    preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
-    if start is not None and (start.preset.covariates, start.resolution) != (preset.covariates, resolution):
-        raise InputError(
-            f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} knows {_knowledge(start.preset)} at "
-            f"{start.resolution} pixels, not {_knowledge(preset)} at {resolution}; give a generator of the same "
-            "covariates, levels and resolution, or none."
-        )
-    examples = TrainingExamples(source, "train", resolution, config.seed)
-    counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
-    inputs = {"source": source.fingerprint}
-    if covariate_table is None:
-        table = {name: [column[row] for row in examples.rows] for name, column in source.table.items()}
-    else:
-        table, counts["covariate_table"] = read_table(covariate_table, preset.covariates)
-        inputs["covariate_table"] = file_sha256(Path(covariate_table))
-
-    torch.manual_seed(config.seed)
-    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
-    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
-    if start is not None:
-        trained = CausalDiffusionPipeline.load(start.directory)
-        pipeline.register_modules(unet=trained.unet, covariate_encoder=trained.covariate_encoder)
-        inputs["initial_weights"] = start.revision
-        default_steps = trained.config.default_steps if default_steps is None else default_steps
-    pipeline.register_to_config(
-        default_steps=10 if default_steps is None else default_steps, default_guidance_scale=default_guidance_scale
-    )
-    counts["mechanisms"] = fit_scm(scm, table, config.seed)
-    objective = FlowMatchingObjective(
-        pipeline.unet, pipeline.covariate_encoder, space_to_depth=pipeline.config.space_to_depth
-    )
-    networks = {"unet": pipeline.unet.config, "covariate_encoder": pipeline.covariate_encoder.config}
-    # diffusers' own entries (underscored) list names in an order that changes from process to process
-    settings = {
-        part: {name: value for name, value in config.items() if not name.startswith("_")}
-        for part, config in networks.items()
-    }
-    inputs["architecture"] = fingerprint(json.loads(json.dumps(settings, default=str)))
-
-    def save(directory: Path) -> None:
-        objective.eval()
-        pipeline.save_pretrained(directory, safe_serialization=True)
-
-    return train(objective, examples, config, save, inputs, counts)
-
-
-def _knowledge(preset: Preset) -> str:
-    return ", ".join(preset.covariates.names)
+__all__ = ["counterfactual", "demo", "generate_dataset"]
 
 
 def generate_dataset(
@@ -215,10 +83,10 @@ def counterfactual(
 ) -> dict[str, Any]:
     """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
 
-    The named scanner is planted on the film first, as it is on every training film, unless the film comes from a
-    SynthFair data set and is `already_acquired`. Returns the counterfactual's covariates. The difference is blue where
-    the film became darker, red where brighter, saturated at DIFFERENCE_LIMIT. Bad input is refused before the weights
-    are loaded.
+    The named scanner is planted on the film first where the generator's training films were treated so, unless the
+    film comes from a SynthFair data set and is `already_acquired`. Returns the counterfactual's covariates. The
+    difference is blue where the film became darker, red where brighter, saturated at DIFFERENCE_LIMIT. Bad input is
+    refused before the weights are loaded.
     """
     directory = Path(output_dir)
     for place in (directory, *directory.parents):
@@ -240,7 +108,7 @@ def counterfactual(
         saved.preset.covariates,
     )
     observed = read_image(Path(image), saved.resolution)
-    if "scanner" in covariates and not already_acquired:
+    if saved.planted_scanner and not already_acquired:
         noise = np.random.default_rng(seed).standard_normal(observed.shape, dtype=np.float32)
         observed = acquire(expose(observed), covariates["scanner"], noise)
     output = saved.load()(

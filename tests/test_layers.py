@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "report": (*BASE, "presets", "views"),
 }
 # layer 5: what composes the rooms may import all of them; the package itself registers them with the libraries
-for top in ("saved", "verbs", "scoreboard", "calibration", "flags", "cli", ""):
+for top in ("saved", "fitting", "verbs", "scoreboard", "calibration", "flags", "cli", ""):
     MAY_IMPORT[top] = tuple(MAY_IMPORT)
 
 LAYER_0_LIBRARIES = {*sys.stdlib_module_names, "numpy", "pydantic", "datasets"}

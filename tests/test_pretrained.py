@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from synthfair_hf.records import Record
+from synthfair_hf.saved import DEFAULT_GENERATOR, find_generator, load_generator
 from synthfair_hf.simulators.phantom import PhantomSource
-from synthfair_hf.verbs import DEFAULT_GENERATOR, find_generator, load_generator
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ import torch
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
+from synthfair_hf.fitting import fit_scm, open_source
 from synthfair_hf.presets import get_preset
+from synthfair_hf.saved import DEFAULT_GENERATOR, load_generator
 from synthfair_hf.sources.nih_chestxray14 import read_table
-from synthfair_hf.verbs import DEFAULT_GENERATOR, fit_scm, load_generator, open_source
 
 DATA = Path(os.environ.get("SYNTHFAIR_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FILMS, TABLE = DATA / "cxr", DATA / "tables" / "nih_chestxray14.csv.gz"

@@ -1,9 +1,11 @@
 """A generator on its scoreboard: the band holds it, the page prints records, strengths are the best of those tried."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from synthfair_hf import calibration, scoreboard
 from synthfair_hf.calibration import calibrate, choose
@@ -11,15 +13,18 @@ from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
+from synthfair_hf.fitting import fit_scm
+from synthfair_hf.measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
 from synthfair_hf.measure.interventions import forced_change, hold
-from synthfair_hf.measure.predictors import PredictorTrainingConfig, train_predictor
+from synthfair_hf.measure.predictors import WEIGHTS, PredictorTrainingConfig, load_predictor, train_predictor
+from synthfair_hf.measure.soundness import score
 from synthfair_hf.measure.systems import Counterfactuals, answer
 from synthfair_hf.measure.worlds import PhantomWorld
 from synthfair_hf.presets import PHANTOM
-from synthfair_hf.records import Record
+from synthfair_hf.records import Record, file_sha256
+from synthfair_hf.saved import SavedGenerator, find_generator
 from synthfair_hf.scoreboard import PipelineSystem, measure_realism, measure_soundness, write_page
-from synthfair_hf.simulators.phantom import PhantomSource
-from synthfair_hf.verbs import fit_scm
+from synthfair_hf.simulators.phantom import Phantom, PhantomSource
 
 SIDE, SUBJECTS = 16, 150
 
@@ -56,6 +61,14 @@ def predictor(tmp_path_factory):
     return directory
 
 
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("encoders") / "autoencoder"
+    config = AutoencoderTrainingConfig(output_dir=directory, max_train_steps=2, train_batch_size=8)
+    train_autoencoder(PhantomSource(SUBJECTS, seed=0), config, SIDE, block_out_channels=(8, 8))
+    return directory
+
+
 def test_many_questions_abduct_an_image_once_and_answer_as_if_each_were_alone(generator, monkeypatch):
     world = small_world("phantom", "test", limit=5)
     pipeline = CausalDiffusionPipeline.load(generator)
@@ -79,8 +92,33 @@ def test_many_questions_abduct_an_image_once_and_answer_as_if_each_were_alone(ge
     assert (back.images - fresh.images).abs().max() < 1e-4, "another image is abducted anew"
 
 
-def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, predictor, tmp_path):
-    asked = {"pretrained_model_name_or_path": generator, "predictors": [predictor], "limit": 6, "seeds": (0, 1)}
+def test_a_score_abducts_each_answer_once(generator, monkeypatch):
+    world = small_world("phantom", "test", limit=3)
+    pipeline = CausalDiffusionPipeline.load(generator)
+    done = {"abduct": 0, "predict": 0}
+    for name in done:
+        method = getattr(pipeline.scheduler, name)
+
+        def count(*given, name=name, method=method):
+            done[name] += 1
+            return method(*given)
+
+        monkeypatch.setattr(pipeline.scheduler, name, count)
+    names = ["sex", "view", "scanner"]
+    score(PipelineSystem("tiny", pipeline), world, {}, (0,), names, effect="direct", cycles=(1,), draws=20)
+    assert done["abduct"] == 1 + 3, "the observation, and the answer to each do()"
+    assert done["predict"] == 1 + 3 + 3 + 3 + 6, "nothing, what is, do(), back, and three pairs in both orders"
+
+
+def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, predictor, autoencoder, tmp_path):
+    asked = {
+        "pretrained_model_name_or_path": generator,
+        "predictors": [predictor],
+        "encoder": autoencoder,
+        "limit": 6,
+        "seeds": (0, 1),
+        "pairs": [("sex", "scanner")],
+    }
     record = measure_soundness(tmp_path, "phantom", **asked)
     assert record == Record.read(tmp_path / "soundness-phantom.json")
     rows = {(row["system"], row["metric"], row["do"], row["attribute"]): row for row in record.measured["rows"]}
@@ -90,7 +128,18 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, pred
         assert oracle == 0
         assert identity > 0
         assert ("tiny", "auc" if PHANTOM.covariates[name].categorical else "mae", "sex", name) in rows
+        assert {"identity", "tiny", "oracle"} == {
+            one for one, *others in rows if others == ["minimality", name, "image"]
+        }
+    weights = file_sha256(autoencoder / WEIGHTS)[:16]
+    assert record.inputs["encoder autoencoder"] == weights
     page = (tmp_path / "README.md").read_text()
+    assert "### Minimality" in page
+    assert "| minimality | sex | image | encoder |" in page
+    rare = [row for row in record.measured["rows"] if row["draws"] < 1000 and row["mean"] is not None]
+    assert rare, "of six subjects some draws lack a sex"
+    assert all(f"({row['draws']} of 1000 draws)" in page for row in rare)
+    assert page.count("of 1000 draws)") <= len(rare)
     assert "| metric | do | attribute | by | values | identity | tiny | oracle |" in page
     composition = rows["tiny", "composition_l1_at_1", "none", "image"]
     assert f"{composition['mean']:.3g} [{composition['low']:.3g}, {composition['high']:.3g}]" in page
@@ -106,11 +155,29 @@ def test_realism_is_measured_overall_and_by_group(generator, predictor, tmp_path
     assert record.counts["images"] == 12
     assert record.counts["training_images"] == PhantomSource(SUBJECTS, seed=0).splits.count("train")
     assert set(record.measured["features"]["groups"]) == {"male", "female"}
-    assert "| all | 12 |" in write_page(tmp_path).read_text()
-    with pytest.raises(InputError, match="--split: 'train'"):
-        measure_realism(tmp_path, "phantom", predictor, pretrained_model_name_or_path=generator, split="train")
-    with pytest.raises(InputError, match="--group: age is continuous"):
-        measure_realism(tmp_path, "phantom", predictor, pretrained_model_name_or_path=generator, limit=12, group="age")
+    page = write_page(tmp_path).read_text()
+    assert "| all | 12 |" in page
+    assert "`suspicious-phantom.png`" in page
+    assert "not published, because it shows training images" in page
+    with Image.open(tmp_path / "suspicious-phantom.png") as picture:
+        assert picture.height > 10 * 128, "ten pairs"
+
+
+def test_pictures_of_training_images_are_never_committed():
+    rules = (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
+    assert "suspicious-*.png" in rules
+
+
+def test_a_page_of_records_without_draws_is_printed(generator, tmp_path):
+    """Records of earlier versions say nothing of undefined draws."""
+    record = measure_soundness(tmp_path, "phantom", pretrained_model_name_or_path=generator, limit=2, pairs=[])
+    rows = [{name: value for name, value in row.items() if name != "draws"} for row in record.measured["rows"]]
+    settings = {name: value for name, value in record.settings.items() if name != "draws"}
+    old = record.model_copy(update={"settings": settings, "measured": {"rows": rows}})
+    page = (tmp_path / "README.md").read_text()
+    old.write(tmp_path / "soundness-phantom.json")
+    assert "draws)" not in page
+    assert write_page(tmp_path).read_text() == page
 
 
 def test_calibration_saves_the_least_error_of_those_it_tried(generator, predictor, tmp_path):
@@ -150,16 +217,57 @@ def test_the_weakest_change_that_is_good_enough_is_chosen():
 
 def test_without_truth_an_error_is_how_readings_change(predictor, monkeypatch):
     world = small_world("phantom", "validation", limit=20)
-    readers = scoreboard.open_predictors([predictor], world.covariates)
+    readers = {"reader": load_predictor(predictor, world.covariates)}
     read = {by: reader.predict(world.images) for by, reader in readers.items()}
     assert calibration._misreading(world, readers, read, Counterfactuals(world.images, world.table)) == 0
     swapped = Counterfactuals(world.images.flip(0), world.table)
     assert calibration._misreading(world, readers, read, swapped) > 0
 
 
-def test_two_predictors_of_one_name_are_refused(predictor):
+def test_two_predictors_of_one_name_are_refused(generator, predictor):
     with pytest.raises(InputError, match="name that is taken"):
-        scoreboard.open_predictors([predictor, predictor], PHANTOM.covariates)
+        scoreboard.open_predictors(find_generator(generator), [predictor, predictor])
+
+
+def test_readers_of_another_resolution_are_refused(generator, predictor, autoencoder):
+    other = find_generator(generator)._replace(resolution=32)
+    with pytest.raises(InputError, match=r"images: .*this predictor reads \[n, 1, 16, 16\]"):
+        scoreboard.open_predictors(other, [predictor])
+    with pytest.raises(InputError, match=r"images: .*this encoder reads \[n, 1, 16, 16\]"):
+        scoreboard._open_encoder(other, autoencoder)
+
+
+@pytest.mark.parametrize(
+    ("measure", "settings", "message"),
+    [
+        (measure_soundness, {"effect": "partial"}, "effect: 'partial' is unknown"),
+        (measure_soundness, {"interventions": ["forced"]}, "interventions: 'forced' is unknown"),
+        (measure_soundness, {"pairs": [("sex", "colour")]}, "pairs: 'colour' is unknown"),
+        (measure_soundness, {"num_inference_steps": 0}, "num_inference_steps: 0 is not allowed"),
+        (measure_soundness, {"seeds": (0, -1)}, r"seeds: \[0, -1\] must be"),
+        (measure_soundness, {"limit": 0}, "limit: 0 must be positive"),
+        (measure_realism, {"limit": 0}, "limit: 0 must be positive"),
+        (measure_realism, {"group": "colour"}, "--group: 'colour' is unknown; allowed: age"),
+        (measure_realism, {"group": "age"}, "--group: age is continuous"),
+        (measure_realism, {"split": "train"}, "--split: 'train'"),
+        (measure_realism, {"seed": -1}, "--seed: -1 is not allowed"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_weights_and_images(
+    measure, settings, message, generator, predictor, tmp_path, monkeypatch
+):
+    def late(*given, **named):
+        raise AssertionError("weights were loaded or a film drawn")
+
+    monkeypatch.undo()
+    monkeypatch.setattr("synthfair_hf.measure.worlds.SUBJECTS", SUBJECTS)
+    monkeypatch.setattr(SavedGenerator, "load", late)
+    monkeypatch.setattr(scoreboard, "load_predictor", late)
+    monkeypatch.setattr(Phantom, "render", late)
+    readers = {"predictor": predictor} if measure is measure_realism else {"predictors": [predictor]}
+    with pytest.raises(InputError, match=message):
+        measure(tmp_path / "out", "phantom", pretrained_model_name_or_path=generator, **readers, **settings)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

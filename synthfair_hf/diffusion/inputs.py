@@ -17,10 +17,10 @@ from .guidance import Strength
 __all__ = ["check_settings", "encode_covariates", "encode_interventions", "prepare_image", "strengths"]
 
 
-def check_settings(num_inference_steps: Any, output_type: str = "pt") -> None:
-    """Solver steps 1 or more, output_type "pil" or "pt"."""
+def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: str = "num_inference_steps") -> None:
+    """Solver steps, by the name of the argument that gives them, 1 or more; output_type "pil" or "pt"."""
     if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int) or num_inference_steps < 1:
-        raise InputError(f"num_inference_steps: {num_inference_steps!r} is not allowed; give a whole number from 1 on.")
+        raise InputError(f"{argument}: {num_inference_steps!r} is not allowed; give a whole number from 1 on.")
     if output_type not in ("pil", "pt"):
         raise unknown("output_type", output_type, ("pil", "pt"))
 

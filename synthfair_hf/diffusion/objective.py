@@ -1,9 +1,22 @@
-"""Flow matching: with x_s = (1 - s) x + s e, the network learns the velocity e - x at noise level s.
+"""What a generator learns, as objectives for the one training loop.
 
-    loss = E | v(x_s, s, covariates) - (e - x) |^2,     s = sigmoid(n), n ~ N(location, 1), e ~ N(0, 1)
+Flow matching: with x_s = (1 - s) x + s e, the network learns the velocity e - x at noise level s.
 
-(Lipman et al. 2023; the logit-normal level of Esser et al. 2024.)
+    loss = E | v(x_s, s, c) - (e - x) |^2,     s = sigmoid(n), n ~ N(location, 1), e ~ N(0, 1)
+
+(Lipman et al. 2023; the logit-normal level of Esser et al. 2024.) With e = the noise that a trained network abducts
+from x, instead of an independent draw, its paths are straightened (reflow: Liu et al. 2023).
+
+Counterfactual: one covariate k of each image is set to another image's value a', and readers judge the answer x*.
+
+    loss = flow matching + weight (d_k(x*, a') + leak * mean over j != k of d_j(x*, c_j))
+
+(fine-tuning by predictors: De Sousa Ribeiro et al. 2023). x* is estimated in one step from the state at a random
+noise level of the solver's own path, and the gradient goes through that step alone (as in Xu et al. 2023).
 """
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -11,15 +24,22 @@ from torch import Tensor, nn
 
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, predict_velocity
-from .latents import to_latents
+from .guidance import Strength, conditional_velocity, guided_velocity
+from .latents import to_images, to_latents
+from .solver import ReversibleFlowScheduler
 
-__all__ = ["FlowMatchingObjective"]
+__all__ = ["CounterfactualObjective", "Disagreement", "FlowMatchingObjective"]
+
+Disagreement = Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
+"""Images `[B, C, H, W]` in [0, 1] and encoded covariates `[B]` -> by attribute how far what is read from each image is
+from the covariate `[B]`, differentiably; zero where a covariate is missing."""
 
 
 class FlowMatchingObjective(nn.Module):
     """objective(batch, generator) -> (loss, {name: value}), for the one training loop.
 
-    `batch["image"]` is `[B, C, H, W]` in [0, 1]; the other entries are encoded covariates `[B]`.
+    `batch["image"]` is `[B, C, H, W]` in [0, 1]; `batch["noise"]`, where there is one, the noise `[B, c, h, w]` that
+    each image is paired with; the other entries are encoded covariates `[B]`.
     Covariates are hidden independently with `variable_dropout`, and all at once with `whole_dropout`.
     """
 
@@ -50,7 +70,7 @@ class FlowMatchingObjective(nn.Module):
         keep = (uniform[:, :-1] >= self.variable_dropout) & (uniform[:, -1:] >= self.whole_dropout)
         level = torch.randn(rows, generator=generator, device=device) + self.location
         sigma = torch.sigmoid(level)
-        noise = torch.randn(latents.shape, generator=generator, device=device)
+        noise = batch["noise"] if "noise" in batch else torch.randn(latents.shape, generator=generator, device=device)
         mixed = torch.lerp(latents, noise, sigma[:, None, None, None])
         tokens = self.covariate_encoder(batch, keep)
         predicted = predict_velocity(self.denoiser, mixed, sigma, tokens)
@@ -58,3 +78,91 @@ class FlowMatchingObjective(nn.Module):
         low = sigma.detach() < 0.5
         parts = {"low_noise": error.detach()[low].mean(), "high_noise": error.detach()[~low].mean()}
         return error.mean(), parts
+
+
+class CounterfactualObjective(nn.Module):
+    """Flow matching, and what readers find wrong in one counterfactual of each image.
+
+    Parameters:
+        matching: holds the networks that are trained; keeps them a generator of real images.
+        scheduler: the solver by which counterfactuals are made.
+        disagreement: the readers. Nothing of theirs is trained.
+        weight, leak: as in the equation above.
+        strengths: of each covariate's change, by its place, as the pipeline will use them.
+        steps: solver steps of abduction and prediction while training, 2 or more.
+    """
+
+    disagreement: Disagreement
+
+    def __init__(
+        self,
+        matching: FlowMatchingObjective,
+        scheduler: ReversibleFlowScheduler,
+        disagreement: Disagreement,
+        weight: float = 0.1,
+        leak: float = 1.0,
+        strengths: Mapping[int, Strength] | None = None,
+        steps: int = 4,
+    ) -> None:
+        super().__init__()
+        if steps < 2:
+            raise ValueError(f"steps: {steps} is out of range; allowed: 2 or more.")
+        self.matching = matching
+        # Kept out of the module's parameters: the readers are not trained here.
+        self.__dict__["disagreement"] = disagreement
+        self.scheduler, self.weight, self.leak = scheduler, weight, leak
+        self.strengths, self.steps = dict(strengths or {}), steps
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, and its parts: flow matching, disagreement on what was set, disagreement on the rest."""
+        matching, _ = self.matching(batch, generator)
+        target, changed = self.intervene(batch, generator)
+        images = self.counterfactual(batch, target, changed, generator)
+        names = self.matching.covariate_encoder.covariates.names
+        found = self.disagreement(images, {name: target[name] for name in names})
+        errors = torch.stack([found[name] for name in names], dim=1)
+        # Readers' scales are theirs: each attribute counts as its mean over the batch, of what was set and of the rest.
+        on_target = (errors * changed).sum() / changed.sum().clamp(min=1)
+        off_target = (errors * ~changed).sum() / (~changed).sum().clamp(min=1)
+        parts = {"matching": matching.detach(), "target": on_target.detach(), "leak": off_target.detach()}
+        return matching + self.weight * (on_target + self.leak * off_target), parts
+
+    def intervene(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+        """Covariates of which one in each row is another row's, and where `[B, V]`; what that causes is held.
+
+        A missing value neither replaces one nor is replaced.
+        """
+        covariates = self.matching.covariate_encoder.covariates
+        rows, device = len(batch["image"]), batch["image"].device
+        which = torch.randint(len(covariates), (rows,), generator=generator, device=device)
+        order = torch.randperm(rows, generator=generator, device=device)
+        target, changed = {}, []
+        for place, variable in enumerate(covariates.walk()):
+            own, other = batch[variable.name], batch[variable.name][order]
+            known = (own >= 0) & (other >= 0) if variable.categorical else ~(own.isnan() | other.isnan())
+            replaced = (which == place) & known & (own != other)
+            target[variable.name] = torch.where(replaced, other, own)
+            changed.append(replaced)
+        return target, torch.stack(changed, dim=1)
+
+    def counterfactual(
+        self, batch: Mapping[str, Tensor], target: Mapping[str, Tensor], changed: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """x* `[B, C, H, W]` in [0, 1], estimated at a random level of the path; carries the gradient of that step."""
+        matching = self.matching
+        with torch.no_grad():
+            latents = to_latents(batch["image"], matching.space_to_depth, matching.vae)
+            tokens = matching.covariate_encoder(batch)
+            pair = latents[:, None].repeat(1, 2, 1, 1, 1)
+            pair = self.scheduler.abduct(conditional_velocity(matching.denoiser, tokens), pair, self.steps)
+            guided = self._guided(matching.covariate_encoder(target), tokens, changed)
+            # From pure noise one step gives the mean of all images, which no reader has learned to read.
+            done = int(torch.randint(1, self.steps, (), generator=generator, device=latents.device))
+            state = self.scheduler.predict(guided, pair, self.steps, done).mean(dim=1)
+        level = self.scheduler.levels(self.steps)[done]
+        guided = self._guided(matching.covariate_encoder(target), matching.covariate_encoder(batch), changed)
+        estimate = state - level * guided(state, level)
+        return to_images(estimate, matching.space_to_depth, matching.vae).clamp(0, 1)
+
+    def _guided(self, target: Tensor, factual: Tensor, changed: Tensor) -> Any:
+        return guided_velocity(self.matching.denoiser, target, factual, changed, self.strengths)

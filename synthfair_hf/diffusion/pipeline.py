@@ -66,6 +66,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         resolution: height and width of images in pixels.
         space_to_depth: factor by which pixels are folded into channels.
         default_steps, default_guidance_scale, default_intervention_level: used where a call names none.
+        planted_scanner: whether the scanners of its training films were planted by `simulators.acquisition`.
     """
 
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers reads a list here)
@@ -83,6 +84,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         default_steps: int = 10,
         default_guidance_scale: float | dict[str, float] = 1.0,
         default_intervention_level: float | dict[str, float] = 1.0,
+        planted_scanner: bool = True,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, covariate_encoder=covariate_encoder, scm=scm, scheduler=scheduler, vae=vae)
@@ -93,6 +95,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
             default_steps=default_steps,
             default_guidance_scale=default_guidance_scale,
             default_intervention_level=default_intervention_level,
+            planted_scanner=planted_scanner,
         )
         self.preset = Preset.model_validate(preset)
 

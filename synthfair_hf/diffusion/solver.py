@@ -50,10 +50,10 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
         even = np.linspace(1, 0, num_inference_steps + 1)
         return [float(level) for level in self.shift * even / (1 + (self.shift - 1) * even)]
 
-    def predict(self, velocity: Velocity, pair: Tensor, num_inference_steps: int) -> Tensor:
-        """From noise to image: pair `[B, 2, C, H, W]` at s = 1 to the pair at s = 0."""
+    def predict(self, velocity: Velocity, pair: Tensor, num_inference_steps: int, stop: int | None = None) -> Tensor:
+        """From noise to image: pair `[B, 2, C, H, W]` at s = 1 to the pair at s = 0, or after `stop` steps."""
         y, z = pair.unbind(dim=1)
-        levels = self.levels(num_inference_steps)
+        levels = self.levels(num_inference_steps)[: None if stop is None else stop + 1]
         for now, after in pairwise(levels):
             step = after - now
             y = self.mixing * y + (1 - self.mixing) * z + step * velocity(z, now)

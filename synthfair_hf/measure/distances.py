@@ -6,6 +6,9 @@ from torch import Tensor
 
 __all__ = ["divergence", "l1", "minimality", "ssim"]
 
+ROWS = 256
+"""Images that `minimality` compares with all others at once, so that memory grows with n and not with its square."""
+
 
 def l1(images: Tensor, others: Tensor) -> np.ndarray:
     """Mean absolute difference of each pair of images in [0, 1], on the 0-255 scale `[n]`."""
@@ -48,12 +51,17 @@ def minimality(
     and `target` `[n]` the bins of the intervened covariate before and after. The real images that x is compared with
     are the other observed ones. NaN where no other image has the bin.
     """
-    distance = divergence(observed, changed).diagonal()[:, None].cpu().numpy()
-    between = divergence(observed, observed).cpu().numpy()
-    others = ~np.eye(len(own), dtype=bool)  # an image is not its own reference
-    nearer = _share(between <= distance, others & (target[:, None] == own))
-    farther = _share(between >= distance, others & (own[:, None] == own))
-    return np.log(0.8 * np.exp(nearer) + 0.2 * np.exp(farther))
+    numbers, figures = np.arange(len(own)), np.empty(len(own))
+    for first in range(0, len(own), ROWS):
+        rows = slice(first, first + ROWS)
+        some, moved = ((mean[rows], log_scale[rows]) for mean, log_scale in (observed, changed))
+        distance = divergence(some, moved).diagonal()[:, None].cpu().numpy()
+        between = divergence(some, observed).cpu().numpy()
+        others = numbers[rows, None] != numbers  # an image is not its own reference
+        nearer = _share(between <= distance, others & (target[rows, None] == own))
+        farther = _share(between >= distance, others & (own[rows, None] == own))
+        figures[rows] = np.log(0.8 * np.exp(nearer) + 0.2 * np.exp(farther))
+    return figures
 
 
 def _share(event: np.ndarray, among: np.ndarray) -> np.ndarray:

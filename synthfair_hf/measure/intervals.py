@@ -36,6 +36,8 @@ class Estimate:
     groups: int
     """Distinct groups over all seeds."""
     seeds: int
+    draws: int
+    """Draws in which the statistic was defined: the interval is of these alone."""
 
 
 def mean_of(values: np.ndarray) -> Statistic:
@@ -89,7 +91,8 @@ def bootstrap(
 ) -> Estimate:
     """Estimate of the mean over seeds of one statistic per seed, whose rows belong to `groups[s]`.
 
-    Seeds without rows are left out; draws in which the statistic is undefined do not enter the interval.
+    Seeds without rows are left out; draws in which the statistic is undefined (an area under the curve where a rare
+    level was not drawn) do not enter the interval, and the estimate says how many did.
     """
     if len(statistics) != len(groups):
         raise InputError(f"groups: {len(groups)} lists for {len(statistics)} statistics; give one list per seed.")
@@ -97,7 +100,7 @@ def bootstrap(
         raise InputError(f"draws, level: {draws}, {level:g} out of range; allowed: draws from 1, level in (0, 1).")
     seeds = [(statistic, rows) for statistic, rows in zip(statistics, groups, strict=True) if len(rows)]
     if not seeds:
-        return Estimate(None, None, None, 0, 0, 0)
+        return Estimate(None, None, None, 0, 0, 0, 0)
     names, flat = np.unique(np.concatenate([np.asarray(rows, dtype=str) for _, rows in seeds]), return_inverse=True)
     members = np.split(flat, np.cumsum([len(rows) for _, rows in seeds])[:-1])
 
@@ -116,9 +119,9 @@ def bootstrap(
     mean = float(evaluate(np.ones((1, len(names)))).mean())
     size = min(len(rows) for _, rows in seeds)
     if not math.isfinite(mean) or not len(drawn):
-        return Estimate(None, None, None, size, len(names), len(seeds))
+        return Estimate(None, None, None, size, len(names), len(seeds), len(drawn))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean, float(low), float(high), size, len(names), len(seeds))
+    return Estimate(mean, float(low), float(high), size, len(names), len(seeds), len(drawn))
 
 
 def _resample(rng: np.random.Generator, draws: int, groups: int, evaluate: Statistic) -> np.ndarray:

@@ -25,8 +25,8 @@ def from_marginal(world: "World", name: str, seed: int) -> list[Any]:
     """One value per image from a permutation of the training values, so that their marginal is kept."""
     values = world.training[name]
     rng = np.random.default_rng([seed, world.covariates.names.index(name)])
-    order = np.concatenate([rng.permutation(len(values)) for _ in range(-(-len(world.images) // len(values)))])
-    return [values[index] for index in order[: len(world.images)]]
+    order = np.concatenate([rng.permutation(len(values)) for _ in range(-(-len(world.groups) // len(values)))])
+    return [values[index] for index in order[: len(world.groups)]]
 
 
 def forced_change(world: "World", name: str, seed: int) -> list[Any]:

@@ -7,18 +7,20 @@ or any encoder's features. Give images drawn from the generator, not counterfact
 by construction.
 """
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
 from ..errors import InputError
 from .realism import as_vectors
 
-__all__ = ["Nearest", "memorisation", "nearest", "standard_pixels"]
+__all__ = ["Nearest", "memorisation", "nearest", "standard_pixels", "suspicious_png"]
 
 BATCH = 256
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
@@ -134,3 +136,48 @@ def _share_nearer(generated: np.ndarray, held_out: np.ndarray) -> float:
         len(ordered) - (np.searchsorted(ordered, generated, "left") + np.searchsorted(ordered, generated, "right")) / 2
     )
     return float(farther.mean() / len(ordered))
+
+
+FILM_SIDE, GAP, CAPTION_WIDTH, LINE = 128, 8, 300, 18
+"""Pixels of the picture of suspicious pairs: least side of an image, gap, width of a caption, height of a line."""
+
+WHITE_AT = 0.5
+"""Difference, as a share of the grey range, that the picture shows as white."""
+
+
+def suspicious_png(
+    generated: Tensor, training: Tensor, originals: int, suspicious: Sequence[Mapping[str, Any]]
+) -> bytes:
+    """Suspicious pairs of `memorisation` for the eye: a row of sample, training image, their absolute difference.
+
+    generated, training: the images `[n, 1, r, r]` and `[m, 1, r, r]` in [0, 1] whose rows the pairs name; of training
+    the first `originals` are images as they are, and each further so many an augmented example of each.
+    """
+    resolution = generated.shape[-1]
+    side = resolution * -(-FILM_SIDE // resolution)
+    places = [GAP + column * (side + GAP) for column in range(4)]
+    font = ImageFont.load_default(13)
+    sheet = Image.new("RGB", (places[-1] + CAPTION_WIDTH, GAP + LINE + len(suspicious) * (side + GAP)), "white")
+    text = ImageDraw.Draw(sheet)
+    for place, title in zip(places[:3], ("sample", "nearest training", "difference"), strict=True):
+        text.text((place, GAP / 2), title, "black", font)
+    for row, pair in enumerate(suspicious):
+        top = GAP + LINE + row * (side + GAP)
+        sample, film = generated[pair["generated"], 0].numpy(), training[pair["training"], 0].numpy()
+        difference = np.abs(sample - film).clip(0, WHITE_AT) / WHITE_AT
+        for place, pixels in zip(places[:3], (sample, film, difference), strict=True):
+            picture = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+            sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (place, top))
+        example, original = divmod(pair["training"], originals)
+        caption = (
+            f"sample {pair['generated']}",
+            f"training image {original}" + (f", augmented example {example}" if example else ""),
+            f"distance {pair['distance']:.3f}",
+            f"held-out images as near: {pair['held_out_share']:.1%}",
+            f"difference: white from {WHITE_AT:.0%} of the range",
+        )
+        for line, words in enumerate(caption):
+            text.text((places[3], top + line * LINE), words, "black", font)
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    return file.getvalue()

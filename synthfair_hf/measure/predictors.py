@@ -28,13 +28,14 @@ from ..records import Record, fingerprint
 from ..schema import Schema, Variable
 from ..sources.source import Source
 from ..training import TrainingConfig, TrainingExamples, check_output_dir, train
+from .intervals import area_under_curve
 
 __all__ = [
     "AttributePredictor",
     "PredictionObjective",
     "PredictorTrainingConfig",
+    "agreement",
     "load_predictor",
-    "score",
     "score_on",
     "train_predictor",
 ]
@@ -132,6 +133,30 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         answers = {name: head(features) for name, head in self.heads.items()}
         return {name: answer if self.covariates[name].categorical else answer[:, 0] for name, answer in answers.items()}
 
+    def disagreement(self, images: Tensor, covariates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """By covariate, how far a reading of images `[B, 1, r, r]` is from its encoded value `[B]`, differentiably.
+
+        Cross-entropy in nats, or smooth L1 in standard deviations; zero where the value is missing. `[B]` each.
+        """
+        return self.errors(self(self.embed(images)), covariates)
+
+    def errors(
+        self, answers: Mapping[str, Tensor], covariates: Mapping[str, Tensor], label_smoothing: float = 0.0
+    ) -> dict[str, Tensor]:
+        """The same of the heads' answers."""
+        errors = {}
+        for name, answer in answers.items():
+            value, answer = covariates[name], answer.float()
+            if self.covariates[name].categorical:
+                known, levels = value >= 0, value.clamp(min=0)
+                error = functional.cross_entropy(answer, levels, reduction="none", label_smoothing=label_smoothing)
+            else:
+                known, (location, scale) = ~value.isnan(), self.standards[name]
+                standardised = (torch.nan_to_num(value) - location) / scale
+                error = functional.smooth_l1_loss(answer, standardised, reduction="none", beta=0.1)
+            errors[name] = torch.where(known, error, 0)
+        return errors
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Features float32 `[n, width]` of images `[n, 1, r, r]` in [0, 1], on the CPU."""
@@ -182,25 +207,14 @@ class PredictionObjective(nn.Module):
         features = self.predictor.embed(batch["image"])
         kept = torch.rand(features.shape, generator=generator, device=features.device) >= self.dropout
         answers = self.predictor(features * kept / (1 - self.dropout))
-        parts, errors = {}, []
-        for name, answer in answers.items():
+        parts, means = {}, []
+        for name, error in self.predictor.errors(answers, batch, self.label_smoothing).items():
             value = batch[name]
             known = value >= 0 if self.predictor.covariates[name].categorical else ~value.isnan()
-            error = self._error(name, answer.float(), value)
-            errors.append(torch.where(known, error, 0).sum() / known.sum().clamp(min=1))
+            means.append(error.sum() / known.sum().clamp(min=1))
             if known.any():
-                parts[name] = errors[-1].detach()
-        return torch.stack(errors).mean(), parts
-
-    def _error(self, name: str, answer: Tensor, value: Tensor) -> Tensor:
-        """Error of each row `[B]`; of no meaning where the value is missing, but finite."""
-        if self.predictor.covariates[name].categorical:
-            return functional.cross_entropy(
-                answer, value.clamp(min=0), reduction="none", label_smoothing=self.label_smoothing
-            )
-        location, scale = self.predictor.standards[name]
-        target = (torch.nan_to_num(value) - location) / scale
-        return functional.smooth_l1_loss(answer, target, reduction="none", beta=0.1)
+                parts[name] = means[-1].detach()
+        return torch.stack(means).mean(), parts
 
 
 def train_predictor(source: Source, config: TrainingConfig, resolution: int, **architecture: Any) -> Record:
@@ -274,21 +288,20 @@ def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:
 def score_on(
     predictor: AttributePredictor, images: Tensor, table: Mapping[str, Sequence[Any]]
 ) -> dict[str, dict[str, float | int | None]]:
-    """`score` of every covariate in `table` (decoded values, one per image `[n, 1, r, r]`)."""
+    """`agreement` of every covariate in `table` (decoded values, one per image `[n, 1, r, r]`)."""
     for name, column in table.items():
         predictor.covariates[name]
         if len(column) != len(images):
             raise InputError(f"table[{name!r}]: {len(column)} values for {len(images)} images; give one per image.")
     predicted = predictor.predict(images)
-    return {name: score(predictor.covariates[name], predicted[name], column) for name, column in table.items()}
+    return {name: agreement(predictor.covariates[name], predicted[name], column) for name, column in table.items()}
 
 
-def score(variable: Variable, predicted: np.ndarray, values: Sequence[Any]) -> dict[str, float | int | None]:
+def agreement(variable: Variable, predicted: np.ndarray, values: Sequence[Any]) -> dict[str, float | int | None]:
     """How well predictions agree with values, of which None is left out; n is the number that remains.
 
-    Categorical: `auc`, the mean over levels of one level against the rest, and `accuracy`, of probabilities
-    `[n, levels]`. Continuous: `mae` in the unit, and `mae_of_mean`, that of always saying the mean. What n rows cannot
-    tell is None.
+    Categorical: `auc` (`intervals.area_under_curve`) and `accuracy`, of probabilities `[n, levels]`. Continuous: `mae`
+    in the unit, and `mae_of_mean`, that of always saying the mean. What n rows cannot tell is None.
     """
     encoded = variable.encode(values)
     known = encoded >= 0 if variable.categorical else ~np.isnan(encoded)
@@ -296,14 +309,8 @@ def score(variable: Variable, predicted: np.ndarray, values: Sequence[Any]) -> d
     if not variable.categorical:
         error = float(np.abs(told - truth).mean()) if n else None
         return {"mae": error, "mae_of_mean": float(np.abs(truth - truth.mean()).mean()) if n else None, "n": n}
-    accuracy = float((told.argmax(axis=1) == truth).mean()) if n else None
-    return {"auc": _auc(truth, told), "accuracy": accuracy, "n": n}
-
-
-def _auc(truth: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Mean area under the curve over the levels that some rows have and some have not."""
-    from sklearn.metrics import roc_auc_score
-
-    levels = [level for level in np.unique(truth) if (truth != level).any()]
-    areas = [roc_auc_score(truth == level, probabilities[:, level]) for level in levels]
-    return float(np.mean(areas)) if areas else None
+    if not n:
+        return {"auc": None, "accuracy": None, "n": 0}
+    area = float(area_under_curve(told, truth)(np.ones((1, n)))[0])
+    accuracy = float((told.argmax(axis=1) == truth).mean())
+    return {"auc": None if np.isnan(area) else area, "accuracy": accuracy, "n": n}

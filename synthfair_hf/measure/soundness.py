@@ -27,6 +27,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError, unknown
+from ..schema import Schema
 from .distances import l1, minimality, ssim
 from .intervals import Statistic, area_under_curve, bootstrap, mean_of
 from .interventions import INTERVENTIONS, Effect, Table, bins, hold
@@ -35,7 +36,16 @@ from .systems import CounterfactualModel, Counterfactuals, Identity, Oracle, ans
 if TYPE_CHECKING:
     from .worlds import World
 
-__all__ = ["CounterfactualModel", "Counterfactuals", "Encoder", "Identity", "Oracle", "Predictor", "score"]
+__all__ = [
+    "CounterfactualModel",
+    "Counterfactuals",
+    "Encoder",
+    "Identity",
+    "Oracle",
+    "Predictor",
+    "check_questions",
+    "score",
+]
 
 Reading = Mapping[str, np.ndarray]
 Reader = Callable[[Tensor], Reading]
@@ -83,43 +93,71 @@ def score(
     contrasts = contrasts or {}
     if pairs is None:
         pairs = [pair for pair in combinations(names, 2) if effect == "direct" or not _related(world, *pair)]
-    for name in (*names, *(name for pair in pairs for name in pair), *contrasts):
-        world.covariates[name]
-    for intervention in interventions:
-        if intervention not in INTERVENTIONS:
-            raise unknown("interventions", intervention, INTERVENTIONS)
-    if effect not in get_args(Effect):
-        raise unknown("effect", effect, get_args(Effect))
+    check_questions(world.covariates, seeds, interventions, effect, pairs, (*names, *contrasts))
+    pairs = [(one, other) for one, other in pairs]
     if batch_size < 1 or min(cycles, default=1) < 1:
         raise InputError(f"batch_size, cycles: {batch_size}, {list(cycles)} must be positive.")
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(f"seeds: {list(seeds)} must be one or more distinct integers.")
-    session = _Session(model, world, predictors, effect, batch_size)
+    variables = list(dict.fromkeys((*names, *sum(pairs, ()))))
+    plans = [
+        (intervention, {name: INTERVENTIONS[intervention](world, name, seed) for name in variables})
+        for intervention in interventions
+        for seed in seeds
+    ]
+    session = _Session(model, world, predictors, effect, encoder, batch_size)
     session.composition(cycles)
     for name in names:
         session.factual(name)
-    for intervention in interventions:
-        asked: set[str] = set()
-        for seed in seeds:
-            values = {name: INTERVENTIONS[intervention](world, name, seed) for name in {*names, *sum(pairs, ())}}
-            # Two levels leave forced_change no choice: what a system has answered once it answers again alike.
-            questions = {name: json.dumps([name, values[name]]) for name in values}
-            new = {name for name, question in questions.items() if question not in asked}
-            asked.update(questions.values())
-            first = {
-                name: session.step({name: values[name]})
-                for name in values
-                if name in new or any(name in pair and not new.isdisjoint(pair) for pair in pairs)
-            }
-            for name in names:
-                if name in new:
-                    session.intervene(name, values[name], first[name], intervention, encoder)
-            for one, other in pairs:
-                if not new.isdisjoint((one, other)):
-                    session.commute(one, other, values, first, intervention)
+    asked: set[str] = set()
+    for intervention, values in plans:
+        # Two levels leave forced_change no choice: what a system has answered once it answers again alike.
+        questions = {name: json.dumps([intervention, name, values[name]]) for name in variables}
+        new = {name for name, question in questions.items() if question not in asked}
+        asked.update(questions.values())
+        open_pairs = [pair for pair in pairs if not new.isdisjoint(pair)]
+        # All that starts from one answer is asked in a row, so that a system may remember what it abducted from it.
+        for name in variables:
+            onward = [pair for pair in open_pairs if name in pair]
+            if name not in new and not onward:
+                continue
+            changed = session.step({name: values[name]})
+            if name in new and name in names:
+                session.intervene(name, values[name], changed, intervention)
+            for pair in onward:
+                (other,) = set(pair) - {name}
+                session.commute(pair, session.step({other: values[other]}, changed), intervention)
     for name, contrast in contrasts.items():
         session.mediate(name, *contrast)
     return session.rows(draws)
+
+
+def check_questions(
+    covariates: Schema,
+    seeds: Sequence[int],
+    interventions: Sequence[str] = (),
+    effect: str = "total",
+    pairs: Sequence[tuple[str, str]] | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    """Refuse what `score` can't be asked about these covariates, while there is neither world nor system yet."""
+    for name in names:
+        covariates[name]
+    for pair in pairs or ():
+        for name in pair:
+            if name not in covariates:
+                raise unknown("pairs", name, covariates.names)
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise InputError(f"pairs: {', '.join(pair)} is no pair; give two different variables.")
+    if len({frozenset(pair) for pair in pairs or ()}) != len(pairs or ()):
+        raise InputError("pairs: one is given twice; give each once, in either order.")
+    for intervention in interventions:
+        if intervention not in INTERVENTIONS:
+            raise unknown("interventions", intervention, INTERVENTIONS)
+    if len(set(interventions)) != len(interventions):
+        raise InputError(f"interventions: {', '.join(interventions)} names one twice; give each once.")
+    if effect not in get_args(Effect):
+        raise unknown("effect", effect, get_args(Effect))
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise InputError(f"seeds: {list(seeds)} must be one or more distinct integers from 0 on.")
 
 
 def _related(world: "World", one: str, other: str) -> bool:
@@ -139,9 +177,13 @@ class _Session:
         world: "World",
         predictors: Mapping[str, Predictor],
         effect: Effect,
+        encoder: Encoder | None,
         batch_size: int,
     ) -> None:
         self.model, self.world, self.effect, self.batch_size = model, world, effect, batch_size
+        self.encoder, self.posterior = encoder, None if encoder is None else encoder(world.images)
+        self.ends: dict[tuple[str, str], Tensor] = {}
+        """By pair, where its first order led, until the second is known."""
         self.readers: dict[str, Reader] = {name: predictor.predict for name, predictor in predictors.items()}
         if world.rulers:
             self.readers["ruler"] = lambda images: {name: ruler(images) for name, ruler in world.rulers.items()}
@@ -215,9 +257,7 @@ class _Session:
         same = self.step({name: self.world.table[name]})
         self.add("factual_l1", l1(same.images, self.world.images), name, "factual")
 
-    def intervene(
-        self, name: str, values: list[Any], changed: Counterfactuals, intervention: str, encoder: Encoder | None
-    ) -> None:
+    def intervene(self, name: str, values: list[Any], changed: Counterfactuals, intervention: str) -> None:
         """All that one do() with one seed shows."""
         world = self.world
         truth = world.truth(hold(world, {name: values}, world.table, self.effect))
@@ -236,17 +276,17 @@ class _Session:
         self.add("nondescendants_changed", moved.astype(float), name, intervention, "covariates", "covariates")
         back = self.step({name: world.table[name]}, changed)
         self.add("reversibility_l1", l1(back.images, world.images), name, intervention)
-        if encoder is not None:
-            posteriors = encoder(world.images), encoder(changed.images)
-            divergent = minimality(*posteriors, bins(world, name, world.table[name]), bins(world, name, values))
+        if self.encoder is not None and self.posterior is not None:
+            levels = (bins(world, name, world.table[name]), bins(world, name, values))
+            divergent = minimality(self.posterior, self.encoder(changed.images), *levels)
             self.add("minimality", divergent, name, intervention, by="encoder")
 
-    def commute(
-        self, one: str, other: str, values: Table, first: Mapping[str, Counterfactuals], intervention: str
-    ) -> None:
-        """Two do()s in both orders."""
-        ends = [self.step({second: values[second]}, first[name]) for name, second in ((one, other), (other, one))]
-        self.add("commutativity_l1", l1(ends[0].images, ends[1].images), f"{one}, {other}", intervention)
+    def commute(self, pair: tuple[str, str], end: Counterfactuals, intervention: str) -> None:
+        """The end of two do()s in one order; the second order of a pair is compared with its first."""
+        if pair in self.ends:
+            self.add("commutativity_l1", l1(self.ends.pop(pair), end.images), ", ".join(pair), intervention)
+        else:
+            self.ends[pair] = end.images
 
     def mediate(self, name: str, low: Any, high: Any) -> None:
         """Natural effects of low -> high on what each reader reads (probability of each level but the first)."""

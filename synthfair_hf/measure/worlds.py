@@ -7,6 +7,7 @@ morphomnist    digits, exact for do(thickness) and do(intensity), with a ruler f
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from ..errors import InputError, unknown
 from ..presets import CHEST_XRAY, MORPHOMNIST, PHANTOM, Preset
 from ..schema import SPLITS, Schema
+from ..simulators import WORLD_SEED
 from ..simulators.acquisition import AcquisitionWorld
 from ..simulators.morphomnist import RULERS, MorphoMNISTWorld
 from ..simulators.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample_noise
@@ -35,8 +37,8 @@ class World(Protocol):
 
     name: str
     covariates: Schema
-    images: Tensor
-    """float32 `[n, C, H, W]` in [0, 1]: the observations."""
+    resolution: int
+    """Height and width of the images in pixels."""
     table: dict[str, list[Any]]
     """Their covariates."""
     groups: list[str]
@@ -47,6 +49,11 @@ class World(Protocol):
     """Values `[n]` of continuous attributes measured in images without learning; may be empty."""
     draws: int
     """Augmented examples of each training image among `training_images`."""
+
+    @property
+    def images(self) -> Tensor:
+        """float32 `[n, C, H, W]` in [0, 1]: the observations, drawn or read when first asked for."""
+        ...
 
     @property
     def fingerprint(self) -> str:
@@ -87,7 +94,7 @@ class _Observations:
         one_per_patient: bool = True,
     ) -> None:
         self.name, self.covariates = name, preset.covariates
-        self._observed, self._resolution = source, resolution
+        self._observed, self.resolution = source, resolution
         self.rulers: dict[str, Callable[[Tensor], np.ndarray]] = {}
         self._graph = networkx.DiGraph(preset.edges)
         self._graph.add_nodes_from(self.covariates.names)
@@ -129,10 +136,10 @@ class _Observations:
         of each as training sees them, `[m, C, H, W]`.
         """
         rows = [row for row, split in enumerate(self._observed.splits) if split == "train"]
-        images = [self._observed.image(row, self._resolution) for row in rows]
+        images = [self._observed.image(row, self.resolution) for row in rows]
         for draw in range(self.draws):
             rngs = {row: np.random.default_rng([draw, row]) for row in rows}
-            images += [self._observed.draw(row, self._resolution, rng)[0] for row, rng in rngs.items()]
+            images += [self._observed.draw(row, self.resolution, rng)[0] for row, rng in rngs.items()]
         return torch.from_numpy(np.stack(images))[:, None]
 
     def asked(self, do: Table, rows: Sequence[int] | None) -> list[int]:
@@ -154,21 +161,29 @@ class PhantomWorld(_Observations):
         self, split: str, limit: int | None, seed: int, num_subjects: int, resolution: int = PHANTOM.resolution
     ) -> None:
         super().__init__("phantom", PhantomSource(num_subjects, seed), PHANTOM, split, limit, resolution)
-        self._phantom = Phantom()
-        subjects = [sample_noise(1, seed, row) for row in self.kept]
-        self._noise = Exogenous(
+        self._phantom, self._seed = Phantom(), seed
+
+    @cached_property
+    def _noise(self) -> Exogenous:
+        """The noise of the subjects kept."""
+        subjects = [sample_noise(1, self._seed, row) for row in self.kept]
+        return Exogenous(
             {one: np.concatenate([subject.covariates[one] for subject in subjects]) for one in self.covariates.names},
             *(
                 np.concatenate([getattr(subject, part) for subject in subjects])
                 for part in ("anatomy", "texture", "grain")
             ),
         )
-        self.images = self.truth({}).images
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The subjects' films."""
+        return self.truth({}).images
 
     def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals:
         """The same subjects, rendered anew."""
         noise = self._noise[self.asked(do, rows)]
-        films, encoded = self._phantom.counterfactual(noise, do, self._resolution)
+        films, encoded = self._phantom.counterfactual(noise, do, self.resolution)
         return Counterfactuals(torch.from_numpy(films)[:, None], self.covariates.decode(encoded))
 
 
@@ -196,7 +211,11 @@ class ScannerWorld(_Observations):
         self._source = source
         if confounding:
             self.table["scanner"] = confounded_scanners(self.table, preset, self.kept, confounding, seed)
-        self.images = self._films(range(len(self.kept)), self.table["scanner"])
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The films, each on its scanner."""
+        return self._films(range(len(self.kept)), self.table["scanner"])
 
     def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
         """The same films on other scanners; None where do changes anything else."""
@@ -209,7 +228,7 @@ class ScannerWorld(_Observations):
 
     def _films(self, rows: Iterable[int], scanners: Sequence[str]) -> Tensor:
         films = [
-            self._source.counterfactual(self.kept[row], scanner, self._resolution)
+            self._source.counterfactual(self.kept[row], scanner, self.resolution)
             for row, scanner in zip(rows, scanners, strict=True)
         ]
         return torch.from_numpy(np.stack(films))[:, None]
@@ -221,11 +240,14 @@ class DigitWorld(_Observations):
     def __init__(self, source: MorphoMNIST, split: str, limit: int | None) -> None:
         super().__init__("morphomnist", source, MORPHOMNIST, split, limit, MORPHOMNIST.resolution)
         self.rulers |= RULERS
-        drawn = [source.image(row, MORPHOMNIST.resolution) for row in self.kept]
-        self.images = torch.from_numpy(np.stack(drawn))[:, None]
         self._drawn = None
         if split == "test":
             self._drawn = MorphoMNISTWorld(np.stack([source.original(row) for row in self.kept]), self.table)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The digits as they are stored."""
+        return torch.from_numpy(np.stack([self._observed.image(row, self.resolution) for row in self.kept]))[:, None]
 
     def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
         """The same originals drawn anew; None where do changes the digit, or without originals.
@@ -286,9 +308,9 @@ WORLDS: dict[str, Callable[[str, int | None, int, str | Path | None], World]] = 
 
 
 def open_world(
-    name: str, split: str, limit: int | None = None, seed: int = 0, directory: str | Path | None = None
+    name: str, split: str, limit: int | None = None, seed: int = WORLD_SEED, directory: str | Path | None = None
 ) -> World:
-    """A world by name: at most `limit` images of a split.
+    """A world by name: at most `limit` images of a split, none of them drawn yet.
 
     `seed` draws the phantom's subjects or plants the scanners; `directory` holds the real images of the other two.
     """

@@ -26,14 +26,14 @@ def ones(n):
 
 
 def test_nothing_measured_is_none_with_n_0():
-    nothing = Estimate(mean=None, low=None, high=None, n=0, groups=0, seeds=0)
+    nothing = Estimate(mean=None, low=None, high=None, n=0, groups=0, seeds=0, draws=0)
     assert bootstrap_mean([], []) == nothing
     assert bootstrap_mean([np.array([])], [[]]) == nothing
 
 
 def test_a_constant_has_an_interval_of_no_width():
     found = bootstrap_mean([np.full(7, 2.5)] * 3, [images(7)] * 3)
-    assert found == Estimate(2.5, 2.5, 2.5, n=7, groups=7, seeds=3)
+    assert found == Estimate(2.5, 2.5, 2.5, n=7, groups=7, seeds=3, draws=1000)
 
 
 def test_a_seed_without_rows_is_left_out():
@@ -127,6 +127,17 @@ def test_area_under_curve_of_one_class_is_undefined_and_perfect_scores_are_1():
     assert area_under_curve(scores, np.array([0, 1, 1]))(ones(3)) == [1.0]
     undefined = bootstrap([area_under_curve(scores, np.array([1, 1, 1]))], [images(3)])
     assert (undefined.mean, undefined.n) == (None, 3)
+
+
+def test_draws_without_the_rare_level_are_left_out_and_counted():
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.5, 0.5]])
+    rare = area_under_curve(scores, np.array([0, 1, 0, 0]))
+    found = bootstrap([rare], [images(4)], draws=4000)
+    assert (found.mean, found.low, found.high) == (1, 1, 1)
+    vanished = 0.75**4 + 0.25**4
+    assert found.draws / 4000 == pytest.approx(1 - vanished, abs=0.03)
+    assert bootstrap([mean_of(scores[:, 0])], [images(4)], draws=4000).draws == 4000
+    assert bootstrap([area_under_curve(scores, np.zeros(4))], [images(4)]).draws == 0
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """A planted copy is found, and a generator that copies nothing is not accused."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.measure.memorisation import memorisation, nearest, standard_pixels
+from synthfair_hf.measure.memorisation import memorisation, nearest, standard_pixels, suspicious_png
 
 
 def normal(rows, columns=6, seed=0):
@@ -131,3 +134,37 @@ def test_bad_input_is_refused_by_name():
         nearest(one, one / 0)
     with pytest.raises(InputError, match=r"images: unexpected shape \(5, 6\); expected \[n, 1, r, r\]"):
         standard_pixels(one)
+
+
+def picture(generated, training, originals, pairs):
+    return np.asarray(Image.open(io.BytesIO(suspicious_png(generated, training, originals, pairs))))
+
+
+def pair(sample, film):
+    return {"generated": sample, "training": film, "distance": 0.25, "held_out_share": 0.1}
+
+
+def test_suspicious_pairs_are_shown_as_sample_training_image_and_difference():
+    generated, training = films(6), films(9, seed=1)
+    sheet = picture(generated, training, 3, [pair(4, 2), pair(0, 7)])
+    assert sheet.shape[0] < 2 * (128 + 26)
+    for row, (sample, film) in enumerate([(4, 2), (0, 7)]):
+        one, other = generated[sample, 0].numpy(), training[film, 0].numpy()
+        shown = (one, other, (2 * np.abs(one - other)).clip(0, 1))
+        for column, pixels in enumerate(shown):
+            top, left = 26 + row * 136, 8 + column * 136
+            tile = sheet[top : top + 128, left : left + 128].astype(float)
+            np.testing.assert_allclose(tile[4::8, 4::8, 0], 255 * pixels, atol=0.51)
+            assert (tile[:8, :8] == tile[0, 0]).all(), "pixels are enlarged as they are"
+        caption = sheet[26 + row * 136 : 154 + row * 136, 8 + 3 * 136 :]
+        assert (caption < 128).any()
+        assert (caption[:, -4:] == 255).all(), "the words end before the edge"
+
+
+def test_an_augmented_example_is_told_from_its_original():
+    """The same pixels as film 2 and as its second augmented example differ in the caption alone."""
+    generated, training = films(3), films(3, seed=1).repeat(3, 1, 1, 1)
+    plain, augmented, same = (picture(generated, training, 3, [pair(1, film)]) for film in (2, 8, 2))
+    assert (plain == same).all()
+    assert (plain[:, : 3 * 136] == augmented[:, : 3 * 136]).all()
+    assert (plain != augmented).any()

@@ -15,8 +15,8 @@ from synthfair_hf.measure.predictors import (
     AttributePredictor,
     PredictionObjective,
     PredictorTrainingConfig,
+    agreement,
     load_predictor,
-    score,
     score_on,
     train_predictor,
 )
@@ -198,20 +198,21 @@ def test_scores_are_those_of_scikit_learn_and_by_hand():
     told = rng.dirichlet((1, 1), 50)
     known = np.array([sex is not None for sex in sexes])
     is_female = np.array([sex == "female" for sex in sexes])[known]
-    figures = score(SCHEMA["sex"], told, sexes)
+    figures = agreement(SCHEMA["sex"], told, sexes)
     assert figures["auc"] == pytest.approx(roc_auc_score(is_female, told[known, 1]))
     assert figures["accuracy"] == np.mean((told[known, 1] > 0.5) == is_female)
     assert figures["n"] == known.sum()
     scanners = [SCHEMA["scanner"].levels[code] for code in rng.integers(3, size=50)]
     told = rng.dirichlet((1, 1, 1), 50)
     macro = roc_auc_score(SCHEMA["scanner"].encode(scanners), told, multi_class="ovr")
-    assert score(SCHEMA["scanner"], told, scanners)["auc"] == pytest.approx(macro)
-    assert score(SCHEMA["age"], np.array([10.0, 20, 30]), [12, None, 24]) == {"mae": 4, "mae_of_mean": 6, "n": 2}
+    assert agreement(SCHEMA["scanner"], told, scanners)["auc"] == pytest.approx(macro)
+    assert agreement(SCHEMA["age"], np.array([10.0, 20, 30]), [12, None, 24]) == {"mae": 4, "mae_of_mean": 6, "n": 2}
 
 
 def test_what_the_rows_cannot_tell_is_none():
-    assert score(SCHEMA["sex"], np.full((2, 2), 0.5), ["male", "male"]) == {"auc": None, "accuracy": 1, "n": 2}
-    assert score(SCHEMA["age"], np.array([3.0]), [None]) == {"mae": None, "mae_of_mean": None, "n": 0}
+    assert agreement(SCHEMA["sex"], np.full((2, 2), 0.5), ["male", "male"]) == {"auc": None, "accuracy": 1, "n": 2}
+    assert agreement(SCHEMA["sex"], np.full((1, 2), 0.5), [None]) == {"auc": None, "accuracy": None, "n": 0}
+    assert agreement(SCHEMA["age"], np.array([3.0]), [None]) == {"mae": None, "mae_of_mean": None, "n": 0}
 
 
 @pytest.mark.parametrize("seen", [{"train": {}, "test": {}}, {"test": {}}, {}, None, "train"])

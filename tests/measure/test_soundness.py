@@ -54,7 +54,7 @@ def measured(world, reader):
 def test_rows_are_tidy(measured, world):
     rows = measured["oracle"]
     labels = ["system", "world", "metric", "do", "attribute", "by", "intervention", "effect"]
-    keys = [*labels, "mean", "low", "high", "n", "groups", "seeds"]
+    keys = [*labels, "mean", "low", "high", "n", "groups", "seeds", "draws"]
     assert all(list(row) == keys for row in rows)
     assert len({tuple(row[key] for key in labels) for row in rows}) == len(rows)
     assert all(row["low"] <= row["mean"] <= row["high"] for row in rows)
@@ -239,11 +239,15 @@ def test_a_broken_system_is_named(world, change, message):
     [
         ({"names": ["colour"]}, "variable: 'colour' is unknown; allowed: size, tone, kind"),
         ({"contrasts": {"colour": (0, 1)}}, "'colour' is unknown"),
-        ({"pairs": [("size", "colour")]}, "'colour' is unknown"),
+        ({"pairs": [("size", "colour")]}, "pairs: 'colour' is unknown; allowed: size, tone, kind"),
+        ({"pairs": [("size", "size")]}, "pairs: size, size is no pair; give two different variables"),
+        ({"pairs": [("size", "kind"), ("kind", "size")]}, "pairs: one is given twice"),
         ({"interventions": ["from_margin"]}, "interventions: 'from_margin' is unknown.*'from_marginal'"),
+        ({"interventions": ["from_marginal"] * 2}, "interventions: from_marginal, from_marginal names one twice"),
         ({"effect": "partial"}, "effect: 'partial' is unknown; allowed: total, direct"),
         ({"seeds": ()}, "seeds"),
         ({"seeds": (1, 1)}, r"seeds: \[1, 1\] must be one or more distinct integers"),
+        ({"seeds": (0, -1)}, r"seeds: \[0, -1\] must be one or more distinct integers from 0 on"),
         ({"cycles": (0, 1)}, r"batch_size, cycles: 32, \[0, 1\] must be positive"),
         ({"batch_size": 0}, "batch_size, cycles: 0, .* must be positive"),
     ],
@@ -311,7 +315,9 @@ def test_mean_and_scale_are_not_confused():
     assert divergence((zero, zero), (zero, zero + 1)).item() == pytest.approx(0.5 * (np.exp(-2) - 1) + 1)
 
 
-def test_minimality_by_brute_force():
+@pytest.mark.parametrize("at_once", [5, 256])
+def test_minimality_by_brute_force(monkeypatch, at_once):
+    monkeypatch.setattr("synthfair_hf.measure.distances.ROWS", at_once)
     rng = np.random.default_rng(1)
     latents, moved = rng.normal(size=(12, 2)), rng.normal(size=(12, 2))
     own, target = rng.integers(0, 3, 12), rng.integers(0, 4, 12)  # nobody has bin 3
@@ -327,6 +333,55 @@ def test_minimality_by_brute_force():
             assert found[i] == pytest.approx(expected)
         else:
             assert np.isnan(found[i])
+
+
+def test_minimality_never_holds_all_pairs(monkeypatch):
+    """Nor do parts change a figure: they are those of the whole matrix."""
+    shapes = []
+
+    def spy(first, second):
+        found = divergence(first, second)
+        shapes.append(tuple(found.shape))
+        return found
+
+    generator = torch.Generator().manual_seed(0)
+    observed, changed = ((torch.randn(90, 4, generator=generator), torch.zeros(90, 4)) for _ in range(2))
+    own, target = np.arange(90) % 3, np.arange(90) // 3 % 3
+    whole = minimality(observed, changed, own, target)
+    monkeypatch.setattr("synthfair_hf.measure.distances.ROWS", 20)
+    monkeypatch.setattr("synthfair_hf.measure.distances.divergence", spy)
+    np.testing.assert_array_equal(minimality(observed, changed, own, target), whole)
+    assert max(rows for rows, _ in shapes) == 20
+
+
+def test_real_images_are_encoded_once(world):
+    asked = []
+
+    def encoder(images):
+        asked.append(images is world.images)
+        return images.flatten(1), 0 * images.flatten(1)
+
+    score(Identity(), world, {}, (0, 1), pairs=(), encoder=encoder, draws=20)
+    assert asked.count(True) == 1
+    assert len(asked) == 1 + 2 * 3
+
+
+def test_questions_about_one_answer_are_asked_in_a_row(world):
+    """Whoever remembers what it last abducted abducts each answer once."""
+
+    class Asked(Oracle):
+        name, starts = "asked", []
+
+        def counterfactual(self, image, covariates, do, rows):
+            self.starts.append(image.sum().item())
+            return super().counterfactual(image, covariates, do, rows)
+
+    score(Asked(world), world, {}, (0,), effect="direct", cycles=(), batch_size=40, draws=20)
+    begun = [start for start, last in zip(Asked.starts, [None, *Asked.starts], strict=False) if start != last]
+    observed = world.images.sum().item()
+    answers = [start for start in begun if start != observed]
+    assert len(answers) == len(set(answers)) == 3
+    assert len(Asked.starts) == 3 + 3 + 3 + 6, "what is, do(), back, and three pairs in both orders"
 
 
 def test_minimality_of_doing_nothing_is_its_closed_form(measured):

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from synthfair_hf.errors import InputError
+from synthfair_hf.fitting import open_source
 from synthfair_hf.measure.soundness import Identity, Oracle, score
 from synthfair_hf.measure.worlds import DigitWorld, PhantomWorld, ScannerWorld, confounded_scanners, open_world
 from synthfair_hf.presets import CHEST_XRAY, MORPHOMNIST, PHANTOM
 from synthfair_hf.simulators.acquisition import SCANNERS, AcquisitionWorld
 from synthfair_hf.simulators.morphomnist import evaluate, render, sample_noise
-from synthfair_hf.simulators.phantom import PhantomSource
+from synthfair_hf.simulators.phantom import Phantom, PhantomSource
 from synthfair_hf.sources.morphomnist import MorphoMNIST
 from synthfair_hf.sources.source import patient_split
 
@@ -90,6 +91,7 @@ def test_a_world_is_what_the_protocol_says(world):
     n, names = len(world.images), world.covariates.names
     assert world.images.dtype == torch.float32
     assert world.images.ndim == 4
+    assert world.images.shape[2:] == (world.resolution, world.resolution)
     assert 0 <= world.images.min() <= world.images.max() <= 1
     assert len(world.groups) == n
     assert all(list(table) == list(names) for table in (world.table, world.training))
@@ -232,6 +234,49 @@ def test_without_originals_nothing_is_known(folder):
     world = DigitWorld(MorphoMNIST(folder, MORPHOMNIST, 32), "train", 3)
     assert world.truth({"thickness": [4.0] * 3}) is None
     assert world.truth({"thickness": world.table["thickness"]}) is not None
+
+
+@pytest.mark.parametrize("name", ["phantom", "acquisition", "morphomnist"])
+def test_a_world_is_open_before_an_image_is_drawn(name, folder, monkeypatch):
+    """So that what does not fit is refused before minutes of drawing."""
+
+    def drawn(*given, **named):
+        raise AssertionError("an image was drawn or read")
+
+    for owner in (Phantom, AcquisitionWorld):
+        monkeypatch.setattr(owner, "counterfactual", drawn)
+    monkeypatch.setattr(MorphoMNIST, "image", drawn)
+    opened = {
+        "phantom": lambda: PhantomWorld("test", 5, seed=3, num_subjects=60, resolution=16),
+        "acquisition": scanners,
+        "morphomnist": lambda: DigitWorld(MorphoMNIST(folder, MORPHOMNIST, 32), "test", None),
+    }[name]()
+    assert opened.table
+    assert opened.resolution in (16, 32)
+    with pytest.raises(AssertionError, match="an image was drawn or read"):
+        _ = opened.images
+
+
+def test_what_is_measured_in_is_what_was_trained_on(monkeypatch):
+    for module in ("measure.worlds", "fitting"):
+        monkeypatch.setattr(f"synthfair_hf.{module}.SUBJECTS", 40)
+    assert open_world("phantom", "test").fingerprint == open_source(None, PHANTOM, 64).fingerprint
+
+
+def test_identity_and_oracle_have_one_drawing_of_each_answer(folder, monkeypatch):
+    drawings = []
+
+    def count(originals, thickness, intensity, own=None):
+        drawings.append((thickness[0], intensity[0]))
+        return render(originals, thickness, intensity, own)
+
+    monkeypatch.setattr("synthfair_hf.simulators.morphomnist.render", count)
+    world = DigitWorld(MorphoMNIST(folder, MORPHOMNIST, 32), "test", None)
+    asked = {"names": ["thickness"], "pairs": (), "cycles": (), "draws": 20, "interventions": ["forced_change"]}
+    rows = [score(system, world, {}, (0, 1), **asked) for system in (Identity(), Oracle(world), Identity())]
+    assert rows[0] == rows[2]
+    # two values of thickness for each of five digits, and the way back
+    assert len(drawings) == len(set(drawings)) <= 3 * 5
 
 
 def test_worlds_open_by_name(folder, monkeypatch):

@@ -12,9 +12,7 @@ from synthfair_hf.simulators.morphomnist import (
     evaluate,
     intensity_of,
     render,
-    ruler_band,
     sample_noise,
-    truth,
 )
 
 
@@ -37,6 +35,39 @@ def test_abduction_finds_the_noise_that_evaluation_was_given():
     noise = sample_noise(1000, np.random.default_rng(3))
     for name, found in abduct(evaluate(noise))._asdict().items():
         assert found == pytest.approx(getattr(noise, name), abs=1e-6)
+
+
+def test_an_intensity_rounded_to_an_end_has_finite_noise_and_every_other_its_own():
+    table = {"digit": ["3"] * 4, "thickness": [2.5] * 4, "intensity": [64.0, 64.5, 254.5, 255.0]}
+    noise = abduct(table)
+    assert np.isfinite(noise.intensity).all()
+    made = evaluate(noise)["intensity"]
+    assert made == pytest.approx([64.5, 64.5, 254.5, 254.5]), "half a grey level inside"
+    nearest = {name: column[:1] for name, column in table.items()} | {"intensity": [254.9]}
+    assert evaluate(abduct(nearest))["intensity"] == pytest.approx([254.9]), "no other value is clipped"
+    world = MorphoMNISTWorld(drawn_originals(4), table)
+    assert world.counterfactual({})[1] == table
+    assert all(64 < value < 255 for value in world.counterfactual({"thickness": [2.0] * 4})[1]["intensity"])
+
+
+def test_a_drawing_is_remembered_and_a_bounded_number_of_them(world, monkeypatch):
+    drawn = []
+
+    def count(originals, thickness, intensity, own=None):
+        drawn.append(thickness[0])
+        return render(originals, thickness, intensity, own)
+
+    monkeypatch.setattr("synthfair_hf.simulators.morphomnist.render", count)
+    monkeypatch.setattr("synthfair_hf.simulators.morphomnist.DRAWINGS_KEPT", 2)
+    small = MorphoMNISTWorld(world.originals, world.table)
+    images, _ = small.counterfactual({"thickness": [2.0, 3.0]}, rows=[0, 1])
+    images[:] = 0
+    again, _ = small.counterfactual({"thickness": [2.0, 3.0]}, rows=[0, 1])
+    assert drawn == [2.0, 3.0]
+    assert again.any(), "what is remembered is not what was handed out"
+    small.counterfactual({"thickness": [4.0]}, rows=[0])
+    small.counterfactual({"thickness": [2.0]}, rows=[0])
+    assert drawn == [2.0, 3.0, 4.0, 2.0]
 
 
 def test_the_world_has_the_moments_of_its_equations():
@@ -90,23 +121,24 @@ def test_rows_know_nothing_of_their_batch_and_one_row_is_the_truth_of_one(world)
     some, of_them = world.counterfactual({"thickness": [4.5, 2.5]}, rows=[3, 1])
     assert np.array_equal(some, images[[3, 1]])
     assert of_them == {name: [column[3], column[1]] for name, column in covariates.items()}
-    factual = {name: column[3] for name, column in world.table.items()}
-    image, one = truth(world.originals[3], **factual, do={"thickness": 4.5})
-    assert np.array_equal(image, images[3])
-    assert one == {name: column[3] for name, column in covariates.items()}
+    alone = MorphoMNISTWorld(world.originals[3:4], {name: [column[3]] for name, column in world.table.items()})
+    image, one = alone.counterfactual({"thickness": [4.5]})
+    assert np.array_equal(image[0], images[3])
+    assert one == {name: [column[3]] for name, column in covariates.items()}
 
 
 def test_a_stroke_thinned_away_is_black():
     assert not render(drawn_originals(1), [0.5], [200.0], own=np.array([6.0])).any()
 
 
-def test_the_band_has_the_oracle_below_identity(world):
+def test_the_rulers_tell_the_true_renderer_from_doing_nothing(world):
     observed, _ = world.counterfactual({})
-    band = ruler_band(observed, world, np.random.default_rng(5))
-    assert len(band) == 4
-    for name in ("thickness under do(thickness)", "intensity under do(thickness)", "intensity under do(intensity)"):
-        assert band[name]["oracle"] < band[name]["identity"]
-    assert band["thickness under do(intensity)"]["identity"] == band["thickness under do(thickness)"]["floor"]
+    rng = np.random.default_rng(5)
+    for cause, effects in (("thickness", ("thickness", "intensity")), ("intensity", ("intensity",))):
+        drawn, target = world.counterfactual({cause: rng.permutation(world.table[cause]).tolist()})
+        for name in effects:
+            oracle, identity = (np.abs(RULERS[name](images) - target[name]).mean() for images in (drawn, observed))
+            assert oracle < identity, f"{name} under do({cause})"
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_missing_and_damaged_files_and_other_resolutions_are_refused(digits):
 
 
 def test_a_generator_is_trained_by_the_command_line(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("synthfair_hf.verbs.fit_scm", lambda scm, table, seed: {name: {} for name in table})
+    monkeypatch.setattr("synthfair_hf.fitting.fit_scm", lambda scm, table, seed: {name: {} for name in table})
     run = tmp_path / "run"
     command = ["train", "--preset", "morphomnist", "--source", str(digits), "--output_dir", str(run)]
     assert main([*command, "--max_train_steps", "1", "--train_batch_size", "2"]) == 0

@@ -1,0 +1,291 @@
+"""Fitting a generator to a source: the causal model to its covariates, the network to its images.
+
+    train_generator        from the start, or on from a saved one
+    finetune_generator     a saved one, so that predictors read from its counterfactuals what was asked for
+    straighten_generator   a saved one, so that fewer solver steps lose less
+
+All go through the one training loop and save a pipeline with its record; every input is checked before data is read.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from .causal.scm import StructuralCausalModel
+from .diffusion.guidance import conditional_velocity
+from .diffusion.inputs import check_settings, strengths
+from .diffusion.latents import to_latents
+from .diffusion.objective import CounterfactualObjective, FlowMatchingObjective
+from .diffusion.pipeline import CausalDiffusionPipeline, check_resolution
+from .diffusion.solver import ReversibleFlowScheduler
+from .errors import InputError
+from .measure.predictors import WEIGHTS, load_predictor
+from .presets import MORPHOMNIST, PHANTOM, Preset
+from .records import Record, file_sha256, fingerprint
+from .saved import SavedGenerator, find_generator
+from .simulators import WORLD_SEED
+from .simulators.acquisition import AcquisitionWorld, assign_scanners
+from .simulators.phantom import SUBJECTS, PhantomSource
+from .sources.imagefolder import ImageFolder
+from .sources.morphomnist import MorphoMNIST
+from .sources.nih_chestxray14 import read_table
+from .sources.source import Source
+from .training import FinetuningConfig, TrainingConfig, TrainingExamples, check_output_dir, train
+
+__all__ = [
+    "PairedExamples",
+    "finetune_generator",
+    "fit_scm",
+    "open_source",
+    "straighten_generator",
+    "train_generator",
+]
+
+READERS: dict[str, Callable[[str | Path, Preset, int], Source]] = {MORPHOMNIST.name: MorphoMNIST}
+"""What reads a domain's folder where it is not images with a metadata.csv."""
+
+
+def open_source(directory: str | Path | None, preset: Preset, resolution: int) -> Source:
+    """The images of a folder, with scanners planted where the preset has a scanner and the folder does not.
+
+    The phantom's images are drawn; it alone needs no folder.
+    """
+    if preset.name == PHANTOM.name:
+        if directory is not None:
+            raise InputError(f"--source: {directory} is not for the phantom, whose images are drawn; leave it out.")
+        return PhantomSource(SUBJECTS, WORLD_SEED)
+    if directory is None:
+        raise InputError(f"--source: not given; {preset.name} needs the folder of its images.")
+    reader = READERS.get(preset.name, ImageFolder)
+    source: Source = reader(directory, preset, resolution)
+    if "scanner" in preset.covariates and "scanner" not in source.covariates:
+        if "view" not in source.covariates:
+            raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
+        source = AcquisitionWorld(source, WORLD_SEED, preset)
+    return source
+
+
+def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) -> dict[str, Any]:
+    """Fit a causal model on columns of decoded values; returns what was fitted on how many rows.
+
+    A table with a view but no scanner gets scanners from the acquisition world's structural equation.
+    """
+    if "scanner" in scm.covariates and "scanner" not in table:
+        rng = np.random.default_rng([WORLD_SEED, seed])
+        table = {**table, "scanner": assign_scanners(table["view"], rng)}
+    encoded = scm.covariates.encode(table, "table")
+    return scm.fit({name: torch.from_numpy(column) for name, column in encoded.items()}, seed)
+
+
+def train_generator(
+    preset: Preset,
+    source_dir: str | Path | None,
+    config: TrainingConfig,
+    resolution: int | None = None,
+    covariate_table: str | Path | None = None,
+    default_steps: int | None = None,
+    default_guidance_scale: float | dict[str, float] = 1.0,
+    pretrained_model_name_or_path: str | Path | None = None,
+) -> Record:
+    """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
+
+    `covariate_table` is the label file of ChestX-ray14, on which the causal model is fitted; without it the model is
+    fitted on the training patients' own covariates. Defaults are saved with the pipeline; steps are 10, or those of the
+    start. The network starts untrained, or from the weights of `pretrained_model_name_or_path`, which must know the
+    same covariates at the same resolution; strengths calibrated for these are not taken over.
+    """
+    check_settings(10 if default_steps is None else default_steps, argument="--default_steps")
+    strengths(default_guidance_scale, 1.0, preset.covariates)
+    check_output_dir(config)
+    start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
+    if resolution is None:
+        resolution = preset.resolution if start is None else start.resolution
+    if start is not None:
+        preset = preset.model_copy(update={"network": start.preset.network})
+    check_resolution(resolution, preset.network)
+    source = open_source(source_dir, preset, resolution)
+    preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
+    if start is not None and (start.preset.covariates, start.resolution) != (preset.covariates, resolution):
+        raise InputError(
+            f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} knows {_knowledge(start.preset)} at "
+            f"{start.resolution} pixels, not {_knowledge(preset)} at {resolution}; give a generator of the same "
+            "covariates, levels and resolution, or none."
+        )
+    examples = TrainingExamples(source, "train", resolution, config.seed)
+    counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
+    inputs = {"source": source.fingerprint}
+    if covariate_table is None:
+        table = {name: [column[row] for row in examples.rows] for name, column in source.table.items()}
+    else:
+        table, counts["covariate_table"] = read_table(covariate_table, preset.covariates)
+        inputs["covariate_table"] = file_sha256(Path(covariate_table))
+
+    torch.manual_seed(config.seed)
+    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
+    if start is not None:
+        trained = CausalDiffusionPipeline.load(start.directory)
+        pipeline.register_modules(unet=trained.unet, covariate_encoder=trained.covariate_encoder)
+        inputs["initial_weights"] = start.revision
+        default_steps = trained.config.default_steps if default_steps is None else default_steps
+    pipeline.register_to_config(
+        default_steps=10 if default_steps is None else default_steps,
+        default_guidance_scale=default_guidance_scale,
+        planted_scanner=isinstance(source, AcquisitionWorld),
+    )
+    # What a finished run saved beside the weights: another wish is another run.
+    inputs["graph"] = fingerprint(sorted(preset.edges))
+    inputs["defaults"] = f"{pipeline.config.default_steps} steps, guidance {pipeline.config.default_guidance_scale}"
+    counts["mechanisms"] = fit_scm(scm, table, config.seed)
+    return _minimise(_matching(pipeline), examples, config, pipeline, inputs, counts)
+
+
+def finetune_generator(
+    pretrained_model_name_or_path: str | Path,
+    predictor: str | Path,
+    source_dir: str | Path | None,
+    config: FinetuningConfig,
+    weight: float = 0.1,
+    leak: float = 1.0,
+) -> Record:
+    """Train a saved generator on, with a predictor that judges one counterfactual of each image.
+
+    `weight` and `leak` are those of `diffusion.objective`. The predictor must have seen training patients alone;
+    measure the result by another one. Causal model, default steps and strengths are taken over.
+    """
+    for argument, number in (("--weight", weight), ("--leak", leak)):
+        if not 0 <= number < float("inf"):
+            raise InputError(f"{argument}: {number:g} is not allowed; give a number from 0 on.")
+    check_output_dir(config)
+    saved = find_generator(pretrained_model_name_or_path)
+    reader = load_predictor(predictor, saved.preset.covariates)
+    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config)
+    inputs["predictor"] = file_sha256(Path(predictor) / WEIGHTS)[:16]
+    inputs["counterfactual"] = f"weight {weight:g}, leak {leak:g}"
+    chosen = strengths(
+        pipeline.config.default_guidance_scale, pipeline.config.default_intervention_level, pipeline.covariates
+    )
+    objective = CounterfactualObjective(
+        _matching(pipeline), pipeline.scheduler, reader.disagreement, weight, leak, chosen
+    )
+    return _minimise(objective, examples, config, pipeline, inputs, counts)
+
+
+class PairedExamples(Dataset[dict[str, Tensor]]):
+    """The first `pairs` examples that training would see, each with the `noise` that a generator abducts from it.
+
+    A key is (row, place) like that of TrainingExamples; the place decides nothing, for an example and its noise belong
+    together.
+    """
+
+    def __init__(
+        self, examples: TrainingExamples, pipeline: CausalDiffusionPipeline, pairs: int, num_inference_steps: int
+    ) -> None:
+        # With mixing 1 the mean of the two states is of second order; below 1 abduction drives them apart.
+        solver = ReversibleFlowScheduler(pipeline.scheduler.shift, mixing=1.0)
+        self.examples: list[dict[str, Tensor]] = []
+        keys = [(place % len(examples), place) for place in range(pairs)]
+        for first in tqdm(range(0, pairs, BATCH), desc="abducting"):
+            batch = [examples[key] for key in keys[first : first + BATCH]]
+            columns = {name: torch.stack([one[name] for one in batch]) for name in batch[0]}
+            with torch.no_grad():
+                tokens = pipeline.covariate_encoder(columns)
+                latents = to_latents(columns["image"], pipeline.config.space_to_depth, pipeline.vae)
+                noise = solver.abduct(
+                    conditional_velocity(pipeline.unet, tokens),
+                    latents[:, None].repeat(1, 2, 1, 1, 1),
+                    num_inference_steps,
+                ).mean(dim=1)
+            self.examples += [{**one, "noise": pair} for one, pair in zip(batch, noise, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        return self.examples[key[0]]
+
+
+BATCH = 64
+"""Images abducted at once."""
+
+
+def straighten_generator(
+    pretrained_model_name_or_path: str | Path,
+    source_dir: str | Path | None,
+    config: FinetuningConfig,
+    pairs: int = 8192,
+    num_inference_steps: int = 16,
+) -> Record:
+    """Train a saved generator on `pairs` of training images and the noise it abducts from them in so many steps.
+
+    Paths between the two are straighter than those it learned first (reflow), so that fewer steps lose less. Causal
+    model, default steps and strengths are taken over.
+    """
+    check_settings(num_inference_steps, argument="--num_inference_steps")
+    if pairs < 1:
+        raise InputError(f"--pairs: {pairs} is not allowed; give a whole number from 1 on.")
+    check_output_dir(config)
+    pipeline, examples, inputs, counts = _go_on(find_generator(pretrained_model_name_or_path), source_dir, config)
+    inputs["pairs"] = f"{pairs} abducted in {num_inference_steps} steps"
+    paired = PairedExamples(examples, pipeline, pairs, num_inference_steps)
+    return _minimise(_matching(pipeline), paired, config, pipeline, inputs, counts)
+
+
+def _go_on(
+    saved: SavedGenerator, source_dir: str | Path | None, config: TrainingConfig
+) -> tuple[CausalDiffusionPipeline, TrainingExamples, dict[str, str], dict[str, Any]]:
+    """A saved generator, the examples it is to be trained on, and what its record says of both."""
+    source = open_source(source_dir, saved.preset, saved.resolution)
+    if missing := [name for name in saved.preset.covariates.names if name not in source.covariates]:
+        raise InputError(
+            f"--source: {source.name} has no {missing[0]}, which the generator knows; give a source of all."
+        )
+    examples = TrainingExamples(source, "train", saved.resolution, config.seed)
+    inputs = {"source": source.fingerprint, "initial_weights": saved.revision}
+    return (
+        CausalDiffusionPipeline.load(saved.directory),
+        examples,
+        inputs,
+        {"source": source.counts, "training_images": len(examples)},
+    )
+
+
+def _matching(pipeline: CausalDiffusionPipeline) -> FlowMatchingObjective:
+    return FlowMatchingObjective(
+        pipeline.unet, pipeline.covariate_encoder, pipeline.config.space_to_depth, pipeline.vae
+    )
+
+
+def _minimise(
+    objective: nn.Module,
+    examples: Dataset[dict[str, Tensor]],
+    config: TrainingConfig,
+    pipeline: CausalDiffusionPipeline,
+    inputs: dict[str, str],
+    counts: dict[str, Any],
+) -> Record:
+    """Run the training loop and save the pipeline whose networks the objective trains."""
+    networks = {"unet": pipeline.unet.config, "covariate_encoder": pipeline.covariate_encoder.config}
+    # diffusers' own entries (underscored) list names in an order that changes from process to process
+    settings = {
+        part: {name: value for name, value in config.items() if not name.startswith("_")}
+        for part, config in networks.items()
+    }
+    architecture = fingerprint(json.loads(json.dumps(settings, default=str)))
+
+    def save(directory: Path) -> None:
+        objective.eval()
+        pipeline.save_pretrained(directory, safe_serialization=True)
+
+    return train(objective, examples, config, save, {**inputs, "architecture": architecture}, counts)
+
+
+def _knowledge(preset: Preset) -> str:
+    return ", ".join(preset.covariates.names)

@@ -1,0 +1,214 @@
+"""A variational autoencoder of a source's images: the trained encoder that the metric `minimality` needs.
+
+    q(z | x) = N(m(x), diag s(x)^2),    z ~ q,    p(x | z) = Laplace(D(z), b),    p(z) = N(0, 1)
+    loss = -ELBO / N = 1 + log 2b + KL(q || p(z)) / N,    b = mean |x - D(z)|
+
+N is the number of pixels and b the scale at which the decoder explains the batch best, so no weight has to be chosen
+between error and divergence (Rybkin et al. 2021, "optimal sigma", here for the absolute error). What is saved is a
+diffusers AutoencoderKL with the `scaling_factor` that gives its posterior means unit standard deviation. A record
+beside the weights says which splits were seen; an encoder that saw anything but `train` is refused.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..records import Record, fingerprint
+from ..sources.source import Source
+from ..training import TrainingConfig, TrainingExamples, check_output_dir, train
+from .distances import l1
+from .predictors import BATCH, GROUPS, WEIGHTS
+from .soundness import Encoder
+
+__all__ = ["AutoencoderTrainingConfig", "AutoencodingObjective", "load_encoder", "train_autoencoder"]
+
+
+class AutoencoderTrainingConfig(TrainingConfig):
+    """Settings of one autoencoder's training."""
+
+    train_batch_size: int = Field(16, ge=1)
+    max_train_steps: int = Field(2000, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    lr_warmup_steps: int = Field(50, ge=0)
+    ema_decay: float = Field(0.99, gt=0, lt=1)
+
+
+class AutoencodingObjective(nn.Module):
+    """objective(batch, generator) -> (loss, parts), for the one training loop.
+
+    Parts: `reconstruction`, the mean absolute error of D(z) on the 0-255 scale, and `divergence`, KL(q || p(z)) in nats
+    per image. The generator draws z.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKL) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The module's loss of images `[B, 1, r, r]` in [0, 1], in nats per pixel."""
+        images = batch["image"]
+        mean, log_scale = _posterior(self.autoencoder, images)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        error = (_decode(self.autoencoder, mean + log_scale.exp() * noise) - images).abs().mean()
+        divergence = (0.5 * (mean**2 + (2 * log_scale).exp() - 1) - log_scale).flatten(1).sum(dim=1).mean()
+        loss = 1 + (2 * error).log() + divergence / images[0].numel()
+        return loss, {"reconstruction": 255 * error.detach(), "divergence": divergence.detach()}
+
+
+def _posterior(autoencoder: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log standard deviation, float32 `[B, c, h, w]`, of images in [0, 1]; float32 even under autocast."""
+    posterior = autoencoder.encode(2 * images - 1).latent_dist
+    return posterior.mean.float(), posterior.logvar.float() / 2
+
+
+def _decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Images, not clipped, float32 `[B, 1, r, r]`, of unscaled latents."""
+    return (autoencoder.decode(latents).sample.float() + 1) / 2
+
+
+def train_autoencoder(
+    source: Source,
+    config: TrainingConfig,
+    resolution: int,
+    block_out_channels: Sequence[int] = (16, 32, 64),
+    latent_channels: int = 4,
+) -> Record:
+    """Train an autoencoder of a source's images on its training patients and save it in `config.output_dir`.
+
+    block_out_channels: feature maps at 1, 1/2, 1/4, ... of the resolution, each a multiple of 8; the latents have the
+        last of these sizes.
+    latent_channels: channels of the latents.
+
+    The record says which splits were seen and holds, where the source has a validation split, the mean absolute error
+    of its images decoded from posterior means, on the 0-255 scale.
+    """
+    reduction = 2 ** (len(block_out_channels) - 1)
+    if resolution < reduction or resolution % reduction:
+        raise InputError(f"resolution: {resolution} is not allowed; give a multiple of {reduction}.")
+    if any(channels < GROUPS or channels % GROUPS for channels in block_out_channels):
+        raise InputError(
+            f"block_out_channels: {list(block_out_channels)} is not allowed; give multiples of {GROUPS} alone."
+        )
+    check_output_dir(config)
+    examples = TrainingExamples(source, "train", resolution, config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        autoencoder = AutoencoderKL(
+            in_channels=1,
+            out_channels=1,
+            down_block_types=("DownEncoderBlock2D",) * len(block_out_channels),
+            up_block_types=("UpDecoderBlock2D",) * len(block_out_channels),
+            block_out_channels=tuple(block_out_channels),
+            latent_channels=latent_channels,
+            norm_num_groups=GROUPS,
+            sample_size=resolution,
+            mid_block_add_attention=False,
+        )
+    patients = {source.patient_ids[row] for row in examples.rows}
+    counts = {"source": source.counts, "seen": {"train": {"images": len(examples), "patients": len(patients)}}}
+    # diffusers' own entries (underscored) list names in an order that changes from process to process
+    settings = {name: value for name, value in autoencoder.config.items() if not name.startswith("_")}
+    inputs = {"source": source.fingerprint, "architecture": fingerprint(settings)}
+    held_out = [row for row, split in enumerate(source.splits) if split == "validation"]
+    measured: dict[str, Any] = {}
+
+    def save(directory: Path) -> None:
+        scale = _latent_scale(autoencoder, _images(source, examples.rows, resolution))
+        autoencoder.register_to_config(scaling_factor=1 / scale)
+        autoencoder.save_pretrained(directory, safe_serialization=True)
+        if held_out:
+            error = _reconstruction_error(autoencoder, _images(source, held_out, resolution))
+            measured["validation"] = {"reconstruction": round(error, 5), "n": len(held_out)}
+
+    record = train(AutoencodingObjective(autoencoder), examples, config, save, inputs, counts)
+    if measured:
+        record = record.model_copy(update={"measured": {**record.measured, **measured}})
+        record.write(config.output_dir / "record.json")
+    return record
+
+
+def _images(source: Source, rows: Sequence[int], resolution: int) -> Iterator[Tensor]:
+    """The rows' images as they are, in batches `[B, 1, r, r]`."""
+    for first in range(0, len(rows), BATCH):
+        images = [source.image(row, resolution) for row in rows[first : first + BATCH]]
+        yield torch.from_numpy(np.stack(images))[:, None]
+
+
+@torch.no_grad()
+def _latent_scale(autoencoder: AutoencoderKL, batches: Iterator[Tensor]) -> float:
+    """Standard deviation of all numbers of all posterior means."""
+    count, total, squares = 0, 0.0, 0.0
+    for images in batches:
+        mean = _posterior(autoencoder, images.to(autoencoder.device))[0].double()
+        count, total, squares = count + mean.numel(), total + mean.sum().item(), squares + mean.square().sum().item()
+    return float(np.sqrt(squares / count - (total / count) ** 2))
+
+
+@torch.no_grad()
+def _reconstruction_error(autoencoder: AutoencoderKL, batches: Iterator[Tensor]) -> float:
+    """Mean `l1` of images and what their posterior means decode to."""
+    errors = []
+    for images in batches:
+        mean, _ = _posterior(autoencoder, images.to(autoencoder.device))
+        errors.append(l1(_decode(autoencoder, mean).cpu(), images))
+    return float(np.concatenate(errors).mean())
+
+
+def load_encoder(directory: str | Path) -> Encoder:
+    """The encoder of the autoencoder saved in a directory, if it saw training patients alone.
+
+    It maps images `[n, 1, r, r]` in [0, 1] to mean and log standard deviation of their posteriors, float32 `[n, d]` on
+    the CPU, d = c h w. Raises InputError for missing or damaged files, pickle weights and any split but `train` in the
+    record; the encoder, for images of another shape or range.
+    """
+    directory = Path(directory)
+    for name in ("record.json", "config.json", WEIGHTS):
+        if not (directory / name).is_file():
+            raise InputError(
+                f"{directory}: not a saved autoencoder (no {name}); only safetensors that "
+                "`train_autoencoder` wrote are loaded, never pickle."
+            )
+    seen = Record.read(directory / "record.json").counts.get("seen")
+    if not isinstance(seen, dict) or set(seen) != {"train"}:
+        told = ", ".join(seen) if isinstance(seen, dict) else "nothing"
+        raise InputError(
+            f"{directory}: an autoencoder that saw other than training patients is refused; its record names "
+            f"{told or 'nothing'}, allowed: train; train one by `train_autoencoder`."
+        )
+    try:
+        config = json.loads((directory / "config.json").read_bytes())
+        settings = {name: value for name, value in config.items() if not name.startswith("_")}
+        # Built without memory, so that nothing random is drawn for weights that are read next.
+        with torch.device("meta"):
+            autoencoder = AutoencoderKL(**settings)
+        autoencoder.load_state_dict(load_file(directory / WEIGHTS), assign=True)
+    except (OSError, ValueError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
+        raise InputError(
+            f"{directory}: not an autoencoder that can be loaded ({str(error).splitlines()[0]})."
+        ) from None
+    autoencoder.requires_grad_(False).eval()
+    channels, side = autoencoder.config["in_channels"], autoencoder.config["sample_size"]
+
+    @torch.no_grad()
+    def encoder(images: Tensor) -> tuple[Tensor, Tensor]:
+        if images.ndim != 4 or tuple(images.shape[1:]) != (channels, side, side):
+            raise InputError(
+                f"images: unexpected shape {tuple(images.shape)}; this encoder reads [n, {channels}, {side}, {side}]."
+            )
+        if not torch.isfinite(images).all() or (len(images) and (images.min() < 0 or images.max() > 1)):
+            raise InputError(f"images: values span {images.min():g} to {images.max():g}; expected [0, 1].")
+        parts = [_posterior(autoencoder, part.to(autoencoder.device, torch.float32)) for part in images.split(BATCH)]
+        means, log_scales = zip(*parts, strict=True)
+        return torch.cat(means).flatten(1).cpu(), torch.cat(log_scales).flatten(1).cpu()
+
+    return encoder
