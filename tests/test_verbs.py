@@ -205,94 +205,33 @@ def test_views_are_listed_and_explained(capsys):
 
 ASK = ["counterfactual", "--image", "{films}/0.png", "--pretrained_model_name_or_path", "{generator}", "--covariates"]
 ASK += ["age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=flatpanel"]
+GENERATE = ["generate", "--pretrained_model_name_or_path", "{generator}", "--num_subjects"]
+TRAIN = ["train", "--source", "{films}", "--output_dir", "{empty}/run"]
 BAD = [
     (["generate"], "--num_subjects"),
     (["generate", "--num_subjects", "x"], "num_subjects"),
-    (["generate", "--num_subjects", "7", "--pretrained_model_name_or_path", "{generator}"], "nearest possible"),
+    ([*GENERATE, "7"], "nearest possible"),
     (["generate", "--num_subjects", "28", "--pretrained_model_name_or_path", "{films}"], "not a saved pipeline"),
-    (
-        ["generate", "--num_subjects", "28", "--factors", "sxe", "--pretrained_model_name_or_path", "{generator}"],
-        "'sex'",
-    ),
-    (
-        ["generate", "--num_subjects", "28", "--source", "{empty}", "--pretrained_model_name_or_path", "{generator}"],
-        "metadata.csv",
-    ),
-    (
-        [
-            "generate",
-            "--num_subjects",
-            "28",
-            "--output_dir",
-            "{films}",
-            "--pretrained_model_name_or_path",
-            "{generator}",
-        ],
-        "not empty",
-    ),
+    ([*GENERATE, "28", "--factors", "sxe"], "'sex'"),
+    ([*GENERATE, "28", "--source", "{empty}"], "metadata.csv"),
+    ([*GENERATE, "28", "--output_dir", "{films}"], "not empty"),
     (["train", "--preset", "chest-xray", "--source", "{films}", "--output_dir", "{empty}/run"], "'chest_xray'"),
-    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--resolution", "50"], "multiple of 16"),
+    ([*TRAIN, "--resolution", "50"], "multiple of 16"),
     (["train", "--output_dir", "{empty}/run"], "--source: not given; chest_xray needs the folder"),
     (["train", "--preset", "morphomnist", "--source", "{films}", "--output_dir", "{empty}/run"], "npz"),
-    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--learning_rate", "nan"], "learning_rate"),
+    ([*TRAIN, "--learning_rate", "nan"], "learning_rate"),
     (["verify", "{empty}"], "holds no generated data set"),
     (["report", "{empty}"], "{empty}"),
     (["views", "--view", "sex_imbalanced_90_20"], "100"),
     (["views", "--view", "sxe_imbalanced_90_10"], "sex"),
-    (
-        [
-            "generate",
-            "--num_subjects",
-            "28",
-            "--guidance_scale",
-            "-1",
-            "--pretrained_model_name_or_path",
-            "{generator}",
-        ],
-        "guidance_scale",
-    ),
-    (
-        [
-            "generate",
-            "--num_subjects",
-            "28",
-            "--num_inference_steps",
-            "0",
-            "--pretrained_model_name_or_path",
-            "{generator}",
-        ],
-        "num_inference_steps",
-    ),
-    (
-        [
-            "generate",
-            "--num_subjects",
-            "280",
-            "--license",
-            "other",
-            "--source",
-            "{films}",
-            "--pretrained_model_name_or_path",
-            "{generator}",
-        ],
-        "largest num_subjects",
-    ),
-    (
-        [
-            "generate",
-            "--num_subjects",
-            "28",
-            "--output_dir",
-            "{films}/0.png",
-            "--pretrained_model_name_or_path",
-            "{generator}",
-        ],
-        "is a file",
-    ),
-    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--default_steps", "0"], "num_inference_steps: 0"),
-    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--resolution", "0"], "--resolution: 0"),
+    ([*GENERATE, "28", "--guidance_scale", "-1"], "guidance_scale"),
+    ([*GENERATE, "28", "--num_inference_steps", "0"], "num_inference_steps"),
+    ([*GENERATE, "280", "--license", "other", "--source", "{films}"], "largest num_subjects"),
+    ([*GENERATE, "28", "--output_dir", "{films}/0.png"], "is a file"),
+    ([*TRAIN, "--default_steps", "0"], "--default_steps: 0"),
+    ([*TRAIN, "--resolution", "0"], "--resolution: 0"),
     (["train", "--source", "{films}", "--output_dir", "{generator}"], "earlier run"),
-    (["train", "--source", "{films}", "--output_dir", "{empty}/run", "--resolution", "64"], "128"),
+    ([*TRAIN, "--resolution", "64"], "128"),
     ([*ASK, "--do", "sxe=female"], "'sex'"),
     ([*ASK, "--do", "age=140"], "0 to 100 years"),
     ([*ASK, "--do", "sex=Female"], "'female'"),
@@ -308,6 +247,8 @@ BAD = [
     ([*ASK, "--image", "{films}/metadata.csv"], "not a readable image"),
     (["frobnicate"], "verb"),
     (["counterfactual", "--image", "{films}/0.png", "--covariates", "age"], "NAME=VALUE"),
+    (["measure", "soundness", "--world", "phantom", "--output_dir", "{empty}/run", "--pairs", "sex"], "not A,B"),
+    (["autoencoder", "--output_dir", "{empty}/run"], "--source: not given"),
 ]
 
 
