@@ -4,10 +4,9 @@
     finetune_generator     a saved one, so that predictors read from its counterfactuals what was asked for
     straighten_generator   a saved one, so that fewer solver steps lose less
 
-All go through the one training loop and save a pipeline with its record; every input is checked before data is read.
+All go through the one training loop and save a pipeline with its record; settings are checked before data is read.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from .causal.scm import StructuralCausalModel
 from .diffusion.guidance import conditional_velocity
 from .diffusion.inputs import check_settings, strengths
 from .diffusion.latents import to_latents
-from .diffusion.objective import CounterfactualObjective, FlowMatchingObjective
+from .diffusion.objective import STEPS, CounterfactualObjective, FlowMatchingObjective
 from .diffusion.pipeline import CausalDiffusionPipeline, check_resolution
 from .diffusion.solver import ReversibleFlowScheduler
 from .errors import InputError
-from .measure.predictors import WEIGHTS, load_predictor
+from .measure.predictors import load_predictor
+from .measure.weights import WEIGHTS
 from .presets import MORPHOMNIST, PHANTOM, Preset
 from .records import Record, file_sha256, fingerprint
 from .saved import SavedGenerator, find_generator
@@ -37,7 +37,15 @@ from .sources.imagefolder import ImageFolder
 from .sources.morphomnist import MorphoMNIST
 from .sources.nih_chestxray14 import read_table
 from .sources.source import Source
-from .training import FinetuningConfig, TrainingConfig, TrainingExamples, check_output_dir, train
+from .training import (
+    FinetuningConfig,
+    StepSampler,
+    TrainingConfig,
+    TrainingExamples,
+    architecture,
+    check_output_dir,
+    train,
+)
 
 __all__ = [
     "PairedExamples",
@@ -142,7 +150,8 @@ def train_generator(
     )
     # What a finished run saved beside the weights: another wish is another run.
     inputs["graph"] = fingerprint(sorted(preset.edges))
-    inputs["defaults"] = f"{pipeline.config.default_steps} steps, guidance {pipeline.config.default_guidance_scale}"
+    scales = [one.scale for one in strengths(default_guidance_scale, 1.0, preset.covariates).values()]
+    inputs["defaults"] = fingerprint([pipeline.config.default_steps, scales])
     counts["mechanisms"] = fit_scm(scm, table, config.seed)
     return _minimise(_matching(pipeline), examples, config, pipeline, inputs, counts)
 
@@ -163,57 +172,69 @@ def finetune_generator(
     for argument, number in (("--weight", weight), ("--leak", leak)):
         if not 0 <= number < float("inf"):
             raise InputError(f"{argument}: {number:g} is not allowed; give a number from 0 on.")
+    if config.train_batch_size < 2:
+        raise InputError("--train_batch_size: 1 is not allowed; an image takes another's value, so give 2 or more.")
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
     reader = load_predictor(predictor, saved.preset.covariates)
+    # Two blank images: of one that is reduced to a single place, group norm can tell nothing.
+    reader.features(torch.zeros(2, 1, saved.resolution, saved.resolution))
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config)
     inputs["predictor"] = file_sha256(Path(predictor) / WEIGHTS)[:16]
-    inputs["counterfactual"] = f"weight {weight:g}, leak {leak:g}"
+    inputs["counterfactual"] = fingerprint({"weight": float(weight), "leak": float(leak), "steps": STEPS})
     chosen = strengths(
         pipeline.config.default_guidance_scale, pipeline.config.default_intervention_level, pipeline.covariates
     )
-    objective = CounterfactualObjective(
-        _matching(pipeline), pipeline.scheduler, reader.disagreement, weight, leak, chosen
-    )
+    judge = reader.to(pipeline.device).disagreement
+    objective = CounterfactualObjective(_matching(pipeline), pipeline.scheduler, judge, weight, leak, chosen)
     return _minimise(objective, examples, config, pipeline, inputs, counts)
+
+
+BATCH = 64
+"""Images abducted at once."""
 
 
 class PairedExamples(Dataset[dict[str, Tensor]]):
     """The first `pairs` examples that training would see, each with the `noise` that a generator abducts from it.
 
     A key is (row, place) like that of TrainingExamples; the place decides nothing, for an example and its noise belong
-    together.
+    together. All are abducted when the first is asked for: a run that is refused or finished costs nothing.
     """
 
     def __init__(
-        self, examples: TrainingExamples, pipeline: CausalDiffusionPipeline, pairs: int, num_inference_steps: int
+        self,
+        examples: TrainingExamples,
+        pipeline: CausalDiffusionPipeline,
+        pairs: int,
+        num_inference_steps: int,
     ) -> None:
-        # With mixing 1 the mean of the two states is of second order; below 1 abduction drives them apart.
-        solver = ReversibleFlowScheduler(pipeline.scheduler.shift, mixing=1.0)
-        self.examples: list[dict[str, Tensor]] = []
-        keys = [(place % len(examples), place) for place in range(pairs)]
-        for first in tqdm(range(0, pairs, BATCH), desc="abducting"):
-            batch = [examples[key] for key in keys[first : first + BATCH]]
-            columns = {name: torch.stack([one[name] for one in batch]) for name in batch[0]}
-            with torch.no_grad():
-                tokens = pipeline.covariate_encoder(columns)
-                latents = to_latents(columns["image"], pipeline.config.space_to_depth, pipeline.vae)
-                noise = solver.abduct(
-                    conditional_velocity(pipeline.unet, tokens),
-                    latents[:, None].repeat(1, 2, 1, 1, 1),
-                    num_inference_steps,
-                ).mean(dim=1)
-            self.examples += [{**one, "noise": pair} for one, pair in zip(batch, noise, strict=True)]
+        self.examples, self.pipeline = examples, pipeline
+        self.pairs, self.num_inference_steps = pairs, num_inference_steps
+        self._paired: list[dict[str, Tensor]] = []
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return self.pairs
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        return self.examples[key[0]]
+        self._paired = self._paired or self._abduct()
+        return self._paired[key[0]]
 
-
-BATCH = 64
-"""Images abducted at once."""
+    @torch.no_grad()
+    def _abduct(self) -> list[dict[str, Tensor]]:
+        pipeline = self.pipeline
+        # With mixing 1 the mean of the two states is of second order; below 1 abduction drives them apart.
+        solver = ReversibleFlowScheduler(pipeline.scheduler.shift, mixing=1.0)
+        keys = next(iter(StepSampler(len(self.examples), self.pairs, self.examples.seed, 0, 1, 0, 1)))
+        paired = []
+        for first in tqdm(range(0, len(keys), BATCH), desc="abducting"):
+            batch = [self.examples[key] for key in keys[first : first + BATCH]]
+            columns = {name: torch.stack([one[name] for one in batch]).to(pipeline.device) for name in batch[0]}
+            velocity = conditional_velocity(pipeline.unet, pipeline.covariate_encoder(columns))
+            latents = to_latents(columns["image"], pipeline.config.space_to_depth, pipeline.vae)
+            pair = latents[:, None].repeat(1, 2, 1, 1, 1)
+            noise = solver.abduct(velocity, pair, self.num_inference_steps).mean(dim=1).cpu()
+            paired += [{**one, "noise": found} for one, found in zip(batch, noise, strict=True)]
+        return paired
 
 
 def straighten_generator(
@@ -231,9 +252,11 @@ def straighten_generator(
     check_settings(num_inference_steps, argument="--num_inference_steps")
     if pairs < 1:
         raise InputError(f"--pairs: {pairs} is not allowed; give a whole number from 1 on.")
+    if config.dataloader_num_workers:
+        raise InputError("--dataloader_num_workers: must be 0 here: one process abducts all noise and remembers it.")
     check_output_dir(config)
     pipeline, examples, inputs, counts = _go_on(find_generator(pretrained_model_name_or_path), source_dir, config)
-    inputs["pairs"] = f"{pairs} abducted in {num_inference_steps} steps"
+    inputs["pairs"] = fingerprint({"pairs": pairs, "num_inference_steps": num_inference_steps})
     paired = PairedExamples(examples, pipeline, pairs, num_inference_steps)
     return _minimise(_matching(pipeline), paired, config, pipeline, inputs, counts)
 
@@ -243,18 +266,20 @@ def _go_on(
 ) -> tuple[CausalDiffusionPipeline, TrainingExamples, dict[str, str], dict[str, Any]]:
     """A saved generator, the examples it is to be trained on, and what its record says of both."""
     source = open_source(source_dir, saved.preset, saved.resolution)
-    if missing := [name for name in saved.preset.covariates.names if name not in source.covariates]:
+    for variable in saved.preset.covariates.walk():
+        if variable.name not in source.covariates or source.covariates[variable.name] != variable:
+            raise InputError(
+                f"--source: {source.name} does not know {variable.name!r} as this generator does; it knows "
+                f"{', '.join(source.covariates.names)}; give the source it was trained on."
+            )
+    if isinstance(source, AcquisitionWorld) and not saved.planted_scanner:
         raise InputError(
-            f"--source: {source.name} has no {missing[0]}, which the generator knows; give a source of all."
+            f"--source: {source_dir} has no column 'scanner' in metadata.csv, but this generator was trained on films "
+            "whose scanner is known; add it."
         )
     examples = TrainingExamples(source, "train", saved.resolution, config.seed)
-    inputs = {"source": source.fingerprint, "initial_weights": saved.revision}
-    return (
-        CausalDiffusionPipeline.load(saved.directory),
-        examples,
-        inputs,
-        {"source": source.counts, "training_images": len(examples)},
-    )
+    counts = {"source": source.counts, "training_images": len(examples)}
+    return saved.load(), examples, {"source": source.fingerprint, "initial_weights": saved.revision}, counts
 
 
 def _matching(pipeline: CausalDiffusionPipeline) -> FlowMatchingObjective:
@@ -272,19 +297,13 @@ def _minimise(
     counts: dict[str, Any],
 ) -> Record:
     """Run the training loop and save the pipeline whose networks the objective trains."""
-    networks = {"unet": pipeline.unet.config, "covariate_encoder": pipeline.covariate_encoder.config}
-    # diffusers' own entries (underscored) list names in an order that changes from process to process
-    settings = {
-        part: {name: value for name, value in config.items() if not name.startswith("_")}
-        for part, config in networks.items()
-    }
-    architecture = fingerprint(json.loads(json.dumps(settings, default=str)))
+    inputs = {**inputs, "architecture": architecture(pipeline.unet.config, pipeline.covariate_encoder.config)}
 
     def save(directory: Path) -> None:
         objective.eval()
         pipeline.save_pretrained(directory, safe_serialization=True)
 
-    return train(objective, examples, config, save, {**inputs, "architecture": architecture}, counts)
+    return train(objective, examples, config, save, inputs, counts)
 
 
 def _knowledge(preset: Preset) -> str:

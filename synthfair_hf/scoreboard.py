@@ -26,9 +26,10 @@ from .diffusion.pipeline import CausalDiffusionPipeline
 from .errors import InputError, unknown
 from .measure.autoencoder import load_encoder
 from .measure.memorisation import memorisation, standard_pixels, suspicious_png
-from .measure.predictors import WEIGHTS, AttributePredictor, load_predictor
+from .measure.predictors import AttributePredictor, load_predictor
 from .measure.realism import realism, realism_by_group
 from .measure.soundness import Counterfactuals, Encoder, Identity, Oracle, check_questions, score
+from .measure.weights import WEIGHTS
 from .measure.worlds import World, open_world
 from .records import Record, file_sha256, library_versions, write_atomically
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
@@ -67,7 +68,8 @@ class PipelineSystem:
         """The pipeline's answer."""
         generator = [torch.Generator().manual_seed(self.seed * 1_000_003 + row) for row in rows]
         asked: dict[str, Any] = {"covariates": covariates, "do": do, "generator": generator, "output_type": "pt"}
-        question = hashlib.sha256(image.numpy().tobytes() + json.dumps(covariates).encode()).digest()
+        settled = json.dumps([covariates, self.settings.get("num_inference_steps")])
+        question = hashlib.sha256(image.numpy().tobytes() + settled.encode()).digest()
         abducted = self._known.setdefault(tuple(rows), [])
         known = next((noise for digest, noise in abducted if digest == question), None)
         output = self.pipeline(**asked, **({"image": image} if known is None else known), **self.settings)
@@ -79,6 +81,11 @@ class PipelineSystem:
 
 def open_for(saved: SavedGenerator, world: str, directory: str | Path | None, split: str, limit: int | None) -> World:
     """A world for a generator, which must know the same covariates at the same resolution; no image is drawn yet."""
+    if world == "acquisition" and not saved.planted_scanner:
+        raise InputError(
+            f"--world: acquisition plants scanners, but {saved.directory.name} was trained on films whose own scanner "
+            "is known; give a generator of planted ones."
+        )
     opened = open_world(world, split, limit, directory=directory)
     if opened.covariates != saved.preset.covariates or opened.resolution != saved.resolution:
         raise InputError(

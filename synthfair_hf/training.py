@@ -9,7 +9,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,10 +27,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from .errors import InputError
-from .records import Record, first_difference, library_versions
+from .records import Record, fingerprint, first_difference, library_versions
 from .sources.source import Source
 
-__all__ = ["FinetuningConfig", "TrainingConfig", "TrainingExamples", "check_output_dir", "train"]
+__all__ = [
+    "FinetuningConfig",
+    "StepSampler",
+    "TrainingConfig",
+    "TrainingExamples",
+    "architecture",
+    "check_output_dir",
+    "train",
+]
 
 
 class TrainingConfig(BaseModel):
@@ -145,6 +153,13 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
             yield batch
 
 
+def architecture(*configs: Mapping[str, Any]) -> str:
+    """Fingerprint of networks by their diffusers configs: equal settings have one, in every process."""
+    # diffusers' own entries (underscored) list names in an order that changes from process to process
+    settings = [{name: value for name, value in config.items() if not name.startswith("_")} for config in configs]
+    return fingerprint(json.loads(json.dumps(settings, default=str)))
+
+
 def check_output_dir(config: TrainingConfig) -> None:
     """Refuse an output directory that holds an earlier run, or lacks the checkpoint asked for, before data is read."""
     _checkpoint_to_resume(config)
@@ -154,16 +169,17 @@ def train(
     objective: nn.Module,
     dataset: "Dataset[dict[str, Tensor]]",
     config: TrainingConfig,
-    save: Callable[[Path], None],
+    save: Callable[[Path], Mapping[str, Any] | None],
     inputs: dict[str, str],
     counts: dict[str, Any],
 ) -> Record:
     """Minimise the objective and save the averaged weights.
 
-    `dataset[(row, place)]` is one example. `save(directory)` is called at the end, when `objective` holds the
-    exponential moving average. Returns the record that is also written beside the result. The same command goes on
-    where a stopped run left off with `resume_from_checkpoint="latest"`, and returns the record of a finished one; other
-    settings there are refused by name.
+    `dataset[(row, place)]` is one example. `save(directory)` is called at the end on the main process, when `objective`
+    holds the exponential moving average; figures that it returns join the record's `measured`. Returns the record that
+    is written beside the result, after all else. The same command goes on where a stopped run left off with
+    `resume_from_checkpoint="latest"`, and returns the record of a finished one; other settings there are refused by
+    name.
     """
     checkpoint = _checkpoint_to_resume(config)
     finished = config.output_dir / "record.json"
@@ -243,16 +259,16 @@ def train(
             _write_checkpoint(config, done, objective, optimizer, average, question)
     progress.close()
     average.copy_to(parameters)
+    figures = save(config.output_dir) if accelerator.is_main_process else None
     record = Record(
         stage="train",
         inputs=inputs,
         settings=config.question(),
         versions=library_versions(),
         counts={**counts, "steps": steps, "parameters": sum(p.numel() for p in parameters)},
-        measured={f"training_{name}": round(number, 5) for name, number in smooth.items()},
+        measured={**{f"training_{name}": round(number, 5) for name, number in smooth.items()}, **(figures or {})},
     )
     if accelerator.is_main_process:
-        save(config.output_dir)
         record.write(config.output_dir / "record.json")
     accelerator.wait_for_everyone()
     accelerator.end_training()

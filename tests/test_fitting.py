@@ -14,13 +14,14 @@ from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.latents import to_latents
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.solver import ReversibleFlowScheduler
-from synthfair_hf.fitting import PairedExamples, fit_scm
+from synthfair_hf.errors import InputError
+from synthfair_hf.fitting import PairedExamples, fit_scm, train_generator
 from synthfair_hf.measure.predictors import PredictorTrainingConfig, train_predictor
 from synthfair_hf.presets import PHANTOM
 from synthfair_hf.records import Record
 from synthfair_hf.saved import find_generator
 from synthfair_hf.simulators.phantom import PhantomSource
-from synthfair_hf.training import TrainingExamples
+from synthfair_hf.training import StepSampler, TrainingConfig, TrainingExamples
 
 SIDE, SUBJECTS = 16, 60
 NETWORKS = ("unet", "covariate_encoder")
@@ -82,8 +83,10 @@ def test_only_the_networks_change_and_the_record_says_how(verb, generator, predi
     assert {**ours, "_name_or_path": ""} == {**theirs, "_name_or_path": ""}, "steps, strengths, preset are taken over"
     record = Record.read(tmp_path / "run" / "record.json")
     assert record.inputs["initial_weights"] == find_generator(generator).revision
-    how = {"finetune": ("counterfactual", "weight 0.5, leak 1"), "straighten": ("pairs", "6 abducted in 16 steps")}
-    assert record.inputs[how[verb][0]] == how[verb][1]
+    other = ["--weight", "0.5000001"] if verb == "finetune" else ["--pairs", "7"]
+    capsys.readouterr()
+    assert command(verb, generator, tmp_path / "run", *rest, *other, "--resume_from_checkpoint", "latest") == 2
+    assert "made by other settings" in capsys.readouterr().err
     assert command(verb, generator, tmp_path / "run", *rest, "--resume_from_checkpoint", "latest") == 0
     assert Record.read(tmp_path / "run" / "record.json") == record
 
@@ -94,8 +97,9 @@ def test_pairs_are_images_and_the_noise_that_makes_them(generator):
     paired = PairedExamples(examples, pipeline, pairs=5, num_inference_steps=60)
     assert len(paired) == 5
     batch = {name: torch.stack([paired[row, 99][name] for row in range(5)]) for name in paired[0, 0]}
-    for row in range(5):
-        assert torch.equal(batch["image"][row], examples[row, row]["image"]), "those that training sees first"
+    first = next(iter(StepSampler(len(examples), 5, seed=3, start=0, stop=9, rank=0, ranks=1)))
+    for row, key in enumerate(first):
+        assert torch.equal(batch["image"][row], examples[key]["image"]), "those that training sees first"
     alone = PairedExamples(examples, pipeline, pairs=2, num_inference_steps=60)
     assert torch.allclose(alone[1, 0]["noise"], batch["noise"][1], atol=1e-4), "a pair does not depend on its batch"
     with torch.no_grad():
@@ -110,7 +114,27 @@ def test_pairs_are_images_and_the_noise_that_makes_them(generator):
     assert (made - latents).abs().mean() < 0.1 * (other - latents).abs().mean()
 
 
-def test_whether_scanners_were_planted_is_saved_and_known_without_weights(generator, tmp_path):
+def test_another_start_default_or_graph_is_another_run(tmp_path):
+    def run(preset=PHANTOM, **settings):
+        config = TrainingConfig(
+            output_dir=tmp_path / "run", max_train_steps=1, train_batch_size=2, resume_from_checkpoint="latest"
+        )
+        return train_generator(preset, None, config, resolution=SIDE, **settings)
+
+    first = run(default_steps=3, default_guidance_scale=2)
+    assert first.inputs == run(default_steps=3, default_guidance_scale=2.0).inputs
+    same = dict.fromkeys(PHANTOM.covariates.names, 2.0)
+    assert first.inputs == run(default_steps=3, default_guidance_scale=same).inputs
+    for settings in ({"default_steps": 4, "default_guidance_scale": 2}, {"default_steps": 3}):
+        with pytest.raises(InputError, match=r"made by other settings.*defaults"):
+            run(**settings)
+    fewer = PHANTOM.model_copy(update={"edges": PHANTOM.edges[1:]})
+    with pytest.raises(InputError, match=r"made by other settings.*graph"):
+        run(fewer, default_steps=3, default_guidance_scale=2)
+    assert find_generator(tmp_path / "run").planted_scanner is False, "the phantom draws its own"
+
+
+def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generator, tmp_path, monkeypatch):
     assert find_generator(generator).planted_scanner is False
     shutil.copytree(generator, tmp_path / "other")
     index = json.loads((tmp_path / "other" / "model_index.json").read_text())
@@ -127,6 +151,9 @@ def test_whether_scanners_were_planted_is_saved_and_known_without_weights(genera
         ("finetune", ["--predictor", "{empty}"], "not a saved predictor"),
         ("finetune", [], "--predictor"),
         ("finetune", ["--predictor", "{judge}", "--source", "{empty}"], "is not for the phantom"),
+        ("finetune", ["--predictor", "{judge}", "--train_batch_size", "1"], "--train_batch_size: 1 is not allowed"),
+        ("finetune", ["--predictor", "{large}"], "this predictor reads [n, 1, 32, 32]"),
+        ("straighten", ["--dataloader_num_workers", "1"], "--dataloader_num_workers: must be 0 here"),
         ("straighten", ["--pairs", "0"], "--pairs: 0 is not allowed; give a whole number from 1 on"),
         ("straighten", ["--num_inference_steps", "0"], "--num_inference_steps: 0 is not allowed"),
         ("straighten", ["--learning_rate", "-1"], "learning_rate"),
@@ -134,7 +161,11 @@ def test_whether_scanners_were_planted_is_saved_and_known_without_weights(genera
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(verb, rest, sentence, generator, predictor, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    places = {"judge": str(predictor), "empty": str(tmp_path / "empty")}
+    places = {"judge": str(predictor), "empty": str(tmp_path / "empty"), "large": str(tmp_path / "large")}
+    if "{large}" in rest:
+        config = PredictorTrainingConfig(output_dir=tmp_path / "large", max_train_steps=1, train_batch_size=2)
+        train_predictor(PhantomSource(SUBJECTS, 0), config, 32, channels=(8, 8, 8, 8), width=8)
+        capsys.readouterr()
     given = [word.format(**places) for word in rest]
     assert (
         main([verb, "--pretrained_model_name_or_path", str(generator), "--output_dir", str(tmp_path / "run"), *given])

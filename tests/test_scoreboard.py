@@ -16,9 +16,10 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.fitting import fit_scm
 from synthfair_hf.measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
 from synthfair_hf.measure.interventions import forced_change, hold
-from synthfair_hf.measure.predictors import WEIGHTS, PredictorTrainingConfig, load_predictor, train_predictor
+from synthfair_hf.measure.predictors import PredictorTrainingConfig, load_predictor, train_predictor
 from synthfair_hf.measure.soundness import score
 from synthfair_hf.measure.systems import Counterfactuals, answer
+from synthfair_hf.measure.weights import WEIGHTS
 from synthfair_hf.measure.worlds import PhantomWorld
 from synthfair_hf.presets import PHANTOM
 from synthfair_hf.records import Record, file_sha256

@@ -1,6 +1,7 @@
 """The loop: learns, resumes bit-equal, refuses other settings, and leaves only safetensors."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,16 @@ from torch import nn
 from synthfair_hf import training
 from synthfair_hf.errors import InputError
 from synthfair_hf.presets import PHANTOM
+from synthfair_hf.records import Record
 from synthfair_hf.schema import MISSING_LEVEL, Schema
-from synthfair_hf.training import StepSampler, TrainingConfig, TrainingExamples, check_output_dir, train
+from synthfair_hf.training import (
+    StepSampler,
+    TrainingConfig,
+    TrainingExamples,
+    architecture,
+    check_output_dir,
+    train,
+)
 
 
 class Line(nn.Module):
@@ -111,6 +120,57 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     with pytest.raises(InputError, match=r"record\.json: made by other settings \(learning_rate: 0\.01 != 0\.05\)"):
         run(tmp_path, 30, resume_from_checkpoint="latest", learning_rate=0.01)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("figures", [None, {}, {"validation": {"error": 0.5, "n": 3}}])
+def test_what_saving_measures_is_in_the_one_record_that_is_written(tmp_path, monkeypatch, figures):
+    order = []
+
+    def save(directory):
+        order.append("save")
+        return figures
+
+    def write(record, path):
+        order.append("record")
+        written(record, path)
+
+    written = Record.write
+    monkeypatch.setattr(Record, "write", write)
+    config = TrainingConfig(output_dir=tmp_path, max_train_steps=3, train_batch_size=5)
+    record = train(ExactLine(), Points(), config, save, {}, {})
+    assert order == ["save", "record"]
+    assert record == Record.read(tmp_path / "record.json")
+    assert set(record.measured) == {"training_loss", *(figures or {})}
+    assert record.measured.get("validation") == (figures or {}).get("validation")
+
+
+def test_a_run_stopped_while_saving_is_not_a_finished_one(tmp_path):
+    def stopped(directory):
+        raise KeyboardInterrupt
+
+    asked = {"output_dir": tmp_path, "max_train_steps": 30, "train_batch_size": 5, "checkpointing_steps": 20}
+    with pytest.raises(KeyboardInterrupt):
+        train(ExactLine(), Points(), TrainingConfig(**asked), stopped, {}, {})
+    assert not (tmp_path / "record.json").exists()
+    again = TrainingConfig(**asked, resume_from_checkpoint="latest")
+    record = train(ExactLine(), Points(), again, lambda path: {"error": 0.5}, {}, {})
+    assert record.measured["error"] == 0.5
+
+
+def test_an_architecture_is_its_settings_and_nothing_else():
+    settings = {"channels": (8, 16), "size": None, "_use_default_values": ["b", "a"]}
+    same = architecture(settings)
+    assert same == architecture({"size": None, "channels": [8, 16], "_class_name": "Network"})
+    assert architecture(settings, {"width": 3}) == architecture(settings, {"width": 3, "_hidden": 1})
+    others = [
+        ({**settings, "size": 1},),
+        ({"channels": (8, 16)},),
+        (settings, {}),
+        ({}, settings),
+        (settings, settings),
+    ]
+    assert len({same, *(architecture(*configs) for configs in others)}) == 1 + len(others)
+    assert architecture({"place": Path("a")}) == architecture({"place": "a"}), "what JSON does not know, by its words"
 
 
 def test_checkpoints_hold_no_pickle_and_are_limited(tmp_path):

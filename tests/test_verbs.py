@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.records import Record
 from synthfair_hf.saved import find_generator
 from synthfair_hf.simulators.phantom import PhantomSource
+from synthfair_hf.sources.source import read_image
+
+SCANNERS = ("flatpanel", "computed", "portable")
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +131,32 @@ def test_counterfactual_of_one_file(films, generator, tmp_path, capsys):
         with Image.open(path) as image:
             sizes[path.name] = image.size
     assert sizes == {f"{name}.png": (32, 32) for name in ("observation", "counterfactual", "difference")}
+
+
+def test_scanners_that_a_folder_names_are_never_planted_over(films, tmp_path, capsys):
+    own, run = tmp_path / "films", tmp_path / "run"
+    shutil.copytree(films, own)
+    header, *lines = (own / "metadata.csv").read_text().splitlines()
+    scanners = [f"{line},{SCANNERS[index % 3]}" for index, line in enumerate(lines)]
+    (own / "metadata.csv").write_text("\n".join([f"{header},scanner", *scanners]) + "\n")
+    command = ["train", "--source", str(own), "--output_dir", str(run), "--resolution", "16", "--default_steps", "1"]
+    assert main([*command, "--max_train_steps", "1", "--train_batch_size", "2"]) == 0
+    assert find_generator(run).planted_scanner is False
+    ask = ["counterfactual", "--image", str(films / "0.png"), "--pretrained_model_name_or_path", str(run)]
+    ask += ["--covariates", "age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=portable"]
+    assert main([*ask, "--output_dir", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out" / "observation.png") as image:
+        observed = np.asarray(image)
+    assert np.array_equal(observed, np.rint(read_image(films / "0.png", 16) * 255))
+    further = ["straighten", "--pretrained_model_name_or_path", str(run), "--output_dir", str(tmp_path / "further")]
+    board = ["measure", "soundness", "--pretrained_model_name_or_path", str(run), "--world", "acquisition"]
+    capsys.readouterr()
+    for refused, sentence in (
+        ([*further, "--source", str(films)], "has no column 'scanner' in metadata.csv"),
+        ([*board, "--source", str(own), "--output_dir", str(tmp_path / "board")], "acquisition plants scanners"),
+    ):
+        assert main(refused) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_a_run_is_known_again_in_another_process(films, tmp_path):

@@ -32,6 +32,10 @@ class Strength:
     scale: float = 1.0
     level: float = 1.0
 
+    def acts(self, level: float) -> bool:
+        """Whether the change acts at this noise level."""
+        return level <= self.level + ROUNDING
+
 
 def conditional_velocity(denoiser: Denoiser, tokens: Tensor) -> Velocity:
     """v(x, s | tokens)."""
@@ -56,9 +60,9 @@ def guided_velocity(
     def velocity(latents: Tensor, level: float) -> Tensor:
         asked = target.clone()
         for place, strength in strengths.items():
-            if level > strength.level + ROUNDING:
+            if not strength.acts(level):
                 asked[:, place] = factual[:, place]
-        guided = [place for place, one in strengths.items() if one.scale != 1 and level <= one.level + ROUNDING]
+        guided = [place for place, one in strengths.items() if one.scale != 1 and one.acts(level)]
         states, tokens = [latents], [asked]
         for place in guided:
             without = asked[rows[place]]

@@ -9,14 +9,13 @@ from x, instead of an independent draw, its paths are straightened (reflow: Liu 
 
 Counterfactual: one covariate k of each image is set to another image's value a', and readers judge the answer x*.
 
-    loss = flow matching + weight (d_k(x*, a') + leak * mean over j != k of d_j(x*, c_j))
+    loss = flow matching + weight (mean of d_k(x*, a') + leak * mean over j != k of d_j(x*, c_j))
 
 (fine-tuning by predictors: De Sousa Ribeiro et al. 2023). x* is estimated in one step from the state at a random
 noise level of the solver's own path, and the gradient goes through that step alone (as in Xu et al. 2023).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -26,13 +25,20 @@ from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, predict_velocity
 from .guidance import Strength, conditional_velocity, guided_velocity
 from .latents import to_images, to_latents
-from .solver import ReversibleFlowScheduler
+from .solver import ReversibleFlowScheduler, Velocity
 
-__all__ = ["CounterfactualObjective", "Disagreement", "FlowMatchingObjective"]
+__all__ = ["STEPS", "CounterfactualObjective", "Disagreement", "FlowMatchingObjective"]
 
-Disagreement = Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
-"""Images `[B, C, H, W]` in [0, 1] and encoded covariates `[B]` -> by attribute how far what is read from each image is
-from the covariate `[B]`, differentiably; zero where a covariate is missing."""
+Covariates = Mapping[str, Tensor]
+"""Encoded values `[B]` by name."""
+
+Disagreement = Callable[[Tensor, Covariates, Tensor, Covariates], dict[str, Tensor]]
+"""Counterfactuals `[B, C, H, W]` in [0, 1] and the covariates they should show, observations and theirs -> by attribute
+how far what is read is from what should be `[B]`, differentiably; zero where a covariate is missing."""
+
+
+STEPS = 4
+"""Solver steps of counterfactuals in training: each costs four calls of the network."""
 
 
 class FlowMatchingObjective(nn.Module):
@@ -89,7 +95,8 @@ class CounterfactualObjective(nn.Module):
         disagreement: the readers. Nothing of theirs is trained.
         weight, leak: as in the equation above.
         strengths: of each covariate's change, by its place, as the pipeline will use them.
-        steps: solver steps of abduction and prediction while training, 2 or more.
+        steps: solver steps of abduction and prediction while training, 2 or more. A change that acts below the last
+            but one of their levels alone is never judged.
     """
 
     disagreement: Disagreement
@@ -102,7 +109,7 @@ class CounterfactualObjective(nn.Module):
         weight: float = 0.1,
         leak: float = 1.0,
         strengths: Mapping[int, Strength] | None = None,
-        steps: int = 4,
+        steps: int = STEPS,
     ) -> None:
         super().__init__()
         if steps < 2:
@@ -117,17 +124,26 @@ class CounterfactualObjective(nn.Module):
         """The weighted sum, and its parts: flow matching, disagreement on what was set, disagreement on the rest."""
         matching, _ = self.matching(batch, generator)
         target, changed = self.intervene(batch, generator)
-        images = self.counterfactual(batch, target, changed, generator)
+        # From pure noise one step gives the mean of all images, which no reader has learned to read.
+        done = int(torch.randint(1, self.steps, (), generator=generator, device=changed.device))
+        acts = changed & self.acting(done).to(changed.device)
         names = self.matching.covariate_encoder.covariates.names
-        found = self.disagreement(images, {name: target[name] for name in names})
+        # Above its level a change is not to be seen yet: the image is judged by what it was.
+        asked = {name: torch.where(acts[:, place], target[name], batch[name]) for place, name in enumerate(names)}
+        images = self.counterfactual(batch, target, changed, done)
+        found = self.disagreement(images, asked, batch["image"], {name: batch[name] for name in names})
         errors = torch.stack([found[name] for name in names], dim=1)
-        # Readers' scales are theirs: each attribute counts as its mean over the batch, of what was set and of the rest.
-        on_target = (errors * changed).sum() / changed.sum().clamp(min=1)
-        off_target = (errors * ~changed).sum() / (~changed).sum().clamp(min=1)
+        on_target = (errors * acts).sum() / acts.sum().clamp(min=1)
+        off_target = (errors * ~acts).sum() / (~acts).sum().clamp(min=1)
         parts = {"matching": matching.detach(), "target": on_target.detach(), "leak": off_target.detach()}
         return matching + self.weight * (on_target + self.leak * off_target), parts
 
-    def intervene(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    def acting(self, done: int) -> Tensor:
+        """Which covariates' changes act after `done` steps, bool `[V]`."""
+        level, places = self.scheduler.levels(self.steps)[done], range(len(self.matching.covariate_encoder.covariates))
+        return torch.tensor([self.strengths.get(place, Strength()).acts(level) for place in places])
+
+    def intervene(self, batch: Covariates, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Covariates of which one in each row is another row's, and where `[B, V]`; what that causes is held.
 
         A missing value neither replaces one nor is replaced.
@@ -145,10 +161,8 @@ class CounterfactualObjective(nn.Module):
             changed.append(replaced)
         return target, torch.stack(changed, dim=1)
 
-    def counterfactual(
-        self, batch: Mapping[str, Tensor], target: Mapping[str, Tensor], changed: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """x* `[B, C, H, W]` in [0, 1], estimated at a random level of the path; carries the gradient of that step."""
+    def counterfactual(self, batch: Covariates, target: Covariates, changed: Tensor, done: int) -> Tensor:
+        """x* `[B, C, H, W]` in [0, 1], estimated in one step after `done` others; carries the gradient of that step."""
         matching = self.matching
         with torch.no_grad():
             latents = to_latents(batch["image"], matching.space_to_depth, matching.vae)
@@ -156,13 +170,11 @@ class CounterfactualObjective(nn.Module):
             pair = latents[:, None].repeat(1, 2, 1, 1, 1)
             pair = self.scheduler.abduct(conditional_velocity(matching.denoiser, tokens), pair, self.steps)
             guided = self._guided(matching.covariate_encoder(target), tokens, changed)
-            # From pure noise one step gives the mean of all images, which no reader has learned to read.
-            done = int(torch.randint(1, self.steps, (), generator=generator, device=latents.device))
             state = self.scheduler.predict(guided, pair, self.steps, done).mean(dim=1)
         level = self.scheduler.levels(self.steps)[done]
         guided = self._guided(matching.covariate_encoder(target), matching.covariate_encoder(batch), changed)
         estimate = state - level * guided(state, level)
         return to_images(estimate, matching.space_to_depth, matching.vae).clamp(0, 1)
 
-    def _guided(self, target: Tensor, factual: Tensor, changed: Tensor) -> Any:
+    def _guided(self, target: Tensor, factual: Tensor, changed: Tensor) -> Velocity:
         return guided_velocity(self.matching.denoiser, target, factual, changed, self.strengths)

@@ -9,26 +9,23 @@ diffusers AutoencoderKL with the `scaling_factor` that gives its posterior means
 beside the weights says which splits were seen; an encoder that saw anything but `train` is refused.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..records import Record, fingerprint
+from ..records import Record
 from ..sources.source import Source
-from ..training import TrainingConfig, TrainingExamples, check_output_dir, train
+from ..training import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
 from .distances import l1
-from .predictors import BATCH, GROUPS, WEIGHTS
+from .predictors import BATCH, GROUPS
 from .soundness import Encoder
+from .weights import load_weights
 
 __all__ = ["AutoencoderTrainingConfig", "AutoencodingObjective", "load_encoder", "train_autoencoder"]
 
@@ -85,20 +82,24 @@ def train_autoencoder(
 ) -> Record:
     """Train an autoencoder of a source's images on its training patients and save it in `config.output_dir`.
 
-    block_out_channels: feature maps at 1, 1/2, 1/4, ... of the resolution, each a multiple of 8; the latents have the
-        last of these sizes.
-    latent_channels: channels of the latents.
+    block_out_channels: feature maps at 1, 1/2, 1/4, ... of the resolution, two or more, each a multiple of 8; the
+        latents have the last of these sizes.
+    latent_channels: channels of the latents, one or more.
 
     The record says which splits were seen and holds, where the source has a validation split, the mean absolute error
     of its images decoded from posterior means, on the 0-255 scale.
     """
-    reduction = 2 ** (len(block_out_channels) - 1)
-    if resolution < reduction or resolution % reduction:
-        raise InputError(f"resolution: {resolution} is not allowed; give a multiple of {reduction}.")
+    if len(block_out_channels) < 2:
+        raise InputError(f"block_out_channels: {list(block_out_channels)} is not allowed; give two or more numbers.")
     if any(channels < GROUPS or channels % GROUPS for channels in block_out_channels):
         raise InputError(
             f"block_out_channels: {list(block_out_channels)} is not allowed; give multiples of {GROUPS} alone."
         )
+    if latent_channels < 1:
+        raise InputError(f"latent_channels: {latent_channels} is not allowed; give a whole number from 1 on.")
+    reduction = 2 ** (len(block_out_channels) - 1)
+    if resolution < reduction or resolution % reduction:
+        raise InputError(f"resolution: {resolution} is not allowed; give a multiple of {reduction}.")
     check_output_dir(config)
     examples = TrainingExamples(source, "train", resolution, config.seed)
     with torch.random.fork_rng(devices=[]):
@@ -116,25 +117,19 @@ def train_autoencoder(
         )
     patients = {source.patient_ids[row] for row in examples.rows}
     counts = {"source": source.counts, "seen": {"train": {"images": len(examples), "patients": len(patients)}}}
-    # diffusers' own entries (underscored) list names in an order that changes from process to process
-    settings = {name: value for name, value in autoencoder.config.items() if not name.startswith("_")}
-    inputs = {"source": source.fingerprint, "architecture": fingerprint(settings)}
+    inputs = {"source": source.fingerprint, "architecture": architecture(autoencoder.config)}
     held_out = [row for row, split in enumerate(source.splits) if split == "validation"]
-    measured: dict[str, Any] = {}
 
-    def save(directory: Path) -> None:
+    def save(directory: Path) -> dict[str, dict[str, float]]:
         scale = _latent_scale(autoencoder, _images(source, examples.rows, resolution))
         autoencoder.register_to_config(scaling_factor=1 / scale)
         autoencoder.save_pretrained(directory, safe_serialization=True)
-        if held_out:
-            error = _reconstruction_error(autoencoder, _images(source, held_out, resolution))
-            measured["validation"] = {"reconstruction": round(error, 5), "n": len(held_out)}
+        if not held_out:
+            return {}
+        error = _reconstruction_error(autoencoder, _images(source, held_out, resolution))
+        return {"validation": {"reconstruction": round(error, 5), "n": len(held_out)}}
 
-    record = train(AutoencodingObjective(autoencoder), examples, config, save, inputs, counts)
-    if measured:
-        record = record.model_copy(update={"measured": {**record.measured, **measured}})
-        record.write(config.output_dir / "record.json")
-    return record
+    return train(AutoencodingObjective(autoencoder), examples, config, save, inputs, counts)
 
 
 def _images(source: Source, rows: Sequence[int], resolution: int) -> Iterator[Tensor]:
@@ -171,32 +166,7 @@ def load_encoder(directory: str | Path) -> Encoder:
     the CPU, d = c h w. Raises InputError for missing or damaged files, pickle weights and any split but `train` in the
     record; the encoder, for images of another shape or range.
     """
-    directory = Path(directory)
-    for name in ("record.json", "config.json", WEIGHTS):
-        if not (directory / name).is_file():
-            raise InputError(
-                f"{directory}: not a saved autoencoder (no {name}); only safetensors that "
-                "`train_autoencoder` wrote are loaded, never pickle."
-            )
-    seen = Record.read(directory / "record.json").counts.get("seen")
-    if not isinstance(seen, dict) or set(seen) != {"train"}:
-        told = ", ".join(seen) if isinstance(seen, dict) else "nothing"
-        raise InputError(
-            f"{directory}: an autoencoder that saw other than training patients is refused; its record names "
-            f"{told or 'nothing'}, allowed: train; train one by `train_autoencoder`."
-        )
-    try:
-        config = json.loads((directory / "config.json").read_bytes())
-        settings = {name: value for name, value in config.items() if not name.startswith("_")}
-        # Built without memory, so that nothing random is drawn for weights that are read next.
-        with torch.device("meta"):
-            autoencoder = AutoencoderKL(**settings)
-        autoencoder.load_state_dict(load_file(directory / WEIGHTS), assign=True)
-    except (OSError, ValueError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
-        raise InputError(
-            f"{directory}: not an autoencoder that can be loaded ({str(error).splitlines()[0]})."
-        ) from None
-    autoencoder.requires_grad_(False).eval()
+    autoencoder = load_weights(directory, AutoencoderKL, "autoencoder")
     channels, side = autoencoder.config["in_channels"], autoencoder.config["sample_size"]
 
     @torch.no_grad()

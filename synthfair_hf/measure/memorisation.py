@@ -150,6 +150,9 @@ def suspicious_png(
 ) -> bytes:
     """Suspicious pairs of `memorisation` for the eye: a row of sample, training image, their absolute difference.
 
+    The difference is that of a training image which has been given the mean and standard deviation of the sample, so
+    that, as in `standard_pixels`, exposure does not hide a copy; a copy's is black.
+
     generated, training: the images `[n, 1, r, r]` and `[m, 1, r, r]` in [0, 1] whose rows the pairs name; of training
     the first `originals` are images as they are, and each further so many an augmented example of each.
     """
@@ -164,7 +167,9 @@ def suspicious_png(
     for row, pair in enumerate(suspicious):
         top = GAP + LINE + row * (side + GAP)
         sample, film = generated[pair["generated"], 0].numpy(), training[pair["training"], 0].numpy()
-        difference = np.abs(sample - film).clip(0, WHITE_AT) / WHITE_AT
+        # a film of one grey level has no deviation and stays at the mean
+        exposed = sample.mean() + (film - film.mean()) / max(film.std(), 1e-6) * sample.std()
+        difference = np.abs(sample - exposed).clip(0, WHITE_AT) / WHITE_AT
         for place, pixels in zip(places[:3], (sample, film, difference), strict=True):
             picture = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
             sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (place, top))
@@ -174,7 +179,8 @@ def suspicious_png(
             f"training image {original}" + (f", augmented example {example}" if example else ""),
             f"distance {pair['distance']:.3f}",
             f"held-out images as near: {pair['held_out_share']:.1%}",
-            f"difference: white from {WHITE_AT:.0%} of the range",
+            "difference at equal mean and deviation,",
+            f"white from {WHITE_AT:.0%} of the range",
         )
         for line, words in enumerate(caption):
             text.text((places[3], top + line * LINE), words, "black", font)

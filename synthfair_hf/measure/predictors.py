@@ -8,7 +8,6 @@ weights says which splits were seen; a predictor that saw anything but `train` i
 own homework.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,20 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
-from ..records import Record, fingerprint
+from ..records import Record
 from ..schema import Schema, Variable
 from ..sources.source import Source
-from ..training import TrainingConfig, TrainingExamples, check_output_dir, train
+from ..training import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
 from .intervals import area_under_curve
+from .weights import load_weights
 
 __all__ = [
+    "BATCH",
+    "GROUPS",
     "AttributePredictor",
     "PredictionObjective",
     "PredictorTrainingConfig",
@@ -48,8 +48,6 @@ GROUPS = 8
 
 REDUCTION = 16
 """Pixels of the image behind one place of the last feature map, along each side."""
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 class PredictorTrainingConfig(TrainingConfig):
@@ -133,17 +131,34 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         answers = {name: head(features) for name, head in self.heads.items()}
         return {name: answer if self.covariates[name].categorical else answer[:, 0] for name, answer in answers.items()}
 
-    def disagreement(self, images: Tensor, covariates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """By covariate, how far a reading of images `[B, 1, r, r]` is from its encoded value `[B]`, differentiably.
+    def disagreement(
+        self,
+        images: Tensor,
+        covariates: Mapping[str, Tensor],
+        observed_images: Tensor,
+        observed_covariates: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """By covariate, how far what is read from counterfactuals `[B, 1, r, r]` is from what they should show, `[B]`.
 
-        Cross-entropy in nats, or smooth L1 in standard deviations; zero where the value is missing. `[B]` each.
+        Cross-entropy in nats, or smooth L1 in standard deviations between the change that is read and the change of the
+        value: what is misread in the observation already is no fault of its counterfactual. Differentiable in `images`;
+        zero where a value is missing; where the observed one alone is, the reading itself is judged. Covariates are
+        encoded, `[B]`; those not given are not judged.
         """
-        return self.errors(self(self.embed(images)), covariates)
+        answers = {name: answer for name, answer in self(self.embed(images)).items() if name in covariates}
+        with torch.no_grad():
+            before = self(self.embed(observed_images))
+        for name in answers:
+            if not self.covariates[name].categorical:
+                location, scale = self.standards[name]
+                misread = before[name] - (observed_covariates[name] - location) / scale
+                answers[name] = answers[name] - torch.nan_to_num(misread)
+        return self.errors(answers, covariates)
 
     def errors(
         self, answers: Mapping[str, Tensor], covariates: Mapping[str, Tensor], label_smoothing: float = 0.0
     ) -> dict[str, Tensor]:
-        """The same of the heads' answers."""
+        """How far the heads' answers are from encoded covariates, `[B]` each; zero where the value is missing."""
         errors = {}
         for name, answer in answers.items():
             value, answer = covariates[name], answer.float()
@@ -217,10 +232,10 @@ class PredictionObjective(nn.Module):
         return torch.stack(means).mean(), parts
 
 
-def train_predictor(source: Source, config: TrainingConfig, resolution: int, **architecture: Any) -> Record:
+def train_predictor(source: Source, config: TrainingConfig, resolution: int, **size: Any) -> Record:
     """Train a predictor of all covariates of a source on its training patients and save it in `config.output_dir`.
 
-    `architecture` are `channels` and `width` of AttributePredictor. The record says which splits were seen.
+    `size` are `channels` and `width` of AttributePredictor. The record says which splits were seen.
     """
     check_resolution(resolution)
     check_output_dir(config)
@@ -228,7 +243,7 @@ def train_predictor(source: Source, config: TrainingConfig, resolution: int, **a
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         variables = source.covariates.model_dump(mode="json")["variables"]
-        predictor = AttributePredictor(variables, resolution, **architecture)
+        predictor = AttributePredictor(variables, resolution, **size)
     encoded = source.covariates.encode({name: source.table[name] for name in source.covariates.names})
     for name, standard in predictor.standards.items():
         values = encoded[name][examples.rows].astype(np.float64)
@@ -237,9 +252,7 @@ def train_predictor(source: Source, config: TrainingConfig, resolution: int, **a
             standard.data = torch.tensor([known.mean(), known.std()], dtype=torch.float32)
     patients = {source.patient_ids[row] for row in examples.rows}
     counts = {"source": source.counts, "seen": {"train": {"images": len(examples), "patients": len(patients)}}}
-    # diffusers' own entries (underscored) list names in an order that changes from process to process
-    settings = {name: value for name, value in predictor.config.items() if not name.startswith("_")}
-    inputs = {"source": source.fingerprint, "architecture": fingerprint(settings)}
+    inputs = {"source": source.fingerprint, "architecture": architecture(predictor.config)}
 
     def save(directory: Path) -> None:
         predictor.save_pretrained(directory, safe_serialization=True)
@@ -253,36 +266,14 @@ def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:
     Raises InputError for missing or damaged files, pickle weights, covariates it doesn't know as `schema` has them,
     and any split but `train` in its record.
     """
-    directory = Path(directory)
-    for name in ("record.json", "config.json", WEIGHTS):
-        if not (directory / name).is_file():
-            raise InputError(
-                f"{directory}: not a saved predictor (no {name}); only safetensors that "
-                "`train_predictor` wrote are loaded, never pickle."
-            )
-    seen = Record.read(directory / "record.json").counts.get("seen")
-    if not isinstance(seen, dict) or set(seen) != {"train"}:
-        told = ", ".join(seen) if isinstance(seen, dict) else "nothing"
-        raise InputError(
-            f"{directory}: a predictor that saw other than training patients is refused; its record names "
-            f"{told or 'nothing'}, allowed: train; train one by `train_predictor`."
-        )
-    try:
-        config = json.loads((directory / "config.json").read_bytes())
-        settings = {name: value for name, value in config.items() if not name.startswith("_")}
-        # Built without memory, so that nothing random is drawn for weights that are read next.
-        with torch.device("meta"):
-            predictor = AttributePredictor(**settings)
-        predictor.load_state_dict(load_file(directory / WEIGHTS), assign=True)
-    except (OSError, ValueError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
-        raise InputError(f"{directory}: not a predictor that can be loaded ({str(error).splitlines()[0]}).") from None
+    predictor = load_weights(directory, AttributePredictor, "predictor")
     for variable in schema.walk():
         if variable.name not in predictor.covariates or predictor.covariates[variable.name] != variable:
             raise InputError(
                 f"{directory}: this predictor does not know {variable.name!r} as asked for; it knows "
                 f"{', '.join(predictor.covariates.names)}; train one on this schema."
             )
-    return predictor.requires_grad_(False).eval()
+    return predictor
 
 
 def score_on(

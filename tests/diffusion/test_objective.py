@@ -25,7 +25,7 @@ def matching(pipeline) -> FlowMatchingObjective:
     return FlowMatchingObjective(pipeline.unet, pipeline.covariate_encoder, pipeline.config.space_to_depth)
 
 
-def brightness(images, covariates):
+def brightness(images, covariates, observed, known):
     """A reader of sex alone: female films are to be white, male ones black."""
     wanted = covariates["sex"].to(images.dtype)
     errors = (images.mean(dim=(1, 2, 3)) - wanted).square()
@@ -89,7 +89,7 @@ def test_one_covariate_of_a_row_takes_another_rows_value_and_nothing_missing_is_
 def test_only_the_generators_networks_are_trained(fresh_pipeline, batch):
     reader = torch.nn.Linear(1, 1)
 
-    def disagreement(images, covariates):
+    def disagreement(images, covariates, observed, known):
         read = reader(images.mean(dim=(1, 2, 3))[:, None])[:, 0]
         return {name: (read - covariates["sex"]).square() for name in NAMES}
 
@@ -119,23 +119,36 @@ def test_descent_brings_readings_to_what_was_asked(fresh_pipeline, batch, monkey
     assert found[-1] < found[0] / 2
 
 
-def test_a_covariate_that_acts_below_the_state_only_leaves_the_counterfactual_alone(fresh_pipeline, batch):
-    """At the levels of 2 steps, estimates are made at 0.5: a change that acts from 0.4 down has not acted yet."""
-    seed, sexes = 2, NAMES.index("sex")
-    answers = {}
-    for level in (1.0, 0.4):
-        strengths = {sexes: Strength(1.0, level)}
+def test_a_change_that_does_not_act_yet_shows_nothing_and_is_judged_by_what_was(fresh_pipeline, batch, monkeypatch):
+    """With 2 steps, estimates are made at level 0.5: a change that acts from 0.4 down has not acted yet."""
+    place, judged = NAMES.index("sex"), {}
+    target = {**batch, "sex": 1 - batch["sex"]}
+    changed = torch.zeros(3, len(NAMES), dtype=torch.bool)
+    changed[:, place] = True
+
+    def judge(images, covariates, observed, known):
+        judged["images"], judged["sex"] = images.detach(), covariates["sex"]
+        assert torch.equal(observed, batch["image"])
+        assert torch.equal(known["sex"], batch["sex"])
+        return {name: torch.full((3,), 2.0 if name == "sex" else 1.0) for name in NAMES}
+
+    for level, acts in ((1.0, True), (0.5, True), (0.4, False)):
         objective = CounterfactualObjective(
-            matching(fresh_pipeline), fresh_pipeline.scheduler, brightness, strengths=strengths, steps=2
+            matching(fresh_pipeline),
+            fresh_pipeline.scheduler,
+            judge,
+            strengths={place: Strength(1.0, level)},
+            steps=2,
         )
-        target = {**batch, "sex": 1 - batch["sex"]}
-        changed = torch.zeros(3, len(NAMES), dtype=torch.bool)
-        changed[:, sexes] = True
+        monkeypatch.setattr(objective, "intervene", lambda one, generator: (target, changed))
+        assert objective.acting(1).tolist() == [name != "sex" or acts for name in NAMES]
         with torch.no_grad():
-            answers[level] = objective.counterfactual(batch, target, changed, seeded(seed))
-            unchanged = objective.counterfactual(batch, batch, torch.zeros_like(changed), seeded(seed))
-    assert torch.equal(answers[0.4], unchanged)
-    assert not torch.equal(answers[1.0], unchanged)
+            _, parts = objective(batch, seeded(0))
+            factual = objective.counterfactual(batch, batch, torch.zeros_like(changed), 1)
+        assert torch.equal(judged["images"], factual) is not acts
+        assert torch.equal(judged["sex"], target["sex"] if acts else batch["sex"])
+        assert parts["target"] == (2 if acts else 0)
+        assert parts["leak"] == (1 if acts else pytest.approx(6 / 5))
 
 
 def test_a_path_can_be_followed_part_of_the_way():

@@ -150,7 +150,8 @@ def test_suspicious_pairs_are_shown_as_sample_training_image_and_difference():
     assert sheet.shape[0] < 2 * (128 + 26)
     for row, (sample, film) in enumerate([(4, 2), (0, 7)]):
         one, other = generated[sample, 0].numpy(), training[film, 0].numpy()
-        shown = (one, other, (2 * np.abs(one - other)).clip(0, 1))
+        exposed = one.mean() + one.std() * (other - other.mean()) / other.std()
+        shown = (one, other, (2 * np.abs(one - exposed)).clip(0, 1))
         for column, pixels in enumerate(shown):
             top, left = 26 + row * 136, 8 + column * 136
             tile = sheet[top : top + 128, left : left + 128].astype(float)
@@ -159,6 +160,25 @@ def test_suspicious_pairs_are_shown_as_sample_training_image_and_difference():
         caption = sheet[26 + row * 136 : 154 + row * 136, 8 + 3 * 136 :]
         assert (caption < 128).any()
         assert (caption[:, -4:] == 255).all(), "the words end before the edge"
+
+
+@pytest.mark.parametrize(("contrast", "brightness"), [(1, 0), (0.6, 0.4), (0.5, 0), (0.02, 0.9)])
+def test_the_difference_of_a_copy_is_black_at_any_brightness_and_contrast(contrast, brightness):
+    training = films(4)
+    copies = contrast * training + brightness
+    sheet = picture(copies, training, 4, [pair(row, row) for row in range(4)])
+    for row in range(4):
+        tiles = [sheet[26 + row * 136 : 154 + row * 136, 8 + column * 136 :][:, :128] for column in range(3)]
+        assert not tiles[2].any()
+        assert (tiles[0] == tiles[1]).all() == (contrast == 1), "both are shown as they are"
+
+
+def test_an_image_of_one_grey_level_is_compared_as_one():
+    blank, film = torch.full((1, 1, 16, 16), 0.25), films(1)
+    for sample, other in ((film, blank), (blank, film)):
+        tile = picture(sample, other, 1, [pair(0, 0)])[26:154, 8 + 2 * 136 :][:, :128].astype(float)
+        expected = (2 * (sample - sample.mean()).abs()).clip(0, 1)[0, 0].numpy()
+        np.testing.assert_allclose(tile[4::8, 4::8, 0], 255 * expected, atol=0.51)
 
 
 def test_an_augmented_example_is_told_from_its_original():

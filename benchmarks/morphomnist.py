@@ -1,0 +1,89 @@
+"""The MorphoMNIST scoreboard from the shipped weights, with the goals it is held against.
+
+    python benchmarks/morphomnist.py --source ../shared/data/morphomnist
+
+With --run RUN --predictors CHOOSES MEASURES the shipped weights are made first: those of a run of `synthfair train` or
+`finetune` in half precision, with strengths chosen on validation digits by one predictor; the other one measures and is
+shipped beside them. Test digits trained nothing and chose nothing. Interventions are drawn from the training marginal;
+what do() causes follows (do(thickness) moves intensity).
+"""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+from default_generator import finish
+
+from synthfair_hf.calibration import calibrate
+from synthfair_hf.saved import DEFAULT_GENERATOR
+from synthfair_hf.scoreboard import measure_realism, measure_soundness
+
+WORLD = "morphomnist"
+GENERATOR = DEFAULT_GENERATOR.parent / "morphomnist_32"
+PREDICTOR = DEFAULT_GENERATOR.parent / "morphomnist_predictor"
+LEARNED = PREDICTOR.name
+SECONDS = 1200
+
+# metric, do, attribute, by -> the most or least that is hoped for; None is reported alone
+GOALS: dict[tuple[str, str, str, str], tuple[str, float] | None] = {
+    ("composition_l1_at_1", "none", "image", "pixels"): ("<=", 0.05),
+    ("composition_l1_at_10", "none", "image", "pixels"): ("<=", 0.05),
+    ("mae", "thickness", "thickness", "ruler"): ("<=", 0.15),
+    ("mae", "intensity", "intensity", "ruler"): ("<=", 2.0),
+    ("accuracy", "digit", "digit", LEARNED): (">=", 0.985),
+    ("accuracy", "thickness", "digit", LEARNED): (">=", 0.99),
+    ("accuracy", "intensity", "digit", LEARNED): (">=", 0.99),
+    **{("reversibility_l1", do, "image", "pixels"): ("<=", 1.0) for do in ("thickness", "intensity", "digit")},
+    **{("true_l1", do, "image", "pixels"): None for do in ("thickness", "intensity")},
+    ("mae", "thickness", "intensity", "ruler"): None,
+    ("mae", "intensity", "thickness", "ruler"): None,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--run", type=Path, help="make the shipped weights from this run first")
+    parser.add_argument("--predictors", type=Path, nargs=2, metavar=("CHOOSES", "MEASURES"))
+    parser.add_argument("--default_steps", type=int, help="solver steps to ship; the run's own by default")
+    parser.add_argument("--calibrate_on", type=int, default=96, help="validation digits that strengths are chosen on")
+    parser.add_argument("--images", type=int, default=200, help="test digits that are measured")
+    parser.add_argument("--output_dir", type=Path, default=Path("docs/scoreboard"))
+    settings = parser.parse_args()
+    if (settings.run is None) != (settings.predictors is None):
+        parser.error("--run and --predictors go together")
+    if settings.run is not None:
+        chooses, measures = settings.predictors
+        finish(settings.run, GENERATOR, settings.default_steps)
+        calibrate(GENERATOR, WORLD, settings.source, [chooses], settings.calibrate_on)
+        PREDICTOR.mkdir(exist_ok=True)
+        for path in measures.glob("*.*"):
+            shutil.copy(path, PREDICTOR / path.name)
+
+    began = time.perf_counter()
+    asked = {"source_dir": settings.source, "pretrained_model_name_or_path": GENERATOR, "limit": settings.images}
+    record = measure_soundness(
+        settings.output_dir, WORLD, **asked, predictors=[PREDICTOR], pairs=(("digit", "thickness"),)
+    )
+    measure_realism(settings.output_dir, WORLD, PREDICTOR, **asked, group="digit")
+    seconds = time.perf_counter() - began
+    rows = {
+        (row["system"], row["metric"], row["do"], row["attribute"], row["by"]): row for row in record.measured["rows"]
+    }
+    for question, goal in GOALS.items():
+        one, identity, oracle = (rows.get((system, *question)) for system in (GENERATOR.name, "identity", "oracle"))
+        line = f"{' '.join(question):52} {one['mean']:.4g} [{one['low']:.4g}, {one['high']:.4g}]"
+        line += "".join(
+            f"  {name} {row['mean']:.4g}" for name, row in (("identity", identity), ("oracle", oracle)) if row
+        )
+        if goal is not None:
+            sign, limit = goal
+            met = one["mean"] <= limit if sign == "<=" else one["mean"] >= limit
+            line += f"  goal {sign} {limit:g}: {'met' if met else 'missed'}"
+        print(line)
+    print(f"{seconds:.0f} s  goal <= {SECONDS} s on 2 cores: {'met' if seconds <= SECONDS else 'missed'}")
+
+
+if __name__ == "__main__":
+    main()
