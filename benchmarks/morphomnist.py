@@ -48,7 +48,8 @@ def main() -> None:
     parser.add_argument("--predictors", type=Path, nargs=2, metavar=("CHOOSES", "MEASURES"))
     parser.add_argument("--default_steps", type=int, help="solver steps to ship; the run's own by default")
     parser.add_argument("--calibrate_on", type=int, default=96, help="validation digits that strengths are chosen on")
-    parser.add_argument("--images", type=int, default=200, help="test digits that are measured")
+    parser.add_argument("--split", default="test", help="digits that are measured; true pixels are known of test alone")
+    parser.add_argument("--images", type=int, default=200, help="how many of them")
     parser.add_argument("--output_dir", type=Path, default=Path("docs/scoreboard"))
     settings = parser.parse_args()
     if (settings.run is None) != (settings.predictors is None):
@@ -62,7 +63,12 @@ def main() -> None:
             shutil.copy(path, PREDICTOR / path.name)
 
     began = time.perf_counter()
-    asked = {"source_dir": settings.source, "pretrained_model_name_or_path": GENERATOR, "limit": settings.images}
+    asked = {
+        "source_dir": settings.source,
+        "pretrained_model_name_or_path": GENERATOR,
+        "split": settings.split,
+        "limit": settings.images,
+    }
     record = measure_soundness(
         settings.output_dir, WORLD, **asked, predictors=[PREDICTOR], pairs=(("digit", "thickness"),)
     )
@@ -73,6 +79,8 @@ def main() -> None:
     }
     for question, goal in GOALS.items():
         one, identity, oracle = (rows.get((system, *question)) for system in (GENERATOR.name, "identity", "oracle"))
+        if one is None:
+            continue
         line = f"{' '.join(question):52} {one['mean']:.4g} [{one['low']:.4g}, {one['high']:.4g}]"
         line += "".join(
             f"  {name} {row['mean']:.4g}" for name, row in (("identity", identity), ("oracle", oracle)) if row
