@@ -5,7 +5,8 @@
     d = |AUC on counterfactuals - AUC on real images|, or |change of mean absolute error| / standard deviation of j
 
 A change that is too weak shows in j = k, a leak in every other j, so one figure weighs both. It is measured on
-validation images, for values that differ from the observed one, with what k causes held. Readers can be pleased by
+validation images, for values that differ from the observed one, with what k causes held. Rulers read where the world
+has them, predictors the rest. Readers can be pleased by
 images that no longer are any (do(view) at scale 2 wiped films out), so the weakest change is saved whose error is
 within TOLERANCE of the least; against the truth, the least.
 """
@@ -15,6 +16,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from .errors import InputError
@@ -62,7 +64,7 @@ def calibrate(
     opened = open_for(saved, world, source_dir, "validation", limit)
     readers = open_predictors(saved, predictors)
     pipeline = saved.load()
-    read = {by: reader.predict(opened.images) for by, reader in readers.items()}
+    before = {by: _read(opened, reader, opened.images) for by, reader in readers.items()}
     system = PipelineSystem(directory.name, pipeline)
     errors: dict[str, list[dict[str, float]]] = {}
     chosen: dict[str, dict[str, float]] = {}
@@ -78,7 +80,7 @@ def calibrate(
             if truth is not None:
                 error = float(l1(changed.images, truth.images).mean())
             else:
-                error = _misreading(opened, readers, read, changed)
+                error = _misreading(opened, readers, before, changed)
             errors[name].append({"scale": scale, "level": level, "error": round(error, 5)})
         chosen[name] = choose(errors[name], TOLERANCE if truth is None else 0)
     record = Record(
@@ -111,6 +113,11 @@ def choose(tried: Sequence[Mapping[str, float]], tolerance: float) -> dict[str, 
     return dict(min(enough, key=lambda one: (one["scale"], one["level"])))
 
 
+def _read(world: World, reader: AttributePredictor, images: Tensor) -> dict[str, np.ndarray]:
+    """What a predictor reads, save where the world has a ruler: nothing learned is measured by what has learned."""
+    return {**reader.predict(images), **{name: ruler(images) for name, ruler in world.rulers.items()}}
+
+
 def _misreading(
     world: World,
     readers: Mapping[str, AttributePredictor],
@@ -120,7 +127,7 @@ def _misreading(
     """How much worse, or suspiciously better, attributes are read from counterfactuals than from the real images."""
     parts = []
     for by, reader in readers.items():
-        after = reader.predict(changed.images)
+        after = _read(world, reader, changed.images)
         for name in world.covariates.names:
             variable = world.covariates[name]
             real = agreement(variable, before[by][name], world.table[name])

@@ -19,10 +19,14 @@ os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 from synthfair_hf.cards import write_dataset_card
+from synthfair_hf.causal.scm import StructuralCausalModel
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.fitting import fit_scm
 from synthfair_hf.generate.plan import SCM, GenerationPlan, Row
 from synthfair_hf.generate.store import Store
-from synthfair_hf.presets import CHEST_XRAY, Preset
+from synthfair_hf.presets import CHEST_XRAY, PHANTOM, Preset
 from synthfair_hf.schema import Variable
+from synthfair_hf.simulators.phantom import PhantomSource
 
 # the same examples in every run, however busy the machine
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +41,26 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     """No test sees what another one left in the cache of `datasets`, or a data set of the person who runs it."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
     monkeypatch.delenv("SYNTHFAIR_HOME", raising=False)
+
+
+@pytest.fixture(scope="session")
+def save_phantom_generator() -> Callable[..., Path]:
+    """`save_phantom_generator(directory, side, subjects, **config)` saves a generator of `side`-pixel phantoms.
+
+    Its causal model is fitted on that many subjects, its network knows nothing; `config` is the pipeline's.
+    """
+    return _save_phantom_generator
+
+
+def _save_phantom_generator(directory: Path, side: int, subjects: int, **config: Any) -> Path:
+    torch.manual_seed(0)
+    scm = StructuralCausalModel.from_schema(PHANTOM.covariates, PHANTOM.edges)
+    fit_scm(scm, PhantomSource(subjects, seed=0).table, seed=0)
+    preset = PHANTOM.model_copy(update={"resolution": side})
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, side, channels=(32, 32), space_to_depth=2, width=16)
+    pipeline.register_to_config(**config)
+    pipeline.save_pretrained(directory, safe_serialization=True)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from synthfair_hf import fitting
-from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.latents import to_latents
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.solver import ReversibleFlowScheduler
 from synthfair_hf.errors import InputError
-from synthfair_hf.fitting import PairedExamples, fit_scm, train_generator
+from synthfair_hf.fitting import PairedExamples, train_generator
 from synthfair_hf.measure.predictors import PredictorTrainingConfig, train_predictor
 from synthfair_hf.presets import PHANTOM
 from synthfair_hf.records import Record
@@ -33,17 +32,16 @@ def _few_subjects(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory):
-    """A saved generator of 16-pixel phantoms with strengths of its own, and a network that knows nothing."""
-    torch.manual_seed(0)
-    scm = StructuralCausalModel.from_schema(PHANTOM.covariates, PHANTOM.edges)
-    fit_scm(scm, PhantomSource(SUBJECTS, 0).table, seed=0)
-    preset = PHANTOM.model_copy(update={"resolution": SIDE})
-    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, SIDE, channels=(32, 32), space_to_depth=2, width=16)
-    pipeline.register_to_config(default_steps=3, default_guidance_scale={"sex": 1.5}, planted_scanner=False)
-    directory = tmp_path_factory.mktemp("generators") / "tiny"
-    pipeline.save_pretrained(directory, safe_serialization=True)
-    return directory
+def generator(tmp_path_factory, save_phantom_generator):
+    """A saved generator with strengths of its own, and a network that knows nothing."""
+    return save_phantom_generator(
+        tmp_path_factory.mktemp("generators") / "tiny",
+        SIDE,
+        SUBJECTS,
+        default_steps=3,
+        default_guidance_scale={"sex": 1.5},
+        planted_scanner=False,
+    )
 
 
 @pytest.fixture(scope="module")

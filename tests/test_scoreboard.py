@@ -9,11 +9,9 @@ from PIL import Image
 
 from synthfair_hf import calibration, scoreboard
 from synthfair_hf.calibration import calibrate, choose
-from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
-from synthfair_hf.fitting import fit_scm
 from synthfair_hf.measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
 from synthfair_hf.measure.interventions import forced_change, hold
 from synthfair_hf.measure.predictors import PredictorTrainingConfig, load_predictor, train_predictor
@@ -40,18 +38,9 @@ def _small(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory):
-    """A saved generator of 16-pixel phantoms: a fitted causal model, a network that knows nothing."""
-    torch.manual_seed(0)
-    source = PhantomSource(SUBJECTS, seed=0)
-    scm = StructuralCausalModel.from_schema(PHANTOM.covariates, PHANTOM.edges)
-    fit_scm(scm, source.table, seed=0)
-    preset = PHANTOM.model_copy(update={"resolution": SIDE})
-    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, SIDE, channels=(32, 32), space_to_depth=2, width=16)
-    pipeline.register_to_config(default_steps=2)
-    directory = tmp_path_factory.mktemp("generators") / "tiny"
-    pipeline.save_pretrained(directory, safe_serialization=True)
-    return directory
+def generator(tmp_path_factory, save_phantom_generator):
+    """A saved generator of 16-pixel phantoms."""
+    return save_phantom_generator(tmp_path_factory.mktemp("generators") / "tiny", SIDE, SUBJECTS, default_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +277,14 @@ def test_bad_input_is_one_sentence_and_writes_nothing(command, message, tmp_path
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in told
     assert not out.exists()
+
+
+def test_where_there_is_a_ruler_strengths_are_judged_by_it(generator, predictor):
+    world = small_world("phantom", "test", limit=6)
+    reader = calibration.open_predictors(find_generator(generator), [predictor])["reader"]
+    plain = calibration._read(world, reader, world.images)
+    assert plain.keys() == reader.predict(world.images).keys()
+    world.rulers["age"] = lambda images: images.mean(dim=(1, 2, 3)).numpy()
+    ruled = calibration._read(world, reader, world.images)
+    assert (ruled["age"] == world.images.mean(dim=(1, 2, 3)).numpy()).all()
+    assert all((ruled[name] == plain[name]).all() for name in plain if name != "age")
