@@ -308,8 +308,8 @@ class SynthFair(datasets.ArrowBasedBuilder):
         return datasets.DatasetInfo()
 
     def _split_generators(self, dl_manager):
-        pattern = os.path.join(self.config.data_dir, "data", "{}-*.parquet")
-        files = {split: sorted(glob.glob(pattern.format(split))) for split in SPLITS}
+        patterns = [os.path.join(self.config.data_dir, "data", "{}" + rest) for rest in ("-*.parquet", "/*/*.parquet")]
+        files = {split: sorted(path for one in patterns for path in glob.glob(one.format(split))) for split in SPLITS}
         self.info.features = features_of(pyarrow.parquet.read_schema(files["train"][0]))
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"files": paths}) for split, paths in files.items() if paths

@@ -1,6 +1,6 @@
 """The `datasets` builder behind `import synthfair_hf; load_dataset("synthfair", "sex_imbalanced_90_10", ...)`.
 
-    rows of a view = parquet shards of the data set, filtered by the view's clauses, page checksums verified
+    rows of a view = the files that can hold any, filtered by the view's clauses, page checksums verified
 
 Keywords beside those of the parquet builder: `data_dir`, a directory that `synthfair generate` wrote or the same on the
 Hub (hf://datasets/<owner>/<name>), by default $SYNTHFAIR_HOME, then ./synthfair; `strength`, the share A/100 of a name
@@ -14,15 +14,17 @@ from typing import Any
 import pyarrow.dataset
 import pyarrow.parquet
 from datasets import DownloadConfig
-from datasets.data_files import DataFilesDict, get_data_patterns
+from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.load import BuilderConfigsParameters, DatasetModule
 from datasets.packaged_modules.parquet.parquet import Parquet, ParquetConfig
 from datasets.utils.file_utils import xopen
 
 from .errors import InputError, unknown
+from .layout import known
 from .presets import Preset
 from .records import Record, fingerprint
-from .views import curated_views, get_view
+from .schema import SPLITS
+from .views import BiasedView, curated_views, get_view
 
 __all__ = ["SynthFair", "SynthFairConfig", "dataset_module"]
 
@@ -53,9 +55,10 @@ class SynthFair(Parquet):
         record, preset = _record(keywords["data_dir"], download_config)
         view = get_view(config_name or "full", preset, keywords.pop("strength", None))
         self.hash = fingerprint({"view": view.fingerprint, "record": record})
+        keywords["data_files"], whole = _files_of(view, keywords["data_files"], preset)
         config = SynthFairConfig(**{"description": view.sentence, **keywords, "name": view.name})
         config.strength = view.strength
-        config.filters = _both(view.filters_for_parquet(), config.filters)
+        config.filters = config.filters if whole else _both(view.filters_for_parquet(), config.filters)
         if config.fragment_scan_options is None:
             config.fragment_scan_options = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
         return config, config_id or config.create_config_id(keywords, custom_features=custom_features)
@@ -69,12 +72,12 @@ def dataset_module(
         raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
     location = _locate(data_dir)
     _, preset = _record(location, download_config)
-    try:
-        patterns = get_data_patterns(location, download_config)
-        files = DataFilesDict.from_patterns(patterns, location, [".parquet"], download_config)
-    except FileNotFoundError:
-        files = DataFilesDict()
-    if not any(files.values()):
+    files = DataFilesDict()
+    for split in SPLITS:
+        either = [f"data/{split}-*.parquet", f"data/{split}/*/*.parquet"]
+        if found := DataFilesList.from_patterns(either, location, [".parquet"], download_config):
+            files[split] = found
+    if not files:
         raise InputError(f"data_dir: {location} holds no shards; give a directory `synthfair generate` finished.")
     return DatasetModule(
         SynthFair.__module__,
@@ -85,6 +88,18 @@ def dataset_module(
             default_config_name="full",
         ),
     )
+
+
+def _files_of(view: BiasedView, files: DataFilesDict, preset: Preset) -> tuple[DataFilesDict, bool]:
+    """The files that can hold rows of a view, and whether every row in them belongs, so that none needs a filter."""
+    kept, whole = DataFilesDict(), True
+    for split, found in files.items():
+        told = {path: view.keeps(known(path, preset)) for path in found}
+        origins = dict(zip(found, found.origin_metadata, strict=True))
+        wanted = [path for path in found if told[path] is not False]
+        kept[split] = DataFilesList(wanted, [origins[path] for path in wanted])
+        whole &= None not in told.values()
+    return kept, whole
 
 
 def _locate(data_dir: str | None) -> str:

@@ -1,6 +1,6 @@
 """Records become cards; a card prints what a record or the data hold, and an absent field is an error, not a blank.
 
-    README.md = YAML(configs: one per curated view, as filters; dataset_info: row counts) + prose(records, counts)
+    README.md = YAML(configs: one per curated view, as files and filters; dataset_info: row counts) + prose(records)
 
 The YAML alone makes `load_dataset("synthfair", "sex_imbalanced_90_10")` work in plain Python. `datasets` keys its cache
 by that YAML, not by the shards, so every config carries the identity of the stored bytes.
@@ -23,6 +23,7 @@ from datasets import ClassLabel, DatasetInfo, Features, List, SplitDict, SplitIn
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from .errors import InputError
+from .layout import find_files, known, patterns
 from .presets import Preset
 from .records import Record, write_atomically
 from .schema import MISSING_LEVEL, SPLITS
@@ -49,7 +50,7 @@ ENVIRONMENT = Environment(
 
 
 def write_dataset_card(directory: Path, preset: Preset, record: Record, license: str) -> None:
-    """Write README.md of a finished data set: `data/<split>-*.parquet` and the record of the run that wrote it.
+    """Write README.md of a finished data set: files named as in `layout`, and the record of the run that wrote them.
 
     `record` must hold `inputs["plan"]`, the plan's settings and `counts["store"]`, the identity of the stored bytes.
     `license` is an identifier the Hub knows, such as cc-by-4.0. Raises InputError for a data set without train, a
@@ -59,10 +60,10 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
         for name in names:
             if getattr(record, section).get(name) in (None, ""):
                 raise InputError(f"record: {section}.{name} is absent; the data set card prints it, so record it.")
-    found = {split: sorted((directory / "data").glob(f"{split}-*.parquet")) for split in SPLITS}
-    shards = {split: paths for split, paths in found.items() if paths}
-    if "train" not in shards:
-        raise InputError(f"{directory}: no data/train-*.parquet; generate the data set before its card.")
+    files = {split: found for split in SPLITS if (found := find_files(directory, split))}
+    if "train" not in files:
+        raise InputError(f"{directory}: no files of train in data/; generate the data set before its card.")
+    shards = {split: [directory / name for name in found] for split, found in files.items()}
     columns = _columns([path for paths in shards.values() for path in paths], preset)
     features = Features.from_arrow_schema(pyarrow.parquet.read_schema(shards["train"][0]))
     views = curated_views(preset)
@@ -88,7 +89,7 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
         "source_datasets": ["original" if record.settings["source"] == "scm" else "extended"],
         "size_categories": [next((size for limit, size in SIZES.items() if len(columns["split"]) < limit), "n>10M")],
         "tags": ["synthetic", "counterfactual", "fairness", "bias", "medical", preset.name.replace("_", "-")],
-        "configs": [_config(view, list(shards), record.counts["store"]) for view in views],
+        "configs": [_config(view, files, preset, record.counts["store"]) for view in views],
         "dataset_info": [
             {"config_name": view.name, **_info(view, columns, features, shards)._to_yaml_dict()} for view in views
         ],
@@ -110,7 +111,7 @@ class _Dumper(yaml.SafeDumper):
 def _columns(paths: list[Path], preset: Preset) -> dict[str, np.ndarray]:
     """Encoded columns `[B]` that views and counts need, over all shards."""
     names = ["split", "subject_id", "draw", "synthetic", *preset.contrasts]
-    table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=names) for path in paths])
+    table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=names, partitioning=None) for path in paths])
     columns = {}
     for name in names:
         column = table[name]
@@ -131,16 +132,24 @@ def _subjects(columns: Mapping[str, np.ndarray], splits: list[str]) -> dict[str,
     return {split: len(names) for split, names in subjects.items()}
 
 
-def _config(view: BiasedView, splits: list[str], store: str) -> dict[str, Any]:
-    """A view as `datasets` and the Hub read it; the store's identity in it renews their caches."""
+def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, store: str) -> dict[str, Any]:
+    """A view as `datasets` and the Hub read it: the files that can hold rows of it, and filters where names don't tell.
+
+    The store's identity in it renews their caches.
+    """
+    kept = {split: [(name, view.keeps(known(name, preset))) for name in found] for split, found in names.items()}
     config: dict[str, Any] = {
         "config_name": view.name,
         "description": f"{view.sentence} Data set {store}.",
-        "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits],
+        "data_files": [
+            {"split": split, "path": paths[0] if len(paths) == 1 else paths}
+            for split, found in kept.items()
+            if (paths := patterns(name for name, told in found if told is not False))
+        ],
     }
-    if view.filters:
+    if any(told is None for found in kept.values() for _, told in found):
         return config | {"filters": [[list(clause) for clause in clauses] for clauses in view.filters]}
-    return config | {"default": True}
+    return config | ({} if view.filters else {"default": True})
 
 
 def _info(

@@ -15,7 +15,7 @@ from .errors import InputError
 from .flags import parse
 
 if TYPE_CHECKING:
-    from .records import Record
+    from .records import Access, Record
     from .training import TrainingConfig
 
 __all__ = ["main"]
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "synthfair: interrupted; `generate` continues by the same command, `train` by --resume_from_checkpoint.",
+            "synthfair: interrupted; `generate`, `merge` and `push` continue by the same command, "
+            "`train` by --resume_from_checkpoint.",
             file=sys.stderr,
         )
         return 130
@@ -51,6 +52,7 @@ def _train(
     resolution: int | None,
     default_steps: int | None,
     default_guidance_scale: float,
+    access: "Access",
     **settings: Any,
 ) -> int:
     from .fitting import train_generator
@@ -67,6 +69,7 @@ def _train(
         default_steps,
         default_guidance_scale,
         pretrained_model_name_or_path,
+        access,
     )
     return _saved(config.output_dir, record)
 
@@ -173,32 +176,86 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def _generate(
-    source: str | None, factors: list[str] | None, pretrained_model_name_or_path: str | None, **settings: Any
+    source: str | None,
+    factors: list[str] | None,
+    pretrained_model_name_or_path: str | None,
+    gate_tolerance: list[str] | None,
+    engine: str | None,
+    tasks: int | None,
+    workers: int | None,
+    engine_options: list[str] | None,
+    logging_dir: str | None,
+    **settings: Any,
 ) -> int:
+    from .generate.engines import place_from_environment
     from .saved import DEFAULT_GENERATOR
-    from .verbs import generate_dataset
+    from .verbs import generate_dataset, spread_dataset
+
+    tolerance = _numbers("--gate_tolerance", gate_tolerance)
+    if isinstance(tolerance, float):
+        raise InputError(f"--gate_tolerance: {tolerance:g} names no factor; write it as age=10.")
 
     if factors:
         settings["factors"] = tuple(factors)
-    summary = generate_dataset(
-        source_dir=source,
-        pretrained_model_name_or_path=pretrained_model_name_or_path or DEFAULT_GENERATOR,
-        **settings,
-    )
-    print(json.dumps(summary, indent=2))
-    if not settings["dry_run"]:
-        print(f"wrote {settings['output_dir']}; next: synthfair verify {settings['output_dir']}")
+    settings |= {
+        "source_dir": source,
+        "gate_tolerance": tolerance,
+        "pretrained_model_name_or_path": pretrained_model_name_or_path or DEFAULT_GENERATOR,
+    }
+    directory = settings["output_dir"]
+    if engine is not None:
+        options = None if engine_options is None else _assignments("--engine_options", engine_options)
+        summary, said = spread_dataset(engine, tasks, workers, options, logging_dir, **settings)
+        print(json.dumps(summary, indent=2))
+        print(said)
+        return 0
+    for name, value in (("tasks", tasks), ("workers", workers), ("engine_options", engine_options)):
+        if value is not None:
+            raise InputError(f"--{name}: is for an engine; give --engine too, or leave it out.")
+    place = place_from_environment()
+    summary = generate_dataset(rank=place.rank, world_size=place.world_size, **settings)
+    if place.rank == 0:
+        print(json.dumps(summary, indent=2))
+    if not settings["dry_run"] and (Path(directory) / "README.md").exists():
+        print(f"wrote {directory}; next: synthfair verify {directory}")
     return 0
 
 
-def _verify(directory: str) -> int:
-    from .generate.store import verify
+def _verify(
+    directory: str, repair: bool, pretrained_model_name_or_path: str | None, source: str | None, predictor: str | None
+) -> int:
+    from .generate.verification import verify
 
+    if repair:
+        from .saved import DEFAULT_GENERATOR
+        from .verbs import repair_dataset
+
+        made = repair_dataset(directory, pretrained_model_name_or_path or DEFAULT_GENERATOR, source, predictor)
+        print(f"{directory}: made {len(made)} shards again" + "".join(f"\n  {name}" for name in made))
     problems = verify(Path(directory))
     for problem in problems:
         print(problem)
     print(f"{directory}: {len(problems)} problems" if problems else f"{directory}: sound")
     return 1 if problems else 0
+
+
+def _merge(parts: list[str], output_dir: str, license: str | None) -> int:
+    from .verbs import merge_datasets
+
+    record = merge_datasets(parts, output_dir, license)
+    print(f"{output_dir}: {record.counts['rows']} rows in {record.counts['shards']} shards")
+    return 0
+
+
+def _push(directory: str, hub_dataset_id: str, **settings: Any) -> int:
+    from .generate.publish import publish
+
+    release = publish(directory, hub_dataset_id, **settings)
+    print(
+        f"{release.url} at {release.tag} ({release.commit[:7]}): {release.uploaded} files sent, "
+        f"{release.already_there} there already"
+    )
+    return 0
 
 
 def _views(preset: str, view: str | None) -> int:
@@ -296,9 +353,14 @@ RUNS: dict[str, Callable[..., int]] = {
     "measure realism": _realism,
     "generate": _generate,
     "verify": _verify,
+    "merge": _merge,
+    "push": _push,
     "views": _views,
     "report": _report,
     "demo": _demo,
     "counterfactual": _counterfactual,
 }
 """What runs each verb."""
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["InputError", "unknown"]
+from pydantic import ValidationError
+
+__all__ = ["InputError", "refusal", "unknown"]
 
 
 class InputError(ValueError):
@@ -18,3 +20,16 @@ def unknown(argument: str, value: object, allowed: Iterable[object]) -> InputErr
     ]
     hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
     return InputError(f"{argument}: {value!r} is unknown; allowed: {', '.join(names) or '(none)'}{hint}")
+
+
+def refusal(error: ValidationError, what: str, fields: Iterable[str]) -> InputError:
+    """The first thing wrong with settings that pydantic refused, as one sentence; `fields` are the allowed names."""
+    first = error.errors()[0]
+    if isinstance(reason := first.get("ctx", {}).get("error"), InputError):
+        return reason
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return unknown(what, where, fields)
+    if first["type"] == "missing":
+        return InputError(f"{what}: {where} is not given; give it.")
+    return InputError(f"{where}: {first['input']!r} is refused: {first['msg']}.")

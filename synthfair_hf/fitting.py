@@ -28,7 +28,7 @@ from .errors import InputError
 from .measure.predictors import load_predictor
 from .measure.weights import WEIGHTS
 from .presets import MORPHOMNIST, PHANTOM, Preset
-from .records import Record, file_sha256, fingerprint
+from .records import Access, Record, file_sha256, fingerprint, strictest
 from .saved import SavedGenerator, find_generator
 from .simulators import WORLD_SEED
 from .simulators.acquisition import AcquisitionWorld, assign_scanners
@@ -101,13 +101,15 @@ def train_generator(
     default_steps: int | None = None,
     default_guidance_scale: float | dict[str, float] = 1.0,
     pretrained_model_name_or_path: str | Path | None = None,
+    access: Access = "unknown",
 ) -> Record:
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
 
     `covariate_table` is the label file of ChestX-ray14, on which the causal model is fitted; without it the model is
     fitted on the training patients' own covariates. Defaults are saved with the pipeline; steps are 10, or those of the
     start. The network starts untrained, or from the weights of `pretrained_model_name_or_path`, which must know the
-    same covariates at the same resolution; strengths calibrated for these are not taken over.
+    same covariates at the same resolution; strengths calibrated for these are not taken over. `access` to the folder is
+    recorded, for what may be published of the generator and its images.
     """
     check_settings(10 if default_steps is None else default_steps, argument="--default_steps")
     strengths(default_guidance_scale, 1.0, preset.covariates)
@@ -128,7 +130,11 @@ def train_generator(
         )
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
-    inputs = {"source": source.fingerprint}
+    known = "open" if source_dir is None else access
+    inputs = {
+        "source": source.fingerprint,
+        "access": known if start is None else strictest(known, start.access),
+    }
     if covariate_table is None:
         table = {name: [column[row] for row in examples.rows] for name, column in source.table.items()}
     else:
@@ -279,7 +285,8 @@ def _go_on(
         )
     examples = TrainingExamples(source, "train", saved.resolution, config.seed)
     counts = {"source": source.counts, "training_images": len(examples)}
-    return saved.load(), examples, {"source": source.fingerprint, "initial_weights": saved.revision}, counts
+    inputs = {"source": source.fingerprint, "initial_weights": saved.revision, "access": saved.access}
+    return saved.load(), examples, inputs, counts
 
 
 def _matching(pipeline: CausalDiffusionPipeline) -> FlowMatchingObjective:

@@ -7,12 +7,13 @@ command line wins.
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
 
 from .errors import InputError
+from .records import Access
 
 __all__ = ["parse"]
 
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--resolution", type=int, metavar="PX", help="height and width; the preset's by default")
     flag("--default_steps", type=int, help="solver steps saved with the checkpoint (10, or those of the start)")
     flag("--default_guidance_scale", type=float, default=1.0, help="guidance saved with the checkpoint (1)")
+    _access_flag(flag)
     _training_flags(flag, TrainingConfig)
 
     text = "Train a saved generator on, with a predictor that judges its counterfactuals."
@@ -165,11 +167,36 @@ def _parser() -> argparse.ArgumentParser:
     flag("--batch_size", type=int, default=16, metavar="N")
     flag("--num_inference_steps", type=int, metavar="N", help="solver steps; the checkpoint's by default")
     flag("--guidance_scale", type=float, help="strength on changed covariates; the checkpoint's by default")
+    flag("--predictor", metavar="DIR", help="reads every image: its readings are stored, families refused drawn again")
+    flag("--gate_attempts", type=int, default=1, metavar="N", help="draws of a family that the predictor refuses (1)")
+    flag("--gate_tolerance", nargs="+", metavar="NAME=X", help="how far a continuous factor's reading may be off")
     flag("--license", help="licence identifier for the card; cc-by-4.0 for drawn subjects, unknown for a --source")
-    flag("--dry_run", action="store_true", help="print the plan and write nothing")
+    _access_flag(flag)
+    flag("--dry_run", action="store_true", help="print the plan, and what an engine would run, and write nothing")
+    flag("--engine", help="local (this machine), slurm or ray; without one: torchrun's ranks, or one process")
+    flag("--tasks", type=int, metavar="N", help="ranks the engine runs")
+    flag("--workers", type=int, metavar="N", help="of them at a time; all by default")
+    flag("--engine_options", nargs="+", metavar="NAME=VALUE", help="the executor's own: time=02:00:00 partition=gpu")
+    flag("--logging_dir", metavar="DIR", help="where the engine writes its logs; <output_dir>-logs by default")
 
     flag = verb("verify", "Check every shard of a data set against its plan and records.")
     flag("directory", metavar="DIR")
+    flag("--repair", action="store_true", help="first generate damaged and missing shards again, to the same bytes")
+    flag("--pretrained_model_name_or_path", metavar="P", help="what it was made by, for --repair; the shipped one")
+    flag("--source", metavar="DIR", help="where its subjects were observed, for --repair")
+    flag("--predictor", metavar="DIR", help="what read its images, for --repair")
+
+    flag = verb("merge", "Put together what several machines made of one plan.")
+    flag("parts", nargs="+", metavar="DIR")
+    flag("--output_dir", required=True, metavar="DIR", help="where the whole data set goes")
+    flag("--license", help="licence identifier for the card, as for generate")
+
+    flag = verb("push", "Push a data set to the Hub as a tagged release; the same command continues after a break.")
+    flag("directory", metavar="DIR")
+    flag("--hub_dataset_id", required=True, metavar="OWNER/NAME", help="data set repository on the Hub")
+    flag("--private", action="store_true", help="only for approved readers, if the data come from restricted images")
+    flag("--tag", metavar="NAME", help="of this release; store-<identity of the bytes> by default")
+    flag("--permission", metavar="TEXT", help="who permits restricted data to be public, and where; it is published")
 
     flag = verb("views", "List biased views, or say exactly what one keeps.")
     flag("--preset", default="chest_xray", help="domain (chest_xray)")
@@ -195,6 +222,13 @@ def _parser() -> argparse.ArgumentParser:
     flag("--guidance_scale", nargs="+", metavar="S", help=f"strength on changed covariates: {strength}")
     flag("--intervention_level", nargs="+", metavar="S", help=f"noise level up to which a change acts: {strength}")
     return parser
+
+
+def _access_flag(flag: Callable[..., Any]) -> None:
+    text = (
+        "who may see the --source: open, unknown or credentialed; nothing of the others is published openly (unknown)"
+    )
+    flag("--access", choices=get_args(Access), default="unknown", help=text)
 
 
 def _world_flags(flag: Callable[..., Any]) -> None:

@@ -10,13 +10,30 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from .errors import InputError
 
-__all__ = ["Record", "file_sha256", "fingerprint", "first_difference", "library_versions", "write_atomically"]
+__all__ = [
+    "Access",
+    "Record",
+    "file_sha256",
+    "fingerprint",
+    "first_difference",
+    "library_versions",
+    "strictest",
+    "write_atomically",
+]
+
+Access = Literal["open", "unknown", "credentialed"]
+"""Who may see the real images that something was made from; what is not known to be open is not published openly."""
+
+
+def strictest(*accesses: Access) -> Access:
+    """The access that holds for what was made from all of these."""
+    return max(accesses, key=get_args(Access).index, default="open")
 
 
 def canonical(value: object) -> str:

@@ -1,6 +1,6 @@
 """One self-contained HTML page on a written data set: subject x do() picture grids, covariates, planted biases.
 
-Everything on it is read from `DIR/data/*.parquet` and `DIR/records/*.json`; it fetches nothing and runs no script.
+Everything on it is read from the files in `DIR/data` and `DIR/records/*.json`; it fetches nothing and runs no script.
 Subjects are shown by a fixed rule (evenly spaced in the order of the strata), never chosen by how they look.
 """
 
@@ -82,11 +82,11 @@ class _Store:
     @classmethod
     def read(cls, directory: Path) -> "_Store":
         """Read `directory`; a stranger, a damaged file or a missing row is refused."""
-        paths = sorted((directory / "data").glob("*.parquet"))
+        paths = sorted((directory / "data").rglob("*.parquet"))
         plan_path = directory / "records" / "plan.json"
         if not paths or not plan_path.is_file():
             raise InputError(
-                f"directory: {str(directory)!r} holds no data set (data/*.parquet and records/plan.json); "
+                f"directory: {str(directory)!r} holds no data set (parquet files in data/ and records/plan.json); "
                 "give one that `synthfair generate` wrote."
             )
         try:

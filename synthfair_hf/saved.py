@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
+from typing import NamedTuple, get_args
 
 from .diffusion.pipeline import CausalDiffusionPipeline
 from .errors import InputError
+from .generate.engines import local_device
 from .presets import Preset
-from .records import file_sha256, fingerprint
+from .records import Access, Record, file_sha256, fingerprint
 
 __all__ = ["DEFAULT_GENERATOR", "SavedGenerator", "find_generator", "load_generator"]
 
@@ -31,12 +30,14 @@ class SavedGenerator(NamedTuple):
     planted_scanner: bool
     """Whether a film must be put on its scanner by `simulators.acquisition` before this generator knows it."""
 
+    access: Access
+    """Who may see the films it was trained on, as its record says."""
+
     def load(self) -> CausalDiffusionPipeline:
-        """The pipeline, on the GPU where there is one."""
+        """The pipeline, on this process's GPU where there is one."""
         pipeline = CausalDiffusionPipeline.load(self.directory)
         pipeline.set_progress_bar_config(disable=True)
-        if torch.cuda.is_available():
-            pipeline.to("cuda")
+        pipeline.to(local_device())
         return pipeline
 
 
@@ -56,7 +57,10 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     files = sorted(file for name in parts for file in (directory / name).iterdir() if file.suffix in WEIGHTS)
     hashes = {str(file.relative_to(directory)): file_sha256(file) for file in (index, *files)}
     planted = "scanner" in preset.covariates and bool(config.get("planted_scanner", True))
-    return SavedGenerator(directory, preset, resolution, fingerprint(hashes), planted)
+    record = directory / "record.json"
+    recorded = Record.read(record).inputs.get("access") if record.exists() else None
+    access: Access = next((one for one in get_args(Access) if one == recorded), "unknown")
+    return SavedGenerator(directory, preset, resolution, fingerprint(hashes), planted, access)
 
 
 def load_generator(path: str | Path = DEFAULT_GENERATOR) -> tuple[CausalDiffusionPipeline, str]:

@@ -3,7 +3,8 @@
 Those that train are in `fitting`, those that measure in `scoreboard` and `calibration`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,24 @@ from PIL import Image
 
 from .cards import write_dataset_card
 from .diffusion.inputs import check_settings, encode_covariates, encode_interventions, strengths
-from .errors import InputError
+from .errors import InputError, unknown
 from .fitting import open_source
+from .generate.engines import ENGINES, launch
+from .generate.gate import QualityGate
+from .generate.merge import merge
 from .generate.plan import SCM, GenerationPlan
-from .generate.run import check, generate
-from .generate.store import verify
-from .records import Record, file_sha256, library_versions, write_atomically
+from .generate.run import check, generate, repair
+from .generate.store import read_plan
+from .generate.verification import verify
+from .measure.predictors import load_predictor
+from .measure.weights import WEIGHTS
+from .records import Access, Record, file_sha256, library_versions, strictest, write_atomically
 from .report import difference_png, write_report
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from .simulators.acquisition import acquire, expose
 from .sources.source import read_image
 
-__all__ = ["counterfactual", "demo", "generate_dataset"]
+__all__ = ["counterfactual", "demo", "generate_dataset", "merge_datasets", "repair_dataset", "spread_dataset"]
 
 
 def generate_dataset(
@@ -36,18 +43,24 @@ def generate_dataset(
     source_dir: str | Path | None = None,
     dry_run: bool = False,
     license: str | None = None,
+    access: Access = "unknown",
+    predictor: str | Path | None = None,
+    gate_tolerance: Mapping[str, float] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
     **settings: Any,
 ) -> dict[str, Any]:
     """Plan and write a data set with its card; returns the plan's summary.
 
-    Subjects are draws from the generator's causal model, or real observations of `source_dir`; `license` is then
-    unknown unless said. `settings` are further fields of GenerationPlan. Everything is checked before the weights are
-    loaded; the same call continues an interrupted run; `dry_run` writes nothing.
+    Subjects are draws from the generator's causal model, or real observations of `source_dir`, whose `license` and
+    `access` are unknown unless said. `settings` are further fields of GenerationPlan. Everything is checked before the
+    weights are loaded; the same call continues an interrupted run; `dry_run` writes nothing. Of `world_size` processes
+    each writes its `rank`'s share, and the last one the card. A `predictor` reads every image: what it reads is stored,
+    and families that it refuses are drawn again (`generate.gate`).
     """
-    if license is None:
-        license = "cc-by-4.0" if source_dir is None else "unknown"
     saved = find_generator(pretrained_model_name_or_path)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
+    tolerance = dict(gate_tolerance or {})
     plan = GenerationPlan(
         preset=saved.preset,
         model_revision=saved.revision,
@@ -56,13 +69,92 @@ def generate_dataset(
         resolution=saved.resolution,
         source=SCM if source is None else source.name,
         source_fingerprint=None if source is None else source.fingerprint,
+        access=saved.access if source_dir is None else strictest(saved.access, access),
+        gate=None if predictor is None else file_sha256(Path(predictor) / WEIGHTS)[:16],
+        gate_tolerance=tolerance,
         **settings,
     )
-    check(plan, output_dir, source)
+    check(plan, output_dir, source, rank, world_size)
+    gate = None if predictor is None else _gate(plan, predictor)
     if not dry_run:
-        record = generate(plan, saved.load(), output_dir, source)
-        write_dataset_card(Path(output_dir), plan.preset, record, license)
+        pipeline = saved.load()
+        record = generate(plan, pipeline, output_dir, source, rank == 0, gate, rank, world_size)
+        if record is not None:
+            write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
     return plan.summary()
+
+
+def spread_dataset(
+    engine: str,
+    tasks: int | None,
+    workers: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    logging_dir: str | Path | None = None,
+    *,
+    output_dir: str | Path,
+    dry_run: bool = False,
+    **settings: Any,
+) -> tuple[dict[str, Any], str]:
+    """`generate_dataset` as `tasks` ranks run by an engine; the plan's summary, and what the engine did or would do.
+
+    `settings` are those of `generate_dataset`; the rest is `generate.engines.launch`'s. Bad settings are refused before
+    anything is launched.
+    """
+    if engine not in ENGINES or engine == "jobs":
+        # a Job's disk ends with it, and what it made
+        raise unknown("--engine", engine, [name for name in ENGINES if name != "jobs"])
+    if tasks is None:
+        raise InputError("--tasks: not given; say into how many ranks the engine is to divide the shards.")
+    for name in ("source_dir", "predictor", "pretrained_model_name_or_path"):
+        if settings.get(name) is not None and Path(settings[name]).exists():
+            settings[name] = Path(settings[name]).absolute()
+    summary = generate_dataset(output_dir, dry_run=True, **settings)
+    task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
+    logs = logging_dir or f"{output_dir}-logs"
+    return summary, launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
+
+
+def _gate(plan: GenerationPlan, predictor: str | Path) -> QualityGate:
+    reader = load_predictor(predictor, plan.preset.covariates)
+    return QualityGate(reader.predict, plan.preset.covariates, plan.factors, plan.gate_tolerance)
+
+
+def _license(plan: GenerationPlan) -> str:
+    """What a data set's card says of its licence where nobody says otherwise."""
+    return "cc-by-4.0" if plan.source == SCM else "unknown"
+
+
+def repair_dataset(
+    directory: str | Path,
+    pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
+    source_dir: str | Path | None = None,
+    predictor: str | Path | None = None,
+) -> list[str]:
+    """Generate a data set's damaged and missing shards again, and only those; returns their names.
+
+    Generator, source and predictor must be those it was made with.
+    """
+    plan, saved = read_plan(Path(directory)), find_generator(pretrained_model_name_or_path)
+    if plan.model_revision != saved.revision:
+        raise InputError(
+            f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} is revision {saved.revision}, but "
+            f"{directory} was made by {plan.model_revision}; give that generator."
+        )
+    if predictor is not None and file_sha256(Path(predictor) / WEIGHTS)[:16] != plan.gate:
+        raise InputError(
+            f"--predictor: {predictor} is not what read the images of {directory} ({plan.gate}); give that."
+        )
+    gate = None if predictor is None else _gate(plan, predictor)
+    source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
+    return repair(directory, saved.load(), source, gate)
+
+
+def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license: str | None = None) -> Record:
+    """Put together what several machines made of one plan, with its card; returns the record of the run."""
+    record = merge([Path(part) for part in parts], Path(output_dir))
+    plan = read_plan(Path(output_dir))
+    write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
+    return record
 
 
 DIFFERENCE_LIMIT = 0.25

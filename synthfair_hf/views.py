@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from .errors import InputError, unknown
+from .layout import Known
 from .presets import Preset
 from .records import fingerprint
 
@@ -66,6 +67,13 @@ class BiasedView(BaseModel):
             return np.ones(len(next(iter(columns.values()), ())), dtype=bool)
         return np.any([_conjunction(conjunction, columns) for conjunction in self.filters], axis=0)
 
+    def keeps(self, known: Known) -> bool | None:
+        """Whether all rows of a file belong, or none, by what its name tells; None where that is not enough."""
+        if not self.filters:
+            return True
+        found = [_all(_tells(known, clause) for clause in conjunction) for conjunction in self.filters]
+        return None if True not in found and None in found else True in found
+
     def counts(self, columns: Mapping[str, Any]) -> dict[str, int]:
         """Train rows per cell, in words, from encoded columns `[B]` by name."""
         return {
@@ -85,6 +93,26 @@ def _conjunction(clauses: Iterable[Clause], columns: Mapping[str, Any]) -> np.nd
             raise unknown("columns", column, columns)
         kept.append(COMPARE[operator](np.asarray(columns[column]), value))
     return np.all(kept, axis=0)
+
+
+def _all(answers: Iterable[bool | None]) -> bool | None:
+    found = list(answers)
+    return None if False not in found and None in found else False not in found
+
+
+def _tells(known: Known, clause: Clause) -> bool | None:
+    """Whether a clause holds for every row of a file, or for none; None where its name does not tell."""
+    column, operator, value = clause
+    told = known.get(column)
+    if told is None:
+        return None
+    if not isinstance(told, tuple):
+        return bool(COMPARE[operator](told, value))
+    low, high = told
+    below, above = high <= value, value <= low  # type: ignore[operator]
+    if operator in ("<", ">="):
+        return None if not (below or above) else below == (operator == "<")
+    return None if low <= value < high else operator == "!="  # type: ignore[operator]
 
 
 def get_view(name: str, preset: Preset, strength: float | None = None) -> BiasedView:

@@ -22,7 +22,8 @@ from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.fitting import fit_scm
-from synthfair_hf.generate.plan import SCM, GenerationPlan, Row
+from synthfair_hf.generate.plan import SCM, GenerationPlan
+from synthfair_hf.generate.rows import Row
 from synthfair_hf.generate.store import Store
 from synthfair_hf.presets import CHEST_XRAY, PHANTOM, Preset
 from synthfair_hf.schema import Variable
@@ -83,6 +84,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store_of_sexes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set that crosses sex alone; age is stratified, and the finding as frequent as it happens to be."""
     return _write_store(tmp_path_factory.mktemp("sexes") / "synthfair", 5, factors=("sex",))
+
+
+@pytest.fixture(scope="session")
+def partitioned_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set whose train is partitioned as that of a large one is: two subjects in each tenth of each stratum."""
+    return _write_store(tmp_path_factory.mktemp("partitioned") / "synthfair", 20, partitioned_from=20)
 
 
 def _write_store(directory: Path, subjects_per_stratum: int = 10, preset: Preset = CHEST_XRAY, **settings: Any) -> Path:

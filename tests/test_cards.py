@@ -179,7 +179,7 @@ def test_a_data_set_of_train_alone_has_a_card_that_loads(copy):
 def test_a_data_set_without_train_is_refused(copy):
     for path in (copy / "data").glob("train-*"):
         path.unlink()
-    with pytest.raises(InputError, match="no data/train"):
+    with pytest.raises(InputError, match="no files of train"):
         write_dataset_card(copy, CHEST_XRAY, run_record(copy), LICENSE)
 
 

@@ -112,7 +112,10 @@ def test_pairs_are_images_and_the_noise_that_makes_them(generator):
     assert (made - latents).abs().mean() < 0.1 * (other - latents).abs().mean()
 
 
-def test_another_start_default_or_graph_is_another_run(tmp_path):
+def test_another_start_default_or_graph_is_another_run(tmp_path, monkeypatch):
+    # seven fits would take a minute and decide nothing here
+    monkeypatch.setattr("synthfair_hf.fitting.fit_scm", lambda scm, table, seed: {})
+
     def run(preset=PHANTOM, **settings):
         config = TrainingConfig(
             output_dir=tmp_path / "run", max_train_steps=1, train_batch_size=2, resume_from_checkpoint="latest"

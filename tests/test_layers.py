@@ -20,8 +20,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "records": ("errors",),
     # layer 1
     "presets": BASE,
-    "views": (*BASE, "presets"),
-    "builder": (*BASE, "presets", "views"),
+    "layout": (*BASE, "presets"),
+    "views": (*BASE, "presets", "layout"),
+    "builder": (*BASE, "presets", "layout", "views"),
     "causal": BASE,
     "sources": (*BASE, "presets"),
     "simulators": (*BASE, "presets", "sources"),
@@ -29,13 +30,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # layer 2
     "diffusion": (*BASE, "presets", "causal"),
     # layer 3: siblings do not import each other, except mitigate -> measure.classifier
-    "generate": (*BASE, "presets", "sources", "causal", "diffusion"),
+    "generate": (*BASE, "presets", "layout", "sources", "causal", "diffusion"),
     "align": (*BASE, "presets", "causal", "training", "diffusion"),
     "measure.classifier": (*BASE, "presets", "training"),
     "measure": (*BASE, "presets", "views", "sources", "simulators", "training", "measure.classifier"),
     "mitigate": (*BASE, "presets", "training", "measure.classifier"),
     # layer 4
-    "cards": (*BASE, "presets", "views"),
+    "cards": (*BASE, "presets", "layout", "views"),
     "report": (*BASE, "presets", "views"),
 }
 # layer 5: what composes the rooms may import all of them; the package itself registers them with the libraries

@@ -95,6 +95,33 @@ def test_a_damaged_shard_is_named_and_exits_with_one(dataset, tmp_path, capsys):
     assert victim.name in capsys.readouterr().out
 
 
+def test_repair_makes_what_was_lost_again(dataset, generator, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    victim = next((copy / "data").glob("test-*"))
+    victim.unlink()
+    assert main(["verify", str(copy), "--repair"]) == 2
+    assert f"but {copy} was made by" in capsys.readouterr().err
+    assert main(["verify", str(copy), "--repair", "--pretrained_model_name_or_path", str(generator)]) == 0
+    assert f"made 1 shards again\n  {victim.stem}" in capsys.readouterr().out
+    assert victim.read_bytes() == (dataset / "data" / victim.name).read_bytes()
+
+
+def test_parts_are_merged_and_have_their_card(dataset, tmp_path, capsys):
+    parts = [tmp_path / "first", tmp_path / "second"]
+    for part, splits in zip(parts, (("train",), ("validation", "test")), strict=True):
+        for folder in ("data", "records"):
+            (part / folder).mkdir(parents=True)
+            for split in splits:
+                for path in (dataset / folder).glob(f"{split}-*"):
+                    shutil.copy(path, part / folder)
+        shutil.copy(dataset / "records" / "plan.json", part / "records")
+    assert main(["merge", *map(str, parts), "--output_dir", str(tmp_path / "whole")]) == 0
+    assert "336 rows in 4 shards" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "whole")]) == 0
+    assert (tmp_path / "whole" / "README.md").read_bytes() == (dataset / "README.md").read_bytes()
+
+
 def test_real_observations_keep_their_pixels(films, generator, tmp_path):
     """Subjects observed from a folder: the observation row is the film itself, its family counterfactuals of it."""
     directory = tmp_path / "synthfair"

@@ -7,12 +7,14 @@ full crossing of the factors. Shards and rows are derived from (plan, index) and
     draw = (rank + 1/2) / n,  rank = place in a seeded permutation of the n subjects of the same split and stratum
 
 so that every finest cell (split x stratum x factor levels) holds one row per subject, and all cells of a split hold the
-same draws. The bytes of the images follow from the plan, model, source, library versions and type of device.
+same draws. A shard is a number of subjects with their families; where train is large, all are of one stratum and tenth
+of `draw`, and its files hold one cell each (`layout`). The bytes of the images follow from the plan, model, source,
+library versions and type of device.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -21,12 +23,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ..causal.graph import CausalGraph
-from ..errors import InputError, unknown
+from ..errors import InputError, refusal, unknown
+from ..layout import TENTHS, train_file
 from ..presets import Preset
-from ..records import fingerprint
+from ..records import Access, fingerprint
 from ..schema import SPLITS
+from .rows import Row, Shard
 
-__all__ = ["SCM", "GenerationPlan", "Row", "Shard", "largest_remainder"]
+__all__ = ["SCM", "GenerationPlan", "largest_remainder"]
 
 SCM = "scm"
 """The `source` of a plan whose subjects are draws from the model itself."""
@@ -37,33 +41,6 @@ SEEDS, STRIDE = 2**32, 0x9E3779B1
 PNG_BYTES_PER_PIXEL = 0.7
 ROW_BYTES = 700
 """An 8-bit radiograph as PNG, and a row's other columns with the image's provenance: for estimates of size only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One file of rows: the subjects `[subjects.start, subjects.stop)` of one split; `index` counts within it."""
-
-    index: int
-    split: str
-    subjects: range
-    stem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One member of a subject's family: the factors' values in `cell`, everything else the subject's own.
-
-    `seed` is that of the subject's first draw; `stratum` names the subject's group of each stratified variable.
-    """
-
-    id: str
-    split: str
-    subject: int
-    subject_id: str
-    cell: Mapping[str, Any]
-    seed: int
-    draw: float
-    stratum: tuple[str, ...]
 
 
 def largest_remainder(total: int, fractions: Sequence[float]) -> list[int]:
@@ -82,8 +59,12 @@ class GenerationPlan(BaseModel):
 
     `preset` is the domain, restricted to the model's covariates, and takes over the plan's own factors, strata and
     balanced contrasts. Every factor is crossed over its `levels`: all of them for a categorical variable; a continuous
-    one must be given its values, in its unit. `source` is the name of the data set the subjects come from, or "scm" for
-    draws from the model. Raises InputError, one sentence, for anything that cannot be planned.
+    one must be given its values, in its unit. Files of train hold one cell and one tenth of `draw` each from
+    `partitioned_from` subjects a stratum on. `source` is the name of the data set the subjects come from, or "scm" for
+    draws from the model; `access` is the strictest of what model and source were made from. `gate` is the identity of
+    what reads every image, if anything does; a family that it refuses is drawn `gate_attempts` times in all, and
+    `gate_tolerance` says by how much a continuous factor may be missed. Raises InputError, one sentence, for anything
+    that cannot be planned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -96,18 +77,23 @@ class GenerationPlan(BaseModel):
     levels: dict[str, tuple[float | str, ...]] = {}
     split_fractions: dict[str, float] = SPLITS
     subjects_per_shard: PositiveInt = 100
+    partitioned_from: PositiveInt = 500
     batch_size: PositiveInt = 16
     num_inference_steps: PositiveInt | None = None
     guidance_scale: float | None = Field(default=None, ge=0)
     resolution: PositiveInt = Field(default_factory=lambda settings: settings["preset"].resolution)
     source: str = SCM
     source_fingerprint: str | None = None
+    access: Access = "unknown"
+    gate: str | None = None
+    gate_attempts: PositiveInt = Field(default=1, le=8)
+    gate_tolerance: dict[str, float] = {}
 
     def __init__(self, **settings: Any) -> None:
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise _as_input_error(error, type(self)) from None
+            raise refusal(error, "plan", type(self).model_fields) from None
 
     @model_validator(mode="after")
     def _can_be_planned(self) -> "GenerationPlan":
@@ -256,9 +242,13 @@ class GenerationPlan(BaseModel):
             draws[split][np.array(subjects) - first] = (random.permutation(len(subjects)) + 0.5) / len(subjects)
         return draws
 
+    @cached_property
+    def _first_seed(self) -> int:
+        return _integer(self.seed, "subject")
+
     def subject_seed(self, subject: int, attempt: int = 0) -> int:
         """Seed in [0, 2^32) of a subject's attempt-th draw, distinct for all subjects and the first 16 attempts."""
-        return (_integer(self.seed, "subject") + (attempt * self.num_subjects + subject) * STRIDE) % SEEDS
+        return (self._first_seed + (attempt * self.num_subjects + subject) * STRIDE) % SEEDS
 
     def stratum(self, values: Mapping[str, Any]) -> tuple[str, ...] | None:
         """The stratum of a subject with these values; None when a level belongs to neither group of a contrast."""
@@ -272,15 +262,42 @@ class GenerationPlan(BaseModel):
             return contrast.first if value < contrast.threshold else contrast.second
         return value if value in (contrast.first, contrast.second) else None
 
+    @cached_property
+    def partitioned(self) -> bool:
+        """Whether files of train hold one cell and one tenth of `draw` each."""
+        groups = [subjects for (split, _), subjects in self.groups.items() if split == "train"]
+        return min(map(len, groups), default=0) >= self.partitioned_from
+
     def shards(self) -> list[Shard]:
-        """The files of the data set, in order: consecutive subjects, never across splits."""
-        shards = []
+        """The shards of the data set, in order; none crosses a split."""
+        shards: list[Shard] = []
         for split, subjects in self.subjects.items():
-            starts = range(0, len(subjects), self.subjects_per_shard)
-            for index, start in enumerate(starts):
-                stem = f"{split}-{index:05d}-of-{len(starts):05d}"
-                shards.append(Shard(index, split, subjects[start : start + self.subjects_per_shard], stem))
+            if split == "train" and self.partitioned:
+                shards += self._partitions()
+                continue
+            parts = self._parts(subjects)
+            for index, part in enumerate(parts):
+                stem = f"{split}-{index:05d}-of-{len(parts):05d}"
+                shards.append(Shard(split, part, stem, {f"data/{stem}.parquet": range(len(self.cells))}))
         return shards
+
+    def _partitions(self) -> Iterator[Shard]:
+        first, draws = self.subjects["train"].start, self._draws["train"]
+        for stratum in self.stratum_names:
+            subjects = np.array(self.groups["train", stratum])
+            tenths = np.searchsorted(np.arange(1, TENTHS) / TENTHS, draws[subjects - first], side="right")
+            groups = dict(zip(self.strata, stratum, strict=True))
+            word = "-".join(["train", *(re.sub(r"\W+", "_", group) for group in stratum)])
+            for tenth in range(TENTHS):
+                for index, part in enumerate(self._parts(subjects[tenths == tenth].tolist())):
+                    files = {
+                        train_file({**groups, **cell}, tenth, index): [member] for member, cell in enumerate(self.cells)
+                    }
+                    yield Shard("train", part, f"{word}-{tenth}-{index:05d}", files)
+
+    def _parts(self, subjects: Sequence[int]) -> list[Sequence[int]]:
+        starts = range(0, len(subjects), self.subjects_per_shard)
+        return [subjects[start : start + self.subjects_per_shard] for start in starts]
 
     def rows(self, shard: Shard) -> list[Row]:
         """The rows of a shard: families one after another, each in the order of `cells`."""
@@ -338,16 +355,3 @@ class GenerationPlan(BaseModel):
 def _integer(*parts: object) -> int:
     """An integer in [0, 2^63) from the sha256 of the parts."""
     return int(fingerprint(parts, length=16), 16) >> 1
-
-
-def _as_input_error(error: ValidationError, model: type[BaseModel]) -> InputError:
-    """The first thing wrong with the settings, as one sentence."""
-    first = error.errors()[0]
-    if isinstance(reason := first.get("ctx", {}).get("error"), InputError):
-        return reason
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return unknown("plan", where, model.model_fields)
-    if first["type"] == "missing":
-        return InputError(f"plan: {where} is not given; give it.")
-    return InputError(f"{where}: {first['input']!r} is refused: {first['msg']}.")

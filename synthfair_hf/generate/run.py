@@ -4,47 +4,51 @@
         = pipeline(covariates, noise, do = cell)    elsewhere
 
 Batches are fixed by the plan, so an interrupted run continues to the same bytes, on the same type of device and under
-the same versions of the libraries: another device or version may round otherwise.
+the same versions of the libraries: another device or version may round otherwise. While the network renders a batch,
+threads encode the one before.
 """
 
-import io
 import json
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..records import Record
+from ..records import Record, first_difference
 from ..sources.source import Source
-from .plan import SCM, GenerationPlan, Row, Shard
-from .store import Store
-from .subjects import ModelSubjects, Observation, SourceSubjects, choose, columns, is_sound, pixels, stacked
+from .gate import QualityGate, Reading
+from .plan import SCM, GenerationPlan
+from .render import Renderer, encode_png
+from .rows import Row, Shard
+from .store import RUN, Store, read_plan
+from .subjects import ModelSubjects, Observation, SourceSubjects, choose, columns, pixels, stacked
+from .verification import damaged_shards
 
 if TYPE_CHECKING:
     from ..diffusion.pipeline import CausalDiffusionPipeline
 
-__all__ = ["SYNTHETIC_XMP", "check", "encode_png", "generate"]
-
-SYNTHETIC_XMP = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
-    "</rdf:RDF></x:xmpmeta>"
-)
-"""The IPTC statement, inside each synthetic PNG, that a trained model made it."""
+__all__ = ["check", "generate", "repair"]
 
 T = TypeVar("T")
 
+ENCODERS = 2
+"""Threads that turn images into files beside the network: a core does hundreds of them a second."""
 
-def check(plan: GenerationPlan, output_dir: Path | str, source: Source | None = None) -> None:
+
+def check(
+    plan: GenerationPlan,
+    output_dir: Path | str,
+    source: Source | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> None:
     """Raise the InputError that `generate` would raise for want of anything but the model; writes nothing.
 
     The plan must be for this source, the source must have patients enough, and the directory must be free for the plan:
@@ -53,7 +57,7 @@ def check(plan: GenerationPlan, output_dir: Path | str, source: Source | None = 
     _check_source(plan, source)
     if source is not None:
         choose(plan, source)
-    Store(Path(output_dir), plan).check()
+    Store(Path(output_dir), plan, rank, world_size).check()
 
 
 def generate(
@@ -62,30 +66,72 @@ def generate(
     output_dir: Path | str,
     source: Source | None = None,
     progress: bool = True,
-) -> Record:
+    gate: QualityGate | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Record | None:
     """Write the plan's data set into `output_dir` and return the record of the run.
 
-    The same call continues an interrupted run to the same bytes. Raises InputError, before anything is written, when
-    the plan is not for this pipeline, and for whatever `check` refuses.
+    The same call continues an interrupted run to the same bytes. Of `world_size` processes, each writes its `rank`'s
+    share of the shards; None is returned to those that end before the last. `gate` reads every image where the plan
+    names one. Raises InputError, before anything is written, when the plan is not for this pipeline, and for whatever
+    `check` refuses.
     """
     _check_model(plan, pipeline)
     _check_source(plan, source)
-    render = partial(
-        pipeline,
-        num_inference_steps=plan.num_inference_steps,
-        guidance_scale=plan.guidance_scale,
-        output_type="pt",
-    )
+    _check_gate(plan, gate)
+    render = Renderer(pipeline, plan)
     subjects = ModelSubjects(plan, pipeline, render) if source is None else SourceSubjects(plan, source, render)
-    with Store(Path(output_dir), plan).open() as store:
-        waiting = [shard for shard in plan.shards() if not store.finished(shard)]
-        images = sum(len(shard.subjects) for shard in waiting) * len(plan.cells)
-        with tqdm(
-            total=plan.num_rows, initial=plan.num_rows - images, unit="image", disable=not progress, desc="generate"
-        ) as bar:
+    with Store(Path(output_dir), plan, rank, world_size).open() as store, ThreadPoolExecutor(ENCODERS) as threads:
+        studio = _Studio(render, subjects, gate, threads)
+        own = store.shards()
+        waiting = [shard for shard in own if not store.finished(shard)]
+        images, left = (sum(len(one.subjects) for one in shards) * len(plan.cells) for shards in (own, waiting))
+        with tqdm(total=images, initial=images - left, unit="image", disable=not progress, desc="generate") as bar:
             for shard in waiting:
-                store.write(shard, *_render_shard(plan, render, subjects, shard, bar))
+                store.write(shard, *_render_shard(plan, studio, shard, bar))
         return store.finish()
+
+
+class _Studio(NamedTuple):
+    """What makes the rows of a shard: subjects, what renders and what reads them, and threads that encode images."""
+
+    render: Renderer
+    subjects: ModelSubjects | SourceSubjects
+    gate: QualityGate | None
+    threads: ThreadPoolExecutor
+
+
+def repair(
+    directory: Path | str,
+    pipeline: "CausalDiffusionPipeline",
+    source: Source | None = None,
+    gate: QualityGate | None = None,
+    progress: bool = True,
+) -> list[str]:
+    """Generate exactly the damaged and missing shards of a data set again; returns their names.
+
+    Raises InputError when the plan is not for this pipeline or source, and when the new bytes are not those that the
+    record of the run tells of, as another type of device or another version of the libraries may make them.
+    """
+    directory = Path(directory)
+    plan = read_plan(directory)
+    _check_model(plan, pipeline)
+    _check_source(plan, source)
+    _check_gate(plan, gate)
+    damaged = damaged_shards(directory)
+    before = Record.read(directory / RUN) if (directory / RUN).exists() else None
+    with Store(directory, plan).open() as store:
+        for shard in damaged:
+            store.discard(shard)
+    after = generate(plan, pipeline, directory, source, progress, gate)
+    if before is not None and after is not None and before.counts.get("store") != after.counts["store"]:
+        raise InputError(
+            f"{directory}: the shards made anew are not, byte for byte, those that were lost "
+            f"({first_difference(before.versions, after.versions) or 'another type of device'}); make the data set "
+            "where it was made, or write its card anew by the same generate command."
+        )
+    return [shard.stem for shard in damaged]
 
 
 def _check_model(plan: GenerationPlan, pipeline: "CausalDiffusionPipeline") -> None:
@@ -101,6 +147,14 @@ def _check_model(plan: GenerationPlan, pipeline: "CausalDiffusionPipeline") -> N
         )
 
 
+def _check_gate(plan: GenerationPlan, gate: QualityGate | None) -> None:
+    if (plan.gate is None) != (gate is None):
+        raise InputError(
+            f"gate: {'not given' if gate is None else 'given'}, but the plan {'names' if plan.gate else 'has'} "
+            f"{plan.gate or 'none'}; {'give it' if gate is None else 'leave it out'}."
+        )
+
+
 def _check_source(plan: GenerationPlan, source: Source | None) -> None:
     name, identity = (SCM, None) if source is None else (source.name, source.fingerprint)
     if (plan.source, plan.source_fingerprint) != (name, identity):
@@ -110,79 +164,102 @@ def _check_source(plan: GenerationPlan, source: Source | None) -> None:
 
 
 def _render_shard(
-    plan: GenerationPlan,
-    render: Callable[..., Any],
-    subjects: ModelSubjects | SourceSubjects,
-    shard: Shard,
-    bar: "tqdm[Any]",
+    plan: GenerationPlan, studio: "_Studio", shard: Shard, bar: "tqdm[Any]"
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The shard's rows, and counts of candidates and images rejected on the way.
+    """The shard's rows, and counts of what was rejected on the way.
 
-    A family with an unsound image is drawn again from its subject's next seed, as far as its kind of subject allows.
+    A family with an unsound image is drawn again from its subject's next seed, as far as its kind of subject allows; so
+    is one that does not pass the gate, as often as the plan says, and then its best draw is kept.
     """
+    subjects = studio.subjects
     families = {family[0].subject: family for family in _batches(plan.rows(shard), len(plan.cells))}
-    lines: dict[int, list[dict[str, Any]]] = {}
+    best: dict[int, list[dict[str, Any]]] = {}
+    draws: Counter[int] = Counter()
     counts = {"rejected_candidates": 0, "rejected_images": 0}
+    if studio.gate is not None:
+        counts |= {"redrawn_families": 0, "unreached_rows": 0}
     for attempt in range(subjects.attempts):
-        waiting = [family for subject, family in families.items() if subject not in lines]
+        waiting = [
+            family
+            for subject, family in families.items()
+            if subject not in best or (draws[subject] < plan.gate_attempts and _unreached(best[subject]))
+        ]
         observations: dict[int, Observation] = {}
         for batch in _batches([family[0] for family in waiting], plan.batch_size):
             observed = subjects.observe(batch, attempt)
             observations |= {row.subject: one for row, one in zip(batch, observed, strict=True)}
-        images = _render_families(plan, render, [row for family in waiting for row in family], observations, bar)
+        # those drawn again are not done yet after all
+        bar.update(-sum(len(family) for family in waiting) if attempt else 0)
+        images, readings = _render_families(plan, studio, waiting, observations, bar)
         for family in waiting:
-            observation = observations[family[0].subject]
+            subject = family[0].subject
             unsound = sum(images[row.id] is None for row in family)
-            counts["rejected_candidates"] += observation.rejected
+            counts["rejected_candidates"] += observations[subject].rejected
             counts["rejected_images"] += unsound
             if unsound:
-                bar.update(-len(family))
-            else:
-                lines[family[0].subject] = _lines(plan, family, observation, images)
-        if len(lines) == len(families):
-            return [line for subject in families for line in lines[subject]], counts
-    failed = next(family[0].subject_id for subject, family in families.items() if subject not in lines)
-    raise InputError(
-        f"subject {failed}: some of its images are NaN, infinite or constant after {subjects.attempts} attempts; "
-        "check the model's weights."
-    )
+                continue
+            lines = _lines(plan, family, observations[subject], images, readings)
+            draws[subject] += 1
+            if subject not in best or _unreached(lines) < _unreached(best[subject]):
+                best[subject] = lines
+    failed = next((family[0].subject_id for subject, family in families.items() if subject not in best), None)
+    if failed is not None:
+        raise InputError(
+            f"subject {failed}: some of its images are NaN, infinite or constant after {subjects.attempts} attempts; "
+            "check the model's weights."
+        )
+    if studio.gate is not None:
+        counts["redrawn_families"] = sum(times > 1 for times in draws.values())
+        counts["unreached_rows"] = sum(map(_unreached, best.values()))
+    return [line for subject in families for line in best[subject]], counts
+
+
+def _unreached(lines: Sequence[Mapping[str, Any]]) -> int:
+    """Rows of a family that do not show what was asked for; none where nothing reads them."""
+    return sum(line.get("reached") is False for line in lines)
 
 
 def _render_families(
     plan: GenerationPlan,
-    render: Callable[..., Any],
-    rows: Sequence[Row],
+    studio: "_Studio",
+    families: Sequence[Sequence[Row]],
     observations: dict[int, Observation],
     bar: "tqdm[Any]",
-) -> dict[str, bytes | None]:
-    """The PNG of every row by id; None for an unsound image.
+) -> tuple[dict[str, bytes | None], dict[str, Reading]]:
+    """The PNG of every row by id, None for an unsound image, and what the gate reads in it.
 
     Naming all factors and their effects in `do`, at the row's values, fixes each covariate of the row: they are exactly
     the cell's and otherwise the subject's, and the causal model only draws or abducts subjects. For those that keep the
     subject's value that is the identity, so that rows with different interventions share a batch.
     """
-    images: dict[str, bytes | None] = {}
-    edited = []
-    for row in rows:
-        if plan.intervention(row.cell, observations[row.subject].values):
-            edited.append(row)
-        else:
-            images[row.id] = encode_png(observations[row.subject].image, synthetic=plan.source == SCM)
-            bar.update()
+    images: dict[str, Future[bytes | None]] = {}
+    readings: dict[str, Reading] = {}
+
+    def take(batch: Sequence[Row], found: Sequence[np.ndarray], synthetic: bool) -> None:
+        for row, image in zip(batch, found, strict=True):
+            images[row.id] = studio.threads.submit(encode_png, image, synthetic)
+        if studio.gate is not None:
+            read = studio.gate.read(np.stack(found), [row.cell for row in batch])
+            readings.update({row.id: one for row, one in zip(batch, read, strict=True)})
+        bar.update(len(batch))
+
+    rows = [row for family in families for row in family]
+    edited = [row for row in rows if plan.intervention(row.cell, observations[row.subject].values)]
+    changed = {row.id for row in edited}
+    for batch in _batches([row for row in rows if row.id not in changed], plan.batch_size):
+        take(batch, [observations[row.subject].image for row in batch], plan.source == SCM)
     for batch in _batches(edited, plan.batch_size):
         subjects = [observations[row.subject] for row in batch]
         values = columns([{**subject.values, **row.cell} for subject, row in zip(subjects, batch, strict=True)])
-        result = render(
+        result = studio.render(
             covariates=columns([subject.values for subject in subjects]),
             noise=torch.stack([subject.noise for subject in subjects]),
             covariate_noise=stacked([subject.covariate_noise for subject in subjects]),
             residual=_residuals(subjects),
             do={name: values[name] for name in plan.acted_on},
         )
-        for row, image in zip(batch, pixels(result.images), strict=True):
-            images[row.id] = encode_png(image, synthetic=True)
-        bar.update(len(batch))
-    return images
+        take(batch, list(pixels(result.images)), True)
+    return {name: image.result() for name, image in images.items()}, readings
 
 
 def _residuals(subjects: Sequence[Observation]) -> Tensor | None:
@@ -192,7 +269,11 @@ def _residuals(subjects: Sequence[Observation]) -> Tensor | None:
 
 
 def _lines(
-    plan: GenerationPlan, family: Sequence[Row], observation: Observation, images: dict[str, bytes | None]
+    plan: GenerationPlan,
+    family: Sequence[Row],
+    observation: Observation,
+    images: Mapping[str, bytes | None],
+    readings: Mapping[str, Reading],
 ) -> list[dict[str, Any]]:
     """A family as it is stored. Without its own cell among the factors' levels, nobody is the family's parent."""
     interventions = [plan.intervention(row.cell, observation.values) for row in family]
@@ -215,21 +296,14 @@ def _lines(
             "source_dataset": plan.source,
             "plan": plan.fingerprint,
             "model_revision": plan.model_revision,
+            **(_measured(readings[row.id]) if readings else {}),
         }
         for row, do in zip(family, interventions, strict=True)
     ]
 
 
-def encode_png(image: np.ndarray, synthetic: bool) -> bytes | None:
-    """An image `[H, W]` in [0, 1] as 8-bit grayscale PNG, rounded; None when it is NaN, infinite or constant."""
-    if not is_sound(image):
-        return None
-    statement = PngInfo()
-    if synthetic:
-        statement.add_itxt("XML:com.adobe.xmp", SYNTHETIC_XMP)
-    buffer = io.BytesIO()
-    Image.fromarray(np.rint(image.clip(0, 1) * 255).astype(np.uint8)).save(buffer, "PNG", pnginfo=statement)
-    return buffer.getvalue()
+def _measured(reading: Reading) -> dict[str, Any]:
+    return {**{f"measured_{name}": value for name, value in reading.values.items()}, "reached": reading.reached}
 
 
 def _batches(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -1,50 +1,47 @@
 """A directory of shards, each with a record, under one plan.
 
-    DIR/data/<stem>.parquet      rows; columns as in `row_features`, page checksums, the same bytes for the same rows
+    DIR/data/...                 rows; columns as in `row_features`, page checksums, the same bytes for the same rows
     DIR/records/plan.json        the GenerationPlan
-    DIR/records/<stem>.json      Record of a finished shard: rows, bytes, sha256, fingerprint of the plan
+    DIR/records/<stem>.json      Record of a finished shard: rows, bytes and sha256 of its files, the plan's identity
     DIR/records/generate.json    Record of the whole run
 
 A shard is written under a temporary name, flushed, renamed and then recorded, so a shard is finished exactly when its
-record is there; whatever else an interrupted run left is removed or redone by the same command. README.md, the card
-without which `load_dataset` knows no view, is written after the run and must name the bytes it is about.
+record is there; whatever else an interrupted run left is removed or redone by the same command. Ranks share the shards
+out among themselves, and the one that finds all of them finished records the run. README.md, the card without which
+`load_dataset` knows no view, is written after the run and must name the bytes it is about.
 """
 
 import errno
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Features, Image, List, Value
+from datasets import ClassLabel, Features, Image, List, Value
 
 from ..errors import InputError
-from ..records import Record, file_sha256, fingerprint, first_difference, library_versions, write_atomically
+from ..records import Record, fingerprint, first_difference, library_versions, write_atomically
 from ..schema import Schema
-from .lock import check_unlocked, locked
-from .plan import GenerationPlan, Shard
+from .lock import LOCKS, check_free, lease, mutex
+from .plan import GenerationPlan
+from .rows import Shard
 
-__all__ = ["Store", "read_plan", "row_features", "verify"]
+__all__ = ["PLAN", "RUN", "Store", "difference", "identity", "list_files", "read_plan", "row_features"]
 
 ROWS_PER_GROUP = 120
 """Few enough that a viewer can scan a group of 512 x 512 images, and that damage is located."""
 
-LOCK = ".lock"
-
-PLAN = "records/plan.json"
-
-TEMPORARY = ("data/*.parquet.tmp", "records/*.json.tmp")
-"""What a killed run leaves; any other *.tmp is somebody else's."""
+PLAN, RUN = "records/plan.json", "records/generate.json"
 
 
-def row_features(covariates: Schema) -> Features:
-    """Columns of a data set over these covariates, in order."""
+def row_features(covariates: Schema, measured: bool = False) -> Features:
+    """Columns of a data set over these covariates, in order; `measured` adds those of the quality gate."""
+    read = {f"measured_{name}": feature for name, feature in covariates.features().items()}
     text, noise = Value("string"), List(Value("float32"))
     return Features(
         {
@@ -62,6 +59,7 @@ def row_features(covariates: Schema) -> Features:
             "source_dataset": text,
             "plan": text,
             "model_revision": text,
+            **({**read, "reached": Value("bool")} if measured else {}),
         }
     )
 
@@ -78,17 +76,23 @@ def read_plan(directory: Path) -> GenerationPlan:
 
 
 class Store:
-    """The files of one plan in one directory. Use it as `with Store(directory, plan).open() as store`."""
+    """The files of one plan in one directory. Use it as `with Store(directory, plan).open() as store`.
 
-    def __init__(self, directory: Path, plan: GenerationPlan) -> None:
+    Of `world_size` workers on one directory, the one of `rank` writes every world_size-th shard from its rank on.
+    """
+
+    def __init__(self, directory: Path, plan: GenerationPlan, rank: int = 0, world_size: int = 1) -> None:
+        if not 0 <= rank < world_size:
+            raise InputError(f"rank: {rank} is not allowed; give a whole number from 0 to {world_size - 1}.")
         self.directory = Path(directory)
         self.plan = plan
-        self._features = row_features(plan.preset.covariates)
+        self.rank, self.world_size = rank, world_size
+        self._features = row_features(plan.preset.covariates, measured=plan.gate is not None)
         self._versions = library_versions()
 
-    def data_path(self, shard: Shard) -> Path:
-        """The shard's rows."""
-        return self.directory / "data" / f"{shard.stem}.parquet"
+    def data_paths(self, shard: Shard) -> list[Path]:
+        """The files of the shard's rows."""
+        return [self.directory / name for name in shard.files]
 
     def record_path(self, shard: Shard) -> Path:
         """The shard's record."""
@@ -97,57 +101,114 @@ class Store:
     def check(self) -> None:
         """Raise the InputError that `open` would raise, and write nothing."""
         self._check_owner()
-        check_unlocked(self.directory / LOCK)
+        check_free(self.directory, self.rank, self.world_size)
 
     @contextmanager
     def open(self) -> Iterator["Store"]:
-        """Hold the directory for this process, with the leftovers of an interrupted run cleared.
+        """Hold this rank's share of the directory, with what an interrupted run left of it cleared.
 
-        Raises InputError when another process holds it, when it belongs to another plan (naming the first setting that
-        differs), and when it holds files but no plan. A plan that failed before its first shard holds nobody up.
+        Raises InputError when another process holds it or shares it out otherwise, when it belongs to another plan
+        (naming the first setting that differs), and when it holds files but no plan. A plan that failed before its
+        first shard holds nobody up.
         """
         # before anything is created in a directory that may not be ours, and again once nobody else can change it
-        self._check_owner()
+        self.check()
         for folder in ("data", "records"):
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
-        with locked(self.directory / LOCK):
-            self._check_owner()
-            for leftover in self._temporary():
-                leftover.unlink()
-            settings = json.dumps(self.plan.model_dump(mode="json"), indent=2, allow_nan=False)
-            write_atomically(self.directory / PLAN, f"{settings}\n".encode())
+        with ExitStack() as held:
+            with mutex(self.directory):
+                self.check()
+                held.enter_context(lease(self.directory, self.rank, self.world_size))
+                self._prepare()
             yield self
+
+    def _prepare(self) -> None:
+        for path in self._written(self.shards()):
+            path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
+        settings = f"{json.dumps(self.plan.model_dump(mode='json'), indent=2, allow_nan=False)}\n".encode()
+        path = self.directory / PLAN
+        if not path.exists() or path.read_bytes() != settings:
+            write_atomically(path, settings)
+
+    def shards(self) -> list[Shard]:
+        """This rank's shards."""
+        return self.plan.shards()[self.rank :: self.world_size]
 
     def _check_owner(self) -> None:
         if self.directory.exists() and not self.directory.is_dir():
             raise InputError(f"{self.directory}: is a file; give a directory as output_dir.")
+        # files first: another rank that starts now writes the plan before its first shard
+        found = set(list_files(self.directory))
         theirs = read_plan(self.directory) if (self.directory / PLAN).exists() else None
-        without_loss = {self.directory / LOCK, self.directory / PLAN, *self._temporary()}
-        if without_loss.issuperset(_files(self.directory)):
+        locks = (path for pattern in LOCKS for path in self.directory.glob(pattern))
+        leftovers = (path.with_name(f"{path.name}.tmp") for path in self._written(self.plan.shards()))
+        if found <= {*locks, self.directory / PLAN, *leftovers}:
             return
         if theirs is None:
             raise InputError(f"{self.directory}: is not empty and holds no plan; give a new or an empty output_dir.")
         if theirs.fingerprint != self.plan.fingerprint:
-            settings = (_flat(plan.model_dump(mode="json")) for plan in (self.plan, theirs))
             raise InputError(
-                f"{self.directory}: holds another plan ({first_difference(*settings)}, ours != theirs); "
+                f"{self.directory}: holds another plan ({difference(self.plan, theirs)}, ours != theirs); "
                 "give the same settings, or another output_dir."
             )
 
-    def _temporary(self) -> list[Path]:
-        return [path for pattern in TEMPORARY for path in self.directory.glob(pattern)]
+    def discard(self, shard: Shard) -> None:
+        """Remove what there is of a shard: first its record, so that it is never taken for finished."""
+        for path in (self.record_path(shard), *self.data_paths(shard)):
+            path.unlink(missing_ok=True)
+
+    def adopt(self, shard: Shard, other: "Store") -> None:
+        """Copy a finished shard of another directory of this plan, its record last."""
+        for path, copied in zip(self.data_paths(shard), other.data_paths(shard), strict=True):
+            self._write_data(path, copied.read_bytes())
+        write_atomically(self.record_path(shard), other.record_path(shard).read_bytes())
+
+    def _written(self, shards: Sequence[Shard]) -> Iterator[Path]:
+        """Every file that a run over these shards writes under a temporary name first."""
+        yield from (self.directory / PLAN, self.directory / RUN)
+        for shard in shards:
+            yield from (*self.data_paths(shard), self.record_path(shard))
 
     def finished(self, shard: Shard) -> bool:
-        """Whether the shard has a record of this plan and a file of the recorded size; `verify` reads the bytes."""
+        """Whether the shard has a record of this plan and files of the recorded sizes; `verify` reads the bytes."""
         try:
-            record, size = Record.read(self.record_path(shard)), self.data_path(shard).stat().st_size
+            record = Record.read(self.record_path(shard))
+            sizes = {name: (self.directory / name).stat().st_size for name in shard.files}
         except (InputError, FileNotFoundError):
             return False
-        return record.inputs.get("plan") == self.plan.fingerprint and record.counts.get("bytes") == size
+        return record.inputs.get("plan") == self.plan.fingerprint and sizes == {
+            name: file["bytes"] for name, file in record.counts.get("files", {}).items()
+        }
 
     def write(self, shard: Shard, rows: list[dict[str, Any]], counts: Mapping[str, Any] | None = None) -> Record:
-        """Write a shard's rows (values decoded, image as {"bytes", "path"}), then its record with `counts` added."""
-        data, path = self._encode(rows), self.data_path(shard)
+        """Write a shard's rows, in the order of `plan.rows`, then its record with `counts` added.
+
+        Values are decoded, images {"bytes", "path"}.
+        """
+        family = len(self.plan.cells)
+        files = {}
+        for name, members in shard.files.items():
+            own = [row for place, row in enumerate(rows) if place % family in members]
+            data = self._encode(own)
+            self._write_data(self.directory / name, data)
+            files[name] = {"rows": len(own), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        record = Record(
+            stage="shard",
+            inputs={"plan": self.plan.fingerprint},
+            settings={"shard": shard.stem},
+            versions=self._versions,
+            counts={
+                "rows": len(rows),
+                "bytes": sum(file["bytes"] for file in files.values()),
+                "files": files,
+                **(counts or {}),
+            },
+        )
+        record.write(self.record_path(shard))
+        return record
+
+    def _write_data(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write_atomically(path, data)
         except OSError as error:
@@ -157,175 +218,65 @@ class Store:
             raise InputError(
                 f"{path}: no room for its {len(data)} bytes ({error.strerror}); free it and run the same command again."
             ) from None
-        record = Record(
-            stage="shard",
-            inputs={"plan": self.plan.fingerprint},
-            settings={"shard": shard.stem},
-            versions=self._versions,
-            counts={
-                "rows": len(rows),
-                "bytes": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-                **(counts or {}),
-            },
-        )
-        record.write(self.record_path(shard))
-        return record
 
     def _encode(self, rows: list[dict[str, Any]]) -> bytes:
         # not Features.encode_example: it drops an image's bytes when a file of its name lies in the working directory
         schema = self._features.arrow_schema
         columns = {name: [row[name] for row in rows] for name in schema.names}
-        for variable in self.plan.preset.covariates.walk():
-            if variable.categorical:
-                codes = {level: code for code, level in enumerate(variable.levels)}
-                columns[variable.name] = [None if one is None else codes[one] for one in columns[variable.name]]
+        for name in schema.names:
+            if isinstance(label := self._features[name], ClassLabel):
+                columns[name] = [None if one is None else label.str2int(one) for one in columns[name]]
         table = pa.table(columns, schema=schema)
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(sink, schema, write_page_checksum=True, write_page_index=True) as writer:
             writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         return sink.getvalue().to_pybytes()
 
-    def finish(self) -> Record:
-        """Write and return the record of the whole run: counts summed over the shards, and `store`, their identity."""
-        shards = self.plan.shards()
-        records = [Record.read(self.record_path(shard)) for shard in shards]
-        summed = sorted({name for record in records for name in record.counts} - {"sha256"})
-        record = Record(
-            stage="generate",
-            inputs={
-                "plan": self.plan.fingerprint,
-                "model": self.plan.model_revision,
-                **({"source": self.plan.source_fingerprint} if self.plan.source_fingerprint else {}),
-            },
-            settings=self.plan.model_dump(mode="json"),
-            versions=self._versions,
-            counts={
-                "subjects": self.plan.num_subjects,
-                "shards": len(shards),
-                **{name: sum(record.counts.get(name, 0) for record in records) for name in summed},
-                "store": _store_fingerprint(
-                    {shard.stem: record for shard, record in zip(shards, records, strict=True)}
-                ),
-            },
-        )
-        record.write(self.directory / "records" / "generate.json")
-        return record
+    def finish(self) -> Record | None:
+        """Write and return the record of the whole run; None while another rank has shards to write.
+
+        It holds counts summed over the shards, and `store`, the identity of the stored bytes.
+        """
+        with mutex(self.directory):
+            shards = self.plan.shards()
+            if not all(self.finished(shard) for shard in shards):
+                return None
+            records = [Record.read(self.record_path(shard)) for shard in shards]
+            summed = sorted({name for record in records for name in record.counts} - {"files"})
+            record = Record(
+                stage="generate",
+                inputs={
+                    "plan": self.plan.fingerprint,
+                    "model": self.plan.model_revision,
+                    **({"source": self.plan.source_fingerprint} if self.plan.source_fingerprint else {}),
+                },
+                settings=self.plan.model_dump(mode="json"),
+                versions=self._versions,
+                counts={
+                    "subjects": self.plan.num_subjects,
+                    "shards": len(shards),
+                    "files": sum(len(shard.files) for shard in shards),
+                    **{name: sum(record.counts.get(name, 0) for record in records) for name in summed},
+                    "store": identity(records),
+                },
+            )
+            record.write(self.directory / RUN)
+            return record
 
 
-def verify(directory: Path) -> list[str]:
-    """What is wrong with a generated data set, one sentence a fault, each naming the file; an empty list means sound.
-
-    Every byte is read. Checked: every shard of the plan is there with its record, size, sha256 and exactly the plan's
-    rows; no identifier occurs twice and no subject is in two splits; nothing else lies among the data; the record of
-    the run agrees with the shards, and the card with the record.
-    """
-    try:
-        store = Store(directory, read_plan(directory))
-    except InputError as error:
-        return [str(error)]
-    shards = store.plan.shards()
-    problems = list(chain.from_iterable(_shard_problems(store, shard) for shard in shards))
-    known = {store.data_path(shard) for shard in shards}
-    strays = {
-        *_files(store.directory / "data"),
-        *_files(store.directory, "*.parquet"),
-        *_files(store.directory / "records", "*.tmp"),
-    }
-    problems += [f"{_name(store, path)}: not of this plan; remove it." for path in sorted(strays - known)]
-    return problems or _run_problems(store, shards)
+def identity(records: Sequence[Record]) -> str:
+    """Identity of the stored bytes, from the sha256 of every file."""
+    return fingerprint({name: file["sha256"] for record in records for name, file in record.counts["files"].items()})
 
 
-def _shard_problems(store: Store, shard: Shard) -> Iterator[str]:
-    path, name = store.data_path(shard), _name(store, store.data_path(shard))
-    redo = "delete it and run the same command again"
-    try:
-        record = Record.read(store.record_path(shard))
-    except InputError as error:
-        yield f"{_name(store, store.record_path(shard))}: no readable record of its shard ({error}); {redo}."
-        return
-    if not path.exists():
-        yield f"{name}: missing; run the same command again."
-        return
-    if record.inputs.get("plan") != store.plan.fingerprint or record.settings.get("shard") != shard.stem:
-        yield f"{_name(store, store.record_path(shard))}: is the record of another plan or shard; {redo}."
-        return
-    size, expected = path.stat().st_size, record.counts.get("bytes")
-    if size != expected:
-        yield f"{name}: has {size} bytes where its record says {expected}; {redo}."
-    elif file_sha256(path) != record.counts.get("sha256"):
-        yield f"{name}: its bytes differ from the recorded sha256 ({_damage(path)}); {redo}."
-    else:
-        yield from (f"{name}: {fault}; {redo}." for fault in _row_faults(store, shard, record))
-
-
-def _damage(path: Path) -> str:
-    """Which row groups of a damaged file fail their page checksums."""
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        groups = [group for group in range(file.num_row_groups) if not _readable(file, group)]
-    except (OSError, pa.ArrowException):
-        return "its footer cannot be read"
-    return f"damaged row groups: {', '.join(map(str, groups))}" if groups else "damage lies outside the pages"
-
-
-def _readable(file: pq.ParquetFile, group: int) -> bool:
-    try:
-        file.read_row_group(group)
-    except (OSError, pa.ArrowException):
-        return False
-    return True
-
-
-def _row_faults(store: Store, shard: Shard, record: Record) -> Iterator[str]:
-    """How an undamaged file's rows differ from the plan's, which have no duplicate and no subject in two splits."""
-    planned, columns = store.plan.rows(shard), ["id", "subject_id", "split", "plan"]
-    try:
-        table = pq.read_table(store.data_path(shard), columns=columns).to_pydict()
-    except (OSError, pa.ArrowException) as error:
-        yield f"its rows cannot be read ({error})"
-        return
-    if not len(planned) == len(table["id"]) == record.counts.get("rows"):
-        yield f"{len(table['id'])} rows, {record.counts.get('rows')} recorded, {len(planned)} planned"
-    twice = [identifier for identifier, times in Counter(table["id"]).items() if times > 1]
-    if twice:
-        yield f"id {twice[0]} occurs more than once"
-    for column in columns:
-        wanted = [getattr(row, column, store.plan.fingerprint) for row in planned]
-        for position, (found, expected) in enumerate(zip(table[column], wanted, strict=False)):
-            if found != expected:
-                yield f"row {position} has {column} {found} where the plan has {expected}"
-                break
-
-
-def _run_problems(store: Store, shards: list[Shard]) -> list[str]:
-    path = store.directory / "records" / "generate.json"
-    try:
-        run = Record.read(path)
-    except InputError as error:
-        return [f"{_name(store, path)}: no readable record of the run ({error}); run the same command again."]
-    sound = _store_fingerprint({shard.stem: Record.read(store.record_path(shard)) for shard in shards})
-    if run.inputs.get("plan") != store.plan.fingerprint or run.counts.get("store") != sound:
-        return [f"{_name(store, path)}: is not the record of these shards; run the same command again."]
-    card = store.directory / "README.md"
-    if not card.is_file():
-        return [f"{card.name}: missing, so load_dataset knows no view; run the same generate command again."]
-    if sound.encode() not in card.read_bytes():
-        return [f"{card.name}: is not the card of these shards ({sound}); run the same generate command again."]
-    return []
-
-
-def _store_fingerprint(records: Mapping[str, Record]) -> str:
-    """Identity of the stored bytes, from the sha256 of every shard."""
-    return fingerprint({stem: record.counts.get("sha256") for stem, record in records.items()})
-
-
-def _name(store: Store, path: Path) -> str:
-    return str(path.relative_to(store.directory))
-
-
-def _files(directory: Path, pattern: str = "*") -> Iterator[Path]:
+def list_files(directory: Path, pattern: str = "*") -> Iterator[Path]:
+    """Every file below a directory."""
     return (path for path in directory.rglob(pattern) if path.is_file())
+
+
+def difference(ours: GenerationPlan, theirs: GenerationPlan) -> str | None:
+    """The first setting in which two plans differ, as `name: ours != theirs`."""
+    return first_difference(*(_flat(plan.model_dump(mode="json")) for plan in (ours, theirs)))
 
 
 def _flat(settings: object, name: str = "") -> dict[str, Any]:

@@ -18,7 +18,8 @@ from ..errors import InputError, unknown
 from ..records import fingerprint
 from ..schema import Schema
 from ..sources.source import Source
-from .plan import GenerationPlan, Row
+from .plan import GenerationPlan
+from .rows import Row
 
 if TYPE_CHECKING:
     from ..diffusion.pipeline import CausalDiffusionPipeline

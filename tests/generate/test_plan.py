@@ -3,12 +3,15 @@ from collections import Counter, defaultdict
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.generate.plan import GenerationPlan, Row, largest_remainder
+from synthfair_hf.generate.plan import GenerationPlan, largest_remainder
+from synthfair_hf.generate.rows import Row
+from synthfair_hf.layout import known
 from synthfair_hf.presets import CHEST_XRAY, Network
 from synthfair_hf.schema import SPLITS
 
@@ -115,7 +118,34 @@ def test_a_shard_of_a_million_rows_is_planned_alone():
     plan = make(num_subjects=84_000)
     shard = plan.shards()[500]
     assert plan.num_rows == 1_008_000
-    assert [row.subject for row in plan.rows(shard)] == [s for s in range(50_000, 50_100) for _ in range(12)]
+    assert [row.subject for row in plan.rows(shard)] == [subject for subject in shard.subjects for _ in range(12)]
+
+
+def test_a_large_train_is_partitioned_by_cell_and_tenth_of_draw():
+    plan = make(num_subjects=1450, subjects_per_shard=30)
+    assert plan.partitioned
+    assert not make(num_subjects=1420).partitioned
+    shards = plan.shards()
+    assert sorted(subject for shard in shards for subject in shard.subjects) == list(range(plan.num_subjects))
+    assert len({shard.stem for shard in shards}) == len(shards)
+    names = [name for shard in shards for name in shard.files]
+    assert len(set(names)) == len(names)
+    for shard in shards:
+        assert sorted(member for members in shard.files.values() for member in members) == list(range(len(plan.cells)))
+        rows = plan.rows(shard)
+        for name, members in shard.files.items():
+            told = known(name, plan.preset)
+            assert told["split"] == shard.split
+            for row in (row for place, row in enumerate(rows) if place % len(plan.cells) in members):
+                if shard.split == "train":
+                    low, high = told["draw"]
+                    assert low <= row.draw < high
+                    codes = {
+                        factor: plan.preset.covariates[factor].encode_value(row.cell[factor]) for factor in row.cell
+                    }
+                    assert {factor: told[factor] for factor in row.cell} == codes
+                    [threshold] = {end for end in told["age"] if np.isfinite(end)}
+                    assert (row.stratum == ("under 50 years",)) == (told["age"] == (-np.inf, threshold))
 
 
 def test_draws_are_shuffled_and_depend_on_the_seed():
@@ -159,12 +189,17 @@ CHANGED = {
     "levels": {"scanner": ("portable",)},
     "split_fractions": {"train": 0.5, "validation": 0.25, "test": 0.25},
     "subjects_per_shard": 99,
+    "partitioned_from": 400,
     "batch_size": 17,
     "num_inference_steps": 8,
     "guidance_scale": 1.5,
     "resolution": 32,
     "source": "nih",
     "source_fingerprint": "f",
+    "access": "open",
+    "gate": "g",
+    "gate_attempts": 2,
+    "gate_tolerance": {"age": 5.0},
 }
 
 

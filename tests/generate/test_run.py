@@ -12,8 +12,10 @@ from PIL import Image
 from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate import store as store_module
-from synthfair_hf.generate.run import SYNTHETIC_XMP, check, encode_png, generate
-from synthfair_hf.generate.store import Store, verify
+from synthfair_hf.generate.render import SYNTHETIC_XMP, encode_png
+from synthfair_hf.generate.run import check, generate, repair
+from synthfair_hf.generate.store import Store
+from synthfair_hf.generate.verification import verify
 from synthfair_hf.records import Record, file_sha256
 
 
@@ -352,3 +354,112 @@ def test_png_levels_are_rounded_not_truncated(level):
     image = np.array([[level + 0.49, level - 0.49, 255, 0]], dtype=np.float32).clip(0, 255) / 255
     data = encode_png(image, synthetic=False)
     assert np.asarray(Image.open(io.BytesIO(data))).tolist() == [[level, level, 255, 0]]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_write_what_one_process_writes_and_the_last_records_the_run(
+    tmp_path, make_plan, make_pipeline, world_size
+):
+    plan = make_plan()
+    whole = generate(plan, make_pipeline(), tmp_path / "one", progress=False)
+    ranks = [
+        generate(plan, make_pipeline(), tmp_path / "many", progress=False, rank=rank, world_size=world_size)
+        for rank in reversed(range(world_size))
+    ]
+    assert ranks == [None] * (world_size - 1) + [whole]
+    assert digests(tmp_path / "many") == digests(tmp_path / "one")
+
+
+def test_a_run_goes_on_under_another_number_of_ranks(tmp_path, make_plan, make_pipeline):
+    plan = make_plan()
+    whole = generate(plan, make_pipeline(), tmp_path / "one", progress=False)
+    parts = tmp_path / "parts"
+    assert generate(plan, make_pipeline(), parts, progress=False, rank=1, world_size=3) is None
+    for rank in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            generate(plan, make_pipeline(fail_at=5), parts, progress=False, rank=rank, world_size=2)
+    assert generate(plan, make_pipeline(), parts, progress=False) == whole
+    assert digests(parts) == digests(tmp_path / "one")
+
+
+def test_ranks_of_one_division_work_side_by_side_and_nobody_else(tmp_path, make_plan):
+    plan = make_plan()
+    with Store(tmp_path, plan, 0, 2).open(), Store(tmp_path, plan, 1, 2).open() as second:
+        assert second.shards() == plan.shards()[1::2]
+        for rank, world_size, owner in [(0, 2, ", rank 0 of 2"), (0, 1, ", rank 0 of 2"), (2, 3, ", rank 0 of 2")]:
+            with pytest.raises(InputError, match=rf"locked by pid \d+ on host .*{owner}; wait"):
+                check(plan, tmp_path, rank=rank, world_size=world_size)
+    check(plan, tmp_path)
+
+
+def test_a_rank_leaves_what_another_is_writing(tmp_path, make_plan):
+    plan = make_plan()
+    with Store(tmp_path, plan, 0, 2).open() as first:
+        half = first.data_paths(first.shards()[0])[0]
+        half = half.with_name(f"{half.name}.tmp")
+        half.write_bytes(b"half a shard")
+        with Store(tmp_path, plan, 1, 2).open():
+            assert half.exists()
+    with Store(tmp_path, plan).open():
+        assert not half.exists()
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_rank_outside_its_world_is_refused(tmp_path, make_plan, rank, world_size):
+    with pytest.raises(InputError, match=f"rank: {rank} is not allowed"):
+        Store(tmp_path, make_plan(), rank, world_size)
+
+
+def finished(directory, plan, pipeline) -> Path:
+    write_dataset_card(directory, plan.preset, generate(plan, pipeline, directory, progress=False), "cc-by-4.0")
+    return directory
+
+
+def test_repair_makes_exactly_the_damaged_shards_again_to_the_same_bytes(tmp_path, make_plan, make_pipeline):
+    plan = make_plan()
+    directory = finished(tmp_path, plan, make_pipeline())
+    whole, times = digests(directory), {path: path.stat().st_mtime_ns for path in (directory / "data").iterdir()}
+    flipped, missing, unrecorded = (plan.shards()[index] for index in (0, 3, 10))
+    path = directory / next(iter(flipped.files))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    (directory / next(iter(missing.files))).unlink()
+    (directory / "records" / f"{unrecorded.stem}.json").unlink()
+    assert len(verify(directory)) == 3
+    assert repair(directory, make_pipeline(), progress=False) == [one.stem for one in (flipped, missing, unrecorded)]
+    assert digests(directory) == whole
+    assert verify(directory) == []
+    changed = {path.stem for path, time in times.items() if path.stat().st_mtime_ns != time}
+    assert changed == {flipped.stem, missing.stem, unrecorded.stem}
+    idle = make_pipeline()
+    assert repair(directory, idle, progress=False) == []
+    assert idle.calls == 0
+
+
+def test_a_repair_that_gives_other_bytes_says_so(tmp_path, make_plan, make_pipeline):
+    plan = make_plan()
+    directory = finished(tmp_path, plan, make_pipeline())
+    (directory / next(iter(plan.shards()[0].files))).unlink()
+    other = make_pipeline(lossy=True)
+    other.scm.evaluate = lambda noise: {
+        name: one.argmin(dim=1) if one.ndim == 2 else one * 90 + 1 for name, one in noise.items()
+    }
+    with pytest.raises(InputError, match=r"not, byte for byte, those that were lost \(another type of device\)"):
+        repair(directory, other, progress=False)
+
+
+def test_sixty_flipped_bytes_are_all_found(tmp_path, make_plan, make_pipeline):
+    directory = finished(tmp_path, make_plan(), make_pipeline())
+    rng = np.random.default_rng(0)
+    paths = sorted((directory / "data").iterdir())
+    for number in range(60):
+        path = paths[number % len(paths)]
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        [problem] = verify(directory)
+        assert problem.startswith(f"data/{path.name}: its bytes differ")
+        path.write_bytes(whole)
+    assert verify(directory) == []

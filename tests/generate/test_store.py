@@ -16,8 +16,10 @@ from datasets import ClassLabel, List, Value
 from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate import store as store_module
-from synthfair_hf.generate.run import encode_png, generate
-from synthfair_hf.generate.store import Store, read_plan, row_features, verify
+from synthfair_hf.generate.render import encode_png
+from synthfair_hf.generate.run import generate
+from synthfair_hf.generate.store import Store, read_plan, row_features
+from synthfair_hf.generate.verification import verify
 from synthfair_hf.records import Record, file_sha256
 
 SHARD = "data/train-00000-of-00001.parquet"
@@ -119,7 +121,7 @@ def test_a_missing_value_is_null_and_not_a_level(tmp_path, plan):
     shard = plan.shards()[0]
     with store.open():
         store.write(shard, rows_of(plan, shard, view=None, age=None))
-    table = pq.read_table(store.data_path(shard))
+    table = pq.read_table(store.data_paths(shard)[0])
     assert table["view"].null_count == table["age"].null_count == table.num_rows
 
 
@@ -135,7 +137,7 @@ def test_the_same_rows_give_the_same_bytes_and_the_record_counts_them(tmp_path, 
     assert records[0].counts == {
         "rows": 240,
         "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
+        "files": {SHARD: {"rows": 240, "bytes": path.stat().st_size, "sha256": file_sha256(path)}},
         "rejected": 3,
     }
 
@@ -344,7 +346,7 @@ def test_two_processes_cannot_share_a_directory(stored, plan):
         assert verify(stored) == []
     with Store(stored, plan).open():
         pass
-    assert not (stored / ".lock").exists()
+    assert not list(stored.glob(".lock*"))
 
 
 KILLED = """
@@ -353,7 +355,7 @@ from pathlib import Path
 from synthfair_hf.generate import store
 plan = store.read_plan(Path(sys.argv[1]))
 with store.Store(Path(sys.argv[1]), plan).open() as ours:
-    ours.data_path(plan.shards()[0]).with_suffix(".parquet.tmp").write_bytes(b"half a shard")
+    ours.data_paths(plan.shards()[0])[0].with_suffix(".parquet.tmp").write_bytes(b"half a shard")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -363,7 +365,7 @@ def test_a_killed_run_leaves_a_lock_and_a_part_that_hold_nobody_up(stored, plan,
     (stored / SHARD).unlink()
     killed = subprocess.run([sys.executable, "-c", KILLED, str(stored)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert (stored / ".lock").exists()
+    assert (stored / ".lock-0-of-1").exists()
     assert f"{SHARD}.tmp: not of this plan; remove it." in verify(stored)
     generate(plan, make_pipeline(), stored, progress=False)
     assert file_sha256(stored / SHARD) == whole
@@ -373,7 +375,8 @@ def test_a_killed_run_leaves_a_lock_and_a_part_that_hold_nobody_up(stored, plan,
 def test_a_run_killed_before_its_plan_was_written_can_start_again(tmp_path, plan):
     for folder in ("data", "records"):
         (tmp_path / folder).mkdir()
-    (tmp_path / ".lock").write_text("pid 1 on host gone")
+    for lock in (".lock", ".lock-0-of-1", ".lock-1-of-2"):
+        (tmp_path / lock).write_text("pid 1 on host gone")
     for part in ("records/plan.json.tmp", f"{SHARD}.tmp"):
         (tmp_path / part).write_text("{")
     with Store(tmp_path, plan).open():
