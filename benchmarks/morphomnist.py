@@ -2,10 +2,11 @@
 
     python benchmarks/morphomnist.py --source ../shared/data/morphomnist
 
-With --run RUN --predictors CHOOSES MEASURES the shipped weights are made first: those of a run of `synthfair train` or
-`finetune` in half precision, with strengths chosen on validation digits by one predictor; the other one measures and is
-shipped beside them. Test digits trained nothing and chose nothing. Interventions are drawn from the training marginal;
-what do() causes follows (do(thickness) moves intensity).
+With --run RUN --predictor MEASURES the shipped weights are made first: those of a run of `synthfair train` or
+`finetune` in half precision, and the predictor that measures them, which must not be the one that judged in `finetune`.
+Changes act at scale and level 1: another strength is not undone by the way back, and reversibility is asked for. Test
+digits trained nothing and chose nothing. Interventions are drawn from the training marginal; what do() causes follows
+(do(thickness) moves intensity).
 """
 
 import argparse
@@ -15,7 +16,6 @@ from pathlib import Path
 
 from default_generator import finish
 
-from synthfair_hf.calibration import calibrate
 from synthfair_hf.saved import DEFAULT_GENERATOR
 from synthfair_hf.scoreboard import measure_realism, measure_soundness
 
@@ -45,21 +45,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--run", type=Path, help="make the shipped weights from this run first")
-    parser.add_argument("--predictors", type=Path, nargs=2, metavar=("CHOOSES", "MEASURES"))
+    parser.add_argument("--predictor", type=Path, metavar="MEASURES")
     parser.add_argument("--default_steps", type=int, help="solver steps to ship; the run's own by default")
-    parser.add_argument("--calibrate_on", type=int, default=96, help="validation digits that strengths are chosen on")
     parser.add_argument("--split", default="test", help="digits that are measured; true pixels are known of test alone")
     parser.add_argument("--images", type=int, default=200, help="how many of them")
     parser.add_argument("--output_dir", type=Path, default=Path("docs/scoreboard"))
     settings = parser.parse_args()
-    if (settings.run is None) != (settings.predictors is None):
-        parser.error("--run and --predictors go together")
+    if (settings.run is None) != (settings.predictor is None):
+        parser.error("--run and --predictor go together")
     if settings.run is not None:
-        chooses, measures = settings.predictors
         finish(settings.run, GENERATOR, settings.default_steps)
-        calibrate(GENERATOR, WORLD, settings.source, [chooses], settings.calibrate_on)
         PREDICTOR.mkdir(exist_ok=True)
-        for path in measures.glob("*.*"):
+        for path in settings.predictor.glob("*.*"):
             shutil.copy(path, PREDICTOR / path.name)
 
     began = time.perf_counter()
