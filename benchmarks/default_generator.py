@@ -33,9 +33,11 @@ CREDITS = (
 )
 
 
-def finish(run: Path, directory: Path, default_steps: int | None) -> None:
-    """The run's pipeline with its network in half precision, and its record."""
+def finish(run: Path, directory: Path, default_steps: int | None, base: str | None = None) -> None:
+    """The run's pipeline with its network in half precision, and its record; `base` is the solver's, if another."""
     pipeline = CausalDiffusionPipeline.load(run)
+    if base is not None:
+        pipeline.scheduler.register_to_config(base=base)
     if default_steps is not None:
         pipeline.register_to_config(default_steps=default_steps)
     pipeline.unet.half().save_pretrained(directory / "unet", safe_serialization=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from default_generator import finish
 
+from synthfair_hf.diffusion.solver import BASES
 from synthfair_hf.saved import DEFAULT_GENERATOR
 from synthfair_hf.scoreboard import measure_realism, measure_soundness
 
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="make the shipped weights from this run first")
     parser.add_argument("--predictor", type=Path, metavar="MEASURES")
     parser.add_argument("--default_steps", type=int, help="solver steps to ship; the run's own by default")
+    parser.add_argument("--base", choices=BASES, help="the solver's base method to ship; the run's own by default")
     parser.add_argument("--split", default="test", help="digits that are measured; true pixels are known of test alone")
     parser.add_argument("--images", type=int, default=200, help="how many of them")
     parser.add_argument("--output_dir", type=Path, default=Path("docs/scoreboard"))
@@ -54,7 +56,7 @@ def main() -> None:
     if (settings.run is None) != (settings.predictor is None):
         parser.error("--run and --predictor go together")
     if settings.run is not None:
-        finish(settings.run, GENERATOR, settings.default_steps)
+        finish(settings.run, GENERATOR, settings.default_steps, settings.base)
         PREDICTOR.mkdir(exist_ok=True)
         for path in settings.predictor.glob("*.*"):
             shutil.copy(path, PREDICTOR / path.name)

@@ -1,14 +1,19 @@
 """Reversible integration of dx/ds = v(x, s) between the image (s = 0) and its exogenous noise (s = 1).
 
-A pair of states (y, z) is carried, and each is moved by the velocity at the other, with h = s' - s:
+A pair of states (y, z) is carried, and each is moved by a step P of a base method at the other, from s to s' and back:
 
-    y' = m y + (1 - m) z + h v(z, s)          z' = z + h v(y', s')
+    y' = m y + (1 - m) z + P(z; s, s')          z' = z - P(y'; s', s)
 
-Given (y', z') both lines can be undone exactly, z first, then y, whatever v is (McCallum and Foster 2024, with Euler as
-the base method). So abduction followed by prediction under the same v is the identity up to rounding at any step count,
-at two network calls a step. With m = 1 the two states err to opposite sides and their mean is of second order; m < 1
-pulls them together, which leaves first order and multiplies rounding by 1/m per undo, but is nearer at the few steps
-one can afford: 16 steps of the shipped generator, L1 on the 0-255 scale to a fine solution: 2.6 for m = 1, 1.9 for 0.9.
+    P(x; s, s') = (s' - s) v(x, s)                                              base "euler",     1 network call
+                = (s' - s) v(x + (s' - s)/2 v(x, s), (s + s')/2)                base "midpoint",  2 network calls
+
+Given (y', z') both lines can be undone exactly, z first, then y, whatever v is (McCallum and Foster 2024). So abduction
+followed by prediction under the same v is the identity up to rounding at any step count. With m = 1 the two states err
+to opposite sides; m < 1 pulls them together and multiplies rounding by 1/m per undo, but is nearer at the few steps
+one can afford: with the Euler base, 16 steps of the chest generator, L1 on the 0-255 scale to a fine solution, 2.6 for
+m = 1, 1.9 for 0.9. What an image keeps of a counterfactual is the mean of the pair, so that there and back errs by
+what the two states differ. Half as many midpoint steps cost the same and are nearer: on 48 validation digits, 6 of
+them against 12 of Euler, do(thickness) and back was 6.5 grey levels off, not 10, and all were read as do(digit) asked.
 """
 
 from collections.abc import Callable
@@ -20,10 +25,23 @@ from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-__all__ = ["ReversibleFlowScheduler", "Velocity"]
+__all__ = ["BASES", "ReversibleFlowScheduler", "Velocity"]
 
 Velocity = Callable[[Tensor, float], Tensor]
 """v(x, s): the velocity `[B, C, H, W]` at states x and noise level s in [0, 1]."""
+
+
+def _euler(velocity: Velocity, x: Tensor, now: float, after: float) -> Tensor:
+    return (after - now) * velocity(x, now)
+
+
+def _midpoint(velocity: Velocity, x: Tensor, now: float, after: float) -> Tensor:
+    half = x + (after - now) / 2 * velocity(x, now)
+    return (after - now) * velocity(half, (now + after) / 2)
+
+
+BASES: dict[str, Callable[[Velocity, Tensor, float, float], Tensor]] = {"euler": _euler, "midpoint": _midpoint}
+"""How far one step of a base method moves a state from one noise level to another."""
 
 
 class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
@@ -32,18 +50,21 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
     Parameters:
         shift: above 1 spends more steps at high noise: s -> shift s / (1 + (shift - 1) s).
         mixing: m above, in (0, 1].
+        base: "euler" or "midpoint".
     """
 
     config_name = "scheduler_config.json"
     order = 1
 
     @register_to_config
-    def __init__(self, shift: float = 1.0, mixing: float = 0.9) -> None:
+    def __init__(self, shift: float = 1.0, mixing: float = 0.9, base: str = "euler") -> None:
         if not 0 < mixing <= 1:
             raise ValueError(f"mixing: {mixing} is out of range; allowed: above 0, up to 1.")
         if shift <= 0:
             raise ValueError(f"shift: {shift} is out of range; it must be positive.")
-        self.shift, self.mixing = shift, mixing
+        if base not in BASES:
+            raise ValueError(f"base: {base!r} is unknown; allowed: {', '.join(BASES)}.")
+        self.shift, self.mixing, self.base = shift, mixing, base
 
     def levels(self, num_inference_steps: int) -> list[float]:
         """`num_inference_steps + 1` noise levels from 1 down to 0."""
@@ -52,20 +73,18 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
 
     def predict(self, velocity: Velocity, pair: Tensor, num_inference_steps: int, stop: int | None = None) -> Tensor:
         """From noise to image: pair `[B, 2, C, H, W]` at s = 1 to the pair at s = 0, or after `stop` steps."""
-        y, z = pair.unbind(dim=1)
+        step, (y, z) = BASES[self.base], pair.unbind(dim=1)
         levels = self.levels(num_inference_steps)[: None if stop is None else stop + 1]
         for now, after in pairwise(levels):
-            step = after - now
-            y = self.mixing * y + (1 - self.mixing) * z + step * velocity(z, now)
-            z = z + step * velocity(y, after)
+            y = self.mixing * y + (1 - self.mixing) * z + step(velocity, z, now, after)
+            z = z - step(velocity, y, after, now)
         return torch.stack([y, z], dim=1)
 
     def abduct(self, velocity: Velocity, pair: Tensor, num_inference_steps: int) -> Tensor:
         """From image to noise: the exact inverse of `predict` under the same velocity."""
-        y, z = pair.unbind(dim=1)
+        step, (y, z) = BASES[self.base], pair.unbind(dim=1)
         levels = self.levels(num_inference_steps)
         for now, after in reversed(list(pairwise(levels))):
-            step = after - now
-            z = z - step * velocity(y, after)
-            y = (y - (1 - self.mixing) * z - step * velocity(z, now)) / self.mixing
+            z = z + step(velocity, y, after, now)
+            y = (y - (1 - self.mixing) * z - step(velocity, z, now, after)) / self.mixing
         return torch.stack([y, z], dim=1)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfair_hf.diffusion.solver import ReversibleFlowScheduler
+from synthfair_hf.diffusion.solver import BASES, ReversibleFlowScheduler
 
 
 def wild(latents: torch.Tensor, level: float) -> torch.Tensor:
@@ -16,10 +16,16 @@ def wild(latents: torch.Tensor, level: float) -> torch.Tensor:
     return torch.sin(3 * latents) + torch.roll(latents, 1, dims=-1) * math.cos(20 * level) + (level > 0.5)
 
 
-@given(steps=st.integers(1, 30), shift=st.floats(0.3, 4), mixing=st.floats(0.9, 1), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
-def test_prediction_undoes_abduction_at_any_step_count(steps, shift, mixing, seed):
-    scheduler = ReversibleFlowScheduler(shift=shift, mixing=mixing)
+@given(
+    steps=st.integers(1, 30),
+    shift=st.floats(0.3, 4),
+    mixing=st.floats(0.9, 1),
+    base=st.sampled_from(sorted(BASES)),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_prediction_undoes_abduction_at_any_step_count(steps, shift, mixing, base, seed):
+    scheduler = ReversibleFlowScheduler(shift=shift, mixing=mixing, base=base)
     pair = torch.randn(2, 2, 1, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     noise = scheduler.abduct(wild, pair, steps)
     assert torch.allclose(scheduler.predict(wild, noise, steps), pair, atol=1e-9)
@@ -34,18 +40,37 @@ def test_float32_rounding_stays_small_on_the_255_scale():
     assert (again - image).abs().mean().item() * 255 < 1e-3
 
 
-@pytest.mark.parametrize(("mixing", "order", "steps"), [(1.0, 2, (10, 20, 40)), (0.9, 1, (160, 320, 640))])
+@pytest.mark.parametrize(
+    ("base", "mixing", "order", "steps"),
+    [
+        ("euler", 1.0, 2, (10, 20, 40)),
+        ("euler", 0.9, 1, (160, 320, 640)),
+        ("midpoint", 1.0, 2, (80, 160, 320)),
+        ("midpoint", 0.9, 2, (80, 160, 320)),
+    ],
+)
 @pytest.mark.parametrize(
     ("velocity", "truth"),
     [(lambda x, s: -x, math.e), (lambda x, s: 3 * x, math.exp(-3)), (lambda x, s: x + 2 * s, 5 / math.e - 2)],
 )
-def test_mean_of_the_pair_converges_to_the_known_solution(mixing, order, steps, velocity, truth):
+def test_mean_of_the_pair_converges_to_the_known_solution(base, mixing, order, steps, velocity, truth):
     """dx/ds = v has a closed form from x(1) = 1 to x(0); halving the step divides the error by 2 ** order."""
-    scheduler = ReversibleFlowScheduler(mixing=mixing)
+    scheduler = ReversibleFlowScheduler(mixing=mixing, base=base)
     start = torch.ones(1, 2, 1, 1, 1, dtype=torch.float64)
     errors = [abs(scheduler.predict(velocity, start, count).mean().item() - truth) for count in steps]
     for coarse, fine in pairwise(errors):
         assert fine < coarse / (0.85 * 2**order)
+
+
+def test_midpoint_steps_leave_the_pair_nearer_together_than_twice_as_many_euler_steps():
+    """What an image cannot keep of a counterfactual is the difference of the two states."""
+    start = torch.randn(1, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).repeat(1, 2, 1, 1, 1)
+    apart = {}
+    for base, steps in (("euler", 24), ("midpoint", 12)):
+        scheduler = ReversibleFlowScheduler(base=base)
+        y, z = scheduler.predict(lambda x, s: torch.sin(3 * x) + x, start, steps).unbind(dim=1)
+        apart[base] = (y - z).abs().mean().item()
+    assert apart["midpoint"] < 0.5 * apart["euler"]
 
 
 def test_levels_run_from_one_to_zero():
@@ -55,7 +80,7 @@ def test_levels_run_from_one_to_zero():
     assert all(one > other for one, other in pairwise(levels))
 
 
-@pytest.mark.parametrize("setting", [{"mixing": 0.0}, {"mixing": 1.1}, {"shift": 0.0}])
+@pytest.mark.parametrize("setting", [{"mixing": 0.0}, {"mixing": 1.1}, {"shift": 0.0}, {"base": "heun"}])
 def test_settings_out_of_range_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         ReversibleFlowScheduler(**setting)
