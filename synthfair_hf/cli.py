@@ -179,7 +179,6 @@ def _generate(
     source: str | None,
     factors: list[str] | None,
     pretrained_model_name_or_path: str | None,
-    gate_tolerance: list[str] | None,
     engine: str | None,
     tasks: int | None,
     workers: int | None,
@@ -191,15 +190,10 @@ def _generate(
     from .saved import DEFAULT_GENERATOR
     from .verbs import generate_dataset, spread_dataset
 
-    tolerance = _numbers("--gate_tolerance", gate_tolerance)
-    if isinstance(tolerance, float):
-        raise InputError(f"--gate_tolerance: {tolerance:g} names no factor; write it as age=10.")
-
     if factors:
         settings["factors"] = tuple(factors)
     settings |= {
         "source_dir": source,
-        "gate_tolerance": tolerance,
         "pretrained_model_name_or_path": pretrained_model_name_or_path or DEFAULT_GENERATOR,
     }
     directory = settings["output_dir"]
@@ -209,7 +203,8 @@ def _generate(
         print(json.dumps(summary, indent=2))
         print(said)
         return 0
-    for name, value in (("tasks", tasks), ("workers", workers), ("engine_options", engine_options)):
+    of_engines = {"tasks": tasks, "workers": workers, "engine_options": engine_options, "logging_dir": logging_dir}
+    for name, value in of_engines.items():
         if value is not None:
             raise InputError(f"--{name}: is for an engine; give --engine too, or leave it out.")
     place = place_from_environment()

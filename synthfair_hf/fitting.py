@@ -285,7 +285,14 @@ def _go_on(
         )
     examples = TrainingExamples(source, "train", saved.resolution, config.seed)
     counts = {"source": source.counts, "training_images": len(examples)}
-    inputs = {"source": source.fingerprint, "initial_weights": saved.revision, "access": saved.access}
+    # of films other than those its record names nobody has said who may see them
+    record = saved.directory / "record.json"
+    seen = record.exists() and Record.read(record).inputs.get("source") == source.fingerprint
+    inputs = {
+        "source": source.fingerprint,
+        "initial_weights": saved.revision,
+        "access": saved.access if seen or source_dir is None else strictest(saved.access, "unknown"),
+    }
     return saved.load(), examples, inputs, counts
 
 

@@ -169,7 +169,6 @@ def _parser() -> argparse.ArgumentParser:
     flag("--guidance_scale", type=float, help="strength on changed covariates; the checkpoint's by default")
     flag("--predictor", metavar="DIR", help="reads every image: its readings are stored, families refused drawn again")
     flag("--gate_attempts", type=int, default=1, metavar="N", help="draws of a family that the predictor refuses (1)")
-    flag("--gate_tolerance", nargs="+", metavar="NAME=X", help="how far a continuous factor's reading may be off")
     flag("--license", help="licence identifier for the card; cc-by-4.0 for drawn subjects, unknown for a --source")
     _access_flag(flag)
     flag("--dry_run", action="store_true", help="print the plan, and what an engine would run, and write nothing")

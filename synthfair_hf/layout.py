@@ -17,7 +17,7 @@ from typing import Any
 from .errors import unknown
 from .presets import Preset
 
-__all__ = ["TENTHS", "Known", "find_files", "known", "patterns", "train_directory", "train_file"]
+__all__ = ["TENTHS", "Known", "find_files", "known", "patterns", "train_directory", "train_file", "word"]
 
 TENTHS = 10
 
@@ -30,7 +30,7 @@ WHOLE = re.compile(r"data/(?P<split>\w+)-\d+-of-\d+\.parquet$")
 
 def train_directory(cell: Mapping[str, Any]) -> str:
     """The directory of a cell: the value of each factor, the contrast group of each stratum, by name."""
-    return "data/train/" + (",".join(f"{name}.{_word(value)}" for name, value in cell.items()) or "all")
+    return "data/train/" + (",".join(f"{name}.{word(value)}" for name, value in cell.items()) or "all")
 
 
 def train_file(cell: Mapping[str, Any], tenth: int, index: int) -> str:
@@ -53,26 +53,26 @@ def known(path: str, preset: Preset) -> Known:
     if match["cell"] == "all":
         return told
     for pair in match["cell"].split(","):
-        name, _, word = pair.partition(".")
-        told[name] = _meaning(name, word, preset)
+        name, _, written = pair.partition(".")
+        told[name] = _meaning(name, written, preset)
     return told
 
 
-def _meaning(name: str, word: str, preset: Preset) -> float | tuple[float, float]:
+def _meaning(name: str, written: str, preset: Preset) -> float | tuple[float, float]:
     if name not in preset.covariates:
         raise unknown("data files", name, preset.covariates.names)
     variable = preset.covariates[name]
     if variable.categorical:
-        levels = [_word(level) for level in variable.levels]
-        if word not in levels:
-            raise unknown(f"data files: {name}", word, levels)
-        return levels.index(word)
+        levels = [word(level) for level in variable.levels]
+        if written not in levels:
+            raise unknown(f"data files: {name}", written, levels)
+        return levels.index(written)
     contrast = preset.contrasts.get(name)
-    if contrast is not None and contrast.threshold is not None and word == _word(contrast.first):
+    if contrast is not None and contrast.threshold is not None and written == word(contrast.first):
         return -math.inf, contrast.threshold
-    if contrast is not None and contrast.threshold is not None and word == _word(contrast.second):
+    if contrast is not None and contrast.threshold is not None and written == word(contrast.second):
         return contrast.threshold, math.inf
-    return float(word)
+    return float(written)
 
 
 def find_files(directory: Path, split: str) -> list[str]:
@@ -99,6 +99,6 @@ def _among(tenths: list[str]) -> str:
     return f"[{''.join(tenths)}]" if len(tenths) > 1 else tenths[0]
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
     """A level or number as part of a path: letters, digits, dots and underscores."""
     return re.sub(r"[^0-9A-Za-z.+-]+", "_", str(value))

@@ -19,6 +19,7 @@ from .errors import InputError, unknown
 from .fitting import open_source
 from .generate.engines import ENGINES, launch
 from .generate.gate import QualityGate
+from .generate.lock import mutex
 from .generate.merge import merge
 from .generate.plan import SCM, GenerationPlan
 from .generate.run import check, generate, repair
@@ -58,6 +59,8 @@ def generate_dataset(
     each writes its `rank`'s share, and the last one the card. A `predictor` reads every image: what it reads is stored,
     and families that it refuses are drawn again (`generate.gate`).
     """
+    if source_dir is None and access != "unknown":
+        raise InputError(f"--access: {access} says who may see a --source, and none is given; leave it out.")
     saved = find_generator(pretrained_model_name_or_path)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
     tolerance = dict(gate_tolerance or {})
@@ -80,7 +83,9 @@ def generate_dataset(
         pipeline = saved.load()
         record = generate(plan, pipeline, output_dir, source, rank == 0, gate, rank, world_size)
         if record is not None:
-            write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
+            # two ranks that end together both find the run finished
+            with mutex(Path(output_dir)):
+                write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
     return plan.summary()
 
 
@@ -110,7 +115,7 @@ def spread_dataset(
             settings[name] = Path(settings[name]).absolute()
     summary = generate_dataset(output_dir, dry_run=True, **settings)
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
-    logs = logging_dir or f"{output_dir}-logs"
+    logs = logging_dir or f"{Path(output_dir)}-logs"
     return summary, launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
 
 

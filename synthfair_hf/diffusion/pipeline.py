@@ -236,7 +236,8 @@ class CausalDiffusionPipeline(DiffusionPipeline):
             covariates: observed values by name, one per row: level names, numbers in the variable's unit. None hides
                 a covariate when sampling; counterfactuals need every one.
             do: interventions by name, one value or one per row. {} intervenes on nothing.
-            num_inference_steps: solver steps, two network calls each; None = the checkpoint's default.
+            num_inference_steps: solver steps, two calls of the network each, four with midpoint; None = the
+                checkpoint's default.
             guidance_scale: strength on the covariates that changed, one number or by name; 1 is none, and holds for
                 names left out; None = the checkpoint's default.
             intervention_level: noise level in (0, 1] at and below which a changed covariate acts, one number or by

@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -61,8 +61,9 @@ def _locked(path: Path, kind: int) -> Iterator[None]:
             file.close()
             raise
         # an owner that finished in between has removed the file that was opened here
-        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-            break
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                break
         file.close()
     with file:
         file.truncate(0)

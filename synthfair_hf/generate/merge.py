@@ -29,7 +29,7 @@ def merge(parts: Sequence[Path], output_dir: Path) -> Record:
     sources, missing = [Store(part, plans[0]) for part in parts], []
     with Store(output_dir, plans[0]).open() as store:
         for shard in store.shards():
-            if store.finished(shard):
+            if store.finished(shard) and not any(shard_problems(store, shard)):
                 continue
             sound = next((one for one in sources if not any(shard_problems(one, shard))), None)
             if sound is None:

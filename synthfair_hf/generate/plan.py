@@ -13,7 +13,6 @@ library versions and type of device.
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
@@ -24,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from ..causal.graph import CausalGraph
 from ..errors import InputError, refusal, unknown
-from ..layout import TENTHS, train_file
+from ..layout import TENTHS, train_file, word
 from ..presets import Preset
 from ..records import Access, fingerprint
 from ..schema import SPLITS
@@ -116,6 +115,8 @@ class GenerationPlan(BaseModel):
         for name in self.strata:
             if name not in self.preset.contrasts:
                 raise InputError(f"strata: {name} has no contrast in preset {self.preset.name}; give it one.")
+        self._check_words()
+        self._check_gate()
         self._check_fractions()
         self._check_num_subjects()
         balanced = {name: contrast for name, contrast in self.preset.contrasts.items() if self._keeps_balance(name)}
@@ -130,6 +131,24 @@ class GenerationPlan(BaseModel):
             return True
         contrast, groups = self.preset.contrasts[name], [self._group(name, cell[name]) for cell in self.cells]
         return 0 < groups.count(contrast.first) == groups.count(contrast.second)
+
+    def _check_words(self) -> None:
+        """Levels and groups whose names in paths are equal would overwrite each other's files."""
+        named = {name: self.preset.covariates[name].levels for name in self.factors}
+        for name in self.strata:
+            named[name] = (self.preset.contrasts[name].first, self.preset.contrasts[name].second)
+        for name, levels in named.items():
+            if len(set(map(word, levels))) < len(levels):
+                raise InputError(
+                    f"{name}: two of {', '.join(map(repr, levels))} have one name in paths ({word(levels[0])}, ...); "
+                    "call them so that letters, digits, dots, + or - tell them apart."
+                )
+
+    def _check_gate(self) -> None:
+        if self.gate is None and (self.gate_attempts > 1 or self.gate_tolerance):
+            raise InputError("gate_attempts, gate_tolerance: are for a gate, and none is given; give one, or neither.")
+        if self.source != SCM and self.gate_attempts > 1:
+            raise InputError("gate_attempts: a real observation cannot be drawn again; leave it at 1 with a source.")
 
     def _check_fractions(self) -> None:
         for split, fraction in self.split_fractions.items():
@@ -287,13 +306,13 @@ class GenerationPlan(BaseModel):
             subjects = np.array(self.groups["train", stratum])
             tenths = np.searchsorted(np.arange(1, TENTHS) / TENTHS, draws[subjects - first], side="right")
             groups = dict(zip(self.strata, stratum, strict=True))
-            word = "-".join(["train", *(re.sub(r"\W+", "_", group) for group in stratum)])
+            stem = "-".join(["train", *(word(group) for group in stratum)])
             for tenth in range(TENTHS):
                 for index, part in enumerate(self._parts(subjects[tenths == tenth].tolist())):
                     files = {
                         train_file({**groups, **cell}, tenth, index): [member] for member, cell in enumerate(self.cells)
                     }
-                    yield Shard("train", part, f"{word}-{tenth}-{index:05d}", files)
+                    yield Shard("train", part, f"{stem}-{tenth}-{index:05d}", files)
 
     def _parts(self, subjects: Sequence[int]) -> list[Sequence[int]]:
         starts = range(0, len(subjects), self.subjects_per_shard)

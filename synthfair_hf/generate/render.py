@@ -57,6 +57,7 @@ class Renderer:
         rows = {**rows, "covariates": covariates}
         count = len(next(iter(covariates.values())))
         if self.limit is None or count <= self.limit:
+            states = [one.get_state() for one in rows.get("generator", ())]
             try:
                 found = self._pipeline(
                     **rows,
@@ -68,6 +69,8 @@ class Renderer:
             except torch.OutOfMemoryError:
                 # what the failed call held is free only after this block
                 self.limit = count // 2
+            for one, state in zip(rows.get("generator", ()), states, strict=True):
+                one.set_state(state)
             if not self.limit:
                 raise InputError(
                     f"resolution: the device has no memory for one image of {self._plan.resolution} pixels; "

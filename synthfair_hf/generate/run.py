@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -119,9 +120,11 @@ def repair(
     _check_model(plan, pipeline)
     _check_source(plan, source)
     _check_gate(plan, gate)
-    damaged = damaged_shards(directory)
-    before = Record.read(directory / RUN) if (directory / RUN).exists() else None
+    # under the lock, so that nobody finishes a shard between the verdict and its end
     with Store(directory, plan).open() as store:
+        damaged, before = damaged_shards(directory), None
+        with suppress(InputError):
+            before = Record.read(directory / RUN)
         for shard in damaged:
             store.discard(shard)
     after = generate(plan, pipeline, directory, source, progress, gate)

@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,8 @@ class Store:
         # files first: another rank that starts now writes the plan before its first shard
         found = set(list_files(self.directory))
         theirs = read_plan(self.directory) if (self.directory / PLAN).exists() else None
-        locks = (path for pattern in LOCKS for path in self.directory.glob(pattern))
+        # by name: a lock that was listed may be gone by now
+        locks = (path for path in found if any(fnmatch(path.name, pattern) for pattern in LOCKS))
         leftovers = (path.with_name(f"{path.name}.tmp") for path in self._written(self.plan.shards()))
         if found <= {*locks, self.directory / PLAN, *leftovers}:
             return

@@ -152,7 +152,7 @@ def test_ranks_and_repair_keep_the_bytes_of_a_gated_run(tmp_path, make_plan, mak
 
 
 def test_a_real_observation_is_read_and_flagged_but_never_redrawn(tmp_path, make_plan, make_pipeline, source):
-    plan = make_plan(source=source.name, source_fingerprint=source.fingerprint, gate="reader", gate_attempts=4)
+    plan = make_plan(source=source.name, source_fingerprint=source.fingerprint, gate="reader")
     record = generate(plan, make_pipeline(), tmp_path, source, progress=False, gate=Chance(plan.preset.covariates))
     assert record.counts["redrawn_families"] == 0 < record.counts["unreached_rows"]
     assert json.loads(rows_of(tmp_path)[0]["intervention"]) is not None

@@ -205,7 +205,8 @@ CHANGED = {
 
 @pytest.mark.parametrize("name", GenerationPlan.model_fields)
 def test_every_setting_changes_the_fingerprint(name):
-    assert make(**{name: CHANGED[name]}).fingerprint != make().fingerprint
+    gate = {"gate": "g"} if name.startswith("gate_") else {}
+    assert make(**gate, **{name: CHANGED[name]}).fingerprint != make(**gate).fingerprint
 
 
 def reversed_keys(value: object) -> object:
@@ -380,3 +381,22 @@ def test_fractions_are_never_renormalised(values, excess):
     shares = {split: value / sum(values) for split, value in zip(SPLITS, values, strict=True)}
     with pytest.raises(InputError, match="split_fractions"):
         make(num_subjects=10**6, split_fractions={**shares, "train": shares["train"] + excess})
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"gate_attempts": 3}, "are for a gate, and none is given"),
+        ({"gate_tolerance": {"age": 5.0}}, "are for a gate, and none is given"),
+        ({"gate": "g", "gate_attempts": 3, "source": "nih"}, "a real observation cannot be drawn again"),
+    ],
+)
+def test_settings_of_a_gate_that_could_do_nothing_are_refused(settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make(**settings)
+
+
+def test_groups_that_would_share_a_file_are_refused():
+    age = PRESET.contrasts["age"].model_copy(update={"first": "< 50 years", "second": ">= 50 years"})
+    with pytest.raises(InputError, match=r"age: two of '< 50 years', '>= 50 years' have one name in paths"):
+        make(preset=PRESET.model_copy(update={"contrasts": {**PRESET.contrasts, "age": age}}))

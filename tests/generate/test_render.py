@@ -67,3 +67,20 @@ def test_rows_keep_their_order_when_halved(make_plan):
     assert torch.equal(found.images, noise + 1)
     assert torch.equal(found.covariate_noise["age"], noise[:, 0])
     assert found.residual is None
+
+
+def test_generators_are_as_before_when_a_batch_is_tried_again(make_plan):
+    """Otherwise the first batch that does not fit would draw other noise than the same batch in a resumed run."""
+
+    def drawing(covariates, generator, **arguments):
+        noise = torch.stack([torch.rand(1, generator=one) for one in generator])
+        if len(noise) > 2:
+            raise torch.OutOfMemoryError
+        return SimpleNamespace(images=noise, noise=noise, covariate_noise=None, residual=None)
+
+    render = Renderer(drawing, make_plan())
+    first, again = (
+        render(covariates={"age": [1.0] * 5}, generator=[torch.Generator().manual_seed(row) for row in range(5)])
+        for _ in range(2)
+    )
+    assert torch.equal(first.noise, again.noise)
