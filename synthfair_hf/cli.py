@@ -211,7 +211,7 @@ def _generate(
     summary = generate_dataset(rank=place.rank, world_size=place.world_size, **settings)
     if place.rank == 0:
         print(json.dumps(summary, indent=2))
-    if not settings["dry_run"] and (Path(directory) / "README.md").exists():
+    if summary["finished"]:
         print(f"wrote {directory}; next: synthfair verify {directory}")
     return 0
 

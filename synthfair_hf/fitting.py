@@ -26,7 +26,7 @@ from .diffusion.pipeline import CausalDiffusionPipeline, check_resolution
 from .diffusion.solver import ReversibleFlowScheduler
 from .errors import InputError
 from .measure.predictors import load_predictor
-from .measure.weights import WEIGHTS
+from .measure.weights import weights_fingerprint
 from .presets import MORPHOMNIST, PHANTOM, Preset
 from .records import Access, Record, file_sha256, fingerprint, strictest
 from .saved import SavedGenerator, find_generator
@@ -186,7 +186,7 @@ def finetune_generator(
     # Two blank images: of one that is reduced to a single place, group norm can tell nothing.
     reader.features(torch.zeros(2, 1, saved.resolution, saved.resolution))
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config)
-    inputs["predictor"] = file_sha256(Path(predictor) / WEIGHTS)[:16]
+    inputs["predictor"] = weights_fingerprint(predictor)
     inputs["counterfactual"] = fingerprint({"weight": float(weight), "leak": float(leak), "steps": STEPS})
     chosen = strengths(
         pipeline.config.default_guidance_scale, pipeline.config.default_intervention_level, pipeline.covariates

@@ -72,7 +72,11 @@ def _meaning(name: str, written: str, preset: Preset) -> float | tuple[float, fl
         return -math.inf, contrast.threshold
     if contrast is not None and contrast.threshold is not None and written == word(contrast.second):
         return contrast.threshold, math.inf
-    return float(written)
+    try:
+        return float(written)
+    except ValueError:
+        groups = [] if contrast is None else [word(contrast.first), word(contrast.second)]
+        raise unknown(f"data files: {name}", written, [*groups, "a number"]) from None
 
 
 def find_files(directory: Path, split: str) -> list[str]:
@@ -100,5 +104,5 @@ def _among(tenths: list[str]) -> str:
 
 
 def word(value: Any) -> str:
-    """A level or number as part of a path: letters, digits, dots and underscores."""
+    """A level or number as part of a path: letters, digits, dots, + and -; an underscore for whatever else."""
     return re.sub(r"[^0-9A-Za-z.+-]+", "_", str(value))

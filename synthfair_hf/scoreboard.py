@@ -29,9 +29,9 @@ from .measure.memorisation import memorisation, standard_pixels, suspicious_png
 from .measure.predictors import AttributePredictor, load_predictor
 from .measure.realism import realism, realism_by_group
 from .measure.soundness import Counterfactuals, Encoder, Identity, Oracle, check_questions, score
-from .measure.weights import WEIGHTS
+from .measure.weights import weights_fingerprint
 from .measure.worlds import World, open_world
-from .records import Record, file_sha256, library_versions, write_atomically
+from .records import Record, library_versions, write_atomically
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 
 __all__ = [
@@ -128,7 +128,7 @@ def inputs_of(
     readers = {f"predictor {Path(one).name}": Path(one) for one in predictors}
     if encoder is not None:
         readers[f"encoder {Path(encoder).name}"] = Path(encoder)
-    weights = {name: file_sha256(directory / WEIGHTS)[:16] for name, directory in readers.items()}
+    weights = {name: weights_fingerprint(directory) for name, directory in readers.items()}
     return {"generator": saved.revision, "world": world.fingerprint, **weights}
 
 

@@ -26,7 +26,7 @@ from .generate.run import check, generate, repair
 from .generate.store import read_plan
 from .generate.verification import verify
 from .measure.predictors import load_predictor
-from .measure.weights import WEIGHTS
+from .measure.weights import weights_fingerprint
 from .records import Access, Record, file_sha256, library_versions, strictest, write_atomically
 from .report import difference_png, write_report
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
@@ -46,7 +46,6 @@ def generate_dataset(
     license: str | None = None,
     access: Access = "unknown",
     predictor: str | Path | None = None,
-    gate_tolerance: Mapping[str, float] | None = None,
     rank: int = 0,
     world_size: int = 1,
     **settings: Any,
@@ -56,14 +55,14 @@ def generate_dataset(
     Subjects are draws from the generator's causal model, or real observations of `source_dir`, whose `license` and
     `access` are unknown unless said. `settings` are further fields of GenerationPlan. Everything is checked before the
     weights are loaded; the same call continues an interrupted run; `dry_run` writes nothing. Of `world_size` processes
-    each writes its `rank`'s share, and the last one the card. A `predictor` reads every image: what it reads is stored,
-    and families that it refuses are drawn again (`generate.gate`).
+    each writes its `rank`'s share, and the last one the card; `finished` in the summary says that this one did. A
+    `predictor` reads every image: what it reads is stored, and families that it refuses are drawn again
+    (`generate.gate`).
     """
     if source_dir is None and access != "unknown":
         raise InputError(f"--access: {access} says who may see a --source, and none is given; leave it out.")
     saved = find_generator(pretrained_model_name_or_path)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
-    tolerance = dict(gate_tolerance or {})
     plan = GenerationPlan(
         preset=saved.preset,
         model_revision=saved.revision,
@@ -73,20 +72,19 @@ def generate_dataset(
         source=SCM if source is None else source.name,
         source_fingerprint=None if source is None else source.fingerprint,
         access=saved.access if source_dir is None else strictest(saved.access, access),
-        gate=None if predictor is None else file_sha256(Path(predictor) / WEIGHTS)[:16],
-        gate_tolerance=tolerance,
+        gate=None if predictor is None else weights_fingerprint(predictor),
         **settings,
     )
     check(plan, output_dir, source, rank, world_size)
-    gate = None if predictor is None else _gate(plan, predictor)
+    gate = _gate(plan, predictor)
+    record = None
     if not dry_run:
-        pipeline = saved.load()
-        record = generate(plan, pipeline, output_dir, source, rank == 0, gate, rank, world_size)
+        record = generate(plan, saved.load(), output_dir, source, rank == 0, gate, rank, world_size)
         if record is not None:
             # two ranks that end together both find the run finished
             with mutex(Path(output_dir)):
                 write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
-    return plan.summary()
+    return {**plan.summary(), "finished": record is not None}
 
 
 def spread_dataset(
@@ -119,7 +117,16 @@ def spread_dataset(
     return summary, launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
 
 
-def _gate(plan: GenerationPlan, predictor: str | Path) -> QualityGate:
+def _gate(plan: GenerationPlan, predictor: str | Path | None) -> QualityGate | None:
+    """The plan's gate; InputError for a predictor that is not what the plan names."""
+    if predictor is None and plan.gate is None:
+        return None
+    if predictor is None or plan.gate is None or weights_fingerprint(predictor) != plan.gate:
+        named = "no predictor" if plan.gate is None else f"one with weights {plan.gate}"
+        raise InputError(
+            f"--predictor: {predictor or 'not given'}, but the images of this plan are read by {named}; "
+            f"{'leave it out' if plan.gate is None else 'give that'}."
+        )
     reader = load_predictor(predictor, plan.preset.covariates)
     return QualityGate(reader.predict, plan.preset.covariates, plan.factors, plan.gate_tolerance)
 
@@ -145,11 +152,7 @@ def repair_dataset(
             f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} is revision {saved.revision}, but "
             f"{directory} was made by {plan.model_revision}; give that generator."
         )
-    if predictor is not None and file_sha256(Path(predictor) / WEIGHTS)[:16] != plan.gate:
-        raise InputError(
-            f"--predictor: {predictor} is not what read the images of {directory} ({plan.gate}); give that."
-        )
-    gate = None if predictor is None else _gate(plan, predictor)
+    gate = _gate(plan, predictor)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
     return repair(directory, saved.load(), source, gate)
 

@@ -81,6 +81,7 @@ def test_only_the_networks_change_and_the_record_says_how(verb, generator, predi
     assert {**ours, "_name_or_path": ""} == {**theirs, "_name_or_path": ""}, "steps, strengths, preset are taken over"
     record = Record.read(tmp_path / "run" / "record.json")
     assert record.inputs["initial_weights"] == find_generator(generator).revision
+    assert record.inputs["access"] == find_generator(generator).access == "unknown", "its start has no record"
     other = ["--weight", "0.5000001"] if verb == "finetune" else ["--pairs", "7"]
     capsys.readouterr()
     assert command(verb, generator, tmp_path / "run", *rest, *other, "--resume_from_checkpoint", "latest") == 2

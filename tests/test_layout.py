@@ -128,6 +128,8 @@ def test_words_of_every_preset_can_be_told_apart():
 def test_a_name_of_another_preset_is_refused():
     with pytest.raises(InputError, match="data files: 'tail'"):
         known(train_file({"tail": "long"}, 0, 0), CHEST_XRAY)
+    with pytest.raises(InputError, match="data files: age: 'old' is unknown; allowed: under_50_years"):
+        known(train_file({"age": "old"}, 0, 0), CHEST_XRAY)
     with pytest.raises(InputError, match="data files: sex: 'robot'"):
         known(train_file({"sex": "robot"}, 0, 0), CHEST_XRAY)
 

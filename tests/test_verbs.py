@@ -15,8 +15,9 @@ from PIL import Image
 
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.generate.store import read_plan
 from synthfair_hf.records import Record
-from synthfair_hf.saved import find_generator
+from synthfair_hf.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.simulators.phantom import PhantomSource
 from synthfair_hf.sources.source import read_image
 
@@ -93,6 +94,44 @@ def test_a_damaged_shard_is_named_and_exits_with_one(dataset, tmp_path, capsys):
     victim.write_bytes(content)
     assert main(["verify", str(copy)]) == 1
     assert victim.name in capsys.readouterr().out
+
+
+def test_who_may_see_the_films_is_unknown_until_somebody_says_so(films, generator, dataset, tmp_path, capsys):
+    assert Record.read(generator / "record.json").inputs["access"] == "unknown"
+    assert read_plan(dataset).access == "unknown"
+    command = ["generate", "--pretrained_model_name_or_path", str(generator), "--num_subjects", "28"]
+    assert main([*command, "--output_dir", str(tmp_path / "new"), "--access", "open"]) == 2
+    assert "--access: open says who may see a --source, and none is given" in capsys.readouterr().err
+    assert main(["push", str(dataset), "--hub_dataset_id", "lab/films"]) == 2
+    assert "is unknown, not open; push it to a private repository" in capsys.readouterr().err
+
+
+def test_other_films_than_those_of_the_start_do_not_inherit_its_access(films, generator, tmp_path):
+    """A generator recorded as open, trained on with a folder that its record does not name."""
+    start = tmp_path / "start"
+    shutil.copytree(generator, start)
+    record = Record.read(start / "record.json")
+    record.model_copy(update={"inputs": {**record.inputs, "access": "open"}}).write(start / "record.json")
+    others = tmp_path / "films"
+    shutil.copytree(films, others)
+    lines = (others / "metadata.csv").read_text().splitlines()
+    (others / "metadata.csv").write_text("\n".join(lines[:-1]) + "\n")
+    for source, access in ((films, "open"), (others, "unknown")):
+        run = tmp_path / f"run-{access}"
+        command = ["straighten", "--pretrained_model_name_or_path", start, "--source", source, "--output_dir", run]
+        settings = ["--pairs", "2", "--num_inference_steps", "1", "--max_train_steps", "1", "--train_batch_size", "2"]
+        assert main([*map(str, command), *settings]) == 0
+        assert Record.read(run / "record.json").inputs["access"] == access
+
+
+def test_a_predictor_that_the_plan_does_not_name_is_refused_before_anything_is_removed(dataset, generator, capsys):
+    predictor = DEFAULT_GENERATOR.parent / "chest_xray_predictor"
+    before = sorted(dataset.rglob("*"))
+    command = ["verify", str(dataset), "--repair", "--pretrained_model_name_or_path", str(generator)]
+    assert main([*command, "--predictor", str(predictor)]) == 2
+    assert "the images of this plan are read by no predictor; leave it out" in capsys.readouterr().err
+    assert sorted(dataset.rglob("*")) == before
+    assert main([*command, "--predictor", str(dataset)]) == 2
 
 
 def test_repair_makes_what_was_lost_again(dataset, generator, tmp_path, capsys):

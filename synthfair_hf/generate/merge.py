@@ -36,7 +36,7 @@ def merge(parts: Sequence[Path], output_dir: Path) -> Record:
                 missing.append(shard.stem)
             else:
                 store.adopt(shard, sound)
-        record = store.finish()
+        record = None if missing else store.finish()
     if record is None:
         raise InputError(
             f"{output_dir}: {len(missing)} shards are sound in none of the parts, such as {missing[0]}; generate or "

@@ -15,14 +15,22 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import InputError
-from ..records import Record
+from ..records import Record, file_sha256
 
-__all__ = ["WEIGHTS", "load_weights"]
+__all__ = ["WEIGHTS", "load_weights", "weights_fingerprint"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """The name diffusers gives a model's weights."""
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def weights_fingerprint(directory: str | Path) -> str:
+    """Identity of the weights saved in a directory; InputError where there are none."""
+    path = Path(directory) / WEIGHTS
+    if not path.is_file():
+        raise InputError(f"{directory}: holds no {WEIGHTS}; give the --output_dir of a finished training.")
+    return file_sha256(path)[:16]
 
 
 def load_weights(directory: str | Path, network: type[Network], noun: str) -> Network:

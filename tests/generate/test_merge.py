@@ -54,3 +54,16 @@ def test_parts_of_different_plans_are_refused_before_anything_is_written(tmp_pat
     assert not (tmp_path / "merged").exists()
     with pytest.raises(InputError, match="parts: none given"):
         merge([], tmp_path / "merged")
+
+
+def test_what_rotted_in_the_merged_set_is_taken_from_a_part_and_never_called_whole(tmp_path, parts, make_plan):
+    merge(parts, tmp_path / "merged")
+    whole, shard = digests(tmp_path / "merged"), make_plan().shards()[0]
+    path = tmp_path / "merged" / next(iter(shard.files))
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=f"1 shards are sound in none of the parts, such as {shard.stem}"):
+        merge(parts[1:], tmp_path / "merged")
+    merge(parts, tmp_path / "merged")
+    assert digests(tmp_path / "merged") == whole
