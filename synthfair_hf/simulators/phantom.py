@@ -25,7 +25,7 @@ from ..schema import Schema
 from ..sources.source import patient_split
 from . import acquisition, anatomy, thorax
 
-__all__ = ["LOGITS", "LOGIT_NORMAL", "SUBJECTS", "Exogenous", "Phantom", "PhantomSource", "sample_noise"]
+__all__ = ["LOGITS", "LOGIT_NORMAL", "SUBJECTS", "Exogenous", "Phantom", "PhantomSource", "equations", "sample_noise"]
 
 Parents = Mapping[str, np.ndarray]
 
@@ -167,15 +167,23 @@ class Phantom:
 
     def render(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
         """The films `[n, resolution, resolution]`, float32 in [0, 1], of encoded covariates `[n]`."""
+        return self.acquire(self.expose(covariates, noise, resolution), covariates["scanner"], noise)
+
+    def expose(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
+        """What reaches the detector, `[n, resolution, resolution]`: films before any scanner."""
         images = np.empty((len(noise), resolution, resolution), np.float32)
         for rows, film, air in self._films(covariates, noise, resolution):
             images[rows] = film.develop(air * (1 - self._displaced(film, covariates["finding"][rows])), resolution)
-        grain = _unit_grain(noise.grain, resolution)
-        for code, scanner in enumerate(self.schema["scanner"].levels):
-            rows = covariates["scanner"] == code
-            if rows.any():
-                images[rows] = acquisition.acquire(images[rows], scanner, grain[rows])
         return images
+
+    def acquire(self, images: np.ndarray, scanner: np.ndarray, noise: Exogenous) -> np.ndarray:
+        """Exposed films `[n, H, W]` as the scanners of codes `[n]` record them, each with its subject's film grain."""
+        recorded, grain = np.empty_like(images), _unit_grain(noise.grain, images.shape[-1])
+        for code, name in enumerate(self.schema["scanner"].levels):
+            rows = scanner == code
+            if rows.any():
+                recorded[rows] = acquisition.acquire(images[rows], name, grain[rows])
+        return recorded
 
     def lesion_mask(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
         """Where the finding replaces air in the lungs, bool `[n, resolution, resolution]`.
@@ -249,6 +257,11 @@ SUBJECTS = 20_000
 """Subjects of the phantom that training and measuring share: about 14,000 in train, 3,000 each held out."""
 
 
+def equations() -> list[str]:
+    """Identity of the world: the sha256 of the modules that hold its equations."""
+    return [file_sha256(Path(module)) for module in (__file__, anatomy.__file__, thorax.__file__, acquisition.__file__)]
+
+
 class PhantomSource:
     """Subjects 0 ... num_subjects - 1 of the phantom of a seed, as a source (`sources.source.Source`).
 
@@ -271,8 +284,7 @@ class PhantomSource:
         }
         self.patient_ids = [f"phantom-{seed}-{index:07d}" for index in range(num_subjects)]
         self.splits = [patient_split(patient) for patient in self.patient_ids]
-        modules = (__file__, anatomy.__file__, thorax.__file__, acquisition.__file__)
-        self.fingerprint = fingerprint([num_subjects, seed, *(file_sha256(Path(module)) for module in modules)])
+        self.fingerprint = fingerprint([num_subjects, seed, *equations()])
         self.counts: dict[str, Any] = {"images": num_subjects, "patients": num_subjects}
 
     def __len__(self) -> int:
