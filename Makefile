@@ -23,7 +23,7 @@ demo: $(BIN)/synthfair
 	$(BIN)/synthfair demo --output_dir synthfair --seed $(SEED)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -15,7 +15,16 @@ import numpy as np
 
 from ..errors import InputError
 
-__all__ = ["Estimate", "Statistic", "area_under_curve", "bootstrap", "bootstrap_mean", "mean_of", "statistic_of_rows"]
+__all__ = [
+    "Estimate",
+    "Statistic",
+    "area_under_curve",
+    "bootstrap",
+    "bootstrap_mean",
+    "mean_of",
+    "resample",
+    "statistic_of_rows",
+]
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Row weights `[draws, n]` -> one value per draw `[draws]`, NaN where undefined."""
@@ -113,7 +122,7 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     picked = rng.integers(0, len(seeds), (draws, len(seeds)))
     block = max(1, _BLOCK // len(flat))
-    parts = [_resample(rng, min(block, draws - first), len(names), evaluate) for first in range(0, draws, block)]
+    parts = [resample(rng, min(block, draws - first), len(names), evaluate) for first in range(0, draws, block)]
     drawn = np.take_along_axis(np.concatenate(parts), picked, axis=1).mean(axis=1)
     drawn = drawn[np.isfinite(drawn)]
     mean = float(evaluate(np.ones((1, len(names)))).mean())
@@ -124,7 +133,8 @@ def bootstrap(
     return Estimate(mean, float(low), float(high), size, len(names), len(seeds), len(drawn))
 
 
-def _resample(rng: np.random.Generator, draws: int, groups: int, evaluate: Statistic) -> np.ndarray:
+def resample(rng: np.random.Generator, draws: int, groups: int, evaluate: Statistic) -> np.ndarray:
+    """`evaluate` of how often each of `groups` is drawn, `[draws, groups]`, when as many are drawn with replacement."""
     chosen = rng.integers(0, groups, (draws, groups)) + np.arange(draws)[:, None] * groups
     return evaluate(np.bincount(chosen.ravel(), minlength=draws * groups).reshape(draws, groups).astype(np.float64))
 

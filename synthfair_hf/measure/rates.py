@@ -1,0 +1,144 @@
+"""Metrics of scores of a finding, for many weightings of the rows at once.
+
+    weights [draws, subjects] -> metrics [draws, metrics],    a row counts as often as its subject was drawn
+
+Rows are sorted by score once. Then the area under the curve is sum_i w_i (C[lo_i] + C[hi_i]) / 2 over positive rows,
+C the cumulated weight of negative ones and lo, hi the places of score i among them; a bin of scores is a slice.
+
+A score is predicted positive from the threshold on. What divides by no weight is NaN, never 0.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+
+__all__ = ["BINS", "METRICS", "Metric", "Rates", "check_labels", "check_scores", "group_rates", "rates"]
+
+BINS = 10
+"""Bins of equal width in [0, 1] of the expected calibration error; each holds its lower edge, the last both."""
+
+Rates = Callable[[np.ndarray], np.ndarray]
+"""Weights of subjects `[draws, subjects]` -> `[draws, metrics]` in the order of METRICS."""
+
+
+class Metric(NamedTuple):
+    """How a metric is read: which end is bad, and whether it looks at rows of one label at a time."""
+
+    worst: Literal["lowest", "highest"] | None
+    given_label: bool
+
+
+METRICS: dict[str, Metric] = {
+    "auc": Metric("lowest", True),
+    "accuracy": Metric("lowest", False),
+    "tpr": Metric("lowest", True),
+    "fpr": Metric("highest", True),
+    "ppv": Metric("lowest", False),
+    "selection_rate": Metric(None, False),
+    "ece": Metric("highest", False),
+    "brier": Metric("highest", False),
+    # false negatives among diseased: the false positive rate of "no finding" (Seyyed-Kalantari et al. 2021)
+    "underdiagnosis_rate": Metric("highest", True),
+}
+"""Metrics of a group. `ece` is the sum over bins of |sum of label - score| by the number of rows."""
+
+
+def rates(scores: np.ndarray, labels: np.ndarray, members: np.ndarray, threshold: float = 0.5) -> Rates:
+    """METRICS of rows with scores `[n]` in [0, 1], labels `[n]` 0 or 1 and the numbers `[n]` of their subjects."""
+    order = np.argsort(scores, kind="stable")
+    negative, positive = (order[labels[order] == label] for label in (0, 1))
+    edges = np.linspace(0, 1, BINS + 1)[1:-1]
+    cuts, passed = [], []
+    for side in (negative, positive):
+        passed.append(int(np.searchsorted(scores[side], threshold)))
+        cuts.append(list(pairwise([0, *np.searchsorted(scores[side], edges).tolist(), len(side)])))
+    low, high = (np.searchsorted(scores[negative], scores[positive], end) for end in ("left", "right"))
+    residuals = -scores[negative], 1 - scores[positive]
+    subjects = members[negative], members[positive]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        below, above = (np.take(weights, side, axis=1) for side in subjects)
+        cumulated = np.zeros((len(weights), len(negative) + 1))
+        np.cumsum(below, axis=1, out=cumulated[:, 1:])
+        negatives, positives = cumulated[:, -1], above.sum(axis=1)
+        n = negatives + positives
+        true_positives = above[:, passed[1] :].sum(axis=1)
+        false_positives = negatives - cumulated[:, passed[0]]
+        chosen = true_positives + false_positives
+        places = np.take(cumulated, low, axis=1)
+        places += np.take(cumulated, high, axis=1)
+        won = np.einsum("ij,ij->i", above, places) / 2
+        sides = ((below, cuts[0], residuals[0]), (above, cuts[1], residuals[1]))
+        per_bin = np.sum([[w[:, a:b] @ r[a:b] for a, b in bins] for w, bins, r in sides], axis=0)
+        squares = np.sum([w @ r**2 for w, _, r in sides], axis=0)
+        found = {
+            "auc": _ratio(won, negatives * positives),
+            "accuracy": _ratio(true_positives + negatives - false_positives, n),
+            "tpr": _ratio(true_positives, positives),
+            "fpr": _ratio(false_positives, negatives),
+            "ppv": _ratio(true_positives, chosen),
+            "selection_rate": _ratio(chosen, n),
+            "ece": _ratio(np.abs(per_bin).sum(axis=0), n),
+            "brier": _ratio(squares, n),
+            "underdiagnosis_rate": _ratio(positives - true_positives, positives),
+        }
+        return np.stack([found[name] for name in METRICS], axis=1)
+
+    return statistic
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
+
+
+def check_scores(scores: object, threshold: float = 0.5) -> np.ndarray:
+    """Scores as float64 `[n]`; refused by InputError unless they, and the threshold, lie in [0, 1]."""
+    score = _numbers("scores", scores)
+    if score.ndim != 1:
+        raise InputError(
+            f"scores: shape {score.shape}, but scores of several classes are out of scope; give the probability [n] of "
+            "one finding being present, or of each class against the rest in turn."
+        )
+    inside = (score >= 0) & (score <= 1)
+    if not len(score) or not inside.all():
+        example = f", such as {score[~inside][0]:g}" if len(score) else ""
+        raise InputError(
+            f"scores: {np.sum(~inside)} of {len(score)} not in [0, 1]{example}; give one or more probabilities (of a "
+            "logit its sigmoid)."
+        )
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold: {threshold:g} out of range; allowed: [0, 1].")
+    return score
+
+
+def check_labels(labels: object, n: int) -> np.ndarray:
+    """Labels as int64 `[n]`; refused by InputError unless each is 0 or 1."""
+    label = _numbers("labels", labels)
+    if label.shape != (n,):
+        raise InputError(f"labels: shape {label.shape} for {n} scores; give one per score.")
+    wrong = label[~np.isin(label, (0, 1))]
+    if len(wrong):
+        raise InputError(
+            f"labels: {len(wrong)} of {n} neither 0 nor 1, such as {wrong[0]:g}; code a finding absent 0, present 1 "
+            "(labels of several classes are out of scope)."
+        )
+    return label.astype(np.int64)
+
+
+def _numbers(argument: str, values: object) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{argument}: not all are numbers; give one number per row.") from None
+
+
+def group_rates(scores: np.ndarray, labels: np.ndarray, codes: np.ndarray, groups: int, threshold: float) -> np.ndarray:
+    """METRICS `[1, 1 + groups, metrics]` of everyone and of the rows of each code 0 ... groups - 1."""
+    known = codes >= 0
+    masks = [known, *(codes == group for group in range(groups))]
+    parts = [rates(scores[mask], labels[mask], np.zeros(mask.sum(), dtype=np.int64), threshold) for mask in masks]
+    return np.stack([part(np.ones((1, 1))) for part in parts], axis=1)

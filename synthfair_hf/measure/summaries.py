@@ -1,0 +1,125 @@
+"""Figures over groups, made of the metrics of each: gaps, ratios, worst groups and the field's composites by name.
+
+    metrics [draws, 1 + groups, metrics], everyone first  ->  one figure per draw, over the groups that have the metric
+
+With two groups a gap is the absolute difference. Names that differ are definitions that differ: "equalized odds" has
+three in use, of one system three numbers.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from .rates import METRICS, Metric
+
+__all__ = ["EQUALIZED_ODDS", "SUMMARIES", "Summary", "summarise"]
+
+_PLACE = {name: place for place, name in enumerate(METRICS)}
+
+
+class Summary(NamedTuple):
+    """A figure over groups.
+
+    `cells` takes what is compared, `[draws, cells, k]`, from metrics `[draws, 1 + groups, metrics]`, and `reduce` makes
+    one figure per draw of it. `unfair` says which end is, `given_label` whether only rows of one label are compared.
+    """
+
+    unfair: Literal["low", "high"]
+    given_label: bool
+    cells: Callable[[np.ndarray], np.ndarray]
+    reduce: Callable[[np.ndarray], np.ndarray]
+
+
+def _of(*metrics: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A group is a cell with k metrics."""
+    return lambda values: values[:, 1:, [_PLACE[metric] for metric in metrics]]
+
+
+def _of_finding_and_group(values: np.ndarray) -> np.ndarray:
+    """Accuracy in every (finding, group): TPR where present, 1 - FPR where absent."""
+    return np.concatenate([_of("tpr")(values), 1 - _of("fpr")(values)], axis=1)
+
+
+def _of_auc_and_overall(values: np.ndarray) -> np.ndarray:
+    auc = _of("auc")(values)
+    return np.concatenate([auc, np.broadcast_to(values[:, :1, _PLACE["auc"], None], auc.shape)], axis=2)
+
+
+def _gap(cells: np.ndarray) -> np.ndarray:
+    return np.ptp(cells, axis=1).max(axis=1)
+
+
+def _mean_gap(cells: np.ndarray) -> np.ndarray:
+    return np.ptp(cells, axis=1).mean(axis=1)
+
+
+def _least(cells: np.ndarray) -> np.ndarray:
+    return cells.min(axis=(1, 2))
+
+
+def _most(cells: np.ndarray) -> np.ndarray:
+    return cells.max(axis=(1, 2))
+
+
+def _min_by_max(cells: np.ndarray) -> np.ndarray:
+    least, most = _least(cells), _most(cells)
+    return np.divide(least, most, out=np.full(len(cells), np.nan), where=most > 0)
+
+
+def _equity_scaled(cells: np.ndarray) -> np.ndarray:
+    overall = cells[:, 0, 1]
+    return overall / (1 + np.abs(cells[:, :, 0] - overall[:, None]).sum(axis=1))
+
+
+_ODDS = _of("tpr", "fpr")
+
+EQUALIZED_ODDS: dict[str, Summary] = {
+    "equalized_odds_max_difference": Summary("high", True, _ODDS, _gap),
+    "equalized_odds_mean_difference": Summary("high", True, _ODDS, _mean_gap),
+    "equalized_odds_one_minus_mean": Summary("low", True, _ODDS, lambda cells: 1 - _mean_gap(cells)),
+}
+"""Of the gaps of TPR and FPR: the larger (fairlearn), their mean (AIM-Fair), 1 - their mean (MEDFAIR)."""
+
+
+def _spread(name: str, metric: Metric) -> dict[str, Summary]:
+    """Gap (max - min), ratio (min / max) and, where one end is bad, the worst group of one metric."""
+    found = {
+        f"{name}_gap": Summary("high", metric.given_label, _of(name), _gap),
+        f"{name}_ratio": Summary("low", metric.given_label, _of(name), _min_by_max),
+    }
+    if metric.worst == "lowest":
+        found[f"{name}_worst"] = Summary("low", metric.given_label, _of(name), _least)
+    if metric.worst == "highest":
+        found[f"{name}_worst"] = Summary("high", metric.given_label, _of(name), _most)
+    return found
+
+
+SUMMARIES: dict[str, Summary] = {
+    **{key: summary for name, metric in METRICS.items() for key, summary in _spread(name, metric).items()},
+    **EQUALIZED_ODDS,
+    "equal_opportunity_difference": Summary("high", True, _of("tpr"), _gap),
+    "demographic_parity_difference": Summary("high", False, _of("selection_rate"), _gap),
+    "demographic_parity_ratio": Summary("low", False, _of("selection_rate"), _min_by_max),
+    "worst_group_accuracy": Summary("low", True, _of_finding_and_group, _least),
+    "adjusted_accuracy": Summary("low", True, _of_finding_and_group, lambda cells: cells.mean(axis=(1, 2))),
+    "equity_scaled_auc": Summary("low", True, _of_auc_and_overall, _equity_scaled),
+}
+"""Figures over groups by name.
+
+`worst_group_accuracy` and `adjusted_accuracy` (Yang et al. 2023) are the least and the mean accuracy over (finding,
+group); `equity_scaled_auc` is AUC / (1 + sum_a |AUC_a - AUC|) (Luo et al. 2024, alpha 1), AUC that of everyone.
+"""
+
+
+def summarise(summary: Summary, values: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """(figure per draw `[draws]`, cells compared, cells left out) of metrics `values` `[draws, 1 + groups, metrics]`.
+
+    Cells whose metric is undefined in `point` `[1, 1 + groups, metrics]`, all rows once, are left out of every draw.
+    NaN where a draw leaves a compared one undefined, and everywhere with fewer than two of them.
+    """
+    kept = np.isfinite(summary.cells(point)[0]).all(axis=1)
+    compared = int(kept.sum())
+    if compared < 2:
+        return np.full(len(values), np.nan), compared, len(kept) - compared
+    return summary.reduce(summary.cells(values)[:, kept]), compared, len(kept) - compared
