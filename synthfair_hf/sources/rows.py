@@ -9,17 +9,23 @@ from pathlib import Path
 
 from ..errors import InputError
 
-__all__ = ["read_rows"]
+__all__ = ["MAX_BYTES", "read_rows"]
+
+MAX_BYTES = 2**28
+"""Larger tables are not read: a few bytes of gzip can stand for any number, and a million rows need less."""
 
 
 def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """(line, row) for each row of the table, at least one; the line is the one on which the row ends.
 
-    Raises InputError when the file is absent, damaged, not UTF-8, not CSV, has no rows, rows of different lengths or
-    columns of the same name.
+    Raises InputError when the file is absent, damaged, larger than MAX_BYTES, not UTF-8, not CSV, has no rows, rows of
+    different lengths or columns of the same name. Columns at the end without a name or a value are left out.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise InputError(f"{path}: more than {MAX_BYTES} bytes; give a table with one row per image.")
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -34,13 +40,15 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     rows = []
     try:
         header = next(reader, [])
-        repeated = [name for name, times in Counter(header).items() if times > 1]
+        # spreadsheets end lines with empty cells that no column stands over
+        width = max((place for place, name in enumerate(header, 1) if name), default=0)
+        repeated = [name for name, times in Counter(header[:width]).items() if times > 1]
         if repeated:
             raise InputError(f"{path}:1: column {repeated[0]!r} appears twice; columns must have distinct names.")
         for cells in reader:
-            if len(cells) != len(header):
-                raise InputError(f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}.")
-            rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
+            if len(cells) not in (width, len(header)) or any(cells[width:]):
+                raise InputError(f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {width}.")
+            rows.append((reader.line_num, dict(zip(header[:width], cells[:width], strict=True))))
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: not comma-separated text ({error}); save it as CSV.") from None
     if not rows:
