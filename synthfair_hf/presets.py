@@ -93,8 +93,7 @@ class Preset(BaseModel):
         )
 
 
-def _strengths(stem: str) -> tuple[str, ...]:
-    shares = (50, 60, 70, 80, 90, 95)
+def _strengths(stem: str, shares: tuple[int, ...] = (50, 60, 70, 80, 90, 95)) -> tuple[str, ...]:
     mirrors = (*shares, *(100 - share for share in shares[1:]))
     return tuple(f"{stem}_{share}_{100 - share}" for share in mirrors)
 
@@ -184,6 +183,22 @@ CHEST_XRAY = Preset(
         *_strengths("age_imbalanced"),
         *_strengths("finding_sex_correlated"),
         *_strengths("finding_scanner_correlated"),
+        *_strengths("finding_age_correlated", (50, 90)),
+        *_strengths("scanner_sex_correlated", (50, 90)),
+        *_strengths("sex_imbalanced_in_50_years_and_older", (50, 90)),
+        *_strengths("finding_prevalence_by_sex", (50, 80)),
+        "finding_prevalence_by_age_60_20",
+        "finding_prevalence_by_age_40_40",
+        "sex_missing_male",
+        "sex_missing_female",
+        "age_missing_under_50_years",
+        "age_missing_50_years_and_older",
+        "finding_scanner_correlated_50_50+sex_imbalanced_50_50",
+        "finding_scanner_correlated_90_10+sex_imbalanced_90_10",
+        *(f"finding_noise_in_female_{rate}" for rate in (0, 10, 20)),
+        *(f"finding_underdiagnosed_in_female_{rate}" for rate in (0, 15, 30)),
+        "finding_scanner_correlated_50_50+finding_underdiagnosed_in_female_0",
+        "finding_scanner_correlated_90_10+finding_underdiagnosed_in_female_30",
     ),
 )
 
@@ -228,8 +243,20 @@ PHANTOM = Preset(
     resolution=64,
     factors=("sex", "finding", "scanner"),
     strata=("age",),
-    contrasts={**CHEST_XRAY.contrasts},
-    views=CHEST_XRAY.views,
+    contrasts={
+        **CHEST_XRAY.contrasts,
+        "habitus": Contrast(first="under 28 kg/m2", second="28 kg/m2 and more", threshold=28),
+    },
+    # listed where a plan crosses the race or stratifies the habitus
+    views=(
+        *CHEST_XRAY.views,
+        *_strengths("race_imbalanced", (50, 90)),
+        *_strengths("finding_race_correlated", (50, 90)),
+        *_strengths("race_imbalanced_in_female", (50, 90)),
+        *_strengths("habitus_imbalanced", (50, 90)),
+        "race_missing_black",
+        "habitus_missing_28_kg_m2_and_more",
+    ),
     network=Network(channels=(64, 64, 64), width=64),
 )
 

@@ -3,48 +3,86 @@
     train(A_B) = { first group : draw < A/100 }  ∪  { second group : draw >= A/100 },     validation, test = everything
 
 `draw` runs evenly through [0, 1) in each group and the conditions are complementary: the number of rows is the same at
-every strength, shares are exact to the nearest subject, strengths are nested, and 50_50 is the unbiased twin.
+every strength, shares are exact to the nearest subject, strengths are nested, and the twin, without bias, has as many
+rows. `full` keeps every row; the other names are those of `grammar`.
 
-    full                                        every row
-    <attribute>_imbalanced_<A>_<B>              A % of train from the attribute's first group, B % from its second
-    <finding>_<attribute>_correlated_<A>_<B>    that imbalance where the finding is present, its mirror where absent
+    <name>+<name>     several biases, each within what those before it keep: [a, b) of [l, h) is l + (h - l) [a, b)
 
-A and B are whole numbers from 1 to 99 with A + B = 100; the groups are the contrasts of the preset. All of this holds
-for what generation balances: the preset's factors, whose levels every subject shows, and its strata, which have equally
-many subjects. A view of anything else can be named, but is not curated, and its sentence promises no shares.
+So they are independent of each other, within less than one subject of exact in each cell and stratum, and nested in the
+strength of the one named last. They must decide different attributes; one that is given another's is split after it. A
+relabelling splits last, by the same rule: it keeps every row and says what an annotator wrote, in train alone.
+
+All of this holds for what generation balances: the preset's factors, whose levels every subject shows, and its strata,
+which have equally many subjects. A view of anything else can be named, but is not curated, and promises no shares.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from .biases import Bias, Branch, get_bias
 from .errors import InputError, unknown
+from .grammar import GRAMMAR, Clause
 from .layout import Known
 from .presets import Preset
 from .records import fingerprint
 
-__all__ = ["BiasedView", "Clause", "curated_views", "get_view"]
-
-Operator = Literal["==", "!=", "<", ">="]
-Clause = tuple[str, Operator, int | float | str]
-"""(column, operator, value); a categorical column holds level indices."""
+__all__ = ["BiasedView", "Clause", "LabelRule", "curated_views", "get_view"]
 
 COMPARE = {"==": np.equal, "!=": np.not_equal, "<": np.less, ">=": np.greater_equal}
 TRAIN: Clause = ("split", "==", "train")
 EVALUATION: Clause = ("split", "!=", "train")
-GRAMMAR = "full, <attribute>_imbalanced_<A>_<B> or <finding>_<attribute>_correlated_<A>_<B> with A + B = 100"
+
+
+class LabelRule(BaseModel):
+    """What an annotator wrote: the true level of `variable`, but in each change's rows the level of that index.
+
+    A change is (words, clauses that all hold, index); no row is in two. It stands in column `observed_<variable>`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    variable: str
+    changes: tuple[tuple[str, tuple[Clause, ...], int], ...]
+
+    @property
+    def column(self) -> str:
+        """Name of the column of observed labels."""
+        return f"observed_{self.variable}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns from which the observed label follows."""
+        used = (column for _, clauses, _ in self.changes for column, _, _ in clauses)
+        return tuple(dict.fromkeys((self.variable, *used)))
+
+    def observed(self, columns: Mapping[str, Any]) -> np.ndarray:
+        """Observed level indices `[B]` from encoded columns `[B]` by name."""
+        written = np.array(columns[self.variable])
+        for _, clauses, index in self.changes:
+            written[_conjunction(clauses, columns)] = index
+        return written
+
+    def counts(self, columns: Mapping[str, Any]) -> dict[str, int]:
+        """Rows per kind of change, in words, from encoded columns `[B]` by name."""
+        counts = dict.fromkeys((words for words, _, _ in self.changes), 0)
+        for words, clauses, _ in self.changes:
+            counts[words] += int(_conjunction(clauses, columns).sum())
+        return counts
 
 
 class BiasedView(BaseModel):
-    """A named selection of rows.
+    """A named selection of rows, and what an annotator wrote on them where `label` says so.
 
     `filters` is a disjunction of conjunctions of clauses; the empty disjunction of `full` keeps every row. `cells` says
     in words what each disjunct but the last keeps of train; the last keeps validation and test whole. `strength` is
-    the share A/100 in (0, 1) and `twin` the name of the same selection without bias; both are None for `full`.
+    A/100 or R/100 of a single bias, 1 for a missing group; `twin` the name of the same selection without bias;
+    `attributes` are what the biases trade.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -53,13 +91,16 @@ class BiasedView(BaseModel):
     sentence: str
     strength: float | None = None
     twin: str | None = None
+    attributes: tuple[str, ...] = ()
     cells: tuple[str, ...] = ()
     filters: tuple[tuple[Clause, ...], ...] = ()
+    label: LabelRule | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the recipe: the name and the rows it keeps."""
-        return fingerprint({"name": self.name, "filters": self.filters})
+        """Identity of the recipe: the name, the rows it keeps, and what is written on them."""
+        recipe: dict[str, Any] = {"name": self.name, "filters": self.filters}
+        return fingerprint(recipe if self.label is None else {**recipe, "label": self.label})
 
     def mask(self, columns: Mapping[str, Any]) -> np.ndarray:
         """Which rows belong, as bool `[B]`, from encoded columns `[B]` by name (missing: -1 or NaN, never kept)."""
@@ -115,83 +156,132 @@ def _tells(known: Known, clause: Clause) -> bool | None:
     return None if low <= value < high else operator == "!="  # type: ignore[operator]
 
 
-def get_view(name: str, preset: Preset, strength: float | None = None) -> BiasedView:
-    """The view of that name over the preset's contrasts; `strength` in (0, 1) may stand for the _A_B of the name."""
+def get_view(name: str, preset: Preset, strength: float | Sequence[float] | None = None) -> BiasedView:
+    """The view of that name over the preset's contrasts.
+
+    `strength` stands for the numbers that the name leaves out, a whole percentage of 1 for each such bias in turn.
+    """
     if name == "full":
         if strength is not None:
             raise InputError(f"strength: {strength!r} does not go with 'full'; name a view, such as 'sex_imbalanced'.")
         return BiasedView(name=name, sentence=_full(preset))
-    match = re.fullmatch(r"(.+)_(imbalanced|correlated)(?:_(\d+)_(\d+))?", name)
-    if match is None:
-        nearest = get_close_matches(name, ("full", *preset.views), n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-        raise InputError(f"name: {name!r} is no view; allowed: {GRAMMAR}{hint}")
-    subject, kind, *written = match.groups()
-    percent = _percent(name, written, strength)
-    recipe = _imbalanced if kind == "imbalanced" else _correlated
+    words = name.split("+")
+    if "full" in words:
+        raise InputError(f"name: {name!r} joins 'full', which keeps every row; join biases alone.")
+    biases = [_bias(word, preset, one) for word, one in zip(words, _strengths(words, strength), strict=True)]
+    branches = [Branch((), Fraction(0), Fraction(1))]
+    for bias in _ordered(name, [bias for bias in biases if bias.decides is not None]):
+        branches = [both for one in branches for other in bias.branches for both in _within(one, other)]
+    selects = any(bias.decides for bias in biases)
     return BiasedView(
-        name=f"{subject}_{kind}_{percent}_{100 - percent}",
-        strength=percent / 100,
-        twin=f"{subject}_{kind}_50_50",
-        **recipe(subject, preset, percent),
+        name="+".join(bias.name for bias in biases),
+        sentence=_sentence(biases, preset),
+        strength=biases[0].strength if len(biases) == 1 else None,
+        twin="+".join(bias.twin for bias in biases),
+        attributes=tuple(dict.fromkeys(attribute for bias in biases for attribute in bias.attributes)),
+        cells=tuple("/".join(group.words for group in branch.groups) for branch in branches) if selects else (),
+        filters=(*(_clauses(branch) for branch in branches), (EVALUATION,)) if selects else (),
+        label=_label(name, biases, branches),
     )
 
 
 def curated_views(preset: Preset) -> tuple[BiasedView, ...]:
     """`full` and the views the data set card lists: the preset's, as far as generation balances what they trade."""
-    balanced = [name for name in preset.contrasts if name in _balanced(preset)]
-    stems = {f"{name}_imbalanced" for name in balanced}
-    stems |= {f"{pair}_correlated" for pair in _pairs(preset, balanced)}
-    names = [name for name in preset.views if name.rsplit("_", 2)[0] in stems]
-    return tuple(get_view(name, preset) for name in ("full", *names))
+    balanced = {name: contrast for name, contrast in preset.contrasts.items() if name in _balanced(preset)}
+    known = preset.model_copy(update={"contrasts": balanced})
+    views = [get_view("full", preset)]
+    for name in preset.views:
+        try:
+            views.append(get_view(name, known))
+        except InputError:
+            # names an attribute that this data set does not balance, or has no contrast of
+            continue
+    return tuple(views)
 
 
-def _percent(name: str, written: list[str | None], strength: float | None) -> int:
+def _bias(name: str, preset: Preset, strength: float | None) -> Bias:
+    bias = get_bias(name, preset, strength)
+    if bias is None:
+        nearest = get_close_matches(name, ("full", *preset.views), n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+        raise InputError(f"name: {name!r} is no view; allowed: {GRAMMAR}{hint}")
+    return bias
+
+
+def _strengths(names: Sequence[str], strength: float | Sequence[float] | None) -> list[float | None]:
+    """The strength given for each name: for a single one whatever it says, of several for those without numbers."""
     if strength is None:
-        first, second = (int(number or 0) for number in written)
-        if first + second != 100 or written != [str(first), str(second)] or not 1 <= first <= 99:
-            raise InputError(
-                f"name: {name!r} must end in _<A>_<B>, whole numbers from 1 to 99 that sum to 100, such as _90_10."
-            )
-        return first
-    if not isinstance(strength, int | float) or not 0.01 <= strength <= 0.99 or round(strength, 2) != strength:
-        raise InputError(f"strength: {strength!r} is not allowed; give a whole percentage from 0.01 to 0.99.")
-    percent = round(strength * 100)
-    if written not in ([None, None], [str(percent), str(100 - percent)]):
-        raise InputError(f"strength: {strength!r} contradicts the name {name!r}; give one of the two.")
-    return percent
+        return [None] * len(names)
+    given: list[Any] = list(strength) if isinstance(strength, list | tuple) else [strength]
+    unnumbered = [name for name in names if len(names) == 1 or not re.search(r"_\d+$|_missing_", name)]
+    if len(given) != len(unnumbered):
+        raise InputError(
+            f"strength: {strength!r} has {len(given)} numbers for {len(unnumbered)} names without them "
+            f"({', '.join(unnumbered) or 'none'}); give one for each."
+        )
+    numbers = iter(given)
+    return [next(numbers) if name in unnumbered else None for name in names]
 
 
-class _Group(NamedTuple):
-    words: str
-    clause: Clause
+def _ordered(name: str, biases: Sequence[Bias]) -> list[Bias]:
+    """Biases in the order of their names, but after what they are given; each decides an attribute of its own."""
+    for place, bias in enumerate(biases):
+        for other in biases[:place]:
+            if other.decides == bias.decides:
+                raise InputError(
+                    f"name: {other.name!r} and {bias.name!r} both decide {bias.decides}; join biases of different ones."
+                )
+    ordered, waiting = [], list(biases)
+    while waiting:
+        undecided = {bias.decides for bias in waiting}
+        ready = next((bias for bias in waiting if undecided & {*bias.attributes} == {bias.decides}), None)
+        if ready is None:
+            raise InputError(f"name: {name!r} ties its attributes in a circle; leave one of its biases out.")
+        ordered.append(ready)
+        waiting.remove(ready)
+    return ordered
 
 
-def _groups(name: str, preset: Preset) -> tuple[_Group, _Group]:
-    """First and second group of a contrast."""
-    contrast, variable = preset.contrasts[name], preset.covariates[name]
-    if variable.categorical:
-        first, second = (variable.levels.index(level) for level in (contrast.first, contrast.second))
-        return _Group(contrast.first, (name, "==", first)), _Group(contrast.second, (name, "==", second))
-    threshold = contrast.threshold
-    assert threshold is not None, "a preset refuses a continuous contrast without a threshold"
-    return _Group(contrast.first, (name, "<", threshold)), _Group(contrast.second, (name, ">=", threshold))
+def _within(one: Branch, other: Branch) -> list[Branch]:
+    """The rows of the first that are in the groups of the other, at its part of the draws; none if no row can be."""
+    groups = tuple(dict.fromkeys((*one.groups, *other.groups)))
+    if len({group.attribute for group in groups}) < len(groups):
+        return []
+    width = one.high - one.low
+    return [Branch(groups, one.low + other.low * width, one.low + other.high * width)]
+
+
+def _clauses(branch: Branch) -> tuple[Clause, ...]:
+    clauses = [TRAIN, *(group.clause for group in branch.groups)]
+    if branch.low > 0:
+        clauses.append(("draw", ">=", float(branch.low)))
+    if branch.high < 1:
+        clauses.append(("draw", "<", float(branch.high)))
+    return tuple(clauses)
+
+
+def _label(name: str, biases: Sequence[Bias], branches: Sequence[Branch]) -> LabelRule | None:
+    """The rule of the one relabelling among the biases, within each branch of the rows they keep."""
+    rules = [bias.relabelling for bias in biases if bias.relabelling is not None]
+    if not rules:
+        return None
+    if len(rules) > 1:
+        raise InputError(f"name: {name!r} relabels twice; a row has one observed label, so name one relabelling.")
+    ((group, changes, rate),) = rules
+    return LabelRule(
+        variable=changes[0][0].attribute,
+        changes=tuple(
+            (f"{group.words}: {source.words} labelled {target.words}", _clauses(both), int(target.clause[2]))
+            for branch in branches
+            for source, target in changes
+            for both in _within(branch, Branch((group, source), Fraction(0), rate))
+        ),
+    )
 
 
 def _balanced(preset: Preset) -> tuple[str, ...]:
     """What generation balances in every split."""
     return (*preset.factors, *preset.strata)
-
-
-def _pairs(preset: Preset, names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """(finding, attribute) of every correlation that the names allow."""
-    names = tuple(names)
-    return {
-        f"{finding}_{attribute}": (finding, attribute)
-        for finding in names
-        for attribute in names
-        if preset.covariates[finding].role == "finding" and attribute != finding
-    }
 
 
 def _full(preset: Preset) -> str:
@@ -203,70 +293,33 @@ def _full(preset: Preset) -> str:
     return " ".join(sentences)
 
 
-def _promise(names: tuple[str, ...], preset: Preset, percent: int, shares: str) -> str:
-    """What the filter makes of train: exact shares of what generation balances, and otherwise parts of each group."""
-    if set(names) <= set(_balanced(preset)):
-        return f"so {shares}, to the nearest subject"
-    return f"about {percent} % of the former and {100 - percent} % of the latter"
+def _sentence(biases: Sequence[Bias], preset: Preset) -> str:
+    """What was planted: which rows stay, what that makes of train, and what the shares also follow."""
+    attributes = dict.fromkeys(attribute for bias in biases for attribute in bias.attributes)
+    balanced = attributes.keys() <= set(_balanced(preset))
+    selecting = [bias for bias in biases if bias.decides is not None]
+    if len(selecting) == 1:
+        planted = f"Train keeps {selecting[0].rows}, {selecting[0].promise(balanced)}"
+    elif selecting:
+        nearest = ", to the nearest subject" if balanced else ", as far as train has equally many of each"
+        planted = f"Train keeps rows so that, independently, {'; '.join(bias.shares for bias in selecting)}{nearest}"
+    else:
+        planted = "Train keeps every row"
+    for bias in biases:
+        if rule := bias.relabelling:
+            column = f"observed_{rule.changes[0][0].attribute}"
+            planted += f"; column {column} is true but for a share: {bias.shares}, to the nearest subject"
+    whole = "whole" if len(selecting) == len(biases) else "whole and true"
+    traded = dict.fromkeys(attribute for bias in selecting for attribute in bias.attributes)
+    caveats = "".join(_caveats(name, preset) for name in traded)
+    return f"{planted}; validation and test are {whole}.{caveats}"
 
 
-def _caveats(names: tuple[str, ...], preset: Preset) -> str:
-    """Levels the contrasts leave out, and groups that generation does not balance."""
-    sentences = []
-    for name in names:
-        contrast = preset.contrasts[name]
-        left_out = [level for level in preset.covariates[name].levels if level not in (contrast.first, contrast.second)]
-        if left_out:
-            sentences.append(f" Rows whose {name} is {' or '.join(left_out)} are left out of train.")
-        if name not in _balanced(preset):
-            sentences.append(f" Generation does not balance {name}, so the shares of train also follow its frequency.")
-    return "".join(sentences)
-
-
-def _imbalanced(attribute: str, preset: Preset, percent: int) -> dict[str, Any]:
-    if attribute not in preset.contrasts:
-        raise unknown("name: attribute", attribute, preset.contrasts)
-    share = percent / 100
-    first, second = _groups(attribute, preset)
-    shares = f"{percent} % of train is {first.words} and {100 - percent} % {second.words}"
-    return {
-        "sentence": (
-            f"Train keeps rows whose {attribute} is {first.words} with draw < {share:g} and rows whose {attribute} is "
-            f"{second.words} with draw >= {share:g}, {_promise((attribute,), preset, percent, shares)}; validation and "
-            f"test are whole.{_caveats((attribute,), preset)}"
-        ),
-        "cells": (first.words, second.words),
-        "filters": (
-            (TRAIN, first.clause, ("draw", "<", share)),
-            (TRAIN, second.clause, ("draw", ">=", share)),
-            (EVALUATION,),
-        ),
-    }
-
-
-def _correlated(pair: str, preset: Preset, percent: int) -> dict[str, Any]:
-    pairs = _pairs(preset, preset.contrasts)
-    if pair not in pairs:
-        raise unknown("name: finding and attribute", pair, pairs)
-    share = percent / 100
-    (present, absent), (first, second) = (_groups(name, preset) for name in pairs[pair])
-    shares = (
-        f"{percent} % of {present.words} and {100 - percent} % of {absent.words} is {first.words}, the rest "
-        f"{second.words}"
-    )
-    return {
-        "sentence": (
-            f"Train keeps {present.words}/{first.words} and {absent.words}/{second.words} rows with draw < {share:g}, "
-            f"and {present.words}/{second.words} and {absent.words}/{first.words} rows with draw >= {share:g}, "
-            f"{_promise(pairs[pair], preset, percent, shares)}; validation and test are whole."
-            f"{_caveats(pairs[pair], preset)}"
-        ),
-        "cells": tuple(f"{label.words}/{group.words}" for label in (present, absent) for group in (first, second)),
-        "filters": (
-            (TRAIN, present.clause, first.clause, ("draw", "<", share)),
-            (TRAIN, present.clause, second.clause, ("draw", ">=", share)),
-            (TRAIN, absent.clause, first.clause, ("draw", ">=", share)),
-            (TRAIN, absent.clause, second.clause, ("draw", "<", share)),
-            (EVALUATION,),
-        ),
-    }
+def _caveats(name: str, preset: Preset) -> str:
+    """Levels the contrast leaves out, and that generation does not balance its groups."""
+    contrast = preset.contrasts[name]
+    left_out = [level for level in preset.covariates[name].levels if level not in (contrast.first, contrast.second)]
+    sentences = f" Rows whose {name} is {' or '.join(left_out)} are left out of train." if left_out else ""
+    if name not in _balanced(preset):
+        sentences += f" Generation does not balance {name}, so the shares of train also follow its frequency."
+    return sentences

@@ -46,7 +46,7 @@ def test_a_changed_preset_changes_the_table(script):
 
 def test_every_view_keeps_the_rows_of_the_package(script, store):
     features = script.features_of(pq.read_schema(store / "data" / "test-00000-of-00001.parquet"))
-    for view in curated_views(CHEST_XRAY):
+    for view in (view for view in curated_views(CHEST_XRAY) if view.label is None):
         ours = pq.read_table(store / "data", columns=["id"], filters=view.filters_for_parquet())["id"]
         theirs = pq.read_table(
             store / "data", columns=["id"], filters=script.expression(script.VIEWS[view.name], features)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -42,12 +44,13 @@ def test_contrasts_split_their_variable_in_two(preset: Preset):
 
 
 @every_preset
-def test_curated_views_are_distinct_and_mirrored(preset: Preset):
+def test_curated_views_are_distinct_and_each_strength_has_its_mirror(preset: Preset):
     assert len(set(preset.views)) == len(preset.views)
     for view in preset.views:
-        stem, first, second = view.rsplit("_", 2)
-        assert int(first) + int(second) == 100
-        assert f"{stem}_{second}_{first}" in preset.views
+        if match := re.fullmatch(r"(\w+_(?:imbalanced|correlated)\w*?)_(\d+)_(\d+)", view):
+            stem, first, second = match.groups()
+            assert int(first) + int(second) == 100
+            assert f"{stem}_{second}_{first}" in preset.views
 
 
 @every_preset
