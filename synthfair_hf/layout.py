@@ -104,5 +104,8 @@ def _among(tenths: list[str]) -> str:
 
 
 def word(value: Any) -> str:
-    """A level or number as part of a path: letters, digits, dots, + and -; an underscore for whatever else."""
-    return re.sub(r"[^0-9A-Za-z.+-]+", "_", str(value))
+    """A level or number as part of a path: letters, digits, dots, + and -; an underscore for whatever else.
+
+    Cut to 40 characters, so that the names of several fit the 255 bytes of a file system.
+    """
+    return re.sub(r"[^0-9A-Za-z.+-]+", "_", str(value))[:40]

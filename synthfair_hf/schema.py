@@ -119,7 +119,8 @@ class Variable(BaseModel):
             level = self.aliases.get(text, text)
             return (level, None) if level in self.levels else (None, f"level {text!r} outside the schema")
         try:
-            number = float(text)
+            # Python would read 6_1 as 61
+            number = float(text.replace("_", " "))
         except ValueError:
             return None, "not a number"
         low, high = self.bounds

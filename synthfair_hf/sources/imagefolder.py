@@ -127,10 +127,14 @@ def _inside(root: Path, name: str, where: str) -> Path:
     """The file `name` under `root`; a path that leaves the folder is never opened."""
     try:
         path = (root / name).resolve()
+        openable = path.is_file() or not path.exists()
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: file_name {name!r} is not a path ({error}).") from None
     if not path.is_relative_to(root.resolve()):
         raise InputError(f"{where}: file_name {name!r} leaves the folder; keep images under {root}.")
+    # a pipe would be waited for
+    if not openable:
+        raise InputError(f"{where}: file_name {name!r} is not a file; name an image.")
     return path
 
 

@@ -115,7 +115,8 @@ def _read(file: Path, *names: str) -> tuple[np.ndarray, ...]:
         raise InputError(f"{file}: no such file; give the folder that holds train.npz and test.npz.") from None
     except KeyError as error:
         raise InputError(f"{file}: {error.args[0]}; needed: {', '.join(names)}.") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
+    # a header may claim an array that no memory holds
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, MemoryError, BadZipFile, zlib.error) as error:
         raise InputError(f"{file}: not a readable npz archive ({error}); give a whole file.") from None
     if len({len(array) for array in found if array.ndim}) != 1 or any(not array.ndim for array in found):
         raise InputError(f"{file}: {', '.join(names)} differ in length; give one value per image in each.")

@@ -93,7 +93,8 @@ def read_film(path: Path, resolution: int) -> np.ndarray:
         raise
     except UnidentifiedImageError:
         raise InputError(f"{path}: not a readable image (unknown format).") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    # the warning where warnings are errors; elsewhere the limit above has its say
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path}: not a readable image ({getattr(error, 'strerror', None) or error}).") from None
     side = min(pixels.shape)
     top, left = ((length - side) // 2 for length in pixels.shape)

@@ -373,3 +373,58 @@ def test_a_rank_that_an_executor_only_logs_ends_the_run(tmp_path, monkeypatch):
             with pytest.raises(InputError, match=r"^rank 1 of 3 failed, see .*/logs/.*; what is finished stays"):
                 launch("ray", task, 3, logging_dir=tmp_path / "logs")
         assert {path.name for path in tmp_path.glob("?")} == ({"0", "2"} if refused else {"0", "1", "2"})
+
+
+def test_datatroves_local_executor_writes_what_one_process_writes(tmp_path, monkeypatch, whole):
+    """The step that Slurm, Ray and Jobs are given, run by datatrove's own executor for one machine."""
+    local = pytest.importorskip("datatrove.executor").LocalPipelineExecutor
+    monkeypatch.setattr("datatrove.executor.RayPipelineExecutor", local)
+    monkeypatch.setattr("synthfair_hf.generate.engines.find_spec", lambda name: name)
+    task = partial(render, tmp_path / "data set")
+    said = launch("ray", task, 2, workers=2, logging_dir=tmp_path / "logs")
+    assert said.startswith("ray: 2 tasks done; logs in ")
+    assert digests(tmp_path / "data set") == whole
+    before = times(tmp_path / "data set")
+    launch("ray", task, 2, workers=1, logging_dir=tmp_path / "logs")
+    assert times(tmp_path / "data set") == before, "the second launch has nothing to do"
+    assert len(list((tmp_path / "logs").glob("*/completions/*"))) == 4
+
+
+HUNG = """
+import os
+import signal
+import sys
+from pathlib import Path
+from synthfair_hf.generate.store import Store
+from test_engines import render
+
+write = Store.write
+
+def write_and_stop(store, shard, *arguments):
+    record = write(store, shard, *arguments)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return record
+
+Store.write = write_and_stop
+render(Path(sys.argv[1]), 1, 2)
+"""
+
+
+def test_a_rank_that_hangs_holds_its_own_share_until_it_is_killed(tmp_path, whole):
+    hung = subprocess.Popen(
+        [sys.executable, "-c", HUNG, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    )
+    try:
+        assert os.waitid(os.P_PID, hung.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT).si_code == os.CLD_STOPPED
+        render(tmp_path, 0, 2)
+        assert len(digests(tmp_path)) == 7, "six of its own and one of the other's"
+        for place in ((1, 2), (0, 1)):
+            with pytest.raises(InputError, match=rf"locked by pid {hung.pid} on host .*, rank 1 of 2; wait"):
+                render(tmp_path, *place)
+    finally:
+        hung.kill()
+        hung.wait()
+    before = times(tmp_path)
+    render(tmp_path, 1, 2)
+    assert digests(tmp_path) == whole
+    assert times(tmp_path).items() >= before.items()

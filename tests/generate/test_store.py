@@ -16,7 +16,7 @@ from datasets import ClassLabel, List, Value
 from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate import store as store_module
-from synthfair_hf.generate.render import encode_png
+from synthfair_hf.generate.render import MODEL, encode_png
 from synthfair_hf.generate.run import generate
 from synthfair_hf.generate.store import Store, read_plan, row_features
 from synthfair_hf.generate.verification import verify
@@ -47,7 +47,7 @@ def rows_of(plan, shard, **changed) -> list[dict]:
         {
             "id": row.id,
             "image": {
-                "bytes": encode_png(rng.random((8, 8), dtype=np.float32), synthetic=True),
+                "bytes": encode_png(rng.random((8, 8), dtype=np.float32), MODEL),
                 "path": f"{row.id}.png",
             },
             "split": row.split,
@@ -452,3 +452,30 @@ def test_a_full_disk_leaves_no_part_and_tells_the_bytes_needed(stored, plan, mak
 def test_a_copied_data_set_is_as_sound_as_the_first(stored, tmp_path):
     shutil.copytree(stored, tmp_path / "copy")
     assert verify(tmp_path / "copy") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda counts: counts.pop("files"), "files"),
+        (lambda counts: counts.update(files=[SHARD]), "files"),
+        (lambda counts: counts["files"].update({SHARD: 3}), f"files[{SHARD!r}].rows"),
+        (lambda counts: counts["files"][SHARD].pop("rows"), f"files[{SHARD!r}].rows"),
+        (lambda counts: counts["files"][SHARD].pop("bytes"), f"files[{SHARD!r}].bytes"),
+        (lambda counts: counts["files"][SHARD].update(bytes=None), f"files[{SHARD!r}].bytes"),
+        (lambda counts: counts["files"][SHARD].pop("sha256"), f"files[{SHARD!r}].sha256"),
+        (lambda counts: counts.update(rows="many"), "rows"),
+    ],
+)
+def test_a_record_without_a_field_is_named_with_it_and_its_shard_redone(stored, plan, make_pipeline, change, field):
+    path, whole = stored / RECORD, (stored / RECORD).read_bytes()
+    record = Record.read(path)
+    change(record.counts)
+    record.write(path)
+    assert verify(stored) == [
+        f"{RECORD}: no readable record of its shard (counts.{field} is absent); "
+        "delete it and run the same command again."
+    ]
+    generate(plan, make_pipeline(), stored, progress=False)
+    assert path.read_bytes() == whole
+    assert verify(stored) == []

@@ -1,9 +1,14 @@
 """A folder is read whole or refused with file:line; what is missing or unreadable is counted."""
 
+import csv
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from synthfair_hf.errors import InputError
@@ -144,3 +149,69 @@ def test_latin_1_is_refused_not_guessed(folder):
     path.write_bytes(path.read_bytes().replace(b"p7,", "pé,".encode("latin-1")))
     with pytest.raises(InputError, match=r"metadata\.csv:16: not UTF-8"):
         ImageFolder(folder, PRESET, 32)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_is_followed_only_inside_the_folder(folder, tmp_path, inside):
+    image = folder / "images" / "000.png"
+    target = (folder if inside else tmp_path) / "elsewhere.png"
+    image.rename(target)
+    image.symlink_to(target)
+    if inside:
+        assert len(ImageFolder(folder, PRESET, 32)) == 60
+    else:
+        with pytest.raises(InputError, match=r"metadata\.csv:2: file_name 'images/000\.png' leaves the folder"):
+            ImageFolder(folder, PRESET, 32)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_pipe_or_a_folder_is_never_opened(folder, make):
+    """Whoever opens a pipe waits for its other end."""
+    make(folder / "images" / "pipe")
+    metadata = folder / "metadata.csv"
+    metadata.write_text(metadata.read_text().replace("images/000.png", "images/pipe"))
+    with pytest.raises(InputError, match=r"metadata\.csv:2: file_name 'images/pipe' is not a file"):
+        ImageFolder(folder, PRESET, 32)
+
+
+PIECES = st.sampled_from(
+    ["..", ".", "/", "\\", "~", "a", "images", "0.png", "\0", "\n", "C:", "\\\\host\\share", "é" * 200]
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES, max_size=6).map("/".join) | st.lists(PIECES, max_size=6).map("".join) | st.text(max_size=20))
+def test_whatever_a_table_names_nothing_outside_the_folder_is_opened(tmp_path, monkeypatch, name):
+    root, opened = tmp_path / "films", []
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    Image.new("L", (64, 64)).save(root / "images" / "0.png")
+    with (root / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["file_name", "patient_id", "age"], [name, "p", "61"]])
+    plain = imagefolder.read_film
+
+    def read(path, resolution):
+        opened.append(path)
+        return plain(path, resolution)
+
+    monkeypatch.setattr(imagefolder, "read_film", read)
+    try:
+        source = ImageFolder(root, PRESET, 32, max_bad_fraction=1)
+    except InputError:
+        assert not opened, "what is refused is refused unread"
+    else:
+        assert len(source) == (opened == [root / "images" / "0.png"])
+    assert all(path.is_relative_to(root) for path in opened)
+
+
+def test_numbers_are_read_as_they_stand_or_counted_as_missing(edit):
+    """A leading zero or an exponent is no other number, and nothing is clamped into the range."""
+    ages = {"045": 45.0, "1e3": None, "300": None, "4e1": 40.0, "6_1": None, "-5": None, "inf": None, "061Y": None}
+
+    def change(text: str) -> str:
+        for patient, age in enumerate(ages):
+            text = text.replace(f",p{patient},{20 + patient},", f",p{patient},{age},")
+        return text
+
+    source = ImageFolder(edit(change), PRESET, 32)
+    assert source.table["age"][: 2 * len(ages) : 2] == list(ages.values())
+    assert source.counts["missing"] == {"age": {"outside 0-100 years": 8, "not a number": 4}}

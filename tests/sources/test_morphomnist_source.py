@@ -1,5 +1,8 @@
 """The digits' two files are read as they are, or refused by name; test pixels wait until they are asked for."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -103,6 +106,15 @@ def test_missing_and_damaged_files_and_other_resolutions_are_refused(digits):
             MorphoMNIST(digits, PRESET, 32)
     (digits / "train.npz").unlink()
     with pytest.raises(InputError, match=r"train\.npz: no such file; give the folder"):
+        MorphoMNIST(digits, PRESET, 32)
+
+
+def test_an_array_that_no_memory_holds_is_refused_by_its_header(digits):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**50,)})
+    with zipfile.ZipFile(digits / "train.npz", "w") as archive:
+        archive.writestr("digit.npy", header.getvalue())
+    with pytest.raises(InputError, match=r"train\.npz: not a readable npz archive \(Unable to allocate"):
         MorphoMNIST(digits, PRESET, 32)
 
 

@@ -1,5 +1,9 @@
 """What a source promises: patients keep their split, pixels keep their grey levels, jitter keeps the anatomy's side."""
 
+import struct
+import warnings
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,6 +79,7 @@ def test_the_centre_square_is_kept_and_the_mean_survives_shrinking(tmp_path):
     [
         ("truncated.png", lambda path: path.write_bytes(path.read_bytes()[:200]), "not a readable image"),
         ("text.png", lambda path: path.write_text("not an image"), "not a readable image"),
+        ("float.tif", lambda path: Image.new("F", (64, 64)).save(path), "pixel mode F"),
         ("cmyk.jpg", lambda path: Image.new("CMYK", (64, 64)).save(path), "pixel mode CMYK"),
         (
             "small.png",
@@ -99,6 +104,47 @@ def test_what_is_not_a_radiograph_is_named(tmp_path, name, make, message):
     with pytest.raises(InputError, match=message) as error:
         read_image(path, 32)
     assert name in str(error.value)
+
+
+def png(width: int, height: int) -> bytes:
+    """A file of a hundred bytes whose header claims any size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize("side", [9_000, 10_000, 15_000, 2**31 - 1])
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_a_decompression_bomb_is_refused_whatever_pillow_thinks_of_it(tmp_path, side, action):
+    """Pillow says nothing of the first, warns of the second and refuses the others."""
+    (tmp_path / "bomb.png").write_bytes(png(side, side))
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        with pytest.raises(
+            InputError, match=r"bomb\.png: (\d+x\d+ pixels exceed 80000000; not decoded|.*exceeds limit)"
+        ):
+            read_image(tmp_path / "bomb.png", 32)
+
+
+def grays() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("palette.png", lambda image, path: image.convert("P").save(path)),
+        ("alpha.png", lambda image, path: image.convert("LA").save(path)),
+        ("colour.png", lambda image, path: image.convert("RGB").save(path)),
+        # black is the highest number, as in the MONOCHROME1 of DICOM
+        ("inverse.tif", lambda image, path: image.save(path, tiffinfo={262: 0})),
+    ],
+)
+def test_gray_is_gray_however_it_is_stored(tmp_path, name, save):
+    save(Image.fromarray(grays()), tmp_path / name)
+    assert np.array_equal(np.rint(read_film(tmp_path / name, 32) * 255), grays())
 
 
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
