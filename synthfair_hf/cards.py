@@ -1,6 +1,6 @@
 """Records become cards; a card prints what a record or the data hold, and an absent field is an error, not a blank.
 
-    README.md = YAML(configs: one per curated view, as files and filters; dataset_info: row counts) + prose(records)
+    README.md = YAML(configs: one per curated selection, files and filters; dataset_info: row counts) + prose(records)
 
 The YAML alone makes `load_dataset("synthfair", "sex_imbalanced_90_10")` work in plain Python. `datasets` keys its cache
 by that YAML, not by the shards, so every config carries the identity of the stored bytes.
@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pyarrow.compute
 import pyarrow.parquet
 import yaml
 from datasets import ClassLabel, DatasetInfo, Features, List, SplitDict, SplitInfo
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .errors import InputError
 from .layout import find_files, known, patterns
@@ -29,7 +28,7 @@ from .records import Record, write_atomically
 from .schema import MISSING_LEVEL, SPLITS
 from .views import BiasedView, curated_views
 
-__all__ = ["ENVIRONMENT", "update_view_table", "write_dataset_card", "write_model_card"]
+__all__ = ["ENVIRONMENT", "update_view_table", "write_dataset_card"]
 
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
 PRINTED = {
@@ -67,6 +66,7 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
     columns = _columns([path for paths in shards.values() for path in paths], preset)
     features = Features.from_arrow_schema(pyarrow.parquet.read_schema(shards["train"][0]))
     views = curated_views(preset)
+    selections = [view for view in views if view.label is None]
     body = ENVIRONMENT.get_template("dataset_card.md.jinja").render(
         preset=preset,
         record=record,
@@ -77,7 +77,16 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
         synthetic=int(columns["synthetic"].sum()),
         views=[
             (view, int((view.mask(columns) & (columns["split"] == "train")).sum()), view.counts(columns))
+            for view in selections
+        ],
+        relabelled=[
+            (
+                view,
+                int((view.mask(columns) & (columns["split"] == "train")).sum()),
+                view.counts(columns) | view.label.counts(columns),
+            )
             for view in views
+            if view.label is not None
         ],
         figures=dict(_flatten({**record.counts, **record.measured})),
     )
@@ -89,9 +98,9 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
         "source_datasets": ["original" if record.settings["source"] == "scm" else "extended"],
         "size_categories": [next((size for limit, size in SIZES.items() if len(columns["split"]) < limit), "n>10M")],
         "tags": ["synthetic", "counterfactual", "fairness", "bias", "medical", preset.name.replace("_", "-")],
-        "configs": [_config(view, files, preset, record.counts["store"]) for view in views],
+        "configs": [_config(view, files, preset, record.counts["store"]) for view in selections],
         "dataset_info": [
-            {"config_name": view.name, **_info(view, columns, features, shards)._to_yaml_dict()} for view in views
+            {"config_name": view.name, **_info(view, columns, shards)._to_yaml_dict()} for view in selections
         ],
     }
     front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
@@ -140,7 +149,7 @@ def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, st
     kept = {split: [(name, view.keeps(known(name, preset))) for name in found] for split, found in names.items()}
     config: dict[str, Any] = {
         "config_name": view.name,
-        "description": f"{view.sentence} Data set {store}.",
+        "description": f"Recipe {view.fingerprint}. Data set {store}.",
         "data_files": [
             {"split": split, "path": paths[0] if len(paths) == 1 else paths}
             for split, found in kept.items()
@@ -152,10 +161,12 @@ def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, st
     return config | ({} if view.filters else {"default": True})
 
 
-def _info(
-    view: BiasedView, columns: Mapping[str, np.ndarray], features: Features, shards: Mapping[str, list[Path]]
-) -> DatasetInfo:
-    """Exact row counts; bytes in proportion to the rows kept of each split."""
+def _info(view: BiasedView, columns: Mapping[str, np.ndarray], shards: Mapping[str, list[Path]]) -> DatasetInfo:
+    """Exact row counts; bytes in proportion to the rows kept of each split. Features stand in the shards' schema.
+
+    The YAML of all views is parsed, slowly, before the first row of one: what the table below or the shards tell is
+    not in it.
+    """
     kept = view.mask(columns)
     splits = SplitDict()
     for split, paths in shards.items():
@@ -164,7 +175,6 @@ def _info(
         count = int(kept[rows].sum())
         splits.add(SplitInfo(split, num_bytes=round(stored * count / int(rows.sum())), num_examples=count))
     return DatasetInfo(
-        features=features,
         splits=splits,
         download_size=sum(path.stat().st_size for paths in shards.values() for path in paths),
         dataset_size=sum(split.num_bytes for split in splits.values()),
@@ -193,9 +203,9 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def update_view_table(script: str, preset: Preset) -> str:
-    """The loading script's text with its table of views rewritten from the preset, level names instead of indices."""
+    """The loading script's text with its table of selections rewritten from the preset, level names for indices."""
     lines = []
-    for view in curated_views(preset):
+    for view in (view for view in curated_views(preset) if view.label is None):
         lines.append(f'    "{view.name}": [\n')
         for clauses in view.filters:
             written = [[column, operator, _in_words(value, column, preset)] for column, operator, value in clauses]
@@ -211,61 +221,6 @@ def _in_words(value: object, column: str, preset: Preset) -> object:
     if column in preset.covariates and preset.covariates[column].categorical:
         return preset.covariates[column].decode([value])[0]
     return value
-
-
-SOUNDNESS = ("composition_l1", "true_l1", "true_ssim", "reversibility_l1", "delta_auc", "delta_mae")
-"""Beginnings of the metrics that the model card prints; the scoreboard prints all."""
-
-
-def write_model_card(
-    path: Path,
-    preset: Preset,
-    record: Record,
-    config: Mapping[str, Any],
-    picture: str,
-    credits: str,
-    soundness: Record,
-    realism: Record,
-) -> None:
-    """Write a generator's card from the records of its training and measuring; `config` is the pipeline's.
-
-    `picture` is the address of the counterfactual grid, relative to the card; `credits` names the sources of the
-    training films; `soundness` and `realism` are what `synthfair measure` recorded. Raises InputError for an absent
-    figure.
-    """
-    for name, one in (("soundness", soundness), ("realism", realism)):
-        if one.settings.get("split") != "test":
-            raise InputError(f"{name}: measured on {one.settings.get('split')!r}; measure on test patients first.")
-    if soundness.inputs.get("generator") != realism.inputs.get("generator"):
-        raise InputError("soundness, realism: are of different generators; measure both of one first.")
-    for name in ("default_guidance_scale", "default_intervention_level"):
-        if not isinstance(config[name], Mapping):
-            config = {**config, name: dict.fromkeys(preset.covariates.names, config[name])}
-    rows = [row for row in soundness.measured.get("rows", ()) if row["metric"].startswith(SOUNDNESS)]
-    rows = [row for row in rows if row["do"] != "none" or row["metric"].startswith("composition_l1")]
-    systems = dict.fromkeys(row["system"] for row in rows)
-    by_system = {name: [row for row in rows if row["system"] == name] for name in systems}
-    measured = [row for name, own in by_system.items() if name not in ("identity", "oracle") for row in own]
-    if not measured:
-        raise InputError("soundness: holds no figure of a generator; run `synthfair measure soundness` first.")
-    key = itemgetter("metric", "do", "attribute", "by", "intervention")
-    identity = {key(row): row for row in by_system.get("identity", ())}
-    figures = [(row, identity.get(key(row))) for row in measured]
-    try:
-        text = ENVIRONMENT.get_template("model_card.md.jinja").render(
-            preset=preset,
-            record=record,
-            config=config,
-            picture=picture,
-            credits=credits,
-            license="cc-by-4.0",
-            soundness=soundness,
-            figures=figures,
-            realism=realism,
-        )
-    except UndefinedError as error:
-        raise InputError(f"record: {error}; the model card prints it, so measure and record it first.") from None
-    write_atomically(path, text.encode())
 
 
 def figure(row: Mapping[str, Any] | None) -> str:

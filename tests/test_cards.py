@@ -11,13 +11,15 @@ import pytest
 from datasets import Features, load_dataset
 from huggingface_hub import DatasetCard
 
-from synthfair_hf.cards import PRINTED, write_dataset_card, write_model_card
+from synthfair_hf.cards import PRINTED, write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.presets import CHEST_XRAY, PHANTOM
 from synthfair_hf.records import Record
 from synthfair_hf.views import curated_views
 
 LICENSE = "cc-by-4.0"
+SELECTIONS = tuple(view for view in curated_views(CHEST_XRAY) if view.label is None)
+RELABELLED = tuple(view for view in curated_views(CHEST_XRAY) if view.label is not None)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +48,9 @@ def rows(store: Path) -> dict[str, np.ndarray]:
 def test_every_view_has_its_row_counts(store, card):
     columns = rows(store)
     infos = {info["config_name"]: info for info in card.data.dataset_info}
-    assert list(infos) == [config["config_name"] for config in card.data.configs] == ["full", *CHEST_XRAY.views]
-    for view in curated_views(CHEST_XRAY):
+    assert list(infos) == [config["config_name"] for config in card.data.configs]
+    assert list(infos) == [view.name for view in SELECTIONS]
+    for view in SELECTIONS:
         counted = {
             split: int((view.mask(columns) & (columns["split"] == split)).sum())
             for split in ("train", "validation", "test")
@@ -68,10 +71,14 @@ def test_full_is_the_only_default_and_the_only_view_without_filters(card):
     assert [config["config_name"] for config in card.data.configs if "filters" not in config] == ["full"]
 
 
-def test_features_survive_the_way_through_yaml(store, card):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_features_come_from_the_shards_not_from_the_yaml(store, card, streaming, tmp_path):
     stored = Features.from_arrow_schema(pq.read_schema(store / "data" / "test-00000-of-00001.parquet"))
-    for info in card.data.dataset_info:
-        assert Features._from_yaml_list(info["features"]) == stored
+    assert all("features" not in info for info in card.data.dataset_info)
+    loaded = load_dataset(
+        str(store), "sex_imbalanced_90_10", split="train", streaming=streaming, cache_dir=str(tmp_path)
+    )
+    assert loaded.features == stored
 
 
 def test_every_view_is_in_the_table_with_its_counts_and_its_sentence(store, card):
@@ -81,6 +88,26 @@ def test_every_view_is_in_the_table_with_its_counts_and_its_sentence(store, card
         assert view.sentence in line
         for cell, count in view.counts(columns).items():
             assert f"{cell}: {count}" in line
+
+
+def test_what_no_filter_can_do_is_no_config_but_a_table_with_its_counts(store, card):
+    assert len(RELABELLED) >= 6
+    columns = rows(store)
+    train = columns["split"] == "train"
+    listed, _, needing = card.text.partition("What an annotator wrote cannot be a filter.")
+    assert "need `import synthfair_hf`" in needing
+    for view in RELABELLED:
+        assert f"`{view.name}`" not in listed
+        line = next(line for line in needing.splitlines() if line.startswith(f"| `{view.name}` |"))
+        assert line.startswith(f"| `{view.name}` | {int((view.mask(columns) & train).sum())} |")
+        assert view.sentence in line
+        for words, count in view.label.counts(columns).items():
+            assert f"{words}: {count}" in line
+
+
+def test_the_recipe_is_in_the_yaml(card):
+    for view, config in zip(SELECTIONS, card.data.configs, strict=True):
+        assert f"Recipe {view.fingerprint}." in config["description"]
 
 
 def test_the_card_has_the_sections_of_the_annotated_template_and_leaves_none_open(card):
@@ -124,7 +151,7 @@ def test_only_what_the_data_set_balances_is_listed(store_of_sexes):
     listed = [config["config_name"] for config in card.data.configs]
     assert listed == ["full", *(name for name in CHEST_XRAY.views if name.startswith(("sex", "age")))]
     assert [info["config_name"] for info in card.data.dataset_info] == listed
-    assert re.findall(r"^\| `(\w+_\d+_\d+)` \|", card.text, flags=re.MULTILINE) == listed[1:]
+    assert re.findall(r"^\| `([\w+]+)` \| \d+ \|", card.text, flags=re.MULTILINE) == listed
     assert "does not balance" not in card.content
 
 
@@ -205,113 +232,3 @@ def test_the_example_in_the_documentation_is_what_a_card_holds(card):
     example = [line for line in page.partition("## Example")[2].splitlines() if line.startswith("| `")]
     assert len(example) >= 4
     assert set(example) <= set(card.text.splitlines())
-
-
-def row(system, metric, do="none", mean=1.0, **labels):
-    figure = {"mean": mean, "low": 0.9, "high": 1.1, "n": 8, "groups": 5, "seeds": 3}
-    own = {"attribute": "image", "by": "pixels", "intervention": "from_marginal", **labels}
-    return {"system": system, "world": "acquisition", "metric": metric, "do": do, **own, "effect": "total", **figure}
-
-
-def trained():
-    return Record(
-        stage="train",
-        settings={
-            "train_batch_size": 4,
-            "gradient_accumulation_steps": 1,
-            "learning_rate": 0.1,
-            "lr_scheduler": "cosine",
-            "ema_decay": 0.9,
-            "mixed_precision": "no",
-            "seed": 0,
-        },
-        versions={"torch": "2"},
-        counts={
-            "training_images": 831,
-            "steps": 7,
-            "parameters": 1234567,
-            "source": {
-                "images": 1251,
-                "patients": 761,
-                "patients by split": {"train": 529},
-                "missing": {"age": {"empty": 2, "not a number": 3}},
-            },
-        },
-    )
-
-
-SOUNDNESS = Record(
-    stage="measure_soundness",
-    settings={"images": 8, "seeds": [0, 1, 2], "interventions": ["from_marginal"], "effect": "total", "split": "test"},
-    measured={
-        "rows": [
-            row("identity", "true_l1", "scanner", 27.0),
-            row("mine", "composition_l1_at_1", mean=0.0123),
-            row("mine", "true_l1", "scanner", 8.0),
-            row("mine", "delta_auc", "sex", 0.02, attribute="finding", by="reader"),
-            row("mine", "mae", "sex", 5.0, attribute="age", by="reader"),
-            row("oracle", "true_l1", "scanner", 0.0),
-        ]
-    },
-)
-
-DISTANCES = {"n": 100, "quantiles": {"0": 0.41, "0.5": 0.5}}
-REALISM = Record(
-    stage="measure_realism",
-    settings={"split": "test"},
-    measured={
-        "memorisation": {
-            "pixels": {
-                "generated": DISTANCES,
-                "held_out": DISTANCES,
-                "near": {"value": 0.02, "low": 0.0, "high": 0.05, "expected": 0.01},
-            }
-        }
-    },
-)
-
-
-CONFIG = {
-    "resolution": 64,
-    "space_to_depth": 4,
-    "default_steps": 10,
-    "default_guidance_scale": {"age": 1.0, "sex": 2.0},
-    "default_intervention_level": {"age": 1.0, "sex": 0.6},
-    "unet": ["d", "UNet"],
-}
-
-
-def write(path, record=None, soundness=SOUNDNESS, realism=REALISM):
-    record = record or trained()
-    write_model_card(path, CHEST_XRAY, record, CONFIG, "grid.png", "Films of A and B.", soundness, realism)
-
-
-def test_the_model_card_prints_what_was_measured(tmp_path):
-    write(tmp_path / "README.md")
-    text = (tmp_path / "README.md").read_text()
-    assert "| composition l1 at 1 | none | image | pixels | - | 0.0123 [0.9, 1.1] |" in text
-    assert "| true l1 | scanner | image | pixels | 27 [0.9, 1.1] | 8 [0.9, 1.1] |" in text
-    assert "| delta auc | sex | finding | reader | - | 0.02 [0.9, 1.1] |" in text
-    assert "| mae |" not in text, "the scoreboard has it"
-    assert "sex 2.0 at 0.6" in text
-    assert "831 films of training patients out of 1251 films of 761 patients" in text
-    assert "1,234,567 parameters" in text
-    assert "age 5 films" in text
-    assert "Films of A and B." in text
-    assert "Of 100 samples, 0.020 [0.000, 0.050] lie nearer" in text
-    assert "nearest sample is at 0.410" in text
-    assert "![Generated people under interventions](grid.png)" in text
-    assert "[More Information Needed]" not in text
-
-
-def test_a_figure_the_model_card_needs_is_an_error_when_absent(tmp_path):
-    for absent in (
-        {"record": trained().model_copy(update={"settings": {}})},
-        {"realism": Record(stage="measure_realism", settings=REALISM.settings)},
-        {"realism": REALISM.model_copy(update={"settings": {"split": "validation"}})},
-        {"realism": REALISM.model_copy(update={"inputs": {"generator": "another"}})},
-        {"soundness": Record(stage="measure_soundness", settings=SOUNDNESS.settings)},
-    ):
-        with pytest.raises(InputError, match="first"):
-            write(tmp_path / "README.md", **absent)
-        assert not (tmp_path / "README.md").exists()

@@ -4,11 +4,13 @@ Images are `[B, 1|3, H, W]` in [0, 1]; latents are 2x - 1, folded by `space_to_d
 pixels into channels), or an autoencoder's posterior mean where there is one.
 """
 
+import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-__all__ = ["to_images", "to_latents"]
+__all__ = ["to_images", "to_latents", "to_pil"]
 
 
 def to_latents(images: Tensor, space_to_depth: int, vae: AutoencoderKL | None = None) -> Tensor:
@@ -24,3 +26,9 @@ def to_images(latents: Tensor, space_to_depth: int, vae: AutoencoderKL | None = 
     if vae is None:
         return (pixel_shuffle(latents, space_to_depth) + 1) / 2
     return (vae.decode(latents / vae.config.scaling_factor).sample + 1) / 2
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """Images in 8 bits, of mode L or RGB."""
+    arrays = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, DiffusionPipeline
 from diffusers.utils import BaseOutput
+from huggingface_hub import snapshot_download
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -27,9 +28,10 @@ from ..presets import Network, Preset
 from ..schema import Schema
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, build_unet
+from .discovery import publish
 from .guidance import conditional_velocity, guided_velocity
 from .inputs import check_settings, encode_covariates, encode_interventions, prepare_image, strengths
-from .latents import to_images, to_latents
+from .latents import to_images, to_latents, to_pil
 from .solver import ReversibleFlowScheduler
 
 __all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput", "check_resolution"]
@@ -167,15 +169,30 @@ class CausalDiffusionPipeline(DiffusionPipeline):
         return pipeline
 
     @classmethod
-    def fetch(cls, repository: str) -> Path:
-        """The local copy of a Hub repository's safetensors and configuration, downloaded where needed."""
-        try:
-            return Path(cls.download(repository, use_safetensors=True))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"--pretrained_model_name_or_path: {repository!r} is neither a directory nor a Hub repository that can "
-                f"be read ({str(error).splitlines()[0]})."
-            ) from error
+    def download(cls, repository: str, **settings: Any) -> str:
+        """The local copy of a Hub repository's configuration, safetensors and records, downloaded where needed.
+
+        diffusers' own refuses components of libraries that it does not know, and leaves the records there.
+        """
+        known = ("cache_dir", "force_download", "local_files_only", "revision", "token")
+        patterns = ["*.json", "*/*.json", "*/*.safetensors"]
+        given = {name: settings[name] for name in known if name in settings}
+        return snapshot_download(repository, allow_patterns=patterns, **given)
+
+    def save_pretrained(
+        self, save_directory: str | Path, push_to_hub: bool = False, repo_id: str | None = None, **settings: Any
+    ) -> None:
+        """diffusers' own; with `push_to_hub`, the other settings are those of `push_to_hub`, which follows."""
+        super().save_pretrained(save_directory, **({} if push_to_hub else settings))
+        if push_to_hub:
+            self.push_to_hub(repo_id or Path(save_directory).name, **settings)
+
+    def push_to_hub(self, repo_id: str, **settings: Any) -> str:
+        """Save the pipeline and publish it with its card, by the rules of `synthfair push` and with its settings.
+
+        Returns the address. Raises InputError for what may not be published.
+        """
+        return publish(self, repo_id, **settings)
 
     @property
     def covariates(self) -> Schema:
@@ -310,7 +327,7 @@ class CausalDiffusionPipeline(DiffusionPipeline):
 
         # 8. Return
         return CausalPipelineOutput(
-            images=images if output_type == "pt" else _to_pil(images),
+            images=images if output_type == "pt" else to_pil(images),
             covariates=self.covariates.decode({name: value.numpy() for name, value in target.items()}),
             noise=pair.cpu(),
             covariate_noise=None if known is None else dict(known),
@@ -328,11 +345,6 @@ def check_resolution(resolution: int, network: Network) -> None:
 def _differs(one: Tensor, other: Tensor) -> Tensor:
     """Whether values differ `[B]`; a missing value equals itself."""
     return (one != other) & ~(one.isnan() & other.isnan()) if one.is_floating_point() else one != other
-
-
-def _to_pil(images: Tensor) -> list[Image.Image]:
-    arrays = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]
 
 
 def _keys(file: Path) -> list[str]:

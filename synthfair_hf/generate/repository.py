@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from huggingface_hub import HfApi, get_session
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled, RevisionNotFoundError
@@ -16,7 +16,12 @@ from huggingface_hub.utils import parse_ratelimit_headers
 
 from ..errors import InputError
 
-__all__ = ["Repository"]
+__all__ = ["ARGUMENTS", "WORDS", "Kind", "Repository"]
+
+Kind = Literal["dataset", "model"]
+ARGUMENTS: dict[Kind, str] = {"dataset": "hub_dataset_id", "model": "hub_model_id"}
+WORDS: dict[Kind, str] = {"dataset": "data set", "model": "generator"}
+"""How a repository of each kind is asked for, and what is in it."""
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 SILENCE = 120.0
@@ -25,8 +30,8 @@ SILENCE = 120.0
 PASSING = (408, 429, 500, 502, 503, 504)
 REMEDIES = {
     401: "the Hub does not accept the token (401); log in with `hf auth login`, or give a token that may write there.",
-    403: "the token may not write there (403); give one that may, or another hub_dataset_id.",
-    404: "the Hub knows no such data set, or hides it from this token (404); check the name and the token's rights.",
+    403: "the token may not write there (403); give one that may, or another {argument}.",
+    404: "the Hub knows no such {word}, or hides it from this token (404); check the name and the token's rights.",
     409: "it is being changed by somebody else (409); wait for them to end and run the same command again.",
     412: "it is being changed by somebody else (412); wait for them to end and run the same command again.",
 }
@@ -37,14 +42,15 @@ T = TypeVar("T")
 
 
 class Repository:
-    """A data set repository on the Hub, asked with patience."""
+    """A repository on the Hub, asked with patience."""
 
-    def __init__(self, name: str, token: str, deadline: float) -> None:
-        self.name, self.api = name, HfApi(token=token)
+    def __init__(self, kind: Kind, name: str, token: str, deadline: float) -> None:
+        self.kind, self.name, self.argument = kind, name, ARGUMENTS[kind]
+        self.api = HfApi(token=token)
         self._token, self._deadline = token, deadline
 
     def info(self, **where: Any) -> Any:
-        """What the Hub tells of the repository, or of one revision of it, as huggingface_hub's DatasetInfo."""
+        """What the Hub tells of the repository, or of one revision of it, as huggingface_hub's own class."""
         return self.ask(self.api.repo_info, timeout=SILENCE, **where)
 
     def files(self, revision: str) -> dict[str, RepoFile]:
@@ -68,7 +74,7 @@ class Repository:
         while True:
             try:
                 with _bounded_silence():
-                    return call(repo_id=self.name, repo_type="dataset", **arguments)
+                    return call(repo_id=self.name, repo_type=self.kind, **arguments)
             except RevisionNotFoundError:
                 raise
             except (HTTPError, ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
@@ -93,7 +99,8 @@ class Repository:
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code
             if status in REMEDIES:
-                raise InputError(f"{self.name}: {REMEDIES[status]}") from None
+                remedy = REMEDIES[status].format(argument=self.argument, word=WORDS[self.kind])
+                raise InputError(f"{self.name}: {remedy}") from None
             if status not in PASSING:
                 said = self._without_token(cause.server_message or "no reason given")
                 raise InputError(
