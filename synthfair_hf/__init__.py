@@ -35,4 +35,13 @@ class _ModuleFactory(datasets.load.PackagedDatasetModuleFactory):
 
 _PACKAGED_DATASETS_MODULES["synthfair"] = ("synthfair_hf.builder", "")
 datasets.load.PackagedDatasetModuleFactory = _ModuleFactory
-announce()
+
+
+def _publish(pipeline: Any, repo_id: str, **settings: Any) -> str:
+    """Answers `pipeline.push_to_hub(...)`; what prints the card is imported only then."""
+    from .model_repository import push_pipeline
+
+    return push_pipeline(pipeline, repo_id, **settings)
+
+
+announce(_publish)

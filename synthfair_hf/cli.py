@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "synthfair: interrupted; `generate`, `merge` and `push` continue by the same command, "
+            "synthfair: interrupted; `generate`, `merge`, `push` and `benchmark` continue by the same command, "
             "`train` by --resume_from_checkpoint.",
             file=sys.stderr,
         )
@@ -178,6 +178,9 @@ def _pair(word: str) -> tuple[str, str]:
 def _generate(
     source: str | None,
     factors: list[str] | None,
+    levels: list[str] | None,
+    target: list[str] | None,
+    gate_tolerance: list[str] | None,
     pretrained_model_name_or_path: str | None,
     engine: str | None,
     tasks: int | None,
@@ -187,15 +190,18 @@ def _generate(
     **settings: Any,
 ) -> int:
     from .generate.engines import place_from_environment
-    from .saved import DEFAULT_GENERATOR
     from .verbs import generate_dataset, spread_dataset
 
     if factors:
         settings["factors"] = tuple(factors)
-    settings |= {
-        "source_dir": source,
-        "pretrained_model_name_or_path": pretrained_model_name_or_path or DEFAULT_GENERATOR,
-    }
+    if levels:
+        settings["levels"] = {name: text.split(",") for name, text in _assignments("--levels", levels).items()}
+    if target:
+        settings["target"] = {name: _shares(text) for name, text in _assignments("--target", target).items()}
+    if gate_tolerance:
+        named = _assignments("--gate_tolerance", gate_tolerance)
+        settings["gate_tolerance"] = {name: _number("--gate_tolerance", text) for name, text in named.items()}
+    settings |= {"source_dir": source, "pretrained_model_name_or_path": pretrained_model_name_or_path}
     directory = settings["output_dir"]
     if engine is not None:
         options = None if engine_options is None else _assignments("--engine_options", engine_options)
@@ -222,10 +228,9 @@ def _verify(
     from .generate.verification import verify
 
     if repair:
-        from .saved import DEFAULT_GENERATOR
         from .verbs import repair_dataset
 
-        made = repair_dataset(directory, pretrained_model_name_or_path or DEFAULT_GENERATOR, source, predictor)
+        made = repair_dataset(directory, pretrained_model_name_or_path, source, predictor)
         print(f"{directory}: made {len(made)} shards again" + "".join(f"\n  {name}" for name in made))
     problems = verify(Path(directory))
     for problem in problems:
@@ -242,10 +247,28 @@ def _merge(parts: list[str], output_dir: str, license: str | None) -> int:
     return 0
 
 
-def _push(directory: str, hub_dataset_id: str, **settings: Any) -> int:
+def _push(
+    directory: str,
+    hub_dataset_id: str | None,
+    hub_model_id: str | None,
+    scoreboard: str | None,
+    license: str | None,
+    datasets: list[str] | None,
+    **settings: Any,
+) -> int:
     from .generate.publish import publish
+    from .model_repository import push_generator
 
-    release = publish(directory, hub_dataset_id, **settings)
+    if (hub_dataset_id is None) == (hub_model_id is None):
+        raise InputError("--hub_dataset_id, --hub_model_id: give one of them, for a data set or for a generator.")
+    of_generators: dict[str, Any] = {"scoreboard": scoreboard, "license": license, "datasets": datasets}
+    given = {name: value for name, value in of_generators.items() if value is not None}
+    if hub_dataset_id is not None:
+        for name in given:
+            raise InputError(f"--{name}: is for a generator; give --hub_model_id, or leave it out.")
+        release = publish(directory, hub_dataset_id, **settings)
+    else:
+        release = push_generator(directory, str(hub_model_id), **given, **settings)
     print(
         f"{release.url} at {release.tag} ({release.commit[:7]}): {release.uploaded} files sent, "
         f"{release.already_there} there already"
@@ -253,10 +276,29 @@ def _push(directory: str, hub_dataset_id: str, **settings: Any) -> int:
     return 0
 
 
-def _views(preset: str, view: str | None) -> int:
+def _benchmark(output_dir: str, method_file: list[str], settings: list[str] | None, **asked: Any) -> int:
+    from .benchmark import benchmark
+
+    given: dict[str, dict[str, str]] = {}
+    for name, value in _assignments("--settings", settings or []).items():
+        method, dot, field = name.partition(".")
+        if not dot or not field:
+            raise InputError(f"--settings: {name!r} is not METHOD.NAME; write it as balanced_synthetic.ratio=0.5.")
+        given.setdefault(method, {})[field] = value
+    record = benchmark(output_dir=output_dir, method_files=method_file, settings=given, **asked)
+    print(f"wrote {output_dir}/README.md and table.csv of {len(record.counts['cells'])} cells")
+    return 0
+
+
+def _views(preset: str, view: str | None, data_dir: str | None, output_dir: str) -> int:
     from .presets import get_preset
     from .views import curated_views, get_view
 
+    if data_dir is not None:
+        from .statistics import write_statistics
+
+        print(f"wrote {write_statistics(data_dir, view or 'full', output_dir)}")
+        return 0
     domain = get_preset(preset)
     if view is None:
         for one in curated_views(domain):
@@ -264,6 +306,9 @@ def _views(preset: str, view: str | None) -> int:
     else:
         one = get_view(view, domain)
         print(f"{one.name}\n{one.sentence}\nfilters: {json.dumps(one.filters_for_parquet())}")
+        if one.label is not None:
+            print(f"{one.label.column}: {one.label.variable}, but {json.dumps(one.label.changes)}")
+        print(f"twin: {one.twin}\nrecipe: {one.fingerprint}")
     return 0
 
 
@@ -324,6 +369,24 @@ def _numbers(argument: str, words: list[str] | None) -> float | dict[str, float]
         raise InputError(f"{argument}: {' '.join(words)!r} is not a number; give 1.5, or sex=1.5 finding=2.") from None
 
 
+def _shares(text: str) -> dict[str, float]:
+    """LEVEL:SHARE,LEVEL:SHARE as a dict."""
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        level, _, share = part.rpartition(":")
+        if not level or level in shares:
+            raise InputError(f"--target: {text!r} is not LEVEL:SHARE,...; write it as sex=male:0.7,female:0.3.")
+        shares[level] = _number("--target", share)
+    return shares
+
+
+def _number(argument: str, word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise InputError(f"{argument}: {word!r} is not a number; give one, such as 0.5.") from None
+
+
 def _assignments(argument: str, pairs: list[str]) -> dict[str, str]:
     """NAME=VALUE words as a dict."""
     values: dict[str, str] = {}
@@ -350,6 +413,7 @@ RUNS: dict[str, Callable[..., int]] = {
     "verify": _verify,
     "merge": _merge,
     "push": _push,
+    "benchmark": _benchmark,
     "views": _views,
     "report": _report,
     "demo": _demo,

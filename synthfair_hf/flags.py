@@ -17,6 +17,9 @@ from .records import Access
 
 __all__ = ["parse"]
 
+MAX_BYTES = 2**20
+"""No file of settings is larger."""
+
 Runs = Mapping[str, Callable[..., int]]
 """What runs each verb, by its name; two words for a verb inside a verb."""
 
@@ -43,23 +46,44 @@ def _with_config_file(given: list[str]) -> list[str]:
     if "--config_file" not in words[:-1]:
         return words
     path = Path(words[words.index("--config_file") + 1])
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--config_file: {path} is not readable YAML ({str(error).splitlines()[0]}).") from None
-    if not isinstance(settings, dict):
-        raise InputError(f"--config_file: {path} must map flag names to values.")
     flags: list[str] = []
-    for name, value in settings.items():
+    for name, value in _read_settings(path).items():
         flag = _snake(f"--{name}")
         if value is None:
             continue
         if isinstance(value, bool):
             flags += [flag] if value else []
-        else:
-            flags += [flag, *map(str, value if isinstance(value, list) else [value])]
+            continue
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(one, list | dict) for one in values):
+            raise InputError(f"--config_file: {name} of {path} holds more than a list of values; give one, or a list.")
+        flags += [flag, *map(str, values)]
     verb = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
     return [*words[:verb], *flags, *words[verb:]]
+
+
+def _read_settings(path: Path) -> dict[Any, Any]:
+    """What a file says, by name; nothing in it is run, interpolated or repeated."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise yaml.YAMLError(f"it has more than {MAX_BYTES} bytes")
+        settings = yaml.load(data, _Loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"--config_file: {path} is not readable YAML ({str(error).splitlines()[0]}).") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"--config_file: {path} must map flag names to values.")
+    return settings
+
+
+class _Loader(yaml.SafeLoader):
+    """No tag makes anything but plain values, and no alias lets a few lines stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it repeats a value by an alias; write the value out")
+        return super().compose_node(parent, index)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -160,18 +184,33 @@ def _parser() -> argparse.ArgumentParser:
     flag("--output_dir", default="synthfair", metavar="DIR", help="where the data set goes (synthfair)")
     flag("--num_subjects", type=int, required=True, metavar="N", help="families to generate")
     flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline; the shipped one by default")
+    flag("--world", metavar="W", help="phantom: that world itself, exact, instead of a saved pipeline")
+    flag("--resolution", type=int, metavar="PIXELS", help="of --world's images; its preset's by default")
     flag("--source", metavar="DIR", help="observe subjects from this folder instead of drawing them")
     flag("--seed", type=int, default=0)
     flag("--factors", nargs="+", metavar="NAME", help="variables each family crosses; the preset's by default")
+    flag("--levels", nargs="+", metavar="NAME=A,B", help="values of a factor to cross, in its unit: age=30,50,70")
+    flag(
+        "--target",
+        nargs="+",
+        metavar="NAME=A:SHARE,B:SHARE",
+        help="shares of levels or groups, 0 to 1: sex=male:0.7,female:0.3; what is not named is balanced",
+    )
     flag("--subjects_per_shard", type=int, default=100, metavar="N")
     flag("--batch_size", type=int, default=16, metavar="N")
     flag("--num_inference_steps", type=int, metavar="N", help="solver steps; the checkpoint's by default")
     flag("--guidance_scale", type=float, help="strength on changed covariates; the checkpoint's by default")
+    flag("--mixed_precision", default="no", help="no, or bf16 for the network alone: quicker, do={} is exact no longer")
+    flag("--channels_last", action="store_true", help="keep the channels of a pixel side by side in memory")
+    flag("--compile", action="store_true", help="compile the network first, by a C++ compiler of this machine")
     flag("--predictor", metavar="DIR", help="reads every image: its readings are stored, families refused drawn again")
     flag("--gate_attempts", type=int, default=1, metavar="N", help="draws of a family that the predictor refuses (1)")
+    flag(
+        "--gate_tolerance", nargs="+", metavar="NAME=X", help="how far a number may be read from what was asked: age=5"
+    )
     flag("--license", help="licence identifier for the card; cc-by-4.0 for drawn subjects, unknown for a --source")
     _access_flag(flag)
-    flag("--dry_run", action="store_true", help="print the plan, and what an engine would run, and write nothing")
+    flag("--dry_run", action="store_true", help="print the plan, its time, and what an engine would run; write nothing")
     flag("--engine", help="local (this machine), slurm or ray; without one: torchrun's ranks, or one process")
     flag("--tasks", type=int, metavar="N", help="ranks the engine runs")
     flag("--workers", type=int, metavar="N", help="of them at a time; all by default")
@@ -190,16 +229,38 @@ def _parser() -> argparse.ArgumentParser:
     flag("--output_dir", required=True, metavar="DIR", help="where the whole data set goes")
     flag("--license", help="licence identifier for the card, as for generate")
 
-    flag = verb("push", "Push a data set to the Hub as a tagged release; the same command continues after a break.")
+    text = "Push a data set or a generator to the Hub as a tagged release; the same command continues after a break."
+    flag = verb("push", text)
     flag("directory", metavar="DIR")
-    flag("--hub_dataset_id", required=True, metavar="OWNER/NAME", help="data set repository on the Hub")
-    flag("--private", action="store_true", help="only for approved readers, if the data come from restricted images")
-    flag("--tag", metavar="NAME", help="of this release; store-<identity of the bytes> by default")
-    flag("--permission", metavar="TEXT", help="who permits restricted data to be public, and where; it is published")
+    flag("--hub_dataset_id", metavar="OWNER/NAME", help="data set repository on the Hub")
+    flag("--hub_model_id", metavar="OWNER/NAME", help="model repository on the Hub, for a saved generator")
+    flag("--private", action="store_true", help="only for approved readers, if it was made from restricted images")
+    flag("--tag", metavar="NAME", help="of this release; the identity of its bytes by default")
+    flag("--permission", metavar="TEXT", help="who permits what is restricted to be public, and where; it is published")
+    flag(
+        "--scoreboard", metavar="DIR", help="what `measure` wrote of the generator, for its card; not measured without"
+    )
+    flag("--license", help="licence identifier for the generator's card (unknown)")
+    flag("--datasets", nargs="+", metavar="OWNER/NAME", help="data sets on the Hub that the generator was trained on")
 
-    flag = verb("views", "List biased views, or say exactly what one keeps.")
+    text = "Fit mitigation methods on biased views and their twins, and print a leaderboard; finished cells are kept."
+    flag = verb("benchmark", text)
+    flag("--data_dir", required=True, metavar="DIR", help="data set that `synthfair generate` wrote")
+    flag("--views", nargs="+", required=True, metavar="NAME", help="biased views; their twins are added")
+    flag("--methods", nargs="+", default=(), metavar="NAME", help="of synthfair_hf.mitigate; erm is added")
+    flag("--method_file", nargs="+", default=(), metavar="FILE.py", help="one Method each; files are run as code")
+    flag("--seeds", type=int, default=5, metavar="N", help="how many (5)")
+    flag("--train_subjects", type=int, metavar="N", help="subjects of train that are used; half of them by default")
+    flag("--steps", type=int, metavar="N", help="of every fit; the methods' by default")
+    flag("--settings", nargs="+", metavar="METHOD.NAME=VALUE", help="of one method: balanced_synthetic.ratio=0.5")
+    flag("--external", metavar="DIR", help="folder of real images with metadata.csv, on which every cell is judged too")
+    flag("--output_dir", required=True, metavar="DIR", help="where cells, table and page go")
+
+    flag = verb("views", "List biased views, say exactly what one keeps, or write a page of its statistics.")
     flag("--preset", default="chest_xray", help="domain (chest_xray)")
     flag("--view", metavar="NAME", help="one view, curated or not, such as sex_imbalanced_85_15")
+    flag("--data_dir", metavar="DIR", help="data set with its own preset: write a page, NAME.html, on the view in it")
+    flag("--output_dir", default=".", metavar="DIR", help="where that page goes (.)")
 
     flag = verb("report", "Write a page with pictures and tables about a data set.")
     flag("directory", metavar="DIR")

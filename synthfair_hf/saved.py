@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from .causal.scm import StructuralCausalModel
 from .diffusion.pipeline import CausalDiffusionPipeline
 from .errors import InputError
 from .generate.engines import local_device
-from .presets import Preset
+from .presets import PRESETS, Preset
 from .records import Access, Record, file_sha256, fingerprint
 
 __all__ = ["DEFAULT_GENERATOR", "SavedGenerator", "find_generator", "load_generator"]
@@ -33,6 +34,19 @@ class SavedGenerator(NamedTuple):
     access: Access
     """Who may see the films it was trained on, as its record says."""
 
+    files: tuple[str, ...]
+    """What it consists of, relative to the directory: model_index.json, and the files of its components."""
+
+    def causal_model(self) -> StructuralCausalModel:
+        """Its causal model, without its network."""
+        try:
+            model: StructuralCausalModel = StructuralCausalModel.from_pretrained(
+                self.directory / "scm", use_safetensors=True
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.directory}/scm: can't be loaded ({str(error).splitlines()[0]}).") from None
+        return model
+
     def load(self) -> CausalDiffusionPipeline:
         """The pipeline, on this process's GPU where there is one."""
         pipeline = CausalDiffusionPipeline.load(self.directory)
@@ -43,7 +57,7 @@ class SavedGenerator(NamedTuple):
 
 def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     """A saved pipeline in a directory or a Hub repository."""
-    directory = Path(path) if Path(path).exists() else CausalDiffusionPipeline.fetch(str(path))
+    directory = Path(path) if Path(path).exists() else _fetch(str(path))
     index = directory / "model_index.json"
     try:
         config = json.loads(index.read_bytes())
@@ -53,14 +67,28 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
             f"--pretrained_model_name_or_path: {path} is not a saved pipeline of this package (no readable "
             "model_index.json); give the --output_dir of a finished `synthfair train`."
         ) from None
+    if preset.name in PRESETS:
+        # which views a data set lists is today's choice, not that of the day on which the generator was trained
+        preset = preset.model_copy(update={"views": PRESETS[preset.name].views})
     parts = [name for name, value in config.items() if isinstance(value, list) and value[0] is not None]
     files = sorted(file for name in parts for file in (directory / name).iterdir() if file.suffix in WEIGHTS)
-    hashes = {str(file.relative_to(directory)): file_sha256(file) for file in (index, *files)}
+    hashes = {file.relative_to(directory).as_posix(): file_sha256(file) for file in (index, *files)}
     planted = "scanner" in preset.covariates and bool(config.get("planted_scanner", True))
     record = directory / "record.json"
     recorded = Record.read(record).inputs.get("access") if record.exists() else None
     access: Access = next((one for one in get_args(Access) if one == recorded), "unknown")
-    return SavedGenerator(directory, preset, resolution, fingerprint(hashes), planted, access)
+    return SavedGenerator(directory, preset, resolution, fingerprint(hashes), planted, access, tuple(hashes))
+
+
+def _fetch(repository: str) -> Path:
+    """The local copy of a Hub repository."""
+    try:
+        return Path(CausalDiffusionPipeline.download(repository))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--pretrained_model_name_or_path: {repository!r} is neither a directory nor a Hub repository that can "
+            f"be read ({str(error).splitlines()[0]})."
+        ) from error
 
 
 def load_generator(path: str | Path = DEFAULT_GENERATOR) -> tuple[CausalDiffusionPipeline, str]:

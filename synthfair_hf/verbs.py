@@ -6,7 +6,7 @@ Those that train are in `fitting`, those that measure in `scoreboard` and `calib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from .generate.gate import QualityGate
 from .generate.lock import mutex
 from .generate.merge import merge
 from .generate.plan import SCM, GenerationPlan
-from .generate.run import check, generate, repair
+from .generate.run import check, generate, repair, seconds_per_image
 from .generate.store import read_plan
+from .generate.support import model_support, source_support
 from .generate.verification import verify
 from .measure.predictors import load_predictor
 from .measure.weights import weights_fingerprint
@@ -31,7 +32,8 @@ from .records import Access, Record, file_sha256, library_versions, strictest, w
 from .report import difference_png, write_report
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from .simulators.acquisition import acquire, expose
-from .sources.source import read_image
+from .simulators.oracle import Oracle
+from .sources.source import Source, read_image
 
 __all__ = ["counterfactual", "demo", "generate_dataset", "merge_datasets", "repair_dataset", "spread_dataset"]
 
@@ -40,12 +42,14 @@ def generate_dataset(
     output_dir: str | Path,
     num_subjects: int,
     seed: int = 0,
-    pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
+    pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     dry_run: bool = False,
     license: str | None = None,
     access: Access = "unknown",
     predictor: str | Path | None = None,
+    world: str | None = None,
+    resolution: int | None = None,
     rank: int = 0,
     world_size: int = 1,
     **settings: Any,
@@ -53,38 +57,108 @@ def generate_dataset(
     """Plan and write a data set with its card; returns the plan's summary.
 
     Subjects are draws from the generator's causal model, or real observations of `source_dir`, whose `license` and
-    `access` are unknown unless said. `settings` are further fields of GenerationPlan. Everything is checked before the
-    weights are loaded; the same call continues an interrupted run; `dry_run` writes nothing. Of `world_size` processes
+    `access` are unknown unless said. The generator is a saved one, the package's own by default, or a `world` that
+    answers itself and exactly, at any `resolution`. `settings` are further fields of GenerationPlan. Everything is
+    checked before the network's weights are loaded; the same call continues an interrupted run; `dry_run` writes
+    nothing, and adds to the summary how long it would take, from a batch made on this device. Of `world_size` processes
     each writes its `rank`'s share, and the last one the card; `finished` in the summary says that this one did. A
     `predictor` reads every image: what it reads is stored, and families that it refuses are drawn again
     (`generate.gate`).
     """
+    planned = _plan(
+        output_dir,
+        num_subjects,
+        seed,
+        pretrained_model_name_or_path,
+        source_dir,
+        access,
+        predictor,
+        world,
+        resolution,
+        rank,
+        world_size,
+        **settings,
+    )
+    if dry_run:
+        return {**planned.plan.summary(), **_duration(planned, world_size), "finished": False}
+    plan, saved, source, gate = planned
+    record = generate(plan, saved.load(), output_dir, source, rank == 0, gate, rank, world_size)
+    if record is not None:
+        # two ranks that end together both find the run finished
+        with mutex(Path(output_dir)):
+            write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
+    return {**plan.summary(), "finished": record is not None}
+
+
+class _Planned(NamedTuple):
+    """A data set that can be generated, before the network's weights are loaded."""
+
+    plan: GenerationPlan
+    saved: SavedGenerator | Oracle
+    source: Source | None
+    gate: QualityGate | None
+
+
+def _plan(
+    output_dir: str | Path,
+    num_subjects: int,
+    seed: int = 0,
+    pretrained_model_name_or_path: str | Path | None = None,
+    source_dir: str | Path | None = None,
+    access: Access = "unknown",
+    predictor: str | Path | None = None,
+    world: str | None = None,
+    resolution: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    **settings: Any,
+) -> _Planned:
+    """What `generate_dataset` is about to make; raises the InputErrors that need nothing but the causal model."""
     if source_dir is None and access != "unknown":
         raise InputError(f"--access: {access} says who may see a --source, and none is given; leave it out.")
-    saved = find_generator(pretrained_model_name_or_path)
+    saved = _generator(pretrained_model_name_or_path, world, resolution)
+    if world is not None and source_dir is not None:
+        raise InputError(f"--source: {source_dir} is given beside --world {world}, which draws its own; leave one out.")
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
+    levels = {
+        name: [_typed("--levels", {name: level}, saved)[name] for level in given]
+        for name, given in settings.pop("levels", {}).items()
+    }
     plan = GenerationPlan(
         preset=saved.preset,
         model_revision=saved.revision,
         num_subjects=num_subjects,
         seed=seed,
         resolution=saved.resolution,
+        world=world,
         source=SCM if source is None else source.name,
         source_fingerprint=None if source is None else source.fingerprint,
         access=saved.access if source_dir is None else strictest(saved.access, access),
         gate=None if predictor is None else weights_fingerprint(predictor),
+        levels=levels,
         **settings,
     )
     check(plan, output_dir, source, rank, world_size)
-    gate = _gate(plan, predictor)
-    record = None
-    if not dry_run:
-        record = generate(plan, saved.load(), output_dir, source, rank == 0, gate, rank, world_size)
-        if record is not None:
-            # two ranks that end together both find the run finished
-            with mutex(Path(output_dir)):
-                write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
-    return {**plan.summary(), "finished": record is not None}
+    support = model_support(plan, saved.causal_model()) if source is None else source_support(plan, source)
+    return _Planned(plan.model_copy(update={"support": support}), saved, source, _gate(plan, predictor))
+
+
+def _generator(path: str | Path | None, world: str | None, resolution: int | None) -> SavedGenerator | Oracle:
+    """The saved generator at a path, the package's own without one; or a world."""
+    if world is None:
+        if resolution is not None:
+            raise InputError(f"--resolution: {resolution} is for --world; a saved generator has its own, leave it out.")
+        return find_generator(DEFAULT_GENERATOR if path is None else path)
+    if path is not None:
+        raise InputError(f"--world: {world} is given beside --pretrained_model_name_or_path {path}; give one of them.")
+    return Oracle(world, resolution)
+
+
+def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
+    """How long so many ranks, each as fast as this device, would take without drawing families again."""
+    seconds = seconds_per_image(planned.plan, planned.saved.load(), planned.source, planned.gate)
+    total = seconds * planned.plan.num_rows / ranks
+    return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
 
 
 def spread_dataset(
@@ -111,10 +185,11 @@ def spread_dataset(
     for name in ("source_dir", "predictor", "pretrained_model_name_or_path"):
         if settings.get(name) is not None and Path(settings[name]).exists():
             settings[name] = Path(settings[name]).absolute()
-    summary = generate_dataset(output_dir, dry_run=True, **settings)
+    planned = _plan(output_dir, **{name: value for name, value in settings.items() if name != "license"})
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
     logs = logging_dir or f"{Path(output_dir)}-logs"
-    return summary, launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
+    said = launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
+    return {**planned.plan.summary(), **(_duration(planned, tasks) if dry_run else {})}, said
 
 
 def _gate(plan: GenerationPlan, predictor: str | Path | None) -> QualityGate | None:
@@ -138,7 +213,7 @@ def _license(plan: GenerationPlan) -> str:
 
 def repair_dataset(
     directory: str | Path,
-    pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
+    pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     predictor: str | Path | None = None,
 ) -> list[str]:
@@ -146,11 +221,12 @@ def repair_dataset(
 
     Generator, source and predictor must be those it was made with.
     """
-    plan, saved = read_plan(Path(directory)), find_generator(pretrained_model_name_or_path)
+    plan = read_plan(Path(directory))
+    saved = _generator(pretrained_model_name_or_path, plan.world, plan.resolution if plan.world else None)
     if plan.model_revision != saved.revision:
         raise InputError(
-            f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} is revision {saved.revision}, but "
-            f"{directory} was made by {plan.model_revision}; give that generator."
+            f"--pretrained_model_name_or_path: {plan.world or pretrained_model_name_or_path or DEFAULT_GENERATOR} is "
+            f"revision {saved.revision}, but {directory} was made by {plan.model_revision}; give that generator."
         )
     gate = _gate(plan, predictor)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
@@ -247,7 +323,7 @@ def counterfactual(
     return answer
 
 
-def _typed(argument: str, values: Mapping[str, Any], saved: SavedGenerator) -> dict[str, Any]:
+def _typed(argument: str, values: Mapping[str, Any], saved: SavedGenerator | Oracle) -> dict[str, Any]:
     """Words of the command line as the schema's types: numbers for continuous covariates, names for the others."""
     typed = {}
     for name, value in values.items():

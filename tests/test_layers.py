@@ -21,7 +21,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # layer 1
     "presets": BASE,
     "layout": (*BASE, "presets"),
-    "views": (*BASE, "presets", "layout"),
+    "grammar": (*BASE, "presets", "layout"),
+    "biases": (*BASE, "presets", "layout", "grammar"),
+    "views": (*BASE, "presets", "layout", "grammar", "biases"),
     "builder": (*BASE, "presets", "layout", "views"),
     "causal": BASE,
     "sources": (*BASE, "presets"),
@@ -32,15 +34,21 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # layer 3: siblings do not import each other, except mitigate -> measure.classifier
     "generate": (*BASE, "presets", "layout", "sources", "causal", "diffusion"),
     "align": (*BASE, "presets", "causal", "training", "diffusion"),
-    "measure.classifier": (*BASE, "presets", "training"),
-    "measure": (*BASE, "presets", "views", "sources", "simulators", "training", "measure.classifier"),
-    "mitigate": (*BASE, "presets", "training", "measure.classifier"),
+    "measure.labelled": (*BASE, "presets"),
+    "measure.classifier": (*BASE, "presets", "training", "measure.labelled"),
+    "measure": (
+        *(*BASE, "presets", "views", "sources", "simulators", "training"),
+        *("measure.classifier", "measure.labelled"),
+    ),
+    "mitigate": (*BASE, "presets", "training", "measure.classifier", "measure.labelled"),
     # layer 4
     "cards": (*BASE, "presets", "layout", "views"),
+    "model_card": (*BASE, "presets", "cards"),
+    "statistics": (*BASE, "presets", "layout", "grammar", "views", "builder"),
     "report": (*BASE, "presets", "views"),
 }
 # layer 5: what composes the rooms may import all of them; the package itself registers them with the libraries
-for top in ("saved", "fitting", "verbs", "scoreboard", "calibration", "flags", "cli", ""):
+for top in ("saved", "model_repository", "fitting", "verbs", "scoreboard", "calibration", "flags", "cli", ""):
     MAY_IMPORT[top] = tuple(MAY_IMPORT)
 
 LAYER_0_LIBRARIES = {*sys.stdlib_module_names, "numpy", "pydantic", "datasets"}

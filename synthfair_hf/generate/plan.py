@@ -7,29 +7,33 @@ full crossing of the factors. Shards and rows are derived from (plan, index) and
     draw = (rank + 1/2) / n,  rank = place in a seeded permutation of the n subjects of the same split and stratum
 
 so that every finest cell (split x stratum x factor levels) holds one row per subject, and all cells of a split hold the
-same draws. A shard is a number of subjects with their families; where train is large, all are of one stratum and tenth
-of `draw`, and its files hold one cell each (`layout`). The bytes of the images follow from the plan, model, source,
-library versions and type of device.
+same draws. A `target` sets shares of levels and strata instead, and families lack some of their members (`design`).
+A shard is a number of subjects with their families; where train is large, all are of one stratum and tenth of `draw`,
+and its files hold one cell each (`layout`). The bytes of the images follow from the plan, model, source, library
+versions and type of device.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ..causal.graph import CausalGraph
 from ..errors import InputError, refusal, unknown
-from ..layout import TENTHS, train_file, word
+from ..layout import word
 from ..presets import Preset
 from ..records import Access, fingerprint
 from ..schema import SPLITS
+from .allocation import Allocation, checked_fractions, checked_shares
+from .design import Design, Support, integer
+from .numerics import Numerics
 from .rows import Row, Shard
+from .sharding import divide
 
-__all__ = ["SCM", "GenerationPlan", "largest_remainder"]
+__all__ = ["SCM", "GenerationPlan"]
 
 SCM = "scm"
 """The `source` of a plan whose subjects are draws from the model itself."""
@@ -42,28 +46,20 @@ ROW_BYTES = 700
 """An 8-bit radiograph as PNG, and a row's other columns with the image's provenance: for estimates of size only."""
 
 
-def largest_remainder(total: int, fractions: Sequence[float]) -> list[int]:
-    """Non-negative integers that sum to `total`, each less than one away from its share; ties go to the first."""
-    whole = math.fsum(fractions)
-    quotas = [total * fraction / whole for fraction in fractions]
-    counts = [math.floor(quota) for quota in quotas]
-    by_remainder = sorted(range(len(quotas)), key=lambda index: counts[index] - quotas[index])
-    for index in by_remainder[: total - sum(counts)]:
-        counts[index] += 1
-    return counts
-
-
-class GenerationPlan(BaseModel):
+class GenerationPlan(Numerics, BaseModel):
     """Everything that decides what a data set will contain; two plans with one fingerprint give the same rows.
 
     `preset` is the domain, restricted to the model's covariates, and takes over the plan's own factors, strata and
     balanced contrasts. Every factor is crossed over its `levels`: all of them for a categorical variable; a continuous
-    one must be given its values, in its unit. Files of train hold one cell and one tenth of `draw` each from
-    `partitioned_from` subjects a stratum on. `source` is the name of the data set the subjects come from, or "scm" for
+    one must be given its values, in its unit. `target` gives shares of the levels of factors, and of the two contrast
+    groups of any other variable, which becomes a stratum; what it does not name is balanced, and what it names is not,
+    so that `preset` no longer promises views of it. Files of train hold one cell and one tenth of `draw` each from
+    `partitioned_from` subjects a stratum on. `world` names the world that is its own generator, if none was trained:
+    then every counterfactual is exact. `source` is the name of the data set the subjects come from, or "scm" for
     draws from the model; `access` is the strictest of what model and source were made from. `gate` is the identity of
     what reads every image, if anything does; a family that it refuses is drawn `gate_attempts` times in all, and
-    `gate_tolerance` says by how much a continuous factor may be missed. Raises InputError, one sentence, for anything
-    that cannot be planned.
+    `gate_tolerance` says by how much a continuous factor may be missed. `support` is what is known of cells that the
+    model hardly ever saw; it decides nothing. Raises InputError, one sentence, for anything that cannot be planned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -81,12 +77,15 @@ class GenerationPlan(BaseModel):
     num_inference_steps: PositiveInt | None = None
     guidance_scale: float | None = Field(default=None, ge=0)
     resolution: PositiveInt = Field(default_factory=lambda settings: settings["preset"].resolution)
+    world: str | None = None
     source: str = SCM
     source_fingerprint: str | None = None
     access: Access = "unknown"
     gate: str | None = None
     gate_attempts: PositiveInt = Field(default=1, le=8)
     gate_tolerance: dict[str, float] = {}
+    target: dict[str, dict[str, float]] = {}
+    support: Support | None = None
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -102,8 +101,8 @@ class GenerationPlan(BaseModel):
                 raise unknown("factors", name, covariates.names)
             if not covariates[name].categorical and name not in self.levels:
                 raise InputError(
-                    f"factors: {name} is continuous; in Python give the values to cross as levels={{{name!r}: [...]}}; "
-                    "the command line crosses categorical factors only."
+                    f"factors: {name} is continuous; give the values to cross, by levels={{{name!r}: [...]}} or on the "
+                    f"command line by --levels {name}=A,B."
                 )
         if len(set(self.factors)) < len(self.factors):
             raise InputError(f"factors: {', '.join(self.factors)} names a variable twice; name each once.")
@@ -112,16 +111,22 @@ class GenerationPlan(BaseModel):
                 raise unknown("levels", name, self.factors)
             if not levels or len(set(covariates[name].encode(levels, f"levels[{name!r}]").tolist())) < len(levels):
                 raise InputError(f"levels[{name!r}]: {list(levels)} must be one or more distinct values.")
+        for name in self.target:
+            if name not in self.factors and name not in self.preset.contrasts:
+                raise unknown("target", name, dict.fromkeys((*self.factors, *self.preset.contrasts)))
         for name in self.strata:
             if name not in self.preset.contrasts:
                 raise InputError(f"strata: {name} has no contrast in preset {self.preset.name}; give it one.")
         self._check_words()
-        self._check_gate()
-        self._check_fractions()
-        self._check_num_subjects()
-        balanced = {name: contrast for name, contrast in self.preset.contrasts.items() if self._keeps_balance(name)}
-        own = {"factors": self.factors, "strata": self.strata, "contrasts": balanced}
         # a validator may still change what is frozen for everybody else
+        target = {name: checked_shares(name, self._levels(name), shares) for name, shares in self.target.items()}
+        object.__setattr__(self, "target", target)
+        self._check_gate()
+        self._check_world()
+        self._allocation.check()
+        balanced = {name: contrast for name, contrast in self.preset.contrasts.items() if self._keeps_balance(name)}
+        factors, strata = (tuple(name for name in names if name not in target) for names in (self.factors, self.strata))
+        own = {"factors": factors, "strata": strata, "contrasts": balanced}
         object.__setattr__(self, "preset", self.preset.model_copy(update=own))
         return self
 
@@ -129,6 +134,8 @@ class GenerationPlan(BaseModel):
         """Whether equally many of a factor's crossed levels lie in each group of its contrast; true of all others."""
         if name not in self.factors:
             return True
+        if name in self.target:
+            return False
         contrast, groups = self.preset.contrasts[name], [self._group(name, cell[name]) for cell in self.cells]
         return 0 < groups.count(contrast.first) == groups.count(contrast.second)
 
@@ -150,57 +157,44 @@ class GenerationPlan(BaseModel):
         if self.source != SCM and self.gate_attempts > 1:
             raise InputError("gate_attempts: a real observation cannot be drawn again; leave it at 1 with a source.")
 
-    def _check_fractions(self) -> None:
-        for split, fraction in self.split_fractions.items():
-            if split not in SPLITS:
-                raise unknown("split_fractions", split, SPLITS)
-            if fraction < 0:
-                raise InputError(f"split_fractions[{split!r}]: {fraction:g} is negative; allowed: 0 to 1.")
-        if abs(math.fsum(self._fractions) - 1) > 1e-6:
-            raise InputError(f"split_fractions: they sum to {math.fsum(self._fractions):g}; they must sum to 1.")
-
-    def _check_num_subjects(self) -> None:
-        per_stratum, left_over = divmod(self.num_subjects, self.num_strata)
-        if not left_over and self._fills_splits(per_stratum):
-            return
-        # from here on every split gets a subject by its whole share alone
-        ample = math.ceil(1 / min(fraction for fraction in self._fractions if fraction))
-        first = per_stratum if per_stratum > ample else 1
-        possible = (
-            count * self.num_strata for count in range(first, max(per_stratum, ample) + 2) if self._fills_splits(count)
-        )
-        nearest = min(possible, key=lambda number: abs(number - self.num_subjects))
-        raise InputError(
-            f"num_subjects: {self.num_subjects} cannot give every split equally many subjects, one or more, in each of "
-            f"{self.num_strata} strata; the nearest possible number is {nearest}."
-        )
-
-    def _fills_splits(self, per_stratum: int) -> bool:
-        counts = largest_remainder(per_stratum, self._fractions)
-        return all(count > 0 for count, fraction in zip(counts, self._fractions, strict=True) if fraction)
-
-    @property
-    def _fractions(self) -> list[float]:
-        return [self.split_fractions.get(split, 0.0) for split in SPLITS]
+    def _check_world(self) -> None:
+        networks = ("num_inference_steps", "guidance_scale", *Numerics.model_fields)
+        given = [name for name in networks if getattr(self, name) != type(self).model_fields[name].default]
+        if self.world is not None and given:
+            raise InputError(f"{given[0]}: is for a network, and the world {self.world} has none; leave it out.")
 
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the plan: any changed setting changes it, the order of keys never does.
 
         The preset's network is left out: `model_revision` decides what is drawn, whatever is built by default today.
+        So are the views that its card lists, `support`, an absent world, an empty target and plain numerics, which
+        change no row.
         """
-        return fingerprint(self.model_dump(mode="json", exclude={"preset": {"network"}}))
+        idle: dict[str, Any] = {"preset": {"network", "views"}, "support": True, **self.plain}
+        idle |= {name: True for name in ("target", "world") if not getattr(self, name)}
+        return fingerprint(self.model_dump(mode="json", exclude=idle))
 
     @property
     def strata(self) -> tuple[str, ...]:
-        """Variables whose contrast groups receive equally many subjects; a crossed one is balanced by the family."""
-        return tuple(name for name in self.preset.strata if name not in self.factors)
+        """Variables whose contrast groups receive equally many subjects, then those whose groups have a target.
+
+        A crossed one is left to the family.
+        """
+        balanced = (name for name in self.preset.strata if name not in self.target)
+        targeted = (name for name in self.preset.covariates.names if name in self.target)
+        return tuple(name for name in (*balanced, *targeted) if name not in self.factors)
+
+    def _levels(self, name: str) -> Sequence[float | str]:
+        """What a variable is balanced or targeted over: a factor's levels, another's contrast groups."""
+        if name in self.factors:
+            return self.levels.get(name, self.preset.covariates[name].levels)
+        return self.preset.contrasts[name].first, self.preset.contrasts[name].second
 
     @cached_property
     def stratum_names(self) -> list[tuple[str, ...]]:
         """Every stratum, as the group of each variable in `strata`."""
-        contrasts = [self.preset.contrasts[name] for name in self.strata]
-        return list(product(*((contrast.first, contrast.second) for contrast in contrasts)))
+        return list(product(*(map(str, self._levels(name)) for name in self.strata)))
 
     @property
     def num_strata(self) -> int:
@@ -211,59 +205,61 @@ class GenerationPlan(BaseModel):
     def cells(self) -> list[dict[str, Any]]:
         """The full crossing of the factors' values: one dict per member of a family. Numbers are float32-exact."""
         variables = [self.preset.covariates[name] for name in self.factors]
-        values = [
-            variable.decode(variable.encode(self.levels.get(variable.name, variable.levels))) for variable in variables
-        ]
+        values = [variable.decode(variable.encode(self._levels(variable.name))) for variable in variables]
         return [dict(zip(self.factors, cell, strict=True)) for cell in product(*values)]
+
+    def _shares(self, names: Sequence[str]) -> list[list[float]]:
+        """The shares of these variables' levels: the target's, or equal ones."""
+        levels = {name: self._levels(name) for name in names}
+        return [
+            list(self.target.get(name, dict.fromkeys(map(str, one), 1 / len(one))).values())
+            for name, one in levels.items()
+        ]
+
+    @cached_property
+    def _allocation(self) -> Allocation:
+        shares = tuple(map(math.prod, product(*self._shares(self.strata))))
+        fractions = checked_fractions(self.split_fractions)
+        return Allocation(self.num_subjects, fractions, shares, not set(self.strata) & set(self.target))
+
+    @cached_property
+    def design(self) -> Design:
+        """Splits, strata, draws and families of the subjects."""
+        shares = self._shares(self.factors) if set(self.factors) & set(self.target) else None
+        return Design(self._allocation, self.stratum_names, len(self.cells), shares, self.seed)
 
     @property
     def num_rows(self) -> int:
         """Rows of the whole data set."""
-        return self.num_subjects * len(self.cells)
+        return sum(self._rows.values())
 
     @cached_property
-    def subjects(self) -> dict[str, range]:
-        """Subjects of each split that has any; within a split they take its strata in turn."""
-        sizes = [count * self.num_strata for count in largest_remainder(self._per_stratum, self._fractions)]
-        ends = np.cumsum(sizes).tolist()
-        ranges = {split: range(end - size, end) for split, size, end in zip(SPLITS, sizes, ends, strict=True)}
-        return {split: subjects for split, subjects in ranges.items() if subjects}
+    def _rows(self) -> dict[str, int]:
+        return {split: int(self.design.rows(split, subjects).sum()) for split, subjects in self.subjects.items()}
+
+    def count(self, shard: Shard) -> int:
+        """Rows of a shard."""
+        return int(self.design.rows(shard.split, shard.subjects).sum())
 
     @property
-    def _per_stratum(self) -> int:
-        return self.num_subjects // self.num_strata
+    def subjects(self) -> dict[str, range]:
+        """Subjects of each split that has any."""
+        return self.design.subjects
 
     @property
     def groups(self) -> dict[tuple[str, tuple[str, ...]], range]:
         """Subjects of each (split, stratum)."""
-        return {
-            (split, stratum): subjects[index :: self.num_strata]
-            for split, subjects in self.subjects.items()
-            for index, stratum in enumerate(self.stratum_names)
-        }
+        return self.design.groups
 
     def largest_num_subjects(self, available: Mapping[tuple[str, tuple[str, ...]], int]) -> int:
         """The largest `num_subjects` that so many candidates in each of the `groups` allow; 0 when none does."""
-        fewest = [min(available.get((split, stratum), 0) for stratum in self.stratum_names) for split in SPLITS]
-        for count in range(self._per_stratum, 0, -1):
-            needed = largest_remainder(count, self._fractions)
-            if self._fills_splits(count) and all(one <= most for one, most in zip(needed, fewest, strict=True)):
-                return count * self.num_strata
-        return 0
-
-    @cached_property
-    def _draws(self) -> dict[str, np.ndarray]:
-        """Draws of each split's subjects, in their order."""
-        draws = {split: np.empty(len(subjects)) for split, subjects in self.subjects.items()}
-        for (split, stratum), subjects in self.groups.items():
-            random = np.random.default_rng(_integer(self.seed, "draw", split, stratum))
-            first = self.subjects[split].start
-            draws[split][np.array(subjects) - first] = (random.permutation(len(subjects)) + 0.5) / len(subjects)
-        return draws
+        return self._allocation.largest(
+            [[available.get((split, stratum), 0) for stratum in self.stratum_names] for split in SPLITS]
+        )
 
     @cached_property
     def _first_seed(self) -> int:
-        return _integer(self.seed, "subject")
+        return integer(self.seed, "subject")
 
     def subject_seed(self, subject: int, attempt: int = 0) -> int:
         """Seed in [0, 2^32) of a subject's attempt-th draw, distinct for all subjects and the first 16 attempts."""
@@ -289,47 +285,29 @@ class GenerationPlan(BaseModel):
 
     def shards(self) -> list[Shard]:
         """The shards of the data set, in order; none crosses a split."""
-        shards: list[Shard] = []
-        for split, subjects in self.subjects.items():
-            if split == "train" and self.partitioned:
-                shards += self._partitions()
-                continue
-            parts = self._parts(subjects)
-            for index, part in enumerate(parts):
-                stem = f"{split}-{index:05d}-of-{len(parts):05d}"
-                shards.append(Shard(split, part, stem, {f"data/{stem}.parquet": range(len(self.cells))}))
-        return shards
-
-    def _partitions(self) -> Iterator[Shard]:
-        first, draws = self.subjects["train"].start, self._draws["train"]
-        for stratum in self.stratum_names:
-            subjects = np.array(self.groups["train", stratum])
-            tenths = np.searchsorted(np.arange(1, TENTHS) / TENTHS, draws[subjects - first], side="right")
-            groups = dict(zip(self.strata, stratum, strict=True))
-            stem = "-".join(["train", *(word(group) for group in stratum)])
-            for tenth in range(TENTHS):
-                for index, part in enumerate(self._parts(subjects[tenths == tenth].tolist())):
-                    files = {
-                        train_file({**groups, **cell}, tenth, index): [member] for member, cell in enumerate(self.cells)
-                    }
-                    yield Shard("train", part, f"{stem}-{tenth}-{index:05d}", files)
-
-    def _parts(self, subjects: Sequence[int]) -> list[Sequence[int]]:
-        starts = range(0, len(subjects), self.subjects_per_shard)
-        return [subjects[start : start + self.subjects_per_shard] for start in starts]
+        return list(divide(self))
 
     def rows(self, shard: Shard) -> list[Row]:
         """The rows of a shard: families one after another, each in the order of `cells`."""
-        first = self.subjects[shard.split].start
-        width = len(str(len(self.cells) - 1))
+        split, design = shard.split, self.design
+        first, width = self.subjects[split].start, len(str(len(self.cells) - 1))
         rows = []
         for subject in shard.subjects:
-            subject_id = f"{self.fingerprint[:8]}-{subject:07d}"
-            seed, draw = self.subject_seed(subject), float(self._draws[shard.split][subject - first])
-            stratum = self.stratum_names[(subject - first) % self.num_strata]
+            subject_id, offset = f"{self.fingerprint[:8]}-{subject:07d}", subject - first
+            own = self.subject_seed(subject), float(design.draws[split][offset])
+            stratum = self.stratum_names[design.stratum_of[split][offset]]
             rows += [
-                Row(f"{subject_id}-{member:0{width}d}", shard.split, subject, subject_id, cell, seed, draw, stratum)
-                for member, cell in enumerate(self.cells)
+                Row(
+                    f"{subject_id}-{member:0{width}d}",
+                    split,
+                    subject,
+                    subject_id,
+                    member,
+                    self.cells[member],
+                    *own,
+                    stratum,
+                )
+                for member in design.members(split, offset)
             ]
         return rows
 
@@ -356,21 +334,19 @@ class GenerationPlan(BaseModel):
         return {name: cell.get(name, factual[name]) for name in self._with_effects(changed)}
 
     def summary(self) -> dict[str, Any]:
-        """What a dry run tells: counts by split, the family's factors and levels, and an estimate of bytes."""
+        """What a dry run tells: counts by split, factors and levels, target, support, and an estimate of bytes."""
         shards = [shard.split for shard in self.shards()]
         return {
             "plan": self.fingerprint,
             "subjects": {split: len(subjects) for split, subjects in self.subjects.items()},
-            "rows": {split: len(subjects) * len(self.cells) for split, subjects in self.subjects.items()},
+            "rows": dict(self._rows),
             "shards": {split: shards.count(split) for split in self.subjects},
             "factors": {name: list(dict.fromkeys(cell[name] for cell in self.cells)) for name in self.factors},
             "family_size": len(self.cells),
             "strata": [" / ".join(stratum) for stratum in self.stratum_names if stratum],
-            "cells": len(self.subjects) * self.num_strata * len(self.cells),
+            "target": self.target,
+            # a rare level may have no row in a small split
+            "cells": sum(int((self.design.rows(split, own) > 0).sum()) for (split, _), own in self.groups.items()),
+            "support": None if self.support is None else self.support.model_dump(),
             "estimated_bytes": round(self.num_rows * (self.resolution**2 * PNG_BYTES_PER_PIXEL + ROW_BYTES)),
         }
-
-
-def _integer(*parts: object) -> int:
-    """An integer in [0, 2^63) from the sha256 of the parts."""
-    return int(fingerprint(parts, length=16), 16) >> 1

@@ -2,11 +2,17 @@
 
     render(rows) = render(first half) + render(second half)     where the device has no memory for all rows at once
 
-A row depends on its own noise and seed and never on its batch, so that halving changes nothing but rounding.
+A row depends on its own noise and seed and never on its batch, so that halving changes nothing but rounding. A compiled
+network sees batches of one size alone, filled up where rows are fewer: a program for any size would be chosen by the
+sizes that came before, which a resumed run has not seen.
 """
 
+import copy
 import io
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,21 +22,25 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..errors import InputError
+from .generator import CausalGenerator
+from .numerics import Numerics
 from .plan import GenerationPlan
 from .subjects import is_sound
 
 if TYPE_CHECKING:
-    from ..diffusion.pipeline import CausalDiffusionPipeline
+    from ..diffusion.denoiser import Denoiser
 
-__all__ = ["SYNTHETIC_XMP", "Rendered", "Renderer", "encode_png"]
+__all__ = ["MODEL", "WORLD", "XMP", "Rendered", "Renderer", "encode_png", "prepared"]
 
-SYNTHETIC_XMP = (
+MODEL, WORLD = "trainedAlgorithmicMedia", "algorithmicMedia"
+"""What made an image, in the words of the IPTC's digital source types: a trained model, or an algorithm alone."""
+
+XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
-    "</rdf:RDF></x:xmpmeta>"
+    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{}"/></rdf:RDF></x:xmpmeta>'
 )
-"""The IPTC statement, inside each synthetic PNG, that a trained model made it."""
+"""The IPTC statement, inside each synthetic PNG, that nobody photographed it."""
 
 
 class Rendered(NamedTuple):
@@ -43,10 +53,14 @@ class Rendered(NamedTuple):
 
 
 class Renderer:
-    """Calls the pipeline with the plan's steps and strength. `limit` is how many rows may fit, where that is known."""
+    """Calls the pipeline with the plan's steps, strength and numerics. `limit` is how many rows may fit, where known.
 
-    def __init__(self, pipeline: "CausalDiffusionPipeline", plan: GenerationPlan) -> None:
-        self._pipeline, self._plan = pipeline, plan
+    The pipeline that is given stays as it is. Raises InputError where its network is to be compiled and cannot be.
+    """
+
+    def __init__(self, pipeline: CausalGenerator, plan: GenerationPlan) -> None:
+        self._original, self._plan = pipeline, plan
+        self._pipeline = prepared(pipeline, plan, plan.batch_size)
         self.limit: int | None = None
 
     def __call__(self, covariates: Mapping[str, list[Any]], **rows: Any) -> Rendered:
@@ -76,6 +90,8 @@ class Renderer:
                     f"resolution: the device has no memory for one image of {self._plan.resolution} pixels; "
                     "use a larger device, or a generator of lower resolution."
                 )
+            if self._plan.compile:
+                self._pipeline = prepared(self._original, self._plan, self.limit)
         # parts that do not fit either lower the limit for those after them, but not where these begin
         size = self.limit
         parts = [
@@ -83,6 +99,66 @@ class Renderer:
             for start in range(0, count, size)
         ]
         return Rendered(*(_join(values) for values in zip(*parts, strict=True)))
+
+
+def prepared(pipeline: CausalGenerator, numerics: Numerics, rows: int) -> CausalGenerator:
+    """A pipeline whose network is computed so, compiled for batches of `rows`; the same one where nothing is asked.
+
+    Weights are cast once; autocast, which casts them at every call, was neither quicker nor nearer to composition.
+    Raises InputError where the network cannot be compiled.
+    """
+    if len(numerics.plain) == len(Numerics.model_fields):
+        return pipeline
+    # a world has no network, and a plan for it no numerics
+    twin: Any = copy.copy(pipeline)
+    network = copy.deepcopy(twin.unet)
+    if numerics.mixed_precision == "bf16":
+        network.bfloat16()
+    if numerics.channels_last:
+        network.to(memory_format=torch.channels_last)
+    twin.unet = network
+    if numerics.compile:
+        _compile(network, rows)
+        _try(twin, rows)
+    return twin
+
+
+def _compile(network: "Denoiser", rows: int) -> None:
+    """Let a network be evaluated by its own program for `rows` rows, as often as the rows of a batch need."""
+    program = torch.compile(network.forward, dynamic=False, fullgraph=True)
+
+    def forward(*inputs: Any, **named: Any) -> tuple[Tensor]:
+        count, parts = len(inputs[0]), []
+        for start in range(0, count, rows):
+            index = torch.arange(start, start + rows, device=inputs[0].device).clamp(max=count - 1)
+            part = [_rows_at(value, index) for value in inputs]
+            parts.append(program(*part, **{name: _rows_at(value, index) for name, value in named.items()})[0])
+        return (torch.cat(parts)[:count],)
+
+    network.forward = forward
+
+
+def _rows_at(value: Any, index: Tensor) -> Any:
+    return value.index_select(0, index) if isinstance(value, Tensor) else value
+
+
+def _try(pipeline: Any, rows: int) -> None:
+    """One step, so that a program that cannot be made is known of before anything is written."""
+    # takes a second or two to load
+    from torch._dynamo.exc import TorchDynamoException
+
+    nobody = {name: [None] * rows for name in pipeline.covariates.names}
+    try:
+        # a lack of memory is found again, and mended, by the first batch
+        with warnings.catch_warnings(), suppress(torch.OutOfMemoryError):
+            # a compiler's remarks on the insides of torch and diffusers
+            warnings.simplefilter("ignore")
+            pipeline(covariates=nobody, num_inference_steps=1, generator=torch.Generator(), output_type="pt")
+    except TorchDynamoException as error:
+        reason = shorten(str(error).split("\n\n")[0], 200)
+        raise InputError(
+            f"compile: the network cannot be compiled here ({reason}); install a C++ compiler, or leave it out."
+        ) from None
 
 
 def _take(value: Any, rows: slice) -> Any:
@@ -97,13 +173,16 @@ def _join(parts: tuple[Any, ...]) -> Any:
     return None if parts[0] is None else torch.cat(parts)
 
 
-def encode_png(image: np.ndarray, synthetic: bool) -> bytes | None:
-    """An image `[H, W]` in [0, 1] as 8-bit grayscale PNG, rounded; None when it is NaN, infinite or constant."""
+def encode_png(image: np.ndarray, made_by: str | None) -> bytes | None:
+    """An image `[H, W]` in [0, 1] as 8-bit grayscale PNG, rounded; None when it is NaN, infinite or constant.
+
+    `made_by` is MODEL, WORLD, or None for an observation, and stands in the file.
+    """
     if not is_sound(image):
         return None
     statement = PngInfo()
-    if synthetic:
-        statement.add_itxt("XML:com.adobe.xmp", SYNTHETIC_XMP)
+    if made_by is not None:
+        statement.add_itxt("XML:com.adobe.xmp", XMP.format(made_by))
     buffer = io.BytesIO()
     Image.fromarray(np.rint(image.clip(0, 1) * 255).astype(np.uint8)).save(buffer, "PNG", pnginfo=statement)
     return buffer.getvalue()

@@ -24,13 +24,15 @@ class Shard:
 class Row:
     """One member of a subject's family: the factors' values in `cell`, everything else the subject's own.
 
-    `seed` is that of the subject's first draw; `stratum` names the subject's group of each stratified variable.
+    `member` is the cell's place in the plan's `cells`; a family may lack some. `seed` is that of the subject's first
+    draw; `stratum` names the subject's group of each stratified variable.
     """
 
     id: str
     split: str
     subject: int
     subject_id: str
+    member: int
     cell: Mapping[str, Any]
     seed: int
     draw: float

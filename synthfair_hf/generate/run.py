@@ -9,12 +9,15 @@ threads encode the one before.
 """
 
 import json
+import math
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,17 +28,15 @@ from ..errors import InputError
 from ..records import Record, first_difference
 from ..sources.source import Source
 from .gate import QualityGate, Reading
+from .generator import CausalGenerator
 from .plan import SCM, GenerationPlan
-from .render import Renderer, encode_png
+from .render import MODEL, WORLD, Renderer, encode_png
 from .rows import Row, Shard
 from .store import RUN, Store, read_plan
 from .subjects import ModelSubjects, Observation, SourceSubjects, choose, columns, pixels, stacked
 from .verification import damaged_shards
 
-if TYPE_CHECKING:
-    from ..diffusion.pipeline import CausalDiffusionPipeline
-
-__all__ = ["check", "generate", "repair"]
+__all__ = ["check", "generate", "repair", "seconds_per_image"]
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ def check(
 
 def generate(
     plan: GenerationPlan,
-    pipeline: "CausalDiffusionPipeline",
+    pipeline: CausalGenerator,
     output_dir: Path | str,
     source: Source | None = None,
     progress: bool = True,
@@ -87,11 +88,34 @@ def generate(
         studio = _Studio(render, subjects, gate, threads)
         own = store.shards()
         waiting = [shard for shard in own if not store.finished(shard)]
-        images, left = (sum(len(one.subjects) for one in shards) * len(plan.cells) for shards in (own, waiting))
+        images, left = (sum(map(plan.count, shards)) for shards in (own, waiting))
         with tqdm(total=images, initial=images - left, unit="image", disable=not progress, desc="generate") as bar:
             for shard in waiting:
                 store.write(shard, *_render_shard(plan, studio, shard, bar))
         return store.finish()
+
+
+def seconds_per_image(
+    plan: GenerationPlan,
+    pipeline: CausalGenerator,
+    source: Source | None = None,
+    gate: QualityGate | None = None,
+) -> float:
+    """How long this device takes for an image, by the wall clock; nothing is kept or written.
+
+    Timed are the first families that fill a batch, after one that warms the device up: subjects, network, gate and
+    encoding, as `generate` does them. Writing is not, nor are families that a gate has drawn again later on.
+    """
+    render = Renderer(pipeline, plan)
+    subjects = ModelSubjects(plan, pipeline, render) if source is None else SourceSubjects(plan, source, render)
+    first = plan.shards()[0]
+    number = math.ceil(plan.batch_size / len(plan.cells))
+    with ThreadPoolExecutor(ENCODERS) as threads, tqdm(disable=True) as bar:
+        studio = _Studio(render, subjects, gate, threads)
+        _render_shard(plan, studio, replace(first, subjects=first.subjects[:1]), bar)
+        began = time.perf_counter()
+        rows, _ = _render_shard(plan, studio, replace(first, subjects=first.subjects[:number]), bar)
+        return (time.perf_counter() - began) / len(rows)
 
 
 class _Studio(NamedTuple):
@@ -105,7 +129,7 @@ class _Studio(NamedTuple):
 
 def repair(
     directory: Path | str,
-    pipeline: "CausalDiffusionPipeline",
+    pipeline: CausalGenerator,
     source: Source | None = None,
     gate: QualityGate | None = None,
     progress: bool = True,
@@ -137,7 +161,7 @@ def repair(
     return [shard.stem for shard in damaged]
 
 
-def _check_model(plan: GenerationPlan, pipeline: "CausalDiffusionPipeline") -> None:
+def _check_model(plan: GenerationPlan, pipeline: CausalGenerator) -> None:
     ours, theirs = plan.preset, pipeline.preset
     if ours.covariates != theirs.covariates or set(ours.edges) != set(theirs.edges):
         raise InputError(
@@ -175,7 +199,9 @@ def _render_shard(
     is one that does not pass the gate, as often as the plan says, and then its best draw is kept.
     """
     subjects = studio.subjects
-    families = {family[0].subject: family for family in _batches(plan.rows(shard), len(plan.cells))}
+    families: dict[int, list[Row]] = {}
+    for row in plan.rows(shard):
+        families.setdefault(row.subject, []).append(row)
     best: dict[int, list[dict[str, Any]]] = {}
     draws: Counter[int] = Counter()
     counts = {"rejected_candidates": 0, "rejected_images": 0}
@@ -238,9 +264,11 @@ def _render_families(
     images: dict[str, Future[bytes | None]] = {}
     readings: dict[str, Reading] = {}
 
-    def take(batch: Sequence[Row], found: Sequence[np.ndarray], synthetic: bool) -> None:
+    generator = MODEL if plan.world is None else WORLD
+
+    def take(batch: Sequence[Row], found: Sequence[np.ndarray], made_by: str | None) -> None:
         for row, image in zip(batch, found, strict=True):
-            images[row.id] = studio.threads.submit(encode_png, image, synthetic)
+            images[row.id] = studio.threads.submit(encode_png, image, made_by)
         if studio.gate is not None:
             read = studio.gate.read(np.stack(found), [row.cell for row in batch])
             readings.update({row.id: one for row, one in zip(batch, read, strict=True)})
@@ -250,7 +278,7 @@ def _render_families(
     edited = [row for row in rows if plan.intervention(row.cell, observations[row.subject].values)]
     changed = {row.id for row in edited}
     for batch in _batches([row for row in rows if row.id not in changed], plan.batch_size):
-        take(batch, [observations[row.subject].image for row in batch], plan.source == SCM)
+        take(batch, [observations[row.subject].image for row in batch], generator if plan.source == SCM else None)
     for batch in _batches(edited, plan.batch_size):
         subjects = [observations[row.subject] for row in batch]
         values = columns([{**subject.values, **row.cell} for subject, row in zip(subjects, batch, strict=True)])
@@ -261,7 +289,7 @@ def _render_families(
             residual=_residuals(subjects),
             do={name: values[name] for name in plan.acted_on},
         )
-        take(batch, list(pixels(result.images)), True)
+        take(batch, list(pixels(result.images)), generator)
     return {name: image.result() for name, image in images.items()}, readings
 
 

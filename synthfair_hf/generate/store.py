@@ -32,7 +32,17 @@ from .lock import LOCKS, check_free, lease, mutex
 from .plan import GenerationPlan
 from .rows import Shard
 
-__all__ = ["PLAN", "RUN", "Store", "difference", "identity", "list_files", "read_plan", "row_features"]
+__all__ = [
+    "PLAN",
+    "RUN",
+    "Store",
+    "difference",
+    "identity",
+    "list_files",
+    "read_plan",
+    "recorded_files",
+    "row_features",
+]
 
 ROWS_PER_GROUP = 120
 """Few enough that a viewer can scan a group of 512 x 512 images, and that damage is located."""
@@ -175,22 +185,21 @@ class Store:
         """Whether the shard has a record of this plan and files of the recorded sizes; `verify` reads the bytes."""
         try:
             record = Record.read(self.record_path(shard))
+            recorded = {name: file["bytes"] for name, file in recorded_files(record).items()}
             sizes = {name: (self.directory / name).stat().st_size for name in shard.files}
         except (InputError, FileNotFoundError):
             return False
-        return record.inputs.get("plan") == self.plan.fingerprint and sizes == {
-            name: file["bytes"] for name, file in record.counts.get("files", {}).items()
-        }
+        return record.inputs.get("plan") == self.plan.fingerprint and sizes == recorded
 
     def write(self, shard: Shard, rows: list[dict[str, Any]], counts: Mapping[str, Any] | None = None) -> Record:
         """Write a shard's rows, in the order of `plan.rows`, then its record with `counts` added.
 
         Values are decoded, images {"bytes", "path"}.
         """
-        family = len(self.plan.cells)
+        planned = self.plan.rows(shard)
         files = {}
         for name, members in shard.files.items():
-            own = [row for place, row in enumerate(rows) if place % family in members]
+            own = [row for row, one in zip(rows, planned, strict=False) if one.member in members]
             data = self._encode(own)
             self._write_data(self.directory / name, data)
             files[name] = {"rows": len(own), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -266,6 +275,21 @@ class Store:
             return record
 
 
+def recorded_files(record: Record) -> dict[str, dict[str, Any]]:
+    """rows, bytes and sha256 of a finished shard's files by name; InputError names what its record does not hold."""
+    whole = {"rows": int, "bytes": int, "sha256": str}
+    files = record.counts.get("files")
+    if not isinstance(files, dict):
+        raise InputError("counts.files is absent")
+    for name, file in files.items():
+        for field, kind in whole.items():
+            if not isinstance(file, dict) or not isinstance(file.get(field), kind):
+                raise InputError(f"counts.files[{name!r}].{field} is absent")
+    if not isinstance(record.counts.get("rows"), int):
+        raise InputError("counts.rows is absent")
+    return files
+
+
 def identity(records: Sequence[Record]) -> str:
     """Identity of the stored bytes, from the sha256 of every file."""
     return fingerprint({name: file["sha256"] for record in records for name, file in record.counts["files"].items()})
@@ -278,7 +302,7 @@ def list_files(directory: Path, pattern: str = "*") -> Iterator[Path]:
 
 def difference(ours: GenerationPlan, theirs: GenerationPlan) -> str | None:
     """The first setting in which two plans differ, as `name: ours != theirs`."""
-    return first_difference(*(_flat(plan.model_dump(mode="json")) for plan in (ours, theirs)))
+    return first_difference(*(_flat(plan.model_dump(mode="json", exclude={"support"})) for plan in (ours, theirs)))
 
 
 def _flat(settings: object, name: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ never on its batch.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,9 @@ from ..errors import InputError, unknown
 from ..records import fingerprint
 from ..schema import Schema
 from ..sources.source import Source
+from .generator import CausalGenerator
 from .plan import GenerationPlan
 from .rows import Row
-
-if TYPE_CHECKING:
-    from ..diffusion.pipeline import CausalDiffusionPipeline
 
 __all__ = [
     "ModelSubjects",
@@ -88,7 +86,7 @@ class ModelSubjects:
     attempts = 8
     """Draws of one subject before its images count as out of the model's reach."""
 
-    def __init__(self, plan: GenerationPlan, pipeline: "CausalDiffusionPipeline", render: Callable[..., Any]) -> None:
+    def __init__(self, plan: GenerationPlan, pipeline: CausalGenerator, render: Callable[..., Any]) -> None:
         self._plan, self._pipeline, self._render = plan, pipeline, render
 
     def observe(self, rows: Sequence[Row], attempt: int = 0) -> list[Observation]:

@@ -14,9 +14,12 @@ import pyarrow.parquet as pq
 from ..errors import InputError
 from ..records import Record, file_sha256
 from .rows import Row, Shard
-from .store import RUN, Store, identity, list_files, read_plan
+from .store import RUN, Store, identity, list_files, read_plan, recorded_files
 
 __all__ = ["damaged_shards", "shard_problems", "verify"]
+
+UNREADABLE = (OSError, ValueError, pa.ArrowException)
+"""What pyarrow raises of damaged bytes; a flip inside a name is no UTF-8, a ValueError."""
 
 
 def damaged_shards(directory: Path) -> list[Shard]:
@@ -53,6 +56,7 @@ def shard_problems(store: Store, shard: Shard) -> Iterator[str]:
     redo = "delete it and run the same command again"
     try:
         record = Record.read(store.record_path(shard))
+        files = recorded_files(record)
     except InputError as error:
         yield f"{_name(store, store.record_path(shard))}: no readable record of its shard ({error}); {redo}."
         return
@@ -60,12 +64,11 @@ def shard_problems(store: Store, shard: Shard) -> Iterator[str]:
     if missing:
         yield from (f"{_name(store, path)}: missing; run the same command again." for path in missing)
         return
-    files = record.counts.get("files", {})
     own = (record.inputs.get("plan"), record.settings.get("shard"), set(files))
     if own != (store.plan.fingerprint, shard.stem, set(shard.files)):
         yield f"{_name(store, store.record_path(shard))}: is the record of another plan or shard; {redo}."
         return
-    planned, family = store.plan.rows(shard), len(store.plan.cells)
+    planned = store.plan.rows(shard)
     for name, members in shard.files.items():
         path, recorded = store.directory / name, files[name]
         size = path.stat().st_size
@@ -74,7 +77,7 @@ def shard_problems(store: Store, shard: Shard) -> Iterator[str]:
         elif file_sha256(path) != recorded["sha256"]:
             yield f"{name}: its bytes differ from the recorded sha256 ({_damage(path)}); {redo}."
         else:
-            rows = [row for place, row in enumerate(planned) if place % family in members]
+            rows = [row for row in planned if row.member in members]
             yield from (f"{name}: {fault}; {redo}." for fault in _row_faults(store, path, rows, recorded["rows"]))
 
 
@@ -83,7 +86,7 @@ def _damage(path: Path) -> str:
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         groups = [group for group in range(file.num_row_groups) if not _readable(file, group)]
-    except (OSError, pa.ArrowException):
+    except UNREADABLE:
         return "its footer cannot be read"
     return f"damaged row groups: {', '.join(map(str, groups))}" if groups else "damage lies outside the pages"
 
@@ -91,7 +94,7 @@ def _damage(path: Path) -> str:
 def _readable(file: pq.ParquetFile, group: int) -> bool:
     try:
         file.read_row_group(group)
-    except (OSError, pa.ArrowException):
+    except UNREADABLE:
         return False
     return True
 
@@ -101,7 +104,7 @@ def _row_faults(store: Store, path: Path, planned: Sequence[Row], recorded: int)
     columns = ["id", "subject_id", "split", "plan"]
     try:
         table = pq.read_table(path, columns=columns, partitioning=None).to_pydict()
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         yield f"its rows cannot be read ({error})"
         return
     if not len(planned) == len(table["id"]) == recorded:

@@ -61,6 +61,10 @@ class PhantomModel:
             noise[variable.name] = noise[variable.name].float()
         return noise
 
+    def sample(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Encoded covariates `[rows]` of so many subjects."""
+        return self.evaluate(self.sample_noise(rows, generator))
+
     def evaluate(self, noise: Mapping[str, Tensor], do: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """Encoded covariates `[rows]`, under do(...) of decoded values if given."""
         found = self._world.covariates(_exogenous(noise), do)
@@ -87,13 +91,17 @@ class Oracle:
         self._world = Phantom()
         self.scm = PhantomModel(self._world)
 
+    def causal_model(self) -> PhantomModel:
+        """Its structural equations."""
+        return self.scm
+
     def load(self) -> "Oracle":
         """Itself: there are no weights."""
         return self
 
-    def sample_noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+    def sample_noise(self, generator: Sequence[torch.Generator]) -> Tensor:
         """The key of each subject's image noise, int64 `[B, 1]`."""
-        return torch.stack([torch.randint(KEYS, (1,), generator=generator) for generator in generators])
+        return torch.stack([torch.randint(KEYS, (1,), generator=one) for one in generator])
 
     def __call__(
         self,

@@ -9,10 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.generate.plan import GenerationPlan, largest_remainder
+from synthfair_hf.generate.allocation import largest_remainder
+from synthfair_hf.generate.design import Support
+from synthfair_hf.generate.numerics import Numerics
+from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.rows import Row
 from synthfair_hf.layout import known
 from synthfair_hf.presets import CHEST_XRAY, Network
+from synthfair_hf.records import fingerprint
 from synthfair_hf.schema import SPLITS
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
@@ -194,16 +198,18 @@ CHANGED = {
     "num_inference_steps": 8,
     "guidance_scale": 1.5,
     "resolution": 32,
+    "world": "phantom",
     "source": "nih",
     "source_fingerprint": "f",
     "access": "open",
     "gate": "g",
     "gate_attempts": 2,
     "gate_tolerance": {"age": 5.0},
+    "target": {"age": {"under 50 years": 0.5, "50 years and older": 0.5}},
 }
 
 
-@pytest.mark.parametrize("name", GenerationPlan.model_fields)
+@pytest.mark.parametrize("name", sorted(set(GenerationPlan.model_fields) - {"support", *Numerics.model_fields}))
 def test_every_setting_changes_the_fingerprint(name):
     gate = {"gate": "g"} if name.startswith("gate_") else {}
     assert make(**gate, **{name: CHANGED[name]}).fingerprint != make(**gate).fingerprint
@@ -222,6 +228,31 @@ def test_a_plan_stored_before_presets_named_a_network_is_still_itself():
     assert GenerationPlan.model_validate(stored).fingerprint == plan.fingerprint
     other = plan.preset.model_copy(update={"network": Network(width=64)})
     assert plan.model_copy(update={"preset": other}).fingerprint == plan.fingerprint
+
+
+def test_a_plan_stored_before_targets_support_and_worlds_is_still_itself():
+    plan = make()
+    later = ("target", "support", "world")
+    stored = {name: value for name, value in plan.model_dump(mode="json").items() if name not in later}
+    assert GenerationPlan.model_validate(stored).fingerprint == plan.fingerprint
+    del stored["preset"]["network"], stored["preset"]["views"]
+    told = {name: value for name, value in stored.items() if name not in Numerics.model_fields}
+    assert fingerprint(told) == plan.fingerprint, "what is not asked for is no part of a plan's identity"
+    seen = Support(observed="10 draws", out_of_support={"under 50 years / male": 0})
+    assert make(support=seen).fingerprint == plan.fingerprint
+    assert all_rows(make(support=seen)) == all_rows(plan)
+
+
+def test_what_is_for_a_network_is_refused_of_a_world():
+    for name, value in (("num_inference_steps", 4), ("guidance_scale", 2.0), ("mixed_precision", "bf16")):
+        with pytest.raises(InputError, match=f"{name}: is for a network, and the world phantom has none"):
+            make(world="phantom", **{name: value})
+
+
+def test_which_views_are_listed_changes_no_row():
+    plan = make()
+    other = plan.model_copy(update={"preset": plan.preset.model_copy(update={"views": plan.preset.views[:1]})})
+    assert other.fingerprint == plan.fingerprint
 
 
 def test_fingerprint_ignores_the_order_of_keys_and_survives_json():
@@ -331,7 +362,7 @@ def test_summary_counts_what_the_rows_are():
         ({"factors": ("Sex",)}, "factors: 'Sex' is unknown; .*did you mean 'sex'"),
         (
             {"factors": ("age",)},
-            r"factors: age is continuous; in Python give .* levels=\{'age': \[...\]\}; the command line crosses",
+            r"factors: age is continuous; give .* levels=\{'age': \[...\]\} or on the command line by --levels age=A,B",
         ),
         ({"num_subjects": 2**28 + 2}, "num_subjects: 268435458 is refused"),
         ({"factors": ("sex", "sex")}, "factors: sex, sex names a variable twice"),

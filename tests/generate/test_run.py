@@ -12,7 +12,7 @@ from PIL import Image
 from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate import store as store_module
-from synthfair_hf.generate.render import SYNTHETIC_XMP, encode_png
+from synthfair_hf.generate.render import MODEL, XMP, encode_png
 from synthfair_hf.generate.run import check, generate, repair
 from synthfair_hf.generate.store import Store
 from synthfair_hf.generate.verification import verify
@@ -143,7 +143,7 @@ def test_every_draw_from_the_model_is_marked_as_synthetic(tmp_path, make_plan, p
     for row in read(tmp_path):
         assert row["synthetic"]
         assert row["source_dataset"] == "scm"
-        assert Image.open(io.BytesIO(row["image"]["bytes"])).info["XML:com.adobe.xmp"] == SYNTHETIC_XMP
+        assert Image.open(io.BytesIO(row["image"]["bytes"])).info["XML:com.adobe.xmp"] == XMP.format(MODEL)
 
 
 def test_no_patient_is_named_in_any_file(tmp_path, make_plan, pipeline, source):
@@ -352,7 +352,7 @@ def test_progress_counts_every_image(tmp_path, make_plan, make_pipeline, capsys)
 @pytest.mark.parametrize("level", range(0, 255, 17))
 def test_png_levels_are_rounded_not_truncated(level):
     image = np.array([[level + 0.49, level - 0.49, 255, 0]], dtype=np.float32).clip(0, 255) / 255
-    data = encode_png(image, synthetic=False)
+    data = encode_png(image, None)
     assert np.asarray(Image.open(io.BytesIO(data))).tolist() == [[level, level, 255, 0]]
 
 

@@ -1,0 +1,141 @@
+"""A factorial design: subjects in splits and strata with their draws, and the cells that each of them shows.
+
+    draw  = (rank + 1/2) / n,  rank = place in a seeded permutation of the n subjects of the same split and stratum
+    shows = every cell where nothing is targeted, otherwise those with  place < share / the largest share
+    place = (k + 1/2) / n,  k another permutation of the same n, fixed by the rank
+
+So of n subjects a cell has the whole number nearest to n x share / largest share; those who show it also show every
+cell of no smaller share, so that families stay paired; and the largest cell is complete. `place` follows `draw` by
+steps of the golden ratio: each stretch of `draw` has nearly its own part of every cell, so that a view that trades
+another variable by `draw` does not trade a targeted one along with it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise, product
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from ..records import fingerprint
+from ..schema import SPLITS
+from .allocation import Allocation
+
+__all__ = ["Design", "Support", "integer", "places"]
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+Group = tuple[str, tuple[str, ...]]
+"""A split and a stratum."""
+
+
+def places(draws: np.ndarray) -> np.ndarray:
+    """The place in (0, 1) of each of n subjects by its draw: `draws` `[n]` is a permutation of (rank + 1/2) / n.
+
+    Of the m lowest draws, those with place < t are within 5 of m x t, as tried for n up to a million.
+    """
+    n = len(draws)
+    by_rank = np.empty(n)
+    by_rank[np.argsort(np.arange(n) * GOLDEN % 1, kind="stable")] = (np.arange(n) + 0.5) / n
+    return by_rank[(draws * n).astype(np.int64)]
+
+
+def integer(*parts: object) -> int:
+    """An integer in [0, 2^63) from the sha256 of the parts."""
+    return int(fingerprint(parts, length=16), 16) >> 1
+
+
+class Support(BaseModel):
+    """What was `observed`, in words, and how many such observations each cell `out_of_support` has, by its words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    observed: str
+    out_of_support: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Who is in which split and stratum, with which draw, and shows which cells.
+
+    `strata` names each stratum. `shares` holds the share of each level, factor by factor; None gives everybody all of
+    the `num_cells` cells.
+    """
+
+    allocation: Allocation
+    strata: Sequence[tuple[str, ...]]
+    num_cells: int
+    shares: Sequence[Sequence[float]] | None
+    seed: int
+
+    @cached_property
+    def subjects(self) -> dict[str, range]:
+        """Subjects of each split that has any."""
+        ends = np.cumsum([0, *map(sum, self.allocation.counts)]).tolist()
+        return {split: range(*ends) for split, ends in zip(SPLITS, pairwise(ends), strict=True) if ends[0] < ends[1]}
+
+    @cached_property
+    def groups(self) -> dict[Group, range]:
+        """Subjects of each split and stratum: by turns where strata are equal, else one stratum after another."""
+        groups, counts = {}, dict(zip(SPLITS, self.allocation.counts, strict=True))
+        for split, subjects in self.subjects.items():
+            ends = np.cumsum([0, *counts[split]]).tolist()
+            for index, stratum in enumerate(self.strata):
+                by_turns, in_a_row = subjects[index :: len(self.strata)], subjects[ends[index] : ends[index + 1]]
+                groups[split, stratum] = by_turns if self.allocation.balanced else in_a_row
+        return groups
+
+    @cached_property
+    def stratum_of(self) -> dict[str, np.ndarray]:
+        """Each split's subjects' strata, in their order, as places in `strata`."""
+        found = {split: np.empty(len(subjects), dtype=np.int32) for split, subjects in self.subjects.items()}
+        for (split, stratum), subjects in self.groups.items():
+            found[split][self.offsets(split, subjects)] = self.strata.index(stratum)
+        return found
+
+    @cached_property
+    def draws(self) -> dict[str, np.ndarray]:
+        """Draws of each split's subjects, in their order."""
+        found = {split: np.empty(len(subjects)) for split, subjects in self.subjects.items()}
+        for (split, stratum), subjects in self.groups.items():
+            random = np.random.default_rng(integer(self.seed, "draw", split, stratum))
+            drawn = (random.permutation(len(subjects)) + 0.5) / len(subjects)
+            found[split][self.offsets(split, subjects)] = drawn
+        return found
+
+    @cached_property
+    def places(self) -> dict[str, np.ndarray]:
+        """Places of each split's subjects, in their order."""
+        found = {split: np.empty(len(draws)) for split, draws in self.draws.items()}
+        for (split, _), subjects in self.groups.items():
+            own = self.offsets(split, subjects)
+            found[split][own] = places(self.draws[split][own])
+        return found
+
+    @cached_property
+    def cuts(self) -> np.ndarray | None:
+        """The place below which a subject shows each cell, `[cells]` in (0, 1]; None where everybody shows all."""
+        if self.shares is None:
+            return None
+        found = np.array(list(map(math.prod, product(*self.shares))))
+        return found / found.max()
+
+    def offsets(self, split: str, subjects: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Places of subjects within their split, `[subjects]`."""
+        return np.array(subjects, dtype=np.int64) - self.subjects[split].start
+
+    def members(self, split: str, offset: int) -> Sequence[int]:
+        """The cells that one subject of a split shows, in order."""
+        if self.cuts is None:
+            return range(self.num_cells)
+        shown: list[int] = np.flatnonzero(self.places[split][offset] < self.cuts).tolist()
+        return shown
+
+    def rows(self, split: str, subjects: Sequence[int]) -> np.ndarray:
+        """How many of these subjects of a split show each cell, `[cells]`."""
+        if self.cuts is None:
+            return np.full(self.num_cells, len(subjects))
+        found = self.places[split][self.offsets(split, subjects)]
+        return np.array([np.count_nonzero(found < cut) for cut in self.cuts])

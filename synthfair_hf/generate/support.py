@@ -1,0 +1,89 @@
+"""What a model has seen of the cells that a plan asks for, counted in observations.
+
+    support(stratum, cell) = observations in the stratum that show the cell's levels
+                             a number: the fewer of those at or below it and those at or above it, among the former
+
+Observations are a source's training patients, or draws from the causal model. So a number between observed ones has
+support, and the farther out it lies the less; of several numbers the least supported counts. Cells with fewer than
+FEWEST observations are out of support: there the generator extrapolates. They are told of, and generated all the same.
+"""
+
+from collections.abc import Mapping
+from itertools import product
+
+import numpy as np
+import torch
+
+from ..sources.source import Source
+from .design import Support
+from .generator import CausalModel
+from .plan import GenerationPlan
+from .subjects import source_values
+
+__all__ = ["FEWEST", "cell_counts", "model_support", "source_support"]
+
+FEWEST = 5
+"""Observations below which a cell counts as hardly ever seen."""
+
+DRAWS = 20_000
+
+
+def model_support(plan: GenerationPlan, scm: CausalModel, draws: int = DRAWS, seed: int = 0) -> Support:
+    """The support of a plan's cells among so many draws from the model; those out of a covariate's range count not."""
+    covariates = plan.preset.covariates
+    columns = {name: column.numpy() for name, column in scm.sample(draws, torch.Generator().manual_seed(seed)).items()}
+    inside = np.ones(draws, dtype=bool)
+    for variable in covariates.walk():
+        if not variable.categorical:
+            low, high = variable.bounds
+            inside &= (columns[variable.name] >= low) & (columns[variable.name] <= high)
+    columns = {name: columns[name][inside] for name in covariates.names}
+    return _support(plan, columns, np.arange(inside.sum()), f"{draws} draws from the causal model")
+
+
+def source_support(plan: GenerationPlan, source: Source) -> Support:
+    """The support of a plan's cells among a source's training patients, by their images with complete covariates."""
+    table = source_values(plan, source)
+    kept = [
+        index
+        for index, split in enumerate(source.splits)
+        if split == "train" and all(column[index] is not None for column in table.values())
+    ]
+    covariates = plan.preset.covariates
+    columns = covariates.encode({name: [column[index] for index in kept] for name, column in table.items()})
+    _, patients = np.unique([source.patient_ids[index] for index in kept], return_inverse=True)
+    return _support(plan, columns, patients, f"{len(set(patients.tolist()))} training patients of {source.name}")
+
+
+def _support(plan: GenerationPlan, columns: Mapping[str, np.ndarray], observed: np.ndarray, words: str) -> Support:
+    counts = cell_counts(plan, columns, observed)
+    return Support(observed=words, out_of_support={cell: count for cell, count in counts.items() if count < FEWEST})
+
+
+def cell_counts(plan: GenerationPlan, columns: Mapping[str, np.ndarray], observed: np.ndarray) -> dict[str, int]:
+    """How many are observed in each cell, by its words: `group / level / ...`, strata before factors.
+
+    `columns` are encoded covariates `[B]`, complete; `observed` `[B]` says who each row is of, and counts once.
+    """
+    covariates, counts = plan.preset.covariates, {}
+    for stratum, cell in product(plan.stratum_names, plan.cells):
+        inside = np.ones(len(observed), dtype=bool)
+        for name, group in zip(plan.strata, stratum, strict=True):
+            inside &= _in_group(plan, name, group, columns[name])
+        numbers = [name for name in cell if not covariates[name].categorical]
+        for name in set(cell) - set(numbers):
+            inside &= columns[name] == covariates[name].encode_value(cell[name])
+        sides = [inside]
+        for name in numbers:
+            sides += [inside & (columns[name] <= cell[name]), inside & (columns[name] >= cell[name])]
+        words = (f"{value:g}" if isinstance(value, float) else str(value) for value in cell.values())
+        counts[" / ".join((*stratum, *words))] = min(len(np.unique(observed[side])) for side in sides)
+    return counts
+
+
+def _in_group(plan: GenerationPlan, name: str, group: str, column: np.ndarray) -> np.ndarray:
+    """Which rows `[B]` are in a group of a variable's contrast."""
+    contrast, variable = plan.preset.contrasts[name], plan.preset.covariates[name]
+    if contrast.threshold is None:
+        return column == variable.encode_value(group)
+    return column < contrast.threshold if group == contrast.first else column >= contrast.threshold
