@@ -1,14 +1,14 @@
 """Calibration: how strongly, and below which noise level, the change of each covariate should act.
 
     error(k, strength) = L1 to the true film under do(k)                           where the world knows it
-                       = mean over attributes j of d(reading of j in x*, in x)     elsewhere
-    d = |AUC on counterfactuals - AUC on real images|, or |change of mean absolute error| / standard deviation of j
+                       = (d_k + mean over j != k of d_j) / 2                       elsewhere
+    d_j = |AUC on counterfactuals - AUC on real images|, or |change of mean absolute error| / standard deviation of j
 
-A change that is too weak shows in j = k, a leak in every other j, so one figure weighs both. It is measured on
-validation images, for values that differ from the observed one, with what k causes held. Rulers read where the world
-has them, predictors the rest. Readers can be pleased by
-images that no longer are any (do(view) at scale 2 wiped films out), so the weakest change is saved whose error is
-within TOLERANCE of the least; against the truth, the least.
+A change that is too weak shows in d_k, a leak in the others: each side counts half, however many attributes there are.
+It is measured on validation images, for values that differ from the observed one, with what k causes held. Rulers read
+where the world has them, predictors the rest. Readers can be pleased by images that no longer are any (do(view) at
+scale 2 wiped films out), so the weakest change is saved whose error is within TOLERANCE of the least; against the
+truth, the least.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ def calibrate(
             if truth is not None:
                 error = float(l1(changed.images, truth.images).mean())
             else:
-                error = _misreading(opened, readers, before, changed)
+                error = _misreading(opened, name, readers, before, changed)
             errors[name].append({"scale": scale, "level": level, "error": round(error, 5)})
         chosen[name] = choose(errors[name], TOLERANCE if truth is None else 0)
     record = Record(
@@ -120,12 +120,13 @@ def _read(world: World, reader: AttributePredictor, images: Tensor) -> dict[str,
 
 def _misreading(
     world: World,
+    target: str,
     readers: Mapping[str, AttributePredictor],
     before: Mapping[str, Mapping[str, np.ndarray]],
     changed: Counterfactuals,
 ) -> float:
     """How much worse, or suspiciously better, attributes are read from counterfactuals than from the real images."""
-    parts = []
+    parts: dict[bool, list[float]] = {True: [], False: []}
     for by, reader in readers.items():
         after = _read(world, reader, changed.images)
         for name in world.covariates.names:
@@ -135,5 +136,5 @@ def _misreading(
             figure = "auc" if variable.categorical else "mae"
             spread = 1.0 if variable.categorical else float(np.std(world.training[name]))
             if real[figure] is not None and asked[figure] is not None:
-                parts.append(abs(asked[figure] - real[figure]) / spread)  # type: ignore[operator]
-    return float(np.mean(parts))
+                parts[name == target].append(abs(asked[figure] - real[figure]) / spread)  # type: ignore[operator]
+    return float(np.mean([np.mean(side) for side in parts.values() if side]))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,7 @@ from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
 from synthfair_hf.measure.interventions import forced_change, hold
-from synthfair_hf.measure.predictors import PredictorTrainingConfig, load_predictor, train_predictor
+from synthfair_hf.measure.predictors import PredictorTrainingConfig, agreement, load_predictor, train_predictor
 from synthfair_hf.measure.soundness import score
 from synthfair_hf.measure.systems import Counterfactuals, answer
 from synthfair_hf.measure.weights import WEIGHTS
@@ -209,9 +210,18 @@ def test_without_truth_an_error_is_how_readings_change(predictor, monkeypatch):
     world = small_world("phantom", "validation", limit=20)
     readers = {"reader": load_predictor(predictor, world.covariates)}
     read = {by: reader.predict(world.images) for by, reader in readers.items()}
-    assert calibration._misreading(world, readers, read, Counterfactuals(world.images, world.table)) == 0
-    swapped = Counterfactuals(world.images.flip(0), world.table)
-    assert calibration._misreading(world, readers, read, swapped) > 0
+    same, swapped = (Counterfactuals(images, world.table) for images in (world.images, world.images.flip(0)))
+    assert calibration._misreading(world, "sex", readers, read, same) == 0
+    both = (read["reader"], readers["reader"].predict(swapped.images))
+    changes = {}
+    for variable in world.covariates.walk():
+        figure, spread = ("auc", 1) if variable.categorical else ("mae", np.std(world.training[variable.name]))
+        figures = [agreement(variable, one[variable.name], world.table[variable.name]) for one in both]
+        changes[variable.name] = abs(figures[1][figure] - figures[0][figure]) / spread
+    for target in world.covariates.names:
+        others = [change for name, change in changes.items() if name != target]
+        expected = (changes[target] + np.mean(others)) / 2
+        assert calibration._misreading(world, target, readers, read, swapped) == pytest.approx(expected)
 
 
 def test_two_predictors_of_one_name_are_refused(generator, predictor):
