@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from .errors import InputError
 from .flags import parse
+from .words import assignments, number, numbers, pair, shares
 
 if TYPE_CHECKING:
     from .records import Access, Record
@@ -148,7 +149,7 @@ def _soundness(
     from .scoreboard import measure_soundness
 
     generator = pretrained_model_name_or_path or DEFAULT_GENERATOR
-    asked = None if pairs is None else [_pair(word) for word in pairs]
+    asked = None if pairs is None else [pair(word) for word in pairs]
     measure_soundness(output_dir, world, pretrained_model_name_or_path=generator, pairs=asked, **settings)
     return _measured("soundness", output_dir, world)
 
@@ -165,14 +166,6 @@ def _realism(pretrained_model_name_or_path: str | None, output_dir: str, world: 
 def _measured(what: str, output_dir: str, world: str) -> int:
     print(f"wrote {output_dir}/{what}-{world}.json and {output_dir}/README.md")
     return 0
-
-
-def _pair(word: str) -> tuple[str, str]:
-    """A,B as a pair of names."""
-    one, comma, other = word.partition(",")
-    if not comma or not one or not other:
-        raise InputError(f"--pairs: {word!r} is not A,B; write it as sex,finding.")
-    return one, other
 
 
 def _generate(
@@ -195,16 +188,16 @@ def _generate(
     if factors:
         settings["factors"] = tuple(factors)
     if levels:
-        settings["levels"] = {name: text.split(",") for name, text in _assignments("--levels", levels).items()}
+        settings["levels"] = {name: text.split(",") for name, text in assignments("--levels", levels).items()}
     if target:
-        settings["target"] = {name: _shares(text) for name, text in _assignments("--target", target).items()}
+        settings["target"] = {name: shares(text) for name, text in assignments("--target", target).items()}
     if gate_tolerance:
-        named = _assignments("--gate_tolerance", gate_tolerance)
-        settings["gate_tolerance"] = {name: _number("--gate_tolerance", text) for name, text in named.items()}
+        named = assignments("--gate_tolerance", gate_tolerance)
+        settings["gate_tolerance"] = {name: number("--gate_tolerance", text) for name, text in named.items()}
     settings |= {"source_dir": source, "pretrained_model_name_or_path": pretrained_model_name_or_path}
     directory = settings["output_dir"]
     if engine is not None:
-        options = None if engine_options is None else _assignments("--engine_options", engine_options)
+        options = None if engine_options is None else assignments("--engine_options", engine_options)
         summary, said = spread_dataset(engine, tasks, workers, options, logging_dir, **settings)
         print(json.dumps(summary, indent=2))
         print(said)
@@ -280,7 +273,7 @@ def _benchmark(output_dir: str, method_file: list[str], settings: list[str] | No
     from .benchmark import benchmark
 
     given: dict[str, dict[str, str]] = {}
-    for name, value in _assignments("--settings", settings or []).items():
+    for name, value in assignments("--settings", settings or []).items():
         method, dot, field = name.partition(".")
         if not dot or not field:
             raise InputError(f"--settings: {name!r} is not METHOD.NAME; write it as balanced_synthetic.ratio=0.5.")
@@ -345,59 +338,16 @@ def _counterfactual(
     from .verbs import counterfactual
 
     answer = counterfactual(
-        covariates=_assignments("--covariates", covariates),
-        do=_assignments("--do", do),
+        covariates=assignments("--covariates", covariates),
+        do=assignments("--do", do),
         pretrained_model_name_or_path=pretrained_model_name_or_path or DEFAULT_GENERATOR,
-        guidance_scale=_numbers("--guidance_scale", guidance_scale),
-        intervention_level=_numbers("--intervention_level", intervention_level),
+        guidance_scale=numbers("--guidance_scale", guidance_scale),
+        intervention_level=numbers("--intervention_level", intervention_level),
         **settings,
     )
     print(json.dumps(answer))
     print(f"wrote {settings['output_dir']}/observation.png, counterfactual.png, difference.png, counterfactual.json")
     return 0
-
-
-def _numbers(argument: str, words: list[str] | None) -> float | dict[str, float] | None:
-    """None, one number, or NAME=NUMBER words as a dict."""
-    if words is None:
-        return None
-    try:
-        if len(words) == 1 and "=" not in words[0]:
-            return float(words[0])
-        return {name: float(value) for name, value in _assignments(argument, words).items()}
-    except ValueError:
-        raise InputError(f"{argument}: {' '.join(words)!r} is not a number; give 1.5, or sex=1.5 finding=2.") from None
-
-
-def _shares(text: str) -> dict[str, float]:
-    """LEVEL:SHARE,LEVEL:SHARE as a dict."""
-    shares: dict[str, float] = {}
-    for part in text.split(","):
-        level, _, share = part.rpartition(":")
-        if not level or level in shares:
-            raise InputError(f"--target: {text!r} is not LEVEL:SHARE,...; write it as sex=male:0.7,female:0.3.")
-        shares[level] = _number("--target", share)
-    return shares
-
-
-def _number(argument: str, word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        raise InputError(f"{argument}: {word!r} is not a number; give one, such as 0.5.") from None
-
-
-def _assignments(argument: str, pairs: list[str]) -> dict[str, str]:
-    """NAME=VALUE words as a dict."""
-    values: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name or not value:
-            raise InputError(f"{argument}: {pair!r} is not NAME=VALUE; write it as sex=female.")
-        if name in values:
-            raise InputError(f"{argument}: {name} is given twice; give it once.")
-        values[name] = value
-    return values
 
 
 RUNS: dict[str, Callable[..., int]] = {

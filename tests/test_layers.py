@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "schema": ("errors",),
     "records": ("errors",),
+    "words": ("errors",),
     # layer 1
     "presets": BASE,
     "layout": (*BASE, "presets"),
