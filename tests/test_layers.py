@@ -49,7 +49,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "report": (*BASE, "presets", "views"),
 }
 # layer 5: what composes the rooms may import all of them; the package itself registers them with the libraries
-for top in ("saved", "model_repository", "fitting", "verbs", "scoreboard", "calibration", "flags", "cli", ""):
+TOP = ("saved", "model_repository", "fitting", "scoreboard", "calibration", "cells", "leaderboard", "benchmark")
+for top in (*TOP, "verbs", "flags", "cli", ""):
     MAY_IMPORT[top] = tuple(MAY_IMPORT)
 
 LAYER_0_LIBRARIES = {*sys.stdlib_module_names, "numpy", "pydantic", "datasets"}

@@ -1,0 +1,223 @@
+"""The benchmark: views and their twins x planted attributes x methods x seeds, one cell each, kept by recipe.
+
+    BOARD/cells/<recipe>.json    one cell: what was asked, and what came out or why the method refused
+    BOARD/benchmark.json         what the last call asked for: its cells, in order
+    BOARD/README.md, table.csv, gaps.png    printed from these by `leaderboard`, never typed
+
+    recipe = hash(data set, view, attribute, method and settings, seed, subjects, external images, code of the cell)
+
+A cell that is there is not fitted again, whoever asked for it: a killed run goes on by the same command, a further view
+or method adds its own cells, and a twin that two strengths share is fitted once. `erm`, the reference, is always among
+the methods. A view that plants several attributes is asked about each. Cells are `cells.fit_cell`.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from copy import copy
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from tqdm import tqdm
+
+from .cells import DRAWS, HELD_OUT, DataSet, ExternalSet, Refused, code_of, fit_cell
+from .errors import InputError, unknown
+from .leaderboard import REFERENCE, write_leaderboard
+from .mitigate import METHODS
+from .mitigate.method import GroupSettings, Method, Shown
+from .records import Record, library_versions
+from .views import BiasedView, get_view
+
+__all__ = ["benchmark", "load_method"]
+
+
+class _Cell(NamedTuple):
+    """A cell that is asked for; the record's fingerprint is its recipe."""
+
+    record: Record
+    view: BiasedView
+    attribute: str
+    method: Method
+    seed: int
+
+
+def benchmark(
+    data_dir: str | Path,
+    views: Sequence[str],
+    methods: Sequence[str],
+    output_dir: str | Path,
+    seeds: int = 5,
+    train_subjects: int | None = None,
+    steps: int | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    method_files: Sequence[str | Path] = (),
+    external: str | Path | None = None,
+) -> Record:
+    """Fit what is not there yet, print the leaderboard, and return the record of what was asked.
+
+    views: names of biased views; their twins are added.
+    methods: names in METHODS.
+    method_files: submitted methods, called as their files are: each a Python file that defines one subclass of
+        `Method`, and that this process runs with all of its rights. Give files that you would run.
+    seeds: 0 ... seeds - 1, of first weights and order, and of which fifth of the subjects is validation.
+    train_subjects: subjects of train that are used, validation among them; half of them by default. Rows of the others,
+        and those that the view withholds, are the synthetic images, shown to methods that see these alone.
+    steps: of every fit; `settings` are further ones by method.
+    external: a folder of real images with metadata.csv, on which every cell is judged as well.
+
+    Everything that is asked for is checked before anything is fitted; raises InputError.
+    """
+    directory = _writable(output_dir)
+    if seeds < 1:
+        raise InputError(f"--seeds: {seeds} is not allowed; give how many, from 1.")
+    if not views:
+        raise InputError("--views: none is given; name biased views, such as finding_sex_correlated_90_10.")
+    data = DataSet(data_dir)
+    submitted = _submitted(method_files)
+    known = {**METHODS, **submitted}
+    wanted = list(dict.fromkeys((REFERENCE, *methods, *submitted)))
+    for name in wanted:
+        if name not in known:
+            raise unknown("--methods", name, known)
+        if "training masks" in known[name].sees:
+            raise InputError(f"--methods: {name} sees training masks, which a view has none of; leave it out.")
+    for name in settings or {}:
+        if name not in wanted:
+            raise unknown("--settings", name, wanted)
+    asked = {name: {**({} if steps is None else {"steps": steps}), **(settings or {}).get(name, {})} for name in wanted}
+    biased = list({view.name: view for view in (_biased(name, data) for name in views)}.values())
+    subjects = _subjects(train_subjects, data)
+    outside = None
+    if external is not None:
+        planted = dict.fromkeys(name for view in biased for name in data.planted(view))
+        outside = ExternalSet(external, data, tuple(planted))
+    inputs = {"data_set": data.identity, **({} if outside is None else {"external": outside.source.fingerprint})}
+    codes = {name: code_of(known[name]) for name in wanted}
+    cells: dict[str, _Cell] = {}
+    for view in (either for one in biased for either in (one, get_view(str(one.twin), data.preset))):
+        for attribute, name, seed in product(data.planted(view), wanted, range(seeds)):
+            method = _configured(known[name], attribute, asked[name])
+            record = Record(
+                stage="benchmark_cell",
+                inputs={**inputs, "view": view.fingerprint, "code": codes[name]},
+                settings={
+                    "view": view.name,
+                    "attribute": attribute,
+                    "method": name,
+                    "method_settings": method.settings.model_dump(mode="json"),
+                    "seed": seed,
+                    "train_subjects": subjects,
+                },
+                versions=library_versions(),
+            )
+            # a twin of two views is one cell
+            cells[record.fingerprint] = _Cell(record, view, attribute, method, seed)
+    (directory / "cells").mkdir(parents=True, exist_ok=True)
+    missing = {key: cell for key, cell in cells.items() if not _path(directory, key).exists()}
+    for key, cell in tqdm(missing.items(), desc="cells"):
+        _fitted(cell, data, subjects, outside).write(_path(directory, key))
+    record = Record(
+        stage="benchmark",
+        inputs=inputs,
+        settings={
+            "preset": data.preset.name,
+            "finding": data.finding,
+            "resolution": data.resolution,
+            "views": {view.name: view.twin for view in biased},
+            "methods": {name: list(known[name].sees) for name in wanted},
+            "submitted": list(submitted),
+            "seeds": seeds,
+            "train_subjects": subjects,
+            "settings": asked,
+            "draws": DRAWS,
+        },
+        versions=library_versions(),
+        counts={"subjects_of_train": len(data.subjects), "cells": list(cells)},
+    )
+    record.write(directory / "benchmark.json")
+    write_leaderboard(directory)
+    return record
+
+
+def load_method(path: str | Path) -> type[Method]:
+    """The one subclass of `Method` that a Python file defines. The file is run, with all rights of this process."""
+    path = Path(path)
+    spec = importlib.util.spec_from_file_location(f"submitted_{path.stem}", path)
+    if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
+        raise InputError(f"--method_file: {path} is no Python file; give FILE.py with one subclass of Method.")
+    module = importlib.util.module_from_spec(spec)
+    # pydantic and inspect look a class up by its module
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"--method_file: {path} does not run ({type(error).__name__}: {error}); mend it.") from error
+    found = [
+        one
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, Method) and one.__module__ == spec.name
+    ]
+    if len(found) != 1:
+        raise InputError(f"--method_file: {path} defines {len(found)} subclasses of Method; define one.")
+    for shown in found[0].sees:
+        if shown not in get_args(Shown):
+            raise unknown(f"--method_file: {path}: sees", shown, get_args(Shown))
+    return found[0]
+
+
+def _submitted(files: Sequence[str | Path]) -> dict[str, type[Method]]:
+    """Submitted methods by the names of their files."""
+    found: dict[str, type[Method]] = {}
+    for path in map(Path, files):
+        if path.stem in METHODS or path.stem in found:
+            raise InputError(f"--method_file: {path} bears the name of another method; rename it.")
+        found[path.stem] = load_method(path)
+    return found
+
+
+def _biased(name: str, data: DataSet) -> BiasedView:
+    view = get_view(name, data.preset)
+    if view.twin in (None, view.name) or not data.planted(view):
+        raise InputError(f"--views: {name!r} plants no bias of an attribute; give a biased view, twins are added.")
+    return view
+
+
+def _subjects(asked: int | None, data: DataSet) -> int:
+    count = len(data.subjects)
+    if asked is None:
+        return max(HELD_OUT, count // 2)
+    if not HELD_OUT <= asked <= count:
+        raise InputError(f"--train_subjects: {asked} is not allowed; allowed: {HELD_OUT} to {count}.")
+    return asked
+
+
+def _configured(method: type[Method], attribute: str, settings: Mapping[str, Any]) -> Method:
+    """A method that is not fitted, under these settings; one that looks at an attribute looks at this one."""
+    own = {"attribute": attribute} if issubclass(method.Settings, GroupSettings) else {}
+    return method(**{**own, **settings})
+
+
+def _fitted(cell: _Cell, data: DataSet, subjects: int, external: ExternalSet | None) -> Record:
+    """The cell's record with its figures, or with the sentence by which the method refused the view."""
+    try:
+        # the network goes with the copy that was fitted
+        judged, counts = fit_cell(data, cell.view, cell.attribute, copy(cell.method), cell.seed, subjects, external)
+    except Refused as error:
+        return cell.record.model_copy(update={"measured": {"refused": str(error)}})
+    sizes = {name: one.counts for name, one in judged.items()}
+    found = {name: one.figures for name, one in judged.items()}
+    return cell.record.model_copy(update={"counts": {**counts, **sizes}, "measured": found})
+
+
+def _path(directory: Path, key: str) -> Path:
+    return directory / "cells" / f"{key}.json"
+
+
+def _writable(output_dir: str | Path) -> Path:
+    """The directory of the board, known to be one before hours of fitting need it."""
+    directory = Path(output_dir)
+    for place in (directory, *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"--output_dir: {place} is a file; give a directory.")
+    return directory
