@@ -177,7 +177,7 @@ def spread_dataset(
     `settings` are those of `generate_dataset`; the rest is `generate.engines.launch`'s. Bad settings are refused before
     anything is launched.
     """
-    if engine not in ENGINES or engine == "jobs":
+    if engine not in ENGINES or (engine == "jobs" and not dry_run):
         # a Job's disk ends with it, and what it made
         raise unknown("--engine", engine, [name for name in ENGINES if name != "jobs"])
     if tasks is None:

@@ -55,3 +55,13 @@ def test_only_the_dry_run_of_an_engine_is_timed_and_once(loads, tmp_path, monkey
     assert loads == ["loaded", "timed"]
     with pytest.raises(InputError, match="num_subjects: 7 cannot"):
         spread_dataset("local", 4, dry_run=True, **{**asked, "num_subjects": 7})
+
+
+def test_jobs_are_described_and_not_launched_since_their_disk_ends_with_them(loads, tmp_path, capsys):
+    asked = ["generate", "--num_subjects", "28", "--output_dir", str(tmp_path / "never"), "--engine", "jobs"]
+    asked += ["--tasks", "4", "--logging_dir", "hf://buckets/lab/logs", "--engine_options", "flavor=t4-small"]
+    assert main([*asked, "--dry_run"]) == 0
+    assert "flavor: t4-small" in capsys.readouterr().out
+    assert main(asked) == 2
+    assert "--engine: 'jobs' is unknown; allowed: local, slurm, ray" in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
