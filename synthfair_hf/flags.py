@@ -211,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--license", help="licence identifier for the card; cc-by-4.0 for drawn subjects, unknown for a --source")
     _access_flag(flag)
     flag("--dry_run", action="store_true", help="print the plan, its time, and what an engine would run; write nothing")
-    flag("--engine", help="local, slurm or ray; jobs with --dry_run alone; without one: torchrun's ranks, or one process")
+    flag("--engine", help="local, slurm or ray; jobs with --dry_run; without one: torchrun's ranks, or one process")
     flag("--tasks", type=int, metavar="N", help="ranks the engine runs")
     flag("--workers", type=int, metavar="N", help="of them at a time; all by default")
     flag("--engine_options", nargs="+", metavar="NAME=VALUE", help="the executor's own: time=02:00:00 partition=gpu")
