@@ -98,7 +98,7 @@ def main() -> None:
         "generate, card included": f"{generating:.0f} s, {rows / generating:.0f} rows/s "
         f"(goal: within 3600 s on 2 cores: {'met' if generating <= 3600 else 'missed'})",
         "peak memory of one process": f"{memory:.0f} MiB",
-        "verify, every page and sha256": f"{verifying:.0f} s, {len(problems)} problems",
+        "verify, sha256 of every file and the ids of every row": f"{verifying:.0f} s, {len(problems)} problems",
         f"first row of `{VIEW}`, streamed, cold": f"{first:.2f} s",
         "first row by `filter` of the whole, cold": f"{filtering:.1f} s, {filtering / first:.0f} times as long "
         f"(goal: 10 or more: {'met' if filtering >= 10 * first else 'missed'})",
