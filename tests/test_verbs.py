@@ -280,7 +280,8 @@ def test_strengths_are_given_by_name(films, generator, tmp_path, capsys):
     assert "'strong' is not a number" in capsys.readouterr().err
 
 
-def test_settings_from_a_file_yield_to_flags(generator, tmp_path, capsys):
+def test_settings_from_a_file_yield_to_flags(generator, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no data set lies at the default place
     (tmp_path / "plan.yaml").write_text(
         f"num_subjects: 28\ndry_run: true\npretrained_model_name_or_path: {generator}\n"
     )
