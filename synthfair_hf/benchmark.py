@@ -26,7 +26,7 @@ from .errors import InputError, unknown
 from .leaderboard import REFERENCE, write_leaderboard
 from .mitigate import METHODS
 from .mitigate.method import GroupSettings, Method, Shown
-from .records import Record, library_versions
+from .records import Record, library_versions, writable_directory
 from .views import BiasedView, get_view
 
 __all__ = ["benchmark", "load_method"]
@@ -68,7 +68,7 @@ def benchmark(
 
     Everything that is asked for is checked before anything is fitted; raises InputError.
     """
-    directory = _writable(output_dir)
+    directory = writable_directory(output_dir)
     if seeds < 1:
         raise InputError(f"--seeds: {seeds} is not allowed; give how many, from 1.")
     if not views:
@@ -212,12 +212,3 @@ def _fitted(cell: _Cell, data: DataSet, subjects: int, external: ExternalSet | N
 
 def _path(directory: Path, key: str) -> Path:
     return directory / "cells" / f"{key}.json"
-
-
-def _writable(output_dir: str | Path) -> Path:
-    """The directory of the board, known to be one before hours of fitting need it."""
-    directory = Path(output_dir)
-    for place in (directory, *directory.parents):
-        if place.exists() and not place.is_dir():
-            raise InputError(f"--output_dir: {place} is a file; give a directory.")
-    return directory

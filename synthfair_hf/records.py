@@ -24,6 +24,7 @@ __all__ = [
     "first_difference",
     "library_versions",
     "strictest",
+    "writable_directory",
     "write_atomically",
 ]
 
@@ -63,6 +64,15 @@ def library_versions() -> dict[str, str]:
     """Versions of this package and of the libraries whose numerics or formats show in results."""
     names = ("synthfair-hf", "torch", "diffusers", "datasets", "transformers", "zuko", "pyarrow", "numpy", "pillow")
     return {name: version(name) for name in names}
+
+
+def writable_directory(output_dir: str | Path) -> Path:
+    """A directory that is there or can be, known before hours of work need it; InputError for a file in the way."""
+    directory = Path(output_dir)
+    for place in (directory, *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"--output_dir: {place} is a file; give a directory.")
+    return directory
 
 
 def write_atomically(path: Path, data: bytes) -> None:

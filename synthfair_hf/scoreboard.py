@@ -31,7 +31,7 @@ from .measure.realism import realism, realism_by_group
 from .measure.soundness import Counterfactuals, Encoder, Identity, Oracle, check_questions, score
 from .measure.weights import weights_fingerprint
 from .measure.worlds import World, open_world
-from .records import Record, library_versions, write_atomically
+from .records import Record, library_versions, writable_directory, write_atomically
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 
 __all__ = [
@@ -154,7 +154,7 @@ def measure_soundness(
     page. Raises InputError before weights are loaded or images drawn, and where it is the weights that are at fault,
     before anything is scored.
     """
-    directory = _writable(output_dir)
+    directory = writable_directory(output_dir)
     if num_inference_steps is not None:
         check_settings(num_inference_steps)
     saved = find_generator(pretrained_model_name_or_path)
@@ -228,7 +228,7 @@ def measure_realism(
     The encoder is a predictor trained on training images alone. Raises InputError before weights are loaded or images
     drawn, and for a predictor at fault before anything is sampled.
     """
-    directory = _writable(output_dir)
+    directory = writable_directory(output_dir)
     if seed < 0:
         raise InputError(f"--seed: {seed} is not allowed; give a whole number from 0 on.")
     if split == "train":
@@ -278,15 +278,6 @@ def measure_realism(
     picture = suspicious_png(generated, training, originals, measured["memorisation"]["pixels"]["suspicious"])
     write_atomically(directory / f"suspicious-{world}.png", picture)
     return _keep(record, directory, f"realism-{world}")
-
-
-def _writable(output_dir: str | Path) -> Path:
-    """The directory of records, known to be one before hours of scoring need it."""
-    directory = Path(output_dir)
-    for place in (directory, *directory.parents):
-        if place.exists() and not place.is_dir():
-            raise InputError(f"--output_dir: {place} is a file; give a directory.")
-    return directory
 
 
 def _keep(record: Record, directory: Path, name: str) -> Record:

@@ -28,7 +28,7 @@ from .generate.support import model_support, source_support
 from .generate.verification import verify
 from .measure.predictors import load_predictor
 from .measure.weights import weights_fingerprint
-from .records import Access, Record, file_sha256, library_versions, strictest, write_atomically
+from .records import Access, Record, file_sha256, library_versions, strictest, writable_directory, write_atomically
 from .report import difference_png, write_report
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from .simulators.acquisition import acquire, expose
@@ -68,15 +68,15 @@ def generate_dataset(
     planned = _plan(
         output_dir,
         num_subjects,
-        seed,
-        pretrained_model_name_or_path,
-        source_dir,
-        access,
-        predictor,
-        world,
-        resolution,
-        rank,
-        world_size,
+        seed=seed,
+        pretrained_model_name_or_path=pretrained_model_name_or_path,
+        source_dir=source_dir,
+        access=access,
+        predictor=predictor,
+        world=world,
+        resolution=resolution,
+        rank=rank,
+        world_size=world_size,
         **settings,
     )
     if dry_run:
@@ -264,10 +264,7 @@ def counterfactual(
     difference is blue where the film became darker, red where brighter, saturated at DIFFERENCE_LIMIT. Bad input is
     refused before the weights are loaded.
     """
-    directory = Path(output_dir)
-    for place in (directory, *directory.parents):
-        if place.exists() and not place.is_dir():
-            raise InputError(f"--output_dir: {place} is a file; give a directory.")
+    directory = writable_directory(output_dir)
     if seed < 0:
         raise InputError(f"--seed: {seed} is not allowed; give a whole number from 0 on.")
     saved = find_generator(pretrained_model_name_or_path)

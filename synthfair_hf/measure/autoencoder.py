@@ -22,8 +22,9 @@ from ..errors import InputError
 from ..records import Record
 from ..sources.source import Source
 from ..training import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
+from .classifier import GROUPS
 from .distances import l1
-from .predictors import BATCH, GROUPS
+from .predictors import BATCH
 from .soundness import Encoder
 from .weights import load_weights
 

@@ -28,10 +28,12 @@ from ..records import Record
 from .labelled import LabelledImages
 
 __all__ = [
+    "GROUPS",
     "Batch",
     "FittingSettings",
     "ImageClassifier",
     "LabelledImages",
+    "ResidualBlock",
     "all_parameters",
     "all_rows",
     "batch_errors",

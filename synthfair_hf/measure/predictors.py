@@ -25,12 +25,12 @@ from ..records import Record
 from ..schema import Schema, Variable
 from ..sources.source import Source
 from ..training import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
+from .classifier import GROUPS, ResidualBlock
 from .intervals import area_under_curve
 from .weights import load_weights
 
 __all__ = [
     "BATCH",
-    "GROUPS",
     "AttributePredictor",
     "PredictionObjective",
     "PredictorTrainingConfig",
@@ -42,9 +42,6 @@ __all__ = [
 
 BATCH = 64
 """Images the network reads at once when predicting."""
-
-GROUPS = 8
-"""Groups of GroupNorm: every number of channels is a multiple of it."""
 
 REDUCTION = 16
 """Pixels of the image behind one place of the last feature map, along each side."""
@@ -59,23 +56,6 @@ class PredictorTrainingConfig(TrainingConfig):
     lr_warmup_steps: int = Field(100, ge=0)
     adam_weight_decay: float = Field(0.05, ge=0)
     ema_decay: float = Field(0.99, gt=0, lt=1)
-
-
-class ResidualBlock(nn.Module):
-    """x + conv(act(norm(conv(act(norm(x)))))), `[B, C, H, W] -> [B, C', H, W]`; the last convolution starts at zero."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.first_norm, self.second_norm = nn.GroupNorm(GROUPS, inputs), nn.GroupNorm(GROUPS, outputs)
-        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's answer."""
-        change = self.first(functional.silu(self.first_norm(x)))
-        return self.skip(x) + self.second(functional.silu(self.second_norm(change)))
 
 
 class AttributePredictor(ModelMixin, ConfigMixin):

@@ -18,13 +18,11 @@ def table(labels=None, levels=("a", "b")):
 
 
 def test_a_group_more_is_a_line_more():
-    pytest.importorskip("matplotlib")
     heights = [Image.open(io.BytesIO(group_figure(table(levels=levels), "auc"))).height for levels in ("ab", "abc")]
     assert heights[0] < heights[1]
 
 
 def test_a_metric_without_a_value_is_drawn_without_points():
-    pytest.importorskip("matplotlib")
     labels = np.zeros(60, dtype=int)
     drawn = [_has_ink(group_figure(table(labels), metric)) for metric in ("auc", "fpr")]
     assert drawn == [False, True]
@@ -36,6 +34,5 @@ def _has_ink(png):
 
 
 def test_an_unknown_metric_is_named():
-    pytest.importorskip("matplotlib")
     with pytest.raises(InputError, match="metric: 'area' is unknown; allowed: auc"):
         group_figure(table(), "area")
