@@ -1,13 +1,14 @@
 """Do detectors name the attribute that was planted, and how often do they name one where none was?
 
+    synthfair generate --world phantom --resolution 64 --num_subjects 1120 --batch_size 72 --output_dir DATA
     python benchmarks/detection.py --data_dir DATA --output_dir RUN
     python benchmarks/detection.py --quick --output_dir RUN
 
-DATA is what `synthfair generate` wrote of a world with exact counterfactuals, such as the phantom. A cell is a view
-`finding_<attribute>_correlated_A_B`, or its twin, and a seed: a small classifier fitted by empirical risk minimisation
-on its train, weights chosen on a fifth of the subjects of that train, and every detector asked about the unbiased test
-split. Finished cells are lines of RUN/cells.jsonl, keyed by their recipe; the same command goes on. --quick draws
-scores from a known law instead, and needs no data.
+DATA is any data set of a world with exact counterfactuals. A cell is a view `finding_<attribute>_correlated_A_B`, or
+its twin, and a seed: a small classifier fitted by empirical risk minimisation on its train (some of its subjects, other
+ones for each seed), weights chosen on a fifth of these, and every detector asked about the unbiased test split.
+Finished cells are lines of RUN/cells.jsonl, keyed by their recipe; the same command goes on. --quick draws scores from
+a known law instead, and needs no data.
 
 A verdict is made by two rules: `permutation`, and `references`, in which a classifier is judged by the other twins'.
 """
@@ -45,6 +46,9 @@ TOP_1, FROM, FALSE_ALARMS = 0.9, 80, ALPHA
 
 SIMULATED = ("sex", "age", "scanner")
 
+GIVEN = ("planted", "strengths", "seeds", "train_subjects", "permutations", "steps")
+"""Arguments that decide the figures."""
+
 
 def simulated(planted: str, strength: float, seed: int, families: int = 100) -> tuple[Scores, LabelledImages]:
     """Families that cross sex, scanner and finding, in age groups, and what a classifier that leans on `planted` says.
@@ -74,8 +78,9 @@ def simulated(planted: str, strength: float, seed: int, families: int = 100) -> 
 class Fitted:
     """Classifiers fitted on the views of a data set, and its test rows of contrasted groups."""
 
-    def __init__(self, data_dir: str, settings: FittingSettings) -> None:
+    def __init__(self, data_dir: str, train_subjects: int, settings: FittingSettings) -> None:
         record, self.preset = read_record(data_dir)
+        self.train_subjects = train_subjects
         self.data_dir, self.settings, self.data_set = data_dir, settings, str(record.counts.get("store"))
         self.attributes = [name for name in self.preset.contrasts if name != FINDING]
         self.test = contrasted(self.load("full", "test"), self.preset)
@@ -91,6 +96,7 @@ class Fitted:
         return {
             "view": view.fingerprint,
             "data_set": self.data_set,
+            "train_subjects": self.train_subjects,
             "fitting": self.settings.model_dump(mode="json"),
             "attributes": self.attributes,
         }
@@ -98,10 +104,9 @@ class Fitted:
     def __call__(self, planted: str, strength: int, seed: int) -> tuple[Scores, LabelledImages]:
         """Fit one classifier; what it says of the test rows."""
         examples = self.load(f"{FINDING}_{planted}_correlated_{strength}_{100 - strength}", "train")
-        subjects = np.unique(examples.subjects)
-        chosen = np.random.default_rng(seed).permutation(subjects)[: len(subjects) // HELD_OUT]
-        held = np.isin(examples.subjects, chosen)
-        train, validation = examples.select(~held), examples.select(held)
+        used = np.random.default_rng(seed).permutation(np.unique(examples.subjects))[: self.train_subjects]
+        validation = examples.select(np.isin(examples.subjects, used[::HELD_OUT]))
+        train = examples.select(np.isin(examples.subjects, np.delete(used, np.s_[::HELD_OUT])))
         classifier = new_classifier(train, self.settings, seed)
         fit_classifier(classifier, train, validation, self.settings, seed)
         return Scores.of(classifier, self.test), self.test
@@ -164,7 +169,8 @@ def page(record: Record, table: pandas.DataFrame) -> str:
         "# Detection",
         "",
         f"Printed by `benchmarks/detection.py` from `detection.json`; {cells} {origin},",
-        f"{settings['seeds']} seeds per view and strength, on {record.counts['test_rows']} unbiased test rows.",
+        f"{settings['seeds']} seeds per view and strength, {settings['train_subjects']} subjects of train each, on "
+        f"{record.counts['test_rows']} unbiased test rows.",
         f"Planted: a correlation of the finding with {' or '.join(attributes)}. Asked about:",
         f"{', '.join(settings['attributes'])}. Strengths are percentages; 50 is the twin, without bias.",
         "",
@@ -217,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--planted", nargs="+", default=["sex", "scanner"])
     parser.add_argument("--strengths", nargs="+", type=int, default=[50, 60, 70, 80, 90])
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--train_subjects", type=int, default=200, help="subjects of train that a fit uses")
     parser.add_argument("--permutations", type=int, default=999)
     parser.add_argument("--steps", type=int, default=FittingSettings().steps)
     asked = parser.parse_args(arguments)
@@ -227,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         world, attributes = simulated, list(SIMULATED)
         test_rows, data_set = len(simulated(SIMULATED[0], TWIN, 0)[1]), "simulated"
     else:
-        world = Fitted(asked.data_dir, FittingSettings(steps=asked.steps))
+        world = Fitted(asked.data_dir, asked.train_subjects, FittingSettings(steps=asked.steps))
         attributes, test_rows, data_set = world.attributes, len(world.test), world.data_set
     asked.output_dir.mkdir(parents=True, exist_ok=True)
     docs_dir, path = asked.docs_dir or asked.output_dir, asked.output_dir / "cells.jsonl"
@@ -259,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = list(result_rows(cells))
     table = score(rows)
     plain = table.astype(object).where(table.notna(), None).to_dict("records")
-    settings = {name: getattr(asked, name) for name in ("planted", "strengths", "seeds", "permutations", "steps")}
+    settings = {name: getattr(asked, name) for name in GIVEN}
     settings |= {"alpha": ALPHA, "attributes": attributes, "simulated": asked.quick}
     record = Record(
         stage="detection",

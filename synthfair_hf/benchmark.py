@@ -1,24 +1,33 @@
 """The benchmark: views and their twins x planted attributes x methods x seeds, one cell each, kept by recipe.
 
     BOARD/cells/<recipe>.json    one cell: what was asked, and what came out or why the method refused
+    BOARD/cells/<recipe>.lock    held by the process that is fitting it, left behind where that was killed
     BOARD/benchmark.json         what the last call asked for: its cells, in order
     BOARD/README.md, table.csv, gaps.png    printed from these by `leaderboard`, never typed
 
     recipe = hash(data set, view, attribute, method and settings, seed, subjects, external images, code of the cell)
 
 A cell that is there is not fitted again, whoever asked for it: a killed run goes on by the same command, a further view
-or method adds its own cells, and a twin that two strengths share is fitted once. `erm`, the reference, is always among
-the methods. A view that plants several attributes is asked about each. Cells are `cells.fit_cell`.
+or method adds its own cells, and a twin that two strengths share is fitted once. Any number of processes may fit one
+board, on one machine or on several that share its directory: each takes cells that nobody holds. `erm`, the reference,
+is always among the methods. A view that plants several attributes is asked about each. Cells are `cells.fit_cell`.
+
+A method is asked for by its name, or with settings of its own, as balanced_synthetic:ratio=0.5,order=pretrained; that
+is then a method beside the one without.
 """
 
 import importlib.util
+import multiprocessing
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from copy import copy
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .cells import DRAWS, HELD_OUT, DataSet, ExternalSet, Refused, code_of, fit_cell
@@ -28,6 +37,7 @@ from .mitigate import METHODS
 from .mitigate.method import GroupSettings, Method, Shown
 from .records import Record, library_versions, writable_directory
 from .views import BiasedView, get_view
+from .words import assignments
 
 __all__ = ["benchmark", "load_method"]
 
@@ -50,25 +60,62 @@ def benchmark(
     seeds: int = 5,
     train_subjects: int | None = None,
     steps: int | None = None,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
     method_files: Sequence[str | Path] = (),
     external: str | Path | None = None,
+    num_proc: int = 1,
 ) -> Record:
     """Fit what is not there yet, print the leaderboard, and return the record of what was asked.
 
     views: names of biased views; their twins are added.
-    methods: names in METHODS.
+    methods: names in METHODS or of submitted ones, NAME or NAME:SETTING=VALUE,...
     method_files: submitted methods, called as their files are: each a Python file that defines one subclass of
         `Method`, and that this process runs with all of its rights. Give files that you would run.
     seeds: 0 ... seeds - 1, of first weights and order, and of which fifth of the subjects is validation.
     train_subjects: subjects of train that are used, validation among them; half of them by default. Rows of the others,
         and those that the view withholds, are the synthetic images, shown to methods that see these alone.
-    steps: of every fit; `settings` are further ones by method.
+    steps: of every fit.
     external: a folder of real images with metadata.csv, on which every cell is judged as well.
+    num_proc: processes that fit at a time, which share this machine's cores.
 
     Everything that is asked for is checked before anything is fitted; raises InputError.
     """
     directory = writable_directory(output_dir)
+    if num_proc < 1:
+        raise InputError(f"--num_proc: {num_proc} is not allowed; give how many, from 1.")
+    wanted = (data_dir, views, methods, seeds, train_subjects, steps, method_files, external)
+    asked = _asked(*wanted)
+    (directory / "cells").mkdir(parents=True, exist_ok=True)
+    if num_proc == 1:
+        _fit_missing(asked, directory)
+    else:
+        # a process that is forked off hangs in torch's threads
+        with ProcessPoolExecutor(num_proc, multiprocessing.get_context("spawn")) as pool:
+            for run in [pool.submit(_fit_beside, wanted, directory, num_proc) for _ in range(num_proc)]:
+                run.result()
+    asked.record.write(directory / "benchmark.json")
+    write_leaderboard(directory)
+    return asked.record
+
+
+class _Asked(NamedTuple):
+    """What a call asked for, checked: its cells by recipe, and the record of it."""
+
+    data: DataSet
+    external: ExternalSet | None
+    cells: dict[str, _Cell]
+    record: Record
+
+
+def _asked(
+    data_dir: str | Path,
+    views: Sequence[str],
+    methods: Sequence[str],
+    seeds: int,
+    train_subjects: int | None,
+    steps: int | None,
+    method_files: Sequence[str | Path],
+    external: str | Path | None,
+) -> _Asked:
     if seeds < 1:
         raise InputError(f"--seeds: {seeds} is not allowed; give how many, from 1.")
     if not views:
@@ -77,15 +124,16 @@ def benchmark(
     submitted = _submitted(method_files)
     known = {**METHODS, **submitted}
     wanted = list(dict.fromkeys((REFERENCE, *methods, *submitted)))
-    for name in wanted:
+    kinds, own = {}, {}
+    for one in wanted:
+        name, colon, words = one.partition(":")
         if name not in known:
             raise unknown("--methods", name, known)
-        if "training masks" in known[name].sees:
-            raise InputError(f"--methods: {name} sees training masks, which a view has none of; leave it out.")
-    for name in settings or {}:
-        if name not in wanted:
-            raise unknown("--settings", name, wanted)
-    asked = {name: {**({} if steps is None else {"steps": steps}), **(settings or {}).get(name, {})} for name in wanted}
+        kinds[one] = known[name]
+        own[one] = {
+            **({} if steps is None else {"steps": steps}),
+            **assignments(f"--methods {name}", words.split(",") if colon else []),
+        }
     biased = list({view.name: view for view in (_biased(name, data) for name in views)}.values())
     subjects = _subjects(train_subjects, data)
     outside = None
@@ -93,11 +141,11 @@ def benchmark(
         planted = dict.fromkeys(name for view in biased for name in data.planted(view))
         outside = ExternalSet(external, data, tuple(planted))
     inputs = {"data_set": data.identity, **({} if outside is None else {"external": outside.source.fingerprint})}
-    codes = {name: code_of(known[name]) for name in wanted}
+    codes = {name: code_of(kinds[name]) for name in wanted}
     cells: dict[str, _Cell] = {}
     for view in (either for one in biased for either in (one, get_view(str(one.twin), data.preset))):
         for attribute, name, seed in product(data.planted(view), wanted, range(seeds)):
-            method = _configured(known[name], attribute, asked[name])
+            method = _configured(kinds[name], attribute, own[name])
             record = Record(
                 stage="benchmark_cell",
                 inputs={**inputs, "view": view.fingerprint, "code": codes[name]},
@@ -113,10 +161,6 @@ def benchmark(
             )
             # a twin of two views is one cell
             cells[record.fingerprint] = _Cell(record, view, attribute, method, seed)
-    (directory / "cells").mkdir(parents=True, exist_ok=True)
-    missing = {key: cell for key, cell in cells.items() if not _path(directory, key).exists()}
-    for key, cell in tqdm(missing.items(), desc="cells"):
-        _fitted(cell, data, subjects, outside).write(_path(directory, key))
     record = Record(
         stage="benchmark",
         inputs=inputs,
@@ -125,19 +169,40 @@ def benchmark(
             "finding": data.finding,
             "resolution": data.resolution,
             "views": {view.name: view.twin for view in biased},
-            "methods": {name: list(known[name].sees) for name in wanted},
+            "methods": {name: list(kinds[name].sees) for name in wanted},
             "submitted": list(submitted),
             "seeds": seeds,
             "train_subjects": subjects,
-            "settings": asked,
+            "steps": steps,
             "draws": DRAWS,
         },
         versions=library_versions(),
         counts={"subjects_of_train": len(data.subjects), "cells": list(cells)},
     )
-    record.write(directory / "benchmark.json")
-    write_leaderboard(directory)
-    return record
+    return _Asked(data, outside, cells, record)
+
+
+def _fit_missing(asked: _Asked, directory: Path) -> None:
+    """Fit every cell that is not there and that no other process is fitting; then wait for those."""
+    for blocking in (False, True):
+        missing = [key for key in asked.cells if not _path(directory, key).exists()]
+        for key in tqdm(missing, desc="cells", disable=blocking):
+            path = _path(directory, key)
+            try:
+                held = FileLock(path.with_suffix(".lock")).acquire(blocking=blocking)
+            except Timeout:
+                continue
+            with held:
+                # it may have been finished since
+                if not path.exists():
+                    _fitted(asked.cells[key], asked.data, asked.external).write(path)
+                path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _fit_beside(wanted: tuple[Any, ...], directory: Path, processes: int) -> None:
+    """What one of several processes does."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    _fit_missing(_asked(*wanted), directory)
 
 
 def load_method(path: str | Path) -> type[Method]:
@@ -198,8 +263,9 @@ def _configured(method: type[Method], attribute: str, settings: Mapping[str, Any
     return method(**{**own, **settings})
 
 
-def _fitted(cell: _Cell, data: DataSet, subjects: int, external: ExternalSet | None) -> Record:
+def _fitted(cell: _Cell, data: DataSet, external: ExternalSet | None) -> Record:
     """The cell's record with its figures, or with the sentence by which the method refused the view."""
+    subjects = cell.record.settings["train_subjects"]
     try:
         # the network goes with the copy that was fitted
         judged, counts = fit_cell(data, cell.view, cell.attribute, copy(cell.method), cell.seed, subjects, external)

@@ -4,6 +4,7 @@
     of those used, each fifth, the seed saying which:   validation, from the rows the view keeps, so as biased as train
     synthetic = rows of full train, not of validation's subjects, that are not in train: what the view withholds of
                 train's subjects, and whole families of the subjects set aside; balanced, and with true labels
+    masks = where a row with the finding differs from its counterfactual without, |x - x*| under do(finding)
 
 Draws run evenly through every stratum, so each part is biased as the whole is. Synthetic images are thus the very
 generator's that made the data set: the most that a generator fitted on biased images could hope to give. What is
@@ -16,6 +17,7 @@ import inspect
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +35,8 @@ from .measure.intervals import mean_of, resample
 from .measure.labelled import LabelledImages
 from .measure.rates import METRICS, check_scores, rates
 from .measure.summaries import EQUALIZED_ODDS, SUMMARIES, summarise
-from .mitigate.method import Method
+from .mitigate.attention_alignment import changed_pixels
+from .mitigate.method import Method, Shown
 from .presets import Preset
 from .records import fingerprint
 from .sources.imagefolder import ImageFolder
@@ -46,10 +49,12 @@ __all__ = [
     "DataSet",
     "ExternalSet",
     "Judged",
+    "Parts",
     "Refused",
     "code_of",
     "figures",
     "fit_cell",
+    "parts_of",
 ]
 
 DRAWS = 200
@@ -180,6 +185,50 @@ class Judged(NamedTuple):
     counts: dict[str, int]
 
 
+class Parts(NamedTuple):
+    """What a method is shown: rows to learn from, rows that choose the weights, and, where it sees them, synthetic."""
+
+    train: LabelledImages
+    validation: LabelledImages
+    synthetic: LabelledImages | None
+
+
+def parts_of(data: DataSet, view: BiasedView, sees: Sequence[Shown], seed: int, subjects: int) -> Parts:
+    """The rows of a fit on a view by a method that sees these; with masks if it sees training masks."""
+    planted, label = data.planted(view), view.label.column if view.label else None
+    kept = data.rows(view.name, "train", planted, label)
+    used = data.subjects[(2 * np.arange(subjects) + 1) * len(data.subjects) // (2 * subjects)]
+    held = used[np.arange(subjects) % HELD_OUT == seed % HELD_OUT]
+    in_validation = np.isin(kept.examples.subjects, held)
+    in_train = np.isin(kept.examples.subjects, used) & ~in_validation
+    synthetic = None
+    if "synthetic images" in sees:
+        full = data.rows("full", "train", planted)
+        synthetic = full.examples.select(
+            ~np.isin(full.examples.subjects, held) & ~np.isin(full.ids, kept.ids[in_train])
+        )
+    examples = kept.examples
+    if "training masks" in sees:
+        examples = replace(examples, masks=_regions(kept, data.rows("full", "train", planted), data.finding))
+    return Parts(examples.select(in_train), examples.select(in_validation), synthetic)
+
+
+def _regions(rows: Rows, full: Rows, finding: str) -> torch.Tensor:
+    """Masks of rows of the full data set; empty without the finding, and where no counterfactual tells where it is."""
+    masks = torch.zeros(rows.examples.images.shape, dtype=torch.bool)
+    if finding not in full.examples.pairs:
+        return masks
+    labels, keys = full.examples.labels.tolist(), full.examples.pairs[finding].tolist()
+    absent = {key: place for place, (key, label) in enumerate(zip(keys, labels, strict=True)) if label == 0}
+    place_of = {row: place for place, row in enumerate(full.ids.tolist())}
+    pairs = [(row, place_of[own]) for row, own in enumerate(rows.ids.tolist())]
+    marked = [(row, place, absent[keys[place]]) for row, place in pairs if labels[place] and keys[place] in absent]
+    if marked:
+        own, present, other = torch.tensor(marked).T
+        masks[own] = changed_pixels(full.examples.images[present], full.examples.images[other])
+    return masks
+
+
 def fit_cell(
     data: DataSet,
     view: BiasedView,
@@ -193,19 +242,8 @@ def fit_cell(
 
     Raises Refused where the method refuses the view.
     """
-    planted, label = data.planted(view), view.label.column if view.label else None
-    kept = data.rows(view.name, "train", planted, label)
-    used = data.subjects[(2 * np.arange(subjects) + 1) * len(data.subjects) // (2 * subjects)]
-    held = used[np.arange(subjects) % HELD_OUT == seed % HELD_OUT]
-    in_validation = np.isin(kept.examples.subjects, held)
-    in_train = np.isin(kept.examples.subjects, used) & ~in_validation
-    train, validation = kept.examples.select(in_train), kept.examples.select(in_validation)
-    synthetic = None
-    if "synthetic images" in method.sees:
-        full = data.rows("full", "train", planted)
-        synthetic = full.examples.select(
-            ~np.isin(full.examples.subjects, held) & ~np.isin(full.ids, kept.ids[in_train])
-        )
+    planted = data.planted(view)
+    train, validation, synthetic = parts_of(data, view, method.sees, seed, subjects)
     sets = {"test": data.rows("full", "test", planted).examples}
     if external is not None:
         sets["external"] = external.examples(planted)

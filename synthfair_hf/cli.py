@@ -269,16 +269,10 @@ def _push(
     return 0
 
 
-def _benchmark(output_dir: str, method_file: list[str], settings: list[str] | None, **asked: Any) -> int:
+def _benchmark(output_dir: str, method_file: list[str], **asked: Any) -> int:
     from .benchmark import benchmark
 
-    given: dict[str, dict[str, str]] = {}
-    for name, value in assignments("--settings", settings or []).items():
-        method, dot, field = name.partition(".")
-        if not dot or not field:
-            raise InputError(f"--settings: {name!r} is not METHOD.NAME; write it as balanced_synthetic.ratio=0.5.")
-        given.setdefault(method, {})[field] = value
-    record = benchmark(output_dir=output_dir, method_files=method_file, settings=given, **asked)
+    record = benchmark(output_dir=output_dir, method_files=method_file, **asked)
     print(f"wrote {output_dir}/README.md and table.csv of {len(record.counts['cells'])} cells")
     return 0
 

@@ -247,13 +247,19 @@ def _parser() -> argparse.ArgumentParser:
     flag = verb("benchmark", text)
     flag("--data_dir", required=True, metavar="DIR", help="data set that `synthfair generate` wrote")
     flag("--views", nargs="+", required=True, metavar="NAME", help="biased views; their twins are added")
-    flag("--methods", nargs="+", default=(), metavar="NAME", help="of synthfair_hf.mitigate; erm is added")
+    flag(
+        "--methods",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="of synthfair_hf.mitigate, with settings as balanced_synthetic:ratio=0.5; erm is added",
+    )
     flag("--method_file", nargs="+", default=(), metavar="FILE.py", help="one Method each; files are run as code")
     flag("--seeds", type=int, default=5, metavar="N", help="how many (5)")
     flag("--train_subjects", type=int, metavar="N", help="subjects of train that are used; half of them by default")
     flag("--steps", type=int, metavar="N", help="of every fit; the methods' by default")
-    flag("--settings", nargs="+", metavar="METHOD.NAME=VALUE", help="of one method: balanced_synthetic.ratio=0.5")
     flag("--external", metavar="DIR", help="folder of real images with metadata.csv, on which every cell is judged too")
+    flag("--num_proc", type=int, default=1, metavar="N", help="processes that fit at a time (1)")
     flag("--output_dir", required=True, metavar="DIR", help="where cells, table and page go")
 
     flag = verb("views", "List biased views, say exactly what one keeps, or write a page of its statistics.")

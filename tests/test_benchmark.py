@@ -2,17 +2,21 @@
 
 import json
 import shutil
+import threading
+import time
 
 import numpy as np
 import pandas
 import pytest
+import torch
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from synthfair_hf import benchmark as module
 from synthfair_hf.benchmark import benchmark, load_method
-from synthfair_hf.cells import DRAWS, FIGURES, DataSet, code_of, figures
+from synthfair_hf.cells import DRAWS, FIGURES, DataSet, code_of, figures, parts_of
 from synthfair_hf.cli import main
 from synthfair_hf.errors import InputError
 from synthfair_hf.leaderboard import compare, summary, write_leaderboard
@@ -116,6 +120,32 @@ def test_a_killed_run_goes_on_and_nothing_is_fitted_twice(store, board, copied, 
     assert len(calls) == 5
 
 
+def test_processes_share_a_board_and_leave_what_one_would(store, board, tmp_path):
+    benchmark(store, [STRONG], ["resampling"], tmp_path / "two", num_proc=2, **SMALL)
+    assert cells_of(tmp_path / "two") == cells_of(board)
+
+
+def test_a_cell_that_another_process_fits_is_waited_for_and_not_fitted(store, board, copied, calls):
+    name = min(cells_of(board))
+    other = (copied / "cells" / name).read_bytes()
+    (copied / "cells" / name).unlink()
+    taken = threading.Event()
+
+    def another_process():
+        with FileLock((copied / "cells" / name).with_suffix(".lock")):
+            taken.set()
+            time.sleep(1)
+            (copied / "cells" / name).write_bytes(other)
+
+    thread = threading.Thread(target=another_process)
+    thread.start()
+    taken.wait()
+    benchmark(store, [STRONG], ["resampling"], copied, **SMALL)
+    thread.join()
+    assert not calls
+    assert cells_of(copied) == cells_of(board)
+
+
 def test_a_shared_twin_is_fitted_once_and_cells_know_nothing_of_each_other(store, board, tmp_path, calls):
     benchmark(store, [WEAK, STRONG], [], tmp_path / "two", **SMALL)
     assert sorted(calls) == sorted((view, "Method", seed) for view in (WEAK, STRONG, TWIN) for seed in (0, 1))
@@ -130,7 +160,8 @@ def test_a_shared_twin_is_fitted_once_and_cells_know_nothing_of_each_other(store
     [
         ({"steps": 3}, 8),
         ({"train_subjects": 12}, 8),
-        ({"settings": {"resampling": {"batch_size": 8}}}, 4),
+        ({"methods": ["resampling:batch_size=8"]}, 4),
+        ({"methods": ["resampling", "resampling:batch_size=8"]}, 4),
         ({"seeds": 3}, 4),
         ({"seeds": 1}, 0),
     ],
@@ -139,7 +170,7 @@ def test_a_changed_setting_is_another_cell_and_an_unchanged_one_the_same(store, 
     asked = []
     monkeypatch.setattr(module, "fit_cell", lambda *given: asked.append(given) or ({}, {"rows": {}, "seconds": 0.0}))
     monkeypatch.setattr(module, "write_leaderboard", lambda directory: None)
-    benchmark(store, [STRONG], ["resampling"], copied, **{**SMALL, **changed})
+    benchmark(store, **{"views": [STRONG], "methods": ["resampling"], "output_dir": copied, **SMALL, **changed})
     assert len(asked) == fitted
 
 
@@ -162,13 +193,14 @@ def test_changed_code_is_another_cell(tmp_path):
         ({"views": ["full"]}, "plants no bias"),
         ({"views": []}, "--views: none"),
         ({"methods": ["resampelling"]}, "did you mean 'resampling'"),
-        ({"methods": ["attention_alignment"]}, "sees training masks"),
+        ({"methods": ["resampelling:batch_size=8"]}, "did you mean 'resampling'"),
+        ({"methods": ["resampling:batch_size"]}, "--methods resampling: 'batch_size' is not NAME=VALUE"),
         ({"seeds": 0}, "--seeds: 0"),
         ({"steps": 0}, "steps"),
         ({"train_subjects": 4}, "allowed: 5 to 20"),
         ({"train_subjects": 21}, "allowed: 5 to 20"),
-        ({"settings": {"resampling": {"bach_size": 3}}}, "batch_size"),
-        ({"settings": {"jtt": {"batch_size": 3}}}, "--settings: 'jtt'"),
+        ({"methods": ["resampling:bach_size=3"]}, "batch_size"),
+        ({"num_proc": 0}, "--num_proc: 0"),
         ({"external": "nowhere"}, "metadata.csv"),
         ({"method_files": ["nowhere.py"]}, "no Python file"),
     ],
@@ -273,6 +305,20 @@ def test_validation_is_as_biased_as_train_and_shares_no_subject_with_what_is_sho
             shares = [float(own.double().mean()) for own in members]
             assert shares[0] == pytest.approx(shares[1], abs=0.13)
     assert len(held) == len(set(held))  # five fifths
+
+
+def test_masks_are_where_a_row_with_the_finding_differs_from_its_counterfactual_without(store):
+    data = DataSet(store)
+    train, validation, synthetic = parts_of(data, get_view(STRONG, data.preset), ("training masks",), 0, 20)
+    assert synthetic is None
+    full = data.rows("full", "train", ("sex",)).examples
+    for examples in (train, validation):
+        assert examples.masks[examples.labels == 1].any()
+        assert not examples.masks[examples.labels == 0].any()
+    for row in torch.nonzero(train.labels)[:5, 0].tolist():
+        family = (full.pairs["finding"] == train.pairs["finding"][row]) & (full.labels == 0).numpy()
+        (other,) = full.images[family]
+        assert torch.equal(train.masks[row], (train.images[row].int() - other.int()).abs() >= 8)
 
 
 @pytest.fixture(scope="module")

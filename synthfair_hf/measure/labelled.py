@@ -87,6 +87,7 @@ class LabelledImages:
         dataset: columns `image`, `subject_id`, `intervention`, the attributes and the label; encoded, as it is loaded.
         attributes: covariates of the preset; a continuous one gives the two sides of its contrast's threshold.
         finding: the covariate whose contrast says what is present and what absent; rows of other levels are left out.
+            It has pairs, too.
         label: the column with what is to be learned, where that is not the finding itself (`observed_finding`).
 
         Raises InputError for a column, attribute or contrast that is not there, and where a value is missing.
@@ -117,7 +118,7 @@ class LabelledImages:
             groups,
             levels,
             subjects,
-            _pairs(dataset, subjects, attributes),
+            _pairs(dataset, subjects, (*attributes, finding)),
         )
 
     def select(self, rows: Tensor | np.ndarray) -> "LabelledImages":

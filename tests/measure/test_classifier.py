@@ -141,7 +141,7 @@ def test_logits_features_and_the_map_agree():
     with torch.no_grad():
         spatial = classifier.feature_map(unit_range(images))
         assert spatial.shape == (300, 16, 4, 4)
-        torch.testing.assert_close(spatial.mean(dim=(2, 3)), features)
+        torch.testing.assert_close(spatial.amax(dim=(2, 3)), features)
         torch.testing.assert_close(classifier.head(features)[:, 0], classifier.logits(images))
         torch.testing.assert_close(classifier(unit_range(images)), classifier.logits(images))
     assert classifier.features(images[:0]).shape == (0, 16)
@@ -274,12 +274,13 @@ def test_pair_keys_join_rows_that_differ_in_the_attribute_alone():
     dataset = dataset_of(missing=30.0)
     examples = LabelledImages.from_dataset(dataset, CHEST_XRAY, ("sex", "age"))
     # age is no factor of the families, so nothing pairs by it
-    assert set(examples.pairs) == {"sex"}
-    keys = examples.pairs["sex"]
-    for one in range(24):
-        for other in range(24):
-            same = all(dataset[one][name] == dataset[other][name] for name in ("subject_id", "finding"))
-            assert (keys[one] == keys[other]) == same
+    assert set(examples.pairs) == {"sex", "finding"}
+    for attribute, held in (("sex", "finding"), ("finding", "sex")):
+        keys = examples.pairs[attribute]
+        for one in range(24):
+            for other in range(24):
+                same = all(dataset[one][name] == dataset[other][name] for name in ("subject_id", held))
+                assert (keys[one] == keys[other]) == same
 
 
 def test_strange_data_sets_are_refused():

@@ -42,8 +42,8 @@ def test_one_group_leaves_plain_risk_minimisation(name, make_toy, small):
     synthetic = train if "synthetic images" in METHODS[name].sees else None
     method = settings_of(name, small).fit(train, validation, 3, synthetic)
     plain = METHODS["erm"](**small).fit(train, validation, 3)
-    # group DRO adds up the same numbers in another order
-    tolerance = 1e-4 if name == "group_dro" else 0
+    # these add up the same numbers in another order: the groups' losses, the norm that gradients are clipped by
+    tolerance = {"group_dro": 1e-4, "domain_adversarial": 1e-6}.get(name, 0)
     torch.testing.assert_close(weights(method), weights(plain), rtol=0, atol=tolerance)
     scores = method.predict_proba(validation.images, validation.groups)
     np.testing.assert_allclose(scores, plain.predict_proba(validation.images), atol=tolerance)
@@ -145,16 +145,16 @@ def worst_group_error(method, test):
 
 
 def test_a_planted_shortcut_is_taken_and_left(make_toy, small):
-    """400 images of which 95 % have the corner bright where the square is; on the test half of them do (800 images)."""
-    train, validation = make_toy(400, 0.95, 0), make_toy(200, 0.95, 100, prefix="v")
+    """400 images of which 97 % have the corner bright where the square is; on the test half of them do (800 images)."""
+    train, validation = make_toy(400, 0.97, 0), make_toy(200, 0.97, 100, prefix="v")
     test = make_toy(800, 0.5, 200, prefix="t")
     keywords = {**small, "steps": 125, "channels": (8, 8, 16)}
     errors = {
-        name: worst_group_error(METHODS[name](**keywords, **more).fit(train, validation, 0), test)
+        name: worst_group_error(METHODS[name](**keywords, **more).fit(train, validation, 2), test)
         for name, more in (("erm", {}), ("reweighting", {"attribute": "corner"}))
     }
     assert errors["erm"] > 0.4
     assert errors["reweighting"] < errors["erm"] / 2
-    both = make_toy(400, 0.95, 0, counterfactuals=True)
-    paired = METHODS["pair_consistency"](**keywords, attribute="corner").fit(train, validation, 0, both)
+    both = make_toy(400, 0.97, 0, counterfactuals=True)
+    paired = METHODS["pair_consistency"](**keywords, attribute="corner").fit(train, validation, 2, both)
     assert worst_group_error(paired, test) < 0.1

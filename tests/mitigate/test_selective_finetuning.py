@@ -180,8 +180,8 @@ def test_bad_input_is_refused_by_one_sentence(sets, small, make_toy):
 
 
 def test_a_planted_shortcut_is_unlearned(make_toy, small):
-    """400 images of which 95 % have the corner bright where the square is; on the test half of them do (400 images)."""
-    sets = make_toy(400, 0.95, 0), make_toy(200, 0.95, 100, prefix="v"), make_toy(600, 0.5, 300, prefix="y")
+    """400 images of which 97 % have the corner bright where the square is; on the test half of them do (400 images)."""
+    sets = make_toy(400, 0.97, 0), make_toy(200, 0.97, 100, prefix="v"), make_toy(600, 0.5, 300, prefix="y")
     test = make_toy(400, 0.5, 200, prefix="t")
     keywords = {**small, "steps": 120, "channels": (8, 8, 16)}
     cell = 2 * test.labels.numpy() + test.groups["corner"].numpy()
