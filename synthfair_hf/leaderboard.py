@@ -2,6 +2,7 @@
 
     figure(method)        mean over seeds;   interval over draws of test subjects and, in each, of seeds
     difference            figure(method) - figure(reference)
+    planted               figure(reference on the view) - figure(reference on the twin)
     gap reduction in %    100 (gap(reference) - gap(method)) / gap(reference),    gaps being means over seeds
 
 Method and reference are compared pair by pair: the same seeds, the same draws of subjects and of seeds, so what moves
@@ -30,6 +31,9 @@ REFERENCE = "erm"
 REDUCED = ("auc_gap", "equal_opportunity_difference")
 """Gaps whose reduction the page prints and the picture shows."""
 
+PLANTED = ("worst_group_accuracy", *REDUCED, "flip_rate", "auc")
+"""Figures by which the page says whether a view plants anything."""
+
 LEVEL = 0.95
 INK, GREY = "#1b4f72", "#888888"
 
@@ -49,6 +53,7 @@ def write_leaderboard(directory: str | Path) -> Path:
         boards=boards,
         reference=REFERENCE,
         reduced=REDUCED,
+        planted=PLANTED,
         picture=picture is not None,
         seconds=sum(cell.counts.get("seconds", 0) for cell in cells),
     )
@@ -134,6 +139,7 @@ def _board(view: str, twin: str, attribute: str, record: Record, cells: Sequence
         "sizes": {name: next((cell.counts[name] for cell in own if name in cell.counts), {}) for name in sets},
         "rows": next((cell.counts["rows"] for cell in on[view] if "rows" in cell.counts), {}),
         "sets": {name: [(one, _lines(on[one], methods, name)) for one in (view, twin)] for name in sets},
+        "planted": {name: _against(on[twin], on[view], name) for name in sets},
         "refused": {
             (cell.settings["method"], cell.settings["view"]): cell.measured["refused"]
             for cell in own
@@ -142,16 +148,28 @@ def _board(view: str, twin: str, attribute: str, record: Record, cells: Sequence
     }
 
 
+def _against(twins: Sequence[Record], views: Sequence[Record], name: str) -> dict[str, dict[str, Any]]:
+    """By figure, the reference's on the view less its own on the twin, over the seeds that both have."""
+    on_twin, on_view = (_by_seed(cells, REFERENCE, name) for cells in (twins, views))
+    shared = [seed for seed in on_view if seed in on_twin]
+    return {
+        metric: compare([on_twin[seed][metric] for seed in shared], [on_view[seed][metric] for seed in shared])[0]
+        for metric in (FIGURES if shared else ())
+    }
+
+
+def _by_seed(cells: Sequence[Record], method: str, name: str) -> dict[int, Any]:
+    """A method's figures on one set by seed, where it was not refused."""
+    return {
+        cell.settings["seed"]: cell.measured[name]
+        for cell in cells
+        if cell.settings["method"] == method and name in cell.measured
+    }
+
+
 def _lines(cells: Sequence[Record], methods: Sequence[str], name: str) -> list[dict[str, Any]]:
     """A line per method that was not refused by every seed: its figures, and against the reference's same seeds."""
-    by_seed = {
-        method: {
-            cell.settings["seed"]: cell.measured[name]
-            for cell in cells
-            if cell.settings["method"] == method and name in cell.measured
-        }
-        for method in methods
-    }
+    by_seed = {method: _by_seed(cells, method, name) for method in methods}
     lines = []
     for method, found in by_seed.items():
         if not found:

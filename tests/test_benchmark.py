@@ -403,6 +403,20 @@ def test_no_gap_at_the_reference_is_no_reduction():
     assert compare([some], [undefined])[0]["mean"] is None
 
 
+def test_what_a_view_plants_is_the_reference_on_it_less_the_reference_on_its_twin(copied):
+    planted = {STRONG: 0.3, TWIN: 0.1}
+    for path in (copied / "cells").iterdir():
+        cell = json.loads(path.read_text())
+        one = planted[cell["settings"]["view"]] if cell["settings"]["method"] == "erm" else 0.9
+        cell["measured"]["test"]["auc_gap"] = {"value": one, "draws": [one] * DRAWS}
+        cell["measured"]["test"]["flip_rate"] = {"value": 0.1, "draws": [0.1] * DRAWS}
+        path.write_text(json.dumps(cell))
+    write_leaderboard(copied)
+    (row,) = [line for line in (copied / "README.md").read_text().splitlines() if line.startswith(f"| {STRONG} | sex")]
+    assert "| 0.3 [0.3, 0.3] | **0.2 [0.2, 0.2]** |" in row
+    assert "| 0.1 [0.1, 0.1] | 0 [0, 0] |" in row
+
+
 def test_the_page_is_printed_from_cells_and_shows_what_got_worse(copied):
     for path in (copied / "cells").iterdir():
         cell = json.loads(path.read_text())

@@ -1,0 +1,269 @@
+"""How much attention alignment helps, and from where on it hurts: strength against what it buys and what it costs.
+
+    python benchmarks/attention_alignment.py --data_dir DATA --output_dir RUN [--docs_dir docs/attention_alignment]
+
+DATA is what `synthfair generate` wrote. A fit is a view, a strength and a seed; masks are where an image differs from
+its counterfactual without the finding. Strength 0 is the plain classifier. Strengths are calibrated as somebody would
+who has no test and no groups: by the area under the curve on validation, which is as biased as train. Finished fits are
+kept in RUN and not fitted again; several processes may share RUN's work by the same command.
+"""
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import torch
+from filelock import FileLock, Timeout
+from matplotlib.figure import Figure
+
+from synthfair_hf.cells import DataSet, code_of, figures, parts_of
+from synthfair_hf.errors import InputError
+from synthfair_hf.leaderboard import compare, summary
+from synthfair_hf.mitigate.attention_alignment import AttentionAlignment, calibrated_strength, shares_inside
+from synthfair_hf.records import Record, library_versions, write_atomically
+from synthfair_hf.views import get_view
+
+SHOWN = ("auc", "worst_group_accuracy", "equal_opportunity_difference", "flip_rate")
+LABELS = {
+    "share_inside": "attention inside the region",
+    "validation_auc": "AUC on the biased validation",
+    "auc": "AUC",
+    "worst_group_accuracy": "worst-group accuracy",
+    "equal_opportunity_difference": "equal opportunity difference",
+    "flip_rate": "flip rate",
+}
+COLUMNS = {
+    "share_inside": "inside",
+    "validation_auc": "validation AUC",
+    "auc": "AUC",
+    "auc_difference": "difference",
+    "worst_group_accuracy": "worst-group accuracy",
+    "worst_group_accuracy_difference": "difference",
+    "equal_opportunity_difference": "equal opportunity difference",
+    "equal_opportunity_difference_difference": "difference",
+    "flip_rate": "flip rate",
+}
+INK, MARK = "#1b4f72", "#b03a2e"
+
+
+def asked(data: DataSet, views: Sequence[str], strengths: Sequence[float], seeds: int, subjects: int) -> list[Record]:
+    """What is fitted, one record each without figures."""
+    found = []
+    for name in views:
+        view = get_view(name, data.preset)
+        for strength in strengths:
+            for seed in range(seeds):
+                settings = AttentionAlignment(strength=strength).settings.model_dump(mode="json")
+                found.append(
+                    Record(
+                        stage="attention_alignment",
+                        inputs={
+                            "data_set": data.identity,
+                            "view": view.fingerprint,
+                            "code": code_of(AttentionAlignment),
+                        },
+                        settings={"view": name, "seed": seed, "train_subjects": subjects, "method": settings},
+                        versions=library_versions(),
+                    )
+                )
+    return found
+
+
+def fitted(data: DataSet, record: Record) -> Record:
+    """One fit and what is measured of it, on validation and on the unbiased test."""
+    view, seed = get_view(record.settings["view"], data.preset), record.settings["seed"]
+    (attribute,) = data.planted(view)
+    method = AttentionAlignment(**record.settings["method"])
+    train, validation, _ = parts_of(data, view, method.sees, seed, record.settings["train_subjects"])
+    method.fit(train, validation, seed)
+    test = data.rows("full", "test", (attribute,)).examples
+    judged = figures(method.predict_proba(test.images), test, attribute, data.preset)
+    inside = shares_inside(method.classifier, validation)
+    counts = {"train": len(train), "validation": len(validation), "with_region": len(inside), **judged.counts}
+    measured = {
+        "validation_auc": max(method.curve),
+        "share_inside": inside.mean().item(),
+        **{name: judged.figures[name] for name in SHOWN},
+    }
+    return record.model_copy(update={"counts": counts, "measured": measured})
+
+
+def fit_missing(data: DataSet, records: Sequence[Record], directory: Path) -> None:
+    """Fit what is not there and nobody else is fitting; then wait for the others."""
+    for blocking in (False, True):
+        for number, record in enumerate(records, start=1):
+            path = directory / f"{record.fingerprint}.json"
+            if path.exists():
+                continue
+            try:
+                held = FileLock(path.with_suffix(".lock")).acquire(blocking=blocking)
+            except Timeout:
+                continue
+            with held:
+                if not path.exists():
+                    fitted(data, record).write(path)
+                    print(f"{number}/{len(records)}", flush=True)
+                path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def rows_of(records: Sequence[Record]) -> pandas.DataFrame:
+    """A line per view and strength: means and intervals over seeds and test subjects; the calibrated one is marked."""
+    fits = pandas.DataFrame(
+        [
+            (one.settings["view"], one.settings["method"]["strength"], one.settings["seed"], one.measured)
+            for one in records
+        ],
+        columns=["view", "strength", "seed", "measured"],
+    )
+    fits["validation_auc"] = [one["validation_auc"] for one in fits["measured"]]
+    rows = []
+    for view, of_view in fits.groupby("view", sort=False):
+        calibrated = calibrated_strength(of_view)
+        plain = of_view.loc[of_view["strength"] == 0, "measured"]
+        for strength, own in of_view.groupby("strength"):
+            row: dict[str, Any] = {
+                "view": view,
+                "strength": strength,
+                "seeds": len(own),
+                "calibrated": strength == calibrated,
+            }
+            for name in ("share_inside", "validation_auc"):
+                row[name] = over_seeds([one[name] for one in own["measured"]])
+            for name in SHOWN:
+                figures_of = [one[name] for one in own["measured"]]
+                row[name] = summary(figures_of)
+                row[f"{name}_difference"] = compare([one[name] for one in plain], figures_of)[0]
+            rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, float]:
+    """Mean and normal interval over seeds; each fit has a validation of its own."""
+    mean, spread = float(np.mean(values)), 1.96 * float(np.std(values, ddof=1)) / np.sqrt(len(values))
+    return {"mean": mean, "low": mean - spread, "high": mean + spread}
+
+
+def figure(one: dict[str, Any]) -> str:
+    if one["mean"] is None:
+        return "-"
+    return f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+
+
+def page(record: Record, table: pandas.DataFrame) -> str:
+    """README.md."""
+    lines = [
+        "# Attention alignment: how much",
+        "",
+        "Printed by `benchmarks/attention_alignment.py` from `attention_alignment.json`; not typed by hand. Data set",
+        f"`{record.inputs['data_set']}` ({record.settings['preset']}, {record.settings['resolution']} pixels), "
+        f"{record.settings['train_subjects']} subjects of train, a fifth of them",
+        f"validation; {record.settings['seeds']} seeds; {record.counts['fits']} fits. Judged on "
+        f"{record.counts['rows']} unbiased test rows of {record.counts['subjects']} subjects.",
+        "",
+        "- *strength*: nats of cross-entropy that attention costs where all of it is outside the region; 0: plain.",
+        "- *inside*: share of the logit's gradient at the pixels that lies in the region, on validation rows with one.",
+        "- *validation AUC* is all that the choice of a strength looks at; **bold** is the calibrated one, the",
+        "  largest within a standard error of the best. Validation is as biased as train.",
+        "- Intervals are of 95 %: over seeds for the first two, over test subjects and seeds for the others;",
+        "  *difference* is against strength 0, draw by draw under the same seeds.",
+        "",
+        "![Strength against attention inside, AUC and gaps](strengths.png)",
+    ]
+    for view, rows in table.groupby("view", sort=False):
+        best = rows.iloc[int(np.argmax([one["mean"] for one in rows["worst_group_accuracy"]]))]
+        chosen = rows[rows["calibrated"]].iloc[0]
+        lines += [
+            "",
+            f"## {view}",
+            "",
+            f"Worst-group accuracy is highest at {best['strength']:g}, {figure(best['worst_group_accuracy'])}; at",
+            f"the calibrated one, {chosen['strength']:g}, it is {figure(chosen['worst_group_accuracy'])}.",
+            "",
+            f"| strength | {' | '.join(COLUMNS.values())} |",
+            "|---" * (1 + len(COLUMNS)) + "|",
+        ]
+        for _, row in rows.iterrows():
+            strength = f"**{row['strength']:g}**" if row["calibrated"] else f"{row['strength']:g}"
+            lines.append(f"| {strength} | {' | '.join(figure(row[name]) for name in COLUMNS)} |")
+    return "\n".join(lines) + "\n"
+
+
+def picture(table: pandas.DataFrame) -> bytes:
+    """PNG: a row of panels per view, one per figure; strength 0 stands at the left edge."""
+    views = list(table.groupby("view", sort=False))
+    drawn = Figure(figsize=(13, 2.6 * len(views)), dpi=110, layout="constrained")
+    axes = drawn.subplots(len(views), len(LABELS), squeeze=False)
+    for line, (view, rows) in zip(axes, views, strict=True):
+        for axis, (name, label) in zip(line, LABELS.items(), strict=True):
+            places = np.arange(len(rows))
+            means, lows, highs = (np.array([one[key] for one in rows[name]], float) for key in ("mean", "low", "high"))
+            axis.fill_between(places, lows, highs, color=INK, alpha=0.15, linewidth=0)
+            axis.plot(places, means, "o-", color=INK, markersize=4)
+            chosen = rows["calibrated"].to_numpy()
+            axis.plot(places[chosen], means[chosen], "o", color=MARK, markersize=7)
+            axis.set_xticks(places, [f"{one:g}" for one in rows["strength"]])
+            axis.tick_params(labelsize=8)
+            axis.set_xlabel("strength", fontsize=8)
+            axis.set_title(label, fontsize=8)
+            axis.spines[["right", "top"]].set_visible(False)
+        line[0].set_ylabel(view, fontsize=7)
+    drawn.suptitle(
+        "Attention alignment by strength, mean and 95 % interval; red: chosen on biased validation", fontsize=10
+    )
+    file = io.BytesIO()
+    drawn.savefig(file, format="png")
+    return file.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--docs_dir", type=Path, help="where record, page and picture go; OUTPUT_DIR by default")
+    parser.add_argument(
+        "--views", nargs="+", default=["finding_sex_correlated_95_5", "finding_scanner_correlated_95_5"]
+    )
+    parser.add_argument("--strengths", nargs="+", type=float, default=[0, 0.3, 1, 3, 10, 30], help="0 is added")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--train_subjects", type=int, default=200)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    data = DataSet(chosen.data_dir)
+    strengths = sorted({0.0, *chosen.strengths})
+    records = asked(data, chosen.views, strengths, chosen.seeds, chosen.train_subjects)
+    chosen.output_dir.mkdir(parents=True, exist_ok=True)
+    fit_missing(data, records, chosen.output_dir)
+    done = [Record.read(chosen.output_dir / f"{one.fingerprint}.json") for one in records]
+    table = rows_of(done)
+    docs = chosen.docs_dir or chosen.output_dir
+    docs.mkdir(parents=True, exist_ok=True)
+    record = Record(
+        stage="attention_alignment_sweep",
+        inputs={"data_set": data.identity},
+        settings={
+            "preset": data.preset.name,
+            "resolution": data.resolution,
+            "views": chosen.views,
+            "strengths": strengths,
+            "seeds": chosen.seeds,
+            "train_subjects": chosen.train_subjects,
+        },
+        versions=library_versions(),
+        counts={"fits": len(done), "rows": done[0].counts["rows"], "subjects": done[0].counts["subjects"]},
+        measured={"table": table.to_dict("records")},
+    )
+    record.write(docs / "attention_alignment.json")
+    write_atomically(docs / "README.md", page(record, table).encode())
+    write_atomically(docs / "strengths.png", picture(table))
+    print(page(record, table))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(str(error)) from None
