@@ -29,7 +29,10 @@ REFERENCE = "erm"
 """The method that mitigates nothing."""
 
 REDUCED = ("auc_gap", "equal_opportunity_difference")
-"""Gaps whose reduction the page prints and the picture shows."""
+"""Gaps whose reduction the page prints."""
+
+DRAWN = ("worst_group_accuracy", *REDUCED)
+"""Figures that the picture shows."""
 
 PLANTED = ("worst_group_accuracy", *REDUCED, "flip_rate", "auc")
 """Figures by which the page says whether a view plants anything."""
@@ -193,7 +196,7 @@ def _lines(cells: Sequence[Record], methods: Sequence[str], name: str) -> list[d
 
 
 def _picture(boards: Sequence[Mapping[str, Any]]) -> bytes | None:
-    """PNG of the gaps of every method on the test, a row per view; None without matplotlib or figures."""
+    """PNG of what DRAWN says of every method on the test, a row per view; None without matplotlib or figures."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -202,12 +205,12 @@ def _picture(boards: Sequence[Mapping[str, Any]]) -> bytes | None:
     if not shown:
         return None
     heights = [2 + len(board["sets"]["test"][0][1]) for board in shown]
-    figure = Figure(figsize=(9, 0.8 + 0.32 * sum(heights)), dpi=120, layout="constrained")
-    axes = figure.subplots(len(shown), len(REDUCED), squeeze=False, height_ratios=heights)
+    figure = Figure(figsize=(12, 0.8 + 0.32 * sum(heights)), dpi=120, layout="constrained")
+    axes = figure.subplots(len(shown), len(DRAWN), squeeze=False, height_ratios=heights)
     for row, board in zip(axes, shown, strict=True):
         (_, lines), (_, twins) = board["sets"]["test"]
         places = {line["method"]: place for place, line in enumerate(lines)}
-        for axis, metric in zip(row, REDUCED, strict=True):
+        for axis, metric in zip(row, DRAWN, strict=True):
             for each, offset, colour, label in ((lines, -0.12, INK, "view"), (twins, 0.16, GREY, "twin")):
                 for line in each:
                     one = line["figures"][metric]
@@ -220,13 +223,13 @@ def _picture(boards: Sequence[Mapping[str, Any]]) -> bytes | None:
                         axis.axvline(one["mean"], color=INK, linewidth=0.8, linestyle=":", zorder=0)
             axis.set_ylim(len(lines) - 0.5, -0.6)
             axis.set_xlim(left=0)
-            axis.set_yticks(list(places.values()), list(places) if metric == REDUCED[0] else [""] * len(places))
+            axis.set_yticks(list(places.values()), list(places) if metric == DRAWN[0] else [""] * len(places))
             axis.spines[["right", "top"]].set_visible(False)
             axis.set_xlabel(metric, fontsize=8)
             axis.tick_params(labelsize=8)
         row[0].set_title(f"{board['view']}: {board['attribute']}", fontsize=9, loc="left")
     figure.suptitle(
-        f"Gaps on the view (dark) and on its twin (grey), {LEVEL:.0%} intervals; dotted: {REFERENCE} on the view",
+        f"Fitted on the view (dark) and on its twin (grey), {LEVEL:.0%} intervals; dotted: {REFERENCE} on the view",
         fontsize=9,
     )
     file = io.BytesIO()
