@@ -172,12 +172,16 @@ def train(
     save: Callable[[Path], Mapping[str, Any] | None],
     inputs: dict[str, str],
     counts: dict[str, Any],
+    validate: Callable[[int], bool] | None = None,
+    validation_steps: int = 1,
 ) -> Record:
     """Minimise the objective and save the averaged weights.
 
     `dataset[(row, place)]` is one example. `save(directory)` is called at the end on the main process, when `objective`
-    holds the exponential moving average; figures that it returns join the record's `measured`. Returns the record that
-    is written beside the result, after all else. The same command goes on where a stopped run left off with
+    holds the exponential moving average; figures that it returns join the record's `measured`. `validate(step)` is
+    called every `validation_steps` steps and after the last, on every process, with the average in place too, and True
+    ends the run; what it remembers belongs into the objective's buffers, which checkpoints hold. Returns the record
+    that is written beside the result, after all else. The same command goes on where a stopped run left off with
     `resume_from_checkpoint="latest"`, and returns the record of a finished one; other settings there are refused by
     name.
     """
@@ -230,6 +234,7 @@ def train(
     if config.report_to:
         accelerator.init_trackers("synthfair", {name: str(value) for name, value in question.items()})
 
+    done, stopped = start, False
     progress = tqdm(total=steps, initial=start, desc="training", disable=not accelerator.is_main_process)
     smooth: dict[str, float] = {}
     prepared.train()
@@ -241,7 +246,8 @@ def train(
             raise InputError(
                 f"step {step}: the loss is {means['loss']}; lower --learning_rate and resume from a checkpoint."
             )
-        accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
+        norm = float(accelerator.clip_grad_norm_(parameters, config.max_grad_norm))
+        means |= {"gradient_norm": norm, "clipped": float(norm > config.max_grad_norm)}
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -255,6 +261,13 @@ def train(
             if config.report_to:
                 accelerator.log(smooth, step=step)
         done = step + 1
+        if validate and (done % validation_steps == 0 or done == steps):
+            average.store(parameters)
+            average.copy_to(parameters)
+            stopped = validate(done)
+            average.restore(parameters)
+        if stopped:
+            break
         if done % config.checkpointing_steps == 0 and done < steps and accelerator.is_main_process:
             _write_checkpoint(config, done, objective, optimizer, average, question)
     progress.close()
@@ -265,7 +278,7 @@ def train(
         inputs=inputs,
         settings=config.question(),
         versions=library_versions(),
-        counts={**counts, "steps": steps, "parameters": sum(p.numel() for p in parameters)},
+        counts={**counts, "steps": done, "parameters": sum(p.numel() for p in parameters)},
         measured={**{f"training_{name}": round(number, 5) for name, number in smooth.items()}, **(figures or {})},
     )
     if accelerator.is_main_process:

@@ -48,7 +48,8 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 def save_phantom_generator() -> Callable[..., Path]:
     """`save_phantom_generator(directory, side, subjects, **config)` saves a generator of `side`-pixel phantoms.
 
-    Its causal model is fitted on that many subjects, its network knows nothing; `config` is the pipeline's.
+    Its causal model is fitted on that many subjects (0: not at all, which saves most of the time), its network knows
+    nothing; `config` is the pipeline's.
     """
     return _save_phantom_generator
 
@@ -56,7 +57,8 @@ def save_phantom_generator() -> Callable[..., Path]:
 def _save_phantom_generator(directory: Path, side: int, subjects: int, **config: Any) -> Path:
     torch.manual_seed(0)
     scm = StructuralCausalModel.from_schema(PHANTOM.covariates, PHANTOM.edges)
-    fit_scm(scm, PhantomSource(subjects, seed=0).table, seed=0)
+    if subjects:
+        fit_scm(scm, PhantomSource(subjects, seed=0).table, seed=0)
     preset = PHANTOM.model_copy(update={"resolution": side})
     pipeline = CausalDiffusionPipeline.from_preset(preset, scm, side, channels=(32, 32), space_to_depth=2, width=16)
     pipeline.register_to_config(**config)

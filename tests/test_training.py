@@ -140,8 +140,34 @@ def test_what_saving_measures_is_in_the_one_record_that_is_written(tmp_path, mon
     record = train(ExactLine(), Points(), config, save, {}, {})
     assert order == ["save", "record"]
     assert record == Record.read(tmp_path / "record.json")
-    assert set(record.measured) == {"training_loss", *(figures or {})}
+    trained = {"training_loss", "training_gradient_norm", "training_clipped"}
+    assert set(record.measured) == {*trained, *(figures or {})}
     assert record.measured.get("validation") == (figures or {}).get("validation")
+
+
+@pytest.mark.parametrize(("until", "asked"), [(99, [4, 8, 10]), (8, [4, 8])])
+def test_validation_sees_the_average_and_may_end_the_run(tmp_path, until, asked):
+    """Asked every 4 of 10 steps and after the last; what is saved is what it saw there, and it moves nothing."""
+    seen, saved = {}, {}
+    objectives = ExactLine(), ExactLine()
+
+    def validate(step):
+        seen[step] = objectives[0].line.weight.item()
+        return step == until
+
+    def run(name, objective, *hook):
+        def save(directory):
+            saved[name] = objective.line.weight.item()
+
+        config = TrainingConfig(output_dir=tmp_path / name, max_train_steps=10, train_batch_size=5, learning_rate=0.05)
+        return train(objective, Points(), config, save, {}, {}, *hook)
+
+    record = run("watched", objectives[0], validate, 4)
+    assert list(seen) == asked
+    assert record.counts["steps"] == asked[-1]
+    assert saved["watched"] == seen[asked[-1]]
+    run("alone", objectives[1])
+    assert (saved["watched"] == saved["alone"]) is (until == 99)
 
 
 def test_a_run_stopped_while_saving_is_not_a_finished_one(tmp_path):

@@ -26,6 +26,7 @@ from ..causal.scm import StructuralCausalModel
 from ..errors import InputError
 from ..presets import Network, Preset
 from ..schema import Schema
+from .adapters import AdapterLoader
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, build_unet
 from .discovery import publish
@@ -55,7 +56,7 @@ class CausalPipelineOutput(BaseOutput):
     residual: Tensor | None
 
 
-class CausalDiffusionPipeline(DiffusionPipeline):
+class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
     """A denoiser with one token per covariate, a structural causal model, and a reversible solver.
 
     Parameters:

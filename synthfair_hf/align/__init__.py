@@ -1,0 +1,1 @@
+"""What images people and readers prefer, and a generator adapted to it."""

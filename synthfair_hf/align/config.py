@@ -1,0 +1,40 @@
+"""Settings of one alignment, checked before anything is read."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from ..training import FinetuningConfig
+
+__all__ = ["AlignmentConfig", "LossType", "PredictionType"]
+
+LossType = Literal["sigmoid", "ipo", "hinge"]
+PredictionType = Literal["flow_prediction", "epsilon", "v_prediction"]
+
+
+class AlignmentConfig(FinetuningConfig):
+    """Settings of one alignment; `train_batch_size` counts pairs, each two images.
+
+    `rank` and `lora_alpha` (the rank by default) are those of `align.lora`; `beta_dpo`, `loss_type`, `anchor` and
+    `prediction_type` those of `align.dpo`. `balance` names covariates, as `sex,finding`, over whose subgroups training
+    is balanced: by `sampling` each equally often, or by `weights` in the loss. Every `validation_steps` steps the
+    held-out pairs are asked; after `patience` times without a better accuracy the run ends.
+    """
+
+    train_batch_size: int = Field(16, ge=1)
+    max_train_steps: int = Field(500, ge=1)
+    rank: int = Field(8, ge=1)
+    lora_alpha: float | None = Field(None, gt=0)
+    beta_dpo: float = Field(500.0, gt=0)
+    loss_type: LossType = "sigmoid"
+    anchor: float = Field(1.0, ge=0)
+    prediction_type: PredictionType = "flow_prediction"
+    balance: tuple[str, ...] | None = None
+    balancing: Literal["sampling", "weights"] = "sampling"
+    validation_steps: int = Field(50, ge=1)
+    patience: int = Field(4, ge=1)
+
+    @field_validator("balance", mode="before")
+    @classmethod
+    def _names(cls, given: object) -> object:
+        return tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else given

@@ -1,0 +1,70 @@
+"""Low-rank adapters of a pipeline's network: loaded from diffusers' file form, on and off, merged and unloaded.
+
+    pipe.load_lora_weights(directory)                                       what `synthfair align` saved
+    pipe.fuse_lora(components=["unet"]); pipe.unload_lora_weights()         merged: an ordinary pipeline again
+
+All but the loading is diffusers' own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE, LoraBaseMixin
+from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ..errors import InputError
+
+__all__ = ["AdapterLoader"]
+
+
+class AdapterLoader(LoraBaseMixin):
+    """Gives a pipeline with a `unet` diffusers' LoRA methods."""
+
+    _lora_loadable_modules = ["unet"]  # noqa: RUF012 (diffusers reads a list here)
+
+    def load_lora_weights(
+        self,
+        pretrained_model_name_or_path_or_dict: str | Path | dict[str, Tensor],
+        adapter_name: str | None = None,
+        weight_name: str = LORA_WEIGHT_NAME_SAFE,
+        **settings: Any,
+    ) -> None:
+        """Load adapters, keys under `unet.`, from a directory, a Hub repository or tensors by name; safetensors only.
+
+        `settings` are those of diffusers' `lora_state_dict`. Raises InputError for a file that can't be read, holds no
+        adapters, or some for layers that this network does not have.
+        """
+        source = pretrained_model_name_or_path_or_dict
+        where = f"load_lora_weights: {'the tensors given' if isinstance(source, dict) else source}"
+        if settings.setdefault("use_safetensors", True) is not True or not weight_name.endswith(".safetensors"):
+            raise InputError("use_safetensors: only True is allowed; pickle weights can run code.")
+        try:
+            weights, alphas, metadata = StableDiffusionLoraLoaderMixin.lora_state_dict(
+                source, weight_name=weight_name, return_lora_metadata=True, **settings
+            )
+            # diffusers itself would go on with those that fit, and log a line about the others
+            known = {f"unet.{name}" for name, _ in self.unet.named_modules()}
+            strange = sorted(name for name in weights if name.partition(".lora")[0] not in known)
+            if strange or not weights:
+                found = (
+                    f"{len(strange)} weights for layers that this network does not have ({strange[0]})"
+                    if strange
+                    else "nothing"
+                )
+                raise InputError(f"{where} holds {found}; give adapters that were trained on this network.")
+            self.unet.load_lora_adapter(
+                weights,
+                prefix="unet",
+                adapter_name=adapter_name,
+                network_alphas=alphas,
+                metadata=metadata,
+                _pipeline=self,
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{where} can't be loaded ({str(error).splitlines()[0]}); give adapters of this network."
+            ) from error
