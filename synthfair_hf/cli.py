@@ -122,6 +122,55 @@ def _straighten(
     return _saved(config.output_dir, record)
 
 
+def _candidates(output_dir: str, source: str | None, **settings: Any) -> int:
+    from .judging import make_candidates
+
+    record = make_candidates(output_dir, source_dir=source, **settings)
+    print(f"wrote {output_dir}: {record.counts['pairs']} pairs; next: synthfair label or synthfair judge")
+    return 0
+
+
+def _judge(candidates: str, output_dir: str, judges: list[str], **settings: Any) -> int:
+    from .judging import judge_candidates
+
+    weights = {name: number("--judges", word) for name, word in assignments("--judges", judges).items()}
+    record = judge_candidates(candidates, output_dir, weights=weights, **settings)
+    print(f"wrote {output_dir}: {record.counts['pairs']} pairs; next: synthfair align --train_data_dir {output_dir}")
+    return 0
+
+
+def _align(train_data_dir: str, pretrained_model_name_or_path: str, **settings: Any) -> int:
+    from .align.config import AlignmentConfig
+    from .alignment import align_generator
+
+    config = _training_config(AlignmentConfig, settings)
+    return _saved(config.output_dir, align_generator(train_data_dir, pretrained_model_name_or_path, config))
+
+
+def _label(
+    candidates: str,
+    output_file: str,
+    annotators: Sequence[str],
+    preset: str | None,
+    seed: int,
+    port: int | None,
+    export: str | None,
+) -> int:
+    from .app.answers import Answers
+    from .app.labelling import Labelling
+    from .app.page import serve
+    from .judging import export_answers, open_candidates
+
+    if export is None:
+        pairs, _ = open_candidates(candidates, preset)
+        serve(Labelling(pairs, Answers(output_file), annotators, seed), port)
+        return 0
+    said = export_answers(candidates, output_file, export, preset)
+    print(json.dumps({name: said[name] for name in ("annotators", "agreement")}, indent=2))
+    print(f"wrote {export} of {said['pairs']} preferences")
+    return 0
+
+
 def _autoencoder(preset: str, source: str | None, **settings: Any) -> int:
     from .fitting import open_source
     from .measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
@@ -348,6 +397,10 @@ RUNS: dict[str, Callable[..., int]] = {
     "train": _train,
     "finetune": _finetune,
     "straighten": _straighten,
+    "candidates": _candidates,
+    "judge": _judge,
+    "align": _align,
+    "label": _label,
     "predictor": _predictor,
     "autoencoder": _autoencoder,
     "calibrate": _calibrate,

@@ -94,6 +94,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .align.config import AlignmentConfig
     from .measure.autoencoder import AutoencoderTrainingConfig
     from .measure.predictors import PredictorTrainingConfig
     from .training import FinetuningConfig, TrainingConfig
@@ -138,6 +139,50 @@ def _parser() -> argparse.ArgumentParser:
     flag("--pairs", type=int, default=8192, metavar="N", help="images and noises to learn from (8192)")
     flag("--num_inference_steps", type=int, default=16, metavar="N", help="solver steps of their abduction (16)")
     _training_flags(flag, FinetuningConfig)
+
+    flag = verb("candidates", "Write pairs of answers of a saved generator, for people or judges to prefer one of.")
+    flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline; the shipped one by default")
+    flag("--num_pairs", type=int, required=True, metavar="N")
+    flag("--questions", default="samples", help="samples, or counterfactuals of a --source's images (samples)")
+    flag("--source", metavar="DIR", help="folder with metadata.csv and images to observe; phantom needs none")
+    flag("--access", default="unknown", help="who may see the --source: open, unknown or credentialed (unknown)")
+    flag("--seed", type=int, default=0)
+    flag("--batch_size", type=int, default=16, metavar="N")
+    flag("--output_dir", required=True, metavar="DIR")
+
+    flag = verb("judge", "Prefer one of each pair of candidates by weighted judges, and write the preferences.")
+    flag("--candidates", required=True, metavar="DIR", help="what `synthfair candidates` wrote")
+    flag("--predictor", required=True, metavar="DIR", help="what `synthfair predictor` saved: the judges' eyes")
+    flag(
+        "--judges",
+        nargs="+",
+        required=True,
+        metavar="NAME=WEIGHT",
+        help="attribute_fidelity=1, counterfactual_soundness=1",
+    )
+    flag("--tie", type=float, default=0.0, metavar="X", help="score difference up to which neither is preferred (0)")
+    flag("--output_dir", required=True, metavar="DIR")
+
+    flag = verb("align", "Train adapters of a saved generator on pairs of images of which one was preferred.")
+    flag("--pretrained_model_name_or_path", required=True, metavar="P", help="saved pipeline to adapt")
+    flag("--train_data_dir", required=True, metavar="DIR", help="preferences in the generator's own covariates")
+    _training_flags(flag, AlignmentConfig)
+
+    flag = verb("label", "Show people two images at a time, and keep which one each of them says is better.")
+    flag("--candidates", required=True, metavar="DIR", help="images, and candidates.jsonl that pairs them")
+    flag("--output_file", required=True, metavar="FILE", help="answers, one a line; the same command goes on in it")
+    flag(
+        "--annotator",
+        nargs="+",
+        default=(),
+        dest="annotators",
+        metavar="NAME",
+        help="who will answer, on one page each",
+    )
+    flag("--preset", help="domain of candidates that no `synthfair candidates` wrote (chest_xray)")
+    flag("--seed", type=int, default=0, help="of the order of pairs and of sides (0)")
+    flag("--port", type=int, metavar="N", help="of the page on this machine; a free one by default")
+    flag("--export", metavar="DIR", help="show no page: write the answers so far as preferences, for `align`")
 
     flag = verb("predictor", "Train a predictor of the covariates, by which `measure` reads images.")
     flag("--preset", default="chest_xray", help="domain: chest_xray, morphomnist, phantom (chest_xray)")

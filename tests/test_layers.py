@@ -43,13 +43,25 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "mitigate": (*BASE, "presets", "training", "measure.classifier", "measure.labelled"),
     # layer 4
+    "app": (*BASE, "presets", "align"),
     "cards": (*BASE, "presets", "layout", "views"),
     "model_card": (*BASE, "presets", "cards"),
     "statistics": (*BASE, "presets", "layout", "grammar", "views", "builder"),
     "report": (*BASE, "presets", "views"),
 }
 # layer 5: what composes the rooms may import all of them; the package itself registers them with the libraries
-TOP = ("saved", "model_repository", "fitting", "scoreboard", "calibration", "cells", "leaderboard", "benchmark")
+TOP = (
+    "saved",
+    "model_repository",
+    "fitting",
+    "alignment",
+    "judging",
+    "scoreboard",
+    "calibration",
+    "cells",
+    "leaderboard",
+    "benchmark",
+)
 for top in (*TOP, "verbs", "flags", "cli", ""):
     MAY_IMPORT[top] = tuple(MAY_IMPORT)
 

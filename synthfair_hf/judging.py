@@ -1,0 +1,309 @@
+"""Questions with two answers of one generator, for people or for judges to prefer one of.
+
+    samples            a subject drawn from the causal model:  two images, each from noise of its own
+    counterfactuals    an observation, one covariate set to another's value:  two answers, each at a strength of its own
+
+    CANDIDATES/candidates.jsonl, images/     what is asked, and nothing of how it was answered: for `synthfair label`
+    CANDIDATES/questions.jsonl, observed/    by id what a judge may know beside: observation, what was set, strengths
+    CANDIDATES/record.json
+
+`judge_candidates` turns them into preferences by weighted automatic judges, `export_answers` by what people said on the
+page: `synthfair align` learns from either.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .align.agreement import agreement
+from .align.judges import AttributeFidelity, CounterfactualSoundness, Judge, Mixture, judge_pairs
+from .align.pairs import image_digest, split_of
+from .align.pixels import read_pixels, stack, to_png
+from .align.preferences import new_directory, write_preferences
+from .app.answers import Answers
+from .app.candidates import FILE, Candidates
+from .diffusion.pipeline import CausalDiffusionPipeline
+from .errors import InputError, unknown
+from .fitting import open_source
+from .measure.predictors import AttributePredictor, load_predictor
+from .measure.weights import weights_fingerprint
+from .presets import CHEST_XRAY, Preset, get_preset
+from .records import Access, Record, fingerprint, library_versions, strictest, write_atomically
+from .saved import SavedGenerator, find_generator
+from .sources.source import Source
+
+__all__ = ["JUDGES", "Questions", "export_answers", "judge_candidates", "make_candidates", "open_candidates"]
+
+Questions = Literal["samples", "counterfactuals"]
+JUDGES = ("attribute_fidelity", "counterfactual_soundness")
+"""What may judge by what a predictor reads; `align.judges` says how."""
+
+STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0)
+"""Factors of the generator's own guidance at which the two answers of a counterfactual question are given."""
+
+KNOWN = "questions.jsonl"
+
+
+def make_candidates(
+    output_dir: str | Path,
+    num_pairs: int,
+    questions: Questions = "samples",
+    pretrained_model_name_or_path: str | Path | None = None,
+    source_dir: str | Path | None = None,
+    access: Access = "unknown",
+    seed: int = 0,
+    batch_size: int = 16,
+) -> Record:
+    """Write `num_pairs` candidates of a saved generator, the package's own by default, into a new directory.
+
+    Counterfactual questions observe the images of `source_dir` (the phantom draws its own), each at most once, and each
+    pair keeps the split of its patient. Pairs whose answers come out as one image are left out and counted. The same
+    seed gives the same pairs whatever the batch size, to rounding. Raises InputError before the network is loaded.
+    """
+    if questions not in get_args(Questions):
+        raise unknown("--questions", questions, get_args(Questions))
+    for argument, number in (("--num_pairs", num_pairs), ("--batch_size", batch_size)):
+        if number < 1:
+            raise InputError(f"{argument}: {number} is not allowed; give how many, from 1.")
+    if questions == "samples" and (source_dir is not None or access != "unknown"):
+        raise InputError(
+            "--source: is for counterfactual questions, which observe its images; leave it and --access out."
+        )
+    saved = find_generator() if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
+    asked, source = _asked(saved, questions, source_dir, num_pairs, seed)
+    with new_directory(output_dir) as temporary:
+        pipeline = saved.load()
+        for name in ("images", "observed"):
+            (temporary / name).mkdir()
+        shown, known, same = [], [], 0
+        with tqdm(total=num_pairs, desc="candidates", unit="pair") as progress:
+            for start in range(0, num_pairs, batch_size):
+                batch = asked[start : start + batch_size]
+                if source is None:
+                    answers = _samples(pipeline, batch, seed)
+                else:
+                    answers = _counterfactuals(pipeline, batch, seed, source)
+                for one, first, second in answers:
+                    if torch.equal(first, second):
+                        same += 1
+                        continue
+                    files = {
+                        name: _keep(image, temporary, "images")
+                        for name, image in (("first", first), ("second", second))
+                    }
+                    shown.append({key: one[key] for key in ("id", "subject_id", "split", "covariates")} | files)
+                    if "film" in one:
+                        one["observed"] = _keep(one.pop("film"), temporary, "observed")
+                    known.append(
+                        {key: value for key, value in one.items() if key not in ("subject_id", "split", "covariates")}
+                    )
+                progress.update(len(batch))
+        if not shown:
+            raise InputError(
+                f"--questions: all {same} pairs came out as one image twice; this generator ignores what is set."
+            )
+        for name, lines in ((FILE, shown), (KNOWN, known)):
+            write_atomically(temporary / name, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+        record = Record(
+            stage="candidates",
+            inputs={
+                "generator": saved.revision,
+                "access": saved.access if source_dir is None else strictest(saved.access, access),
+                **({} if source is None else {"source": source.fingerprint}),
+            },
+            settings={
+                "preset": saved.preset.model_dump(mode="json"),
+                "questions": questions,
+                "num_pairs": num_pairs,
+                "seed": seed,
+            },
+            versions=library_versions(),
+            counts={"pairs": len(shown), "the same image twice": same},
+        )
+        record.write(temporary / "record.json")
+    return record
+
+
+def judge_candidates(
+    candidates_dir: str | Path,
+    output_dir: str | Path,
+    predictor: str | Path,
+    weights: Mapping[str, float],
+    tie: float = 0.0,
+) -> Record:
+    """Judge candidates by JUDGES of these weights, by what a predictor reads, and write them as preferences.
+
+    One judge keeps its own unit, several are standardised over these candidates (`align.judges.Mixture`), and `tie` is
+    in that unit: closer pairs are dropped and counted. The predictor must have seen training patients alone; measure
+    what is learned from these preferences by another one.
+    """
+    for name in weights:
+        if name not in JUDGES:
+            raise unknown("--judges", name, JUDGES)
+    if not weights:
+        raise InputError(f"--judges: none is given; give weights by name, of {', '.join(JUDGES)}.")
+    directory = Path(candidates_dir)
+    record = Record.read(directory / "record.json")
+    candidates, access = open_candidates(directory)
+    preset = candidates.preset
+    if "counterfactual_soundness" in weights and record.settings["questions"] != "counterfactuals":
+        raise InputError("--judges: counterfactual_soundness needs observations, and these candidates are samples.")
+    reader = load_predictor(predictor, preset.covariates)
+    pairs = candidates.pairs
+    judges = {
+        _judge(name, reader, weights_fingerprint(predictor), directory, preset): weights[name] for name in weights
+    }
+    judge = next(iter(judges))
+    if len(judges) > 1:
+        judge = Mixture(judges, [pairs.preferred.float() / 255, pairs.rejected.float() / 255], pairs.covariates)
+    preferences, counts = judge_pairs(
+        judge, pairs.preferred, pairs.rejected, pairs.covariates, pairs.subjects, pairs.splits, tie
+    )
+    return write_preferences(preferences, output_dir, preset, counts, access)
+
+
+def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[Candidates, Access]:
+    """The candidates of a directory, of the domain and access in its record; without one, of `preset` and unknown."""
+    told = Path(directory) / "record.json"
+    if not told.exists():
+        return Candidates.read(directory, get_preset(preset or CHEST_XRAY.name)), "unknown"
+    record = Record.read(told)
+    access: Access = next((one for one in get_args(Access) if one == record.inputs.get("access")), "unknown")
+    return Candidates.read(directory, Preset.model_validate(record.settings["preset"])), access
+
+
+def export_answers(
+    candidates_dir: str | Path, answers_file: str | Path, output_dir: str | Path, preset: str | None = None
+) -> dict[str, Any]:
+    """Write what people said of candidates as preferences; returns what each said, and how far they agree."""
+    candidates, access = open_candidates(candidates_dir, preset)
+    preferences, counts = candidates.judged(Answers(answers_file))
+    write_preferences(preferences, output_dir, candidates.preset, counts, access)
+    between = {" and ".join(judges): found._asdict() for judges, found in agreement(preferences).items()}
+    return {"pairs": len(preferences), "annotators": counts, "agreement": between}
+
+
+def _asked(
+    saved: SavedGenerator, questions: Questions, source_dir: str | Path | None, num_pairs: int, seed: int
+) -> tuple[list[dict[str, Any]], Source | None]:
+    """What is asked, pair by pair: id, subject, split, and what the answers need; and the source that is observed."""
+    if questions == "samples":
+        # told apart from the subjects of another generator or seed, so that no split shares one
+        names = [f"{fingerprint([saved.revision, seed], 8)}-{place}" for place in range(num_pairs)]
+        return [
+            {"id": name, "subject_id": name, "split": split_of(name), "place": place}
+            for place, name in enumerate(names)
+        ], None
+    source = open_source(source_dir, saved.preset, saved.resolution)
+    if len(source) < num_pairs:
+        raise InputError(f"--num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
+    rng, schema = np.random.default_rng(seed), saved.preset.covariates
+    complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in schema.names)]
+    if len(complete) < num_pairs:
+        raise InputError(f"--num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
+    asked = []
+    for place, row in enumerate(rng.permutation(complete)[:num_pairs].tolist()):
+        own = {name: source.table[name][row] for name in schema.names}
+        name = schema.names[rng.integers(len(schema.names))]
+        others = sorted({source.table[name][other] for other in complete} - {own[name]})
+        if not others:
+            raise InputError(f"{source.name}: every image has one value of {name}; nothing else can be asked.")
+        strengths = rng.choice(len(STRENGTHS), 2, replace=False)
+        asked.append(
+            {
+                "id": f"{source.patient_ids[row]}-{place}",
+                "subject_id": source.patient_ids[row],
+                "split": source.splits[row],
+                "place": place,
+                "row": row,
+                "observed_covariates": own,
+                "do": {name: others[rng.integers(len(others))]},
+                "strengths": [STRENGTHS[one] for one in strengths],
+            }
+        )
+    return asked, source
+
+
+Answered = list[tuple[dict[str, Any], Tensor, Tensor]]
+
+
+def _samples(pipeline: CausalDiffusionPipeline, batch: Sequence[dict[str, Any]], seed: int) -> Answered:
+    """Two images of each subject that the causal model draws, each from a seed of its own."""
+    drawn = [torch.Generator().manual_seed(seed * 1_000_003 + 3 * one["place"]) for one in batch]
+    rows = [pipeline.scm.sample(1, generator) for generator in drawn]
+    encoded = {name: torch.cat([row[name] for row in rows]).numpy() for name in pipeline.covariates.names}
+    covariates = pipeline.covariates.decode(encoded)
+    images = []
+    for answer in (1, 2):
+        seeds = [torch.Generator().manual_seed(seed * 1_000_003 + 3 * one["place"] + answer) for one in batch]
+        images.append(_pixels(pipeline(covariates=covariates, generator=seeds, output_type="pt").images))
+    told = [
+        {**one, "covariates": {name: covariates[name][row] for name in covariates}} for row, one in enumerate(batch)
+    ]
+    return list(zip(told, *images, strict=True))
+
+
+def _counterfactuals(
+    pipeline: CausalDiffusionPipeline, batch: Sequence[dict[str, Any]], seed: int, source: Source
+) -> Answered:
+    """Two answers to each question, at its two strengths."""
+    found: Answered = []
+    names = pipeline.covariates.names
+    own = pipeline.config.default_guidance_scale
+    for one in batch:
+        film = torch.from_numpy(source.image(one["row"], pipeline.config.resolution))[None, None]
+        observed = {name: [one["observed_covariates"][name]] for name in names}
+        answers = []
+        for strength in one["strengths"]:
+            scale = {name: strength * (own.get(name, 1.0) if isinstance(own, Mapping) else own) for name in names}
+            # one abduction of the covariates: both answers are asked to show the same
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + one["place"])
+            answers.append(
+                pipeline(
+                    image=film,
+                    covariates=observed,
+                    do=one["do"],
+                    guidance_scale=scale,
+                    generator=generator,
+                    output_type="pt",
+                )
+            )
+        told = {name: values[0] for name, values in answers[0].covariates.items()}
+        kept = {key: value for key, value in one.items() if key not in ("row", "place")}
+        first, second = (_pixels(answer.images)[0] for answer in answers)
+        found.append(({**kept, "film": _pixels(film)[0], "covariates": told}, first, second))
+    return found
+
+
+def _pixels(images: Any) -> Tensor:
+    """Images in [0, 1] as uint8."""
+    return (images * 255).round().to(torch.uint8)
+
+
+def _keep(image: Tensor, directory: Path, folder: str) -> str:
+    """Write an image under the digest of its pixels; its path relative to the directory."""
+    name = f"{folder}/{image_digest(image)}.png"
+    write_atomically(directory / name, to_png(image))
+    return name
+
+
+def _judge(name: str, reader: AttributePredictor, identity: str, directory: Path, preset: Preset) -> Judge:
+    schema = preset.covariates
+    # an error of one standard deviation of the predictor's training patients counts as 1
+    scales = {one: float(reader.standards[one][1]) for one in schema.names if not schema[one].categorical}
+    if name == "attribute_fidelity":
+        return AttributeFidelity(reader, schema, scales, identity)
+    lines = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
+    films = stack(
+        [read_pixels((directory / line["observed"]).read_bytes(), line["id"]) for line in lines],
+        [line["id"] for line in lines],
+    )
+    values = {one: [line["observed_covariates"][one] for line in lines] for one in schema.names}
+    observed = {one: torch.from_numpy(column) for one, column in schema.encode(values).items()}
+    return CounterfactualSoundness(reader, schema, scales, identity, films.float() / 255, observed)
