@@ -31,6 +31,9 @@ REFERENCE = "erm"
 REDUCED = ("auc_gap", "equal_opportunity_difference")
 """Gaps whose reduction the page prints."""
 
+OVERVIEW = "equal_opportunity_difference"
+"""The gap by which the page compares all methods on all views in one table."""
+
 DRAWN = ("worst_group_accuracy", *REDUCED)
 """Figures that the picture shows."""
 
@@ -57,6 +60,7 @@ def write_leaderboard(directory: str | Path) -> Path:
         reference=REFERENCE,
         reduced=REDUCED,
         planted=PLANTED,
+        overview=OVERVIEW,
         picture=picture is not None,
         seconds=sum(cell.counts.get("seconds", 0) for cell in cells),
     )
