@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # layer 3: siblings do not import each other, except mitigate -> measure.classifier
     "generate": (*BASE, "presets", "layout", "sources", "causal", "diffusion"),
     "align": (*BASE, "presets", "causal", "training", "diffusion"),
-    "measure.labelled": (*BASE, "presets"),
+    "measure.labelled": (*BASE, "presets", "builder"),
     "measure.classifier": (*BASE, "presets", "training", "measure.labelled"),
     "measure": (
         *(*BASE, "presets", "views", "sources", "simulators", "training"),

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..builder import recipe_of
 from ..errors import InputError, unknown
 from ..presets import Preset
 
@@ -36,6 +37,8 @@ class LabelledImages:
     subjects: `[n]` identifiers; all counterfactuals of one observation share theirs.
     pairs: by attribute, `[n]` keys; rows of one key differ by an intervention on that attribute alone.
     masks: bool `[n, 1, r, r]`, where the finding is, or None.
+    recipe: of what view of what data set these rows are (`builder.recipe_of`), empty where that is not known; a record
+        of what is trained on them holds it, and their own identity does not depend on it.
 
     Raises InputError where shapes, types or values are others.
     """
@@ -47,6 +50,7 @@ class LabelledImages:
     subjects: np.ndarray
     pairs: Mapping[str, np.ndarray] = field(default_factory=dict)
     masks: Tensor | None = None
+    recipe: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
@@ -119,6 +123,7 @@ class LabelledImages:
             levels,
             subjects,
             _pairs(dataset, subjects, (*attributes, finding)),
+            recipe=_recipe(dataset),
         )
 
     def select(self, rows: Tensor | np.ndarray) -> "LabelledImages":
@@ -134,10 +139,11 @@ class LabelledImages:
             self.subjects[places],
             {name: keys[places] for name, keys in self.pairs.items()},
             None if self.masks is None else self.masks[index],
+            self.recipe,
         )
 
     def concatenate(self, other: "LabelledImages") -> "LabelledImages":
-        """These rows, then the other's; attributes, pairs and masks that only one of the two has are dropped."""
+        """These rows, then the other's; attributes, pairs, masks and recipe that only one has are dropped."""
         if self.images.shape[1:] != other.images.shape[1:]:
             raise InputError(
                 f"images: {self.images.shape[-1]} and {other.images.shape[-1]} pixels a side; give one resolution."
@@ -158,19 +164,29 @@ class LabelledImages:
                 if name in other.pairs
             },
             None if self.masks is None or other.masks is None else torch.cat([self.masks, other.masks]),
+            self.recipe if self.recipe == other.recipe else {},
         )
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the rows: 16 hex digits of the sha256 of every field."""
+        """Identity of the rows: 16 hex digits of the sha256 of every field but the recipe."""
         digest = hashlib.sha256()
         for one in fields(self):
+            if one.name == "recipe":
+                continue
             value = getattr(self, one.name)
             parts = value if isinstance(value, Mapping) else {"": value}
             for name in sorted(parts):
                 digest.update(f"{one.name}/{name}".encode())
                 digest.update(_bytes(parts[name]))
         return digest.hexdigest()[:16]
+
+
+def _recipe(dataset: "Dataset") -> dict[str, str]:
+    try:
+        return recipe_of(dataset)
+    except InputError:
+        return {}
 
 
 def _bytes(value: Any) -> bytes:

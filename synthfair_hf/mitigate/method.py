@@ -118,7 +118,10 @@ class Method:
         self.fitted = self.learn(train, validation, seed, synthetic).eval()
         self._record = Record(
             stage="fit_classifier",
-            inputs={name: one.fingerprint for name, one in sets.items()},
+            inputs={
+                **{name: one.fingerprint for name, one in sets.items()},
+                **{f"{key} of {name}": value for name, one in sets.items() for key, value in one.recipe.items()},
+            },
             settings={"method": type(self).__name__, "seed": seed, **self.settings.model_dump(mode="json")},
             versions=library_versions(),
             counts={"rows": {name: len(one) for name, one in sets.items()}},

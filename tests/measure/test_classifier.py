@@ -28,6 +28,7 @@ from synthfair_hf.measure.classifier import (
 )
 from synthfair_hf.presets import CHEST_XRAY
 from synthfair_hf.records import Record
+from synthfair_hf.views import get_view
 
 SIDE = 16
 SMALL = FittingSettings(steps=12, batch_size=16, channels=(8, 8, 16), learning_rate=5e-3)
@@ -301,6 +302,8 @@ def test_a_biased_view_gives_the_groups_it_plants_and_the_whole_data_set_their_p
         return LabelledImages.from_dataset(rows, CHEST_XRAY, ("sex", "scanner"))
 
     biased, whole = read("finding_sex_correlated_80_20"), read("full")
+    assert biased.recipe["view"] == "finding_sex_correlated_80_20"
+    assert biased.recipe["recipe"] == get_view("finding_sex_correlated_80_20", CHEST_XRAY).fingerprint
     agree = biased.labels == (biased.groups["sex"] == 0)
     assert agree.float().mean() == pytest.approx(0.8)
     for attribute, levels in (("sex", 2), ("scanner", 3)):

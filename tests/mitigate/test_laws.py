@@ -1,5 +1,7 @@
 """What holds for every method: one group leaves plain risk minimisation, seeds decide, bad input is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -136,6 +138,18 @@ def test_what_is_saved_is_loaded_again_and_says_how_it_came_about(rows, small, t
     assert record.settings["seed"] == 4
     assert record.inputs == {"train": train.fingerprint, "validation": validation.fingerprint}
     assert record.measured["validation_auc"] == max(method.curve)
+
+
+def test_the_recipe_of_a_view_is_in_the_record_of_what_is_trained_on_it(rows, small, tmp_path):
+    recipe = {"view": "sex_imbalanced_90_10", "recipe": "0123456789abcdef", "data_set": "fedcba9876543210"}
+    train, validation = (replace(one, recipe=recipe) for one in rows)
+    assert train.select(np.arange(9)).recipe == recipe
+    assert train.concatenate(validation).recipe == recipe
+    assert train.concatenate(rows[1]).recipe == {}
+    assert train.fingerprint == rows[0].fingerprint
+    METHODS["erm"](**small).fit(train, validation, 4).save(tmp_path)
+    inputs = Record.read(tmp_path / "record.json").inputs
+    assert {name: inputs[f"{name} of train"] for name in recipe} == recipe
 
 
 def worst_group_error(method, test):
