@@ -210,7 +210,8 @@ def _picture(boards: Sequence[Mapping[str, Any]]) -> bytes | None:
         return None
     heights = [2 + len(board["sets"]["test"][0][1]) for board in shown]
     figure = Figure(figsize=(12, 0.8 + 0.32 * sum(heights)), dpi=120, layout="constrained")
-    axes = figure.subplots(len(shown), len(DRAWN), squeeze=False, height_ratios=heights)
+    # one scale per figure, so that views can be compared
+    axes = figure.subplots(len(shown), len(DRAWN), squeeze=False, sharex="col", height_ratios=heights)
     for row, board in zip(axes, shown, strict=True):
         (_, lines), (_, twins) = board["sets"]["test"]
         places = {line["method"]: place for place, line in enumerate(lines)}
@@ -227,6 +228,7 @@ def _picture(boards: Sequence[Mapping[str, Any]]) -> bytes | None:
                         axis.axvline(one["mean"], color=INK, linewidth=0.8, linestyle=":", zorder=0)
             axis.set_ylim(len(lines) - 0.5, -0.6)
             axis.set_xlim(left=0)
+            axis.tick_params(labelbottom=True)
             axis.set_yticks(list(places.values()), list(places) if metric == DRAWN[0] else [""] * len(places))
             axis.spines[["right", "top"]].set_visible(False)
             axis.set_xlabel(metric, fontsize=8)
