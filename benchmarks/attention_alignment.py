@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas
 import torch
-from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
+from synthfair_hf.benchmark import unfinished
 from synthfair_hf.cells import DataSet, code_of, figures, parts_of
 from synthfair_hf.errors import InputError
 from synthfair_hf.leaderboard import compare, summary
@@ -90,24 +90,6 @@ def fitted(data: DataSet, record: Record) -> Record:
         **{name: judged.figures[name] for name in SHOWN},
     }
     return record.model_copy(update={"counts": counts, "measured": measured})
-
-
-def fit_missing(data: DataSet, records: Sequence[Record], directory: Path) -> None:
-    """Fit what is not there and nobody else is fitting; then wait for the others."""
-    for blocking in (False, True):
-        for number, record in enumerate(records, start=1):
-            path = directory / f"{record.fingerprint}.json"
-            if path.exists():
-                continue
-            try:
-                held = FileLock(path.with_suffix(".lock")).acquire(blocking=blocking)
-            except Timeout:
-                continue
-            with held:
-                if not path.exists():
-                    fitted(data, record).write(path)
-                    print(f"{number}/{len(records)}", flush=True)
-                path.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def rows_of(records: Sequence[Record]) -> pandas.DataFrame:
@@ -236,8 +218,11 @@ def main() -> None:
     strengths = sorted({0.0, *chosen.strengths})
     records = asked(data, chosen.views, strengths, chosen.seeds, chosen.train_subjects)
     chosen.output_dir.mkdir(parents=True, exist_ok=True)
-    fit_missing(data, records, chosen.output_dir)
-    done = [Record.read(chosen.output_dir / f"{one.fingerprint}.json") for one in records]
+    paths = [chosen.output_dir / f"{one.fingerprint}.json" for one in records]
+    for place in unfinished(paths):
+        fitted(data, records[place]).write(paths[place])
+        print(f"{place + 1}/{len(records)}", flush=True)
+    done = [Record.read(path) for path in paths]
     table = rows_of(done)
     docs = chosen.docs_dir or chosen.output_dir
     docs.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from precision import processor
 
 from synthfair_hf.align.dpo import DPOObjective
 from synthfair_hf.align.lora import add_lora
@@ -94,12 +95,6 @@ steps after a first; adapters of rank {RANK}. {settings["note"]}
 |---|---:|---:|---:|---:|
 {rows}
 """
-
-
-def processor() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{torch.backends.cpu.get_cpu_capability()} CPU"
 
 
 def main() -> None:

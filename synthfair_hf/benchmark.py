@@ -19,7 +19,7 @@ is then a method beside the one without.
 import importlib.util
 import multiprocessing
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from copy import copy
 from itertools import product
@@ -39,7 +39,7 @@ from .records import Record, library_versions, writable_directory
 from .views import BiasedView, get_view
 from .words import assignments
 
-__all__ = ["benchmark", "load_method"]
+__all__ = ["benchmark", "load_method", "unfinished"]
 
 
 class _Cell(NamedTuple):
@@ -182,12 +182,15 @@ def _asked(
     return _Asked(data, outside, cells, record)
 
 
-def _fit_missing(asked: _Asked, directory: Path) -> None:
-    """Fit every cell that is not there and that no other process is fitting; then wait for those."""
+def unfinished(paths: Sequence[Path]) -> Iterator[int]:
+    """Places of the files that are not there, each while nobody else holds it; then of those that others left undone.
+
+    The caller writes the file before it asks for the next, and any number of processes may go through the same files.
+    """
     for blocking in (False, True):
-        missing = [key for key in asked.cells if not _path(directory, key).exists()]
-        for key in tqdm(missing, desc="cells", disable=blocking):
-            path = _path(directory, key)
+        for place, path in enumerate(paths):
+            if path.exists():
+                continue
             try:
                 held = FileLock(path.with_suffix(".lock")).acquire(blocking=blocking)
             except Timeout:
@@ -195,8 +198,18 @@ def _fit_missing(asked: _Asked, directory: Path) -> None:
             with held:
                 # it may have been finished since
                 if not path.exists():
-                    _fitted(asked.cells[key], asked.data, asked.external).write(path)
+                    yield place
                 path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _fit_missing(asked: _Asked, directory: Path) -> None:
+    """Fit every cell that is not there and that no other process is fitting; then wait for those."""
+    cells = list(asked.cells.items())
+    paths = [_path(directory, key) for key, _ in cells]
+    with tqdm(total=sum(not path.exists() for path in paths), desc="cells") as progress:
+        for place in unfinished(paths):
+            _fitted(cells[place][1], asked.data, asked.external).write(paths[place])
+            progress.update()
 
 
 def _fit_beside(wanted: tuple[Any, ...], directory: Path, processes: int) -> None:

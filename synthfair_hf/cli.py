@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "synthfair: interrupted; `generate`, `merge`, `push` and `benchmark` continue by the same command, "
-            "`train` by --resume_from_checkpoint.",
+            "synthfair: interrupted; `generate`, `merge`, `push`, `benchmark`, `label` continue by the same command, "
+            "`train` and what else trains by --resume_from_checkpoint.",
             file=sys.stderr,
         )
         return 130
