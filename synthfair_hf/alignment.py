@@ -4,7 +4,8 @@
     validation pairs   choose the adapters kept, and when to stop
     test pairs         have decided nothing; their figures are the ones to quote
 
-The output directory holds `pytorch_lora_weights.safetensors`, `record.json` and the card, no copy of the generator.
+The output directory holds `pytorch_lora_weights.safetensors`, `record.json` and the card, no copy of the generator;
+`fuse_generator` makes one, with the adapters in its weights.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from huggingface_hub import ModelCardData
 from jinja2 import UndefinedError
 from torch import Tensor, nn
@@ -22,17 +24,19 @@ from .align.config import AlignmentConfig
 from .align.dpo import DPOObjective, WeightedExamples, implicit_accuracy, subgroup_weights
 from .align.examples import PreferenceExamples, groups_of, has_groups
 from .align.lora import add_lora, save_lora
-from .align.preferences import Preferences, read_preferences
+from .align.preferences import Preferences, new_directory, read_preferences
 from .cards import ENVIRONMENT
 from .errors import InputError
 from .measure.intervals import bootstrap_mean
 from .presets import Preset
-from .records import Access, Record, strictest, write_atomically
+from .records import Access, Record, file_sha256, library_versions, strictest, write_atomically
 from .saved import SavedGenerator, find_generator
 from .schema import SPLITS
 from .training import check_output_dir, train
 
-__all__ = ["EarlyStopping", "align_generator", "write_lora_card"]
+__all__ = ["EarlyStopping", "align_generator", "fuse_generator", "write_lora_card"]
+
+RECORD = "record.json"
 
 
 class EarlyStopping(nn.Module):
@@ -218,6 +222,48 @@ def _figures(
         "distance": float(f"{distances.mean():.5g}"),
         "groups": groups,
     }
+
+
+def fuse_generator(
+    pretrained_model_name_or_path: str | Path,
+    lora_weights: str | Path,
+    output_dir: str | Path,
+    lora_scale: float = 1.0,
+) -> Record:
+    """Save a copy of a generator with the adapters that `align_generator` wrote merged into its weights.
+
+    Every verb takes the copy as it takes the generator, so that both can be measured alike. `lora_scale` multiplies
+    what the adapters add: 0 is the generator itself, 1 is what was trained. Returns the generator's record with the
+    adapters in it. Raises InputError for adapters of another generator, before anything is written.
+    """
+    if not 0 <= lora_scale < float("inf"):
+        raise InputError(f"--lora_scale: {lora_scale:g} is not allowed; give a number from 0 on, 1 as trained.")
+    saved, aligned = find_generator(pretrained_model_name_or_path), Record.read(Path(lora_weights) / RECORD)
+    if aligned.inputs.get("initial_weights") != saved.revision:
+        raise InputError(
+            f"--lora_weights: {lora_weights} were trained on generator {aligned.inputs.get('initial_weights')}, but "
+            f"{pretrained_model_name_or_path} is {saved.revision}; give the one they were trained on."
+        )
+    accesses: list[Access] = [one for one in get_args(Access) if one == aligned.inputs.get("access")]
+    base = saved.directory / RECORD
+    record = Record.read(base) if base.exists() else Record(stage="fuse", versions=library_versions())
+    fused = {
+        "fused_into": saved.revision,
+        "adapters": file_sha256(Path(lora_weights) / LORA_WEIGHT_NAME_SAFE)[:16],
+        "preferences": aligned.inputs["preferences"],
+        "access": strictest(saved.access, *accesses or ["unknown"]),
+    }
+    record = record.model_copy(
+        update={"inputs": {**record.inputs, **fused}, "settings": {**record.settings, "lora_scale": lora_scale}}
+    )
+    with new_directory(output_dir) as temporary:
+        pipeline = saved.load()
+        pipeline.load_lora_weights(lora_weights)
+        pipeline.fuse_lora(components=["unet"], lora_scale=lora_scale)
+        pipeline.unload_lora_weights()
+        pipeline.save_pretrained(temporary, safe_serialization=True)
+        record.write(temporary / RECORD)
+    return record
 
 
 def write_lora_card(path: Path, record: Record, preset: Preset, resolution: int, base_model: str | None) -> None:

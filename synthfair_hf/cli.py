@@ -147,6 +147,14 @@ def _align(train_data_dir: str, pretrained_model_name_or_path: str, **settings: 
     return _saved(config.output_dir, align_generator(train_data_dir, pretrained_model_name_or_path, config))
 
 
+def _fuse(pretrained_model_name_or_path: str, lora_weights: str, output_dir: str, lora_scale: float) -> int:
+    from .alignment import fuse_generator
+
+    fuse_generator(pretrained_model_name_or_path, lora_weights, output_dir, lora_scale)
+    print(f"wrote {output_dir}; next: synthfair measure soundness --pretrained_model_name_or_path {output_dir}")
+    return 0
+
+
 def _label(
     candidates: str,
     output_file: str,
@@ -400,6 +408,7 @@ RUNS: dict[str, Callable[..., int]] = {
     "candidates": _candidates,
     "judge": _judge,
     "align": _align,
+    "fuse": _fuse,
     "label": _label,
     "predictor": _predictor,
     "autoencoder": _autoencoder,

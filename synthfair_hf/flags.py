@@ -152,13 +152,13 @@ def _parser() -> argparse.ArgumentParser:
 
     flag = verb("judge", "Prefer one of each pair of candidates by weighted judges, and write the preferences.")
     flag("--candidates", required=True, metavar="DIR", help="what `synthfair candidates` wrote")
-    flag("--predictor", required=True, metavar="DIR", help="what `synthfair predictor` saved: the judges' eyes")
+    flag("--predictor", metavar="DIR", help="what `synthfair predictor` saved: the judges' eyes; none for true_pixels")
     flag(
         "--judges",
         nargs="+",
         required=True,
         metavar="NAME=WEIGHT",
-        help="attribute_fidelity=1, counterfactual_soundness=1",
+        help="attribute_fidelity=1, counterfactual_soundness=1, true_pixels=1 (of the phantom)",
     )
     flag("--tie", type=float, default=0.0, metavar="X", help="score difference up to which neither is preferred (0)")
     flag("--output_dir", required=True, metavar="DIR")
@@ -167,6 +167,12 @@ def _parser() -> argparse.ArgumentParser:
     flag("--pretrained_model_name_or_path", required=True, metavar="P", help="saved pipeline to adapt")
     flag("--train_data_dir", required=True, metavar="DIR", help="preferences in the generator's own covariates")
     _training_flags(flag, AlignmentConfig)
+
+    flag = verb("fuse", "Merge what `align` trained into a copy of the generator, an ordinary saved pipeline again.")
+    flag("--pretrained_model_name_or_path", required=True, metavar="P", help="saved pipeline that was adapted")
+    flag("--lora_weights", required=True, metavar="DIR", help="what `synthfair align` wrote")
+    flag("--lora_scale", type=float, default=1.0, metavar="X", help="how strongly the adapters act (1)")
+    flag("--output_dir", required=True, metavar="DIR")
 
     flag = verb("label", "Show people two images at a time, and keep which one each of them says is better.")
     flag("--candidates", required=True, metavar="DIR", help="images, and candidates.jsonl that pairs them")

@@ -4,7 +4,8 @@
     counterfactuals    an observation, one covariate set to another's value:  two answers, each at a strength of its own
 
     CANDIDATES/candidates.jsonl, images/     what is asked, and nothing of how it was answered: for `synthfair label`
-    CANDIDATES/questions.jsonl, observed/    by id what a judge may know beside: observation, what was set, strengths
+    CANDIDATES/questions.jsonl, observed/    by id what a judge may know beside: observation, what was set, strengths,
+                                             and of the phantom the exact answer
     CANDIDATES/record.json
 
 `judge_candidates` turns them into preferences by weighted automatic judges, `export_answers` by what people said on the
@@ -12,7 +13,7 @@ page: `synthfair align` learns from either.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .align.agreement import agreement
-from .align.judges import AttributeFidelity, CounterfactualSoundness, Judge, Mixture, judge_pairs
+from .align.judges import AttributeFidelity, CounterfactualSoundness, Judge, Mixture, TruePixels, judge_pairs
 from .align.pairs import image_digest, split_of
 from .align.pixels import read_pixels, stack, to_png
 from .align.preferences import new_directory, write_preferences
@@ -31,18 +32,19 @@ from .app.candidates import FILE, Candidates
 from .diffusion.pipeline import CausalDiffusionPipeline
 from .errors import InputError, unknown
 from .fitting import open_source
-from .measure.predictors import AttributePredictor, load_predictor
+from .measure.predictors import load_predictor
 from .measure.weights import weights_fingerprint
 from .presets import CHEST_XRAY, Preset, get_preset
 from .records import Access, Record, fingerprint, library_versions, strictest, write_atomically
 from .saved import SavedGenerator, find_generator
+from .simulators.phantom import PhantomSource
 from .sources.source import Source
 
 __all__ = ["JUDGES", "Questions", "export_answers", "judge_candidates", "make_candidates", "open_candidates"]
 
 Questions = Literal["samples", "counterfactuals"]
-JUDGES = ("attribute_fidelity", "counterfactual_soundness")
-"""What may judge by what a predictor reads; `align.judges` says how."""
+JUDGES = ("attribute_fidelity", "counterfactual_soundness", "true_pixels")
+"""What may judge, the last without a predictor; `align.judges` says how."""
 
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0)
 """Factors of the generator's own guidance at which the two answers of a counterfactual question are given."""
@@ -98,8 +100,9 @@ def make_candidates(
                         for name, image in (("first", first), ("second", second))
                     }
                     shown.append({key: one[key] for key in ("id", "subject_id", "split", "covariates")} | files)
-                    if "film" in one:
-                        one["observed"] = _keep(one.pop("film"), temporary, "observed")
+                    for name in ("observed", "truth"):
+                        if name in one:
+                            one[name] = _keep(one[name], temporary, "observed")
                     known.append(
                         {key: value for key, value in one.items() if key not in ("subject_id", "split", "covariates")}
                     )
@@ -133,15 +136,15 @@ def make_candidates(
 def judge_candidates(
     candidates_dir: str | Path,
     output_dir: str | Path,
-    predictor: str | Path,
+    predictor: str | Path | None,
     weights: Mapping[str, float],
     tie: float = 0.0,
 ) -> Record:
-    """Judge candidates by JUDGES of these weights, by what a predictor reads, and write them as preferences.
+    """Judge candidates by JUDGES of these weights and write them as preferences.
 
     One judge keeps its own unit, several are standardised over these candidates (`align.judges.Mixture`), and `tie` is
-    in that unit: closer pairs are dropped and counted. The predictor must have seen training patients alone; measure
-    what is learned from these preferences by another one.
+    in that unit: closer pairs are dropped and counted. The predictor, by which all judges but `true_pixels` read, must
+    have seen training patients alone; measure what is learned from these preferences by another one.
     """
     for name in weights:
         if name not in JUDGES:
@@ -152,13 +155,16 @@ def judge_candidates(
     record = Record.read(directory / "record.json")
     candidates, access = open_candidates(directory)
     preset = candidates.preset
-    if "counterfactual_soundness" in weights and record.settings["questions"] != "counterfactuals":
-        raise InputError("--judges: counterfactual_soundness needs observations, and these candidates are samples.")
-    reader = load_predictor(predictor, preset.covariates)
+    if record.settings["questions"] != "counterfactuals":
+        for name in JUDGES[1:]:
+            if name in weights:
+                raise InputError(f"--judges: {name} needs observations, and these candidates are samples.")
+    if (set(weights) == {"true_pixels"}) != (predictor is None):
+        raise InputError(
+            f"--predictor: {predictor or 'not given'}; true_pixels needs none, and every other judge reads by one."
+        )
+    judges = {judge: weights[judge.name] for judge in _judges(weights, directory, preset, predictor)}
     pairs = candidates.pairs
-    judges = {
-        _judge(name, reader, weights_fingerprint(predictor), directory, preset): weights[name] for name in weights
-    }
     judge = next(iter(judges))
     if len(judges) > 1:
         judge = Mixture(judges, [pairs.preferred.float() / 255, pairs.rejected.float() / 255], pairs.covariates)
@@ -276,8 +282,13 @@ def _counterfactuals(
             )
         told = {name: values[0] for name, values in answers[0].covariates.items()}
         kept = {key: value for key, value in one.items() if key not in ("row", "place")}
+        kept |= {"observed": _pixels(film)[0], "covariates": told}
+        if isinstance(source, PhantomSource):
+            # of everything that the answers are asked to show, also where the generator's own causal model erred
+            exact = source.counterfactual(one["row"], told, pipeline.config.resolution)
+            kept["truth"] = _pixels(torch.from_numpy(exact)[None])
         first, second = (_pixels(answer.images)[0] for answer in answers)
-        found.append(({**kept, "film": _pixels(film)[0], "covariates": told}, first, second))
+        found.append((kept, first, second))
     return found
 
 
@@ -293,17 +304,35 @@ def _keep(image: Tensor, directory: Path, folder: str) -> str:
     return name
 
 
-def _judge(name: str, reader: AttributePredictor, identity: str, directory: Path, preset: Preset) -> Judge:
+def _judges(names: Iterable[str], directory: Path, preset: Preset, predictor: str | Path | None) -> Iterator[Judge]:
+    """The judges of these names, of the candidates in a directory."""
     schema = preset.covariates
-    # an error of one standard deviation of the predictor's training patients counts as 1
-    scales = {one: float(reader.standards[one][1]) for one in schema.names if not schema[one].categorical}
-    if name == "attribute_fidelity":
-        return AttributeFidelity(reader, schema, scales, identity)
-    lines = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
-    films = stack(
-        [read_pixels((directory / line["observed"]).read_bytes(), line["id"]) for line in lines],
-        [line["id"] for line in lines],
-    )
-    values = {one: [line["observed_covariates"][one] for line in lines] for one in schema.names}
-    observed = {one: torch.from_numpy(column) for one, column in schema.encode(values).items()}
-    return CounterfactualSoundness(reader, schema, scales, identity, films.float() / 255, observed)
+    told = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
+    read: dict[str, Any] = {}
+    if predictor is not None:
+        reader = load_predictor(predictor, schema)
+        # an error of one standard deviation of the predictor's training patients counts as 1
+        scales = {one: float(reader.standards[one][1]) for one in schema.names if not schema[one].categorical}
+        read = {"reader": reader, "schema": schema, "scales": scales, "identity": weights_fingerprint(predictor)}
+    for name in names:
+        if name == "attribute_fidelity":
+            yield AttributeFidelity(**read)
+        elif name == "true_pixels":
+            if "truth" not in told[0]:
+                raise InputError(
+                    "--judges: true_pixels needs exact answers, and these have none; the phantom knows them."
+                )
+            yield TruePixels(_films(directory, told, "truth"))
+        else:
+            values = {one: [line["observed_covariates"][one] for line in told] for one in schema.names}
+            covariates = {one: torch.from_numpy(column) for one, column in schema.encode(values).items()}
+            yield CounterfactualSoundness(
+                **read, observed=_films(directory, told, "observed"), observed_covariates=covariates
+            )
+
+
+def _films(directory: Path, told: Sequence[Mapping[str, Any]], name: str) -> Tensor:
+    """The films `[n, C, r, r]` in [0, 1] that every question names so."""
+    ids = [line["id"] for line in told]
+    films = [read_pixels((directory / line[name]).read_bytes(), line["id"]) for line in told]
+    return stack(films, ids).float() / 255

@@ -126,6 +126,37 @@ def test_the_adapters_load_merge_and_unload(run, generator, tmp_path):
     assert torch.allclose(answer(merged.unet), aligned, atol=1e-5)
 
 
+def test_a_fused_generator_answers_as_the_adapters_at_their_strength(run, generator, tmp_path, capsys):
+    ours = CausalDiffusionPipeline.load(generator)
+    base = answer(ours.unet)
+    ours.load_lora_weights(run)
+    for scale in (0, 0.5, 1):
+        words = f"fuse --pretrained_model_name_or_path {generator} --lora_weights {run} --lora_scale {scale}"
+        assert main([*words.split(), "--output_dir", str(tmp_path / str(scale))]) == 0
+        fused = find_generator(tmp_path / str(scale))
+        ours.set_adapters("default_0", scale)
+        assert torch.allclose(answer(fused.load().unet), answer(ours.unet), atol=1e-5)
+    assert torch.allclose(answer(find_generator(tmp_path / "0").load().unet), base, atol=1e-6)
+    assert fused.revision != find_generator(generator).revision
+    assert fused.causal_model().evaluate(fused.causal_model().sample_noise(2, torch.Generator().manual_seed(0)))
+    record = Record.read(tmp_path / "1" / "record.json")
+    assert record.inputs["fused_into"] == find_generator(generator).revision
+    assert record.inputs["access"] == "unknown"
+    assert record.settings["lora_scale"] == 1
+    # refused: adapters of another generator, a strength that is none, a directory that is in use
+    refusals = {
+        "--lora_weights": {"pretrained_model_name_or_path": tmp_path / "1"},
+        "--lora_scale": {"lora_scale": "-1"},
+        "--output_dir": {"output_dir": tmp_path / "1"},
+    }
+    asked = {"pretrained_model_name_or_path": generator, "lora_weights": run, "output_dir": tmp_path / "new"}
+    for argument, changed in refusals.items():
+        words = [str(word) for name, value in {**asked, **changed}.items() for word in (f"--{name}", value)]
+        assert main(["fuse", *words]) == 2
+        assert argument in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
+
+
 def test_a_resumed_run_ends_where_an_unbroken_one_does(run, generator, pairs, tmp_path):
     again = shutil.copytree(run, tmp_path / "again")
     for name in ("record.json", "README.md", FILE):

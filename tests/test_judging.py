@@ -15,6 +15,8 @@ from synthfair_hf.judging import judge_candidates, make_candidates
 from synthfair_hf.measure.predictors import AttributePredictor
 from synthfair_hf.presets import PHANTOM
 from synthfair_hf.records import Record
+from synthfair_hf.simulators import WORLD_SEED
+from synthfair_hf.simulators.phantom import PhantomSource
 
 SIDE = 16
 
@@ -104,6 +106,23 @@ def test_a_judge_prefers_what_it_scores_higher_and_several_are_weighted(candidat
     assert fewer.counts["pairs"] == len(margins) - 3
 
 
+def test_the_exact_answer_decides_where_the_world_knows_it(generator, tmp_path, capsys):
+    make_candidates(tmp_path / "c", 6, "counterfactuals", generator, seed=5)
+    words = f"judge --candidates {tmp_path / 'c'} --judges true_pixels=1 --output_dir {tmp_path / 'p'}"
+    assert main(words.split()) == 0
+    found = {
+        one.subjects[0]: one for one in (read_preferences(tmp_path / "p", PHANTOM).select([row]) for row in range(6))
+    }
+    world = PhantomSource(100, WORLD_SEED)
+    for asked in lines(tmp_path / "c", "candidates.jsonl"):
+        pair = found[asked["subject_id"]]
+        row = world.patient_ids.index(asked["subject_id"])
+        truth = np.rint(world.counterfactual(row, asked["covariates"], SIDE) * 255)
+        errors = [np.abs(image[0, 0].numpy() - truth).mean() for image in (pair.preferred, pair.rejected)]
+        assert errors[1] - errors[0] == pytest.approx(float(pair.margins[0]), abs=1e-3)
+        assert errors[0] < errors[1]
+
+
 def test_from_the_command_line_to_preferences(generator, predictor, tmp_path, capsys):
     words = f"candidates --pretrained_model_name_or_path {generator} --num_pairs 3 --output_dir {tmp_path / 'c'}"
     assert main(words.split()) == 0
@@ -137,10 +156,24 @@ def test_what_cannot_be_asked_is_refused_and_nothing_is_written(asked, message, 
         ({}, "--judges: none"),
         ({"realism": 1.0}, "--judges: 'realism' is unknown"),
         ({"counterfactual_soundness": 1.0}, "these candidates are samples"),
+        ({"true_pixels": 1.0}, "these candidates are samples"),
     ],
 )
 def test_what_cannot_judge_is_refused_and_nothing_is_written(weights, message, generator, predictor, tmp_path):
     make_candidates(tmp_path / "c", 2, "samples", generator)
     with pytest.raises(InputError, match=message):
         judge_candidates(tmp_path / "c", tmp_path / "p", predictor, weights)
+    assert not (tmp_path / "p").exists()
+
+
+def test_eyes_are_given_to_the_judges_that_read_and_to_no_other(generator, predictor, tmp_path):
+    make_candidates(tmp_path / "c", 2, "counterfactuals", generator)
+    for reader, name in ((None, "attribute_fidelity"), (predictor, "true_pixels")):
+        with pytest.raises(InputError, match="--predictor"):
+            judge_candidates(tmp_path / "c", tmp_path / "p", reader, {name: 1.0})
+    told = lines(tmp_path / "c", "questions.jsonl")
+    kept = [json.dumps({key: value for key, value in one.items() if key != "truth"}) for one in told]
+    (tmp_path / "c" / "questions.jsonl").write_text("\n".join(kept))
+    with pytest.raises(InputError, match="needs exact answers"):
+        judge_candidates(tmp_path / "c", tmp_path / "p", None, {"true_pixels": 1.0})
     assert not (tmp_path / "p").exists()

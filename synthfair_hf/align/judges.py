@@ -4,6 +4,7 @@
     Realism                   -|h(x) - h(x_(K))|, x_(K): the K-th nearest real image            looks like a real image
     CounterfactualSoundness   a mean over changed k of f_k(x*, c*_k)                            effective
                               - b mean over the other k of d_k(x*, x) - c mean |x* - x|         identity kept, minimal
+    TruePixels                -mean |x* - t|, t: the exact answer of a world that knows it      is the counterfactual
     Mixture                   sum over judges of w_j (s_j - m_j) / sd_j, the w_j summing to 1
 
     f_k = log p_k(c_k | x) of a level, -|g_k(x) - c_k| / scale_k of a number, 0 where nothing was asked
@@ -28,7 +29,16 @@ from ..errors import InputError
 from ..schema import Schema
 from .pairs import Covariates, Preferences, from_scores
 
-__all__ = ["AttributeFidelity", "CounterfactualSoundness", "Judge", "Mixture", "Reader", "Realism", "judge_pairs"]
+__all__ = [
+    "AttributeFidelity",
+    "CounterfactualSoundness",
+    "Judge",
+    "Mixture",
+    "Reader",
+    "Realism",
+    "TruePixels",
+    "judge_pairs",
+]
 
 FLOOR = 1e-6
 """Least probability that a reader is taken at its word for: log p stays finite."""
@@ -210,6 +220,28 @@ class CounterfactualSoundness:
             "identity_kept": -moved / kept.clamp(min=1),
             "minimal": -(images.double() - self.observed.double()).abs().mean(dim=(1, 2, 3)),
         }
+
+
+class TruePixels:
+    """Is the image the counterfactual? Minus its mean absolute difference to the exact one, in grey levels of 255.
+
+    truth: the exact answers float `[n, C, r, r]` in [0, 1], in the order of the images that are judged.
+    """
+
+    def __init__(self, truth: Tensor, name: str = "true_pixels") -> None:
+        self.truth, self.name = truth.double(), name
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Judge and truth."""
+        digest = hashlib.sha256(self.truth.contiguous().numpy().tobytes()).hexdigest()[:16]
+        return {"judge": "true pixels", "truth": digest}
+
+    def __call__(self, images: Tensor, covariates: Covariates) -> Tensor:
+        """Minus the difference, 0 or less; the truth already is what was asked."""
+        if images.shape != self.truth.shape:
+            raise InputError(f"images: of shape {tuple(images.shape)}; give one per answer, {tuple(self.truth.shape)}.")
+        return -255 * (images.double() - self.truth).abs().mean(dim=(1, 2, 3))
 
 
 class Mixture:

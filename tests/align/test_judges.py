@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness, Mixture, Realism, judge_pairs
+from synthfair_hf.align.judges import (
+    AttributeFidelity,
+    CounterfactualSoundness,
+    Mixture,
+    Realism,
+    TruePixels,
+    judge_pairs,
+)
 from synthfair_hf.align.pairs import split_of
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import AttributePredictor
@@ -232,3 +239,14 @@ def features(*shape):
 def test_a_judge_that_can_not_judge_is_refused(build, sentence):
     with pytest.raises(InputError, match=f"^{re.escape(sentence)}"):
         build()
+
+
+def test_true_pixels_are_in_grey_levels_and_the_truth_is_best():
+    truth = torch.stack([image(0.5, 0.75), image(0.25, 0.0)])
+    judge = TruePixels(truth)
+    assert judge(truth, {}).tolist() == [0, 0]
+    assert judge(truth.flip(0), {}).tolist() == pytest.approx([-127.5, -127.5])
+    assert judge(truth + torch.tensor([0.1, -0.2])[:, None, None, None], {}).tolist() == pytest.approx([-25.5, -51])
+    assert judge.description != TruePixels(truth.flip(0)).description
+    with pytest.raises(InputError, match="images: of shape"):
+        judge(truth[:1], {})
