@@ -1,210 +1,380 @@
 """Does alignment to a judge's preferences make images that another judge prefers, for every subgroup alike?
 
-    python benchmarks/alignment.py --pretrained_model_name_or_path P --predictor A --other_predictor B --output_dir RUN
+    python benchmarks/alignment.py --pretrained_model_name_or_path P --other_predictor B --output_dir RUN \
+        --questions samples --predictor A | --questions counterfactuals --judge true_pixels [--source DIR]
 
-    pairs     two samples of each drawn subject; judge A prefers the one that shows better what was asked
-    align     `synthfair align` at each beta and seed, on the pairs of train, stopped by those of validation
-    measure   accuracy on the pairs of test;  by judge B, on new subjects and the same noise for both generators:
-              win rate of the aligned image over the base's, fidelity by subgroup, and the gap between the best and the
-              worst subgroup;  how far images moved
+    pairs      two answers of P to each question; the judge (reading by A) prefers one
+    align      `synthfair align` at each beta and seed, on the pairs of train, stopped by those of validation
+    compare    on new questions, the same for P and for P with the adapters at strengths 1/2 to 4:  how often the
+               aligned answer is the better one (win rate), and how much better the best subgroup fares than the worst
+               (gap), both by B and, where the world knows the answers, by their true pixels
+    boards     `synthfair measure soundness | realism` of P and of P with the adapters merged, beta by validation pairs
+    downstream a finding's classifier on real films of which it correlates with sex at 95:5, and on these filled up to
+               balance by P, by the aligned P, or by real films: worst group and gap on unbiased test films
 
-A and B read covariates, trained with other seeds on training patients alone; B decides nothing. Fidelity is the mean
-over the covariates asked for of log p(asked), or -|error| in standard deviations. Every stage is kept in RUN and not
-made again. Whether soundness and realism stand is for `synthfair measure`, on the generator with its adapters merged.
+A and B read covariates and were trained with other seeds, on training patients alone; B decides nothing. Every stage is
+kept in RUN and not made again.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from alignment_downstream import DownstreamData, downstream
+from alignment_page import page
+from torch import Tensor
 
 from synthfair_hf.align.config import AlignmentConfig
-from synthfair_hf.align.judges import AttributeFidelity
-from synthfair_hf.alignment import align_generator
+from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness
+from synthfair_hf.alignment import align_generator, fuse_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
 from synthfair_hf.judging import judge_candidates, make_candidates
-from synthfair_hf.measure.predictors import load_predictor
+from synthfair_hf.measure.intervals import bootstrap, bootstrap_mean, statistic_of_rows
+from synthfair_hf.measure.interventions import forced_change
+from synthfair_hf.measure.predictors import AttributePredictor, load_predictor
 from synthfair_hf.measure.weights import weights_fingerprint
+from synthfair_hf.measure.worlds import World, open_world
 from synthfair_hf.records import Record, library_versions, write_atomically
-from synthfair_hf.saved import find_generator
+from synthfair_hf.saved import SavedGenerator, find_generator
+from synthfair_hf.schema import Schema
+from synthfair_hf.scoreboard import PipelineSystem, measure_realism, measure_soundness
 
-DRAWS = 1000
-COLUMNS = (
-    *("beta", "seed", "step kept", "held-out accuracy", "win rate", "fidelity, base", "aligned"),
-    *("gap, base", "aligned", "reduction, %", "moved, grey levels"),
-)
+STRENGTHS = (0.5, 1.0, 2.0, 4.0)
+"""Scales of the adapters at which the answers are compared; 1 is as trained."""
 
-
-def sampled(pipeline: CausalDiffusionPipeline, rows: int, seed: int, batch: int) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Images `[rows, C, r, r]` of drawn subjects and their decoded covariates; equal seeds give equal noise."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = pipeline.scm.sample(rows, generator)
-    covariates = pipeline.covariates.decode({name: values.numpy() for name, values in drawn.items()})
-    noise = pipeline.sample_noise(generator, rows)
-    parts = []
-    for start in range(0, rows, batch):
-        asked = {name: values[start : start + batch] for name, values in covariates.items()}
-        parts.append(pipeline(covariates=asked, noise=noise[start : start + batch], output_type="pt").images)
-    return torch.cat(parts), covariates
+BATCH = 32
 
 
-def gap(fidelity: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> float:
-    """Mean fidelity of the best subgroup less that of the worst, of rows by place."""
-    means = [fidelity[rows][groups[rows] == one].mean() for one in np.unique(groups) if (groups[rows] == one).any()]
+class Judged(NamedTuple):
+    """Answers `[n, C, r, r]` in [0, 1] and their scores `[n]` by judge, higher is better."""
+
+    images: Tensor
+    scores: dict[str, np.ndarray]
+
+
+class Questions(Protocol):
+    """New questions of one seed; `groups` and `subjects` `[n]` name the subgroup and the unit of resampling."""
+
+    groups: np.ndarray
+    subjects: list[str]
+
+    def judged(self, pipeline: CausalDiffusionPipeline) -> Judged:
+        """The answers of a generator, the same noise in each."""
+        ...
+
+
+class Samples:
+    """Subjects drawn from the causal model, equally many of each subgroup; the score is B's attribute fidelity.
+
+    Fidelity is the mean over the covariates asked for of log p(asked), or of -|error| in standard deviations.
+    """
+
+    def __init__(
+        self, saved: SavedGenerator, fidelity: AttributeFidelity, balance: Sequence[str], rows: int, seed: int
+    ):
+        schema, scm = saved.preset.covariates, saved.causal_model()
+        cells = list(product(*(range(len(schema[name].levels)) for name in balance)))
+        places = [cells[row % len(cells)] for row in range(rows)]
+        generator = torch.Generator().manual_seed(10_000 + seed)
+        do = {name: torch.tensor([place[which] for place in places]) for which, name in enumerate(balance)}
+        self.asked = scm.evaluate(scm.sample_noise(rows, generator), do)
+        self.covariates = schema.decode({name: values.numpy() for name, values in self.asked.items()})
+        self.groups, self.subjects = subgroups(self.covariates, balance), [f"{seed}-{row}" for row in range(rows)]
+        self.seed, self.fidelity, self.scale = seed, fidelity, len(schema.names)
+
+    def judged(self, pipeline: CausalDiffusionPipeline) -> Judged:
+        """Samples, and how well they show what was asked."""
+        parts = []
+        for start in range(0, len(self.groups), BATCH):
+            asked = {name: values[start : start + BATCH] for name, values in self.covariates.items()}
+            rows = range(start, min(start + BATCH, len(self.groups)))
+            generator = [torch.Generator().manual_seed(20_000_003 * (self.seed + 1) + row) for row in rows]
+            parts.append(pipeline(covariates=asked, generator=generator, output_type="pt").images)
+        images = torch.cat(parts)
+        return Judged(images, {"judge B": self.fidelity(images, self.asked).numpy() / self.scale})
+
+
+class Answers:
+    """Held-out observations, each under one do() that changes it; scores are B's soundness and the true pixels.
+
+    True pixels are minus the mean absolute difference to the world's own answer, in grey levels.
+    """
+
+    def __init__(self, world: World, reading: dict[str, Any], balance: Sequence[str], seed: int):
+        self.world, self.reading, self.seed = world, reading, seed
+        names = world.covariates.names
+        changes = {name: forced_change(world, name, seed) for name in names}
+        self.rows = {name: list(range(place, len(world.groups), len(names))) for place, name in enumerate(names)}
+        self.do = {name: [changes[name][row] for row in rows] for name, rows in self.rows.items()}
+        order = [row for rows in self.rows.values() for row in rows]
+        self.table = {name: [column[row] for row in order] for name, column in world.table.items()}
+        self.groups = subgroups(self.table, balance)
+        self.subjects = [world.groups[row] for row in order]
+        self.observed = world.images[order]
+
+    def judged(self, pipeline: CausalDiffusionPipeline) -> Judged:
+        """Counterfactuals, how sound they are, and how far they are from the truth where it is known."""
+        system = PipelineSystem("aligned", pipeline, self.seed)
+        images, claimed, errors = [], {name: [] for name in self.table}, []
+        for name, rows in self.rows.items():
+            for start in range(0, len(rows), BATCH):
+                part = rows[start : start + BATCH]
+                known = {one: [column[row] for row in part] for one, column in self.world.table.items()}
+                answer = system.counterfactual(
+                    self.world.images[part], known, {name: self.do[name][start : start + BATCH]}, part
+                )
+                images.append(answer.images)
+                for one, values in answer.covariates.items():
+                    claimed[one] += values
+                # of everything that the answer claims, so that an error of the causal model is not one of pixels
+                truth = self.world.truth(answer.covariates, part)
+                errors.append(None if truth is None else (answer.images - truth.images).abs().mean(dim=(1, 2, 3)))
+        answers, schema = torch.cat(images), self.world.covariates
+        observed, asked = encoded(self.table, schema), encoded(claimed, schema)
+        sound = CounterfactualSoundness(**self.reading, observed=self.observed, observed_covariates=observed)
+        scores = {"judge B": sound(answers, asked).numpy()}
+        if all(one is not None for one in errors):
+            scores["true pixels"] = -255 * torch.cat(errors).double().numpy()
+        return Judged(answers, scores)
+
+
+def encoded(table: dict[str, list[Any]], schema: Schema) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(column) for name, column in schema.encode(table).items()}
+
+
+def subgroups(table: dict[str, list[Any]], balance: Sequence[str]) -> np.ndarray:
+    return np.array(
+        [", ".join(str(value) for value in row) for row in zip(*(table[name] for name in balance), strict=True)]
+    )
+
+
+def gap(scores: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> float:
+    """Mean score of the best subgroup less that of the worst, of rows by place; subgroups without rows are left out."""
+    means = [scores[rows][groups[rows] == one].mean() for one in np.unique(groups[rows])]
     return max(means) - min(means)
 
 
-def interval(values: list[float]) -> list[float]:
-    return [round(float(one), 5) for one in np.quantile(values, [0.025, 0.975])]
-
-
-def compared(base: np.ndarray, own: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Any]:
-    """Win rate and gaps of fidelities `[n]` under two generators, with 95 % intervals over subjects drawn alike."""
-    rng, n = np.random.default_rng(seed), len(base)
-    draws = [rng.integers(0, n, n) for _ in range(DRAWS)]
-    won = (own > base) + 0.5 * (own == base)
-    every = np.arange(n)
-    before, after = gap(base, groups, every), gap(own, groups, every)
-    gaps = [(gap(base, groups, rows), gap(own, groups, rows)) for rows in draws]
-    return {
-        "win_rate": {"value": float(won.mean()), "interval": interval([won[rows].mean() for rows in draws])},
-        "fidelity": {"base": float(base.mean()), "aligned": float(own.mean())},
-        "gap": {
-            "base": before,
-            "aligned": after,
-            "reduction": 100 * (before - after) / before,
-            "interval": interval([100 * (one - other) / one for one, other in gaps]),
-        },
-        "n": n,
+def compared(questions: Sequence[Questions], base: Sequence[Judged], own: Sequence[Judged]) -> dict[str, Any]:
+    """By judge: win rate, means and gaps of one arm over its seeds, with intervals; and how far images moved."""
+    subjects = [one.subjects for one in questions]
+    found: dict[str, Any] = {
+        "moved": float(np.mean([255 * (b.images - o.images).abs().mean() for b, o in zip(base, own, strict=True)]))
     }
+    for judge in base[0].scores:
+        scores = [(b.scores[judge], o.scores[judge], q.groups) for b, o, q in zip(base, own, questions, strict=True)]
+        reductions = [
+            statistic_of_rows(lambda rows, s=s: 100 * (1 - gap(s[1], s[2], rows) / gap(s[0], s[2], rows)), len(s[0]))
+            for s in scores
+        ]
+        found[judge] = {
+            "win_rate": asdict(bootstrap_mean([(o > b) + 0.5 * (o == b) for b, o, _ in scores], subjects)),
+            "gain": asdict(bootstrap_mean([o - b for b, o, _ in scores], subjects)),
+            "base": float(np.mean([b.mean() for b, _, _ in scores])),
+            "aligned": float(np.mean([o.mean() for _, o, _ in scores])),
+            "gap_base": float(np.mean([gap(b, g, np.arange(len(b))) for b, _, g in scores])),
+            "gap_aligned": float(np.mean([gap(o, g, np.arange(len(o))) for _, o, g in scores])),
+            "gap_reduction": asdict(bootstrap(reductions, subjects)),
+            "groups": {
+                str(group): [float(np.mean([one[which][one[2] == group].mean() for one in scores])) for which in (0, 1)]
+                for group in np.unique(scores[0][2])
+            },
+        }
+    return found
 
 
-def main() -> None:
+def reading_of(reader: AttributePredictor, identity: str, schema: Schema) -> dict[str, Any]:
+    """What judges read by; an error of one standard deviation of the training patients counts as 1."""
+    scales = {one: float(reader.standards[one][1]) for one in schema.names if not schema[one].categorical}
+    return {"reader": reader, "schema": schema, "scales": scales, "identity": identity}
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pretrained_model_name_or_path", required=True)
-    parser.add_argument("--predictor", required=True, help="judge A, of the pairs")
-    parser.add_argument("--other_predictor", required=True, help="judge B, of the result")
+    parser.add_argument("--world", required=True, help="phantom, or acquisition for radiographs")
+    parser.add_argument("--source", help="folder of the radiographs")
+    parser.add_argument("--questions", choices=("samples", "counterfactuals"), default="samples")
+    parser.add_argument("--judge", help="attribute_fidelity of samples, counterfactual_soundness or true_pixels")
+    parser.add_argument("--predictor", help="A, the eyes of the judge of the pairs; none for true_pixels")
+    parser.add_argument("--other_predictor", required=True, help="B, the judge of the result")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--docs_dir", type=Path, help="where record and page go; OUTPUT_DIR by default")
-    parser.add_argument("--num_pairs", type=int, default=600)
-    parser.add_argument("--num_subjects", type=int, default=256, help="new subjects that B judges")
-    parser.add_argument("--betas", nargs="+", type=float, default=[100, 500, 2500])
+    parser.add_argument("--num_pairs", type=int, default=1000)
+    parser.add_argument("--tie", type=float, default=0.0, help="score difference up to which a pair is dropped")
+    parser.add_argument("--num_subjects", type=int, default=192, help="new questions of each seed")
+    parser.add_argument("--limit", type=int, default=64, help="images of the boards")
+    parser.add_argument("--betas", nargs="+", type=float, default=[20, 100, 500])
+    parser.add_argument("--anchor", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--max_train_steps", type=int, default=300)
+    parser.add_argument("--learning_rate", type=float, default=1e-3)
+    parser.add_argument("--max_train_steps", type=int, default=400)
     parser.add_argument("--balance", default="sex,finding", help="covariates whose subgroups are drawn equally often")
-    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--without", nargs="*", default=(), choices=("boards", "downstream"), help="stages left out")
     asked = parser.parse_args()
-    if weights_fingerprint(asked.predictor) == weights_fingerprint(asked.other_predictor):
+    usual = {"samples": "attribute_fidelity", "counterfactuals": "counterfactual_soundness"}
+    asked.judge = asked.judge or usual[asked.questions]
+    if asked.predictor and weights_fingerprint(asked.predictor) == weights_fingerprint(asked.other_predictor):
         raise InputError("--other_predictor: is the judge of the pairs; give one trained with another seed.")
-    saved = find_generator(asked.pretrained_model_name_or_path)
-    schema = saved.preset.covariates
-    run = asked.output_dir
-    if not (run / "candidates" / "record.json").exists():
-        make_candidates(
-            run / "candidates", asked.num_pairs, "samples", saved.directory, seed=0, batch_size=asked.batch_size
-        )
-    if not (run / "preferences" / "record.json").exists():
-        judge_candidates(run / "candidates", run / "preferences", asked.predictor, {"attribute_fidelity": 1.0})
-    reader = load_predictor(asked.other_predictor, schema)
-    scales = {one: float(reader.standards[one][1]) for one in schema.names if not schema[one].categorical}
-    judge = AttributeFidelity(reader, schema, scales, weights_fingerprint(asked.other_predictor))
+    return asked
 
-    def judged(pipeline: CausalDiffusionPipeline, seed: int) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-        images, covariates = sampled(pipeline, asked.num_subjects, 10_000 + seed, asked.batch_size)
-        encoded = {name: torch.from_numpy(column) for name, column in schema.encode(covariates).items()}
-        fidelity = judge(images, encoded).numpy() / len(schema.names)
-        return (
-            images,
-            fidelity,
-            np.array([f"{s}, {f}" for s, f in zip(covariates["sex"], covariates["finding"], strict=True)]),
-        )
 
-    base = {seed: judged(saved.load(), seed) for seed in range(asked.seeds)}
-    rows = []
-    for beta, seed in product(asked.betas, range(asked.seeds)):
-        directory = run / f"beta-{beta:g}-seed-{seed}"
+def preferences(asked: argparse.Namespace, saved: SavedGenerator) -> Path:
+    """The directory of the judged pairs."""
+    candidates, judged = asked.output_dir / "candidates", asked.output_dir / "preferences"
+    if not (candidates / "record.json").exists():
+        source = asked.source if asked.questions == "counterfactuals" else None
+        make_candidates(candidates, asked.num_pairs, asked.questions, saved.directory, source)
+    if not (judged / "record.json").exists():
+        judge_candidates(candidates, judged, asked.predictor, {asked.judge: 1.0}, asked.tie)
+    return judged
+
+
+def aligned(asked: argparse.Namespace, saved: SavedGenerator, pairs: Path, beta: float, seed: int) -> Path:
+    """The directory of one arm's adapters, trained if they are not there yet."""
+    directory = asked.output_dir / f"beta-{beta:g}-seed-{seed}"
+    if not (directory / "record.json").exists():
         config = AlignmentConfig(
             output_dir=directory,
             seed=seed,
             beta_dpo=beta,
+            anchor=asked.anchor,
+            learning_rate=asked.learning_rate,
+            lr_warmup_steps=20,
+            ema_decay=0.9,
             max_train_steps=asked.max_train_steps,
             balance=asked.balance or None,
             resume_from_checkpoint="latest" if directory.exists() else None,
         )
-        record = align_generator(run / "preferences", saved.directory, config)
-        pipeline = saved.load()
-        pipeline.load_lora_weights(directory)
-        images, fidelity, groups = judged(pipeline, seed)
-        rows.append(
-            {
-                "beta": beta,
-                "seed": seed,
-                "kept_step": record.measured["kept_step"],
-                "accuracy": record.measured["test"]["accuracy"],
-                "distance": record.measured["test"]["distance"],
-                "moved": float((images - base[seed][0]).abs().mean() * 255),
-                **compared(base[seed][1], fidelity, groups, seed),
-            }
+        align_generator(pairs, saved.directory, config)
+    return directory
+
+
+def boards(asked: argparse.Namespace, saved: SavedGenerator, adapters: Sequence[Path]) -> dict[str, Any]:
+    """Rows of both scoreboards, of the generator and of it with each seed's adapters merged."""
+    generators = {"base": saved.directory}
+    for place, directory in enumerate(adapters):
+        fused = asked.output_dir / "fused" / str(place)
+        if not fused.exists():
+            fuse_generator(saved.directory, directory, fused)
+        generators[f"seed {place}"] = fused
+    found: dict[str, Any] = {}
+    for name, directory in generators.items():
+        board = asked.output_dir / "boards" / name
+        kept = [board / f"{what}-{asked.world}.json" for what in ("soundness", "realism")]
+        common = {"world": asked.world, "source_dir": asked.source, "pretrained_model_name_or_path": directory}
+        if not kept[0].exists():
+            measure_soundness(
+                board,
+                predictors=[asked.other_predictor],
+                limit=asked.limit,
+                interventions=("forced_change",),
+                pairs=[("sex", "finding")],
+                **common,
+            )
+        if not kept[1].exists():
+            measure_realism(board, predictor=asked.other_predictor, limit=2 * asked.limit, group="sex", **common)
+        soundness, realism = (Record.read(path) for path in kept)
+        system = directory.name
+        found[name] = {
+            "soundness": [row for row in soundness.measured["rows"] if row["system"] == system],
+            "realism": realism.measured["features"],
+        }
+    return found
+
+
+def main() -> None:
+    asked = parsed()
+    saved = find_generator(asked.pretrained_model_name_or_path)
+    schema, balance = saved.preset.covariates, tuple(asked.balance.split(","))
+    asked.output_dir.mkdir(parents=True, exist_ok=True)
+    pairs = preferences(asked, saved)
+    reader = load_predictor(asked.other_predictor, schema)
+    reading = reading_of(reader, weights_fingerprint(asked.other_predictor), schema)
+    seeds = range(asked.seeds)
+    questions: list[Questions]
+    if asked.questions == "samples":
+        fidelity = AttributeFidelity(**reading)
+        questions = [Samples(saved, fidelity, balance, asked.num_subjects, seed) for seed in seeds]
+    else:
+        world = open_world(asked.world, "test", asked.num_subjects, directory=asked.source)
+        questions = [Answers(world, reading, balance, seed) for seed in seeds]
+    base = [one.judged(saved.load()) for one in questions]
+    fits, arms = [], []
+    for beta in asked.betas:
+        directories = [aligned(asked, saved, pairs, beta, seed) for seed in seeds]
+        for seed, directory in enumerate(directories):
+            measured = Record.read(directory / "record.json").measured
+            fits.append(
+                {
+                    "beta": beta,
+                    "seed": seed,
+                    "kept_step": measured["kept_step"],
+                    "validation": measured["validation"]["accuracy"],
+                    "test": measured["test"]["accuracy"],
+                    "distance": measured["test"]["distance"],
+                }
+            )
+        arms.append(
+            {"beta": beta, "strength": 1.0, **compared(questions, base, answers(saved, directories, questions))}
         )
-        print(json.dumps(rows[-1]), flush=True)
-    docs = asked.docs_dir or run
-    docs.mkdir(parents=True, exist_ok=True)
+        print(json.dumps({**arms[-1], "test": [one["test"]["mean"] for one in fits[-asked.seeds :]]}), flush=True)
+    # by validation pairs alone: test pairs and B have decided nothing
+    accuracy = {
+        beta: np.mean([one["validation"]["mean"] for one in fits if one["beta"] == beta]) for beta in asked.betas
+    }
+    chosen = max(asked.betas, key=lambda beta: accuracy[beta])
+    directories = [aligned(asked, saved, pairs, chosen, seed) for seed in seeds]
+    for strength in STRENGTHS:
+        if strength != 1.0:
+            own = answers(saved, directories, questions, strength)
+            arms.append({"beta": chosen, "strength": strength, **compared(questions, base, own)})
+            print(json.dumps(arms[-1]), flush=True)
+    measured: dict[str, Any] = {"fits": fits, "arms": arms, "chosen": chosen}
+    if "boards" not in asked.without:
+        measured["boards"] = boards(asked, saved, directories)
+    if "downstream" not in asked.without:
+        data = DownstreamData(asked.world, asked.source, saved.preset)
+        measured["downstream"] = downstream(data, saved, directories)
+    inputs = {"generator": saved.revision, "judge of the result": weights_fingerprint(asked.other_predictor)}
+    if asked.predictor:
+        inputs["judge of the pairs"] = weights_fingerprint(asked.predictor)
+    told = {name: value for name, value in vars(asked).items() if isinstance(value, int | float | list | tuple)}
     record = Record(
         stage="alignment_experiment",
-        inputs={
-            "generator": saved.revision,
-            "judge of the pairs": weights_fingerprint(asked.predictor),
-            "judge of the result": weights_fingerprint(asked.other_predictor),
-        },
+        inputs=inputs,
         settings={
             "preset": saved.preset.name,
-            **{key: value for key, value in vars(asked).items() if isinstance(value, int | float | list)},
-            "balance": asked.balance,
+            **{name: vars(asked)[name] for name in ("questions", "judge", "world", "balance")},
+            **told,
         },
         versions=library_versions(),
-        counts={"pairs": Record.read(run / "preferences" / "record.json").counts["pairs"]},
-        measured={"rows": rows},
+        counts=dict(Record.read(pairs / "record.json").counts),
+        measured=measured,
     )
+    docs = asked.docs_dir or asked.output_dir
+    docs.mkdir(parents=True, exist_ok=True)
     record.write(docs / "alignment.json")
     write_atomically(docs / "README.md", page(record).encode())
 
 
-def page(record: Record) -> str:
-    """README.md."""
-    settings = record.settings
-    lines = [
-        "# Alignment to a judge's preferences",
-        "",
-        f"Printed by `benchmarks/alignment.py` from `alignment.json`: {settings['preset']}, {record.counts['pairs']}",
-        f"pairs, {settings['max_train_steps']} steps at most, {settings['num_subjects']} new subjects for the judge",
-        "that was not used for the pairs. *gap*: mean fidelity of the best subgroup (sex x finding) less that of the",
-        "worst. Intervals are of 95 %, over subjects.",
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|" + "---|" * len(COLUMNS),
-    ]
-    for row in record.measured["rows"]:
-        accuracy, win, gaps = row["accuracy"], row["win_rate"], row["gap"]
-        cells = [
-            f"{row['beta']:g}",
-            row["seed"],
-            row["kept_step"],
-            f"{accuracy['mean']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]",
-            f"{win['value']:.3f} [{win['interval'][0]:.3f}, {win['interval'][1]:.3f}]",
-            f"{row['fidelity']['base']:.3f}",
-            f"{row['fidelity']['aligned']:.3f}",
-            f"{gaps['base']:.3f}",
-            f"{gaps['aligned']:.3f}",
-            f"{gaps['reduction']:.0f} [{gaps['interval'][0]:.0f}, {gaps['interval'][1]:.0f}]",
-            f"{row['moved']:.2f}",
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+def answers(
+    saved: SavedGenerator, directories: Sequence[Path], questions: Sequence[Questions], strength: float = 1.0
+) -> list[Judged]:
+    """Of each seed the answers of the generator with that seed's adapters at a strength."""
+    found = []
+    for directory, asked in zip(directories, questions, strict=True):
+        pipeline = saved.load()
+        pipeline.load_lora_weights(directory, adapter_name="aligned")
+        pipeline.set_adapters("aligned", strength)
+        found.append(asked.judged(pipeline))
+    return found
 
 
 if __name__ == "__main__":

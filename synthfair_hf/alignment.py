@@ -118,7 +118,7 @@ def align_generator(
     """
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
-    preferences, access = _read(train_data_dir, saved)
+    preferences, told = _read(train_data_dir, saved)
     parts = {split: preferences.select(preferences.splits == split) for split in SPLITS}
     examples = _training_examples(parts["train"], config, saved.preset)
     held_out = {
@@ -163,7 +163,7 @@ def align_generator(
         examples,
         config,
         save,
-        {"preferences": preferences.fingerprint, "initial_weights": saved.revision, "access": access},
+        {"preferences": preferences.fingerprint, "initial_weights": saved.revision, **told},
         {
             "pairs": {name: len(part) for name, part in parts.items()},
             "subjects": {name: len(set(part.subjects.tolist())) for name, part in parts.items()},
@@ -178,18 +178,26 @@ def align_generator(
     return record
 
 
-def _read(directory: str | Path, saved: SavedGenerator) -> tuple[Preferences, Access]:
-    """The pairs, and who may see the images that they and the generator were made from."""
-    told = Path(directory) / "record.json"
-    record = Record.read(told) if told.exists() else None
-    if record is not None and record.settings.get("preset", saved.preset.name) != saved.preset.name:
+def _read(directory: str | Path, saved: SavedGenerator) -> tuple[Preferences, dict[str, str]]:
+    """The pairs, who may see the images that they and the generator were made from, and by which predictor, if any,
+    they were judged: by it, what is learned from them would look better than it is.
+    """
+    told = Path(directory) / RECORD
+    record = Record.read(told) if told.exists() else Record(stage="preferences")
+    preset = record.settings.get("preset", saved.preset.name)
+    if preset != saved.preset.name:
         raise InputError(
-            f"--train_data_dir: {directory} holds preferences of {record.settings['preset']}, but this generator makes "
+            f"--train_data_dir: {directory} holds preferences of {preset}, but this generator makes "
             f"{saved.preset.name}; give those of its own domain."
         )
-    recorded = None if record is None else record.inputs.get("access")
+    recorded = record.inputs.get("access")
     access: Access = next((one for one in get_args(Access) if one == recorded), "unknown")
-    return read_preferences(directory, saved.preset), strictest(saved.access, access)
+    judges = [one.get("judge", {}) for one in record.counts.get("comparisons", {}).values()]
+    readers = {part["reader"] for judge in judges for part in judge.get("parts", [judge]) if "reader" in part}
+    inputs: dict[str, str] = {"access": strictest(saved.access, access)}
+    if readers:
+        inputs["judge"] = ", ".join(sorted(readers))
+    return read_preferences(directory, saved.preset), inputs
 
 
 def _training_examples(train: Preferences, config: AlignmentConfig, preset: Preset) -> Dataset[dict[str, Tensor]]:
@@ -247,10 +255,11 @@ def fuse_generator(
     accesses: list[Access] = [one for one in get_args(Access) if one == aligned.inputs.get("access")]
     base = saved.directory / RECORD
     record = Record.read(base) if base.exists() else Record(stage="fuse", versions=library_versions())
+    taught = {name: aligned.inputs[name] for name in ("preferences", "judge") if name in aligned.inputs}
     fused = {
         "fused_into": saved.revision,
         "adapters": file_sha256(Path(lora_weights) / LORA_WEIGHT_NAME_SAFE)[:16],
-        "preferences": aligned.inputs["preferences"],
+        **taught,
         "access": strictest(saved.access, *accesses or ["unknown"]),
     }
     record = record.model_copy(

@@ -58,7 +58,8 @@ def write_model_card(
             config = {**config, name: dict.fromkeys(preset.covariates.names, config[name])}
     boards = [(one, _figures(one)) for one in soundness]
     readers = _predictors(soundness)
-    judges = _predictors([calibration] if calibration else []) | {record.inputs.get("predictor", "")} - {""}
+    taught = {record.inputs[name] for name in ("predictor", "judge") if name in record.inputs}
+    judges = _predictors([calibration] if calibration else []) | taught
     title = f"SynthFair generator: {preset.title}, {config['resolution']} x {config['resolution']}"
     metadata = ModelCardData(
         license=license,

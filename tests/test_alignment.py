@@ -126,6 +126,15 @@ def test_the_adapters_load_merge_and_unload(run, generator, tmp_path):
     assert torch.allclose(answer(merged.unet), aligned, atol=1e-5)
 
 
+def test_the_predictor_that_judged_is_in_the_record(generator, pairs, tmp_path):
+    told = {"judge": {"judge": "mixture", "parts": [{"reader": "aa"}, {"judge": "true pixels"}]}}
+    write_preferences(preferences(), tmp_path / "read", PHANTOM, {"mixture": told})
+    for directory, readers in ((tmp_path / "read", "aa"), (pairs, None)):
+        run = tmp_path / f"run-{readers}"
+        assert command(generator, directory, run, max_train_steps=1, validation_steps=1) == 0
+        assert Record.read(run / "record.json").inputs.get("judge") == readers
+
+
 def test_a_fused_generator_answers_as_the_adapters_at_their_strength(run, generator, tmp_path, capsys):
     ours = CausalDiffusionPipeline.load(generator)
     base = answer(ours.unet)

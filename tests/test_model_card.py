@@ -177,6 +177,17 @@ def test_a_predictor_that_chose_or_judged_is_told_from_one_that_did_not(tmp_path
     assert "flatter" not in silent
 
 
+def test_merged_adapters_and_the_predictor_behind_their_preferences_are_named(tmp_path):
+    fused = {"adapters": "a1", "preferences": "p1", "fused_into": "g1", "judge": "aa"}
+    for record in (trained(), Record(stage="fuse")):
+        record = record.model_copy(update={"inputs": fused, "settings": {**record.settings, "lora_scale": 0.5}})
+        text = write(tmp_path / "README.md", record)
+        assert "adapters (`a1`), trained by `synthfair align` on preferences `p1`, were merged" in text
+        assert "(of generator `g1`) at scale 0.5" in text
+        assert "its figures flatter" in text
+    assert "adapters" not in write(tmp_path / "README.md")
+
+
 def test_a_figure_the_model_card_needs_is_an_error_when_absent(tmp_path):
     for absent in (
         {"record": trained().model_copy(update={"settings": {}})},

@@ -1,0 +1,158 @@
+"""README.md of an alignment experiment, from its record."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from synthfair_hf.records import Record
+
+GREATER_IS_BETTER = ("accuracy", "auc", "delta_auc", "true_ssim", "precision", "recall", "density", "coverage")
+
+
+def page(record: Record) -> str:
+    """The whole page."""
+    settings, measured = record.settings, record.measured
+    lines = [
+        "# Alignment to a judge's preferences",
+        "",
+        f"Printed by `benchmarks/alignment.py` from `alignment.json`: {settings['preset']}, questions:",
+        f"{settings['questions']}, {record.counts['pairs']} pairs preferred by {settings['judge']} (ties up to",
+        f"{settings['tie']:g} dropped), {settings['max_train_steps']} steps at most, {settings['num_subjects']} new",
+        f"questions of each of {settings['seeds']} seeds. Intervals are of 95 %, over subjects, then seeds.",
+        "",
+        "## Held-out pairs",
+        "",
+        "The share of pairs whose preferred image the adapters make likelier; 0.5 without adapters.",
+        "",
+        *table(
+            ("beta", "seed", "kept step", "validation", "test", "distance"),
+            [
+                (
+                    f"{one['beta']:g}",
+                    one["seed"],
+                    one["kept_step"],
+                    *map(estimate, (one["validation"], one["test"])),
+                    one["distance"],
+                )
+                for one in measured["fits"]
+            ],
+        ),
+        f"\nChosen by validation pairs alone: beta {measured['chosen']:g}.",
+    ]
+    judges = [name for name in measured["arms"][0] if isinstance(measured["arms"][0][name], Mapping)]
+    for judge in judges:
+        lines += ["", f"## The answers, by {judge}", "", *answers(record, judge)]
+    if "boards" in measured:
+        lines += ["", "## Scoreboards", "", *boards(measured["boards"])]
+    if "downstream" in measured:
+        lines += ["", "## Downstream", "", *downstream(measured["downstream"])]
+    return "\n".join(lines) + "\n"
+
+
+def answers(record: Record, judge: str) -> list[str]:
+    """Every arm by one judge, and the subgroups of the chosen one."""
+    measured = record.measured
+    head = (
+        "beta",
+        "strength",
+        "win rate",
+        "score, base",
+        "aligned",
+        "gain",
+        "gap, base",
+        "aligned",
+        "reduction, %",
+        "moved",
+    )
+    rows = [
+        (
+            f"{arm['beta']:g}",
+            f"{arm['strength']:g}",
+            estimate(arm[judge]["win_rate"]),
+            f"{arm[judge]['base']:.3f}",
+            f"{arm[judge]['aligned']:.3f}",
+            estimate(arm[judge]["gain"]),
+            f"{arm[judge]['gap_base']:.3f}",
+            f"{arm[judge]['gap_aligned']:.3f}",
+            estimate(arm[judge]["gap_reduction"], ".0f"),
+            f"{arm['moved']:.2f}",
+        )
+        for arm in measured["arms"]
+    ]
+    chosen = next(arm for arm in measured["arms"] if arm["beta"] == measured["chosen"] and arm["strength"] == 1)
+    groups = [(group, f"{before:.3f}", f"{after:.3f}") for group, (before, after) in chosen[judge]["groups"].items()]
+    return [
+        f"Subgroups are {record.settings['balance']}; *gap*: mean score of the best less that of the worst;",
+        "*moved*: mean absolute difference to the base's image, grey levels; *strength*: scale of the adapters.",
+        "",
+        *table(head, rows),
+        "",
+        *table(("subgroup", "base", "aligned (chosen)"), groups),
+    ]
+
+
+def boards(found: Mapping[str, Any]) -> list[str]:
+    """Figures of the scoreboards beside the base's, those alone that got worse by more than the base's interval."""
+    base, seeds = found["base"], [name for name in found if name != "base"]
+    rows, compared = [], 0
+    for place, row in enumerate(base["soundness"]):
+        own = [found[name]["soundness"][place] for name in seeds]
+        if row["mean"] is None or (row["do"] == "none" and row["attribute"] != "image"):
+            continue
+        compared += 1
+        worse = [one for one in own if worse_by_more_than_interval(row, one)]
+        if worse:
+            told = " ".join(str(row[name]) for name in ("metric", "do", "attribute", "by"))
+            rows.append((told, estimate(row), *map(estimate, own), f"{len(worse)} of {len(seeds)}"))
+    lines = [
+        f"`synthfair measure` of the base and of each seed's merged adapters. Of {compared} figures of soundness",
+        f"{len(rows)} got worse in some seed by more than the base's own interval:",
+        "",
+        *table(("metric, do, attribute, by", "base", *seeds, "worse"), rows),
+        "",
+        "Realism against held-out images:",
+        "",
+    ]
+    overall = {name: one["realism"]["overall"] for name, one in found.items()}
+    names = [name for name in overall["base"] if not name.startswith("n_")]
+    rows = [(name, *(figure(row[one]) for one in names)) for name, row in overall.items()]
+    return lines + table(("generator", *names), rows)
+
+
+def worse_by_more_than_interval(base: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Whether the figure is beyond the base's interval on the side that is worse."""
+    if own["mean"] is None:
+        return False
+    if base["metric"] in GREATER_IS_BETTER:
+        return bool(own["mean"] < base["low"])
+    return bool(own["mean"] > base["high"])
+
+
+def downstream(found: Mapping[str, Any]) -> list[str]:
+    """What filled the training films, and what the classifier then did."""
+    names = ("auc", "worst_group_accuracy", "equal_opportunity_difference")
+    kinds = ("nothing", "base", "aligned", "real films")
+    rows = [(kind, *(estimate(found[kind][name]["value"]) for name in names)) for kind in kinds]
+    change = [estimate(found["aligned"][name]["against base"]) for name in names]
+    return [
+        f"{found['train']} real films in which the finding correlates with sex at 95:5; {found['added']} more fill the",
+        f"rare cells. {found['test']} unbiased test films.",
+        "",
+        *table(("filled by", *(name.replace("_", " ") for name in names)), [*rows, ("*aligned less base*", *change)]),
+    ]
+
+
+def estimate(one: Mapping[str, Any], form: str = ".3f") -> str:
+    """value [low, high]."""
+    value = one["mean"] if "mean" in one else one["value"]
+    return "-" if value is None else f"{value:{form}} [{one['low']:{form}}, {one['high']:{form}}]"
+
+
+def figure(one: Any) -> str:
+    if isinstance(one, Mapping):
+        return estimate(one)
+    return "-" if one is None else f"{one:.3f}"
+
+
+def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows)]
