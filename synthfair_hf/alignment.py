@@ -11,7 +11,7 @@ The output directory holds `pytorch_lora_weights.safetensors`, `record.json` and
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
@@ -29,7 +29,7 @@ from .cards import ENVIRONMENT
 from .errors import InputError
 from .measure.intervals import bootstrap_mean
 from .presets import Preset
-from .records import Access, Record, file_sha256, library_versions, strictest, write_atomically
+from .records import Record, file_sha256, library_versions, strictest, write_atomically
 from .saved import SavedGenerator, find_generator
 from .schema import SPLITS
 from .training import check_output_dir, train
@@ -190,11 +190,9 @@ def _read(directory: str | Path, saved: SavedGenerator) -> tuple[Preferences, di
             f"--train_data_dir: {directory} holds preferences of {preset}, but this generator makes "
             f"{saved.preset.name}; give those of its own domain."
         )
-    recorded = record.inputs.get("access")
-    access: Access = next((one for one in get_args(Access) if one == recorded), "unknown")
     judges = [one.get("judge", {}) for one in record.counts.get("comparisons", {}).values()]
     readers = {part["reader"] for judge in judges for part in judge.get("parts", [judge]) if "reader" in part}
-    inputs: dict[str, str] = {"access": strictest(saved.access, access)}
+    inputs: dict[str, str] = {"access": strictest(saved.access, record.access)}
     if readers:
         inputs["judge"] = ", ".join(sorted(readers))
     return read_preferences(directory, saved.preset), inputs
@@ -252,15 +250,13 @@ def fuse_generator(
             f"--lora_weights: {lora_weights} were trained on generator {aligned.inputs.get('initial_weights')}, but "
             f"{pretrained_model_name_or_path} is {saved.revision}; give the one they were trained on."
         )
-    accesses: list[Access] = [one for one in get_args(Access) if one == aligned.inputs.get("access")]
     base = saved.directory / RECORD
     record = Record.read(base) if base.exists() else Record(stage="fuse", versions=library_versions())
-    taught = {name: aligned.inputs[name] for name in ("preferences", "judge") if name in aligned.inputs}
-    fused = {
+    fused = {name: value for name, value in aligned.inputs.items() if name in ("preferences", "judge")}
+    fused |= {
         "fused_into": saved.revision,
         "adapters": file_sha256(Path(lora_weights) / LORA_WEIGHT_NAME_SAFE)[:16],
-        **taught,
-        "access": strictest(saved.access, *accesses or ["unknown"]),
+        "access": strictest(saved.access, aligned.access),
     }
     record = record.model_copy(
         update={"inputs": {**record.inputs, **fused}, "settings": {**record.settings, "lora_scale": lora_scale}}

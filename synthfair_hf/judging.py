@@ -180,8 +180,7 @@ def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[C
     if not told.exists():
         return Candidates.read(directory, get_preset(preset or CHEST_XRAY.name)), "unknown"
     record = Record.read(told)
-    access: Access = next((one for one in get_args(Access) if one == record.inputs.get("access")), "unknown")
-    return Candidates.read(directory, Preset.model_validate(record.settings["preset"])), access
+    return Candidates.read(directory, Preset.model_validate(record.settings["preset"])), record.access
 
 
 def export_answers(

@@ -103,6 +103,11 @@ class Record(BaseModel):
         """Identity of the stage's question: stage, inputs and settings (not versions, counts or figures)."""
         return fingerprint({"stage": self.stage, "inputs": self.inputs, "settings": self.settings})
 
+    @property
+    def access(self) -> Access:
+        """Who may see what this was made from; unknown where the record does not say."""
+        return next((one for one in get_args(Access) if one == self.inputs.get("access")), "unknown")
+
     def write(self, path: Path) -> None:
         """Write as indented JSON, atomically."""
         write_atomically(path, (json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode())

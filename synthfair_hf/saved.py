@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from .causal.scm import StructuralCausalModel
 from .diffusion.pipeline import CausalDiffusionPipeline
@@ -75,8 +75,7 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     hashes = {file.relative_to(directory).as_posix(): file_sha256(file) for file in (index, *files)}
     planted = "scanner" in preset.covariates and bool(config.get("planted_scanner", True))
     record = directory / "record.json"
-    recorded = Record.read(record).inputs.get("access") if record.exists() else None
-    access: Access = next((one for one in get_args(Access) if one == recorded), "unknown")
+    access: Access = Record.read(record).access if record.exists() else "unknown"
     return SavedGenerator(directory, preset, resolution, fingerprint(hashes), planted, access, tuple(hashes))
 
 
