@@ -43,7 +43,7 @@ from synthfair_hf.measure.weights import weights_fingerprint
 from synthfair_hf.measure.worlds import World, open_world
 from synthfair_hf.records import Record, library_versions, write_atomically
 from synthfair_hf.saved import SavedGenerator, find_generator
-from synthfair_hf.schema import Schema
+from synthfair_hf.schema import SPLITS, Schema
 from synthfair_hf.scoreboard import PipelineSystem, measure_realism, measure_soundness
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
@@ -206,7 +206,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--other_predictor", required=True, help="B, the judge of the result")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--docs_dir", type=Path, help="where record and page go; OUTPUT_DIR by default")
-    parser.add_argument("--num_pairs", type=int, default=1000)
+    parser.add_argument("--num_pairs", nargs="+", type=int, default=[1500], help="pairs of each of these seeds")
     parser.add_argument("--tie", type=float, default=0.0, help="score difference up to which a pair is dropped")
     parser.add_argument("--num_subjects", type=int, default=192, help="new questions of each seed")
     parser.add_argument("--limit", type=int, default=64, help="images of the boards")
@@ -216,6 +216,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--learning_rate", type=float, default=1e-3)
     parser.add_argument("--max_train_steps", type=int, default=400)
     parser.add_argument("--balance", default="sex,finding", help="covariates whose subgroups are drawn equally often")
+    parser.add_argument("--boards", type=int, help="seeds whose adapters are put on the boards; all by default")
     parser.add_argument("--without", nargs="*", default=(), choices=("boards", "downstream"), help="stages left out")
     asked = parser.parse_args()
     usual = {"samples": "attribute_fidelity", "counterfactuals": "counterfactual_soundness"}
@@ -225,18 +226,21 @@ def parsed() -> argparse.Namespace:
     return asked
 
 
-def preferences(asked: argparse.Namespace, saved: SavedGenerator) -> Path:
-    """The directory of the judged pairs."""
-    candidates, judged = asked.output_dir / "candidates", asked.output_dir / "preferences"
-    if not (candidates / "record.json").exists():
-        source = asked.source if asked.questions == "counterfactuals" else None
-        make_candidates(candidates, asked.num_pairs, asked.questions, saved.directory, source)
-    if not (judged / "record.json").exists():
-        judge_candidates(candidates, judged, asked.predictor, {asked.judge: 1.0}, asked.tie)
-    return judged
+def preferences(asked: argparse.Namespace, saved: SavedGenerator) -> list[Path]:
+    """The directories of the judged pairs, one of each number of pairs asked for."""
+    found = []
+    for seed, number in enumerate(asked.num_pairs):
+        candidates, judged = (asked.output_dir / f"{what}-{seed}" for what in ("candidates", "preferences"))
+        if not (candidates / "record.json").exists():
+            source = asked.source if asked.questions == "counterfactuals" else None
+            make_candidates(candidates, number, asked.questions, saved.directory, source, seed=seed, batch_size=BATCH)
+        if not (judged / "record.json").exists():
+            judge_candidates(candidates, judged, asked.predictor, {asked.judge: 1.0}, asked.tie)
+        found.append(judged)
+    return found
 
 
-def aligned(asked: argparse.Namespace, saved: SavedGenerator, pairs: Path, beta: float, seed: int) -> Path:
+def aligned(asked: argparse.Namespace, saved: SavedGenerator, pairs: list[Path], beta: float, seed: int) -> Path:
     """The directory of one arm's adapters, trained if they are not there yet."""
     directory = asked.output_dir / f"beta-{beta:g}-seed-{seed}"
     if not (directory / "record.json").exists():
@@ -274,6 +278,7 @@ def boards(asked: argparse.Namespace, saved: SavedGenerator, adapters: Sequence[
                 board,
                 predictors=[asked.other_predictor],
                 limit=asked.limit,
+                seeds=(0,),
                 interventions=("forced_change",),
                 pairs=[("sex", "finding")],
                 **common,
@@ -338,7 +343,7 @@ def main() -> None:
             print(json.dumps(arms[-1]), flush=True)
     measured: dict[str, Any] = {"fits": fits, "arms": arms, "chosen": chosen}
     if "boards" not in asked.without:
-        measured["boards"] = boards(asked, saved, directories)
+        measured["boards"] = boards(asked, saved, directories[: asked.boards])
     if "downstream" not in asked.without:
         data = DownstreamData(asked.world, asked.source, saved.preset)
         measured["downstream"] = downstream(data, saved, directories)
@@ -355,13 +360,27 @@ def main() -> None:
             **told,
         },
         versions=library_versions(),
-        counts=dict(Record.read(pairs / "record.json").counts),
+        counts=counts_of(pairs),
         measured=measured,
     )
     docs = asked.docs_dir or asked.output_dir
     docs.mkdir(parents=True, exist_ok=True)
     record.write(docs / "alignment.json")
     write_atomically(docs / "README.md", page(record).encode())
+
+
+def counts_of(pairs: Sequence[Path]) -> dict[str, Any]:
+    """How many pairs were compared, were ties, and were left for each split."""
+    records = [Record.read(directory / "record.json").counts for directory in pairs]
+    compared = [one for record in records for one in record["comparisons"].values()]
+    return {
+        "compared": sum(one["compared"] for one in compared),
+        "ties": sum(one["ties"] for one in compared),
+        "pairs": sum(record["pairs"] for record in records),
+        "by split": {
+            split: sum(record["by split"].get(split, {"pairs": 0})["pairs"] for record in records) for split in SPLITS
+        },
+    }
 
 
 def answers(

@@ -10,14 +10,16 @@ GREATER_IS_BETTER = ("accuracy", "auc", "delta_auc", "true_ssim", "precision", "
 
 def page(record: Record) -> str:
     """The whole page."""
-    settings, measured = record.settings, record.measured
+    settings, measured, counts = record.settings, record.measured, record.counts
+    splits = ", ".join(f"{number} in {split}" for split, number in counts["by split"].items())
     lines = [
         "# Alignment to a judge's preferences",
         "",
         f"Printed by `benchmarks/alignment.py` from `alignment.json`: {settings['preset']}, questions:",
-        f"{settings['questions']}, {record.counts['pairs']} pairs preferred by {settings['judge']} (ties up to",
-        f"{settings['tie']:g} dropped), {settings['max_train_steps']} steps at most, {settings['num_subjects']} new",
-        f"questions of each of {settings['seeds']} seeds. Intervals are of 95 %, over subjects, then seeds.",
+        f"{settings['questions']}, {counts['compared']} pairs compared by {settings['judge']}, {counts['ties']} ties",
+        f"(up to {settings['tie']:g}) dropped, {splits}.",
+        f"{settings['max_train_steps']} steps at most, {settings['num_subjects']} new questions of each of",
+        f"{settings['seeds']} seeds. Intervals are of 95 %, over subjects, then seeds.",
         "",
         "## Held-out pairs",
         "",

@@ -8,8 +8,9 @@ The output directory holds `pytorch_lora_weights.safetensors`, `record.json` and
 `fuse_generator` makes one, with the adapters in its weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +110,20 @@ class EarlyStopping(nn.Module):
 
 
 def align_generator(
-    train_data_dir: str | Path, pretrained_model_name_or_path: str | Path, config: AlignmentConfig
+    train_data_dir: str | Path | Sequence[str | Path],
+    pretrained_model_name_or_path: str | Path,
+    config: AlignmentConfig,
 ) -> Record:
     """Train adapters of a saved generator on preferences and save them with their record and card.
 
-    `train_data_dir` is what `align.preferences.write_preferences` wrote, for the generator's own covariates and
-    resolution, with pairs in train and validation. Raises InputError for anything else, before anything is written.
+    `train_data_dir`, one directory or several, is what `align.preferences.write_preferences` wrote, for the generator's
+    own covariates and resolution, with pairs in train and validation. Raises InputError for anything else, before
+    anything is written.
     """
+    directories = [train_data_dir] if isinstance(train_data_dir, str | Path) else train_data_dir
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
-    preferences, told = _read(train_data_dir, saved)
+    preferences, told = _read(directories, saved)
     parts = {split: preferences.select(preferences.splits == split) for split in SPLITS}
     examples = _training_examples(parts["train"], config, saved.preset)
     held_out = {
@@ -126,7 +131,8 @@ def align_generator(
     }
     if "validation" not in held_out:
         raise InputError(
-            f"--train_data_dir: {train_data_dir} has no pair in split validation, which says when to stop; judge some."
+            f"--train_data_dir: {', '.join(map(str, directories))} has no pair in split validation, which says when to "
+            "stop; judge some."
         )
     pipeline = saved.load()
     expected = pipeline.image_shape(len(preferences))
@@ -178,24 +184,28 @@ def align_generator(
     return record
 
 
-def _read(directory: str | Path, saved: SavedGenerator) -> tuple[Preferences, dict[str, str]]:
+def _read(directories: Sequence[str | Path], saved: SavedGenerator) -> tuple[Preferences, dict[str, str]]:
     """The pairs, who may see the images that they and the generator were made from, and by which predictor, if any,
     they were judged: by it, what is learned from them would look better than it is.
     """
-    told = Path(directory) / RECORD
-    record = Record.read(told) if told.exists() else Record(stage="preferences")
-    preset = record.settings.get("preset", saved.preset.name)
-    if preset != saved.preset.name:
-        raise InputError(
-            f"--train_data_dir: {directory} holds preferences of {preset}, but this generator makes "
-            f"{saved.preset.name}; give those of its own domain."
-        )
-    judges = [one.get("judge", {}) for one in record.counts.get("comparisons", {}).values()]
-    readers = {part["reader"] for judge in judges for part in judge.get("parts", [judge]) if "reader" in part}
-    inputs: dict[str, str] = {"access": strictest(saved.access, record.access)}
+    accesses, readers, parts = [saved.access], set(), []
+    for directory in directories:
+        told = Path(directory) / RECORD
+        record = Record.read(told) if told.exists() else Record(stage="preferences")
+        preset = record.settings.get("preset", saved.preset.name)
+        if preset != saved.preset.name:
+            raise InputError(
+                f"--train_data_dir: {directory} holds preferences of {preset}, but this generator makes "
+                f"{saved.preset.name}; give those of its own domain."
+            )
+        accesses.append(record.access)
+        judges = [one.get("judge", {}) for one in record.counts.get("comparisons", {}).values()]
+        readers |= {part["reader"] for judge in judges for part in judge.get("parts", [judge]) if "reader" in part}
+        parts.append(read_preferences(directory, saved.preset))
+    inputs: dict[str, str] = {"access": strictest(*accesses)}
     if readers:
         inputs["judge"] = ", ".join(sorted(readers))
-    return read_preferences(directory, saved.preset), inputs
+    return reduce(Preferences.concatenate, parts), inputs
 
 
 def _training_examples(train: Preferences, config: AlignmentConfig, preset: Preset) -> Dataset[dict[str, Tensor]]:

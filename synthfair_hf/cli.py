@@ -139,7 +139,7 @@ def _judge(candidates: str, output_dir: str, judges: list[str], **settings: Any)
     return 0
 
 
-def _align(train_data_dir: str, pretrained_model_name_or_path: str, **settings: Any) -> int:
+def _align(train_data_dir: list[str], pretrained_model_name_or_path: str, **settings: Any) -> int:
     from .align.config import AlignmentConfig
     from .alignment import align_generator
 

@@ -106,10 +106,10 @@ def train_generator(
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
 
     `covariate_table` is the label file of ChestX-ray14, on which the causal model is fitted; without it the model is
-    fitted on the training patients' own covariates. Defaults are saved with the pipeline; steps are 10, or those of the
-    start. The network starts untrained, or from the weights of `pretrained_model_name_or_path`, which must know the
-    same covariates at the same resolution; strengths calibrated for these are not taken over. `access` to the folder is
-    recorded, for what may be published of the generator and its images.
+    fitted on the training patients' own covariates. Defaults are saved with the pipeline; steps are 10 of midpoint, or
+    those of the start. The network starts untrained, or from the weights of `pretrained_model_name_or_path`, which must
+    know the same covariates at the same resolution; strengths calibrated for these are not taken over. `access` to the
+    folder is recorded, for what may be published of the generator and its images.
     """
     check_settings(10 if default_steps is None else default_steps, argument="--default_steps")
     strengths(default_guidance_scale, 1.0, preset.covariates)
@@ -144,9 +144,14 @@ def train_generator(
     torch.manual_seed(config.seed)
     scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
     pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
-    if start is not None:
+    if start is None:
+        # at equal cost nearer than Euler's (`diffusion.solver`)
+        pipeline.register_modules(scheduler=ReversibleFlowScheduler(base="midpoint"))
+    else:
         trained = CausalDiffusionPipeline.load(start.directory)
-        pipeline.register_modules(unet=trained.unet, covariate_encoder=trained.covariate_encoder)
+        pipeline.register_modules(
+            unet=trained.unet, covariate_encoder=trained.covariate_encoder, scheduler=trained.scheduler
+        )
         inputs["initial_weights"] = start.revision
         default_steps = trained.config.default_steps if default_steps is None else default_steps
     pipeline.register_to_config(

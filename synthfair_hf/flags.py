@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
 
     flag = verb("align", "Train adapters of a saved generator on pairs of images of which one was preferred.")
     flag("--pretrained_model_name_or_path", required=True, metavar="P", help="saved pipeline to adapt")
-    flag("--train_data_dir", required=True, metavar="DIR", help="preferences in the generator's own covariates")
+    flag("--train_data_dir", nargs="+", required=True, metavar="DIR", help="preferences, of one judge or of several")
     _training_flags(flag, AlignmentConfig)
 
     flag = verb("fuse", "Merge what `align` trained into a copy of the generator, an ordinary saved pipeline again.")

@@ -1,6 +1,7 @@
 """From preferences to adapters, by the command line: what is learned, kept, recorded, loaded again and refused."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -261,6 +262,25 @@ def test_preferences_of_another_domain_are_refused(generator, pairs, tmp_path):
     with pytest.raises(InputError, match=r"holds preferences of chest_xray, but this generator makes phantom"):
         align_generator(other, generator, AlignmentConfig(output_dir=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_preferences_of_several_judges_are_learned_together_and_of_one_subject_in_one_split(generator, pairs, tmp_path):
+    second = preferences(seed=1)
+    others = replace(second, subjects=np.array([f"other {one}" for one in second.subjects]))
+    write_preferences(others, tmp_path / "others", PHANTOM)
+    write_preferences(replace(second, splits=second.splits[::-1].copy()), tmp_path / "clash", PHANTOM)
+
+    def align(directory, name):
+        settings = {"max_train_steps": 1, "validation_steps": 1, "train_batch_size": 4}
+        config = AlignmentConfig(output_dir=tmp_path / name, **settings)
+        return align_generator([pairs, tmp_path / directory], generator, config)
+
+    record = align("others", "run")
+    assert record.counts["pairs"] == {split: 2 * number for split, number in PAIRS.items()}
+    assert record.inputs["preferences"] not in (preferences().fingerprint, others.fingerprint)
+    with pytest.raises(InputError, match="splits: subject"):
+        align("clash", "refused")
+    assert not (tmp_path / "refused").exists()
 
 
 @pytest.mark.parametrize("balancing", ["sampling", "weights"])
