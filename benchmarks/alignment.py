@@ -233,7 +233,17 @@ def preferences(asked: argparse.Namespace, saved: SavedGenerator) -> list[Path]:
         candidates, judged = (asked.output_dir / f"{what}-{seed}" for what in ("candidates", "preferences"))
         if not (candidates / "record.json").exists():
             source = asked.source if asked.questions == "counterfactuals" else None
-            make_candidates(candidates, number, asked.questions, saved.directory, source, seed=seed, batch_size=BATCH)
+            balance = asked.balance.split(",") if asked.questions == "samples" else ()
+            make_candidates(
+                candidates,
+                number,
+                asked.questions,
+                saved.directory,
+                source,
+                seed=seed,
+                batch_size=BATCH,
+                balance=balance,
+            )
         if not (judged / "record.json").exists():
             judge_candidates(candidates, judged, asked.predictor, {asked.judge: 1.0}, asked.tie)
         found.append(judged)

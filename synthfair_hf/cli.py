@@ -122,10 +122,11 @@ def _straighten(
     return _saved(config.output_dir, record)
 
 
-def _candidates(output_dir: str, source: str | None, **settings: Any) -> int:
+def _candidates(output_dir: str, source: str | None, balance: str | None, **settings: Any) -> int:
     from .judging import make_candidates
 
-    record = make_candidates(output_dir, source_dir=source, **settings)
+    names = balance.split(",") if balance else ()
+    record = make_candidates(output_dir, source_dir=source, balance=names, **settings)
     print(f"wrote {output_dir}: {record.counts['pairs']} pairs; next: synthfair label or synthfair judge")
     return 0
 

@@ -145,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--num_pairs", type=int, required=True, metavar="N")
     flag("--questions", default="samples", help="samples, or counterfactuals of a --source's images (samples)")
     flag("--source", metavar="DIR", help="folder with metadata.csv and images to observe; phantom needs none")
+    flag("--balance", metavar="A,B", help="covariates whose combinations of levels are sampled equally often")
     flag("--access", default="unknown", help="who may see the --source: open, unknown or credentialed (unknown)")
     flag("--seed", type=int, default=0)
     flag("--batch_size", type=int, default=16, metavar="N")

@@ -1,6 +1,7 @@
 """Questions with two answers of one generator, for people or for judges to prefer one of.
 
-    samples            a subject drawn from the causal model:  two images, each from noise of its own
+    samples            a subject drawn from the causal model, under do() of its subgroup where these are balanced:
+                       two images, each from noise of its own
     counterfactuals    an observation, one covariate set to another's value:  two answers, each at a strength of its own
 
     CANDIDATES/candidates.jsonl, images/     what is asked, and nothing of how it was answered: for `synthfair label`
@@ -14,6 +15,7 @@ page: `synthfair align` learns from either.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -61,11 +63,14 @@ def make_candidates(
     access: Access = "unknown",
     seed: int = 0,
     batch_size: int = 16,
+    balance: Sequence[str] = (),
 ) -> Record:
     """Write `num_pairs` candidates of a saved generator, the package's own by default, into a new directory.
 
-    Counterfactual questions observe the images of `source_dir` (the phantom draws its own), each at most once, and each
-    pair keeps the split of its patient. Pairs whose answers come out as one image are left out and counted. The same
+    Samples are of subjects as the causal model draws them; `balance` names covariates with levels, whose combinations
+    are then asked for equally often: what is rare among patients would hardly be judged. Counterfactual questions
+    observe the images of `source_dir` (the phantom draws its own), each at most once, and each pair keeps the split of
+    its patient. Pairs whose answers come out as one image are left out and counted. The same
     seed gives the same pairs whatever the batch size, to rounding. Raises InputError before the network is loaded.
     """
     if questions not in get_args(Questions):
@@ -77,7 +82,10 @@ def make_candidates(
         raise InputError(
             "--source: is for counterfactual questions, which observe its images; leave it and --access out."
         )
+    if balance and questions != "samples":
+        raise InputError("--balance: is for samples; counterfactual questions observe the images there are.")
     saved = find_generator() if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
+    cells = _cells(balance, saved.preset)
     asked, source = _asked(saved, questions, source_dir, num_pairs, seed)
     with new_directory(output_dir) as temporary:
         pipeline = saved.load()
@@ -88,7 +96,7 @@ def make_candidates(
             for start in range(0, num_pairs, batch_size):
                 batch = asked[start : start + batch_size]
                 if source is None:
-                    answers = _samples(pipeline, batch, seed)
+                    answers = _samples(pipeline, batch, seed, cells)
                 else:
                     answers = _counterfactuals(pipeline, batch, seed, source)
                 for one, first, second in answers:
@@ -123,6 +131,7 @@ def make_candidates(
             settings={
                 "preset": saved.preset.model_dump(mode="json"),
                 "questions": questions,
+                "balance": list(balance),
                 "num_pairs": num_pairs,
                 "seed": seed,
             },
@@ -238,10 +247,26 @@ def _asked(
 Answered = list[tuple[dict[str, Any], Tensor, Tensor]]
 
 
-def _samples(pipeline: CausalDiffusionPipeline, batch: Sequence[dict[str, Any]], seed: int) -> Answered:
-    """Two images of each subject that the causal model draws, each from a seed of its own."""
-    drawn = [torch.Generator().manual_seed(seed * 1_000_003 + 3 * one["place"]) for one in batch]
-    rows = [pipeline.scm.sample(1, generator) for generator in drawn]
+def _cells(balance: Sequence[str], preset: Preset) -> list[dict[str, Tensor]]:
+    """Every combination of the levels of these covariates, encoded `[1]` each; one empty combination of none."""
+    for name in balance:
+        if name not in preset.covariates:
+            raise unknown("--balance", name, preset.covariates.names)
+        if not preset.covariates[name].categorical:
+            raise InputError(f"--balance: {name} is continuous; give covariates with levels.")
+    levels = [range(len(preset.covariates[name].levels)) for name in balance]
+    return [{name: torch.tensor([code]) for name, code in zip(balance, cell, strict=True)} for cell in product(*levels)]
+
+
+def _samples(
+    pipeline: CausalDiffusionPipeline, batch: Sequence[dict[str, Any]], seed: int, cells: Sequence[dict[str, Tensor]]
+) -> Answered:
+    """Two images of each subject that the causal model draws in its cell, each from a seed of its own."""
+    rows = []
+    for one in batch:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + 3 * one["place"])
+        noise = pipeline.scm.sample_noise(1, generator)
+        rows.append(pipeline.scm.evaluate(noise, cells[one["place"] % len(cells)]))
     encoded = {name: torch.cat([row[name] for row in rows]).numpy() for name in pipeline.covariates.names}
     covariates = pipeline.covariates.decode(encoded)
     images = []

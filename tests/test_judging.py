@@ -1,6 +1,7 @@
 """Questions have two answers of one generator, repeat by their seed, and judges prefer one by what they read."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -88,6 +89,14 @@ def test_a_pair_repeats_by_its_seed_whatever_the_batch(questions, tmp_path, gene
     assert not torch.equal(one.pairs.preferred, other.pairs.preferred)
 
 
+def test_subgroups_are_asked_for_equally_often(generator, tmp_path):
+    make_candidates(tmp_path / "c", 12, "samples", generator, batch_size=5, balance=("sex", "finding"))
+    covariates = Candidates.read(tmp_path / "c", PHANTOM).pairs.covariates
+    asked = Counter(zip(covariates["sex"].tolist(), covariates["finding"].tolist(), strict=True))
+    assert asked == {(sex, finding): 2 for sex in range(2) for finding in range(3)}
+    assert Record.read(tmp_path / "c" / "record.json").settings["balance"] == ["sex", "finding"]
+
+
 def test_a_judge_prefers_what_it_scores_higher_and_several_are_weighted(candidates, predictor, tmp_path):
     kind = candidates.name
     weights = {"attribute_fidelity": 1.0, **({"counterfactual_soundness": 2.0} if kind == "counterfactuals" else {})}
@@ -139,6 +148,9 @@ def test_from_the_command_line_to_preferences(generator, predictor, tmp_path, ca
         ({"num_pairs": 0}, "--num_pairs: 0"),
         ({"batch_size": 0}, "--batch_size: 0"),
         ({"source_dir": "films"}, "--source: is for counterfactual questions"),
+        ({"balance": ("colour",)}, "--balance: 'colour' is unknown"),
+        ({"balance": ("age",)}, "--balance: age is continuous"),
+        ({"balance": ("sex",), "questions": "counterfactuals"}, "--balance: is for samples"),
         ({"questions": "counterfactuals", "num_pairs": 10**6}, "--num_pairs: 1000000 is too many"),
     ],
 )
