@@ -15,7 +15,7 @@ page: `synthfair align` learns from either.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -31,7 +31,7 @@ from .align.pixels import read_pixels, stack, to_png
 from .align.preferences import new_directory, write_preferences
 from .app.answers import Answers
 from .app.candidates import FILE, Candidates
-from .diffusion.pipeline import CausalDiffusionPipeline
+from .diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from .errors import InputError, unknown
 from .fitting import open_source
 from .measure.predictors import load_predictor
@@ -93,8 +93,7 @@ def make_candidates(
             (temporary / name).mkdir()
         shown, known, same = [], [], 0
         with tqdm(total=num_pairs, desc="candidates", unit="pair") as progress:
-            for start in range(0, num_pairs, batch_size):
-                batch = asked[start : start + batch_size]
+            for batch in _batches(asked, batch_size):
                 if source is None:
                     answers = _samples(pipeline, batch, seed, cells)
                 else:
@@ -244,6 +243,17 @@ def _asked(
     return asked, source
 
 
+def _batches(asked: Sequence[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Questions that are answered at once: samples, or counterfactuals that set the same variable."""
+
+    def variable(one: dict[str, Any]) -> str:
+        return next(iter(one.get("do", ("",))))
+
+    for _, alike in groupby(sorted(asked, key=variable), variable):
+        questions = list(alike)
+        yield from (questions[start : start + size] for start in range(0, len(questions), size))
+
+
 Answered = list[tuple[dict[str, Any], Tensor, Tensor]]
 
 
@@ -282,38 +292,44 @@ def _samples(
 def _counterfactuals(
     pipeline: CausalDiffusionPipeline, batch: Sequence[dict[str, Any]], seed: int, source: Source
 ) -> Answered:
-    """Two answers to each question, at its two strengths."""
-    found: Answered = []
-    names = pipeline.covariates.names
+    """Two answers to each question, at its two strengths; all questions set one variable."""
+    names, side = pipeline.covariates.names, pipeline.config.resolution
     own = pipeline.config.default_guidance_scale
-    for one in batch:
-        film = torch.from_numpy(source.image(one["row"], pipeline.config.resolution))[None, None]
-        observed = {name: [one["observed_covariates"][name]] for name in names}
-        answers = []
-        for strength in one["strengths"]:
-            scale = {name: strength * (own.get(name, 1.0) if isinstance(own, Mapping) else own) for name in names}
-            # one abduction of the covariates: both answers are asked to show the same
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + one["place"])
-            answers.append(
-                pipeline(
-                    image=film,
-                    covariates=observed,
-                    do=one["do"],
-                    guidance_scale=scale,
-                    generator=generator,
-                    output_type="pt",
-                )
-            )
-        told = {name: values[0] for name, values in answers[0].covariates.items()}
+    films = torch.stack([torch.from_numpy(source.image(one["row"], side))[None] for one in batch])
+    (variable,) = batch[0]["do"]
+
+    def answered(rows: Sequence[int], strength: float, **known: Any) -> CausalPipelineOutput:
+        asked = [batch[row] for row in rows]
+        scale = {name: strength * (own.get(name, 1.0) if isinstance(own, Mapping) else own) for name in names}
+        return pipeline(
+            covariates={name: [one["observed_covariates"][name] for one in asked] for name in names},
+            do={variable: [one["do"][variable] for one in asked]},
+            guidance_scale=scale,
+            generator=[torch.Generator().manual_seed(seed * 1_000_003 + one["place"]) for one in asked],
+            output_type="pt",
+            **known,
+        )
+
+    # one abduction of films and covariates: both answers are asked to show the same
+    first = answered(range(len(batch)), 1.0, image=films)
+    answers = {(row, 1.0): first.images[row] for row in range(len(batch))}
+    for strength in {one for asked in batch for one in asked["strengths"]} - {1.0}:
+        rows = [row for row, asked in enumerate(batch) if strength in asked["strengths"]]
+        known = {name: values[rows] for name, values in (first.covariate_noise or {}).items()}
+        residual = None if first.residual is None else first.residual[rows]
+        found = answered(rows, strength, noise=first.noise[rows], covariate_noise=known, residual=residual)
+        answers |= {(row, strength): image for row, image in zip(rows, found.images, strict=True)}
+    told: Answered = []
+    for row, one in enumerate(batch):
+        covariates = {name: values[row] for name, values in first.covariates.items()}
         kept = {key: value for key, value in one.items() if key not in ("row", "place")}
-        kept |= {"observed": _pixels(film)[0], "covariates": told}
+        kept |= {"observed": _pixels(films[row]), "covariates": covariates}
         if isinstance(source, PhantomSource):
             # of everything that the answers are asked to show, also where the generator's own causal model erred
-            exact = source.counterfactual(one["row"], told, pipeline.config.resolution)
-            kept["truth"] = _pixels(torch.from_numpy(exact)[None])
-        first, second = (_pixels(answer.images)[0] for answer in answers)
-        found.append((kept, first, second))
-    return found
+            kept["truth"] = _pixels(torch.from_numpy(source.counterfactual(one["row"], covariates, side))[None])
+        one_answer, other_answer = (_pixels(answers[row, strength]) for strength in one["strengths"])
+        told.append((kept, one_answer, other_answer))
+    return told
 
 
 def _pixels(images: Any) -> Tensor:

@@ -184,7 +184,7 @@ def test_a_finished_run_is_left_as_it_is_and_other_settings_are_refused(run, gen
     assert command(generator, pairs, run, resume_from_checkpoint="latest") == 0
     assert (run / FILE).read_bytes() == before
     assert command(generator, pairs, run, resume_from_checkpoint="latest", beta_dpo=7) == 2
-    assert "made by other settings (beta_dpo: 7.0 != 500.0)" in capsys.readouterr().err
+    assert "made by other settings (beta_dpo: 7.0 != 20.0)" in capsys.readouterr().err
 
 
 class Scripted(nn.Module):

@@ -18,14 +18,18 @@ class AlignmentConfig(FinetuningConfig):
     `rank` and `lora_alpha` (the rank by default) are those of `align.lora`; `beta_dpo`, `loss_type`, `anchor` and
     `prediction_type` those of `align.dpo`. `balance` names covariates, as `sex,finding`, over whose subgroups training
     is balanced: by `sampling` each equally often, or by `weights` in the loss. Every `validation_steps` steps the
-    held-out pairs are asked; after `patience` times without a better accuracy the run ends.
+    held-out pairs are asked; after `patience` times without a better accuracy the run ends. The defaults are those of
+    docs/alignment: with a higher `beta_dpo` the adapters hardly move, with a lower one they learn one judge's errors.
     """
 
     train_batch_size: int = Field(16, ge=1)
-    max_train_steps: int = Field(500, ge=1)
+    max_train_steps: int = Field(400, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    lr_warmup_steps: int = Field(20, ge=0)
+    ema_decay: float = Field(0.9, gt=0, lt=1)
     rank: int = Field(8, ge=1)
     lora_alpha: float | None = Field(None, gt=0)
-    beta_dpo: float = Field(500.0, gt=0)
+    beta_dpo: float = Field(20.0, gt=0)
     loss_type: LossType = "sigmoid"
     anchor: float = Field(1.0, ge=0)
     prediction_type: PredictionType = "flow_prediction"
