@@ -33,7 +33,7 @@ def page(record: Record) -> str:
                     one["seed"],
                     one["kept_step"],
                     *map(estimate, (one["validation"], one["test"])),
-                    one["distance"],
+                    f"{one['distance']:.2g}",
                 )
                 for one in measured["fits"]
             ],
@@ -104,7 +104,7 @@ def boards(found: Mapping[str, Any]) -> list[str]:
         worse = [one for one in own if worse_by_more_than_interval(row, one)]
         if worse:
             told = " ".join(str(row[name]) for name in ("metric", "do", "attribute", "by"))
-            rows.append((told, estimate(row), *map(estimate, own), f"{len(worse)} of {len(seeds)}"))
+            rows.append((told, *(estimate(one, ".3g") for one in (row, *own)), f"{len(worse)} of {len(seeds)}"))
     lines = [
         f"`synthfair measure` of the base and of each seed's merged adapters. Of {compared} figures of soundness",
         f"{len(rows)} got worse in some seed by more than the base's own interval:",
@@ -157,4 +157,5 @@ def figure(one: Any) -> str:
 
 def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
     """Lines of a Markdown table."""
-    return [f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows)]
+    lines = [f"| {' | '.join(map(str, row))} |" for row in (head, *rows)]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
