@@ -70,8 +70,8 @@ def make_candidates(
     Samples are of subjects as the causal model draws them; `balance` names covariates with levels, whose combinations
     are then asked for equally often: what is rare among patients would hardly be judged. Counterfactual questions
     observe the images of `source_dir` (the phantom draws its own), each at most once, and each pair keeps the split of
-    its patient. Pairs whose answers come out as one image are left out and counted. The same
-    seed gives the same pairs whatever the batch size, to rounding. Raises InputError before the network is loaded.
+    its patient. Pairs whose answers come out as one image are left out and counted. The same seed gives the same pairs
+    whatever the batch size, to rounding. Raises InputError before the network is loaded.
     """
     if questions not in get_args(Questions):
         raise unknown("--questions", questions, get_args(Questions))
