@@ -35,10 +35,9 @@ from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness
 from synthfair_hf.alignment import align_generator, fuse_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
-from synthfair_hf.judging import judge_candidates, make_candidates
+from synthfair_hf.judging import judge_candidates, make_candidates, reading
 from synthfair_hf.measure.intervals import bootstrap, bootstrap_mean, statistic_of_rows
 from synthfair_hf.measure.interventions import forced_change
-from synthfair_hf.measure.predictors import AttributePredictor, load_predictor
 from synthfair_hf.measure.weights import weights_fingerprint
 from synthfair_hf.measure.worlds import World, open_world
 from synthfair_hf.records import Record, library_versions, write_atomically
@@ -107,8 +106,8 @@ class Answers:
     True pixels are minus the mean absolute difference to the world's own answer, in grey levels.
     """
 
-    def __init__(self, world: World, reading: dict[str, Any], balance: Sequence[str], seed: int):
-        self.world, self.reading, self.seed = world, reading, seed
+    def __init__(self, world: World, judge: dict[str, Any], balance: Sequence[str], seed: int):
+        self.world, self.judge, self.seed = world, judge, seed
         names = world.covariates.names
         changes = {name: forced_change(world, name, seed) for name in names}
         self.rows = {name: list(range(place, len(world.groups), len(names))) for place, name in enumerate(names)}
@@ -138,7 +137,7 @@ class Answers:
                 errors.append(None if truth is None else (answer.images - truth.images).abs().mean(dim=(1, 2, 3)))
         answers, schema = torch.cat(images), self.world.covariates
         observed, asked = encoded(self.table, schema), encoded(claimed, schema)
-        sound = CounterfactualSoundness(**self.reading, observed=self.observed, observed_covariates=observed)
+        sound = CounterfactualSoundness(**self.judge, observed=self.observed, observed_covariates=observed)
         scores = {"judge B": sound(answers, asked).numpy()}
         if all(one is not None for one in errors):
             scores["true pixels"] = -255 * torch.cat(errors).double().numpy()
@@ -187,12 +186,6 @@ def compared(questions: Sequence[Questions], base: Sequence[Judged], own: Sequen
             },
         }
     return found
-
-
-def reading_of(reader: AttributePredictor, identity: str, schema: Schema) -> dict[str, Any]:
-    """What judges read by; an error of one standard deviation of the training patients counts as 1."""
-    scales = {one: float(reader.standards[one][1]) for one in schema.names if not schema[one].categorical}
-    return {"reader": reader, "schema": schema, "scales": scales, "identity": identity}
 
 
 def parsed() -> argparse.Namespace:
@@ -308,16 +301,15 @@ def main() -> None:
     schema, balance = saved.preset.covariates, tuple(asked.balance.split(","))
     asked.output_dir.mkdir(parents=True, exist_ok=True)
     pairs = preferences(asked, saved)
-    reader = load_predictor(asked.other_predictor, schema)
-    reading = reading_of(reader, weights_fingerprint(asked.other_predictor), schema)
+    judge = reading(asked.other_predictor, schema)
     seeds = range(asked.seeds)
     questions: list[Questions]
     if asked.questions == "samples":
-        fidelity = AttributeFidelity(**reading)
+        fidelity = AttributeFidelity(**judge)
         questions = [Samples(saved, fidelity, balance, asked.num_subjects, seed) for seed in seeds]
     else:
         world = open_world(asked.world, "test", asked.num_subjects, directory=asked.source)
-        questions = [Answers(world, reading, balance, seed) for seed in seeds]
+        questions = [Answers(world, judge, balance, seed) for seed in seeds]
     base = [one.judged(saved.load()) for one in questions]
     fits, arms = [], []
     for beta in asked.betas:

@@ -5,7 +5,21 @@ from typing import Any
 
 from synthfair_hf.records import Record
 
-GREATER_IS_BETTER = ("accuracy", "auc", "delta_auc", "true_ssim", "precision", "recall", "density", "coverage")
+GREATER_IS_BETTER = ("accuracy", "auc", "delta_auc", "true_ssim")
+"""Metrics of soundness; of all others less is better."""
+
+ASKED = (
+    "num_pairs",
+    "tie",
+    "num_subjects",
+    "limit",
+    "boards",
+    "betas",
+    "anchor",
+    "seeds",
+    "learning_rate",
+    "max_train_steps",
+)
 
 
 def page(record: Record) -> str:
@@ -20,6 +34,8 @@ def page(record: Record) -> str:
         f"(up to {settings['tie']:g}) dropped, {splits}.",
         f"{settings['max_train_steps']} steps at most, {settings['num_subjects']} new questions of each of",
         f"{settings['seeds']} seeds. Intervals are of 95 %, over subjects, then seeds.",
+        "",
+        f"Settings: {', '.join(f'{name} {settings[name]}' for name in ASKED if name in settings)}.",
         "",
         "## Held-out pairs",
         "",

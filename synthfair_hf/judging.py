@@ -39,10 +39,11 @@ from .measure.weights import weights_fingerprint
 from .presets import CHEST_XRAY, Preset, get_preset
 from .records import Access, Record, fingerprint, library_versions, strictest, write_atomically
 from .saved import SavedGenerator, find_generator
+from .schema import Schema
 from .simulators.phantom import PhantomSource
 from .sources.source import Source
 
-__all__ = ["JUDGES", "Questions", "export_answers", "judge_candidates", "make_candidates", "open_candidates"]
+__all__ = ["JUDGES", "Questions", "export_answers", "judge_candidates", "make_candidates", "open_candidates", "reading"]
 
 Questions = Literal["samples", "counterfactuals"]
 JUDGES = ("attribute_fidelity", "counterfactual_soundness", "true_pixels")
@@ -344,16 +345,18 @@ def _keep(image: Tensor, directory: Path, folder: str) -> str:
     return name
 
 
+def reading(predictor: str | Path, schema: Schema) -> dict[str, Any]:
+    """What judges read by (`align.judges`): an error of one standard deviation of training patients counts as 1."""
+    reader = load_predictor(predictor, schema)
+    scales = {one: float(reader.standards[one][1]) for one in schema.names if not schema[one].categorical}
+    return {"reader": reader, "schema": schema, "scales": scales, "identity": weights_fingerprint(predictor)}
+
+
 def _judges(names: Iterable[str], directory: Path, preset: Preset, predictor: str | Path | None) -> Iterator[Judge]:
     """The judges of these names, of the candidates in a directory."""
     schema = preset.covariates
     told = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
-    read: dict[str, Any] = {}
-    if predictor is not None:
-        reader = load_predictor(predictor, schema)
-        # an error of one standard deviation of the predictor's training patients counts as 1
-        scales = {one: float(reader.standards[one][1]) for one in schema.names if not schema[one].categorical}
-        read = {"reader": reader, "schema": schema, "scales": scales, "identity": weights_fingerprint(predictor)}
+    read = {} if predictor is None else reading(predictor, schema)
     for name in names:
         if name == "attribute_fidelity":
             yield AttributeFidelity(**read)
