@@ -131,11 +131,11 @@ def _candidates(output_dir: str, source: str | None, balance: str | None, **sett
     return 0
 
 
-def _judge(candidates: str, output_dir: str, judges: list[str], **settings: Any) -> int:
+def _judge(candidates: str, output_dir: str, judges: list[str], source: str | None, **settings: Any) -> int:
     from .judging import judge_candidates
 
     weights = {name: number("--judges", word) for name, word in assignments("--judges", judges).items()}
-    record = judge_candidates(candidates, output_dir, weights=weights, **settings)
+    record = judge_candidates(candidates, output_dir, weights=weights, source_dir=source, **settings)
     print(f"wrote {output_dir}: {record.counts['pairs']} pairs; next: synthfair align --train_data_dir {output_dir}")
     return 0
 

@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     flag = verb("candidates", "Write pairs of answers of a saved generator, for people or judges to prefer one of.")
     flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline; the shipped one by default")
     flag("--num_pairs", type=int, required=True, metavar="N")
-    flag("--questions", default="samples", help="samples, or counterfactuals of a --source's images (samples)")
+    flag("--questions", default="samples", help="samples, guided_samples, or counterfactuals of a --source (samples)")
     flag("--source", metavar="DIR", help="folder with metadata.csv and images to observe; phantom needs none")
     flag("--balance", metavar="A,B", help="covariates whose combinations of levels are sampled equally often")
     flag("--access", default="unknown", help="who may see the --source: open, unknown or credentialed (unknown)")
@@ -159,8 +159,9 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         required=True,
         metavar="NAME=WEIGHT",
-        help="attribute_fidelity=1, counterfactual_soundness=1, true_pixels=1 (of the phantom)",
+        help="attribute_fidelity=1, realism=1, counterfactual_soundness=1, true_pixels=1 (of the phantom)",
     )
+    flag("--source", metavar="DIR", help="real films that realism compares with; the phantom draws its own")
     flag("--tie", type=float, default=0.0, metavar="X", help="score difference up to which neither is preferred (0)")
     flag("--output_dir", required=True, metavar="DIR")
 

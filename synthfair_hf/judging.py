@@ -2,6 +2,7 @@
 
     samples            a subject drawn from the causal model, under do() of its subgroup where these are balanced:
                        two images, each from noise of its own
+    guided_samples     the same: two images of one noise, each at a classifier-free guidance of its own
     counterfactuals    an observation, one covariate set to another's value:  two answers, each at a strength of its own
 
     CANDIDATES/candidates.jsonl, images/     what is asked, and nothing of how it was answered: for `synthfair label`
@@ -25,7 +26,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .align.agreement import agreement
-from .align.judges import AttributeFidelity, CounterfactualSoundness, Judge, Mixture, TruePixels, judge_pairs
+from .align.judges import (
+    AttributeFidelity,
+    CounterfactualSoundness,
+    Judge,
+    Mixture,
+    Realism,
+    TruePixels,
+    judge_pairs,
+)
 from .align.pairs import image_digest, split_of
 from .align.pixels import read_pixels, stack, to_png
 from .align.preferences import new_directory, write_preferences
@@ -45,12 +54,21 @@ from .sources.source import Source
 
 __all__ = ["JUDGES", "Questions", "export_answers", "judge_candidates", "make_candidates", "open_candidates", "reading"]
 
-Questions = Literal["samples", "counterfactuals"]
-JUDGES = ("attribute_fidelity", "counterfactual_soundness", "true_pixels")
+Questions = Literal["samples", "guided_samples", "counterfactuals"]
+JUDGES = ("attribute_fidelity", "realism", "counterfactual_soundness", "true_pixels")
 """What may judge, the last without a predictor; `align.judges` says how."""
+
+OF_OBSERVATIONS = JUDGES[2:]
+"""Those that compare with the film a counterfactual was asked of."""
+
+REFERENCE = 2000
+"""Training films at most that realism compares with."""
 
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0)
 """Factors of the generator's own guidance at which the two answers of a counterfactual question are given."""
+
+SAMPLE_GUIDANCE = (1.0, 1.5, 2.0, 3.0)
+"""Guidance scales at which the two images of a guided sample are made; 1 is none."""
 
 KNOWN = "questions.jsonl"
 
@@ -79,11 +97,12 @@ def make_candidates(
     for argument, number in (("--num_pairs", num_pairs), ("--batch_size", batch_size)):
         if number < 1:
             raise InputError(f"{argument}: {number} is not allowed; give how many, from 1.")
-    if questions == "samples" and (source_dir is not None or access != "unknown"):
+    sampled = questions != "counterfactuals"
+    if sampled and (source_dir is not None or access != "unknown"):
         raise InputError(
             "--source: is for counterfactual questions, which observe its images; leave it and --access out."
         )
-    if balance and questions != "samples":
+    if balance and not sampled:
         raise InputError("--balance: is for samples; counterfactual questions observe the images there are.")
     saved = find_generator() if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
     cells = _cells(balance, saved.preset)
@@ -148,12 +167,14 @@ def judge_candidates(
     predictor: str | Path | None,
     weights: Mapping[str, float],
     tie: float = 0.0,
+    source_dir: str | Path | None = None,
 ) -> Record:
     """Judge candidates by JUDGES of these weights and write them as preferences.
 
     One judge keeps its own unit, several are standardised over these candidates (`align.judges.Mixture`), and `tie` is
     in that unit: closer pairs are dropped and counted. The predictor, by which all judges but `true_pixels` read, must
-    have seen training patients alone; measure what is learned from these preferences by another one.
+    have seen training patients alone; measure what is learned from these preferences by another one. `source_dir` has
+    the real films whose training part `realism` compares with, in the predictor's features; the phantom draws its own.
     """
     for name in weights:
         if name not in JUDGES:
@@ -165,15 +186,19 @@ def judge_candidates(
     candidates, access = open_candidates(directory)
     preset = candidates.preset
     if record.settings["questions"] != "counterfactuals":
-        for name in JUDGES[1:]:
+        for name in OF_OBSERVATIONS:
             if name in weights:
                 raise InputError(f"--judges: {name} needs observations, and these candidates are samples.")
     if (set(weights) == {"true_pixels"}) != (predictor is None):
         raise InputError(
             f"--predictor: {predictor or 'not given'}; true_pixels needs none, and every other judge reads by one."
         )
-    judges = {judge: weights[judge.name] for judge in _judges(weights, directory, preset, predictor)}
+    if source_dir is not None and "realism" not in weights:
+        raise InputError(f"--source: {source_dir} is for realism alone, which compares with its films; leave it out.")
     pairs = candidates.pairs
+    read = {} if predictor is None else reading(predictor, preset.covariates)
+    reference = _training_films(source_dir, preset, pairs.preferred.shape[-1]) if "realism" in weights else None
+    judges = {judge: weights[judge.name] for judge in _judges(weights, directory, preset, read, reference)}
     judge = next(iter(judges))
     if len(judges) > 1:
         judge = Mixture(judges, [pairs.preferred.float() / 255, pairs.rejected.float() / 255], pairs.covariates)
@@ -207,13 +232,17 @@ def _asked(
     saved: SavedGenerator, questions: Questions, source_dir: str | Path | None, num_pairs: int, seed: int
 ) -> tuple[list[dict[str, Any]], Source | None]:
     """What is asked, pair by pair: id, subject, split, and what the answers need; and the source that is observed."""
-    if questions == "samples":
+    if questions != "counterfactuals":
         # told apart from the subjects of another generator or seed, so that no split shares one
         names = [f"{fingerprint([saved.revision, seed], 8)}-{place}" for place in range(num_pairs)]
-        return [
+        samples = [
             {"id": name, "subject_id": name, "split": split_of(name), "place": place}
             for place, name in enumerate(names)
-        ], None
+        ]
+        if questions == "guided_samples":
+            for one, scales in zip(samples, _two_of(SAMPLE_GUIDANCE, num_pairs, seed), strict=True):
+                one["guidance"] = scales
+        return samples, None
     source = open_source(source_dir, saved.preset, saved.resolution)
     if len(source) < num_pairs:
         raise InputError(f"--num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
@@ -244,6 +273,12 @@ def _asked(
     return asked, source
 
 
+def _two_of(values: Sequence[float], rows: int, seed: int) -> list[list[float]]:
+    """Two different values for each row, in random order."""
+    rng = np.random.default_rng(seed)
+    return [[values[place] for place in rng.choice(len(values), 2, replace=False)] for _ in range(rows)]
+
+
 def _batches(asked: Sequence[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
     """Questions that are answered at once: samples, or counterfactuals that set the same variable."""
 
@@ -272,7 +307,9 @@ def _cells(balance: Sequence[str], preset: Preset) -> list[dict[str, Tensor]]:
 def _samples(
     pipeline: CausalDiffusionPipeline, batch: Sequence[dict[str, Any]], seed: int, cells: Sequence[dict[str, Tensor]]
 ) -> Answered:
-    """Two images of each subject that the causal model draws in its cell, each from a seed of its own."""
+    """Two images of each subject that the causal model draws in its cell: each from a seed of its own, or of one seed
+    and each at its own guidance.
+    """
     rows = []
     for one in batch:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + 3 * one["place"])
@@ -280,10 +317,23 @@ def _samples(
         rows.append(pipeline.scm.evaluate(noise, cells[one["place"] % len(cells)]))
     encoded = {name: torch.cat([row[name] for row in rows]).numpy() for name in pipeline.covariates.names}
     covariates = pipeline.covariates.decode(encoded)
-    images = []
-    for answer in (1, 2):
-        seeds = [torch.Generator().manual_seed(seed * 1_000_003 + 3 * one["place"] + answer) for one in batch]
-        images.append(_pixels(pipeline(covariates=covariates, generator=seeds, output_type="pt").images))
+
+    def sampled(rows: Sequence[int], answer: int, scale: float) -> Tensor:
+        seeds = [torch.Generator().manual_seed(seed * 1_000_003 + 3 * batch[row]["place"] + answer) for row in rows]
+        asked = {name: [column[row] for row in rows] for name, column in covariates.items()}
+        return _pixels(
+            pipeline(covariates=asked, generator=seeds, sample_guidance_scale=scale, output_type="pt").images
+        )
+
+    images: list[Any]
+    if "guidance" in batch[0]:
+        made: dict[tuple[int, float], Tensor] = {}
+        for scale in sorted({scale for one in batch for scale in one["guidance"]}):
+            rows = [row for row, one in enumerate(batch) if scale in one["guidance"]]
+            made |= {(row, scale): image for row, image in zip(rows, sampled(rows, 1, scale), strict=True)}
+        images = [[made[row, one["guidance"][answer]] for row, one in enumerate(batch)] for answer in (0, 1)]
+    else:
+        images = [sampled(range(len(batch)), answer, 1.0) for answer in (1, 2)]
     told = [
         {**one, "covariates": {name: covariates[name][row] for name in covariates}} for row, one in enumerate(batch)
     ]
@@ -352,14 +402,25 @@ def reading(predictor: str | Path, schema: Schema) -> dict[str, Any]:
     return {"reader": reader, "schema": schema, "scales": scales, "identity": weights_fingerprint(predictor)}
 
 
-def _judges(names: Iterable[str], directory: Path, preset: Preset, predictor: str | Path | None) -> Iterator[Judge]:
+def _training_films(source_dir: str | Path | None, preset: Preset, side: int) -> Tensor:
+    """Real films `[n, 1, side, side]` in [0, 1] of training patients."""
+    source = open_source(source_dir, preset, side)
+    rows = [row for row, split in enumerate(source.splits) if split == "train"][:REFERENCE]
+    return torch.from_numpy(np.stack([source.image(row, side) for row in rows]))[:, None]
+
+
+def _judges(
+    names: Iterable[str], directory: Path, preset: Preset, read: Mapping[str, Any], reference: Tensor | None
+) -> Iterator[Judge]:
     """The judges of these names, of the candidates in a directory."""
     schema = preset.covariates
     told = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
-    read = {} if predictor is None else reading(predictor, schema)
     for name in names:
         if name == "attribute_fidelity":
             yield AttributeFidelity(**read)
+        elif name == "realism":
+            embed = read["reader"].features
+            yield Realism(embed, embed(reference), read["identity"])
         elif name == "true_pixels":
             if "truth" not in told[0]:
                 raise InputError(

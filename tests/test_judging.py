@@ -12,10 +12,11 @@ from synthfair_hf.align.preferences import read_preferences
 from synthfair_hf.app.candidates import Candidates
 from synthfair_hf.cli import main
 from synthfair_hf.errors import InputError
-from synthfair_hf.judging import judge_candidates, make_candidates
-from synthfair_hf.measure.predictors import AttributePredictor
+from synthfair_hf.judging import SAMPLE_GUIDANCE, judge_candidates, make_candidates
+from synthfair_hf.measure.predictors import AttributePredictor, load_predictor
 from synthfair_hf.presets import PHANTOM
 from synthfair_hf.records import Record
+from synthfair_hf.saved import find_generator
 from synthfair_hf.simulators import WORLD_SEED
 from synthfair_hf.simulators.phantom import PhantomSource
 
@@ -48,7 +49,7 @@ def predictor(tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="module", params=["samples", "counterfactuals"])
+@pytest.fixture(scope="module", params=["samples", "guided_samples", "counterfactuals"])
 def candidates(request, tmp_path_factory, generator):
     directory = tmp_path_factory.mktemp("candidates") / request.param
     make_candidates(directory, 7, request.param, generator, seed=3, batch_size=4)
@@ -77,7 +78,7 @@ def test_both_answers_are_to_one_question_and_the_shown_lines_say_nothing_more(c
             assert film.size == (SIDE, SIDE)
 
 
-@pytest.mark.parametrize("questions", ["samples", "counterfactuals"])
+@pytest.mark.parametrize("questions", ["samples", "guided_samples", "counterfactuals"])
 def test_a_pair_repeats_by_its_seed_whatever_the_batch(questions, tmp_path, generator):
     for name, settings in (("one", {"batch_size": 1}), ("all", {"batch_size": 9}), ("other", {"seed": 1})):
         make_candidates(tmp_path / name, 5, questions, generator, **{"seed": 0, **settings})
@@ -95,6 +96,47 @@ def test_subgroups_are_asked_for_equally_often(generator, tmp_path):
     asked = Counter(zip(covariates["sex"].tolist(), covariates["finding"].tolist(), strict=True))
     assert asked == {(sex, finding): 2 for sex in range(2) for finding in range(3)}
     assert Record.read(tmp_path / "c" / "record.json").settings["balance"] == ["sex", "finding"]
+
+
+def test_guided_samples_are_of_one_noise_at_two_strengths(generator, tmp_path):
+    make_candidates(tmp_path / "c", 8, "guided_samples", generator, seed=2, batch_size=3)
+    pipeline, pairs = find_generator(generator).load(), Candidates.read(tmp_path / "c", PHANTOM).pairs
+    scales = [one["guidance"] for one in lines(tmp_path / "c", "questions.jsonl")]
+    assert {scale for pair in scales for scale in pair} == set(SAMPLE_GUIDANCE)
+    covariates = pipeline.covariates.decode({name: column.numpy() for name, column in pairs.covariates.items()})
+    for row, pair in enumerate(scales):
+        assert pair[0] != pair[1]
+        for scale, image in zip(pair, (pairs.preferred[row], pairs.rejected[row]), strict=True):
+            again = pipeline(
+                covariates={name: [column[row]] for name, column in covariates.items()},
+                sample_guidance_scale=scale,
+                generator=[torch.Generator().manual_seed(2 * 1_000_003 + 3 * row + 1)],
+                output_type="pt",
+            ).images
+            assert ((again[0] * 255).round() - image).abs().max() <= 1
+
+
+def test_realism_prefers_the_image_nearer_to_training_films(generator, predictor, tmp_path, capsys):
+    make_candidates(tmp_path / "c", 5, "samples", generator)
+    words = f"judge --candidates {tmp_path / 'c'} --predictor {predictor} --judges realism=1"
+    assert main([*words.split(), "--output_dir", str(tmp_path / "p")]) == 0
+    world, reader = PhantomSource(100, WORLD_SEED), load_predictor(predictor, PHANTOM.covariates)
+    films = [world.image(row, SIDE) for row, split in enumerate(world.splits) if split == "train"]
+    reference = reader.features(torch.from_numpy(np.stack(films))[:, None]).double()
+    found = read_preferences(tmp_path / "p", PHANTOM)
+    better, worse = (
+        torch.cdist(reader.features(images.float() / 255).double(), reference).sort(dim=1).values[:, 4]
+        for images in (found.preferred, found.rejected)
+    )
+    assert (worse - better).numpy() == pytest.approx(found.margins.numpy(), abs=1e-4)
+    assert (better < worse).all()
+
+
+def test_films_to_compare_with_are_for_realism_alone(generator, predictor, tmp_path):
+    make_candidates(tmp_path / "c", 2, "samples", generator)
+    with pytest.raises(InputError, match="--source: films is for realism alone"):
+        judge_candidates(tmp_path / "c", tmp_path / "p", predictor, {"attribute_fidelity": 1.0}, source_dir="films")
+    assert not (tmp_path / "p").exists()
 
 
 def test_a_judge_prefers_what_it_scores_higher_and_several_are_weighted(candidates, predictor, tmp_path):
@@ -166,7 +208,7 @@ def test_what_cannot_be_asked_is_refused_and_nothing_is_written(asked, message, 
     ("weights", "message"),
     [
         ({}, "--judges: none"),
-        ({"realism": 1.0}, "--judges: 'realism' is unknown"),
+        ({"beauty": 1.0}, "--judges: 'beauty' is unknown"),
         ({"counterfactual_soundness": 1.0}, "these candidates are samples"),
         ({"true_pixels": 1.0}, "these candidates are samples"),
     ],

@@ -7,6 +7,10 @@ Each difference is the direction of one change, everything else held: what has n
 scale_k = 1 for all k is the plain conditional velocity. Position and exposure of a film are decided at high noise, so a
 covariate that should leave them alone acts below it only (level_k < 1; compare the guidance interval of Kynkaanniemi et
 al. 2024). Whatever the scales and levels, no change at all means the factual velocity: do={} returns the input.
+
+A sample has no factual side; its guidance is classifier-free (Ho and Salimans 2022), against all covariates hidden:
+
+    v = v(x, s | hidden) + scale (v(x, s | c) - v(x, s | hidden))
 """
 
 from collections.abc import Mapping
@@ -18,7 +22,7 @@ from torch import Tensor
 from .denoiser import Denoiser, predict_velocity
 from .solver import Velocity
 
-__all__ = ["Strength", "conditional_velocity", "guided_velocity"]
+__all__ = ["Strength", "classifier_free_velocity", "conditional_velocity", "guided_velocity"]
 
 
 ROUNDING = 1e-9
@@ -43,6 +47,23 @@ def conditional_velocity(denoiser: Denoiser, tokens: Tensor) -> Velocity:
     def velocity(latents: Tensor, level: float) -> Tensor:
         sigma = latents.new_full((len(latents),), level)
         return predict_velocity(denoiser, latents, sigma, tokens)
+
+    return velocity
+
+
+def classifier_free_velocity(denoiser: Denoiser, tokens: Tensor, hidden: Tensor, scale: float) -> Velocity:
+    """The velocity of samples for tokens `[B, V, D]`, guided away from those of hidden covariates.
+
+    Scale 1 is the plain conditional velocity and costs nothing; any other costs one more evaluation.
+    """
+    if scale == 1:
+        return conditional_velocity(denoiser, tokens)
+
+    def velocity(latents: Tensor, level: float) -> Tensor:
+        sigma = latents.new_full((2 * len(latents),), level)
+        both = predict_velocity(denoiser, latents.repeat(2, 1, 1, 1), sigma, torch.cat([hidden, tokens]))
+        without, plain = both.chunk(2)
+        return torch.lerp(without, plain, scale)
 
     return velocity
 

@@ -14,7 +14,14 @@ from ..errors import InputError, unknown
 from ..schema import Schema
 from .guidance import Strength
 
-__all__ = ["check_settings", "encode_covariates", "encode_interventions", "prepare_image", "strengths"]
+__all__ = [
+    "check_sample_guidance",
+    "check_settings",
+    "encode_covariates",
+    "encode_interventions",
+    "prepare_image",
+    "strengths",
+]
 
 
 def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: str = "num_inference_steps") -> None:
@@ -23,6 +30,20 @@ def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: 
         raise InputError(f"{argument}: {num_inference_steps!r} is not allowed; give a whole number from 1 on.")
     if output_type not in ("pil", "pt"):
         raise unknown("output_type", output_type, ("pil", "pt"))
+
+
+def check_sample_guidance(scale: Any, do: Any) -> None:
+    """One number from 0 on, other than 1 only where nothing is intervened on."""
+    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if not number or not math.isfinite(scale) or scale < 0:
+        raise InputError(
+            f"sample_guidance_scale: {scale!r} is not allowed; give a number from 0 on (1 is no guidance)."
+        )
+    if do is not None and scale != 1:
+        raise InputError(
+            f"sample_guidance_scale: {scale!r} is for samples; with do={{...}}, give guidance_scale, which acts on the "
+            "covariates that changed."
+        )
 
 
 def strengths(guidance_scale: Any, intervention_level: Any, schema: Schema) -> dict[int, Strength]:

@@ -30,8 +30,15 @@ from .adapters import AdapterLoader
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, build_unet
 from .discovery import publish
-from .guidance import conditional_velocity, guided_velocity
-from .inputs import check_settings, encode_covariates, encode_interventions, prepare_image, strengths
+from .guidance import classifier_free_velocity, conditional_velocity, guided_velocity
+from .inputs import (
+    check_sample_guidance,
+    check_settings,
+    encode_covariates,
+    encode_interventions,
+    prepare_image,
+    strengths,
+)
 from .latents import to_images, to_latents, to_pil
 from .solver import ReversibleFlowScheduler
 
@@ -241,6 +248,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
         intervention_level: float | Mapping[str, float] | None = None,
+        sample_guidance_scale: float = 1.0,
         generator: Generators = None,
         noise: Tensor | None = None,
         covariate_noise: Mapping[str, Tensor] | None = None,
@@ -260,6 +268,8 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
                 names left out; None = the checkpoint's default.
             intervention_level: noise level in (0, 1] at and below which a changed covariate acts, one number or by
                 name; 1 is everywhere, and holds for names left out; None = the checkpoint's default.
+            sample_guidance_scale: strength on all covariates of samples, classifier-free; 1 is none, any other doubles
+                the network's calls. Counterfactuals take guidance_scale.
             generator: one torch.Generator, or one per row, which makes row i independent of its batch.
             noise, covariate_noise, residual: what an earlier output abducted, instead of an image to abduct it from.
             output_type: "pil" or "pt".
@@ -274,6 +284,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         # 1. Check inputs
         check_settings(steps, output_type)
         strength = strengths(scale, level, self.covariates)
+        check_sample_guidance(sample_guidance_scale, do)
         factual = encode_covariates(covariates, self.covariates)
         rows = len(next(iter(factual.values())))
         interventions = encode_interventions(do, self.covariates, rows)
@@ -317,9 +328,13 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         else:
             pair = noise.to(self.device)  # type: ignore[union-attr]
 
-        # 6. Predict: integrate forward, guidance only on covariates that changed
-        changed = torch.stack([_differs(target[name], factual[name]) for name in self.covariates.names], dim=1)
-        velocity = guided_velocity(self.unet, target_tokens, tokens, changed.to(self.device), strength)
+        # 6. Predict: integrate forward, guidance only on covariates that changed; of a sample, on all
+        if do is None:
+            hidden = self.covariate_encoder.null.expand_as(tokens)
+            velocity = classifier_free_velocity(self.unet, tokens, hidden, sample_guidance_scale)
+        else:
+            changed = torch.stack([_differs(target[name], factual[name]) for name in self.covariates.names], dim=1)
+            velocity = guided_velocity(self.unet, target_tokens, tokens, changed.to(self.device), strength)
         states = self.scheduler.predict(velocity, pair, steps)
 
         # 7. Decode  [B, C, H, W] in [0, 1]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfair_hf.diffusion.guidance import Strength, conditional_velocity, guided_velocity
+from synthfair_hf.diffusion.guidance import Strength, classifier_free_velocity, conditional_velocity, guided_velocity
 from synthfair_hf.diffusion.inputs import encode_covariates
 
 NAMES = ("age", "sex", "finding", "view", "scanner")
@@ -55,6 +55,15 @@ def test_guidance_is_its_definition_term_by_term(tokens, sex, scanner, level):
                 expected = expected + (one.scale - 1) * (plain(acting) - plain(acting - {place}))
         velocity = guided_velocity(unet, asked, as_was, changed, {1: sex, 4: scanner})
         assert torch.allclose(velocity(latents, level), expected, atol=1e-4)
+
+
+def test_guidance_of_samples_is_classifier_free(tokens):
+    unet, hidden, asked, _, latents = tokens
+    with torch.no_grad():
+        without, plain = (conditional_velocity(unet, one)(latents, 0.4) for one in (hidden, asked))
+        for scale in (0.0, 1.0, 2.5):
+            found = classifier_free_velocity(unet, asked, hidden, scale)(latents, 0.4)
+            assert torch.allclose(found, without + scale * (plain - without), atol=1e-4)
 
 
 def test_what_has_not_changed_is_never_amplified(tokens):

@@ -111,6 +111,17 @@ def test_weights_in_half_precision_run_and_states_stay_exact(fresh_pipeline, cov
     assert level(output.images - images) < 0.01
 
 
+def test_guidance_moves_samples_unless_it_is_one_or_nothing_is_known(pipeline, covariates):
+    def sample(known, **settings):
+        return pipeline(covariates=known, generator=generators(3), output_type="pt", **settings).images
+
+    plain, unknown = sample(covariates), {name: [None] * 3 for name in covariates}
+    assert torch.equal(sample(covariates, sample_guidance_scale=1), plain)
+    assert not torch.allclose(sample(covariates, sample_guidance_scale=4.0), plain, atol=1e-3)
+    assert torch.allclose(sample(covariates, sample_guidance_scale=0.0), sample(unknown), atol=1e-5)
+    assert torch.allclose(sample(unknown, sample_guidance_scale=4.0), sample(unknown), atol=1e-4)
+
+
 def test_order_of_covariates_never_matters(pipeline, covariates, images):
     swapped = dict(reversed(list(covariates.items())))
     one, other = (
@@ -246,6 +257,8 @@ BAD = [
     ({"do": {"sex": None}}, "None is not a value"),
     ({"num_inference_steps": 0}, "num_inference_steps: 0"),
     ({"guidance_scale": float("nan")}, "guidance_scale: nan"),
+    ({"sample_guidance_scale": "2"}, "sample_guidance_scale: '2' is not allowed"),
+    ({"sample_guidance_scale": 2.0}, "sample_guidance_scale: 2.0 is for samples"),
     ({"output_type": "np"}, "output_type: 'np' is unknown"),
     ({"image": torch.rand(2, 1, 16, 16)}, r"unexpected shape \(2, 1, 16, 16\)"),
     ({"image": torch.full((3, 1, 16, 16), 255.0)}, "expected \\[0, 1\\]"),
