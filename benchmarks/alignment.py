@@ -1,13 +1,14 @@
 """Does alignment to a judge's preferences make images that another judge prefers, for every subgroup alike?
 
     python benchmarks/alignment.py --pretrained_model_name_or_path P --other_predictor B --output_dir RUN \
-        --questions samples --predictor A | --questions counterfactuals --judge true_pixels [--source DIR]
+        --questions samples | guided_samples --predictor A  or  --questions counterfactuals --judge true_pixels
 
     pairs      two answers of P to each question; the judge (reading by A) prefers one
     align      `synthfair align` at each beta and seed, on the pairs of train, stopped by those of validation
     compare    on new questions, the same for P and for P with the adapters at strengths 1/2 to 4:  how often the
                aligned answer is the better one (win rate), and how much better the best subgroup fares than the worst
-               (gap), both by B and, where the world knows the answers, by their true pixels
+               (gap), both by B and, where the world knows the answers, by their true pixels; of samples beside it, what
+               guidance does without any training, at twice the calls, and what B says of real films
     boards     `synthfair measure soundness | realism` of P and of P with the adapters merged, beta by validation pairs
     downstream a finding's classifier on real films of which it correlates with sex at 95:5, and on these filled up to
                balance by P, by the aligned P, or by real films: worst group and gap on unbiased test films
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness
 from synthfair_hf.alignment import align_generator, fuse_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
-from synthfair_hf.judging import judge_candidates, make_candidates, reading
+from synthfair_hf.judging import SAMPLE_GUIDANCE, judge_candidates, make_candidates, reading
+from synthfair_hf.judging import Questions as Asking
 from synthfair_hf.measure.intervals import bootstrap, bootstrap_mean, statistic_of_rows
 from synthfair_hf.measure.interventions import forced_change
 from synthfair_hf.measure.weights import weights_fingerprint
@@ -49,6 +51,9 @@ STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 """Scales of the adapters at which the answers are compared; 1 is as trained."""
 
 BATCH = 32
+
+REAL_FILMS = 600
+"""Held-out films at most of which B says how well they show what they are."""
 
 
 class Judged(NamedTuple):
@@ -88,14 +93,16 @@ class Samples:
         self.groups, self.subjects = subgroups(self.covariates, balance), [f"{seed}-{row}" for row in range(rows)]
         self.seed, self.fidelity, self.scale = seed, fidelity, len(schema.names)
 
-    def judged(self, pipeline: CausalDiffusionPipeline) -> Judged:
+    def judged(self, pipeline: CausalDiffusionPipeline, guidance: float = 1.0) -> Judged:
         """Samples, and how well they show what was asked."""
         parts = []
         for start in range(0, len(self.groups), BATCH):
             asked = {name: values[start : start + BATCH] for name, values in self.covariates.items()}
             rows = range(start, min(start + BATCH, len(self.groups)))
             generator = [torch.Generator().manual_seed(20_000_003 * (self.seed + 1) + row) for row in rows]
-            parts.append(pipeline(covariates=asked, generator=generator, output_type="pt").images)
+            parts.append(
+                pipeline(covariates=asked, generator=generator, sample_guidance_scale=guidance, output_type="pt").images
+            )
         images = torch.cat(parts)
         return Judged(images, {"judge B": self.fidelity(images, self.asked).numpy() / self.scale})
 
@@ -154,6 +161,14 @@ def subgroups(table: dict[str, list[Any]], balance: Sequence[str]) -> np.ndarray
     )
 
 
+def fidelity_of_films(world: World, fidelity: AttributeFidelity, balance: Sequence[str]) -> dict[str, Any]:
+    """What B says of real films: mean score, by subgroup and overall, and the gap; no generator is asked for more."""
+    scores = fidelity(world.images, encoded(world.table, world.covariates)).numpy() / len(world.covariates.names)
+    groups = subgroups(world.table, balance)
+    means = {str(one): [float(scores[groups == one].mean()), int((groups == one).sum())] for one in np.unique(groups)}
+    return {"score": float(scores.mean()), "gap": gap(scores, groups, np.arange(len(scores))), "groups": means}
+
+
 def gap(scores: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> float:
     """Mean score of the best subgroup less that of the worst, of rows by place; subgroups without rows are left out."""
     means = [scores[rows][groups[rows] == one].mean() for one in np.unique(groups[rows])]
@@ -163,29 +178,44 @@ def gap(scores: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> float:
 def compared(questions: Sequence[Questions], base: Sequence[Judged], own: Sequence[Judged]) -> dict[str, Any]:
     """By judge: win rate, means and gaps of one arm over its seeds, with intervals; and how far images moved."""
     subjects = [one.subjects for one in questions]
+    groups = np.concatenate([one.groups for one in questions])
     found: dict[str, Any] = {
         "moved": float(np.mean([255 * (b.images - o.images).abs().mean() for b, o in zip(base, own, strict=True)]))
     }
     for judge in base[0].scores:
-        scores = [(b.scores[judge], o.scores[judge], q.groups) for b, o, q in zip(base, own, questions, strict=True)]
-        reductions = [
-            statistic_of_rows(lambda rows, s=s: 100 * (1 - gap(s[1], s[2], rows) / gap(s[0], s[2], rows)), len(s[0]))
-            for s in scores
-        ]
+        seeds = [(b.scores[judge], o.scores[judge]) for b, o in zip(base, own, strict=True)]
+        before, after = (np.concatenate(arm) for arm in zip(*seeds, strict=True))
         found[judge] = {
-            "win_rate": asdict(bootstrap_mean([(o > b) + 0.5 * (o == b) for b, o, _ in scores], subjects)),
-            "gain": asdict(bootstrap_mean([o - b for b, o, _ in scores], subjects)),
-            "base": float(np.mean([b.mean() for b, _, _ in scores])),
-            "aligned": float(np.mean([o.mean() for _, o, _ in scores])),
-            "gap_base": float(np.mean([gap(b, g, np.arange(len(b))) for b, _, g in scores])),
-            "gap_aligned": float(np.mean([gap(o, g, np.arange(len(o))) for _, o, g in scores])),
-            "gap_reduction": asdict(bootstrap(reductions, subjects)),
+            "win_rate": asdict(bootstrap_mean([(o > b) + 0.5 * (o == b) for b, o in seeds], subjects)),
+            "gain": asdict(bootstrap_mean([o - b for b, o in seeds], subjects)),
+            "base": float(before.mean()),
+            "aligned": float(after.mean()),
+            **gaps(before, after, groups, [one for seed in subjects for one in seed]),
             "groups": {
-                str(group): [float(np.mean([one[which][one[2] == group].mean() for one in scores])) for which in (0, 1)]
-                for group in np.unique(scores[0][2])
+                str(group): [float(arm[groups == group].mean()) for arm in (before, after)]
+                for group in np.unique(groups)
             },
         }
     return found
+
+
+def gaps(before: np.ndarray, after: np.ndarray, groups: np.ndarray, subjects: Sequence[str]) -> dict[str, Any]:
+    """The gaps of both arms and by how many per cent of the first they differ, of the rows of all seeds together.
+
+    The best and the worst of few rows are apart by chance alone, so gaps are of all seeds' rows; for the same reason a
+    draw changes the difference and not what it is divided by.
+    """
+    everything = np.arange(len(groups))
+    whole = gap(before, groups, everything)
+
+    def reduction(rows: np.ndarray) -> float:
+        return 100 * (gap(before, groups, rows) - gap(after, groups, rows)) / whole
+
+    return {
+        "gap_base": whole,
+        "gap_aligned": gap(after, groups, everything),
+        "gap_reduction": asdict(bootstrap([statistic_of_rows(reduction, len(groups))], [subjects])),
+    }
 
 
 def parsed() -> argparse.Namespace:
@@ -193,7 +223,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--pretrained_model_name_or_path", required=True)
     parser.add_argument("--world", required=True, help="phantom, or acquisition for radiographs")
     parser.add_argument("--source", help="folder of the radiographs")
-    parser.add_argument("--questions", choices=("samples", "counterfactuals"), default="samples")
+    parser.add_argument("--questions", choices=get_args(Asking), default="samples")
     parser.add_argument("--judge", help="attribute_fidelity of samples, counterfactual_soundness or true_pixels")
     parser.add_argument("--predictor", help="A, the eyes of the judge of the pairs; none for true_pixels")
     parser.add_argument("--other_predictor", required=True, help="B, the judge of the result")
@@ -212,8 +242,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--boards", type=int, help="seeds whose adapters are put on the boards; all by default")
     parser.add_argument("--without", nargs="*", default=(), choices=("boards", "downstream"), help="stages left out")
     asked = parser.parse_args()
-    usual = {"samples": "attribute_fidelity", "counterfactuals": "counterfactual_soundness"}
-    asked.judge = asked.judge or usual[asked.questions]
+    usual = "counterfactual_soundness" if asked.questions == "counterfactuals" else "attribute_fidelity"
+    asked.judge = asked.judge or usual
     if asked.predictor and weights_fingerprint(asked.predictor) == weights_fingerprint(asked.other_predictor):
         raise InputError("--other_predictor: is the judge of the pairs; give one trained with another seed.")
     return asked
@@ -226,7 +256,7 @@ def preferences(asked: argparse.Namespace, saved: SavedGenerator) -> list[Path]:
         candidates, judged = (asked.output_dir / f"{what}-{seed}" for what in ("candidates", "preferences"))
         if not (candidates / "record.json").exists():
             source = asked.source if asked.questions == "counterfactuals" else None
-            balance = asked.balance.split(",") if asked.questions == "samples" else ()
+            balance = () if asked.questions == "counterfactuals" else asked.balance.split(",")
             make_candidates(
                 candidates,
                 number,
@@ -304,13 +334,22 @@ def main() -> None:
     judge = reading(asked.other_predictor, schema)
     seeds = range(asked.seeds)
     questions: list[Questions]
-    if asked.questions == "samples":
-        fidelity = AttributeFidelity(**judge)
-        questions = [Samples(saved, fidelity, balance, asked.num_subjects, seed) for seed in seeds]
-    else:
+    beside: dict[str, Any] = {}
+    if asked.questions == "counterfactuals":
         world = open_world(asked.world, "test", asked.num_subjects, directory=asked.source)
         questions = [Answers(world, judge, balance, seed) for seed in seeds]
-    base = [one.judged(saved.load()) for one in questions]
+        base = [one.judged(saved.load()) for one in questions]
+    else:
+        fidelity = AttributeFidelity(**judge)
+        samples = [Samples(saved, fidelity, balance, asked.num_subjects, seed) for seed in seeds]
+        questions, base = list(samples), [one.judged(saved.load()) for one in samples]
+        beside["guided"] = [
+            {"guidance": scale, **compared(samples, base, [one.judged(saved.load(), scale) for one in samples])}
+            for scale in SAMPLE_GUIDANCE
+            if scale != 1
+        ]
+        films = open_world(asked.world, "test", REAL_FILMS, directory=asked.source)
+        beside["real films"] = fidelity_of_films(films, fidelity, balance)
     fits, arms = [], []
     for beta in asked.betas:
         directories = [aligned(asked, saved, pairs, beta, seed) for seed in seeds]
@@ -341,7 +380,7 @@ def main() -> None:
             own = answers(saved, directories, questions, strength)
             arms.append({"beta": chosen, "strength": strength, **compared(questions, base, own)})
             print(json.dumps(arms[-1]), flush=True)
-    measured: dict[str, Any] = {"fits": fits, "arms": arms, "chosen": chosen}
+    measured: dict[str, Any] = {"fits": fits, "arms": arms, "chosen": chosen, **beside}
     if "boards" not in asked.without:
         measured["boards"] = boards(asked, saved, directories[: asked.boards])
     if "downstream" not in asked.without:

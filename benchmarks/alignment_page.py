@@ -59,6 +59,8 @@ def page(record: Record) -> str:
     judges = [name for name in measured["arms"][0] if isinstance(measured["arms"][0][name], Mapping)]
     for judge in judges:
         lines += ["", f"## The answers, by {judge}", "", *answers(record, judge)]
+    if "guided" in measured:
+        lines += ["", "## Beside it", "", *beside(measured)]
     if "boards" in measured:
         lines += ["", "## Scoreboards", "", *boards(measured["boards"])]
     if "downstream" in measured:
@@ -105,6 +107,33 @@ def answers(record: Record, judge: str) -> list[str]:
         *table(head, rows),
         "",
         *table(("subgroup", "base", "aligned (chosen)"), groups),
+    ]
+
+
+def beside(measured: Mapping[str, Any]) -> list[str]:
+    """What guidance does without training, and what the judge says of real films."""
+    films = measured["real films"]
+    rows = [
+        (
+            f"{arm['guidance']:g}",
+            estimate(arm["judge B"]["win_rate"]),
+            f"{arm['judge B']['aligned']:.3f}",
+            f"{arm['judge B']['gap_aligned']:.3f}",
+            estimate(arm["judge B"]["gap_reduction"], ".0f"),
+            f"{arm['moved']:.2f}",
+        )
+        for arm in measured["guided"]
+    ]
+    groups = [(group, f"{mean:.3f}", rows) for group, (mean, rows) in films["groups"].items()]
+    return [
+        "The base without adapters, its samples guided (`sample_guidance_scale`), at twice the calls of the network:",
+        "",
+        *table(("guidance", "win rate", "score", "gap", "reduction, %", "moved"), rows),
+        "",
+        f"Real films by the same judge: score {films['score']:.3f}, gap {films['gap']:.3f}; what it reads less well in",
+        "one subgroup than in another is in every gap.",
+        "",
+        *table(("subgroup", "real films", "n"), groups),
     ]
 
 
