@@ -346,7 +346,6 @@ def main() -> None:
         beside["guided"] = [
             {"guidance": scale, **compared(samples, base, [one.judged(saved.load(), scale) for one in samples])}
             for scale in SAMPLE_GUIDANCE
-            if scale != 1
         ]
         films = open_world(asked.world, "test", REAL_FILMS, directory=asked.source)
         beside["real films"] = fidelity_of_films(films, fidelity, balance)

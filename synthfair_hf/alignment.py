@@ -43,7 +43,8 @@ RECORD = "record.json"
 class EarlyStopping(nn.Module):
     """An objective, and its adapters as they were when they told held-out pairs apart best.
 
-    The start counts as the first answer, with accuracy 1/2: adapters that never beat the reference are not kept. What
+    Of equal accuracies the lower loss is better: few pairs have few accuracies, and the first is hardly trained. The
+    start counts as the first answer, with accuracy 1/2: adapters that never beat the reference are not kept. What
     it remembers is in buffers and frozen parameters, so that a checkpoint holds it and a resumed run stops where an
     unbroken one would.
     """
@@ -68,39 +69,36 @@ class EarlyStopping(nn.Module):
     def validate(self, step: int) -> bool:
         """Ask the held-out pairs; whether none of the last `patience` answers was better than those before."""
         logits, distances = self.objective.held_out(self.held_out, self.config.seed, self.config.train_batch_size)
-        accuracy = implicit_accuracy(logits).mean()
-        best, place = self._best()
-        loss = self.objective.loss(logits).mean()
+        accuracy, loss = implicit_accuracy(logits).mean(), self.objective.loss(logits).mean()
+        place = len(self._asked)
         found = [float(one) for one in (step, accuracy, loss, distances.mean())]
         self.evaluations[place] = torch.tensor(found, dtype=torch.float64)
-        if accuracy > best:
+        if self.kept_step == step:
             self._copy(self.objective.adapters, self.best)
-        since = self.evaluations[: place + 1, 0] > self.kept_step
+        since = self._asked[:, 0] > self.kept_step
         return int(since.sum()) >= self.config.patience
 
     @property
     def kept_step(self) -> int:
         """The step of the adapters that are kept; 0 is the start."""
-        best, place = self._best()
-        rows = self.evaluations[:place]
-        better = rows[(rows[:, 1] == best) & (rows[:, 1] > 0.5)]
-        return int(better[0, 0]) if len(better) else 0
+        better = [row for row in self._asked.tolist() if row[1] > 0.5]
+        # the first of several that are equal in both
+        return int(max(better, key=lambda row: (row[1], -row[2]))[0]) if better else 0
 
     def history(self) -> list[dict[str, float]]:
         """What the held-out pairs answered, in order."""
-        _, asked = self._best()
         names = ("step", "accuracy", "loss", "distance")
-        rows = self.evaluations[:asked].tolist()
+        rows = self._asked.tolist()
         return [{name: float(f"{value:.5g}") for name, value in zip(names, row, strict=True)} for row in rows]
 
     def keep_best(self) -> None:
         """Give the denoiser the adapters that did best."""
         self._copy(self.best, self.objective.adapters)
 
-    def _best(self) -> tuple[float, int]:
-        """The best accuracy so far, 1/2 at the start, and how often the held-out pairs were asked."""
-        asked = int(self.evaluations[:, 0].isfinite().sum())
-        return max([0.5, *self.evaluations[:asked, 1].tolist()]), asked
+    @property
+    def _asked(self) -> Tensor:
+        """The rows of `evaluations` so far."""
+        return self.evaluations[self.evaluations[:, 0].isfinite()]
 
     @staticmethod
     @torch.no_grad()

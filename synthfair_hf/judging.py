@@ -2,7 +2,7 @@
 
     samples            a subject drawn from the causal model, under do() of its subgroup where these are balanced:
                        two images, each from noise of its own
-    guided_samples     the same: two images of one noise, each at a classifier-free guidance of its own
+    guided_samples     the same: two images of one noise, one plain, one under classifier-free guidance
     counterfactuals    an observation, one covariate set to another's value:  two answers, each at a strength of its own
 
     CANDIDATES/candidates.jsonl, images/     what is asked, and nothing of how it was answered: for `synthfair label`
@@ -67,8 +67,8 @@ REFERENCE = 2000
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0)
 """Factors of the generator's own guidance at which the two answers of a counterfactual question are given."""
 
-SAMPLE_GUIDANCE = (1.0, 1.5, 2.0, 3.0)
-"""Guidance scales at which the two images of a guided sample are made; 1 is none."""
+SAMPLE_GUIDANCE = (1.5, 2.0)
+"""Guidance scales of which the guided image of a pair has one."""
 
 KNOWN = "questions.jsonl"
 
@@ -240,8 +240,9 @@ def _asked(
             for place, name in enumerate(names)
         ]
         if questions == "guided_samples":
-            for one, scales in zip(samples, _two_of(SAMPLE_GUIDANCE, num_pairs, seed), strict=True):
-                one["guidance"] = scales
+            rng = np.random.default_rng(seed)
+            for one in samples:
+                one["guidance"] = rng.permutation([1.0, rng.choice(SAMPLE_GUIDANCE)]).tolist()
         return samples, None
     source = open_source(source_dir, saved.preset, saved.resolution)
     if len(source) < num_pairs:
@@ -273,12 +274,6 @@ def _asked(
     return asked, source
 
 
-def _two_of(values: Sequence[float], rows: int, seed: int) -> list[list[float]]:
-    """Two different values for each row, in random order."""
-    rng = np.random.default_rng(seed)
-    return [[values[place] for place in rng.choice(len(values), 2, replace=False)] for _ in range(rows)]
-
-
 def _batches(asked: Sequence[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
     """Questions that are answered at once: samples, or counterfactuals that set the same variable."""
 
@@ -308,7 +303,7 @@ def _samples(
     pipeline: CausalDiffusionPipeline, batch: Sequence[dict[str, Any]], seed: int, cells: Sequence[dict[str, Tensor]]
 ) -> Answered:
     """Two images of each subject that the causal model draws in its cell: each from a seed of its own, or of one seed
-    and each at its own guidance.
+    and one of them guided.
     """
     rows = []
     for one in batch:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from synthfair_hf.align.config import AlignmentConfig
+from synthfair_hf.align.dpo import LOSSES
 from synthfair_hf.align.preferences import Preferences, write_preferences
 from synthfair_hf.alignment import EarlyStopping, align_generator
 from synthfair_hf.cli import main
@@ -190,16 +191,17 @@ def test_a_finished_run_is_left_as_it_is_and_other_settings_are_refused(run, gen
 class Scripted(nn.Module):
     """An objective whose held-out pairs answer as written, and whose adapter is the number of the answer."""
 
-    def __init__(self, accuracies):
+    def __init__(self, answers):
         super().__init__()
         self.adapters = nn.ParameterList([nn.Parameter(torch.zeros(1))])
-        self.loss, self.answers = torch.nn.functional.softplus, iter(accuracies)
+        self.loss, self.answers = LOSSES["sigmoid"], iter(answers)
 
     def held_out(self, examples, seed, batch_size):
         with torch.no_grad():
             self.adapters[0] += 1
-        right = round(10 * next(self.answers))
-        logits = torch.tensor([1.0] * right + [-1.0] * (10 - right), dtype=torch.float64)
+        accuracy, sure = next(self.answers)
+        right = round(10 * accuracy)
+        logits = sure * torch.tensor([1.0] * right + [-1.0] * (10 - right), dtype=torch.float64)
         return logits, torch.full((10,), 0.25, dtype=torch.float64)
 
 
@@ -213,8 +215,26 @@ class Scripted(nn.Module):
     ],
 )
 def test_two_answers_that_are_no_better_end_it_and_the_first_best_is_kept(tmp_path, accuracies, asked, kept):
+    _follow(tmp_path, [(accuracy, 1.0) for accuracy in accuracies], asked, kept)
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "kept"),
+    [
+        # 7 of 10 right: losses 0.624, 0.613, 0.651
+        ([(0.7, 0.5), (0.7, 1.0), (0.7, 1.5), (0.6, 0.1)], 4, 2),
+        ([(0.7, 0.1), (0.7, 0.2), (0.7, 0.3), (0.7, 0.4)], 4, 4),
+        ([(0.8, 2.0), (0.7, 0.2), (0.7, 0.1)], 3, 1),
+    ],
+)
+def test_of_equal_accuracies_the_lower_loss_is_better(tmp_path, answers, asked, kept):
+    _follow(tmp_path, answers, asked, kept)
+
+
+def _follow(tmp_path, answers, asked, kept):
+    accuracies = [accuracy for accuracy, _ in answers]
     config = AlignmentConfig(output_dir=tmp_path, max_train_steps=50, validation_steps=10, patience=2)
-    objective = Scripted(accuracies)
+    objective = Scripted(answers)
     stopping = EarlyStopping(objective, [], config)
     for step in range(1, len(accuracies) + 1):
         if stopping.validate(10 * step):
