@@ -33,6 +33,7 @@ from torch import Tensor
 
 from synthfair_hf.align.config import AlignmentConfig
 from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness
+from synthfair_hf.align.pixels import to_png
 from synthfair_hf.alignment import align_generator, fuse_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
@@ -51,6 +52,9 @@ STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 """Scales of the adapters at which the answers are compared; 1 is as trained."""
 
 BATCH = 32
+
+SHOWN = 12
+"""Answers of the first seed in the picture."""
 
 REAL_FILMS = 600
 """Held-out films at most of which B says how well they show what they are."""
@@ -349,7 +353,7 @@ def main() -> None:
         ]
         films = open_world(asked.world, "test", REAL_FILMS, directory=asked.source)
         beside["real films"] = fidelity_of_films(films, fidelity, balance)
-    fits, arms = [], []
+    fits, arms, shown = [], [], {}
     for beta in asked.betas:
         directories = [aligned(asked, saved, pairs, beta, seed) for seed in seeds]
         for seed, directory in enumerate(directories):
@@ -364,15 +368,15 @@ def main() -> None:
                     "distance": measured["test"]["distance"],
                 }
             )
-        arms.append(
-            {"beta": beta, "strength": 1.0, **compared(questions, base, answers(saved, directories, questions))}
-        )
+        own = answers(saved, directories, questions)
+        arms.append({"beta": beta, "strength": 1.0, **compared(questions, base, own)})
+        shown[beta] = own[0].images[:SHOWN]
         print(json.dumps({**arms[-1], "test": [one["test"]["mean"] for one in fits[-asked.seeds :]]}), flush=True)
-    # by validation pairs alone: test pairs and B have decided nothing
+    # by validation pairs alone: test pairs and B have decided nothing; of equals the one held nearest to the generator
     accuracy = {
         beta: np.mean([one["validation"]["mean"] for one in fits if one["beta"] == beta]) for beta in asked.betas
     }
-    chosen = max(asked.betas, key=lambda beta: accuracy[beta])
+    chosen = max(asked.betas, key=lambda beta: (accuracy[beta], beta))
     directories = [aligned(asked, saved, pairs, chosen, seed) for seed in seeds]
     for strength in STRENGTHS:
         if strength != 1.0:
@@ -404,7 +408,16 @@ def main() -> None:
     docs = asked.docs_dir or asked.output_dir
     docs.mkdir(parents=True, exist_ok=True)
     record.write(docs / "alignment.json")
+    write_atomically(docs / "answers.png", picture(base[0].images[:SHOWN], shown[chosen]))
     write_atomically(docs / "README.md", page(record).encode())
+
+
+def picture(base: Tensor, own: Tensor) -> bytes:
+    """PNG, pixels doubled: answers `[n, 1, h, w]` of the base, with the adapters, and the difference times four."""
+    rows = [base, own, (0.5 + 4 * (own - base)).clamp(0, 1)]
+    sheet = torch.cat([torch.cat(list(one[:, 0]), dim=1) for one in rows])
+    sheet = sheet.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
+    return to_png((sheet[None] * 255).round().to(torch.uint8))
 
 
 def counts_of(pairs: Sequence[Path]) -> dict[str, Any]:
