@@ -66,6 +66,7 @@ def command(generator, pairs, directory, **settings):
         "learning_rate": 1e-2,
         "lr_warmup_steps": 0,
         "ema_decay": 0.5,
+        "beta_dpo": 20,
         "validation_steps": 12,
         "checkpointing_steps": 15,
         **settings,

@@ -24,13 +24,13 @@ class AlignmentConfig(FinetuningConfig):
     """
 
     train_batch_size: int = Field(16, ge=1)
-    max_train_steps: int = Field(400, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    max_train_steps: int = Field(300, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
     lr_warmup_steps: int = Field(20, ge=0)
     ema_decay: float = Field(0.9, gt=0, lt=1)
     rank: int = Field(8, ge=1)
     lora_alpha: float | None = Field(None, gt=0)
-    beta_dpo: float = Field(20.0, gt=0)
+    beta_dpo: float = Field(500.0, gt=0)
     loss_type: LossType = "sigmoid"
     anchor: float = Field(1.0, ge=0)
     prediction_type: PredictionType = "flow_prediction"

@@ -132,7 +132,7 @@ class DPOObjective(nn.Module):
         covariate_encoder: CovariateEncoder,
         space_to_depth: int,
         vae: AutoencoderKL | None = None,
-        beta: float = 20.0,
+        beta: float = 500.0,
         loss_type: LossType = "sigmoid",
         anchor: float = 1.0,
         prediction_type: PredictionType = "flow_prediction",
