@@ -408,7 +408,9 @@ def main() -> None:
     docs = asked.docs_dir or asked.output_dir
     docs.mkdir(parents=True, exist_ok=True)
     record.write(docs / "alignment.json")
-    write_atomically(docs / "answers.png", picture(base[0].images[:SHOWN], shown[chosen]))
+    if asked.questions != "counterfactuals":
+        # answers about films show their patients: samples alone may be shown to anyone
+        write_atomically(docs / "answers.png", picture(base[0].images[:SHOWN], shown[chosen]))
     write_atomically(docs / "README.md", page(record).encode())
 
 

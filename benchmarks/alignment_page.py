@@ -55,12 +55,15 @@ def page(record: Record) -> str:
             ],
         ),
         f"\nChosen by validation pairs alone: beta {measured['chosen']:g}, of equals the highest.",
-        "",
-        "![Answers](answers.png)",
-        "",
-        "*Top: answers of the generator. Middle: the same questions and noise with the chosen adapters of the first",
-        "seed. Bottom: middle less top, four times.*",
     ]
+    if settings["questions"] != "counterfactuals":
+        lines += [
+            "",
+            "![Answers](answers.png)",
+            "",
+            "*Top: answers of the generator. Middle: the same questions and noise with the chosen adapters of the first",
+            "seed. Bottom: middle less top, four times.*",
+        ]
     judges = [name for name in measured["arms"][0] if isinstance(measured["arms"][0][name], Mapping)]
     for judge in judges:
         lines += ["", f"## The answers, by {judge}", "", *answers(record, judge)]
