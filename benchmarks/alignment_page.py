@@ -61,8 +61,8 @@ def page(record: Record) -> str:
             "",
             "![Answers](answers.png)",
             "",
-            "*Top: answers of the generator. Middle: the same questions and noise with the chosen adapters of the first",
-            "seed. Bottom: middle less top, four times.*",
+            "*Top: answers of the generator. Middle: the same questions and noise with the chosen adapters of the",
+            "first seed. Bottom: middle less top, four times.*",
         ]
     judges = [name for name in measured["arms"][0] if isinstance(measured["arms"][0][name], Mapping)]
     for judge in judges:
