@@ -37,12 +37,13 @@ from synthfair_hf.align.pixels import to_png
 from synthfair_hf.alignment import align_generator, fuse_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.errors import InputError
-from synthfair_hf.judging import SAMPLE_GUIDANCE, judge_candidates, make_candidates, reading
-from synthfair_hf.judging import Questions as Asking
+from synthfair_hf.judging import judge_candidates, reading
 from synthfair_hf.measure.intervals import bootstrap, bootstrap_mean, statistic_of_rows
 from synthfair_hf.measure.interventions import forced_change
 from synthfair_hf.measure.weights import weights_fingerprint
 from synthfair_hf.measure.worlds import World, open_world
+from synthfair_hf.questions import SAMPLE_GUIDANCE, make_candidates
+from synthfair_hf.questions import Questions as Asking
 from synthfair_hf.records import Record, library_versions, write_atomically
 from synthfair_hf.saved import SavedGenerator, find_generator
 from synthfair_hf.schema import SPLITS, Schema
@@ -166,7 +167,7 @@ def subgroups(table: dict[str, list[Any]], balance: Sequence[str]) -> np.ndarray
 
 
 def fidelity_of_films(world: World, fidelity: AttributeFidelity, balance: Sequence[str]) -> dict[str, Any]:
-    """What B says of real films: mean score, by subgroup and overall, and the gap; no generator is asked for more."""
+    """What B says of real films: mean score, by subgroup and overall, and the gap: that of the reader itself."""
     scores = fidelity(world.images, encoded(world.table, world.covariates)).numpy() / len(world.covariates.names)
     groups = subgroups(world.table, balance)
     means = {str(one): [float(scores[groups == one].mean()), int((groups == one).sum())] for one in np.unique(groups)}
@@ -356,27 +357,12 @@ def main() -> None:
     fits, arms, shown = [], [], {}
     for beta in asked.betas:
         directories = [aligned(asked, saved, pairs, beta, seed) for seed in seeds]
-        for seed, directory in enumerate(directories):
-            measured = Record.read(directory / "record.json").measured
-            fits.append(
-                {
-                    "beta": beta,
-                    "seed": seed,
-                    "kept_step": measured["kept_step"],
-                    "validation": measured["validation"]["accuracy"],
-                    "test": measured["test"]["accuracy"],
-                    "distance": measured["test"]["distance"],
-                }
-            )
+        fits += [fit(directory, beta, seed) for seed, directory in enumerate(directories)]
         own = answers(saved, directories, questions)
         arms.append({"beta": beta, "strength": 1.0, **compared(questions, base, own)})
         shown[beta] = own[0].images[:SHOWN]
         print(json.dumps({**arms[-1], "test": [one["test"]["mean"] for one in fits[-asked.seeds :]]}), flush=True)
-    # by validation pairs alone: test pairs and B have decided nothing; of equals the one held nearest to the generator
-    accuracy = {
-        beta: np.mean([one["validation"]["mean"] for one in fits if one["beta"] == beta]) for beta in asked.betas
-    }
-    chosen = max(asked.betas, key=lambda beta: (accuracy[beta], beta))
+    chosen = best_beta(fits)
     directories = [aligned(asked, saved, pairs, chosen, seed) for seed in seeds]
     for strength in STRENGTHS:
         if strength != 1.0:
@@ -412,6 +398,28 @@ def main() -> None:
         # answers about films show their patients: samples alone may be shown to anyone
         write_atomically(docs / "answers.png", picture(base[0].images[:SHOWN], shown[chosen]))
     write_atomically(docs / "README.md", page(record).encode())
+
+
+def fit(directory: Path, beta: float, seed: int) -> dict[str, Any]:
+    """What one alignment's record says of its held-out pairs."""
+    measured = Record.read(directory / "record.json").measured
+    return {
+        "beta": beta,
+        "seed": seed,
+        "kept_step": measured["kept_step"],
+        "validation": measured["validation"]["accuracy"],
+        "test": measured["test"]["accuracy"],
+        "distance": measured["test"]["distance"],
+    }
+
+
+def best_beta(fits: Sequence[dict[str, Any]]) -> float:
+    """By mean accuracy on validation pairs alone: test pairs and B decide nothing. Of equals the one that holds nearest
+    to the generator.
+    """
+    betas = {one["beta"] for one in fits}
+    accuracy = {beta: np.mean([one["validation"]["mean"] for one in fits if one["beta"] == beta]) for beta in betas}
+    return max(betas, key=lambda beta: (accuracy[beta], beta))
 
 
 def picture(base: Tensor, own: Tensor) -> bytes:

@@ -123,7 +123,7 @@ def _straighten(
 
 
 def _candidates(output_dir: str, source: str | None, balance: str | None, **settings: Any) -> int:
-    from .judging import make_candidates
+    from .questions import make_candidates
 
     names = balance.split(",") if balance else ()
     record = make_candidates(output_dir, source_dir=source, balance=names, **settings)

@@ -12,9 +12,10 @@ from synthfair_hf.align.preferences import read_preferences
 from synthfair_hf.app.candidates import Candidates
 from synthfair_hf.cli import main
 from synthfair_hf.errors import InputError
-from synthfair_hf.judging import SAMPLE_GUIDANCE, judge_candidates, make_candidates
+from synthfair_hf.judging import judge_candidates
 from synthfair_hf.measure.predictors import AttributePredictor, load_predictor
 from synthfair_hf.presets import PHANTOM
+from synthfair_hf.questions import SAMPLE_GUIDANCE, make_candidates
 from synthfair_hf.records import Record
 from synthfair_hf.saved import find_generator
 from synthfair_hf.simulators import WORLD_SEED

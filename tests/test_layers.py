@@ -55,6 +55,7 @@ TOP = (
     "model_repository",
     "fitting",
     "alignment",
+    "questions",
     "judging",
     "scoreboard",
     "calibration",

@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 
+SCALE = "a number from 0 on (1 is no guidance)"
+
+
 def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: str = "num_inference_steps") -> None:
     """Solver steps, by the name of the argument that gives them, 1 or more; output_type "pil" or "pt"."""
     if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int) or num_inference_steps < 1:
@@ -34,11 +37,7 @@ def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: 
 
 def check_sample_guidance(scale: Any, do: Any) -> None:
     """One number from 0 on, other than 1 only where nothing is intervened on."""
-    number = isinstance(scale, int | float) and not isinstance(scale, bool)
-    if not number or not math.isfinite(scale) or scale < 0:
-        raise InputError(
-            f"sample_guidance_scale: {scale!r} is not allowed; give a number from 0 on (1 is no guidance)."
-        )
+    _check_number("sample_guidance_scale", scale, 0, math.inf, SCALE)
     if do is not None and scale != 1:
         raise InputError(
             f"sample_guidance_scale: {scale!r} is for samples; with do={{...}}, give guidance_scale, which acts on the "
@@ -48,7 +47,7 @@ def check_sample_guidance(scale: Any, do: Any) -> None:
 
 def strengths(guidance_scale: Any, intervention_level: Any, schema: Schema) -> dict[int, Strength]:
     """The strength of each covariate by its place in the schema, from one number for all or numbers by name."""
-    scales = _by_name("guidance_scale", guidance_scale, schema, 0, math.inf, "a number from 0 on (1 is no guidance)")
+    scales = _by_name("guidance_scale", guidance_scale, schema, 0, math.inf, SCALE)
     levels = _by_name("intervention_level", intervention_level, schema, 1e-3, 1, "a noise level from 0.001 to 1")
     return {place: Strength(scales[name], levels[name]) for place, name in enumerate(schema.names)}
 
@@ -59,11 +58,15 @@ def _by_name(argument: str, given: Any, schema: Schema, low: float, high: float,
     for name, value in named.items():
         if name not in schema:
             raise unknown(argument, name, schema.names)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not low <= value <= high:
-            where = f"{argument}[{name!r}]" if isinstance(given, Mapping) else argument
-            raise InputError(f"{where}: {value!r} is not allowed; give {remedy}.")
+        where = f"{argument}[{name!r}]" if isinstance(given, Mapping) else argument
+        _check_number(where, value, low, high, remedy)
     return {name: float(named.get(name, 1)) for name in schema.names}
+
+
+def _check_number(where: str, value: Any, low: float, high: float, remedy: str) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise InputError(f"{where}: {value!r} is not allowed; give {remedy}.")
 
 
 def encode_covariates(covariates: Any, schema: Schema) -> Covariates:

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from synthfair_hf.records import Record
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PAGES = BENCHMARKS.parent / "docs" / "alignment"
 GROUPS = np.array(["a", "a", "b", "b"])
 
 
@@ -64,6 +67,30 @@ def test_a_halved_gap_is_reduced_by_fifty_percent_and_an_unchanged_generator_by_
     assert halved["gap_reduction"]["mean"] == 50
     same = experiment.compared(asked(1), base, base)
     assert (same["moved"], same["judge B"]["gap_reduction"]["mean"], same["judge B"]["win_rate"]["mean"]) == (0, 0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "chosen"),
+    [
+        ({20: (0.7, 0.8), 100: (0.8, 0.7), 500: (0.6, 0.8)}, 100),
+        ({500: (0.7, 0.7), 20: (0.8, 0.7)}, 20),
+        ({500: (0.7, 0.7), 20: (0.7, 0.7)}, 500),
+    ],
+)
+def test_beta_is_chosen_by_validation_pairs_and_of_equals_the_highest(experiment, accuracies, chosen):
+    fits = [
+        {"beta": beta, "seed": seed, "validation": {"mean": mean}, "test": {"mean": 1 - mean}}
+        for beta, means in accuracies.items()
+        for seed, mean in enumerate(means)
+    ]
+    assert experiment.best_beta(fits) == chosen
+
+
+@pytest.mark.parametrize("directory", sorted(PAGES.iterdir()), ids=lambda path: path.name)
+def test_every_page_is_printed_from_its_record_and_shows_no_patients(page, directory):
+    record = Record.read(directory / "alignment.json")
+    assert (directory / "README.md").read_text(encoding="utf-8") == page.page(record)
+    assert (directory / "answers.png").exists() == (record.settings["questions"] != "counterfactuals")
 
 
 @pytest.mark.parametrize(
