@@ -112,13 +112,13 @@ def _finetune(
 
 
 def _straighten(
-    pretrained_model_name_or_path: str, source: str | None, pairs: int, num_inference_steps: int, **settings: Any
+    pretrained_model_name_or_path: str, source: str | None, images: int, num_inference_steps: int, **settings: Any
 ) -> int:
     from .fitting import straighten_generator
     from .training import FinetuningConfig
 
     config = _training_config(FinetuningConfig, settings)
-    record = straighten_generator(pretrained_model_name_or_path, source, config, pairs, num_inference_steps)
+    record = straighten_generator(pretrained_model_name_or_path, source, config, images, num_inference_steps)
     return _saved(config.output_dir, record)
 
 

@@ -15,12 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from .causal.scm import StructuralCausalModel
-from .diffusion.guidance import conditional_velocity
 from .diffusion.inputs import check_settings, strengths
-from .diffusion.latents import to_latents
 from .diffusion.objective import STEPS, CounterfactualObjective, FlowMatchingObjective
 from .diffusion.pipeline import CausalDiffusionPipeline, check_resolution
 from .diffusion.solver import ReversibleFlowScheduler
@@ -29,6 +26,7 @@ from .measure.predictors import load_predictor
 from .measure.weights import weights_fingerprint
 from .presets import MORPHOMNIST, PHANTOM, Preset
 from .records import Access, Record, file_sha256, fingerprint, strictest
+from .reflow import PairedExamples
 from .saved import SavedGenerator, find_generator
 from .simulators import WORLD_SEED
 from .simulators.acquisition import AcquisitionWorld, assign_scanners
@@ -39,7 +37,6 @@ from .sources.nih_chestxray14 import read_table
 from .sources.source import Source
 from .training import (
     FinetuningConfig,
-    StepSampler,
     TrainingConfig,
     TrainingExamples,
     architecture,
@@ -48,7 +45,6 @@ from .training import (
 )
 
 __all__ = [
-    "PairedExamples",
     "finetune_generator",
     "fit_scm",
     "open_source",
@@ -201,75 +197,28 @@ def finetune_generator(
     return _minimise(objective, examples, config, pipeline, inputs, counts)
 
 
-BATCH = 64
-"""Images abducted at once."""
-
-
-class PairedExamples(Dataset[dict[str, Tensor]]):
-    """The first `pairs` examples that training would see, each with the `noise` that a generator abducts from it.
-
-    A key is (row, place) like that of TrainingExamples; the place decides nothing, for an example and its noise belong
-    together. All are abducted when the first is asked for: a run that is refused or finished costs nothing.
-    """
-
-    def __init__(
-        self,
-        examples: TrainingExamples,
-        pipeline: CausalDiffusionPipeline,
-        pairs: int,
-        num_inference_steps: int,
-    ) -> None:
-        self.examples, self.pipeline = examples, pipeline
-        self.pairs, self.num_inference_steps = pairs, num_inference_steps
-        self._paired: list[dict[str, Tensor]] = []
-
-    def __len__(self) -> int:
-        return self.pairs
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        self._paired = self._paired or self._abduct()
-        return self._paired[key[0]]
-
-    @torch.no_grad()
-    def _abduct(self) -> list[dict[str, Tensor]]:
-        pipeline = self.pipeline
-        # With mixing 1 the mean of the two states is of second order; below 1 abduction drives them apart.
-        solver = ReversibleFlowScheduler(pipeline.scheduler.shift, mixing=1.0)
-        keys = next(iter(StepSampler(len(self.examples), self.pairs, self.examples.seed, 0, 1, 0, 1)))
-        paired = []
-        for first in tqdm(range(0, len(keys), BATCH), desc="abducting"):
-            batch = [self.examples[key] for key in keys[first : first + BATCH]]
-            columns = {name: torch.stack([one[name] for one in batch]).to(pipeline.device) for name in batch[0]}
-            velocity = conditional_velocity(pipeline.unet, pipeline.covariate_encoder(columns))
-            latents = to_latents(columns["image"], pipeline.config.space_to_depth, pipeline.vae)
-            pair = latents[:, None].repeat(1, 2, 1, 1, 1)
-            noise = solver.abduct(velocity, pair, self.num_inference_steps).mean(dim=1).cpu()
-            paired += [{**one, "noise": found} for one, found in zip(batch, noise, strict=True)]
-        return paired
-
-
 def straighten_generator(
     pretrained_model_name_or_path: str | Path,
     source_dir: str | Path | None,
     config: FinetuningConfig,
-    pairs: int = 8192,
-    num_inference_steps: int = 16,
+    images: int = 2048,
+    num_inference_steps: int = 10,
 ) -> Record:
-    """Train a saved generator on `pairs` of training images and the noise it abducts from them in so many steps.
+    """Train a saved generator on pairs (`reflow`) of so many training images, made in so many midpoint steps.
 
-    Paths between the two are straighter than those it learned first (reflow), so that fewer steps lose less. Causal
-    model, default steps and strengths are taken over.
+    Paths between image and noise are straighter than those it learned first, so that few steps lose less. Causal model,
+    default steps and strengths are taken over; counterfactuals are paired at scale and level 1.
     """
     check_settings(num_inference_steps, argument="--num_inference_steps")
-    if pairs < 1:
-        raise InputError(f"--pairs: {pairs} is not allowed; give a whole number from 1 on.")
+    if images < 1:
+        raise InputError(f"--images: {images} is not allowed; give a whole number from 1 on.")
     if config.dataloader_num_workers:
-        raise InputError("--dataloader_num_workers: must be 0 here: one process abducts all noise and remembers it.")
+        raise InputError("--dataloader_num_workers: must be 0 here: one process makes all pairs and remembers them.")
     check_output_dir(config)
     pipeline, examples, inputs, counts = _go_on(find_generator(pretrained_model_name_or_path), source_dir, config)
-    inputs["pairs"] = fingerprint({"pairs": pairs, "num_inference_steps": num_inference_steps})
-    paired = PairedExamples(examples, pipeline, pairs, num_inference_steps)
-    return _minimise(_matching(pipeline), paired, config, pipeline, inputs, counts)
+    inputs["pairs"] = fingerprint({"images": images, "num_inference_steps": num_inference_steps})
+    paired = PairedExamples(examples, pipeline, images, num_inference_steps)
+    return _minimise(_matching(pipeline), paired, config, pipeline, inputs, {**counts, "pairs": len(paired)})
 
 
 def _go_on(

@@ -133,11 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     flag("--leak", type=float, default=1.0, help="of disagreement on what was not changed (1)")
     _training_flags(flag, FinetuningConfig)
 
-    flag = verb("straighten", "Train a saved generator on its own noise, so that fewer solver steps lose less.")
+    flag = verb("straighten", "Train a saved generator on its own pairs, so that fewer solver steps lose less.")
     flag("--pretrained_model_name_or_path", required=True, metavar="P", help="saved pipeline to start from")
     flag("--source", metavar="DIR", help="folder the generator was trained on; phantom needs none")
-    flag("--pairs", type=int, default=8192, metavar="N", help="images and noises to learn from (8192)")
-    flag("--num_inference_steps", type=int, default=16, metavar="N", help="solver steps of their abduction (16)")
+    flag("--images", type=int, default=2048, metavar="N", help="training images, each of three pairs (2048)")
+    flag("--num_inference_steps", type=int, default=10, metavar="N", help="midpoint steps that make a pair (10)")
     _training_flags(flag, FinetuningConfig)
 
     flag = verb("candidates", "Write pairs of answers of a saved generator, for people or judges to prefer one of.")

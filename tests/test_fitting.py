@@ -9,18 +9,15 @@ from safetensors.torch import load_file
 
 from synthfair_hf import fitting
 from synthfair_hf.cli import main
-from synthfair_hf.diffusion.guidance import conditional_velocity
-from synthfair_hf.diffusion.latents import to_latents
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
-from synthfair_hf.diffusion.solver import ReversibleFlowScheduler
 from synthfair_hf.errors import InputError
-from synthfair_hf.fitting import PairedExamples, train_generator
+from synthfair_hf.fitting import train_generator
 from synthfair_hf.measure.predictors import PredictorTrainingConfig, train_predictor
 from synthfair_hf.presets import PHANTOM
 from synthfair_hf.records import Record
 from synthfair_hf.saved import find_generator
 from synthfair_hf.simulators.phantom import PhantomSource
-from synthfair_hf.training import StepSampler, TrainingConfig, TrainingExamples
+from synthfair_hf.training import TrainingConfig
 
 SIDE, SUBJECTS = 16, 60
 NETWORKS = ("unet", "covariate_encoder")
@@ -71,7 +68,7 @@ def command(verb, generator, directory, *rest):
 
 @pytest.mark.parametrize("verb", ["finetune", "straighten"])
 def test_only_the_networks_change_and_the_record_says_how(verb, generator, predictor, tmp_path, capsys):
-    rest = ["--predictor", predictor, "--weight", "0.5"] if verb == "finetune" else ["--pairs", "6"]
+    rest = ["--predictor", predictor, "--weight", "0.5"] if verb == "finetune" else ["--images", "6"]
     assert command(verb, generator, tmp_path / "run", *rest) == 0
     assert "after 1 steps" in capsys.readouterr().out
     for part in NETWORKS:
@@ -82,35 +79,12 @@ def test_only_the_networks_change_and_the_record_says_how(verb, generator, predi
     record = Record.read(tmp_path / "run" / "record.json")
     assert record.inputs["initial_weights"] == find_generator(generator).revision
     assert record.inputs["access"] == find_generator(generator).access == "unknown", "its start has no record"
-    other = ["--weight", "0.5000001"] if verb == "finetune" else ["--pairs", "7"]
+    other = ["--weight", "0.5000001"] if verb == "finetune" else ["--images", "7"]
     capsys.readouterr()
     assert command(verb, generator, tmp_path / "run", *rest, *other, "--resume_from_checkpoint", "latest") == 2
     assert "made by other settings" in capsys.readouterr().err
     assert command(verb, generator, tmp_path / "run", *rest, "--resume_from_checkpoint", "latest") == 0
     assert Record.read(tmp_path / "run" / "record.json") == record
-
-
-def test_pairs_are_images_and_the_noise_that_makes_them(generator):
-    pipeline = CausalDiffusionPipeline.load(generator)
-    examples = TrainingExamples(PhantomSource(SUBJECTS, 0), "train", SIDE, seed=3)
-    paired = PairedExamples(examples, pipeline, pairs=5, num_inference_steps=60)
-    assert len(paired) == 5
-    batch = {name: torch.stack([paired[row, 99][name] for row in range(5)]) for name in paired[0, 0]}
-    first = next(iter(StepSampler(len(examples), 5, seed=3, start=0, stop=9, rank=0, ranks=1)))
-    for row, key in enumerate(first):
-        assert torch.equal(batch["image"][row], examples[key]["image"]), "those that training sees first"
-    alone = PairedExamples(examples, pipeline, pairs=2, num_inference_steps=60)
-    assert torch.allclose(alone[1, 0]["noise"], batch["noise"][1], atol=1e-4), "a pair does not depend on its batch"
-    with torch.no_grad():
-        tokens = pipeline.covariate_encoder(batch)
-        state = batch["noise"][:, None].repeat(1, 2, 1, 1, 1)
-        solver = ReversibleFlowScheduler(mixing=1.0)
-        made = solver.predict(conditional_velocity(pipeline.unet, tokens), state, 60).mean(dim=1)
-        drawn = torch.randn(state.shape, generator=torch.Generator().manual_seed(0))
-        other = solver.predict(conditional_velocity(pipeline.unet, tokens), drawn, 60).mean(dim=1)
-    latents = to_latents(batch["image"], pipeline.config.space_to_depth)
-    # Not zero: the noise is one state, the solver's answer to an image is a pair.
-    assert (made - latents).abs().mean() < 0.1 * (other - latents).abs().mean()
 
 
 def test_another_start_default_or_graph_is_another_run(tmp_path, monkeypatch):
@@ -157,7 +131,7 @@ def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generat
         ("finetune", ["--predictor", "{judge}", "--train_batch_size", "1"], "--train_batch_size: 1 is not allowed"),
         ("finetune", ["--predictor", "{large}"], "this predictor reads [n, 1, 32, 32]"),
         ("straighten", ["--dataloader_num_workers", "1"], "--dataloader_num_workers: must be 0 here"),
-        ("straighten", ["--pairs", "0"], "--pairs: 0 is not allowed; give a whole number from 1 on"),
+        ("straighten", ["--images", "0"], "--images: 0 is not allowed; give a whole number from 1 on"),
         ("straighten", ["--num_inference_steps", "0"], "--num_inference_steps: 0 is not allowed"),
         ("straighten", ["--learning_rate", "-1"], "learning_rate"),
     ],

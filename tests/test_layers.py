@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "mitigate": (*BASE, "presets", "training", "measure.classifier", "measure.labelled"),
     # layer 4
+    "reflow": (*BASE, "presets", "causal", "training", "diffusion"),
     "app": (*BASE, "presets", "align"),
     "cards": (*BASE, "presets", "layout", "views"),
     "model_card": (*BASE, "presets", "cards"),

@@ -21,13 +21,14 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from ..schema import Schema
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, predict_velocity
 from .guidance import Strength, conditional_velocity, guided_velocity
 from .latents import to_images, to_latents
 from .solver import ReversibleFlowScheduler, Velocity
 
-__all__ = ["STEPS", "CounterfactualObjective", "Disagreement", "FlowMatchingObjective"]
+__all__ = ["STEPS", "CounterfactualObjective", "Disagreement", "FlowMatchingObjective", "intervene"]
 
 Covariates = Mapping[str, Tensor]
 """Encoded values `[B]` by name."""
@@ -35,6 +36,24 @@ Covariates = Mapping[str, Tensor]
 Disagreement = Callable[[Tensor, Covariates, Tensor, Covariates], dict[str, Tensor]]
 """Counterfactuals `[B, C, H, W]` in [0, 1] and the covariates they should show, observations and theirs -> by attribute
 how far what is read is from what should be `[B]`, differentiably; zero where a covariate is missing."""
+
+
+def intervene(batch: Covariates, covariates: Schema, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    """Covariates of which one in each row is another row's, and where `[B, V]`; what that causes is held.
+
+    A missing value neither replaces one nor is replaced.
+    """
+    first = batch[covariates.names[0]]
+    which = torch.randint(len(covariates), (len(first),), generator=generator, device=first.device)
+    order = torch.randperm(len(first), generator=generator, device=first.device)
+    target, changed = {}, []
+    for place, variable in enumerate(covariates.walk()):
+        own, other = batch[variable.name], batch[variable.name][order]
+        known = (own >= 0) & (other >= 0) if variable.categorical else ~(own.isnan() | other.isnan())
+        replaced = (which == place) & known & (own != other)
+        target[variable.name] = torch.where(replaced, other, own)
+        changed.append(replaced)
+    return target, torch.stack(changed, dim=1)
 
 
 STEPS = 4
@@ -123,7 +142,7 @@ class CounterfactualObjective(nn.Module):
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and its parts: flow matching, disagreement on what was set, disagreement on the rest."""
         matching, _ = self.matching(batch, generator)
-        target, changed = self.intervene(batch, generator)
+        target, changed = intervene(batch, self.matching.covariate_encoder.covariates, generator)
         # From pure noise one step gives the mean of all images, which no reader has learned to read.
         done = int(torch.randint(1, self.steps, (), generator=generator, device=changed.device))
         acts = changed & self.acting(done).to(changed.device)
@@ -142,24 +161,6 @@ class CounterfactualObjective(nn.Module):
         """Which covariates' changes act after `done` steps, bool `[V]`."""
         level, places = self.scheduler.levels(self.steps)[done], range(len(self.matching.covariate_encoder.covariates))
         return torch.tensor([self.strengths.get(place, Strength()).acts(level) for place in places])
-
-    def intervene(self, batch: Covariates, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Covariates of which one in each row is another row's, and where `[B, V]`; what that causes is held.
-
-        A missing value neither replaces one nor is replaced.
-        """
-        covariates = self.matching.covariate_encoder.covariates
-        rows, device = len(batch["image"]), batch["image"].device
-        which = torch.randint(len(covariates), (rows,), generator=generator, device=device)
-        order = torch.randperm(rows, generator=generator, device=device)
-        target, changed = {}, []
-        for place, variable in enumerate(covariates.walk()):
-            own, other = batch[variable.name], batch[variable.name][order]
-            known = (own >= 0) & (other >= 0) if variable.categorical else ~(own.isnan() | other.isnan())
-            replaced = (which == place) & known & (own != other)
-            target[variable.name] = torch.where(replaced, other, own)
-            changed.append(replaced)
-        return target, torch.stack(changed, dim=1)
 
     def counterfactual(self, batch: Covariates, target: Covariates, changed: Tensor, done: int) -> Tensor:
         """x* `[B, C, H, W]` in [0, 1], estimated in one step after `done` others; carries the gradient of that step."""

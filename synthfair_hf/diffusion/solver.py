@@ -16,7 +16,7 @@ what the two states differ. Half as many midpoint steps cost the same and are ne
 them against 12 of Euler, do(thickness) and back was 6.5 grey levels off, not 10, and all were read as do(digit) asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +25,7 @@ from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-__all__ = ["BASES", "ReversibleFlowScheduler", "Velocity"]
+__all__ = ["BASES", "ReversibleFlowScheduler", "Velocity", "integrate"]
 
 Velocity = Callable[[Tensor, float], Tensor]
 """v(x, s): the velocity `[B, C, H, W]` at states x and noise level s in [0, 1]."""
@@ -42,6 +42,13 @@ def _midpoint(velocity: Velocity, x: Tensor, now: float, after: float) -> Tensor
 
 BASES: dict[str, Callable[[Velocity, Tensor, float, float], Tensor]] = {"euler": _euler, "midpoint": _midpoint}
 """How far one step of a base method moves a state from one noise level to another."""
+
+
+def integrate(base: str, velocity: Velocity, x: Tensor, levels: Sequence[float]) -> Tensor:
+    """States `[B, C, H, W]` moved along noise levels, up or down, by a base method alone: not reversible."""
+    for now, after in pairwise(levels):
+        x = x + BASES[base](velocity, x, now, after)
+    return x
 
 
 class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
