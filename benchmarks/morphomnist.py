@@ -42,6 +42,16 @@ GOALS: dict[tuple[str, str, str, str], tuple[str, float] | None] = {
 }
 
 
+def ship(
+    run: Path, generator: Path, predictor: Path, reader: Path, default_steps: int | None, base: str | None
+) -> None:
+    """Put a run's generator, in half precision, and the predictor that measures it among the shipped weights."""
+    finish(run, generator, default_steps, base)
+    reader.mkdir(exist_ok=True)
+    for path in predictor.glob("*.*"):
+        shutil.copy(path, reader / path.name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True)
@@ -56,10 +66,7 @@ def main() -> None:
     if (settings.run is None) != (settings.predictor is None):
         parser.error("--run and --predictor go together")
     if settings.run is not None:
-        finish(settings.run, GENERATOR, settings.default_steps, settings.base)
-        PREDICTOR.mkdir(exist_ok=True)
-        for path in settings.predictor.glob("*.*"):
-            shutil.copy(path, PREDICTOR / path.name)
+        ship(settings.run, GENERATOR, settings.predictor, PREDICTOR, settings.default_steps, settings.base)
 
     began = time.perf_counter()
     asked = {
