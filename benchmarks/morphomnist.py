@@ -42,31 +42,31 @@ GOALS: dict[tuple[str, str, str, str], tuple[str, float] | None] = {
 }
 
 
-def ship(
-    run: Path, generator: Path, predictor: Path, reader: Path, default_steps: int | None, base: str | None
-) -> None:
-    """Put a run's generator, in half precision, and the predictor that measures it among the shipped weights."""
-    finish(run, generator, default_steps, base)
-    reader.mkdir(exist_ok=True)
-    for path in predictor.glob("*.*"):
-        shutil.copy(path, reader / path.name)
+def ship(parser: argparse.ArgumentParser, generator: Path, reader: Path) -> argparse.Namespace:
+    """The command's settings; with --run, that run's generator, in half precision, and the predictor that measures it
+    are put among the shipped weights first."""
+    parser.add_argument("--run", type=Path, help="make the shipped weights from this run first")
+    parser.add_argument("--predictor", type=Path, metavar="MEASURES")
+    parser.add_argument("--default_steps", type=int, help="solver steps to ship; the run's own by default")
+    parser.add_argument("--base", choices=BASES, help="the solver's base method to ship; the run's own by default")
+    settings = parser.parse_args()
+    if (settings.run is None) != (settings.predictor is None):
+        parser.error("--run and --predictor go together")
+    if settings.run is not None:
+        finish(settings.run, generator, settings.default_steps, settings.base)
+        reader.mkdir(exist_ok=True)
+        for path in settings.predictor.glob("*.*"):
+            shutil.copy(path, reader / path.name)
+    return settings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--run", type=Path, help="make the shipped weights from this run first")
-    parser.add_argument("--predictor", type=Path, metavar="MEASURES")
-    parser.add_argument("--default_steps", type=int, help="solver steps to ship; the run's own by default")
-    parser.add_argument("--base", choices=BASES, help="the solver's base method to ship; the run's own by default")
     parser.add_argument("--split", default="test", help="digits that are measured; true pixels are known of test alone")
     parser.add_argument("--images", type=int, default=200, help="how many of them")
     parser.add_argument("--output_dir", type=Path, default=Path("docs/scoreboard"))
-    settings = parser.parse_args()
-    if (settings.run is None) != (settings.predictor is None):
-        parser.error("--run and --predictor go together")
-    if settings.run is not None:
-        ship(settings.run, GENERATOR, settings.predictor, PREDICTOR, settings.default_steps, settings.base)
+    settings = ship(parser, GENERATOR, PREDICTOR)
 
     began = time.perf_counter()
     asked = {

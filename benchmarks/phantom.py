@@ -15,7 +15,6 @@ from pathlib import Path
 
 from morphomnist import ship
 
-from synthfair_hf.diffusion.solver import BASES
 from synthfair_hf.saved import DEFAULT_GENERATOR
 from synthfair_hf.scoreboard import measure_soundness
 
@@ -28,18 +27,10 @@ PAIRS = (("sex", "finding"),)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, help="make the shipped weights from this run first")
-    parser.add_argument("--predictor", type=Path, metavar="MEASURES")
-    parser.add_argument("--default_steps", type=int, help="solver steps to ship; the run's own by default")
-    parser.add_argument("--base", choices=BASES, help="the solver's base method to ship; the run's own by default")
     parser.add_argument("--split", default="test", help="subjects that are measured")
     parser.add_argument("--images", type=int, default=48, help="how many of their images")
     parser.add_argument("--output_dir", type=Path, default=Path("docs/scoreboard"))
-    settings = parser.parse_args()
-    if (settings.run is None) != (settings.predictor is None):
-        parser.error("--run and --predictor go together")
-    if settings.run is not None:
-        ship(settings.run, GENERATOR, settings.predictor, PREDICTOR, settings.default_steps, settings.base)
+    settings = ship(parser, GENERATOR, PREDICTOR)
     record = measure_soundness(
         settings.output_dir,
         WORLD,

@@ -119,7 +119,7 @@ def test_other_films_than_those_of_the_start_do_not_inherit_its_access(films, ge
     for source, access in ((films, "open"), (others, "unknown")):
         run = tmp_path / f"run-{access}"
         command = ["straighten", "--pretrained_model_name_or_path", start, "--source", source, "--output_dir", run]
-        settings = ["--pairs", "2", "--num_inference_steps", "1", "--max_train_steps", "1", "--train_batch_size", "2"]
+        settings = ["--images", "2", "--num_inference_steps", "1", "--max_train_steps", "1", "--train_batch_size", "2"]
         assert main([*map(str, command), *settings]) == 0
         assert Record.read(run / "record.json").inputs["access"] == access
 
