@@ -70,23 +70,22 @@ class PairedExamples(Dataset[dict[str, Tensor]]):
             latents = to_latents(image.to(pipeline.device), pipeline.config.space_to_depth, pipeline.vae)
             abducted = self._follow(latents, own, up=True)
             made = (
-                {**own, "image": image, "noise": abducted},
-                {**other, "image": self._draw(abducted, other), "noise": abducted},
-                {**own, "image": self._draw(fresh, own), "noise": fresh},
+                {**own, "image": image, "noise": abducted.cpu()},
+                {**other, "image": self._draw(abducted, other), "noise": abducted.cpu()},
+                {**own, "image": self._draw(fresh.to(pipeline.device), own), "noise": fresh},
             )
             for row in range(len(image)):
                 pairs += [{name: column[row] for name, column in one.items()} for one in made]
         return pairs
 
     def _draw(self, noise: Tensor, covariates: dict[str, Tensor]) -> Tensor:
-        latents = self._follow(noise.to(self.pipeline.device), covariates, up=False)
-        config = self.pipeline.config
-        return to_images(latents.to(self.pipeline.device), config.space_to_depth, self.pipeline.vae).clamp(0, 1).cpu()
+        latents = self._follow(noise, covariates, up=False)
+        return to_images(latents, self.pipeline.config.space_to_depth, self.pipeline.vae).clamp(0, 1).cpu()
 
     def _follow(self, states: Tensor, covariates: dict[str, Tensor], up: bool) -> Tensor:
-        """From image to noise where `up`, the other way otherwise."""
+        """From image to noise where `up`, the other way otherwise; on the pipeline's device."""
         pipeline = self.pipeline
         tokens = pipeline.covariate_encoder({name: column.to(pipeline.device) for name, column in covariates.items()})
         levels = pipeline.scheduler.levels(self.num_inference_steps)
         velocity = conditional_velocity(pipeline.unet, tokens)
-        return integrate("midpoint", velocity, states, levels[::-1] if up else levels).cpu()
+        return integrate("midpoint", velocity, states, levels[::-1] if up else levels)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from synthfair_hf.measure.predictors import load_predictor
 from synthfair_hf.records import Record
 from synthfair_hf.saved import DEFAULT_GENERATOR, find_generator, load_generator
 from synthfair_hf.simulators.phantom import PhantomSource
@@ -50,3 +51,22 @@ def test_it_is_small_whole_and_recorded():
     chosen = Record.read(DEFAULT_GENERATOR / "calibration.json").measured["chosen"]
     assert set(chosen) == {"age", "sex", "finding", "view", "scanner"}
     assert find_generator().resolution == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "reader"), [("morphomnist_32", "morphomnist_predictor"), ("phantom_64", "phantom_predictor")]
+)
+def test_the_small_generators_are_open_and_read_by_who_saw_training_images_alone(name, reader):
+    directory = DEFAULT_GENERATOR.parent / name
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert sum(path.stat().st_size for path in files) <= 5_000_000
+    saved = find_generator(directory)
+    assert saved.access == "open"
+    predictor = load_predictor(directory.parent / reader, saved.preset.covariates)
+    blank = torch.zeros(1, 1, saved.resolution, saved.resolution)
+    assert set(predictor.predict(blank)) == set(saved.preset.covariates.names)
+
+
+def test_all_weights_together_are_within_their_budget():
+    assert sum(path.stat().st_size for path in DEFAULT_GENERATOR.parent.rglob("*.safetensors")) <= 60_000_000

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfair_hf.diffusion.solver import BASES, ReversibleFlowScheduler
+from synthfair_hf.diffusion.solver import BASES, ReversibleFlowScheduler, integrate
 
 
 def wild(latents: torch.Tensor, level: float) -> torch.Tensor:
@@ -60,6 +60,20 @@ def test_mean_of_the_pair_converges_to_the_known_solution(base, mixing, order, s
     errors = [abs(scheduler.predict(velocity, start, count).mean().item() - truth) for count in steps]
     for coarse, fine in pairwise(errors):
         assert fine < coarse / (0.85 * 2**order)
+
+
+@pytest.mark.parametrize(("base", "order"), [("euler", 1), ("midpoint", 2)])
+def test_a_base_method_alone_converges_down_and_up_and_is_not_reversible(base, order):
+    """dx/ds = 3 x from x(1) = 1: x(0) = e^-3, and the way up from there ends at 1."""
+    start, errors = torch.ones(1, 1, 1, 1, dtype=torch.float64), []
+    for count in (80, 160, 320):
+        levels = ReversibleFlowScheduler().levels(count)
+        down = integrate(base, lambda x, s: 3 * x, start, levels)
+        up = integrate(base, lambda x, s: 3 * x, torch.full_like(start, math.exp(-3)), levels[::-1])
+        errors.append((abs(down.item() - math.exp(-3)), abs(up.item() - 1)))
+        assert integrate(base, lambda x, s: 3 * x, down, levels[::-1]).item() != pytest.approx(1, abs=1e-9)
+    for coarse, fine in pairwise(errors):
+        assert all(one < other / (0.85 * 2**order) for one, other in zip(fine, coarse, strict=True))
 
 
 def test_midpoint_steps_leave_the_pair_nearer_together_than_twice_as_many_euler_steps():
