@@ -122,6 +122,14 @@ def _straighten(
     return _saved(config.output_dir, record)
 
 
+def _enlarge(pretrained_model_name_or_path: str, source: str | None, resolution: int, **settings: Any) -> int:
+    from .fitting import enlarge_generator
+    from .measure.autoencoder import AutoencoderTrainingConfig
+
+    config = _training_config(AutoencoderTrainingConfig, settings)
+    return _saved(config.output_dir, enlarge_generator(pretrained_model_name_or_path, source, config, resolution))
+
+
 def _candidates(output_dir: str, source: str | None, balance: str | None, **settings: Any) -> int:
     from .questions import make_candidates
 
@@ -406,6 +414,7 @@ RUNS: dict[str, Callable[..., int]] = {
     "train": _train,
     "finetune": _finetune,
     "straighten": _straighten,
+    "enlarge": _enlarge,
     "candidates": _candidates,
     "judge": _judge,
     "align": _align,

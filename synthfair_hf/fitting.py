@@ -3,11 +3,13 @@
     train_generator        from the start, or on from a saved one
     finetune_generator     a saved one, so that predictors read from its counterfactuals what was asked for
     straighten_generator   a saved one, so that fewer solver steps lose less
+    enlarge_generator      a saved one gets an autoencoder, and with it more pixels
 
 All go through the one training loop and save a pipeline with its record; settings are checked before data is read.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .causal.scm import StructuralCausalModel
+from .diffusion.enlargement import EnlargementObjective, build_autoencoder, check_enlargement
 from .diffusion.inputs import check_settings, strengths
 from .diffusion.objective import STEPS, CounterfactualObjective, FlowMatchingObjective
 from .diffusion.pipeline import CausalDiffusionPipeline, check_resolution
 from .diffusion.solver import ReversibleFlowScheduler
 from .errors import InputError
+from .measure.autoencoder import AutoencoderTrainingConfig
 from .measure.predictors import load_predictor
 from .measure.weights import weights_fingerprint
 from .presets import MORPHOMNIST, PHANTOM, Preset
@@ -45,12 +49,16 @@ from .training import (
 )
 
 __all__ = [
+    "enlarge_generator",
     "finetune_generator",
     "fit_scm",
     "open_source",
     "straighten_generator",
     "train_generator",
 ]
+
+CAUSAL_COUNTS, CAUSAL_INPUTS = ("mechanisms", "covariate_table"), ("graph", "covariate_table")
+"""What a record says of the causal model."""
 
 READERS: dict[str, Callable[[str | Path, Preset, int], Source]] = {MORPHOMNIST.name: MorphoMNIST}
 """What reads a domain's folder where it is not images with a metadata.csv."""
@@ -145,9 +153,8 @@ def train_generator(
         pipeline.register_modules(scheduler=ReversibleFlowScheduler(base="midpoint"))
     else:
         trained = CausalDiffusionPipeline.load(start.directory)
-        pipeline.register_modules(
-            unet=trained.unet, covariate_encoder=trained.covariate_encoder, scheduler=trained.scheduler
-        )
+        kept = ("unet", "covariate_encoder", "scheduler", "vae")
+        pipeline.register_modules(**{name: trained.components[name] for name in kept})
         inputs["initial_weights"] = start.revision
         default_steps = trained.config.default_steps if default_steps is None else default_steps
     pipeline.register_to_config(
@@ -221,11 +228,44 @@ def straighten_generator(
     return _minimise(_matching(pipeline), paired, config, pipeline, inputs, {**counts, "pairs": len(paired)})
 
 
+def enlarge_generator(
+    pretrained_model_name_or_path: str | Path,
+    source_dir: str | Path | None,
+    config: AutoencoderTrainingConfig,
+    resolution: int,
+) -> Record:
+    """Train an autoencoder whose latents are a saved generator's images, and save both as one of more pixels.
+
+    `resolution` is twice or four times the generator's own. Its networks, causal model, default steps and strengths are
+    taken over as they are.
+    """
+    saved = find_generator(pretrained_model_name_or_path)
+    check_enlargement(resolution, saved.resolution)
+    check_output_dir(config)
+    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, resolution)
+    if pipeline.vae is not None:
+        raise InputError(
+            f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} has an autoencoder already; give the "
+            "generator it was made of."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        autoencoder = build_autoencoder(resolution, saved.resolution, pipeline.image_shape(1)[1])
+    pipeline.register_modules(vae=autoencoder)
+    preset = saved.preset.model_copy(update={"resolution": resolution})
+    pipeline.register_to_config(resolution=resolution, preset=preset.model_dump(mode="json"))
+    inputs["autoencoder"] = architecture(autoencoder.config)
+    save = partial(pipeline.save_pretrained, safe_serialization=True)
+    return train(EnlargementObjective(autoencoder), examples, config, save, inputs, counts)
+
+
 def _go_on(
-    saved: SavedGenerator, source_dir: str | Path | None, config: TrainingConfig
+    saved: SavedGenerator, source_dir: str | Path | None, config: TrainingConfig, resolution: int | None = None
 ) -> tuple[CausalDiffusionPipeline, TrainingExamples, dict[str, str], dict[str, Any]]:
-    """A saved generator, the examples it is to be trained on, and what its record says of both."""
-    source = open_source(source_dir, saved.preset, saved.resolution)
+    """A saved generator, the examples it is to be trained on, at its own resolution by default, and what its record
+    says of both."""
+    resolution = saved.resolution if resolution is None else resolution
+    source = open_source(source_dir, saved.preset, resolution)
     for variable in saved.preset.covariates.walk():
         if variable.name not in source.covariates or source.covariates[variable.name] != variable:
             raise InputError(
@@ -237,16 +277,18 @@ def _go_on(
             f"--source: {source_dir} has no column 'scanner' in metadata.csv, but this generator was trained on films "
             "whose scanner is known; add it."
         )
-    examples = TrainingExamples(source, "train", saved.resolution, config.seed)
+    examples = TrainingExamples(source, "train", resolution, config.seed)
     counts = {"source": source.counts, "training_images": len(examples)}
+    inputs = {"source": source.fingerprint, "initial_weights": saved.revision}
     # of films other than those its record names nobody has said who may see them
-    record = saved.directory / "record.json"
-    seen = record.exists() and Record.read(record).inputs.get("source") == source.fingerprint
-    inputs = {
-        "source": source.fingerprint,
-        "initial_weights": saved.revision,
-        "access": saved.access if seen or source_dir is None else strictest(saved.access, "unknown"),
-    }
+    known: Access = "open" if source_dir is None else "unknown"
+    if (saved.directory / "record.json").exists():
+        record = Record.read(saved.directory / "record.json")
+        known = "open" if record.inputs.get("source") == source.fingerprint else known
+        # The causal model is taken over, and with it what it was fitted on.
+        counts |= {name: record.counts[name] for name in CAUSAL_COUNTS if name in record.counts}
+        inputs |= {name: record.inputs[name] for name in CAUSAL_INPUTS if name in record.inputs}
+    inputs["access"] = strictest(saved.access, known)
     return saved.load(), examples, inputs, counts
 
 
@@ -266,11 +308,7 @@ def _minimise(
 ) -> Record:
     """Run the training loop and save the pipeline whose networks the objective trains."""
     inputs = {**inputs, "architecture": architecture(pipeline.unet.config, pipeline.covariate_encoder.config)}
-
-    def save(directory: Path) -> None:
-        objective.eval()
-        pipeline.save_pretrained(directory, safe_serialization=True)
-
+    save = partial(pipeline.save_pretrained, safe_serialization=True)
     return train(objective, examples, config, save, inputs, counts)
 
 

@@ -140,6 +140,12 @@ def _parser() -> argparse.ArgumentParser:
     flag("--num_inference_steps", type=int, default=10, metavar="N", help="midpoint steps that make a pair (10)")
     _training_flags(flag, FinetuningConfig)
 
+    flag = verb("enlarge", "Give a saved generator more pixels by an autoencoder whose latents are its images.")
+    flag("--pretrained_model_name_or_path", required=True, metavar="P", help="saved pipeline to enlarge")
+    flag("--source", metavar="DIR", help="folder the generator was trained on; phantom needs none")
+    flag("--resolution", type=int, required=True, metavar="PX", help="twice or four times the pipeline's own")
+    _training_flags(flag, AutoencoderTrainingConfig)
+
     flag = verb("candidates", "Write pairs of answers of a saved generator, for people or judges to prefer one of.")
     flag("--pretrained_model_name_or_path", metavar="P", help="saved pipeline; the shipped one by default")
     flag("--num_pairs", type=int, required=True, metavar="N")

@@ -80,18 +80,18 @@ class PipelineSystem:
 
 
 def open_for(saved: SavedGenerator, world: str, directory: str | Path | None, split: str, limit: int | None) -> World:
-    """A world for a generator, which must know the same covariates at the same resolution; no image is drawn yet."""
+    """A world for a generator, which must know the same covariates, at its resolution; no image is drawn yet."""
     if world == "acquisition" and not saved.planted_scanner:
         raise InputError(
             f"--world: acquisition plants scanners, but {saved.directory.name} was trained on films whose own scanner "
             "is known; give a generator of planted ones."
         )
-    opened = open_world(world, split, limit, directory=directory)
-    if opened.covariates != saved.preset.covariates or opened.resolution != saved.resolution:
+    opened = open_world(world, split, limit, directory=directory, resolution=saved.resolution)
+    if opened.covariates != saved.preset.covariates:
         raise InputError(
-            f"--world: {world} has {', '.join(opened.covariates.names)} at {opened.resolution} pixels, but "
-            f"{saved.directory.name} knows {', '.join(saved.preset.covariates.names)} at {saved.resolution}; "
-            "give a generator trained for this world's covariates, levels and resolution."
+            f"--world: {world} has {', '.join(opened.covariates.names)}, but {saved.directory.name} knows "
+            f"{', '.join(saved.preset.covariates.names)}; give a generator trained for this world's covariates and "
+            "levels."
         )
     return opened
 

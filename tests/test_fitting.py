@@ -87,6 +87,38 @@ def test_only_the_networks_change_and_the_record_says_how(verb, generator, predi
     assert Record.read(tmp_path / "run" / "record.json") == record
 
 
+def test_an_enlarged_generator_answers_as_before_with_more_pixels(generator, tmp_path, capsys, monkeypatch):
+    """Its networks are untouched, do() nothing gives the film back, and a second autoencoder is refused."""
+    run = tmp_path / "run"
+    rest = ["--resolution", str(2 * SIDE), "--learning_rate", "1e-3"]
+    assert command("enlarge", generator, run, *rest) == 0
+    for part in (*NETWORKS, "scm"):
+        assert not differ(generator, run, part)
+    assert find_generator(run).resolution == find_generator(run).preset.resolution == 2 * SIDE
+    small, large = (CausalDiffusionPipeline.load(one) for one in (generator, run))
+    assert (large.config.default_steps, large.config.default_guidance_scale) == (3, {"sex": 1.5})
+    assert large.latent_shape() == small.latent_shape()
+    source = PhantomSource(SUBJECTS, 0)
+    film = torch.from_numpy(source.image(0, 2 * SIDE))[None, None]
+    covariates = {name: column[:1] for name, column in source.table.items()}
+    same = large(image=film, covariates=covariates, do={}, output_type="pt").images
+    assert (same - film).abs().mean() * 255 < 0.01
+    # A sample is what the decoder makes of the small generator's. Both stop at faint noise, which no range cuts off.
+    noise = 0.2 * small.sample_noise(torch.Generator().manual_seed(0))
+    monkeypatch.setattr("synthfair_hf.diffusion.solver.ReversibleFlowScheduler.predict", lambda *asked: asked[2])
+    before, after = (one(covariates=covariates, noise=noise, output_type="pt").images for one in (small, large))
+    assert 0 < before.min() < before.max() < 1
+    with torch.no_grad():
+        decoded = (large.vae.decode(2 * before - 1).sample + 1) / 2
+    assert torch.allclose(after, decoded.clamp(0, 1), atol=1e-4)
+    capsys.readouterr()
+    assert command("enlarge", run, tmp_path / "again", "--resolution", str(4 * SIDE)) == 2
+    assert "has an autoencoder already" in capsys.readouterr().err
+    further = ["--learning_rate", "1e-9", "--preset", "phantom", "--resolution", str(2 * SIDE)]
+    assert command("train", run, tmp_path / "further", *further) == 0
+    assert CausalDiffusionPipeline.load(tmp_path / "further").vae is not None
+
+
 def test_another_start_default_or_graph_is_another_run(tmp_path, monkeypatch):
     # seven fits would take a minute and decide nothing here
     monkeypatch.setattr("synthfair_hf.fitting.fit_scm", lambda scm, table, seed: {})
@@ -134,6 +166,8 @@ def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generat
         ("straighten", ["--images", "0"], "--images: 0 is not allowed; give a whole number from 1 on"),
         ("straighten", ["--num_inference_steps", "0"], "--num_inference_steps: 0 is not allowed"),
         ("straighten", ["--learning_rate", "-1"], "learning_rate"),
+        ("enlarge", ["--resolution", "24"], "--resolution: 24 is not allowed; this generator works at 16 pixels"),
+        ("enlarge", [], "--resolution"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(verb, rest, sentence, generator, predictor, tmp_path, capsys):

@@ -29,8 +29,8 @@ from synthfair_hf.simulators.phantom import Phantom, PhantomSource
 SIDE, SUBJECTS = 16, 150
 
 
-def small_world(name, split, limit=None, seed=0, directory=None):
-    return PhantomWorld(split, limit, seed, SUBJECTS, SIDE)
+def small_world(name, split, limit=None, seed=0, directory=None, resolution=SIDE):
+    return PhantomWorld(split, limit, seed, SUBJECTS, resolution)
 
 
 @pytest.fixture(autouse=True)

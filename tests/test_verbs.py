@@ -121,7 +121,9 @@ def test_other_films_than_those_of_the_start_do_not_inherit_its_access(films, ge
         command = ["straighten", "--pretrained_model_name_or_path", start, "--source", source, "--output_dir", run]
         settings = ["--images", "2", "--num_inference_steps", "1", "--max_train_steps", "1", "--train_batch_size", "2"]
         assert main([*map(str, command), *settings]) == 0
-        assert Record.read(run / "record.json").inputs["access"] == access
+        further = Record.read(run / "record.json")
+        assert further.inputs["access"] == access
+        assert further.counts["mechanisms"] == record.counts["mechanisms"], "the causal model is that of the start"
 
 
 def test_a_predictor_that_the_plan_does_not_name_is_refused_before_anything_is_removed(dataset, generator, capsys):

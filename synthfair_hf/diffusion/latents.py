@@ -1,7 +1,7 @@
 """Images to the space the network works in, and back.
 
-Images are `[B, 1|3, H, W]` in [0, 1]; latents are 2x - 1, folded by `space_to_depth` (an exact rearrangement of
-pixels into channels), or an autoencoder's posterior mean where there is one.
+Images are `[B, 1|3, H, W]` in [0, 1]; latents are 2x - 1, or the posterior mean that an autoencoder makes of it, folded
+by `space_to_depth` (an exact rearrangement of pixels into channels).
 """
 
 import torch
@@ -16,16 +16,17 @@ __all__ = ["to_images", "to_latents", "to_pil"]
 def to_latents(images: Tensor, space_to_depth: int, vae: AutoencoderKL | None = None) -> Tensor:
     """`[B, C, H, W]` in [0, 1] to `[B, c, h, w]`."""
     centred = images * 2 - 1
-    if vae is None:
-        return pixel_unshuffle(centred, space_to_depth)
-    return vae.encode(centred).latent_dist.mean * vae.config.scaling_factor
+    if vae is not None:
+        centred = vae.encode(centred).latent_dist.mean * vae.config.scaling_factor
+    return pixel_unshuffle(centred, space_to_depth)
 
 
 def to_images(latents: Tensor, space_to_depth: int, vae: AutoencoderKL | None = None) -> Tensor:
     """The way back, not clipped: exact without an autoencoder."""
-    if vae is None:
-        return (pixel_shuffle(latents, space_to_depth) + 1) / 2
-    return (vae.decode(latents / vae.config.scaling_factor).sample + 1) / 2
+    centred = pixel_shuffle(latents, space_to_depth)
+    if vae is not None:
+        centred = vae.decode(centred / vae.config.scaling_factor).sample
+    return (centred + 1) / 2
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:

@@ -71,10 +71,10 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         covariate_encoder: covariates to tokens.
         scm: the causal model of the covariates.
         scheduler: noise levels and the reversible solver.
-        vae: optional autoencoder; without one the network works on (folded) pixels.
+        vae: optional autoencoder; without one the network works on pixels.
         preset: the domain as JSON: variables, edges, plan defaults, views.
         resolution: height and width of images in pixels.
-        space_to_depth: factor by which pixels are folded into channels.
+        space_to_depth: factor by which pixels, or the autoencoder's latents, are folded into channels.
         default_steps, default_guidance_scale, default_intervention_level: used where a call names none.
         planted_scanner: whether the scanners of its training films were planted by `simulators.acquisition`.
     """

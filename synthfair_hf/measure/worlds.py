@@ -287,32 +287,43 @@ def confounded_scanners(table: Table, preset: Preset, indices: Sequence[int], st
     ]
 
 
-def _open_acquisition(split: str, limit: int | None, seed: int, directory: str | Path | None) -> World:
+def _open_phantom(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
+    return PhantomWorld(split, limit, seed, SUBJECTS, resolution)
+
+
+def _open_acquisition(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
     if directory is None:
         raise InputError("directory: the acquisition world needs a folder of films with a metadata.csv; give one.")
-    films = ImageFolder(directory, CHEST_XRAY, CHEST_XRAY.resolution)
-    return ScannerWorld(AcquisitionWorld(films, seed), CHEST_XRAY, split, limit)
+    films = ImageFolder(directory, CHEST_XRAY, resolution)
+    return ScannerWorld(AcquisitionWorld(films, seed), CHEST_XRAY, split, limit, resolution=resolution)
 
 
-def _open_morphomnist(split: str, limit: int | None, seed: int, directory: str | Path | None) -> World:
+def _open_morphomnist(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
     if directory is None:
         raise InputError("directory: the morphomnist world needs a folder with train.npz and test.npz; give one.")
-    return DigitWorld(MorphoMNIST(directory, MORPHOMNIST, MORPHOMNIST.resolution), split, limit)
+    return DigitWorld(MorphoMNIST(directory, MORPHOMNIST, resolution), split, limit)
 
 
-WORLDS: dict[str, Callable[[str, int | None, int, str | Path | None], World]] = {
-    "phantom": lambda split, limit, seed, directory: PhantomWorld(split, limit, seed, SUBJECTS),
-    "acquisition": _open_acquisition,
-    "morphomnist": _open_morphomnist,
+WORLDS: dict[str, tuple[Preset, Callable[[str, int | None, int, str | Path | None, int], World]]] = {
+    "phantom": (PHANTOM, _open_phantom),
+    "acquisition": (CHEST_XRAY, _open_acquisition),
+    "morphomnist": (MORPHOMNIST, _open_morphomnist),
 }
+"""By name, the domain of a world and what opens it."""
 
 
 def open_world(
-    name: str, split: str, limit: int | None = None, seed: int = WORLD_SEED, directory: str | Path | None = None
+    name: str,
+    split: str,
+    limit: int | None = None,
+    seed: int = WORLD_SEED,
+    directory: str | Path | None = None,
+    resolution: int | None = None,
 ) -> World:
     """A world by name: at most `limit` images of a split, none of them drawn yet.
 
     `seed` draws the phantom's subjects or plants the scanners; `directory` holds the real images of the other two.
+    Images have the domain's resolution where none is given.
     """
     if name not in WORLDS:
         raise unknown("world", name, WORLDS)
@@ -320,4 +331,5 @@ def open_world(
         raise unknown("split", split, SPLITS)
     if limit is not None and limit < 1:
         raise InputError(f"limit: {limit} must be positive, or None for all images.")
-    return WORLDS[name](split, limit, seed, directory)
+    preset, opened = WORLDS[name]
+    return opened(split, limit, seed, directory, preset.resolution if resolution is None else resolution)
