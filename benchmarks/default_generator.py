@@ -56,8 +56,9 @@ def finish(run: Path, directory: Path, default_steps: int | None, base: str | No
     if default_steps is not None:
         pipeline.register_to_config(default_steps=default_steps)
     pipeline.unet.half().save_pretrained(directory / "unet", safe_serialization=True)
-    for name in ("covariate_encoder", "scm", "scheduler"):
-        getattr(pipeline, name).save_pretrained(directory / name)
+    for name, component in pipeline.components.items():
+        if name != "unet" and component is not None:
+            component.save_pretrained(directory / name)
     pipeline.save_config(directory)
     Record.read(run / "record.json").write(directory / "record.json")
 
@@ -157,6 +158,7 @@ def main() -> None:
         interventions=("forced_change",),
         effect="direct",
         pairs=(("sex", "finding"),),
+        contrasts={"age": (30.0, 75.0), "finding": ("no_finding", "pneumonia")},
     )
     realism = measure_realism(settings.scoreboard_dir, "acquisition", measures, **asked, group="sex")
     pipeline = CausalDiffusionPipeline.load(settings.output_dir)

@@ -76,7 +76,12 @@ def main() -> None:
         "limit": settings.images,
     }
     record = measure_soundness(
-        settings.output_dir, WORLD, **asked, predictors=[PREDICTOR], pairs=(("digit", "thickness"),)
+        settings.output_dir,
+        WORLD,
+        **asked,
+        predictors=[PREDICTOR],
+        pairs=(("digit", "thickness"),),
+        contrasts={"thickness": (2.0, 3.5)},
     )
     measure_realism(settings.output_dir, WORLD, PREDICTOR, **asked, group="digit")
     seconds = time.perf_counter() - began

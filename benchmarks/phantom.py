@@ -23,6 +23,7 @@ GENERATOR = DEFAULT_GENERATOR.parent / "phantom_64"
 PREDICTOR = DEFAULT_GENERATOR.parent / "phantom_predictor"
 SHARE = 1 / 3
 PAIRS = (("sex", "finding"),)
+CONTRASTS = {"age": (30.0, 75.0), "sex": ("male", "female"), "finding": ("no_finding", "pneumonia")}
 
 
 def main() -> None:
@@ -41,6 +42,7 @@ def main() -> None:
         interventions=("forced_change",),
         effect="direct",
         pairs=PAIRS,
+        contrasts=CONTRASTS,
     )
     true = {(row["system"], row["do"]): row for row in record.measured["rows"] if row["metric"] == "true_l1"}
     for (system, do), one in true.items():

@@ -209,13 +209,19 @@ def _calibrate(**settings: Any) -> int:
 
 
 def _soundness(
-    pretrained_model_name_or_path: str | None, output_dir: str, world: str, pairs: list[str] | None, **settings: Any
+    pretrained_model_name_or_path: str | None,
+    output_dir: str,
+    world: str,
+    pairs: list[str] | None,
+    contrasts: list[str],
+    **settings: Any,
 ) -> int:
     from .saved import DEFAULT_GENERATOR
     from .scoreboard import measure_soundness
 
     generator = pretrained_model_name_or_path or DEFAULT_GENERATOR
     asked = None if pairs is None else [pair(word) for word in pairs]
+    settings["contrasts"] = {name: text.split(",") for name, text in assignments("--contrasts", contrasts).items()}
     measure_soundness(output_dir, world, pretrained_model_name_or_path=generator, pairs=asked, **settings)
     return _measured("soundness", output_dir, world)
 

@@ -229,6 +229,13 @@ def _parser() -> argparse.ArgumentParser:
         "--pairs", nargs="*", metavar="A,B", help="do()s whose order is exchanged; all pairs by default, none if empty"
     )
     flag("--encoder", metavar="DIR", help="trained autoencoder by which minimality is measured")
+    flag(
+        "--contrasts",
+        nargs="+",
+        default=(),
+        metavar="NAME=A,B",
+        help="values whose direct, indirect and total effect is measured",
+    )
     flag("--output_dir", required=True, metavar="DIR", help="where records and their page go")
 
     flag = verb("measure realism", "Distances of samples to held-out images, and to the training images.")

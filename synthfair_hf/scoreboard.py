@@ -11,7 +11,7 @@ validation images.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from .measure.weights import weights_fingerprint
 from .measure.worlds import World, open_world
 from .records import Record, library_versions, writable_directory, write_atomically
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
+from .schema import Schema
+from .words import number
 
 __all__ = [
     "PipelineSystem",
@@ -146,19 +148,21 @@ def measure_soundness(
     num_inference_steps: int | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
     encoder: str | Path | None = None,
+    contrasts: Mapping[str, Sequence[Any]] | None = None,
 ) -> Record:
     """Score the generator, the identity and, for every do() whose truth the world knows, the oracle.
 
     `pairs` are the do()s to commute, all by default; each costs two integrations of every image and seed. `encoder` is
-    the directory of a trained autoencoder, by which minimality is measured. Writes `soundness-<world>.json` and the
-    page. Raises InputError before weights are loaded or images drawn, and where it is the weights that are at fault,
-    before anything is scored.
+    the directory of a trained autoencoder, by which minimality is measured. `contrasts` are two values of a variable,
+    by name, for its direct, indirect and total effect. Writes `soundness-<world>.json` and the page. Raises InputError
+    before weights are loaded or images drawn, and where it is the weights that are at fault, before anything is scored.
     """
     directory = writable_directory(output_dir)
     if num_inference_steps is not None:
         check_settings(num_inference_steps)
     saved = find_generator(pretrained_model_name_or_path)
     check_questions(saved.preset.covariates, seeds, interventions, effect, pairs)
+    contrasted = _check_contrasts(saved.preset.covariates, contrasts or {})
     opened = open_for(saved, world, source_dir, split, limit)
     readers = open_predictors(saved, predictors)
     encode = None if encoder is None else _open_encoder(saved, encoder)
@@ -175,10 +179,12 @@ def measure_soundness(
     known = [name for name in opened.covariates.names if _truth_is_known(opened, name)]
     rows = [
         *score(Identity(), opened, readers, seeds, pairs=(), cycles=(), **asked),
-        *score(system, opened, readers, seeds, pairs=pairs, **asked),
+        *score(system, opened, readers, seeds, pairs=pairs, contrasts=contrasted, **asked),
     ]
     if known:
-        rows += score(Oracle(opened), opened, readers, seeds, names=known, pairs=(), cycles=(), **asked)
+        answered = {name: values for name, values in contrasted.items() if name in known}
+        questions: dict[str, Any] = {"names": known, "pairs": (), "cycles": (), "contrasts": answered}
+        rows += score(Oracle(opened), opened, readers, seeds, **questions, **asked)
     settings = {
         "world": world,
         "split": split,
@@ -187,6 +193,7 @@ def measure_soundness(
         "interventions": list(interventions),
         "effect": effect,
         "pairs": None if pairs is None else [list(pair) for pair in pairs],
+        "contrasts": {name: list(values) for name, values in contrasted.items()},
         "draws": DRAWS,
         "num_inference_steps": steps,
         "guidance_scale": pipeline.config.default_guidance_scale,
@@ -201,6 +208,19 @@ def measure_soundness(
         measured={"rows": rows},
     )
     return _keep(record, directory, f"soundness-{world}")
+
+
+def _check_contrasts(covariates: Schema, contrasts: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, Any]]:
+    """Two values of each variable that is named, numbers where they are its."""
+    checked = {}
+    for name, values in contrasts.items():
+        variable, argument = covariates[name], f"--contrasts: {name}"
+        if len(values) != 2:
+            raise InputError(f"{argument}: {len(values)} values; give the two to compare, such as sex=male,female.")
+        typed = [number(argument, one) if isinstance(one, str) and not variable.categorical else one for one in values]
+        variable.encode(typed, argument)
+        checked[name] = (typed[0], typed[1])
+    return checked
 
 
 def _truth_is_known(world: World, name: str) -> bool:
@@ -292,6 +312,7 @@ SECTIONS = {
     "True pixels": ("true_",),
     "Effectiveness and leak": ("mae", "delta_mae", "accuracy", "auc", "delta_auc"),
     "Minimality": ("minimality",),
+    "Effects": ("total_effect", "direct_effect", "indirect_effect"),
 }
 """Sections of the page by the beginnings of metrics' names."""
 

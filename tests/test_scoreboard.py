@@ -109,6 +109,7 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, pred
         "limit": 6,
         "seeds": (0, 1),
         "pairs": [("sex", "scanner")],
+        "contrasts": {"age": ("30", 75), "sex": ("male", "female")},
     }
     record = measure_soundness(tmp_path, "phantom", **asked)
     assert record == Record.read(tmp_path / "soundness-phantom.json")
@@ -122,10 +123,15 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, pred
         assert {"identity", "tiny", "oracle"} == {
             one for one, *others in rows if others == ["minimality", name, "image"]
         }
+    assert record.settings["contrasts"] == {"age": [30.0, 75], "sex": ["male", "female"]}
+    for effect in ("total_effect", "direct_effect", "indirect_effect"):
+        assert {one for one, *others in rows if others == [effect, "age", "age"]} == {"tiny", "oracle"}
+    assert rows["oracle", "indirect_effect", "age", "age"]["n"] == 6
     weights = file_sha256(autoencoder / WEIGHTS)[:16]
     assert record.inputs["encoder autoencoder"] == weights
     page = (tmp_path / "README.md").read_text()
     assert "### Minimality" in page
+    assert "| total_effect | age | age | reader | 30.0 -> 75 |" in page
     assert "| minimality | sex | image | encoder |" in page
     rare = [row for row in record.measured["rows"] if row["draws"] < 1000 and row["mean"] is not None]
     assert rare, "of six subjects some draws lack a sex"
@@ -243,6 +249,10 @@ def test_readers_of_another_resolution_are_refused(generator, predictor, autoenc
         (measure_soundness, {"effect": "partial"}, "effect: 'partial' is unknown"),
         (measure_soundness, {"interventions": ["forced"]}, "interventions: 'forced' is unknown"),
         (measure_soundness, {"pairs": [("sex", "colour")]}, "pairs: 'colour' is unknown"),
+        (measure_soundness, {"contrasts": {"colour": (0, 1)}}, "'colour' is unknown"),
+        (measure_soundness, {"contrasts": {"sex": ("male",)}}, "--contrasts: sex: 1 values; give the two"),
+        (measure_soundness, {"contrasts": {"age": ("30", "old")}}, "--contrasts: age: 'old' is not a number"),
+        (measure_soundness, {"contrasts": {"age": (30, 300)}}, "--contrasts: age: 300 is out of range"),
         (measure_soundness, {"num_inference_steps": 0}, "num_inference_steps: 0 is not allowed"),
         (measure_soundness, {"seeds": (0, -1)}, r"seeds: \[0, -1\] must be"),
         (measure_soundness, {"limit": 0}, "limit: 0 must be positive"),

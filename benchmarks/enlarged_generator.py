@@ -1,0 +1,79 @@
+"""Finish and measure an enlarged generator: half-precision weights, what its decoder knows, scoreboard, picture.
+
+    synthfair enlarge --pretrained_model_name_or_path synthfair_hf/pretrained/chest_xray_64
+        --source ../shared/data/cxr --resolution 128 --output_dir RUN
+    python benchmarks/enlarged_generator.py RUN --source ../shared/data/cxr
+
+On films of test patients, which trained nothing: how far a film decoded from its smaller self is from the film, beside
+bicubic interpolation of the same; then the axioms and the true pixels of do(scanner) at the higher resolution. What
+readers see in its answers is on the board of the generator it was made of, whose images its latents are.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from default_generator import finish, grid
+from torch.nn.functional import avg_pool2d, interpolate
+
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.measure.distances import l1, ssim
+from synthfair_hf.measure.intervals import bootstrap, mean_of
+from synthfair_hf.measure.worlds import World, open_world
+from synthfair_hf.saved import DEFAULT_GENERATOR
+from synthfair_hf.scoreboard import measure_soundness
+
+GENERATOR = DEFAULT_GENERATOR.parent / "chest_xray_128"
+WORLD = "acquisition"
+
+
+def decoded(pipeline: CausalDiffusionPipeline, world: World) -> None:
+    """Print how well films `[n, 1, R, R]` are known from their block means `[n, 1, r, r]`."""
+    films = world.images
+    small = avg_pool2d(films, films.shape[-1] // pipeline.vae.encode(films[:1]).latent_dist.mean.shape[-1])
+    ways = {
+        "decoder": (pipeline.vae.decode(2 * small - 1).sample + 1) / 2,
+        "bicubic": interpolate(small, size=films.shape[-2:], mode="bicubic", align_corners=False),
+    }
+    for name, images in ways.items():
+        for metric, distance in {"l1": l1, "ssim": ssim}.items():
+            one = bootstrap([mean_of(distance(images.clamp(0, 1), films))], [world.groups])
+            print(f"{name} {metric}: {one.mean:.3g} [{one.low:.3g}, {one.high:.3g}], n {len(films)}")
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--output_dir", type=Path, default=GENERATOR)
+    parser.add_argument("--scoreboard_dir", type=Path, default=Path("docs/scoreboard") / GENERATOR.name)
+    parser.add_argument("--picture", type=Path, default=Path("model_card") / f"{GENERATOR.name}.png")
+    parser.add_argument("--films", type=int, default=64, help="test patients whose counterfactuals are measured")
+    settings = parser.parse_args()
+
+    began = time.perf_counter()
+    finish(settings.run, settings.output_dir, None)
+    pipeline = CausalDiffusionPipeline.load(settings.output_dir)
+    pipeline.set_progress_bar_config(disable=True)
+    resolution = pipeline.config.resolution
+    decoded(pipeline, open_world(WORLD, "test", directory=settings.source, resolution=resolution))
+    measure_soundness(
+        settings.scoreboard_dir,
+        WORLD,
+        source_dir=settings.source,
+        pretrained_model_name_or_path=settings.output_dir,
+        limit=settings.films,
+        seeds=(0,),
+        interventions=("forced_change",),
+        effect="direct",
+        pairs=(),
+    )
+    grid(pipeline, settings.picture)
+    places = f"{settings.output_dir}, {settings.scoreboard_dir}, {settings.picture}"
+    print(f"{time.perf_counter() - began:.0f} s; wrote {places}")
+
+
+if __name__ == "__main__":
+    main()
