@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=GENERATOR)
     parser.add_argument("--scoreboard_dir", type=Path, default=Path("docs/scoreboard") / GENERATOR.name)
     parser.add_argument("--picture", type=Path, default=Path("model_card") / f"{GENERATOR.name}.png")
-    parser.add_argument("--films", type=int, default=64, help="test patients whose counterfactuals are measured")
+    parser.add_argument("--films", type=int, default=32, help="test patients whose counterfactuals are measured")
     settings = parser.parse_args()
 
     began = time.perf_counter()
@@ -65,7 +65,6 @@ def main() -> None:
         source_dir=settings.source,
         pretrained_model_name_or_path=settings.output_dir,
         limit=settings.films,
-        seeds=(0,),
         interventions=("forced_change",),
         effect="direct",
         pairs=(),

@@ -100,34 +100,33 @@ def _predictor(preset: str, source: str | None, **settings: Any) -> int:
     return _saved(config.output_dir, record)
 
 
-def _finetune(
-    pretrained_model_name_or_path: str, predictor: str, source: str | None, weight: float, leak: float, **settings: Any
-) -> int:
+def _finetune(pretrained_model_name_or_path: str, predictor: str, source: str | None, **settings: Any) -> int:
     from .fitting import finetune_generator
     from .training import FinetuningConfig
 
+    chosen = {name: settings.pop(name) for name in ("weight", "leak", "access")}
     config = _training_config(FinetuningConfig, settings)
-    record = finetune_generator(pretrained_model_name_or_path, predictor, source, config, weight, leak)
-    return _saved(config.output_dir, record)
+    return _saved(
+        config.output_dir, finetune_generator(pretrained_model_name_or_path, predictor, source, config, **chosen)
+    )
 
 
-def _straighten(
-    pretrained_model_name_or_path: str, source: str | None, images: int, num_inference_steps: int, **settings: Any
-) -> int:
+def _straighten(pretrained_model_name_or_path: str, source: str | None, **settings: Any) -> int:
     from .fitting import straighten_generator
     from .training import FinetuningConfig
 
+    chosen = {name: settings.pop(name) for name in ("images", "num_inference_steps", "access")}
     config = _training_config(FinetuningConfig, settings)
-    record = straighten_generator(pretrained_model_name_or_path, source, config, images, num_inference_steps)
-    return _saved(config.output_dir, record)
+    return _saved(config.output_dir, straighten_generator(pretrained_model_name_or_path, source, config, **chosen))
 
 
-def _enlarge(pretrained_model_name_or_path: str, source: str | None, resolution: int, **settings: Any) -> int:
+def _enlarge(pretrained_model_name_or_path: str, source: str | None, **settings: Any) -> int:
     from .fitting import enlarge_generator
     from .measure.autoencoder import AutoencoderTrainingConfig
 
+    chosen = {name: settings.pop(name) for name in ("resolution", "access")}
     config = _training_config(AutoencoderTrainingConfig, settings)
-    return _saved(config.output_dir, enlarge_generator(pretrained_model_name_or_path, source, config, resolution))
+    return _saved(config.output_dir, enlarge_generator(pretrained_model_name_or_path, source, config, **chosen))
 
 
 def _candidates(output_dir: str, source: str | None, balance: str | None, **settings: Any) -> int:

@@ -177,6 +177,7 @@ def finetune_generator(
     config: FinetuningConfig,
     weight: float = 0.1,
     leak: float = 1.0,
+    access: Access | None = None,
 ) -> Record:
     """Train a saved generator on, with a predictor that judges one counterfactual of each image.
 
@@ -193,7 +194,7 @@ def finetune_generator(
     reader = load_predictor(predictor, saved.preset.covariates)
     # Two blank images: of one that is reduced to a single place, group norm can tell nothing.
     reader.features(torch.zeros(2, 1, saved.resolution, saved.resolution))
-    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config)
+    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access)
     inputs["predictor"] = weights_fingerprint(predictor)
     inputs["counterfactual"] = fingerprint({"weight": float(weight), "leak": float(leak), "steps": STEPS})
     chosen = strengths(
@@ -210,6 +211,7 @@ def straighten_generator(
     config: FinetuningConfig,
     images: int = 2048,
     num_inference_steps: int = 10,
+    access: Access | None = None,
 ) -> Record:
     """Train a saved generator on pairs (`reflow`) of so many training images, made in so many midpoint steps.
 
@@ -222,7 +224,8 @@ def straighten_generator(
     if config.dataloader_num_workers:
         raise InputError("--dataloader_num_workers: must be 0 here: one process makes all pairs and remembers them.")
     check_output_dir(config)
-    pipeline, examples, inputs, counts = _go_on(find_generator(pretrained_model_name_or_path), source_dir, config)
+    saved = find_generator(pretrained_model_name_or_path)
+    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access)
     inputs["pairs"] = fingerprint({"images": images, "num_inference_steps": num_inference_steps})
     paired = PairedExamples(examples, pipeline, images, num_inference_steps)
     return _minimise(_matching(pipeline), paired, config, pipeline, inputs, {**counts, "pairs": len(paired)})
@@ -233,6 +236,7 @@ def enlarge_generator(
     source_dir: str | Path | None,
     config: AutoencoderTrainingConfig,
     resolution: int,
+    access: Access | None = None,
 ) -> Record:
     """Train an autoencoder whose latents are a saved generator's images, and save both as one of more pixels.
 
@@ -242,7 +246,7 @@ def enlarge_generator(
     saved = find_generator(pretrained_model_name_or_path)
     check_enlargement(resolution, saved.resolution)
     check_output_dir(config)
-    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, resolution)
+    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access, resolution)
     if pipeline.vae is not None:
         raise InputError(
             f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} has an autoencoder already; give the "
@@ -260,10 +264,18 @@ def enlarge_generator(
 
 
 def _go_on(
-    saved: SavedGenerator, source_dir: str | Path | None, config: TrainingConfig, resolution: int | None = None
+    saved: SavedGenerator,
+    source_dir: str | Path | None,
+    config: TrainingConfig,
+    access: Access | None,
+    resolution: int | None = None,
 ) -> tuple[CausalDiffusionPipeline, TrainingExamples, dict[str, str], dict[str, Any]]:
     """A saved generator, the examples it is to be trained on, at its own resolution by default, and what its record
-    says of both."""
+    says of both.
+
+    `access` is that to the source. Of films other than those that the start's record names nobody has said it, so that
+    it is unknown where it is not given.
+    """
     resolution = saved.resolution if resolution is None else resolution
     source = open_source(source_dir, saved.preset, resolution)
     for variable in saved.preset.covariates.walk():
@@ -280,11 +292,11 @@ def _go_on(
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts = {"source": source.counts, "training_images": len(examples)}
     inputs = {"source": source.fingerprint, "initial_weights": saved.revision}
-    # of films other than those its record names nobody has said who may see them
-    known: Access = "open" if source_dir is None else "unknown"
+    known: Access = "open" if source_dir is None else access or "unknown"
     if (saved.directory / "record.json").exists():
         record = Record.read(saved.directory / "record.json")
-        known = "open" if record.inputs.get("source") == source.fingerprint else known
+        if access is None and record.inputs.get("source") == source.fingerprint:
+            known = saved.access
         # The causal model is taken over, and with it what it was fitted on.
         counts |= {name: record.counts[name] for name in CAUSAL_COUNTS if name in record.counts}
         inputs |= {name: record.inputs[name] for name in CAUSAL_INPUTS if name in record.inputs}

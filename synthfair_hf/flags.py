@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--source", metavar="DIR", help="folder the generator was trained on; phantom needs none")
     flag("--weight", type=float, default=0.1, help="of the predictor's disagreement against flow matching (0.1)")
     flag("--leak", type=float, default=1.0, help="of disagreement on what was not changed (1)")
+    _access_flag(flag, None)
     _training_flags(flag, FinetuningConfig)
 
     flag = verb("straighten", "Train a saved generator on its own pairs, so that fewer solver steps lose less.")
@@ -138,12 +139,14 @@ def _parser() -> argparse.ArgumentParser:
     flag("--source", metavar="DIR", help="folder the generator was trained on; phantom needs none")
     flag("--images", type=int, default=2048, metavar="N", help="training images, each of three pairs (2048)")
     flag("--num_inference_steps", type=int, default=10, metavar="N", help="midpoint steps that make a pair (10)")
+    _access_flag(flag, None)
     _training_flags(flag, FinetuningConfig)
 
     flag = verb("enlarge", "Give a saved generator more pixels by an autoencoder whose latents are its images.")
     flag("--pretrained_model_name_or_path", required=True, metavar="P", help="saved pipeline to enlarge")
     flag("--source", metavar="DIR", help="folder the generator was trained on; phantom needs none")
     flag("--resolution", type=int, required=True, metavar="PX", help="twice or four times the pipeline's own")
+    _access_flag(flag, None)
     _training_flags(flag, AutoencoderTrainingConfig)
 
     flag = verb("candidates", "Write pairs of answers of a saved generator, for people or judges to prefer one of.")
@@ -356,11 +359,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _access_flag(flag: Callable[..., Any]) -> None:
-    text = (
-        "who may see the --source: open, unknown or credentialed; nothing of the others is published openly (unknown)"
-    )
-    flag("--access", choices=get_args(Access), default="unknown", help=text)
+def _access_flag(flag: Callable[..., Any], default: Access | None = "unknown") -> None:
+    """None: as the start's record says of these films."""
+    otherwise = default or "as recorded of these films, else unknown"
+    text = f"who may see the --source: open, unknown or credentialed; only open is published openly ({otherwise})"
+    flag("--access", choices=get_args(Access), default=default, help=text)
 
 
 def _world_flags(flag: Callable[..., Any]) -> None:

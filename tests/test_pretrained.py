@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.measure.predictors import load_predictor
 from synthfair_hf.records import Record
 from synthfair_hf.saved import DEFAULT_GENERATOR, find_generator, load_generator
@@ -66,6 +68,26 @@ def test_the_small_generators_are_open_and_read_by_who_saw_training_images_alone
     predictor = load_predictor(directory.parent / reader, saved.preset.covariates)
     blank = torch.zeros(1, 1, saved.resolution, saved.resolution)
     assert set(predictor.predict(blank)) == set(saved.preset.covariates.names)
+
+
+def test_the_enlarged_edition_keeps_a_films_detail_and_answers_as_the_one_it_was_made_of():
+    directory = DEFAULT_GENERATOR.parent / "chest_xray_128"
+    large, small = (CausalDiffusionPipeline.load(one) for one in (directory, DEFAULT_GENERATOR))
+    assert Record.read(directory / "record.json").inputs["initial_weights"] == find_generator().revision
+    for name, weights in small.unet.state_dict().items():
+        assert torch.equal(large.unet.state_dict()[name], weights), name
+    source = PhantomSource(40, seed=0)
+    row = source.table["finding"].index("pneumonia")
+    film = torch.from_numpy(source.image(row, 128))[None, None]
+    covariates = {name: [source.table[name][row]] for name in large.covariates.names}
+    asked = {"covariates": covariates, "output_type": "pt", "num_inference_steps": 2}
+    assert (large(image=film, do={}, **asked).images - film).abs().mean().item() * 255 <= 0.05
+    answers = [
+        one(image=image, do={"scanner": "portable"}, **asked).images
+        for one, image in ((large, film), (small, avg_pool2d(film, 2)))
+    ]
+    moved = (avg_pool2d(film, 2) - answers[1]).abs().mean()
+    assert (avg_pool2d(answers[0], 2) - answers[1]).abs().mean() < 0.2 * moved
 
 
 def test_all_weights_together_are_within_their_budget():

@@ -116,11 +116,12 @@ def test_other_films_than_those_of_the_start_do_not_inherit_its_access(films, ge
     shutil.copytree(films, others)
     lines = (others / "metadata.csv").read_text().splitlines()
     (others / "metadata.csv").write_text("\n".join(lines[:-1]) + "\n")
-    for source, access in ((films, "open"), (others, "unknown")):
-        run = tmp_path / f"run-{access}"
+    cases = ((films, None, "open"), (others, None, "unknown"), (others, "open", "open"), (films, "unknown", "unknown"))
+    for case, (source, said, access) in enumerate(cases):
+        run = tmp_path / f"run-{case}"
         command = ["straighten", "--pretrained_model_name_or_path", start, "--source", source, "--output_dir", run]
         settings = ["--images", "2", "--num_inference_steps", "1", "--max_train_steps", "1", "--train_batch_size", "2"]
-        assert main([*map(str, command), *settings]) == 0
+        assert main([*map(str, command), *settings, *(["--access", said] if said else [])]) == 0
         further = Record.read(run / "record.json")
         assert further.inputs["access"] == access
         assert further.counts["mechanisms"] == record.counts["mechanisms"], "the causal model is that of the start"
