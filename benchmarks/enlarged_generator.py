@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.measure.distances import l1, ssim
-from synthfair_hf.measure.intervals import bootstrap, mean_of
+from synthfair_hf.measure.intervals import bootstrap_mean
 from synthfair_hf.measure.worlds import World, open_world
 from synthfair_hf.saved import DEFAULT_GENERATOR
 from synthfair_hf.scoreboard import measure_soundness
@@ -38,7 +38,7 @@ def decoded(pipeline: CausalDiffusionPipeline, world: World) -> None:
     }
     for name, images in ways.items():
         for metric, distance in {"l1": l1, "ssim": ssim}.items():
-            one = bootstrap([mean_of(distance(images.clamp(0, 1), films))], [world.groups])
+            one = bootstrap_mean([distance(images.clamp(0, 1), films)], [world.groups])
             print(f"{name} {metric}: {one.mean:.3g} [{one.low:.3g}, {one.high:.3g}], n {len(films)}")
 
 

@@ -57,8 +57,8 @@ __all__ = [
     "train_generator",
 ]
 
-CAUSAL_COUNTS, CAUSAL_INPUTS = ("mechanisms", "covariate_table"), ("graph", "covariate_table")
-"""What a record says of the causal model."""
+KEPT_COUNTS, KEPT_INPUTS = ("mechanisms", "covariate_table"), ("graph", "covariate_table", "predictor")
+"""What a record says of the causal model, and of who judged: it holds of what is trained on from there."""
 
 READERS: dict[str, Callable[[str | Path, Preset, int], Source]] = {MORPHOMNIST.name: MorphoMNIST}
 """What reads a domain's folder where it is not images with a metadata.csv."""
@@ -297,9 +297,8 @@ def _go_on(
         record = Record.read(saved.directory / "record.json")
         if access is None and record.inputs.get("source") == source.fingerprint:
             known = saved.access
-        # The causal model is taken over, and with it what it was fitted on.
-        counts |= {name: record.counts[name] for name in CAUSAL_COUNTS if name in record.counts}
-        inputs |= {name: record.inputs[name] for name in CAUSAL_INPUTS if name in record.inputs}
+        counts |= {name: record.counts[name] for name in KEPT_COUNTS if name in record.counts}
+        inputs |= {name: record.inputs[name] for name in KEPT_INPUTS if name in record.inputs}
     inputs["access"] = strictest(saved.access, known)
     return saved.load(), examples, inputs, counts
 

@@ -172,6 +172,11 @@ def test_a_predictor_that_chose_or_judged_is_told_from_one_that_did_not(tmp_path
         assert "its figures flatter" in text
         assert independent not in text
     assert "`synthfair finetune`" in text
+    for later, verb in (("pairs", "straighten"), ("autoencoder", "enlarge")):
+        further = judged.model_copy(update={"inputs": {"predictor": "aa", later: "bb"}})
+        text = write(tmp_path / "README.md", record=further)
+        assert "its figures flatter" in text, "who judged once has judged"
+        assert f"`synthfair {verb}`" in text
     silent = write(tmp_path / "README.md", calibration=None)
     assert independent not in silent
     assert "flatter" not in silent

@@ -111,7 +111,9 @@ def test_other_films_than_those_of_the_start_do_not_inherit_its_access(films, ge
     start = tmp_path / "start"
     shutil.copytree(generator, start)
     record = Record.read(start / "record.json")
-    record.model_copy(update={"inputs": {**record.inputs, "access": "open"}}).write(start / "record.json")
+    record.model_copy(update={"inputs": {**record.inputs, "access": "open", "predictor": "aa"}}).write(
+        start / "record.json"
+    )
     others = tmp_path / "films"
     shutil.copytree(films, others)
     lines = (others / "metadata.csv").read_text().splitlines()
@@ -124,6 +126,7 @@ def test_other_films_than_those_of_the_start_do_not_inherit_its_access(films, ge
         assert main([*map(str, command), *settings, *(["--access", said] if said else [])]) == 0
         further = Record.read(run / "record.json")
         assert further.inputs["access"] == access
+        assert further.inputs["predictor"] == "aa", "who judged the start"
         assert further.counts["mechanisms"] == record.counts["mechanisms"], "the causal model is that of the start"
 
 

@@ -284,6 +284,7 @@ def test_worlds_open_by_name(folder, monkeypatch):
     monkeypatch.setattr("synthfair_hf.measure.worlds.SUBJECTS", 40)
     world = open_world("phantom", "validation", limit=2, seed=1)
     assert world.images.shape == (2, 1, PHANTOM.resolution, PHANTOM.resolution)
+    assert open_world("phantom", "validation", limit=2, resolution=32).images.shape == (2, 1, 32, 32)
 
 
 @pytest.mark.parametrize(
