@@ -31,23 +31,23 @@ from alignment_downstream import DownstreamData, downstream
 from alignment_page import page
 from torch import Tensor
 
+from synthfair_hf.align.candidates import SAMPLE_GUIDANCE, make_candidates
+from synthfair_hf.align.candidates import Questions as Asking
 from synthfair_hf.align.config import AlignmentConfig
+from synthfair_hf.align.finetuning import align_generator, fuse_generator
+from synthfair_hf.align.judgement import judge_candidates, reading
 from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness
 from synthfair_hf.align.pixels import to_png
-from synthfair_hf.alignment import align_generator, fuse_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.diffusion.saved import SavedGenerator, find_generator
+from synthfair_hf.domains.worlds import World, open_world
 from synthfair_hf.errors import InputError
-from synthfair_hf.judging import judge_candidates, reading
 from synthfair_hf.measure.intervals import bootstrap, bootstrap_mean, statistic_of_rows
 from synthfair_hf.measure.interventions import forced_change
+from synthfair_hf.measure.scoreboard import PipelineSystem, measure_realism, measure_soundness
 from synthfair_hf.measure.weights import weights_fingerprint
-from synthfair_hf.measure.worlds import World, open_world
-from synthfair_hf.questions import SAMPLE_GUIDANCE, make_candidates
-from synthfair_hf.questions import Questions as Asking
 from synthfair_hf.records import Record, library_versions, write_atomically
-from synthfair_hf.saved import SavedGenerator, find_generator
 from synthfair_hf.schema import SPLITS, Schema
-from synthfair_hf.scoreboard import PipelineSystem, measure_realism, measure_soundness
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 """Scales of the adapters at which the answers are compared; 1 is as trained."""

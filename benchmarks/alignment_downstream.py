@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synthfair_hf.cells import figures
-from synthfair_hf.leaderboard import compare, summary
-from synthfair_hf.measure.labelled import LabelledImages
-from synthfair_hf.measure.worlds import World, open_world
-from synthfair_hf.mitigate.method import Method
-from synthfair_hf.presets import Preset
-from synthfair_hf.saved import SavedGenerator
+from synthfair_hf.diffusion.saved import SavedGenerator
+from synthfair_hf.domains.presets import Preset
+from synthfair_hf.domains.worlds import World, open_world
+from synthfair_hf.fairness.benchmark.cells import figures
+from synthfair_hf.fairness.benchmark.leaderboard import compare, summary
+from synthfair_hf.fairness.labelled import LabelledImages
+from synthfair_hf.fairness.mitigation.method import Method
 
 CELLS = {"train": 95, "validation": 19}
 SHOWN = ("auc", "worst_group_accuracy", "equal_opportunity_difference")

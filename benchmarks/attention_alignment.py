@@ -19,13 +19,13 @@ import pandas
 import torch
 from matplotlib.figure import Figure
 
-from synthfair_hf.benchmark import unfinished
-from synthfair_hf.cells import DataSet, code_of, figures, parts_of
 from synthfair_hf.errors import InputError
-from synthfair_hf.leaderboard import compare, summary
-from synthfair_hf.mitigate.attention_alignment import AttentionAlignment, calibrated_strength, shares_inside
+from synthfair_hf.fairness.benchmark.board import unfinished
+from synthfair_hf.fairness.benchmark.cells import DataSet, code_of, figures, parts_of
+from synthfair_hf.fairness.benchmark.leaderboard import compare, summary
+from synthfair_hf.fairness.mitigation.attention_alignment import AttentionAlignment, calibrated_strength, shares_inside
 from synthfair_hf.records import Record, library_versions, write_atomically
-from synthfair_hf.views import get_view
+from synthfair_hf.views.view import get_view
 
 SHOWN = ("auc", "worst_group_accuracy", "equal_opportunity_difference", "flip_rate")
 LABELS = {

@@ -17,8 +17,8 @@ import pandas
 from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate
 from sklearn.metrics import accuracy_score, brier_score_loss, precision_score, recall_score, roc_auc_score
 
-from synthfair_hf.measure.audit import AuditTable, audit
-from synthfair_hf.measure.rates import BINS
+from synthfair_hf.fairness.audit import AuditTable, audit
+from synthfair_hf.fairness.rates import BINS
 
 GOAL = 20
 THRESHOLD = 0.5

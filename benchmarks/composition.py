@@ -11,11 +11,11 @@ import argparse
 import json
 import sys
 
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
+from synthfair_hf.domains import WORLD_SEED
+from synthfair_hf.domains.worlds import PhantomWorld
+from synthfair_hf.measure.scoreboard import PipelineSystem, open_for
 from synthfair_hf.measure.soundness import score
-from synthfair_hf.measure.worlds import PhantomWorld
-from synthfair_hf.saved import DEFAULT_GENERATOR, find_generator
-from synthfair_hf.scoreboard import PipelineSystem, open_for
-from synthfair_hf.simulators import WORLD_SEED
 
 LIMIT, FILMS = 0.05, 64
 

@@ -27,15 +27,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from synthfair_hf.calibration import calibrate
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
 from synthfair_hf.diffusion.solver import BASES
-from synthfair_hf.model_card import write_model_card
+from synthfair_hf.domains.chest_xray.scanners import SCANNERS
+from synthfair_hf.measure.calibration import calibrate
+from synthfair_hf.measure.scoreboard import measure_realism, measure_soundness
+from synthfair_hf.publish.model_card import write_model_card
+from synthfair_hf.publish.report import difference_png
 from synthfair_hf.records import Record
-from synthfair_hf.report import difference_png
-from synthfair_hf.saved import DEFAULT_GENERATOR
-from synthfair_hf.scoreboard import measure_realism, measure_soundness
-from synthfair_hf.simulators.acquisition import SCANNERS
 
 CREDITS = (
     "NIH ChestX-ray14 (Wang et al., CVPR 2017; images: NIH Clinical Center), the COVID-19 Image Repository of Hannover "

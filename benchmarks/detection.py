@@ -31,14 +31,14 @@ from datasets import load_dataset
 from matplotlib.figure import Figure
 
 import synthfair_hf  # noqa: F401  registers the builder
-from synthfair_hf.builder import read_record
+from synthfair_hf.domains.presets import Preset
 from synthfair_hf.errors import InputError
-from synthfair_hf.measure.classifier import FittingSettings, LabelledImages, fit_classifier, new_classifier
-from synthfair_hf.measure.detection import ALPHA, TWIN, Detection, Scores, against, detect, score
-from synthfair_hf.measure.detectors import DETECTORS
-from synthfair_hf.presets import Preset
+from synthfair_hf.fairness.classifier import FittingSettings, LabelledImages, fit_classifier, new_classifier
+from synthfair_hf.fairness.detection import ALPHA, TWIN, Detection, Scores, against, detect, score
+from synthfair_hf.fairness.detectors import DETECTORS
 from synthfair_hf.records import Record, fingerprint, library_versions, write_atomically
-from synthfair_hf.views import get_view
+from synthfair_hf.views.builder import read_record
+from synthfair_hf.views.view import get_view
 
 FINDING = "finding"
 HELD_OUT = 5

@@ -29,8 +29,8 @@ from precision import processor
 from synthfair_hf.align.dpo import DPOObjective
 from synthfair_hf.align.lora import add_lora
 from synthfair_hf.diffusion.objective import FlowMatchingObjective
+from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.records import Record, library_versions
-from synthfair_hf.saved import find_generator
 
 WAYS = ("full", "adapters", "dpo")
 RANK = 8

@@ -16,10 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
+from synthfair_hf.generate.dataset import generate_dataset
 from synthfair_hf.generate.engines import launch
 from synthfair_hf.records import Record
-from synthfair_hf.saved import DEFAULT_GENERATOR
-from synthfair_hf.verbs import generate_dataset
 
 
 def main() -> int:

@@ -18,11 +18,11 @@ from default_generator import finish, grid
 from torch.nn.functional import avg_pool2d, interpolate
 
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
+from synthfair_hf.domains.worlds import World, open_world
 from synthfair_hf.measure.distances import l1, ssim
 from synthfair_hf.measure.intervals import bootstrap_mean
-from synthfair_hf.measure.worlds import World, open_world
-from synthfair_hf.saved import DEFAULT_GENERATOR
-from synthfair_hf.scoreboard import measure_soundness
+from synthfair_hf.measure.scoreboard import measure_soundness
 
 GENERATOR = DEFAULT_GENERATOR.parent / "chest_xray_128"
 WORLD = "acquisition"

@@ -28,14 +28,14 @@ import torch
 from datasets import disable_progress_bars, load_dataset, load_dataset_builder
 from PIL import Image
 
-from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.latents import to_images
+from synthfair_hf.diffusion.saved import load_generator
+from synthfair_hf.domains.presets import CHEST_XRAY
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.run import generate
 from synthfair_hf.generate.store import Store
-from synthfair_hf.presets import CHEST_XRAY
-from synthfair_hf.saved import load_generator
+from synthfair_hf.publish.dataset_card import write_dataset_card
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
 VIEW = "sex_imbalanced_90_10"

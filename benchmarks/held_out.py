@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas
 
-from synthfair_hf.sources.source import patient_split
+from synthfair_hf.domains.source import patient_split
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from datasets import disable_progress_bars, load_dataset
 
+from synthfair_hf.generate.dataset import spread_dataset
 from synthfair_hf.generate.verification import verify
 from synthfair_hf.records import Record, library_versions, write_atomically
-from synthfair_hf.verbs import spread_dataset
 
 VIEW = "sex_imbalanced_90_10"
 

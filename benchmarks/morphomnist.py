@@ -16,9 +16,9 @@ from pathlib import Path
 
 from default_generator import finish
 
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
 from synthfair_hf.diffusion.solver import BASES
-from synthfair_hf.saved import DEFAULT_GENERATOR
-from synthfair_hf.scoreboard import measure_realism, measure_soundness
+from synthfair_hf.measure.scoreboard import measure_realism, measure_soundness
 
 WORLD = "morphomnist"
 GENERATOR = DEFAULT_GENERATOR.parent / "morphomnist_32"

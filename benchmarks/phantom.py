@@ -15,8 +15,8 @@ from pathlib import Path
 
 from morphomnist import ship
 
-from synthfair_hf.saved import DEFAULT_GENERATOR
-from synthfair_hf.scoreboard import measure_soundness
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
+from synthfair_hf.measure.scoreboard import measure_soundness
 
 WORLD = "phantom"
 GENERATOR = DEFAULT_GENERATOR.parent / "phantom_64"

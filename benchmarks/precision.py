@@ -21,10 +21,10 @@ import torch
 
 from synthfair_hf.diffusion.denoiser import predict_velocity
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.generate.numerics import Numerics
 from synthfair_hf.generate.render import prepared
 from synthfair_hf.records import Record, library_versions
-from synthfair_hf.saved import find_generator
 
 WAYS = {
     "plain": Numerics(),

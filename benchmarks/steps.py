@@ -12,11 +12,11 @@ import time
 
 import numpy as np
 
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.measure.distances import l1
 from synthfair_hf.measure.interventions import forced_change, hold
+from synthfair_hf.measure.scoreboard import PipelineSystem, open_for
 from synthfair_hf.measure.systems import answer
-from synthfair_hf.saved import DEFAULT_GENERATOR, find_generator
-from synthfair_hf.scoreboard import PipelineSystem, open_for
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 25)
 

@@ -14,13 +14,13 @@ import pandas
 from datasets import load_dataset
 
 import synthfair_hf  # noqa: F401 - registers the views with `datasets`
-from synthfair_hf.measure.audit import audit
-from synthfair_hf.measure.detection import detect
-from synthfair_hf.measure.flips import flips
-from synthfair_hf.measure.labelled import LabelledImages
-from synthfair_hf.mitigate import METHODS
-from synthfair_hf.presets import PHANTOM
-from synthfair_hf.verbs import generate_dataset
+from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.fairness.audit import audit
+from synthfair_hf.fairness.detection import detect
+from synthfair_hf.fairness.flips import flips
+from synthfair_hf.fairness.labelled import LabelledImages
+from synthfair_hf.fairness.mitigation import METHODS
+from synthfair_hf.generate.dataset import generate_dataset
 
 DIRECTORY = Path(sys.argv[1] if len(sys.argv) > 1 else "phantom")
 ATTRIBUTES = ("sex", "scanner", "age")

@@ -2,7 +2,7 @@
 
 import torch
 
-from synthfair_hf.saved import load_generator
+from synthfair_hf.diffusion.saved import load_generator
 
 
 def main() -> None:

@@ -20,26 +20,26 @@ __version__ = "0.1.0"
 
 
 class _ModuleFactory(datasets.load.PackagedDatasetModuleFactory):
-    """Answers `load_dataset("synthfair", ...)` with synthfair_hf.builder, imported only then, and its data set's files.
+    """Answers `load_dataset("synthfair", ...)` with synthfair_hf.views.builder, imported only then, and its files.
 
-    `datasets` has no public registry of builders; tests/test_builder.py guards the two private names used here.
+    `datasets` has no public registry of builders; tests/views/test_builder.py guards the two private names used here.
     """
 
     def get_module(self) -> Any:
         if self.name != "synthfair":
             return super().get_module()
-        from .builder import dataset_module
+        from .views.builder import dataset_module
 
         return dataset_module(self.data_dir, self.data_files, self.download_config)
 
 
-_PACKAGED_DATASETS_MODULES["synthfair"] = ("synthfair_hf.builder", "")
+_PACKAGED_DATASETS_MODULES["synthfair"] = ("synthfair_hf.views.builder", "")
 datasets.load.PackagedDatasetModuleFactory = _ModuleFactory
 
 
 def _publish(pipeline: Any, repo_id: str, **settings: Any) -> str:
     """Answers `pipeline.push_to_hub(...)`; what prints the card is imported only then."""
-    from .model_repository import push_pipeline
+    from .diffusion.release import push_pipeline
 
     return push_pipeline(pipeline, repo_id, **settings)
 

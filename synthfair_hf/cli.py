@@ -17,7 +17,7 @@ from .words import assignments, number, numbers, pair, shares
 
 if TYPE_CHECKING:
     from .records import Access, Record
-    from .training import TrainingConfig
+    from .training.loop import TrainingConfig
 
 __all__ = ["main"]
 
@@ -56,9 +56,9 @@ def _train(
     access: "Access",
     **settings: Any,
 ) -> int:
-    from .fitting import train_generator
-    from .presets import get_preset
-    from .training import TrainingConfig
+    from .diffusion.fitting import train_generator
+    from .domains.presets import get_preset
+    from .training.loop import TrainingConfig
 
     domain, config = get_preset(preset), _training_config(TrainingConfig, settings)
     record = train_generator(
@@ -91,9 +91,9 @@ def _training_config(kind: type[Config], settings: dict[str, Any]) -> Config:
 
 
 def _predictor(preset: str, source: str | None, **settings: Any) -> int:
-    from .fitting import open_source
+    from .diffusion.fitting import open_source
+    from .domains.presets import get_preset
     from .measure.predictors import PredictorTrainingConfig, train_predictor
-    from .presets import get_preset
 
     domain, config = get_preset(preset), _training_config(PredictorTrainingConfig, settings)
     record = train_predictor(open_source(source, domain, domain.resolution), config, domain.resolution)
@@ -101,8 +101,8 @@ def _predictor(preset: str, source: str | None, **settings: Any) -> int:
 
 
 def _finetune(pretrained_model_name_or_path: str, predictor: str, source: str | None, **settings: Any) -> int:
-    from .fitting import finetune_generator
-    from .training import FinetuningConfig
+    from .diffusion.fitting import finetune_generator
+    from .training.loop import FinetuningConfig
 
     chosen = {name: settings.pop(name) for name in ("weight", "leak", "access")}
     config = _training_config(FinetuningConfig, settings)
@@ -112,8 +112,8 @@ def _finetune(pretrained_model_name_or_path: str, predictor: str, source: str | 
 
 
 def _straighten(pretrained_model_name_or_path: str, source: str | None, **settings: Any) -> int:
-    from .fitting import straighten_generator
-    from .training import FinetuningConfig
+    from .diffusion.fitting import straighten_generator
+    from .training.loop import FinetuningConfig
 
     chosen = {name: settings.pop(name) for name in ("images", "num_inference_steps", "access")}
     config = _training_config(FinetuningConfig, settings)
@@ -121,7 +121,7 @@ def _straighten(pretrained_model_name_or_path: str, source: str | None, **settin
 
 
 def _enlarge(pretrained_model_name_or_path: str, source: str | None, **settings: Any) -> int:
-    from .fitting import enlarge_generator
+    from .diffusion.fitting import enlarge_generator
     from .measure.autoencoder import AutoencoderTrainingConfig
 
     chosen = {name: settings.pop(name) for name in ("resolution", "access")}
@@ -130,7 +130,7 @@ def _enlarge(pretrained_model_name_or_path: str, source: str | None, **settings:
 
 
 def _candidates(output_dir: str, source: str | None, balance: str | None, **settings: Any) -> int:
-    from .questions import make_candidates
+    from .align.candidates import make_candidates
 
     names = balance.split(",") if balance else ()
     record = make_candidates(output_dir, source_dir=source, balance=names, **settings)
@@ -139,7 +139,7 @@ def _candidates(output_dir: str, source: str | None, balance: str | None, **sett
 
 
 def _judge(candidates: str, output_dir: str, judges: list[str], source: str | None, **settings: Any) -> int:
-    from .judging import judge_candidates
+    from .align.judgement import judge_candidates
 
     weights = {name: number("--judges", word) for name, word in assignments("--judges", judges).items()}
     record = judge_candidates(candidates, output_dir, weights=weights, source_dir=source, **settings)
@@ -149,14 +149,14 @@ def _judge(candidates: str, output_dir: str, judges: list[str], source: str | No
 
 def _align(train_data_dir: list[str], pretrained_model_name_or_path: str, **settings: Any) -> int:
     from .align.config import AlignmentConfig
-    from .alignment import align_generator
+    from .align.finetuning import align_generator
 
     config = _training_config(AlignmentConfig, settings)
     return _saved(config.output_dir, align_generator(train_data_dir, pretrained_model_name_or_path, config))
 
 
 def _fuse(pretrained_model_name_or_path: str, lora_weights: str, output_dir: str, lora_scale: float) -> int:
-    from .alignment import fuse_generator
+    from .align.finetuning import fuse_generator
 
     fuse_generator(pretrained_model_name_or_path, lora_weights, output_dir, lora_scale)
     print(f"wrote {output_dir}; next: synthfair measure soundness --pretrained_model_name_or_path {output_dir}")
@@ -172,10 +172,10 @@ def _label(
     port: int | None,
     export: str | None,
 ) -> int:
-    from .app.answers import Answers
-    from .app.labelling import Labelling
-    from .app.page import serve
-    from .judging import export_answers, open_candidates
+    from .align.judgement import export_answers, open_candidates
+    from .align.labelling.answers import Answers
+    from .align.labelling.page import serve
+    from .align.labelling.session import Labelling
 
     if export is None:
         pairs, _ = open_candidates(candidates, preset)
@@ -188,9 +188,9 @@ def _label(
 
 
 def _autoencoder(preset: str, source: str | None, **settings: Any) -> int:
-    from .fitting import open_source
+    from .diffusion.fitting import open_source
+    from .domains.presets import get_preset
     from .measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
-    from .presets import get_preset
 
     domain, config = get_preset(preset), _training_config(AutoencoderTrainingConfig, settings)
     record = train_autoencoder(open_source(source, domain, domain.resolution), config, domain.resolution)
@@ -198,7 +198,7 @@ def _autoencoder(preset: str, source: str | None, **settings: Any) -> int:
 
 
 def _calibrate(**settings: Any) -> int:
-    from .calibration import calibrate
+    from .measure.calibration import calibrate
 
     record = calibrate(**settings)
     for name, one in record.measured["chosen"].items():
@@ -215,8 +215,8 @@ def _soundness(
     contrasts: list[str],
     **settings: Any,
 ) -> int:
-    from .saved import DEFAULT_GENERATOR
-    from .scoreboard import measure_soundness
+    from .diffusion.saved import DEFAULT_GENERATOR
+    from .measure.scoreboard import measure_soundness
 
     generator = pretrained_model_name_or_path or DEFAULT_GENERATOR
     asked = None if pairs is None else [pair(word) for word in pairs]
@@ -226,8 +226,8 @@ def _soundness(
 
 
 def _realism(pretrained_model_name_or_path: str | None, output_dir: str, world: str, **settings: Any) -> int:
-    from .saved import DEFAULT_GENERATOR
-    from .scoreboard import measure_realism
+    from .diffusion.saved import DEFAULT_GENERATOR
+    from .measure.scoreboard import measure_realism
 
     generator = pretrained_model_name_or_path or DEFAULT_GENERATOR
     measure_realism(output_dir, world, pretrained_model_name_or_path=generator, **settings)
@@ -253,8 +253,8 @@ def _generate(
     logging_dir: str | None,
     **settings: Any,
 ) -> int:
+    from .generate.dataset import generate_dataset, spread_dataset
     from .generate.engines import place_from_environment
-    from .verbs import generate_dataset, spread_dataset
 
     if factors:
         settings["factors"] = tuple(factors)
@@ -292,7 +292,7 @@ def _verify(
     from .generate.verification import verify
 
     if repair:
-        from .verbs import repair_dataset
+        from .generate.dataset import repair_dataset
 
         made = repair_dataset(directory, pretrained_model_name_or_path, source, predictor)
         print(f"{directory}: made {len(made)} shards again" + "".join(f"\n  {name}" for name in made))
@@ -304,7 +304,7 @@ def _verify(
 
 
 def _merge(parts: list[str], output_dir: str, license: str | None) -> int:
-    from .verbs import merge_datasets
+    from .generate.dataset import merge_datasets
 
     record = merge_datasets(parts, output_dir, license)
     print(f"{output_dir}: {record.counts['rows']} rows in {record.counts['shards']} shards")
@@ -320,8 +320,8 @@ def _push(
     datasets: list[str] | None,
     **settings: Any,
 ) -> int:
+    from .diffusion.release import push_generator
     from .generate.publish import publish
-    from .model_repository import push_generator
 
     if (hub_dataset_id is None) == (hub_model_id is None):
         raise InputError("--hub_dataset_id, --hub_model_id: give one of them, for a data set or for a generator.")
@@ -341,7 +341,7 @@ def _push(
 
 
 def _benchmark(output_dir: str, method_file: list[str], **asked: Any) -> int:
-    from .benchmark import benchmark
+    from .fairness.benchmark.board import benchmark
 
     record = benchmark(output_dir=output_dir, method_files=method_file, **asked)
     print(f"wrote {output_dir}/README.md and table.csv of {len(record.counts['cells'])} cells")
@@ -349,11 +349,11 @@ def _benchmark(output_dir: str, method_file: list[str], **asked: Any) -> int:
 
 
 def _views(preset: str, view: str | None, data_dir: str | None, output_dir: str) -> int:
-    from .presets import get_preset
-    from .views import curated_views, get_view
+    from .domains.presets import get_preset
+    from .views.view import curated_views, get_view
 
     if data_dir is not None:
-        from .statistics import write_statistics
+        from .publish.view_page import write_statistics
 
         print(f"wrote {write_statistics(data_dir, view or 'full', output_dir)}")
         return 0
@@ -371,14 +371,14 @@ def _views(preset: str, view: str | None, data_dir: str | None, output_dir: str)
 
 
 def _report(directory: str) -> int:
-    from .report import write_report
+    from .publish.report import write_report
 
     print(f"wrote {write_report(Path(directory))}")
     return 0
 
 
 def _demo(output_dir: str, seed: int) -> int:
-    from .verbs import demo
+    from .generate.dataset import demo
 
     found = demo(output_dir, seed)
     print(f"{output_dir}: sound")
@@ -399,8 +399,8 @@ def _counterfactual(
     intervention_level: list[str] | None,
     **settings: Any,
 ) -> int:
-    from .saved import DEFAULT_GENERATOR
-    from .verbs import counterfactual
+    from .diffusion.saved import DEFAULT_GENERATOR
+    from .generate.dataset import counterfactual
 
     answer = counterfactual(
         covariates=assignments("--covariates", covariates),

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     from .align.config import AlignmentConfig
     from .measure.autoencoder import AutoencoderTrainingConfig
     from .measure.predictors import PredictorTrainingConfig
-    from .training import FinetuningConfig, TrainingConfig
+    from .training.loop import FinetuningConfig, TrainingConfig
 
     parser = _Parser(
         prog="synthfair",
@@ -321,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=(),
         metavar="NAME",
-        help="of synthfair_hf.mitigate, with settings as balanced_synthetic:ratio=0.5; erm is added",
+        help="of synthfair_hf.fairness.mitigation, with settings as balanced_synthetic:ratio=0.5; erm is added",
     )
     flag("--method_file", nargs="+", default=(), metavar="FILE.py", help="one Method each; files are run as code")
     flag("--seeds", type=int, default=5, metavar="N", help="how many (5)")

@@ -18,16 +18,16 @@ from PIL import Image
 os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
-from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.causal.scm import StructuralCausalModel
+from synthfair_hf.diffusion.fitting import fit_scm
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
-from synthfair_hf.fitting import fit_scm
+from synthfair_hf.domains.phantom.phantom import PhantomSource
+from synthfair_hf.domains.presets import CHEST_XRAY, PHANTOM, Preset
 from synthfair_hf.generate.plan import SCM, GenerationPlan
 from synthfair_hf.generate.rows import Row
 from synthfair_hf.generate.store import Store
-from synthfair_hf.presets import CHEST_XRAY, PHANTOM, Preset
+from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.schema import Variable
-from synthfair_hf.simulators.phantom import PhantomSource
 
 # the same examples in every run, however busy the machine
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -1,88 +1,55 @@
-"""Who may import whom: arrows never turn back. Imports inside functions and under TYPE_CHECKING count."""
+"""Who may import whom: a row per room, each may import rows above it; no circle of files. Lazy imports count."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import networkx
 import pytest
 
 import synthfair_hf
 
 ROOT = Path(synthfair_hf.__file__).parent
-BASE = ("errors", "schema", "records")
+GROUND = ("errors", "records", "schema")
 
-# Each row may name rows above it only, so the table itself has no cycle. Within a row everything may import everything.
+# Each row may name rows above it only, so the table has no cycle. Inside a room files may import each other.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    # layer 0
     "errors": (),
-    "schema": ("errors",),
     "records": ("errors",),
-    "words": ("errors",),
-    # layer 1
-    "presets": BASE,
-    "layout": (*BASE, "presets"),
-    "grammar": (*BASE, "presets", "layout"),
-    "biases": (*BASE, "presets", "layout", "grammar"),
-    "views": (*BASE, "presets", "layout", "grammar", "biases"),
-    "builder": (*BASE, "presets", "layout", "views"),
-    "causal": BASE,
-    "sources": (*BASE, "presets"),
-    "simulators": (*BASE, "presets", "sources"),
-    "training": (*BASE, "presets", "sources"),
-    # layer 2
-    "diffusion": (*BASE, "presets", "causal"),
-    # layer 3: siblings do not import each other, except mitigate -> measure.classifier
-    "generate": (*BASE, "presets", "layout", "sources", "causal", "diffusion"),
-    "align": (*BASE, "presets", "causal", "training", "diffusion"),
-    "measure.labelled": (*BASE, "presets", "builder"),
-    "measure.classifier": (*BASE, "presets", "training", "measure.labelled"),
-    "measure": (
-        *(*BASE, "presets", "views", "sources", "simulators", "training"),
-        *("measure.classifier", "measure.labelled"),
-    ),
-    "mitigate": (*BASE, "presets", "training", "measure.classifier", "measure.labelled"),
-    # layer 4
-    "reflow": (*BASE, "presets", "causal", "training", "diffusion"),
-    "app": (*BASE, "presets", "align"),
-    "cards": (*BASE, "presets", "layout", "views"),
-    "model_card": (*BASE, "presets", "cards"),
-    "statistics": (*BASE, "presets", "layout", "grammar", "views", "builder"),
-    "report": (*BASE, "presets", "views"),
+    "schema": ("errors",),
+    "domains": GROUND,
+    "causal": GROUND,
+    "training": (*GROUND, "domains"),
+    "views": (*GROUND, "domains"),
+    "publish": (*GROUND, "domains", "views"),
+    "diffusion": (*GROUND, "domains", "causal", "training", "publish"),
+    "generate": (*GROUND, "domains", "causal", "views", "publish", "diffusion"),
+    "measure": (*GROUND, "domains", "training", "publish", "diffusion"),
+    "align": (*GROUND, "domains", "training", "publish", "diffusion", "measure"),
+    "fairness": (*GROUND, "domains", "training", "views", "publish", "measure"),
 }
-# layer 5: what composes the rooms may import all of them; the package itself registers them with the libraries
-TOP = (
-    "saved",
-    "model_repository",
-    "fitting",
-    "alignment",
-    "questions",
-    "judging",
-    "scoreboard",
-    "calibration",
-    "cells",
-    "leaderboard",
-    "benchmark",
-)
-for top in (*TOP, "verbs", "flags", "cli", ""):
-    MAY_IMPORT[top] = tuple(MAY_IMPORT)
+# the command line composes the rooms
+MAY_IMPORT["cli_arguments"] = tuple(MAY_IMPORT)
+MAY_IMPORT["cli"] = tuple(MAY_IMPORT)
 
-LAYER_0_LIBRARIES = {*sys.stdlib_module_names, "numpy", "pydantic", "datasets"}
+UPWARD: dict[str, tuple[str, ...]] = {
+    # the package registers its builder and its pipeline with `datasets` and `diffusers`
+    "": ("views.builder", "diffusion.discovery"),
+}
+"""Files that import against the table, and what: each with its reason."""
+
+GROUND_LIBRARIES = {*sys.stdlib_module_names, "numpy", "pydantic", "datasets"}
+WITHOUT_TORCH = {"domains": ("domains.worlds", "domains.phantom.oracle"), "views": (), "publish": ()}
+"""Rooms that do without torch, and their files that do not."""
+
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
-def module_name(path: Path) -> str:
+def module_name(path: Path, root: Path = ROOT) -> str:
     """Dotted name below synthfair_hf; the package itself is the empty name."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = path.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def row(name: str) -> str:
-    """The longest row of the table that is a prefix of the module's name."""
-    fitting = [prefix for prefix in MAY_IMPORT if f"{name}.".startswith(f"{prefix}.")]
-    if not fitting:
-        raise AssertionError(f"{name or 'synthfair_hf'} has no row in the table of layers")
-    return max(fitting, key=len)
 
 
 def imports(source: str, name: str, is_package: bool) -> tuple[set[str], set[str]]:
@@ -97,21 +64,50 @@ def imports(source: str, name: str, is_package: bool) -> tuple[set[str], set[str
             start = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join([*start, *filter(None, [node.module])])
             found |= {f"{base}.{alias.name}" for alias in node.names}
-    ours = {found_name for found_name in found if found_name.split(".")[0] == "synthfair_hf"}
-    return {found_name.partition(".")[2] for found_name in ours}, {other.split(".")[0] for other in found - ours}
+    ours = {one for one in found if one.split(".")[0] == "synthfair_hf"}
+    # `from .. import __version__` asks the package itself for a constant
+    named = {one.partition(".")[2] for one in ours} - {"__version__"}
+    return named, {other.split(".")[0] for other in found - ours}
 
 
-def is_ours(name: str) -> bool:
-    """Whether `name` is a module, rather than a name inside one."""
-    path = ROOT.joinpath(*name.split("."))
-    return path.is_dir() or path.with_suffix(".py").is_file()
+def arrows(root: Path = ROOT) -> dict[str, set[str]]:
+    """By module, the modules that it imports."""
+    paths = sorted(root.rglob("*.py"))
+    modules = {module_name(path, root) for path in paths}
+
+    def holder(name: str) -> str:
+        """The module that holds an imported name: `causal.graph.CausalGraph` -> `causal.graph`."""
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    found = {}
+    for path in paths:
+        name = module_name(path, root)
+        ours, _ = imports(path.read_text(encoding="utf-8"), name, path.name == "__init__.py")
+        found[name] = {holder(one) for one in ours} - {name}
+    return found
 
 
-def targets(name: str) -> str:
-    """The module that holds an imported name: `causal.graph.CausalGraph` -> `causal.graph`."""
-    while name and not is_ours(name):
-        name = name.rpartition(".")[0]
-    return name
+def wrong_arrows(found: dict[str, set[str]]) -> list[str]:
+    """The imports that the table does not allow; also of a module whose room has no row."""
+    wrong = []
+    for name, targets in found.items():
+        room = name.partition(".")[0]
+        allowed = {*MAY_IMPORT.get(room, ()), *([room] if room in MAY_IMPORT else [])}
+        wrong += [
+            f"{name or 'synthfair_hf'} -> {target or 'synthfair_hf'}"
+            for target in sorted(targets)
+            if target.partition(".")[0] not in allowed and target not in UPWARD.get(name, ())
+        ]
+        wrong += [f"{name} is in no room of the table"] if name and room not in MAY_IMPORT else []
+    return wrong
+
+
+def circles(found: dict[str, set[str]]) -> list[list[str]]:
+    """Files that import each other, directly or by way of others."""
+    graph = networkx.DiGraph([(name, target) for name, targets in found.items() for target in targets])
+    return [sorted(one) for one in networkx.strongly_connected_components(graph) if len(one) > 1]
 
 
 def test_rows_name_only_rows_above_them():
@@ -121,16 +117,69 @@ def test_rows_name_only_rows_above_them():
         above.add(name)
 
 
+def test_modules_import_only_what_their_room_may():
+    assert wrong_arrows(arrows()) == []
+
+
+def test_every_exception_is_needed():
+    found = arrows()
+    for name, targets in UPWARD.items():
+        assert set(targets) <= found[name], f"{name} no longer imports {set(targets) - found[name]}: strike it out"
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    assert circles(arrows()) == []
+
+
+def test_the_tree_is_the_table():
+    """The top level of the package: its rooms, the ground, the command line and the weights; nothing loose."""
+    names = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in MODULES}
+    assert names == {*MAY_IMPORT, "__init__"}
+
+
+@pytest.fixture
+def planted(tmp_path: Path):
+    """`planted(**sources)` writes a package of these modules, `__` for a dot, and returns its arrows."""
+
+    def plant(**sources: str) -> dict[str, set[str]]:
+        for name, source in sources.items():
+            path = tmp_path.joinpath(*name.split("__")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
+        return arrows(tmp_path)
+
+    return plant
+
+
+def test_an_arrow_up_is_found(planted):
+    found = planted(causal__scm="def f():\n    from ..diffusion.solver import step", diffusion__solver="")
+    assert wrong_arrows(found) == ["causal.scm -> diffusion.solver"]
+
+
+def test_a_module_beside_the_rooms_is_found(planted):
+    assert wrong_arrows(planted(helpers="")) == ["helpers is in no room of the table"]
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["at the top", "in a function"])
+def test_a_circle_of_files_is_found(planted, lazy: bool):
+    back = "from .graph import CausalGraph"
+    found = planted(
+        causal__graph="from .mechanisms import Mechanism",
+        causal__mechanisms="from . import scm",
+        causal__scm=f"def f():\n    {back}" if lazy else back,
+    )
+    assert circles(found) == [["causal.graph", "causal.mechanisms", "causal.scm"]]
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: module_name(path) or "synthfair_hf")
-def test_module_imports_only_what_its_row_allows(path: Path):
+def test_a_room_uses_only_the_libraries_it_may(path: Path):
     name = module_name(path)
-    own_row = row(name)
-    ours, libraries = imports(path.read_text(encoding="utf-8"), name, path.name == "__init__.py")
-    # `from .. import __version__` asks the package itself for a constant
-    rows = {row(targets(target)) for target in ours if target != "__version__"}
-    assert rows <= {*MAY_IMPORT[own_row], own_row}, f"{name} imports {rows - {*MAY_IMPORT[own_row], own_row}}"
-    if own_row in BASE:
-        assert libraries <= LAYER_0_LIBRARIES, f"{name} imports {libraries - LAYER_0_LIBRARIES}"
+    _, libraries = imports(path.read_text(encoding="utf-8"), name, path.name == "__init__.py")
+    room = name.partition(".")[0]
+    if room in GROUND:
+        assert libraries <= GROUND_LIBRARIES, f"{name} imports {libraries - GROUND_LIBRARIES}"
+    if room in WITHOUT_TORCH and name not in WITHOUT_TORCH[room]:
+        assert not libraries & {"torch", "diffusers", "transformers", "accelerate"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +190,7 @@ def test_module_imports_only_what_its_row_allows(path: Path):
         ("from .graph import CausalGraph", "causal", True, {"causal.graph.CausalGraph"}),
         ("from . import schema", "views", False, {"schema"}),
         ("import synthfair_hf.diffusion.pipeline", "views", False, {"diffusion.pipeline"}),
-        ("def f():\n    from synthfair_hf.cards import write", "views", False, {"cards.write"}),
+        ("def f():\n    from synthfair_hf.publish import report", "views", False, {"publish.report"}),
         ("from datasets import Features", "schema", False, set()),
     ],
 )
@@ -149,7 +198,7 @@ def test_every_spelling_of_an_import_is_seen(source: str, name: str, is_package:
     assert imports(source, name, is_package)[0] == expected
 
 
-@pytest.mark.parametrize("module", ["", "presets", "views", "builder"])
+@pytest.mark.parametrize("module", ["", "domains.presets", "views.view", "views.builder", "cli", "cli_arguments"])
 def test_importing_the_front_does_not_import_torch(module: str):
     name = f"synthfair_hf.{module}".rstrip(".")
     code = f"import sys, {name}; sys.exit('torch' in sys.modules)"

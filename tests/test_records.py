@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.records import (
-    Record,
-    file_sha256,
-    fingerprint,
-    first_difference,
-    library_versions,
-    write_atomically,
-)
+from synthfair_hf.records import Record, file_sha256, fingerprint, first_difference, library_versions, write_atomically
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 plain = st.recursive(

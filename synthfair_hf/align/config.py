@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from ..training import FinetuningConfig
+from ..training.loop import FinetuningConfig
 
 __all__ = ["AlignmentConfig", "LossType", "PredictionType"]
 

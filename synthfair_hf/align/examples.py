@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..domains.presets import Preset
 from ..errors import InputError, unknown
-from ..presets import Preset
 from ..schema import MISSING_LEVEL
 from .pairs import Covariates, Preferences
 

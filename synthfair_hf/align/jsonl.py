@@ -16,8 +16,8 @@ import networkx as nx
 import numpy as np
 import torch
 
+from ..domains.presets import Preset
 from ..errors import InputError, unknown
-from ..presets import Preset
 from ..records import write_atomically
 from ..schema import Schema
 from .pairs import Preferences, image_digest, split_of

@@ -182,7 +182,7 @@ def image_digest(image: Tensor) -> str:
 
 
 def split_of(subject: str) -> str:
-    """The split of a subject that no source has assigned yet, by the rule of `sources.source.patient_split`.
+    """The split of a subject that no source has assigned yet, by the rule of `domains.source.patient_split`.
 
     So a patient who gives films and pairs is in one split of both. Where the source says another, its word counts.
     """

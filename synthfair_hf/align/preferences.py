@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ..domains.presets import Preset
 from ..errors import InputError, unknown
-from ..presets import Preset
 from ..records import Access, Record, library_versions, writable_directory, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS
 from .examples import PreferenceExamples, groups_of, has_groups

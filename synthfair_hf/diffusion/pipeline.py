@@ -23,8 +23,8 @@ from torch import Tensor
 
 from ..causal.mechanisms import Generators, draw
 from ..causal.scm import StructuralCausalModel
+from ..domains.presets import Network, Preset
 from ..errors import InputError
-from ..presets import Network, Preset
 from ..schema import Schema
 from .adapters import AdapterLoader
 from .conditioning import CovariateEncoder
@@ -76,7 +76,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         resolution: height and width of images in pixels.
         space_to_depth: factor by which pixels, or the autoencoder's latents, are folded into channels.
         default_steps, default_guidance_scale, default_intervention_level: used where a call names none.
-        planted_scanner: whether the scanners of its training films were planted by `simulators.acquisition`.
+        planted_scanner: whether the scanners of its training films were planted by `domains.chest_xray.scanners`.
     """
 
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers reads a list here)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError, unknown
-from ..layout import word
 from ..schema import SPLITS
+from ..views.layout import word
 
 __all__ = ["Allocation", "checked_fractions", "checked_shares", "largest_remainder"]
 
@@ -43,8 +43,8 @@ def checked_fractions(fractions: Mapping[str, float]) -> tuple[float, ...]:
 def checked_shares(name: str, levels: Sequence[float | str], shares: Mapping[str, float]) -> dict[str, float]:
     """The shares of a variable's levels or contrast groups, in their order and by their full names.
 
-    A level may be named as it is in paths (`layout.word`), a number by any decimal that means it. Raises InputError,
-    one sentence, unless each level has one share, and the shares are positive and sum to 1 (within 1e-6).
+    A level may be named as it is in paths (`views.layout.word`), a number by any decimal that means it. Raises
+    InputError, one sentence, unless each level has one share, and the shares are positive and sum to 1 (within 1e-6).
     """
     argument, found = f"target[{name!r}]", dict[str, float]()
     for given, share in shares.items():

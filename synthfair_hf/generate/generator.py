@@ -2,7 +2,7 @@
 
     covariates = scm.evaluate(covariate noise)      image = generator(covariates, noise, covariate noise, do)
 
-Satisfied by `diffusion.pipeline.CausalDiffusionPipeline` and `simulators.oracle.Oracle`; generation knows neither.
+Satisfied by `diffusion.pipeline.CausalDiffusionPipeline` and `domains.phantom.oracle.Oracle`; generation knows neither.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..presets import Preset
+from ..domains.presets import Preset
 
 __all__ = ["CausalGenerator", "CausalModel"]
 

@@ -22,11 +22,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ..causal.graph import CausalGraph
+from ..domains.presets import Preset
 from ..errors import InputError, refusal, unknown
-from ..layout import word
-from ..presets import Preset
 from ..records import Access, fingerprint
 from ..schema import SPLITS
+from ..views.layout import word
 from .allocation import Allocation, checked_fractions, checked_shares
 from .design import Design, Support, integer
 from .numerics import Numerics

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..publish.hub.release import CARD, PERMISSION, Publication, Release, Target
 from ..records import Access, Record, file_sha256, fingerprint
-from .release import CARD, PERMISSION, Publication, Release, Target
 from .store import PLAN, RUN, Store, read_plan
 from .verification import verify
 

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..domains.source import Source
 from ..errors import InputError
 from ..records import Record, first_difference
-from ..sources.source import Source
 from .gate import QualityGate, Reading
 from .generator import CausalGenerator
 from .plan import SCM, GenerationPlan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..layout import TENTHS, train_file, word
+from ..views.layout import TENTHS, train_file, word
 from .rows import Shard
 
 if TYPE_CHECKING:

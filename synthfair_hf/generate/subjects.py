@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..domains.source import Source
 from ..errors import InputError, unknown
 from ..records import fingerprint
 from ..schema import Schema
-from ..sources.source import Source
 from .generator import CausalGenerator
 from .plan import GenerationPlan
 from .rows import Row

@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 import torch
 
-from ..sources.source import Source
+from ..domains.source import Source
 from .design import Support
 from .generator import CausalModel
 from .plan import GenerationPlan

@@ -18,11 +18,11 @@ from diffusers import AutoencoderKL
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..domains.source import Source
 from ..errors import InputError
+from ..fairness.classifier import GROUPS
 from ..records import Record
-from ..sources.source import Source
-from ..training import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
-from .classifier import GROUPS
+from ..training.loop import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
 from .distances import l1
 from .predictors import BATCH
 from .soundness import Encoder

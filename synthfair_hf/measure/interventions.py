@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from .worlds import World
+    from ..domains.worlds import World
 
 __all__ = ["INTERVENTIONS", "Effect", "Table", "bins", "forced_change", "from_marginal", "hold"]
 

@@ -34,7 +34,7 @@ from .interventions import INTERVENTIONS, Effect, Table, bins, hold
 from .systems import CounterfactualModel, Counterfactuals, Identity, Oracle, answer
 
 if TYPE_CHECKING:
-    from .worlds import World
+    from ..domains.worlds import World
 
 __all__ = [
     "CounterfactualModel",

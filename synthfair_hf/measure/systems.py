@@ -12,7 +12,7 @@ from ..errors import InputError
 from .interventions import Table
 
 if TYPE_CHECKING:
-    from .worlds import World
+    from ..domains.worlds import World
 
 __all__ = ["CounterfactualModel", "Counterfactuals", "Identity", "Oracle", "answer"]
 

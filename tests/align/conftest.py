@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from synthfair_hf.align.pairs import Preferences, split_of
-from synthfair_hf.presets import PHANTOM, Preset
+from synthfair_hf.domains.presets import PHANTOM, Preset
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from synthfair_hf.align.examples import PreferenceExamples
+from synthfair_hf.domains.presets import PHANTOM
 from synthfair_hf.errors import InputError
-from synthfair_hf.presets import PHANTOM
-from synthfair_hf.training import StepSampler
+from synthfair_hf.training.loop import StepSampler
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfair_hf.align.pairs import from_scores, split_of
+from synthfair_hf.domains.source import patient_split
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import SPLITS
-from synthfair_hf.sources.source import patient_split
 
 
 def compared(make_pairs, first_scores, second_scores, tie=0.0, swapped=False, **changes):

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Gumbel
 
 from synthfair_hf.causal.mechanisms import GumbelMaxMechanism, SplineFlowMechanism, draw, encode_parents
-from synthfair_hf.presets import get_preset
+from synthfair_hf.domains.presets import get_preset
 
 COVARIATES = get_preset("chest_xray").covariates
 ROWS = 400

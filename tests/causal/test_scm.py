@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from synthfair_hf.causal.scm import StructuralCausalModel
+from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.errors import InputError
-from synthfair_hf.presets import get_preset
 
 FULL = get_preset("chest_xray")
 PRESET = FULL.restrict(tuple(name for name in FULL.covariates.names if name != "race"))

@@ -5,7 +5,7 @@ import torch
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
-from synthfair_hf.presets import get_preset
+from synthfair_hf.domains.presets import get_preset
 
 
 def tiny_pipeline(seed: int = 0) -> CausalDiffusionPipeline:

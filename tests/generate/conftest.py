@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from synthfair_hf.domains.presets import CHEST_XRAY, Preset
 from synthfair_hf.generate.plan import GenerationPlan
-from synthfair_hf.presets import CHEST_XRAY, Preset
 from synthfair_hf.schema import Schema
 
 torch.set_num_threads(1)

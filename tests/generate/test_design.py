@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.cli import main
+from synthfair_hf.domains.presets import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.allocation import Allocation, largest_remainder
 from synthfair_hf.generate.design import places
@@ -17,9 +17,9 @@ from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.rows import Row
 from synthfair_hf.generate.run import generate
 from synthfair_hf.generate.verification import verify
-from synthfair_hf.presets import CHEST_XRAY
+from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.schema import SPLITS
-from synthfair_hf.views import curated_views, get_view
+from synthfair_hf.views.view import curated_views, get_view
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
 UNDER, OLDER = "under 50 years", "50 years and older"
@@ -240,7 +240,7 @@ def asked(monkeypatch, words: list[str]) -> dict[str, Any]:
         found.update(settings)
         return {"finished": False}
 
-    monkeypatch.setattr("synthfair_hf.verbs.generate_dataset", note)
+    monkeypatch.setattr("synthfair_hf.generate.dataset.generate_dataset", note)
     assert main(["generate", "--num_subjects", "28", *words]) == 0
     return found
 

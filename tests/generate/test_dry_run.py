@@ -3,9 +3,9 @@ import json
 import pytest
 
 from synthfair_hf.cli import main
+from synthfair_hf.diffusion.saved import SavedGenerator
 from synthfair_hf.errors import InputError
-from synthfair_hf.saved import SavedGenerator
-from synthfair_hf.verbs import spread_dataset
+from synthfair_hf.generate.dataset import spread_dataset
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def loads(monkeypatch) -> list[str]:
         found.append("timed")
         return 0.5
 
-    monkeypatch.setattr("synthfair_hf.verbs.seconds_per_image", timed)
+    monkeypatch.setattr("synthfair_hf.generate.dataset.seconds_per_image", timed)
     return found
 
 
@@ -45,7 +45,7 @@ def test_bad_settings_are_refused_before_a_network_is_loaded(loads, tmp_path, wo
 
 
 def test_only_the_dry_run_of_an_engine_is_timed_and_once(loads, tmp_path, monkeypatch):
-    monkeypatch.setattr("synthfair_hf.verbs.launch", lambda *arguments, **keywords: "said")
+    monkeypatch.setattr("synthfair_hf.generate.dataset.launch", lambda *arguments, **keywords: "said")
     asked = {"output_dir": tmp_path / "never", "num_subjects": 28, "license": "cc0-1.0"}
     summary, said = spread_dataset("local", 4, dry_run=True, **asked)
     assert (summary["ranks"], summary["estimated_seconds"], said) == (4, 0.5 * 336 / 4, "said")

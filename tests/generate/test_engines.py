@@ -322,8 +322,8 @@ def test_slurm_is_given_what_the_dry_run_prints_and_writes_what_one_process_writ
 ):
     """The task is that of the command line, pickled with a tiny generator's path, and all of it in one job."""
     pytest.importorskip("datatrove")
+    from synthfair_hf.generate.dataset import generate_dataset
     from synthfair_hf.generate.verification import verify
-    from synthfair_hf.verbs import generate_dataset
 
     settings = {
         "num_subjects": 8,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 from conftest import PRESET, StubPipeline
-from synthfair_hf.cards import write_dataset_card
+from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.run import generate
 from synthfair_hf.generate.verification import verify

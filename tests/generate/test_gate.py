@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.gate import QualityGate
 from synthfair_hf.generate.run import generate, repair
 from synthfair_hf.generate.verification import verify
+from synthfair_hf.publish.dataset_card import write_dataset_card
 
 FACTORS = ("sex", "finding", "scanner")
 

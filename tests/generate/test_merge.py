@@ -1,10 +1,10 @@
 import pytest
 
-from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.merge import merge
 from synthfair_hf.generate.run import generate
 from synthfair_hf.generate.verification import verify
+from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.records import file_sha256
 
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthfair_hf.domains.presets import CHEST_XRAY, Network
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.allocation import largest_remainder
 from synthfair_hf.generate.design import Support
 from synthfair_hf.generate.numerics import Numerics
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.rows import Row
-from synthfair_hf.layout import known
-from synthfair_hf.presets import CHEST_XRAY, Network
 from synthfair_hf.records import fingerprint
 from synthfair_hf.schema import SPLITS
+from synthfair_hf.views.layout import known
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
 

@@ -16,8 +16,8 @@ from hub import Fault, Hub
 from hub.clients import TOKEN
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.generate import repository as module
 from synthfair_hf.generate.publish import publish
+from synthfair_hf.publish.hub import repository as module
 from synthfair_hf.records import Record
 
 pytest_plugins = ["hub.fixtures"]

@@ -6,13 +6,13 @@ from torch._inductor import config as inductor
 
 from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.solver import ReversibleFlowScheduler
+from synthfair_hf.domains.presets import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.flags import parse
 from synthfair_hf.generate import render
 from synthfair_hf.generate.numerics import Numerics
 from synthfair_hf.generate.render import Renderer, prepared
 from synthfair_hf.generate.run import check, generate, repair
-from synthfair_hf.presets import CHEST_XRAY
 
 
 class Small:

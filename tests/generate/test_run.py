@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate import store as store_module
 from synthfair_hf.generate.render import MODEL, XMP, encode_png
 from synthfair_hf.generate.run import check, generate, repair
 from synthfair_hf.generate.store import Store
 from synthfair_hf.generate.verification import verify
+from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.records import Record, file_sha256
 
 

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, List, Value
 
-from synthfair_hf.cards import write_dataset_card
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate import store as store_module
 from synthfair_hf.generate.render import MODEL, encode_png
 from synthfair_hf.generate.run import generate
 from synthfair_hf.generate.store import Store, read_plan, row_features
 from synthfair_hf.generate.verification import verify
+from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.records import Record, file_sha256
 
 SHARD = "data/train-00000-of-00001.parquet"

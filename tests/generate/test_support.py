@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfair_hf.cards import write_dataset_card
+from synthfair_hf.domains.presets import CHEST_XRAY
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.run import generate, seconds_per_image
 from synthfair_hf.generate.store import read_plan
 from synthfair_hf.generate.support import FEWEST, cell_counts, model_support, source_support
-from synthfair_hf.presets import CHEST_XRAY
+from synthfair_hf.publish.dataset_card import write_dataset_card
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
 

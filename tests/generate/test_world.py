@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from synthfair_hf.cli import main
+from synthfair_hf.domains.phantom.oracle import Oracle
+from synthfair_hf.domains.phantom.phantom import Exogenous, Phantom
+from synthfair_hf.domains.presets import PHANTOM
 from synthfair_hf.errors import InputError
+from synthfair_hf.generate.dataset import generate_dataset, repair_dataset
 from synthfair_hf.generate.render import WORLD, XMP
 from synthfair_hf.generate.verification import verify
-from synthfair_hf.presets import PHANTOM
-from synthfair_hf.simulators.oracle import Oracle
-from synthfair_hf.simulators.phantom import Exogenous, Phantom
-from synthfair_hf.verbs import generate_dataset, repair_dataset
 
 SUBJECTS = 20
 

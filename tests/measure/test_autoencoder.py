@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
 from synthfair_hf.diffusion.latents import to_images, to_latents
+from synthfair_hf.domains.presets import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure import autoencoder
 from synthfair_hf.measure.autoencoder import (
@@ -20,10 +21,9 @@ from synthfair_hf.measure.autoencoder import (
 )
 from synthfair_hf.measure.distances import divergence, l1, minimality
 from synthfair_hf.measure.weights import WEIGHTS
-from synthfair_hf.presets import CHEST_XRAY
 from synthfair_hf.records import Record
 from synthfair_hf.schema import Schema
-from synthfair_hf.training import TrainingExamples
+from synthfair_hf.training.loop import TrainingExamples
 
 SCHEMA: Schema = CHEST_XRAY.covariates.subset(("sex",))
 SIDE, CHANNELS = 16, (8, 16)

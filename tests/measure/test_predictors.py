@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
+from synthfair_hf.domains.presets import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import (
     AttributePredictor,
@@ -22,10 +23,9 @@ from synthfair_hf.measure.predictors import (
     train_predictor,
 )
 from synthfair_hf.measure.weights import WEIGHTS
-from synthfair_hf.presets import CHEST_XRAY
 from synthfair_hf.records import Record
 from synthfair_hf.schema import Schema
-from synthfair_hf.training import architecture
+from synthfair_hf.training.loop import architecture
 
 SCHEMA: Schema = CHEST_XRAY.covariates.subset(("age", "sex", "scanner"))
 VARIABLES = SCHEMA.model_dump(mode="json")["variables"]

@@ -1,0 +1,171 @@
+"""Pairs of images that wait for an answer: a directory with images and one JSON object a line in `candidates.jsonl`.
+
+    {"id": "p17-3", "first": "images/0f.png", "second": "images/a2.png", "subject_id": "p17", "split": "train",
+     "covariates": {"age": 61, "sex": "female", "finding": "pneumonia", "view": "PA", "scanner": null}}
+
+A covariate that is null or left out is not said. Paths are relative to the file and stay below its directory. The lines
+say nothing of the models that drew the images: the id is what leads back to them.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...domains.presets import Preset
+from ...errors import InputError, unknown
+from ..pixels import read_pixels, stack
+from ..preferences import Preferences
+from .answers import Answers
+
+__all__ = ["FILE", "Candidates"]
+
+FILE = "candidates.jsonl"
+TEXTS = ("id", "first", "second", "subject_id", "split")
+KEYS = (*TEXTS, "covariates")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Pairs without an answer: `pairs` holds `first` as preferred, `second` as rejected, and ids in place of judges."""
+
+    ids: tuple[str, ...]
+    pairs: Preferences
+    preset: Preset
+
+    @classmethod
+    def read(cls, directory: str | Path, preset: Preset) -> "Candidates":
+        """Every pair of a directory, images included.
+
+        Raises InputError naming the line where it is not of this form, says another covariate or value than the preset
+        has, or names no image below the directory; where images differ in size; where a pair holds one image twice or
+        is asked twice; and where a subject lies in two splits.
+        """
+        path = Path(directory) / FILE
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(f"--candidates: {directory} holds no {FILE}; give a directory with one.") from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 text ({error.reason}).") from None
+        told = {f"{path}:{number}": one for number, one in enumerate(text.split("\n"), start=1) if one.strip()}
+        if not told:
+            raise InputError(f"{path}: holds no pairs; give one {{{', '.join(KEYS)}}} a line.")
+        rows = {where: _row(line, where, preset) for where, line in told.items()}
+        _check_distinct([row["id"] for row in rows.values()], list(rows), "is the id of")
+        files = [(row[key], f"{where}: {key}") for key in ("first", "second") for where, row in rows.items()]
+        images = stack([_image(path.parent, *file) for file in files], [where for _, where in files])
+        columns = {name: [row["covariates"].get(name) for row in rows.values()] for name in preset.covariates.names}
+        encoded = preset.covariates.encode(columns)
+        count = len(rows)
+        try:
+            pairs = Preferences(
+                images[:count],
+                images[count:],
+                {name: torch.from_numpy(column) for name, column in encoded.items()},
+                np.array([row["subject_id"] for row in rows.values()], dtype=str),
+                np.array([row["split"] for row in rows.values()], dtype=str),
+                # nobody has judged yet; a name each, so that a pair asked twice is told by its lines below
+                np.array([row["id"] for row in rows.values()], dtype=str),
+                torch.full((count,), torch.nan),
+                np.array([""] * count, dtype=str),
+            )
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        _check_distinct([question for question, _ in pairs.answers()], list(rows), "is the question of")
+        return cls(tuple(row["id"] for row in rows.values()), pairs, preset)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def values(self, row: int) -> dict[str, Any]:
+        """What both images of a pair were asked to show, decoded, by name; None where it is not said."""
+        columns = {name: column[row : row + 1].numpy() for name, column in self.pairs.covariates.items()}
+        return {name: value for name, (value,) in self.preset.covariates.decode(columns).items()}
+
+    def check(self, answers: Answers) -> None:
+        """Refuse answers to pairs that are not among these."""
+        for annotator in answers.annotators:
+            for answer in answers.of(annotator):
+                if answer.id not in self.ids:
+                    raise InputError(
+                        f"--output_file: {answers.path} answers {answer.id!r}, which is not among the "
+                        f"{len(self)} candidates; give the file of these candidates, or a new one."
+                    )
+
+    def judged(self, answers: Answers) -> tuple[Preferences, dict[str, dict[str, int]]]:
+        """The pairs of which an annotator preferred one image, margins unknown; the annotator is the judge.
+
+        Returns them and, by annotator, `first` + `second` + `ties` + `rejects` = `compared`.
+        """
+        self.check(answers)
+        place = {one: row for row, one in enumerate(self.ids)}
+        counts: dict[str, dict[str, int]] = {}
+        kept = []
+        for annotator in answers.annotators:
+            given = answers.of(annotator)
+            told = Counter(answer.answer for answer in given)
+            counts[annotator] = {
+                "compared": len(given),
+                "first": told["first"],
+                "second": told["second"],
+                "ties": told["tie"],
+                "rejects": told["reject"],
+            }
+            kept += [answer for answer in given if answer.answer in ("first", "second")]
+        pairs = self.pairs.select(np.array([place[answer.id] for answer in kept], dtype=np.int64))
+        wins = torch.tensor([answer.answer == "first" for answer in kept], dtype=torch.bool).view(-1, 1, 1, 1)
+        preferences = Preferences(
+            torch.where(wins, pairs.preferred, pairs.rejected),
+            torch.where(wins, pairs.rejected, pairs.preferred),
+            pairs.covariates,
+            pairs.subjects,
+            pairs.splits,
+            np.array([answer.annotator for answer in kept], dtype=str),
+            pairs.margins,
+            np.array([answer.comment for answer in kept], dtype=str),
+        )
+        return preferences, counts
+
+
+def _row(line: str, where: str, preset: Preset) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON ({error}); give {{{', '.join(KEYS)}}}.") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: not an object; give {{{', '.join(KEYS)}}}.")
+    for key in row:
+        if key not in KEYS:
+            raise unknown(where, key, KEYS)
+    for key in TEXTS:
+        if not isinstance(row.get(key), str) or not row[key]:
+            raise InputError(f"{where}: {key} is not given as text; give {{{', '.join(KEYS)}}}.")
+    if not isinstance(row.get("covariates"), dict):
+        raise InputError(f"{where}: covariates are not given by name; write {{}} where nothing was asked for.")
+    for name, value in row["covariates"].items():
+        if name not in preset.covariates:
+            raise unknown(f"{where}: covariates", name, preset.covariates.names)
+        preset.covariates[name].encode_value(value, f"{where}: covariates[{name!r}]")
+    return row
+
+
+def _image(root: Path, name: str, where: str) -> torch.Tensor:
+    """The image `name` below `root`; a path that leaves it is never opened."""
+    path = (root / name).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise InputError(f"{where}: {name!r} leaves the directory; keep images below {root}.")
+    if not path.is_file():
+        raise InputError(f"{where}: {name!r} is not a file below {root}; name an image.")
+    return read_pixels(path.read_bytes(), where)
+
+
+def _check_distinct(keys: list[str], places: list[str], relation: str) -> None:
+    held: dict[str, str] = {}
+    for key, place in zip(keys, places, strict=True):
+        if (other := held.setdefault(key, place)) != place:
+            raise InputError(f"{place}: {relation} {other} too; keep one of them.")

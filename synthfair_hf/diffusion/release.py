@@ -1,0 +1,182 @@
+"""A saved generator as a model repository on the Hub: its weights, its records and its card, and nothing else.
+
+    record.json                     of its training; unreadable images by number, not by name
+    calibration.json                where its strengths were calibrated
+    records/<board>-<world>.json    of a scoreboard, where it was measured
+    <component>/, model_index.json  as they were saved, so that it is the same revision
+    README.md                       the card, printed from these records
+
+The repository loads as the directory does. Checkpoints, logs and pictures of training images stay here.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from ..errors import InputError
+from ..generate.publish import INDEX, RECORD, Publication, Target, publish_generator
+from ..publish.hub.release import CARD
+from ..publish.model_card import write_model_card
+from ..records import Record
+from .pipeline import CausalDiffusionPipeline
+from .saved import SavedGenerator, find_generator
+
+__all__ = ["push_generator", "push_pipeline"]
+
+CALIBRATION = "calibration.json"
+
+
+def push_generator(
+    directory: str | Path,
+    hub_model_id: str,
+    *,
+    scoreboard: str | Path | None = None,
+    license: str = "unknown",
+    datasets: Sequence[str] = (),
+    **settings: Any,
+) -> Publication:
+    """Push a saved pipeline with its card to `hub_model_id`, "<owner>/<name>", and tag it by its bytes.
+
+    `scoreboard` is a directory that `synthfair measure` wrote of this generator; without one the card says that it was
+    not measured. `datasets` are Hub names of what it was trained on. The other settings are those of
+    `publish.hub.release.Target`. Raises InputError, one sentence: before anything is sent for a pipeline that is not
+    whole, names a place on this machine or was trained on what may not be published so, for figures of another
+    generator, and for a tag that names other files; and for whatever the Hub refuses.
+    """
+    target = Target("model", hub_model_id, **settings)
+    if not (Path(directory) / INDEX).is_file():
+        raise InputError(
+            f"{directory}: is not a saved pipeline (no {INDEX}); give the --output_dir of a finished `synthfair train`."
+        )
+    saved = find_generator(directory)
+    target.check(saved.access)
+    boards = [] if scoreboard is None else _boards(Path(scoreboard), saved)
+    for name in saved.files:
+        _check_place(saved.directory / name)
+    CausalDiffusionPipeline.load(saved.directory)
+    with TemporaryDirectory() as staged:
+        _stage(saved, boards, Path(staged))
+        _write_card(saved, boards, Path(staged), hub_model_id, license, datasets)
+        components = sorted({name.split("/")[0] for name in saved.files if "/" in name})
+        return publish_generator(Path(staged), target, saved.access, saved.revision, components)
+
+
+def push_pipeline(pipeline: CausalDiffusionPipeline, hub_model_id: str, **settings: Any) -> str:
+    """Push a pipeline as it is in memory, and return the address; `settings` are those of `push_generator`.
+
+    Its records are those of where it was read, if its weights are still the same. Of others nobody has said who may
+    see what they were trained on.
+    """
+    with TemporaryDirectory() as directory:
+        saved = Path(directory)
+        pipeline.save_pretrained(saved)
+        for path in saved.rglob("*.json"):
+            config = json.loads(path.read_bytes())
+            if config.get("_name_or_path"):
+                path.write_text(json.dumps({**config, "_name_or_path": ""}, indent=2, sort_keys=True) + "\n")
+        source = _origin(pipeline)
+        for name in (RECORD, CALIBRATION):
+            if source is not None and (source / name).exists():
+                shutil.copy(source / name, saved / name)
+        return push_generator(saved, hub_model_id, **settings).url
+
+
+def _origin(pipeline: CausalDiffusionPipeline) -> Path | None:
+    """The directory whose records are true of a pipeline: where it was read, if its weights are still those."""
+    try:
+        directory = find_generator(pipeline.config["_name_or_path"]).directory
+    except (KeyError, InputError):
+        return None
+    for name, component in pipeline.components.items():
+        if isinstance(component, torch.nn.Module):
+            stored: dict[str, torch.Tensor] = {}
+            for file in (directory / name).glob("*.safetensors"):
+                stored |= load_file(file)
+            held = {key: one.cpu() for key, one in component.state_dict().items()}
+            # in whatever precision they are held
+            if stored.keys() != held.keys() or any(
+                not torch.equal(stored[key].to(one), one) for key, one in held.items()
+            ):
+                return None
+    return directory
+
+
+def _boards(directory: Path, saved: SavedGenerator) -> list[tuple[str, Record]]:
+    """The records of a scoreboard by their names in the repository; all must be of this generator."""
+    paths = [path for what in ("soundness", "realism") for path in sorted(directory.glob(f"{what}-*.json"))]
+    if not paths:
+        raise InputError(f"scoreboard: {directory} holds no record; give the --output_dir of `synthfair measure`.")
+    boards = [(f"records/{path.name}", Record.read(path)) for path in paths]
+    for name, board in boards:
+        if board.inputs.get("generator") != saved.revision:
+            raise InputError(
+                f"scoreboard: {directory / Path(name).name} is of generator {board.inputs.get('generator')}, not of "
+                f"{saved.revision}; measure this one, into a directory of its own."
+            )
+    return boards
+
+
+def _check_place(path: Path) -> None:
+    """A configuration may not tell where on this machine it was read."""
+    if path.suffix != ".json":
+        return
+    place = json.loads(path.read_bytes()).get("_name_or_path")
+    if place:
+        raise InputError(
+            f"{path}: names the place it was read from, {place!r}; load it by CausalDiffusionPipeline.load and save it "
+            "anew."
+        )
+
+
+def _stage(saved: SavedGenerator, boards: Sequence[tuple[str, Record]], staged: Path) -> None:
+    """Lay out the repository; weights are linked, not copied."""
+    (staged / "records").mkdir()
+    for name in saved.files:
+        (staged / name).parent.mkdir(exist_ok=True)
+        (staged / name).symlink_to((saved.directory / name).resolve())
+    _training_record(saved).write(staged / RECORD)
+    if (saved.directory / CALIBRATION).exists():
+        Record.read(saved.directory / CALIBRATION).write(staged / CALIBRATION)
+    for name, board in boards:
+        board.write(staged / name)
+
+
+def _training_record(saved: SavedGenerator) -> Record:
+    """The record as it may be published: images that could not be read may bear the names of patients."""
+    if not (saved.directory / RECORD).exists():
+        return Record(stage="save", inputs={"access": saved.access})
+    record = Record.read(saved.directory / RECORD)
+    source = record.counts.get("source", {})
+    if not isinstance(source.get("quarantined"), Mapping):
+        return record
+    source = {**source, "quarantined": len(source["quarantined"])}
+    return record.model_copy(update={"counts": {**record.counts, "source": source}})
+
+
+def _write_card(
+    saved: SavedGenerator,
+    boards: Sequence[tuple[str, Record]],
+    staged: Path,
+    hub_model_id: str,
+    license: str,
+    datasets: Sequence[str],
+) -> None:
+    calibration = staged / CALIBRATION
+    write_model_card(
+        staged / CARD,
+        saved.preset,
+        Record.read(staged / RECORD),
+        json.loads((staged / INDEX).read_bytes()),
+        [board for name, board in boards if board.stage == "measure_soundness"],
+        [board for name, board in boards if board.stage == "measure_realism"],
+        Record.read(calibration) if calibration.exists() else None,
+        license=license,
+        datasets=datasets,
+        hub_model_id=hub_model_id,
+    )

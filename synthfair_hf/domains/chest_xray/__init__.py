@@ -1,0 +1,1 @@
+"""Chest radiographs: the preset, the planted scanners and the readers of each data set."""

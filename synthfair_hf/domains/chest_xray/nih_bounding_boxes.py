@@ -1,0 +1,76 @@
+"""Boxes that radiologists drew around findings of NIH ChestX-ray14: 984 on 880 images.
+
+    pixel (i, j) of an image of r x r is inside  <=>  it shares area with [x, x + width) x [y, y + height),  scaled by
+    r / 1024,  i counted from the top, j from the left
+
+Wang et al., ChestX-ray8, CVPR 2017 (NIH Clinical Center).
+"""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import InputError
+from ..rows import read_rows
+
+__all__ = ["SIDE", "Box", "box_mask", "read_boxes"]
+
+SIDE = 1024
+"""Height and width of the images that the boxes were drawn on."""
+
+_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
+
+
+class Box(NamedTuple):
+    """A finding as the file spells it, and its box in pixels of the 1024 x 1024 image; (x, y) is the upper left."""
+
+    finding: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def read_boxes(path: str | Path) -> dict[str, list[Box]]:
+    """The boxes of each image by its name in the file, in the file's order.
+
+    A damaged file, another one, or a box that is empty or leaves the image is refused with file:line.
+    """
+    rows = read_rows(Path(path))
+    absent = [name for name in _COLUMNS if name not in rows[0][1]]
+    if absent:
+        raise InputError(
+            f"{path}:1: no column {absent[0]!r}; this is not the box file of ChestX-ray14, nih_bounding_boxes.csv.gz."
+        )
+    boxes: dict[str, list[Box]] = {}
+    for line, row in rows:
+        name, finding, *cells = (row[column] for column in _COLUMNS)
+        try:
+            x, y, width, height = map(float, cells)
+        except ValueError:
+            raise InputError(f"{path}:{line}: {cells} is not a box; give four numbers x, y, w, h.") from None
+        # a comparison with NaN is false, so that it is refused as well
+        if not (0 <= x < x + width <= SIDE and 0 <= y < y + height <= SIDE):
+            raise InputError(f"{path}:{line}: box {cells} is empty or leaves the {SIDE} x {SIDE} image; mend it.")
+        boxes.setdefault(name, []).append(Box(finding, x, y, width, height))
+    return boxes
+
+
+def box_mask(boxes: Iterable[Box], resolution: int) -> np.ndarray:
+    """Where an image of `resolution` pixels a side, uncropped, has one of the boxes: bool `[resolution, resolution]`.
+
+    However small, a box has at least one pixel.
+    """
+    if resolution < 1:
+        raise InputError(f"resolution: {resolution} is out of range; give 1 or more pixels.")
+    mask = np.zeros((resolution, resolution), bool)
+    for box in boxes:
+        rows, columns = (
+            slice(math.floor(start * resolution / SIDE), math.ceil((start + length) * resolution / SIDE))
+            for start, length in ((box.y, box.height), (box.x, box.width))
+        )
+        mask[rows, columns] = True
+    return mask

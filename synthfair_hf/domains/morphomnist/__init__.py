@@ -1,0 +1,1 @@
+"""MorphoMNIST: drawn digits whose thickness and intensity are known causes."""

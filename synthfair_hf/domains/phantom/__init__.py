@@ -1,0 +1,1 @@
+"""The phantom: procedural chest radiographs whose every counterfactual is known."""

@@ -1,0 +1,305 @@
+"""The phantom: a world of procedural chest radiographs in which every counterfactual is known exactly.
+
+    age      := 18 + 77 sigmoid(0.15 + 0.9 e)                                              years
+    habitus  := 15 + 30 sigmoid(-0.55 - 0.35 t^2 + 0.15 t + 0.12 female + 0.55 e)          kg/m2
+    sex, race, finding, view, scanner := argmax_k (logit_k(parents) + g_k)
+    image    := acquire(film(measure(age, sex, race, habitus, view, a), finding, a, b), scanner, c)
+
+with t = (age - 50) / 20 and, all independent and kept in `Exogenous`, e ~ N(0, 1), g_k ~ Gumbel(0, 1), anatomical
+noise a, texture b and film grain c ~ N(0, 1). So do(x) with the noise held is the exact counterfactual: covariates that
+x does not cause, and what they draw, stay bit-equal. `LOGITS` holds the logits, `anatomy` measures, `thorax` films and
+`acquisition` scans. Numbers are assumptions of a toy world, chosen to be findable; none is a claim about people.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError, unknown
+from ...records import file_sha256, fingerprint
+from ...schema import Schema
+from ..chest_xray import scanners as acquisition
+from ..presets import PHANTOM
+from ..source import patient_split
+from . import anatomy, thorax
+
+__all__ = ["LOGITS", "LOGIT_NORMAL", "SUBJECTS", "Exogenous", "Phantom", "PhantomSource", "equations", "sample_noise"]
+
+Parents = Mapping[str, np.ndarray]
+
+GRAIN = 128
+"""Side of the stored field of film grain; films of other sizes resample it to unit variance."""
+
+RESOLUTIONS = (16, 1024)
+
+_BATCH = 8  # films drawn at once: their maps still fit the processor's cache
+
+
+def _decades(parents: Parents) -> np.ndarray:
+    return (parents["age"].astype(np.float64) - 50) / 20
+
+
+def _is(parents: Parents, name: str, level: str) -> np.ndarray:
+    return (parents[name] == PHANTOM.covariates[name].levels.index(level)).astype(np.float64)
+
+
+def _scanner_logit(scanner: str) -> Callable[[Parents], Any]:
+    shares = {view: share[scanner] for view, share in acquisition.SCANNER_GIVEN_VIEW.items()}
+    return lambda parents: sum(_is(parents, "view", view) * np.log(share) for view, share in shares.items())
+
+
+LOGIT_NORMAL: dict[str, tuple[float, float, Callable[[Parents], Any], float]] = {
+    "age": (18, 77, lambda parents: 0.15, 0.9),
+    "habitus": (
+        15,
+        30,
+        lambda parents: (
+            -0.55 - 0.35 * _decades(parents) ** 2 + 0.15 * _decades(parents) + 0.12 * _is(parents, "sex", "female")
+        ),
+        0.55,
+    ),
+}
+"""value := low + span * sigmoid(location(parents) + scale * e)"""
+
+LOGITS: dict[str, dict[str, Callable[[Parents], Any]]] = {
+    "sex": {"male": lambda parents: 0.0, "female": lambda parents: -0.08},
+    "race": {
+        "white": lambda parents: np.log(0.60),
+        "black": lambda parents: np.log(0.25),
+        "asian": lambda parents: np.log(0.15),
+    },
+    "finding": {
+        "no_finding": lambda parents: 1.2,
+        "pneumonia": lambda parents: (
+            0.3 * _decades(parents) - 0.2 * _is(parents, "sex", "female") + 0.3 * _is(parents, "race", "black")
+        ),
+        "effusion": lambda parents: -0.8 + 0.7 * _decades(parents) - 0.1 * _is(parents, "sex", "female"),
+    },
+    "view": {
+        "PA": lambda parents: 0.0,
+        "AP": lambda parents: -1.0 + 0.6 * _decades(parents) + 1.1 * (1 - _is(parents, "finding", "no_finding")),
+    },
+    "scanner": {scanner: _scanner_logit(scanner) for scanner in PHANTOM.covariates["scanner"].levels},
+}
+"""level := argmax over levels of (logit(parents) + g)"""
+
+
+@dataclass(frozen=True)
+class Exogenous:
+    """All randomness of n subjects, float32, everything else being an equation.
+
+    covariates: by name, `[n, 1]` standard normal or `[n, levels]` Gumbel; anatomy: `[n, len(anatomy.ANATOMY)]`;
+    texture: `[n, *thorax.TEXTURE_SHAPE]`; grain: `[n, GRAIN, GRAIN]`, these three standard normal.
+    """
+
+    covariates: dict[str, np.ndarray]
+    anatomy: np.ndarray
+    texture: np.ndarray
+    grain: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.anatomy)
+
+    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> "Exogenous":
+        covariates = {name: values[rows] for name, values in self.covariates.items()}
+        return Exogenous(covariates, self.anatomy[rows], self.texture[rows], self.grain[rows])
+
+
+def sample_noise(n: int, seed: int, first: int = 0) -> Exogenous:
+    """The noise of subjects first ... first + n - 1; that of subject i is a function of (seed, i) alone."""
+    if min(n, seed, first) < 0:
+        raise InputError(f"n, seed, first: {n}, {seed}, {first} must not be negative; give integers from 0.")
+    schema = PHANTOM.covariates
+    noise = Exogenous(
+        {v.name: np.empty((n, len(v.levels) if v.categorical else 1), np.float32) for v in schema.walk()},
+        np.empty((n, len(anatomy.ANATOMY)), np.float32),
+        np.empty((n, *thorax.TEXTURE_SHAPE), np.float32),
+        np.empty((n, GRAIN, GRAIN), np.float32),
+    )
+    for row in range(n):
+        rng = np.random.default_rng([seed, first + row])
+        for variable in schema.walk():
+            values = noise.covariates[variable.name][row]
+            values[:] = rng.gumbel(size=values.size) if variable.categorical else rng.standard_normal(values.size)
+        for field in (noise.anatomy, noise.texture, noise.grain):
+            rng.standard_normal(dtype=np.float32, out=field[row])
+    return noise
+
+
+class Phantom:
+    """The world: structural equations of the covariates of the `phantom` preset and of the film."""
+
+    schema: Schema = PHANTOM.covariates
+
+    def covariates(self, noise: Exogenous, do: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+        """Encoded covariates `[n]` by name, under do(...) if given.
+
+        A value of `do` is a level name or a number in the unit of the variable, or one of them per row.
+        """
+        forced = {name: self._forced(name, value, len(noise)) for name, value in (do or {}).items()}
+        found: dict[str, np.ndarray] = {}
+        for name in self.schema.names:  # causes stand before their effects in this preset
+            # An equation sees its parents only, so an edge missing from the preset cannot go unnoticed.
+            parents = {cause: found[cause] for cause, effect in PHANTOM.edges if effect == name}
+            found[name] = forced[name] if name in forced else self._evaluate(name, parents, noise.covariates[name])
+        return found
+
+    def _forced(self, name: str, value: Any, n: int) -> np.ndarray:
+        if name not in self.schema:
+            raise unknown("do", name, self.schema.names)
+        values = list(value) if isinstance(value, list | tuple | np.ndarray) else [value] * n
+        if len(values) != n:
+            raise InputError(f"do[{name!r}]: {len(values)} values for {n} subjects; give one, or one each.")
+        if any(entry is None for entry in values):
+            raise InputError(f"do[{name!r}]: None is no value to set; give a value, or leave {name} out of do.")
+        return self.schema[name].encode(values, f"do[{name!r}]")
+
+    @staticmethod
+    def _evaluate(name: str, parents: Parents, noise: np.ndarray) -> np.ndarray:
+        if name in LOGIT_NORMAL:
+            low, span, location, scale = LOGIT_NORMAL[name]
+            value = low + span / (1 + np.exp(-(location(parents) + scale * noise[:, 0].astype(np.float64))))
+            return value.astype(np.float32)
+        logits = [np.broadcast_to(logit(parents), len(noise)) for logit in LOGITS[name].values()]
+        return np.argmax(np.stack(logits, axis=1) + noise, axis=1).astype(np.int64)
+
+    def render(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
+        """The films `[n, resolution, resolution]`, float32 in [0, 1], of encoded covariates `[n]`."""
+        return self.acquire(self.expose(covariates, noise, resolution), covariates["scanner"], noise)
+
+    def expose(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
+        """What reaches the detector, `[n, resolution, resolution]`: films before any scanner."""
+        images = np.empty((len(noise), resolution, resolution), np.float32)
+        for rows, film, air in self._films(covariates, noise, resolution):
+            images[rows] = film.develop(air * (1 - self._displaced(film, covariates["finding"][rows])), resolution)
+        return images
+
+    def acquire(self, images: np.ndarray, scanner: np.ndarray, noise: Exogenous) -> np.ndarray:
+        """Exposed films `[n, H, W]` as the scanners of codes `[n]` record them, each with its subject's film grain."""
+        recorded, grain = np.empty_like(images), _unit_grain(noise.grain, images.shape[-1])
+        for code, name in enumerate(self.schema["scanner"].levels):
+            rows = scanner == code
+            if rows.any():
+                recorded[rows] = acquisition.acquire(images[rows], name, grain[rows])
+        return recorded
+
+    def lesion_mask(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
+        """Where the finding replaces air in the lungs, bool `[n, resolution, resolution]`.
+
+        Elsewhere a change of finding moves no pixel, except within the reach of the scanner's blur.
+        """
+        mask = np.empty((len(noise), resolution, resolution), bool)
+        for rows, film, air in self._films(covariates, noise, resolution):
+            ratio = film.grid // resolution
+            changed = air * self._displaced(film, covariates["finding"][rows]) > 0
+            mask[rows] = changed.reshape(-1, resolution, ratio, resolution, ratio).any(axis=(2, 4))
+        return mask
+
+    def counterfactual(
+        self, noise: Exogenous, do: Mapping[str, Any], resolution: int
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Films and covariates of the same subjects under do(...); with do = {} the observation itself."""
+        covariates = self.covariates(noise, do)
+        return self.render(covariates, noise, resolution), covariates
+
+    def _films(
+        self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int
+    ) -> Iterator[tuple[slice, thorax.Film, np.ndarray]]:
+        """For each batch of rows: (rows, film, depth of air in its lungs before any finding)."""
+        low, high = RESOLUTIONS
+        if not low <= resolution <= high:
+            raise InputError(f"resolution: {resolution} is out of range; allowed: {low} to {high} pixels.")
+        for name in self.schema.names:
+            values = covariates[name]
+            if len(values) != len(noise) or not np.all(values >= 0):
+                raise InputError(
+                    f"covariates[{name!r}]: {len(values)} values with {np.sum(~(values >= 0))} missing for "
+                    f"{len(noise)} subjects; give one known value per subject."
+                )
+        density = np.array([anatomy.BONE_DENSITY[race] for race in self.schema["race"].levels])[covariates["race"]]
+        causes = {
+            "age": covariates["age"],
+            "female": _is(covariates, "sex", "female"),
+            "ap": _is(covariates, "view", "AP"),
+            "habitus": covariates["habitus"],
+        }
+        # Films are drawn on a grid that shows fine structures, then averaged down to the detector's pixels.
+        grid = resolution * -(-GRAIN // resolution)
+        for start in range(0, len(noise), _BATCH):
+            rows = slice(start, start + _BATCH)
+            variation = dict(zip(anatomy.ANATOMY, noise.anatomy[rows].T, strict=True))
+            body = anatomy.measure({name: values[rows] for name, values in causes.items()}, density[rows], variation)
+            film = thorax.Film(body, variation, noise.texture[rows], grid)
+            yield rows, film, film.lung_air()
+
+    def _displaced(self, film: thorax.Film, finding: np.ndarray) -> np.ndarray:
+        """Share of the lungs' air that the finding of each row replaces `[B, grid, grid]`."""
+        parents = {"finding": finding[:, None, None]}
+        share = np.zeros((1, 1, 1), np.float32)
+        for name, lesion in (("pneumonia", film.pneumonia), ("effusion", film.effusion)):
+            present = _is(parents, "finding", name).astype(np.float32)
+            if present.any():
+                share = share + present * lesion()
+        return share
+
+
+def _unit_grain(grain: np.ndarray, resolution: int) -> np.ndarray:
+    """The grain field on a detector of other pixels: averaged over each, then scaled back to unit variance."""
+    pixel, cell = np.arange(resolution)[:, None] / resolution, np.arange(GRAIN)[None] / GRAIN
+    overlap = (np.minimum(pixel + 1 / resolution, cell + 1 / GRAIN) - np.maximum(pixel, cell)).clip(0)
+    weights = (overlap / np.linalg.norm(overlap, axis=1, keepdims=True)).astype(np.float32)
+    return weights @ grain @ weights.T
+
+
+SUBJECTS = 20_000
+"""Subjects of the phantom that training and measuring share: about 14,000 in train, 3,000 each held out."""
+
+
+def equations() -> list[str]:
+    """Identity of the world: the sha256 of the modules that hold its equations."""
+    return [file_sha256(Path(module)) for module in (__file__, anatomy.__file__, thorax.__file__, acquisition.__file__)]
+
+
+class PhantomSource:
+    """Subjects 0 ... num_subjects - 1 of the phantom of a seed, as a source (`domains.source.Source`).
+
+    Each subject is one patient with one image. Films are drawn when asked for, so any number of subjects is cheap.
+    """
+
+    name = "phantom"
+    covariates: Schema = PHANTOM.covariates
+
+    def __init__(self, num_subjects: int, seed: int) -> None:
+        if num_subjects < 1:
+            raise InputError(f"num_subjects: {num_subjects} must be positive.")
+        self._seed, self._world = seed, Phantom()
+        parts = [
+            self.covariates.decode(self._world.covariates(sample_noise(min(1000, num_subjects - first), seed, first)))
+            for first in range(0, num_subjects, 1000)
+        ]
+        self.table: dict[str, list[Any]] = {
+            name: [value for part in parts for value in part[name]] for name in self.covariates.names
+        }
+        self.patient_ids = [f"phantom-{seed}-{index:07d}" for index in range(num_subjects)]
+        self.splits = [patient_split(patient) for patient in self.patient_ids]
+        self.fingerprint = fingerprint([num_subjects, seed, *equations()])
+        self.counts: dict[str, Any] = {"images": num_subjects, "patients": num_subjects}
+
+    def __len__(self) -> int:
+        return len(self.patient_ids)
+
+    def image(self, index: int, resolution: int) -> np.ndarray:
+        """The subject's film `[resolution, resolution]`, float32 in [0, 1]."""
+        return self.counterfactual(index, {}, resolution)
+
+    def counterfactual(self, index: int, do: Mapping[str, Any], resolution: int) -> np.ndarray:
+        """The exact film of the same subject under do(...), `[resolution, resolution]`."""
+        noise = sample_noise(1, self._seed, range(len(self))[index])
+        return self._world.counterfactual(noise, do, resolution)[0][0]
+
+    def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
+        """A training example: the film as it is, for a world with any number of subjects needs no augmentation."""
+        return self.image(index, resolution), {name: values[index] for name, values in self.table.items()}

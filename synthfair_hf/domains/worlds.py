@@ -1,0 +1,335 @@
+"""Worlds to measure in: observations, their covariates, and the exact answer to do() wherever one is known.
+
+phantom        procedural films, exact for every do()
+acquisition    real films on planted scanners, exact for do(scanner)
+morphomnist    digits, exact for do(thickness) and do(intensity), with a ruler for both
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import networkx
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, unknown
+from ..measure.interventions import Table
+from ..measure.systems import Counterfactuals
+from ..schema import SPLITS, Schema
+from . import WORLD_SEED
+from .chest_xray.scanners import AcquisitionWorld
+from .imagefolder import ImageFolder
+from .morphomnist.source import MorphoMNIST
+from .morphomnist.world import RULERS, MorphoMNISTWorld
+from .phantom.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample_noise
+from .presets import CHEST_XRAY, MORPHOMNIST, PHANTOM, Preset
+from .source import Source
+
+__all__ = ["WORLDS", "DigitWorld", "PhantomWorld", "ScannerWorld", "World", "confounded_scanners", "open_world"]
+
+
+class World(Protocol):
+    """Observations of one split and what is known about them. Values are decoded, and none is missing."""
+
+    name: str
+    covariates: Schema
+    resolution: int
+    """Height and width of the images in pixels."""
+    table: dict[str, list[Any]]
+    """Their covariates."""
+    groups: list[str]
+    """Unit of resampling: the patient, or the image itself."""
+    training: dict[str, list[Any]]
+    """Values of every covariate in the training split: the marginals that interventions are drawn from."""
+    rulers: dict[str, Callable[[Tensor], np.ndarray]]
+    """Values `[n]` of continuous attributes measured in images without learning; may be empty."""
+    draws: int
+    """Augmented examples of each training image among `training_images`."""
+
+    @property
+    def images(self) -> Tensor:
+        """float32 `[n, C, H, W]` in [0, 1]: the observations, drawn or read when first asked for."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the data behind the world."""
+        ...
+
+    def effects(self, name: str) -> tuple[str, ...]:
+        """What `name` causes, directly or not."""
+        ...
+
+    def training_images(self) -> Tensor:
+        """Every image of the training split, and what training makes of it where it augments, `[m, C, H, W]`."""
+        ...
+
+    def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
+        """The exact answer for all images, or for `rows`; None where the world knows none.
+
+        `do` holds one value per row asked about; an empty one asks for the observations. Setting a variable to what it
+        was asks for nothing, so that never makes an answer unknown.
+        """
+        ...
+
+
+class _Observations:
+    """The part of a world that is data: rows of a source, with the graph of a preset."""
+
+    draws = 0
+    """Augmented examples of each training image to compare with; none where training does not augment."""
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        preset: Preset,
+        split: str,
+        limit: int | None,
+        resolution: int,
+        one_per_patient: bool = True,
+    ) -> None:
+        self.name, self.covariates = name, preset.covariates
+        self._observed, self.resolution = source, resolution
+        self.rulers: dict[str, Callable[[Tensor], np.ndarray]] = {}
+        self._graph = networkx.DiGraph(preset.edges)
+        self._graph.add_nodes_from(self.covariates.names)
+        names = self.covariates.names
+        complete = [row for row in range(len(source)) if all(source.table[one][row] is not None for one in names)]
+        rows = [row for row in complete if source.splits[row] == split]
+        # Folders are often sorted by finding; the hash makes any limit, and a patient's one image, a fair choice.
+        rows.sort(key=lambda row: hashlib.sha256(f"{source.patient_ids[row]} {row}".encode()).digest())
+        if one_per_patient:
+            first: dict[str, int] = {}
+            for row in rows:
+                first.setdefault(source.patient_ids[row], row)
+            rows = list(first.values())
+        self.kept = rows[:limit]
+        """Rows of the source that are scored; those that miss a covariate are not among them."""
+        training = [row for row in complete if source.splits[row] == "train"]
+        if not self.kept or not training:
+            raise InputError(
+                f"{name}: {len(self.kept)} images to score in split {split!r} and {len(training)} in 'train' with all "
+                f"of {', '.join(names)} known; needed: one or more in each."
+            )
+        self.table = {one: [source.table[one][row] for row in self.kept] for one in names}
+        self.groups = [source.patient_ids[row] for row in self.kept]
+        self.training = {one: [source.table[one][row] for row in training] for one in names}
+
+    def effects(self, name: str) -> tuple[str, ...]:
+        """What `name` causes, directly or not, in the schema's order."""
+        self.covariates[name]
+        caused = networkx.descendants(self._graph, name)
+        return tuple(other for other in self.covariates.names if other in caused)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the source."""
+        return self._observed.fingerprint
+
+    def training_images(self) -> Tensor:
+        """Every image of the training split, whether or not its covariates are known, then `draws` augmented examples
+        of each as training sees them, `[m, C, H, W]`.
+        """
+        rows = [row for row, split in enumerate(self._observed.splits) if split == "train"]
+        images = [self._observed.image(row, self.resolution) for row in rows]
+        for draw in range(self.draws):
+            rngs = {row: np.random.default_rng([draw, row]) for row in rows}
+            images += [self._observed.draw(row, self.resolution, rng)[0] for row, rng in rngs.items()]
+        return torch.from_numpy(np.stack(images))[:, None]
+
+    def asked(self, do: Table, rows: Sequence[int] | None) -> list[int]:
+        """The rows asked about, after checking that do has a valid value for each."""
+        wanted = list(range(len(self.kept)) if rows is None else rows)
+        for name, values in do.items():
+            if name not in self.covariates:
+                raise unknown("do", name, self.covariates.names)
+            if len(values) != len(wanted) or any(value is None for value in values):
+                raise InputError(f"do[{name!r}]: {len(values)} values for {len(wanted)} images; give one for each.")
+            self.covariates[name].encode(values, f"do[{name!r}]")
+        return wanted
+
+
+class PhantomWorld(_Observations):
+    """Subjects of the procedural thorax: those of `split` among the first `num_subjects` of `seed`."""
+
+    def __init__(
+        self, split: str, limit: int | None, seed: int, num_subjects: int, resolution: int = PHANTOM.resolution
+    ) -> None:
+        super().__init__("phantom", PhantomSource(num_subjects, seed), PHANTOM, split, limit, resolution)
+        self._phantom, self._seed = Phantom(), seed
+
+    @cached_property
+    def _noise(self) -> Exogenous:
+        """The noise of the subjects kept."""
+        subjects = [sample_noise(1, self._seed, row) for row in self.kept]
+        return Exogenous(
+            {one: np.concatenate([subject.covariates[one] for subject in subjects]) for one in self.covariates.names},
+            *(
+                np.concatenate([getattr(subject, part) for subject in subjects])
+                for part in ("anatomy", "texture", "grain")
+            ),
+        )
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The subjects' films."""
+        return self.truth({}).images
+
+    def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals:
+        """The same subjects, rendered anew."""
+        noise = self._noise[self.asked(do, rows)]
+        films, encoded = self._phantom.counterfactual(noise, do, self.resolution)
+        return Counterfactuals(torch.from_numpy(films)[:, None], self.covariates.decode(encoded))
+
+
+class ScannerWorld(_Observations):
+    """Real films on planted scanners: those of a split with every covariate known, by default one of each patient.
+
+    With `confounding` above 0 the scanners of the scored films follow `confounded_scanners` instead of the view alone.
+    """
+
+    draws = 8
+
+    def __init__(
+        self,
+        source: AcquisitionWorld,
+        preset: Preset,
+        split: str,
+        limit: int | None,
+        one_per_patient: bool = True,
+        confounding: float = 0.0,
+        seed: int = 0,
+        resolution: int = CHEST_XRAY.resolution,
+    ) -> None:
+        preset = preset.restrict(source.covariates.names)
+        super().__init__("acquisition", source, preset, split, limit, resolution, one_per_patient)
+        self._source = source
+        if confounding:
+            self.table["scanner"] = confounded_scanners(self.table, preset, self.kept, confounding, seed)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The films, each on its scanner."""
+        return self._films(range(len(self.kept)), self.table["scanner"])
+
+    def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
+        """The same films on other scanners; None where do changes anything else."""
+        wanted = self.asked(do, rows)
+        observed = {name: [column[row] for row in wanted] for name, column in self.table.items()}
+        if any(list(values) != observed[name] for name, values in do.items() if name != "scanner"):
+            return None
+        observed["scanner"] = list(do.get("scanner", observed["scanner"]))
+        return Counterfactuals(self._films(wanted, observed["scanner"]), observed)
+
+    def _films(self, rows: Iterable[int], scanners: Sequence[str]) -> Tensor:
+        films = [
+            self._source.counterfactual(self.kept[row], scanner, self.resolution)
+            for row, scanner in zip(rows, scanners, strict=True)
+        ]
+        return torch.from_numpy(np.stack(films))[:, None]
+
+
+class DigitWorld(_Observations):
+    """MorphoMNIST: digits of a split, and of the test split the originals they were drawn from."""
+
+    def __init__(self, source: MorphoMNIST, split: str, limit: int | None) -> None:
+        super().__init__("morphomnist", source, MORPHOMNIST, split, limit, MORPHOMNIST.resolution)
+        self.rulers |= RULERS
+        self._drawn = None
+        if split == "test":
+            self._drawn = MorphoMNISTWorld(np.stack([source.original(row) for row in self.kept]), self.table)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The digits as they are stored."""
+        return torch.from_numpy(np.stack([self._observed.image(row, self.resolution) for row in self.kept]))[:, None]
+
+    def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
+        """The same originals drawn anew; None where do changes the digit, or without originals.
+
+        Where do changes nothing it is the observation itself, which the renderer meets to 0.3 grey levels only.
+        """
+        wanted = self.asked(do, rows)
+        observed = {name: [column[row] for row in wanted] for name, column in self.table.items()}
+        changed = {name for name, values in do.items() if list(values) != observed[name]}
+        if not changed:
+            return Counterfactuals(self.images[wanted], observed)
+        if self._drawn is None or "digit" in changed:
+            return None
+        drawn, covariates = self._drawn.counterfactual(do, wanted)
+        images = torch.from_numpy(drawn)[:, None]
+        for place, row in enumerate(wanted):
+            if all(covariates[name][place] == observed[name][place] for name in covariates):
+                images[place] = self.images[row]
+        return Counterfactuals(images, covariates)
+
+
+def confounded_scanners(table: Table, preset: Preset, indices: Sequence[int], strength: float, seed: int) -> list[str]:
+    """Scanners that tell the finding: with probability `strength` the finding's own, else that in the table.
+
+        scanner := partner(finding) if u < strength else table["scanner"],    u ~ U(0, 1) from (seed, index)
+
+    Partners are the sides of the preset's contrasts: pneumonia with portable, no_finding with flatpanel. The noise of a
+    film is unchanged, so do(scanner) stays exact, and a higher strength changes a superset of films.
+    """
+    if not 0 <= strength <= 1:
+        raise InputError(f"strength: {strength:g} is out of range; allowed: 0 to 1.")
+    finding, scanner = preset.contrasts["finding"], preset.contrasts["scanner"]
+    partner = {finding.first: scanner.first, finding.second: scanner.second}
+    return [
+        partner.get(found, own) if np.random.default_rng([seed, index]).random() < strength else own
+        for found, own, index in zip(table["finding"], table["scanner"], indices, strict=True)
+    ]
+
+
+def _open_phantom(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
+    return PhantomWorld(split, limit, seed, SUBJECTS, resolution)
+
+
+def _open_acquisition(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
+    if directory is None:
+        raise InputError("directory: the acquisition world needs a folder of films with a metadata.csv; give one.")
+    films = ImageFolder(directory, CHEST_XRAY, resolution)
+    return ScannerWorld(AcquisitionWorld(films, seed), CHEST_XRAY, split, limit, resolution=resolution)
+
+
+def _open_morphomnist(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
+    if directory is None:
+        raise InputError("directory: the morphomnist world needs a folder with train.npz and test.npz; give one.")
+    return DigitWorld(MorphoMNIST(directory, MORPHOMNIST, resolution), split, limit)
+
+
+WORLDS: dict[str, tuple[Preset, Callable[[str, int | None, int, str | Path | None, int], World]]] = {
+    "phantom": (PHANTOM, _open_phantom),
+    "acquisition": (CHEST_XRAY, _open_acquisition),
+    "morphomnist": (MORPHOMNIST, _open_morphomnist),
+}
+"""By name, the domain of a world and what opens it."""
+
+
+def open_world(
+    name: str,
+    split: str,
+    limit: int | None = None,
+    seed: int = WORLD_SEED,
+    directory: str | Path | None = None,
+    resolution: int | None = None,
+) -> World:
+    """A world by name: at most `limit` images of a split, none of them drawn yet.
+
+    `seed` draws the phantom's subjects or plants the scanners; `directory` holds the real images of the other two.
+    Images have the domain's resolution where none is given.
+    """
+    if name not in WORLDS:
+        raise unknown("world", name, WORLDS)
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit: {limit} must be positive, or None for all images.")
+    preset, opened = WORLDS[name]
+    return opened(split, limit, seed, directory, preset.resolution if resolution is None else resolution)

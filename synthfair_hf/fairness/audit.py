@@ -1,0 +1,298 @@
+"""An audit: every metric of every group and intersection, what is made of them across groups, and how sure that is.
+
+    groups    value of a metric in a group, with n and the interval over subjects
+    gaps      figures over the groups of an attribute (`summaries.SUMMARIES`), with interval and permutation test
+
+Intervals are quantiles of a bootstrap that draws whole subjects. A gap cannot be negative, so its interval lies above 0
+even where nothing is there: that question is answered by `p`, the share of permutations of the groups at least as
+unfair (the data counted as one). Figures of rows of one label (AUC, TPR, FPR and what is made of them) are tested given
+the label: scores do not depend on the group among rows of a label. The others are tested with labels moving along:
+scores and labels do not depend on the group. `permutation` says which rows change places.
+
+A group without the rows a metric needs has no value; it is left out of gaps, which count what they left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas
+
+from ..errors import InputError, unknown
+from ..measure.intervals import resample
+from .permutation import exchangeable, permute
+from .rates import METRICS, check_labels, check_scores, rates
+from .summaries import SUMMARIES, Summary, summarise
+
+__all__ = ["EVERYONE", "AuditTable", "Groups", "audit", "group_codes"]
+
+EVERYONE = "everyone"
+"""Attribute and group of the rows that hold the metrics of all rows."""
+
+_BLOCK = 2**20  # weights held at once
+_TIE = 1e-9  # two sums of the same numbers in another order
+
+
+@dataclass(frozen=True)
+class AuditTable:
+    """Figures in two tidy tables; what is undefined is NaN in them and None in the record.
+
+    groups: attribute, group, metric, value, low, high, n (rows), positives, subjects, draws (in which it was defined).
+    gaps: attribute, metric, value, low, high, lowest, highest (the groups, or findings in groups, at either end),
+    compared (groups, or findings in groups), left_out (of these, for want of rows), n, unknown (rows whose group is not
+    known), subjects, draws, p, permutations (in which it was defined).
+    """
+
+    groups: pandas.DataFrame
+    gaps: pandas.DataFrame
+    settings: dict[str, Any]
+
+    def to_record(self) -> dict[str, Any]:
+        """Settings and both tables as plain values, for a record."""
+        return {"settings": self.settings, "groups": _plain(self.groups), "gaps": _plain(self.gaps)}
+
+
+def _plain(frame: pandas.DataFrame) -> list[dict[str, Any]]:
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+class Groups(NamedTuple):
+    """The groups of one attribute: code `[n]` of every row, -1 where unknown, into the groups' names."""
+
+    codes: np.ndarray
+    names: tuple[str, ...]
+
+
+def group_codes(attribute: str, column: Sequence[str | None], n: int) -> Groups:
+    """The groups a column `[n]` of names puts rows into, sorted by name; a pandas categorical keeps its categories."""
+    if len(column) != n:
+        raise InputError(f"groups[{attribute!r}]: {len(column)} values for {n} scores; give one per score.")
+    values = pandas.Series(column)  # type: ignore[arg-type]
+    if not isinstance(values.dtype, pandas.CategoricalDtype):
+        stranger = next((value for value in values.dropna().unique() if not isinstance(value, str)), None)
+        if stranger is not None:
+            raise InputError(
+                f"groups[{attribute!r}]: {stranger} is no name; give one name per row (bins of a number: '<60', "
+                "'60+'), None where it is not known."
+            )
+    categories = pandas.Categorical(values)
+    if not (categories.codes >= 0).any():
+        raise InputError(f"groups[{attribute!r}]: no row has a value; leave the attribute out.")
+    return Groups(categories.codes.astype(np.int64), tuple(map(str, categories.categories)))
+
+
+def _intersection(parts: Sequence[Groups]) -> Groups:
+    """Every combination of the parts' groups, whether a row has it or not."""
+    codes, shape = np.stack([part.codes for part in parts]), [len(part.names) for part in parts]
+    known = (codes >= 0).all(axis=0)
+    joint = np.where(known, np.ravel_multi_index(tuple(codes * known), shape), -1)
+    return Groups(joint, tuple(" & ".join(names) for names in product(*(part.names for part in parts))))
+
+
+class _Rows(NamedTuple):
+    """Scores, labels and numbers of subjects, each `[n]`."""
+
+    scores: np.ndarray
+    labels: np.ndarray
+    subjects: np.ndarray
+
+    def where(self, mask: np.ndarray) -> "_Rows":
+        return _Rows(*(column[mask] for column in self))
+
+    @property
+    def size(self) -> dict[str, int]:
+        return {
+            "n": len(self.labels),
+            "positives": int(self.labels.sum()),
+            "subjects": int(np.count_nonzero(np.bincount(self.subjects))),
+        }
+
+
+def audit(
+    scores: Sequence[float],
+    labels: Sequence[int],
+    groups: Mapping[str, Sequence[str | None]],
+    subjects: Sequence[str] | None = None,
+    threshold: float = 0.5,
+    intersections: Sequence[Sequence[str]] = (),
+    seed: int = 0,
+    draws: int = 1000,
+    permutations: int = 1000,
+    level: float = 0.95,
+) -> AuditTable:
+    """Audit scores `[n]` in [0, 1] of a finding against labels `[n]`, 0 absent and 1 present.
+
+    `groups` holds the groups' names `[n]` by attribute, None where unknown; each of `intersections` names attributes to
+    combine, such as ("sex", "age"). Rows of equal `subjects` `[n]` are drawn together; by default each row is its own.
+    Scores from `threshold` on are predicted present. 0 permutations leave the test out. Raises InputError.
+    """
+    score = check_scores(scores, threshold)
+    label = check_labels(labels, len(score))
+    if draws < 1 or permutations < 0 or not 0 < level < 1:
+        raise InputError(
+            f"draws, permutations, level: {draws}, {permutations}, {level:g} out of range; allowed: draws from 1, "
+            "permutations from 0, level in (0, 1)."
+        )
+    attributes = _attributes(groups, intersections, len(score))
+    rows = _Rows(score, label, _subject_numbers(subjects, len(score)))
+    masks = [np.ones(len(score), dtype=bool)]
+    sections = {}
+    for attribute, (codes, names) in attributes.items():
+        sections[attribute] = slice(len(masks), len(masks) + 1 + len(names))
+        masks += [codes >= 0, *(codes == code for code in range(len(names)))]
+    point, drawn = _bootstrapped(rows, masks, threshold, draws, seed)
+
+    titles = [(EVERYONE, EVERYONE)]
+    group_rows, gap_rows = _group_rows(titles, masks[:1], rows, point, drawn, level), []
+    for attribute, own in sections.items():
+        names = attributes[attribute].names
+        titles = [(attribute, name) for name in names]
+        within = slice(own.start + 1, own.stop)
+        group_rows += _group_rows(titles, masks[within], rows, point[:, within], drawn[:, within], level)
+        moved = _permuted(rows, attributes[attribute], point[0, own.start], threshold, permutations, seed)
+        known = rows.where(masks[own.start]).size
+        size = {"n": known["n"], "unknown": len(score) - known["n"], "subjects": known["subjects"]}
+        for metric, summary in SUMMARIES.items():
+            figures = _gap(summary, names, point[:, own], drawn[:, own], moved[summary.given_label], level)
+            gap_rows.append({"attribute": attribute, "metric": metric} | figures | size)
+    settings = {"threshold": threshold, "seed": seed, "draws": draws, "permutations": permutations, "level": level}
+    return AuditTable(pandas.DataFrame(group_rows), pandas.DataFrame(gap_rows), rows.size | settings)
+
+
+def _attributes(
+    groups: Mapping[str, Sequence[str | None]], intersections: Sequence[Sequence[str]], n: int
+) -> dict[str, Groups]:
+    attributes = {attribute: group_codes(attribute, column, n) for attribute, column in groups.items()}
+    if not attributes:
+        raise InputError("groups: no attribute; give the groups' names by attribute, such as {'sex': [...]}.")
+    for names in intersections:
+        stranger = next((name for name in names if name not in groups), None)
+        if stranger is not None:
+            raise unknown("intersections", stranger, groups)
+        if isinstance(names, str) or len(names) < 2 or len(set(names)) < len(names):
+            raise InputError(f"intersections: {names!r} is none; name two or more attributes, each once.")
+        attributes[" & ".join(names)] = _intersection([attributes[name] for name in names])
+    return attributes
+
+
+def _subject_numbers(subjects: Sequence[str] | None, n: int) -> np.ndarray:
+    if subjects is None:
+        return np.arange(n)
+    if len(subjects) != n:
+        raise InputError(f"subjects: {len(subjects)} names for {n} scores; give one per score.")
+    numbers, _ = pandas.factorize(np.asarray(subjects, dtype=object))
+    if (numbers < 0).any():
+        raise InputError(f"subjects: {(numbers < 0).sum()} of {n} are missing; give every row its subject.")
+    return numbers
+
+
+def _bootstrapped(
+    rows: _Rows, masks: Sequence[np.ndarray], threshold: float, draws: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """METRICS of the rows in each mask, `[1, masks, metrics]`, and in each draw of subjects, `[draws, masks, metrics]`.
+
+    The first mask holds all rows.
+    """
+    everyone = rates(*rows, threshold)
+    parts = [everyone if mask.all() else rates(*rows.where(mask), threshold) for mask in masks]
+    subjects = int(rows.subjects.max()) + 1
+
+    def evaluate(weights: np.ndarray) -> np.ndarray:
+        overall = everyone(weights)
+        return np.stack([overall if part is everyone else part(weights) for part in parts], axis=1)
+
+    rng = np.random.default_rng([seed, 0])
+    block = max(1, _BLOCK // len(rows.scores))
+    blocks = [resample(rng, min(block, draws - first), subjects, evaluate) for first in range(0, draws, block)]
+    return evaluate(np.ones((1, subjects))), np.concatenate(blocks)
+
+
+def _permuted(
+    rows: _Rows, groups: Groups, overall: np.ndarray, threshold: float, permutations: int, seed: int
+) -> dict[bool, np.ndarray]:
+    """METRICS `[permutations, 1 + groups, metrics]` after moving the groups, by whether that was done given the label.
+
+    `overall` are those of everyone, which stay. All attributes of an audit see the same random numbers.
+    """
+    known, count = rows.where(groups.codes >= 0), len(groups.names)
+    codes, n = groups.codes[groups.codes >= 0], len(known.scores)
+    part = rates(known.scores, known.labels, np.arange(n), threshold)
+    step = max(1, _BLOCK // (n * count))
+    found = {}
+    for given_label in (False, True):
+        rng = np.random.default_rng([seed, 1, given_label])
+        blocks = exchangeable(known.subjects, known.labels if given_label else None)
+        values = np.empty((permutations, 1 + count, len(METRICS)))
+        values[:, 0] = overall
+        for first in range(0, permutations, step):
+            own = values[first : first + step, 1:]
+            moved = np.stack([permute(codes, blocks, rng) for _ in own])
+            members = (moved[:, None] == np.arange(count)[:, None]).reshape(-1, n)
+            own[:] = part(members.astype(np.float64)).reshape(own.shape)
+        found[given_label] = values
+    return found
+
+
+def _group_rows(
+    titles: Sequence[tuple[str, str]],
+    masks: Sequence[np.ndarray],
+    rows: _Rows,
+    point: np.ndarray,
+    drawn: np.ndarray,
+    level: float,
+) -> list[dict[str, Any]]:
+    found = []
+    for place, ((attribute, name), mask) in enumerate(zip(titles, masks, strict=True)):
+        size = rows.where(mask).size
+        for number, metric in enumerate(METRICS):
+            value, low, high, defined = _interval(point[0, place, number], drawn[:, place, number], level)
+            figures = {"value": value, "low": low, "high": high}
+            found.append(
+                {"attribute": attribute, "group": name, "metric": metric} | figures | size | {"draws": defined}
+            )
+    return found
+
+
+def _gap(
+    summary: Summary, names: Sequence[str], point: np.ndarray, drawn: np.ndarray, moved: np.ndarray, level: float
+) -> dict[str, Any]:
+    """One summary of metrics `[1, 1 + groups, metrics]`, of the draws and of the permutations."""
+    figure, compared, left_out = summarise(summary, point, point)
+    value, low, high, defined = _interval(figure[0], summarise(summary, drawn, point)[0], level)
+    lowest, highest = _ends(summary.cells(point)[0], names)
+    chance = summarise(summary, moved, point)[0]
+    chance = chance[np.isfinite(chance)]
+    unfair = chance >= value - _TIE if summary.unfair == "high" else chance <= value + _TIE
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "lowest": lowest,
+        "highest": highest,
+        "compared": compared,
+        "left_out": left_out,
+        "draws": defined,
+        "p": (1 + unfair.sum()) / (1 + len(chance)) if len(chance) and np.isfinite(value) else np.nan,
+        "permutations": len(chance),
+    }
+
+
+def _interval(value: float, drawn: np.ndarray, level: float) -> tuple[float, float, float, int]:
+    """(value, low, high, draws it was defined in); no interval without a value."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or not len(drawn):
+        return float(value), np.nan, np.nan, len(drawn)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(value), float(low), float(high), len(drawn)
+
+
+def _ends(cells: np.ndarray, names: Sequence[str]) -> tuple[str | None, str | None]:
+    """Names of the cells `[cells, k]` with the lowest and highest value; None where a cell has more than one."""
+    if cells.shape[1] != 1 or not np.isfinite(cells).any():
+        return None, None
+    if len(cells) > len(names):
+        names = [f"{finding}: {name}" for finding in ("present", "absent") for name in names]
+    return names[int(np.nanargmin(cells))], names[int(np.nanargmax(cells))]

@@ -1,0 +1,324 @@
+"""A cell of the benchmark: one method, fitted on one view under one seed, judged on the whole test by its true labels.
+
+    subjects of train, by stratum and then draw:  `subjects` of them, evenly spaced, are used, the others set aside
+    of those used, each fifth, the seed saying which:   validation, from the rows the view keeps, so as biased as train
+    synthetic = rows of full train, not of validation's subjects, that are not in train: what the view withholds of
+                train's subjects, and whole families of the subjects set aside; balanced, and with true labels
+    masks = where a row with the finding differs from its counterfactual without, |x - x*| under do(finding)
+
+Draws run evenly through every stratum, so each part is biased as the whole is. Synthetic images are thus the very
+generator's that made the data set: the most that a generator fitted on biased images could hope to give. What is
+learned is what an annotator wrote where the view relabels. A figure is one of `fairness.summaries`, over the two groups
+of the attribute's contrast, beside DRAWS of it: draws of test subjects that are the same for every cell of one test, so
+that two cells are compared pair by pair.
+"""
+
+import inspect
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas
+import torch
+from datasets import Dataset, load_dataset
+
+from ...domains.imagefolder import ImageFolder
+from ...domains.presets import Preset
+from ...errors import InputError
+from ...measure.intervals import mean_of, resample
+from ...records import fingerprint
+from ...views.builder import read_record
+from ...views.grammar import groups_of
+from ...views.view import COMPARE, BiasedView
+from ..labelled import LabelledImages
+from ..mitigation.attention_alignment import changed_pixels
+from ..mitigation.method import Method, Shown
+from ..rates import METRICS, check_scores, rates
+from ..summaries import EQUALIZED_ODDS, SUMMARIES, summarise
+
+__all__ = [
+    "DRAWS",
+    "FIGURES",
+    "HELD_OUT",
+    "DataSet",
+    "ExternalSet",
+    "Judged",
+    "Parts",
+    "Refused",
+    "code_of",
+    "figures",
+    "fit_cell",
+    "parts_of",
+]
+
+DRAWS = 200
+"""Bootstrap draws of test subjects that every figure is kept in."""
+
+HELD_OUT = 5
+"""One in so many subjects chooses the weights."""
+
+GAPS = (
+    "worst_group_accuracy",
+    "auc_gap",
+    "equal_opportunity_difference",
+    *EQUALIZED_ODDS,
+    "equity_scaled_auc",
+    "ece_gap",
+    "underdiagnosis_rate_gap",
+)
+FIGURES = ("auc", *GAPS, "flip_rate")
+"""Figures of a cell: of everyone, over the groups, and under do(attribute)."""
+
+_BLOCK = 20  # draws at once
+
+
+class Refused(InputError):
+    """A method's refusal of a view, which is a result; what else is wrong would be wrong of every cell."""
+
+
+class DataSet:
+    """A data set that `synthfair generate` wrote, as cells read it. Raises InputError where it has no finding."""
+
+    def __init__(self, data_dir: str | Path) -> None:
+        record, self.preset = read_record(str(data_dir))
+        self.data_dir, self.identity = str(data_dir), str(record.counts.get("store"))
+        contrasts = self.preset.contrasts
+        found = [one.name for one in self.preset.covariates.walk() if one.role == "finding" and one.name in contrasts]
+        if not found:
+            raise InputError(f"--data_dir: {self.preset.name} has no finding with a contrast; nothing can be detected.")
+        self.finding = found[0]
+        self.resolution = int(record.settings["resolution"])
+        self.rows = lru_cache(maxsize=4)(self._rows)
+
+    def planted(self, view: BiasedView) -> tuple[str, ...]:
+        """The attributes that a view trades, other than the finding."""
+        return tuple(name for name in view.attributes if name != self.finding)
+
+    @cached_property
+    def subjects(self) -> np.ndarray:
+        """Subjects of train, by stratum and then draw."""
+        columns = ["subject_id", "draw", *self.preset.strata]
+        rows = self._open("full", "train").select_columns(columns).to_pandas().drop_duplicates("subject_id")
+        sides = [_side(rows[name].to_numpy(), name, self.preset) for name in self.preset.strata]
+        return rows["subject_id"].to_numpy().astype(str)[np.lexsort((rows["draw"], *sides))]
+
+    def _open(self, view: str, split: str) -> Dataset:
+        return load_dataset("synthfair", view, data_dir=self.data_dir, split=split)
+
+    def _rows(self, view: str, split: str, planted: tuple[str, ...], label: str | None = None) -> "Rows":
+        """The rows of a view that are in one of the contrast's two groups of the finding and of each planted."""
+        rows = self._open(view, split)
+        sides = [_side(np.array(rows[name][:], dtype=float), name, self.preset) for name in (self.finding, *planted)]
+        rows = rows.select(np.flatnonzero(np.min(sides, axis=0) >= 0))
+        examples = LabelledImages.from_dataset(rows, self.preset, planted, self.finding, label)
+        return Rows(examples, np.asarray(rows["id"][:], dtype=str))
+
+
+class Rows(NamedTuple):
+    """Labelled images `[n]` and the identifiers `[n]` of their rows."""
+
+    examples: LabelledImages
+    ids: np.ndarray
+
+
+class ExternalSet:
+    """A folder of real images with metadata.csv, all of whose rows judge; patients are drawn together."""
+
+    def __init__(self, directory: str | Path, data: DataSet, planted: Sequence[str]) -> None:
+        self.source, self.data = ImageFolder(directory, data.preset, data.resolution), data
+        for name in (data.finding, *planted):
+            if name not in self.source.table:
+                raise InputError(f"--external: {directory} has no column {name!r}; add it to metadata.csv.")
+        self.examples = lru_cache(maxsize=4)(self._examples)
+
+    def _examples(self, planted: tuple[str, ...]) -> LabelledImages:
+        """The images in one of the contrast's two groups of the finding and of each planted."""
+        preset, finding = self.data.preset, self.data.finding
+        names = (finding, *planted)
+        encoded = {name: preset.covariates[name].encode(self.source.table[name]) for name in names}
+        sides = {name: _side(np.asarray(encoded[name], dtype=float), name, preset) for name in names}
+        kept = np.flatnonzero(np.min(list(sides.values()), axis=0) >= 0)
+        if not len(kept):
+            raise InputError(f"--external: no image is in a contrast's group of {', '.join(names)}; give others.")
+        pixels = np.stack([self.source.image(int(row), self.data.resolution) for row in kept])
+        return LabelledImages(
+            torch.from_numpy(np.rint(pixels * 255).astype(np.uint8))[:, None],
+            torch.from_numpy((sides[finding][kept] == 0).astype(np.int64)),
+            {name: torch.from_numpy(_code(sides[name][kept], name, preset)) for name in planted},
+            {name: _levels(name, preset) for name in planted},
+            np.array(self.source.patient_ids)[kept],
+        )
+
+
+def _side(values: np.ndarray, name: str, preset: Preset) -> np.ndarray:
+    """0 in the first group of a contrast, 1 in the second, -1 in neither, of encoded values `[n]`."""
+    first, second = (COMPARE[operator](values, value) for _, operator, value in _clauses(name, preset))
+    return np.select([first, second], [0, 1], default=-1)
+
+
+def _clauses(name: str, preset: Preset) -> Iterator[tuple[str, str, Any]]:
+    return (group.clause for group in groups_of(name, preset))
+
+
+def _levels(name: str, preset: Preset) -> tuple[str, ...]:
+    """Names of the groups as LabelledImages has them."""
+    contrast = preset.contrasts[name]
+    return preset.covariates[name].levels or (contrast.first, contrast.second)
+
+
+def _code(sides: np.ndarray, name: str, preset: Preset) -> np.ndarray:
+    """The contrast's sides `[n]` as codes into the groups of LabelledImages."""
+    contrast, levels = preset.contrasts[name], _levels(name, preset)
+    return np.array([levels.index(contrast.first), levels.index(contrast.second)])[sides]
+
+
+class Judged(NamedTuple):
+    """What a cell measured: by figure its `value` and `draws`, None where undefined, and the sizes of the test."""
+
+    figures: dict[str, dict[str, Any]]
+    counts: dict[str, int]
+
+
+class Parts(NamedTuple):
+    """What a method is shown: rows to learn from, rows that choose the weights, and, where it sees them, synthetic."""
+
+    train: LabelledImages
+    validation: LabelledImages
+    synthetic: LabelledImages | None
+
+
+def parts_of(data: DataSet, view: BiasedView, sees: Sequence[Shown], seed: int, subjects: int) -> Parts:
+    """The rows of a fit on a view by a method that sees these; with masks if it sees training masks."""
+    planted, label = data.planted(view), view.label.column if view.label else None
+    kept = data.rows(view.name, "train", planted, label)
+    used = data.subjects[(2 * np.arange(subjects) + 1) * len(data.subjects) // (2 * subjects)]
+    held = used[np.arange(subjects) % HELD_OUT == seed % HELD_OUT]
+    in_validation = np.isin(kept.examples.subjects, held)
+    in_train = np.isin(kept.examples.subjects, used) & ~in_validation
+    synthetic = None
+    if "synthetic images" in sees:
+        full = data.rows("full", "train", planted)
+        synthetic = full.examples.select(
+            ~np.isin(full.examples.subjects, held) & ~np.isin(full.ids, kept.ids[in_train])
+        )
+    examples = kept.examples
+    if "training masks" in sees:
+        examples = replace(examples, masks=_regions(kept, data.rows("full", "train", planted), data.finding))
+    return Parts(examples.select(in_train), examples.select(in_validation), synthetic)
+
+
+def _regions(rows: Rows, full: Rows, finding: str) -> torch.Tensor:
+    """Masks of rows of the full data set; empty without the finding, and where no counterfactual tells where it is."""
+    masks = torch.zeros(rows.examples.images.shape, dtype=torch.bool)
+    if finding not in full.examples.pairs:
+        return masks
+    labels, keys = full.examples.labels.tolist(), full.examples.pairs[finding].tolist()
+    absent = {key: place for place, (key, label) in enumerate(zip(keys, labels, strict=True)) if label == 0}
+    place_of = {row: place for place, row in enumerate(full.ids.tolist())}
+    pairs = [(row, place_of[own]) for row, own in enumerate(rows.ids.tolist())]
+    marked = [(row, place, absent[keys[place]]) for row, place in pairs if labels[place] and keys[place] in absent]
+    if marked:
+        own, present, other = torch.tensor(marked).T
+        masks[own] = changed_pixels(full.examples.images[present], full.examples.images[other])
+    return masks
+
+
+def fit_cell(
+    data: DataSet,
+    view: BiasedView,
+    attribute: str,
+    method: Method,
+    seed: int,
+    subjects: int,
+    external: ExternalSet | None = None,
+) -> tuple[dict[str, Judged], dict[str, Any]]:
+    """Fit a method on a view and judge it; by set, `test` and `external`, and the counts and seconds of the fit.
+
+    Raises Refused where the method refuses the view.
+    """
+    planted = data.planted(view)
+    train, validation, synthetic = parts_of(data, view, method.sees, seed, subjects)
+    sets = {"test": data.rows("full", "test", planted).examples}
+    if external is not None:
+        sets["external"] = external.examples(planted)
+    started = time.perf_counter()
+    try:
+        method.fit(train, validation, seed, synthetic)
+        seconds = time.perf_counter() - started
+        scores = {name: method.predict_proba(one.images, one.groups) for name, one in sets.items()}
+    except InputError as error:
+        raise Refused(str(error)) from None
+    judged = {name: figures(scores[name], one, attribute, data.preset) for name, one in sets.items()}
+    rows = {"train": len(train), "validation": len(validation), "synthetic": len(synthetic or ())}
+    return judged, {"rows": rows, "seconds": round(seconds, 2)}
+
+
+def figures(scores: np.ndarray, examples: LabelledImages, attribute: str, preset: Preset, draws: int = DRAWS) -> Judged:
+    """FIGURES of scores `[n]` in [0, 1], each with `draws` of the subjects; equal subjects are drawn equally often.
+
+    The flip rate is that of `fairness.flips`, and undefined where families do not cross the attribute.
+    """
+    score = check_scores(scores)
+    labels, codes = examples.labels.numpy(), examples.groups[attribute].numpy()
+    names, members = np.unique(examples.subjects, return_inverse=True)
+    masks = [np.ones(len(score), dtype=bool), *(codes == code for code in _code(np.array([0, 1]), attribute, preset))]
+    parts = [rates(score[mask], labels[mask], members[mask]) for mask in masks]
+    flipped = _flips(score, examples, attribute, members)
+
+    def metrics(weights: np.ndarray) -> np.ndarray:
+        return np.stack([part(weights) for part in parts], axis=1)
+
+    everyone = np.ones((1, len(names)))
+    point = metrics(everyone)
+
+    def evaluate(weights: np.ndarray) -> np.ndarray:
+        values = metrics(weights)
+        over = [summarise(SUMMARIES[name], values, point)[0] for name in GAPS]
+        return np.stack([values[:, 0, list(METRICS).index("auc")], *over, flipped(weights)], axis=1)
+
+    rng = np.random.default_rng(0)
+    sizes = [min(_BLOCK, draws - first) for first in range(0, draws, _BLOCK)]
+    drawn = np.concatenate([resample(rng, size, len(names), evaluate) for size in sizes])
+    found = {
+        name: {"value": _plain(value), "draws": [_plain(one) for one in column]}
+        for name, value, column in zip(FIGURES, evaluate(everyone)[0], drawn.T, strict=True)
+    }
+    return Judged(found, {"rows": len(score), "positives": int(labels.sum()), "subjects": len(names)})
+
+
+def _flips(score: np.ndarray, examples: LabelledImages, attribute: str, members: np.ndarray) -> Any:
+    """The share of pairs on different sides of 1/2, from weights of subjects `[draws, subjects]`."""
+    if attribute not in examples.pairs:
+        return lambda weights: np.full(len(weights), np.nan)
+    rows = pandas.DataFrame({"pair": examples.pairs[attribute], "subject": members, "above": score >= 0.5})
+    pairs = rows.groupby("pair").agg(subject=("subject", "first"), above=("above", "sum"), rows=("above", "size"))
+    pairs = pairs[pairs["rows"] == 2]
+    share, subject = mean_of((pairs["above"] == 1).to_numpy(dtype=float)), pairs["subject"].to_numpy()
+    return lambda weights: share(weights[:, subject])
+
+
+def _plain(value: float) -> float | None:
+    """Six digits of a number, None of NaN: what a record holds."""
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def code_of(method: type[Method]) -> str:
+    """Identity of the code a cell runs: this module, the method's, and what they take from measure and mitigate."""
+    package = __name__.rpartition(".")[0]
+    rooms = (f"{package}.measure.", f"{package}.mitigate.")
+    sources: dict[str, str] = {}
+    waiting: list[ModuleType] = [sys.modules[__name__], sys.modules[method.__module__]]
+    while waiting:
+        module = waiting.pop()
+        if module.__name__ in sources:
+            continue
+        sources[module.__name__] = inspect.getsource(module)
+        origins = {getattr(one, "__module__", None) or "" for one in vars(module).values()}
+        waiting += [sys.modules[name] for name in sorted(origins) if name.startswith(rooms)]
+    return fingerprint(sources)

@@ -1,0 +1,327 @@
+"""A small image classifier (one logit: finding present against absent), its examples, and the loop that fits it.
+
+    h = max over places of silu(trunk(2 x - 1)),      logit = w h + b,     P(present | x) = 1 / (1 + e^-logit)
+    step:  theta <- AdamW(theta, gradient of loss(batch)), learning rate by cosine, batches from epochs of rows
+    kept:  of ten looks at `validation`, evenly spread, the weights whose area under the ROC curve is the highest
+
+A finding is present where any place shows it, hence the maximum. A mean over places dilutes what is small: with it, a
+fit on phantoms spent most of its steps before it saw the lesion at all, and learned what is everywhere (sex) first.
+
+`training.loop.train` is the package's loop for what is published: it owns a directory, checkpoints and an average
+of the weights. Cells of a benchmark are fitted by the hundred, in memory, within seconds, with rows drawn anew each epoch and
+weights chosen on validation, so they have this smaller loop, whose four hooks are what a mitigation changes. A fit
+takes as many steps whatever the number of rows, so a method that adds rows is not given more computing as well.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.stats import rankdata
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import InputError
+from ..records import Record
+from .labelled import LabelledImages
+
+__all__ = [
+    "GROUPS",
+    "Batch",
+    "FittingSettings",
+    "ImageClassifier",
+    "LabelledImages",
+    "ResidualBlock",
+    "all_parameters",
+    "all_rows",
+    "batch_errors",
+    "equal_weights",
+    "fit_classifier",
+    "load_classifier",
+    "mean_loss",
+    "new_classifier",
+    "save_classifier",
+    "unit_range",
+]
+
+BATCH = 256
+"""Images the network reads at once when predicting."""
+
+LOOKS = 10
+"""How often a fit looks at validation."""
+
+GROUPS = 8
+"""Groups of GroupNorm: every number of channels is a multiple of it."""
+
+
+class FittingSettings(BaseModel):
+    """How one classifier is fitted; the defaults suit some 3,000 images at 64 x 64.
+
+    `shift`: images are moved sideways by up to so many pixels, edges repeated: the one augmentation, because it changes
+    neither a finding nor any covariate (a mirror image would change the heart's side, contrast the scanner).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    steps: int = Field(400, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    shift: int = Field(2, ge=0)
+    channels: tuple[int, int, int] = (16, 32, 64)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), `[B, C, H, W] -> [B, C', H, W]`; the last convolution starts at 0."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first_norm, self.second_norm = nn.GroupNorm(GROUPS, inputs), nn.GroupNorm(GROUPS, outputs)
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's answer."""
+        change = self.first(functional.silu(self.first_norm(x)))
+        return self.skip(x) + self.second(functional.silu(self.second_norm(change)))
+
+
+class ImageClassifier(ModelMixin, ConfigMixin):
+    """A residual network with one logit.
+
+    Parameters:
+        resolution: height and width of the images in pixels, a multiple of 16.
+        channels: feature maps at 1/4, 1/8 and again 1/8 of the resolution, each a multiple of 8; the last are the
+            features. The last map keeps 1/8 of the resolution so that it still shows where the network looks.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(self, resolution: int = 64, channels: Sequence[int] = (16, 32, 64)) -> None:
+        super().__init__()
+        if resolution < 16 or resolution % 16:
+            raise InputError(f"resolution: {resolution} is not allowed; give a multiple of 16.")
+        if len(channels) != 3 or any(number < 1 or number % GROUPS for number in channels):
+            raise InputError(f"channels: {tuple(channels)} is not allowed; give three multiples of {GROUPS}.")
+        first, second, third = channels
+        self.trunk = nn.Sequential(
+            # folding 4 x 4 pixels into channels loses nothing fine: noise and markers tell scanners
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(16, first, 3, padding=1),
+            ResidualBlock(first, first),
+            nn.AvgPool2d(2),
+            ResidualBlock(first, second),
+            ResidualBlock(second, third),
+            nn.GroupNorm(GROUPS, third),
+        )
+        self.head = nn.Linear(third, 1)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The last map `[B, d, r/8, r/8]` of images `[B, 1, r, r]` in [0, 1], differentiably; its maximum: `embed`."""
+        return functional.silu(self.trunk(2 * images - 1))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features `[B, d]` of images `[B, 1, r, r]` in [0, 1], differentiably."""
+        return self.feature_map(images).amax(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[B]` of images `[B, 1, r, r]` in [0, 1], differentiably."""
+        return self.head(self.embed(images))[:, 0]
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Features float32 `[n, d]` of images uint8 `[n, 1, r, r]`, on the CPU."""
+        side = self.config["resolution"]
+        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != (1, side, side):
+            raise InputError(
+                f"images: {images.dtype} of shape {tuple(images.shape)}; this classifier reads torch.uint8 of shape "
+                f"[n, 1, {side}, {side}]."
+            )
+        if not len(images):
+            return torch.zeros(0, self.head.in_features)
+        return torch.cat([self.embed(unit_range(part.to(self.device))).float().cpu() for part in images.split(BATCH)])
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits float32 `[n]` of images uint8 `[n, 1, r, r]`, on the CPU."""
+        return self.head(self.features(images).to(self.device))[:, 0].cpu()
+
+
+def unit_range(images: Tensor) -> Tensor:
+    """Images uint8 as float32 in [0, 1]."""
+    return images.float() / 255
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of one step as the hook `loss` sees them.
+
+    images: float32 `[B, 1, r, r]` in [0, 1], augmented; masks (or None) are moved with them.
+    examples: the same rows as they are stored: labels, groups, pairs.
+    weights: float32 `[B]`, mean 1 over all rows of training.
+    progress: share of the steps behind this one, in [0, 1).
+    """
+
+    images: Tensor
+    masks: Tensor | None
+    examples: LabelledImages
+    weights: Tensor
+    progress: float
+
+
+Rows = Callable[[LabelledImages, torch.Generator], Tensor]
+SampleWeights = Callable[[LabelledImages], Tensor]
+Loss = Callable[[ImageClassifier, Batch], Tensor]
+Parameters = Callable[[ImageClassifier], Iterable[nn.Parameter]]
+
+
+def all_rows(train: LabelledImages, generator: torch.Generator) -> Tensor:
+    """Every row once, in random order."""
+    return torch.randperm(len(train), generator=generator)
+
+
+def equal_weights(train: LabelledImages) -> Tensor:
+    """One for every row."""
+    return torch.ones(len(train))
+
+
+def mean_loss(classifier: ImageClassifier, batch: Batch) -> Tensor:
+    """Mean over rows of weight times binary cross-entropy in nats."""
+    return (batch.weights * batch_errors(classifier(batch.images), batch)).mean()
+
+
+def batch_errors(logits: Tensor, batch: Batch) -> Tensor:
+    """Binary cross-entropy in nats `[B]` of logits `[B]`."""
+    return functional.binary_cross_entropy_with_logits(logits, batch.examples.labels.float(), reduction="none")
+
+
+def all_parameters(classifier: ImageClassifier) -> Iterable[nn.Parameter]:
+    """Every weight of the network."""
+    return classifier.parameters()
+
+
+def new_classifier(examples: LabelledImages, settings: FittingSettings, seed: int) -> ImageClassifier:
+    """A network for these images whose weights are drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ImageClassifier(examples.images.shape[-1], settings.channels)
+
+
+def fit_classifier(
+    classifier: ImageClassifier,
+    train: LabelledImages,
+    validation: LabelledImages,
+    settings: FittingSettings,
+    seed: int,
+    *,
+    rows: Rows = all_rows,
+    sample_weights: SampleWeights = equal_weights,
+    loss: Loss = mean_loss,
+    trainable_parameters: Parameters = all_parameters,
+) -> list[float]:
+    """Fit a classifier in place and return the area under the curve on `validation` at every look.
+
+    The classifier keeps the weights at the look with the highest one, the last of equals; no group label is looked at
+    for that, so `validation` should be of the distribution of `train`, never the test. Empirical risk minimisation by
+    default:
+
+    rows: the rows of one epoch, in order, drawn from a generator.
+    sample_weights: one positive number per row of `train`; scaled to mean 1.
+    loss: what is minimised, a scalar.
+    trainable_parameters: what the optimiser changes; the others keep their values bit by bit.
+
+    Raises InputError where a set holds one class alone, weights are not positive numbers, or the loss is not finite.
+    """
+    for name, examples in (("train", train), ("validation", validation)):
+        if examples.labels.unique().numel() != 2:
+            raise InputError(f"{name}: rows of one class only; give rows with and without the finding.")
+    weights = sample_weights(train).float()
+    if weights.shape != (len(train),) or not torch.isfinite(weights).all() or weights.min() <= 0:
+        raise InputError(f"sample_weights: shape {tuple(weights.shape)}; give {len(train)} positive numbers.")
+    weights = weights / weights.mean()
+    generator = torch.Generator().manual_seed(seed)
+    parameters = list(trainable_parameters(classifier))
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    looks = {settings.steps * look // LOOKS for look in range(1, LOOKS + 1)}
+    curve: list[float] = []
+    kept: dict[str, Tensor] = {}
+    batches: list[Tensor] = []
+    for step in range(settings.steps):
+        batches = batches or _batches(rows(train, generator), settings.batch_size)
+        classifier.train()
+        progress = step / settings.steps
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+        value = loss(classifier, _batch(train, batches.pop(0), weights, settings.shift, progress, generator))
+        if not torch.isfinite(value):
+            raise InputError(f"step {step}: the loss is {value.item()}; lower learning_rate.")
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if step + 1 in looks:
+            classifier.eval()
+            curve.append(_area_under_curve(classifier.logits(validation.images), validation.labels))
+            if curve[-1] >= max(curve):
+                kept = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
+    classifier.load_state_dict(kept)
+    return curve
+
+
+def _batches(order: Tensor, size: int) -> list[Tensor]:
+    """Consecutive places, `size` at a time; a last batch of one joins the one before, so no mean is of a single row."""
+    batches = list(order.split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _batch(
+    train: LabelledImages, places: Tensor, weights: Tensor, shift: int, progress: float, generator: torch.Generator
+) -> Batch:
+    examples, masks = train.select(places), None
+    images = unit_range(examples.images)
+    offsets = torch.randint(-shift, shift + 1, (len(places),), generator=generator)
+    if shift:
+        images = _moved(images, offsets)
+    if examples.masks is not None:
+        masks = _moved(examples.masks, offsets)
+    return Batch(images, masks, examples, weights[places], progress)
+
+
+def _moved(images: Tensor, offsets: Tensor) -> Tensor:
+    """Images `[B, 1, H, W]` moved sideways by offsets `[B]` in pixels, edges repeated."""
+    columns = (torch.arange(images.shape[-1]) - offsets[:, None]).clamp(0, images.shape[-1] - 1)
+    return images.gather(3, columns[:, None, None].expand_as(images))
+
+
+def _area_under_curve(scores: Tensor, labels: Tensor) -> float:
+    """Share of (present, absent) pairs in which the present one scores higher, ties counted half."""
+    ranks, present = rankdata(scores.double().numpy()), labels.numpy() == 1
+    positives = int(present.sum())
+    won = ranks[present].sum() - positives * (positives + 1) / 2
+    return float(won / (positives * (len(labels) - positives)))
+
+
+def save_classifier(classifier: ImageClassifier, directory: str | Path, record: Record) -> None:
+    """Write config.json, safetensors and, last of all, record.json into a directory."""
+    classifier.save_pretrained(directory, safe_serialization=True)
+    record.write(Path(directory) / "record.json")
+
+
+def load_classifier(directory: str | Path) -> ImageClassifier:
+    """The classifier saved in a directory, in evaluation mode; InputError for missing or damaged files, or pickle."""
+    Record.read(Path(directory) / "record.json")
+    try:
+        loaded = ImageClassifier.from_pretrained(directory, use_safetensors=True, low_cpu_mem_usage=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{directory}: not a classifier that can be loaded ({str(error).splitlines()[0]}).") from None
+    return loaded.eval()

@@ -1,0 +1,107 @@
+"""Counterfactual flips: what do(attribute) does to the score of one and the same subject.
+
+    pair    two rows of a subject that differ in the attribute and in no other factor;  d = score to - score from
+
+    flip_rate                the share of pairs whose scores lie on different sides of the threshold
+    flip_to_present_rate     the share that crosses it upwards; flip_to_absent_rate downwards
+    mean_absolute_shift      mean |d|
+    mean_shift               mean d
+
+A family crosses its factors, so every subject has every pair. What do(attribute) causes in other covariates is part of
+its effect and may differ in a pair. The way back has the same figures, with up and down exchanged and mean_shift
+negated.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas
+
+from ..errors import InputError, unknown
+from ..measure.intervals import bootstrap_mean
+from .rates import check_scores
+
+__all__ = ["ANY", "flips"]
+
+ANY = "any"
+"""`from` and `to` of the rows over all pairs, whatever their levels; these have no direction."""
+
+
+def flips(
+    scores: Sequence[float],
+    subjects: Sequence[str],
+    factors: Mapping[str, Sequence[Any]],
+    attribute: str,
+    threshold: float = 0.5,
+    seed: int = 0,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> pandas.DataFrame:
+    """Flips of scores `[n]` in [0, 1] under do(attribute), with intervals over subjects `[n]`.
+
+    `factors` holds what families cross, the attribute among it, as a value per row `[n]` by name; no other columns. The
+    table has one line per pair of levels, in their order, and metric: attribute, from, to, metric, value, low, high, n
+    (pairs), subjects, draws. A figure without pairs is NaN with n 0. Raises InputError.
+    """
+    score = check_scores(scores, threshold)
+    if attribute not in factors:
+        raise unknown("attribute", attribute, factors)
+    if "subject" in factors or "score" in factors:
+        raise InputError("factors: subject and score are taken; give the factor another name.")
+    for argument, column in (("subjects", subjects), *((f"factors[{name!r}]", factors[name]) for name in factors)):
+        if len(column) != len(score) or pandas.isna(np.asarray(column, dtype=object)).any():
+            raise InputError(f"{argument}: give one value, none missing, for each of the {len(score)} scores.")
+    rows = pandas.DataFrame({name: np.asarray(column) for name, column in factors.items()})
+    rows["subject"], rows["score"] = np.asarray(subjects), score
+    cell = ["subject", *(name for name in factors if name != attribute)]
+    twice = rows.duplicated([*cell, attribute])
+    if twice.any():
+        first = subjects[int(np.argmax(twice))]
+        raise InputError(
+            f"factors: subject {first!r} has two rows with the same {', '.join(factors)}, so it is not known which are "
+            "a pair; give every factor that families cross."
+        )
+    families = rows.pivot(index=cell, columns=attribute, values="score")
+    subject = families.index.get_level_values("subject").to_numpy().astype(str)
+
+    pairs = []
+    for start, end in combinations(families.columns, 2):
+        before, after = families[start].to_numpy(), families[end].to_numpy()
+        both = ~np.isnan(before + after)
+        pairs.append(_Pairs(str(start), str(end), before[both], after[both], subject[both]))
+    columns = zip(*(pair[2:] for pair in pairs), strict=True) if pairs else [[np.empty(0)]] * 3
+    everything = _Pairs(ANY, ANY, *(np.concatenate(column) for column in columns))
+    found = []
+    for pair in (*pairs, everything):
+        for metric, values in _figures(pair, threshold).items():
+            one = bootstrap_mean([values], [pair.subjects.tolist()], seed, draws, level)
+            found.append(
+                {"attribute": attribute, "from": pair.start, "to": pair.end, "metric": metric}
+                | {"value": one.mean, "low": one.low, "high": one.high}
+                | {"n": one.n, "subjects": one.groups, "draws": one.draws}
+            )
+    return pandas.DataFrame(found).astype(dict.fromkeys(("value", "low", "high"), float))
+
+
+class _Pairs(NamedTuple):
+    """Scores `[pairs]` at the levels `start` and `end`, and whose they are."""
+
+    start: str
+    end: str
+    before: np.ndarray
+    after: np.ndarray
+    subjects: np.ndarray
+
+
+def _figures(pairs: _Pairs, threshold: float) -> dict[str, np.ndarray]:
+    """Values `[pairs]` whose means are the figures; those that have a direction only where the pairs have one."""
+    shift = pairs.after - pairs.before
+    crossed = (pairs.after >= threshold).astype(float) - (pairs.before >= threshold)
+    found = {"flip_rate": np.abs(crossed), "mean_absolute_shift": np.abs(shift)}
+    if pairs.start != ANY:
+        found["flip_to_present_rate"] = (crossed > 0).astype(float)
+        found["flip_to_absent_rate"] = (crossed < 0).astype(float)
+        found["mean_shift"] = shift
+    return found

@@ -1,0 +1,240 @@
+"""Labelled images: what a classifier is fitted on and judged by, held in memory.
+
+    images uint8 [n, 1, r, r],   labels in {0, 1} [n],   groups[attribute] in {0 ... levels - 1} [n],   subjects [n]
+    pairs[attribute][i] = pairs[attribute][j]  <=>  i and j are of one subject and differ by do(attribute) alone
+
+A view of the data set gives all of them: the two groups of a contrast are present and absent, or a number's two sides.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..domains.presets import Preset
+from ..errors import InputError, unknown
+from ..views.builder import recipe_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["LabelledImages"]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images with one label, any number of attributes and the subject of each row.
+
+    images: uint8 `[n, 1, r, r]`, r a multiple of 16.
+    labels: int64 `[n]`, 1 where the finding is present.
+    groups: by attribute, int64 `[n]`, an index into its `levels`.
+    levels: by attribute, the names of its groups.
+    subjects: `[n]` identifiers; all counterfactuals of one observation share theirs.
+    pairs: by attribute, `[n]` keys; rows of one key differ by an intervention on that attribute alone.
+    masks: bool `[n, 1, r, r]`, where the finding is, or None.
+    recipe: of what view of what data set these rows are (`views.builder.recipe_of`), empty where that is not known; a
+        record of what is trained on them holds it, and their own identity does not depend on it.
+
+    Raises InputError where shapes, types or values are others.
+    """
+
+    images: Tensor
+    labels: Tensor
+    groups: Mapping[str, Tensor]
+    levels: Mapping[str, tuple[str, ...]]
+    subjects: np.ndarray
+    pairs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    masks: Tensor | None = None
+    recipe: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images.shape)
+        if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3]:
+            raise InputError(f"images: {self.images.dtype} of shape {shape}; give torch.uint8 of shape [n, 1, r, r].")
+        if shape[2] % 16:
+            raise InputError(f"images: {shape[2]} pixels a side; give a multiple of 16.")
+        if set(self.groups) != set(self.levels):
+            raise InputError(
+                f"levels: of {', '.join(self.levels) or '(none)'}; give those of {', '.join(self.groups) or '(none)'}."
+            )
+        _check_codes("labels", self.labels, shape[0], 2)
+        for name, codes in self.groups.items():
+            _check_codes(f"groups[{name!r}]", codes, shape[0], len(self.levels[name]))
+        keyed = {f"pairs[{name!r}]": keys for name, keys in self.pairs.items()}
+        for name, keys in {"subjects": self.subjects, **keyed}.items():
+            if len(keys) != shape[0]:
+                raise InputError(f"{name}: {len(keys)} values for {shape[0]} images; give one per image.")
+        if self.masks is not None and (self.masks.dtype != torch.bool or tuple(self.masks.shape) != shape):
+            raise InputError(
+                f"masks: {self.masks.dtype} of shape {tuple(self.masks.shape)}; give torch.bool of shape {shape}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: "Dataset",
+        preset: Preset,
+        attributes: Sequence[str],
+        finding: str = "finding",
+        label: str | None = None,
+    ) -> "LabelledImages":
+        """The rows of a view of a SynthFair data set (one split of it) that show one of the finding's two groups.
+
+        dataset: columns `image`, `subject_id`, `intervention`, the attributes and the label; encoded, as it is loaded.
+        attributes: covariates of the preset; a continuous one gives the two sides of its contrast's threshold.
+        finding: the covariate whose contrast says what is present and what absent; rows of other levels are left out.
+            It has pairs, too.
+        label: the column with what is to be learned, where that is not the finding itself (`observed_finding`).
+
+        Raises InputError for a column, attribute or contrast that is not there, and where a value is missing.
+        """
+        column = label or finding
+        for name in ("image", "subject_id", "intervention", column, *attributes):
+            if name not in dataset.column_names:
+                raise unknown("dataset: column", name, dataset.column_names)
+        if finding not in preset.contrasts or not preset.covariates[finding].categorical:
+            raise unknown("finding", finding, [name for name in preset.contrasts if preset.covariates[name].levels])
+        contrast, names = preset.contrasts[finding], preset.covariates[finding].levels
+        encoded = _known(dataset, column)
+        kept = np.flatnonzero(np.isin(encoded, [names.index(contrast.first), names.index(contrast.second)]))
+        if not len(kept):
+            raise InputError(f"dataset: no row whose {column} is {contrast.first} or {contrast.second}; give another.")
+        dataset = dataset.select(kept)
+        groups, levels = {}, {}
+        for name in attributes:
+            codes, levels[name] = _groups(_known(dataset, name), name, preset)
+            groups[name] = torch.from_numpy(codes.astype(np.int64))
+        subjects = np.asarray(dataset["subject_id"][:], dtype=str)
+        arrays = [np.asarray(row["image"]) for row in dataset.select_columns(["image"])]
+        if len({array.shape for array in arrays}) != 1 or arrays[0].dtype != np.uint8:
+            raise InputError("dataset: images differ in size or are not 8-bit grayscale; give one resolution.")
+        return cls(
+            torch.from_numpy(np.stack(arrays)[:, None].copy()),
+            torch.from_numpy((encoded[kept] == names.index(contrast.first)).astype(np.int64)),
+            groups,
+            levels,
+            subjects,
+            _pairs(dataset, subjects, (*attributes, finding)),
+            recipe=_recipe(dataset),
+        )
+
+    def select(self, rows: Tensor | np.ndarray) -> "LabelledImages":
+        """Rows by place `[m]`, in that order, or by a mask `[n]`."""
+        places = np.asarray(rows)
+        places = np.flatnonzero(places) if places.dtype == bool else places
+        index = torch.from_numpy(places.astype(np.int64))
+        return LabelledImages(
+            self.images[index],
+            self.labels[index],
+            {name: codes[index] for name, codes in self.groups.items()},
+            self.levels,
+            self.subjects[places],
+            {name: keys[places] for name, keys in self.pairs.items()},
+            None if self.masks is None else self.masks[index],
+            self.recipe,
+        )
+
+    def concatenate(self, other: "LabelledImages") -> "LabelledImages":
+        """These rows, then the other's; attributes, pairs, masks and recipe that only one has are dropped."""
+        if self.images.shape[1:] != other.images.shape[1:]:
+            raise InputError(
+                f"images: {self.images.shape[-1]} and {other.images.shape[-1]} pixels a side; give one resolution."
+            )
+        shared = [name for name in self.groups if name in other.groups]
+        for name in shared:
+            if self.levels[name] != other.levels[name]:
+                raise InputError(f"levels[{name!r}]: {self.levels[name]} and {other.levels[name]}; give the same.")
+        return LabelledImages(
+            torch.cat([self.images, other.images]),
+            torch.cat([self.labels, other.labels]),
+            {name: torch.cat([self.groups[name], other.groups[name]]) for name in shared},
+            {name: self.levels[name] for name in shared},
+            np.concatenate([self.subjects, other.subjects]),
+            {
+                name: np.concatenate([keys, other.pairs[name]])
+                for name, keys in self.pairs.items()
+                if name in other.pairs
+            },
+            None if self.masks is None or other.masks is None else torch.cat([self.masks, other.masks]),
+            self.recipe if self.recipe == other.recipe else {},
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the rows: 16 hex digits of the sha256 of every field but the recipe."""
+        digest = hashlib.sha256()
+        for one in fields(self):
+            if one.name == "recipe":
+                continue
+            value = getattr(self, one.name)
+            parts = value if isinstance(value, Mapping) else {"": value}
+            for name in sorted(parts):
+                digest.update(f"{one.name}/{name}".encode())
+                digest.update(_bytes(parts[name]))
+        return digest.hexdigest()[:16]
+
+
+def _recipe(dataset: "Dataset") -> dict[str, str]:
+    try:
+        return recipe_of(dataset)
+    except InputError:
+        return {}
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, Tensor):
+        return value.contiguous().numpy().tobytes()
+    return json.dumps(None if value is None else [str(one) for one in value]).encode()
+
+
+def _check_codes(argument: str, codes: Tensor, rows: int, count: int) -> None:
+    if codes.dtype != torch.int64 or tuple(codes.shape) != (rows,):
+        raise InputError(
+            f"{argument}: {codes.dtype} of shape {tuple(codes.shape)}; give torch.int64 of shape ({rows},), all known."
+        )
+    if rows and not 0 <= int(codes.min()) <= int(codes.max()) < count:
+        raise InputError(f"{argument}: values {int(codes.min())} to {int(codes.max())}; allowed: 0 to {count - 1}.")
+
+
+def _known(dataset: "Dataset", name: str) -> np.ndarray:
+    """An encoded column as numbers; a missing value is refused, because dropping its row would be a choice."""
+    values = np.array([np.nan if value is None else value for value in dataset[name][:]], dtype=np.float64)
+    missing = int((np.isnan(values) | (values == -1)).sum())
+    if missing:
+        raise InputError(f"dataset: {missing} rows without a value of {name!r}; filter them out first.")
+    return values
+
+
+def _groups(values: np.ndarray, name: str, preset: Preset) -> tuple[np.ndarray, tuple[str, ...]]:
+    variable = preset.covariates[name]
+    if variable.categorical:
+        return values, variable.levels
+    if name not in preset.contrasts:
+        raise unknown("attributes", name, [one.name for one in preset.covariates.walk() if one.categorical])
+    contrast = preset.contrasts[name]
+    return values >= contrast.threshold, (contrast.first, contrast.second)
+
+
+def _pairs(dataset: "Dataset", subjects: np.ndarray, attributes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Keys of what is crossed in a family: the subject and the values of every factor but the attribute."""
+    told = [json.loads(text) for text in sorted(set(dataset["intervention"][:]))]
+    factors = sorted({name for intervention in told for name in intervention})
+    columns = {name: dataset[name][:] for name in factors}
+    return {
+        attribute: np.array(
+            [
+                json.dumps([subject, *(columns[name][row] for name in factors if name != attribute)])
+                for row, subject in enumerate(subjects)
+            ]
+        )
+        for attribute in attributes
+        if attribute in factors
+    }

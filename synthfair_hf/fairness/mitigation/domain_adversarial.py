@@ -1,0 +1,67 @@
+"""Domain-adversarial training (Ganin et al. 2016): features from which the group can't be read.
+
+    loss = cross-entropy(label) + cross-entropy(group | adversary(reverse(h))),     reverse(h) = h,  d reverse = -lambda
+    lambda(p) = strength (2 / (1 + e^(-10 p)) - 1),     p = share of the steps behind
+
+The adversary learns to read the group from the features, while the gradient that reaches the trunk is reversed. With
+one group there is nothing to read: both terms of the adversary are zero.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..classifier import Batch, ImageClassifier, LabelledImages, batch_errors
+from .method import GroupSettings, Method
+
+__all__ = ["DomainAdversarial", "DomainAdversarialSettings", "reverse"]
+
+
+class DomainAdversarialSettings(GroupSettings):
+    """`strength` of the reversed gradient at the end; `width` of the adversary's hidden layer."""
+
+    strength: float = Field(1.0, gt=0)
+    width: int = Field(64, ge=1)
+
+
+def reverse(features: Tensor, strength: float) -> Tensor:
+    """The features themselves, through which a gradient comes back times -strength."""
+    return (1 + strength) * features.detach() - strength * features
+
+
+class DomainAdversarial(Method):
+    """An adversary reads the group of one attribute from the features."""
+
+    Settings = DomainAdversarialSettings
+    sees = ("training groups",)
+    settings: DomainAdversarialSettings
+
+    def learn(
+        self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
+    ) -> ImageClassifier:
+        """One stage, with an adversary drawn from `seed` that is dropped at the end."""
+        self._levels = train.groups[self.settings.attribute].unique()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            width = self.settings.width
+            self.adversary = nn.Sequential(
+                nn.Linear(self.settings.channels[-1], width), nn.ReLU(), nn.Linear(width, len(self._levels))
+            )
+        return self.optimise(train, validation, seed)
+
+    def loss(self, classifier: ImageClassifier, batch: Batch) -> Tensor:
+        """Both cross-entropies."""
+        features = classifier.embed(batch.images)
+        strength = self.settings.strength * (2 / (1 + math.exp(-10 * batch.progress)) - 1)
+        groups = torch.searchsorted(self._levels, batch.examples.groups[self.settings.attribute])
+        told = self.adversary(reverse(features, strength))
+        own = (batch.weights * batch_errors(classifier.head(features)[:, 0], batch)).mean()
+        return own + functional.cross_entropy(told, groups)
+
+    def trainable_parameters(self, classifier: ImageClassifier) -> Iterable[nn.Parameter]:
+        """The classifier's and the adversary's."""
+        return [*classifier.parameters(), *self.adversary.parameters()]

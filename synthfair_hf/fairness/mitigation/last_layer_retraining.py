@@ -1,0 +1,54 @@
+"""Last-layer retraining, or deep feature reweighting (Kirichenko et al. 2023): the trunk stays, the head is new.
+
+    1. plain risk minimisation on train
+    2. (w, b) = argmin of  |w|^2 / 2 + C sum over validation of w(y, g) cross-entropy(w z + b),   z = (h - mean) / sd
+
+w(y, g) balances groups inside labels as in `reweighting`; the paper has the mean over balanced subsets instead, and an
+absolute penalty. With one group there is nothing to balance, and the head stays as the first stage left it.
+"""
+
+import torch
+from pydantic import Field
+from sklearn.linear_model import LogisticRegression
+
+from ..classifier import ImageClassifier, LabelledImages
+from .method import GroupSettings, Method, present_groups
+from .reweighting import balancing_weights
+
+__all__ = ["LastLayerRetraining", "LastLayerRetrainingSettings"]
+
+
+class LastLayerRetrainingSettings(GroupSettings):
+    """`inverse_penalty` is C."""
+
+    inverse_penalty: float = Field(0.1, gt=0)
+
+
+class LastLayerRetraining(Method):
+    """The plain classifier with a head fitted on validation, its groups balanced."""
+
+    Settings = LastLayerRetrainingSettings
+    sees = ("validation groups",)
+    settings: LastLayerRetrainingSettings
+
+    def learn(
+        self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
+    ) -> ImageClassifier:
+        """The first stage as usual, then the head alone."""
+        classifier = self.optimise(train, validation, seed)
+        groups, count = present_groups(validation, self.settings.attribute)
+        if count == 1:
+            return classifier
+        features = classifier.features(validation.images).double()
+        location, scale = features.mean(dim=0), features.std(dim=0).clamp(min=1e-6)
+        regression = LogisticRegression(C=self.settings.inverse_penalty, max_iter=1000)
+        regression.fit(
+            ((features - location) / scale).numpy(),
+            validation.labels.numpy(),
+            sample_weight=balancing_weights(validation.labels, groups).numpy(),
+        )
+        weight = torch.from_numpy(regression.coef_) / scale
+        with torch.no_grad():
+            classifier.head.weight.copy_(weight)
+            classifier.head.bias.copy_(torch.from_numpy(regression.intercept_) - weight @ location)
+        return classifier

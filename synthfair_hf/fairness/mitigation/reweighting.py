@@ -1,0 +1,40 @@
+"""Reweighting: every group counts the same among rows of one label, and every label as much as before.
+
+    w(y, g) = n(y) / (G(y) n(y, g)),     n(y) rows of label y, n(y, g) of them of group g, G(y) groups that occur in it
+
+Under these weights group and label are independent, the mean of w is 1, and the prevalence of the finding stays, so a
+score keeps its meaning. With one group every weight is 1. (Kamiran and Calders 2012 weigh by P(y) P(g) / P(y, g), which
+keeps the groups' shares as well; here a rare group is not rare any more, as in inverse-frequency weighting.)
+"""
+
+import torch
+from torch import Tensor
+
+from ..classifier import LabelledImages
+from .method import GroupSettings, Method, present_groups
+
+__all__ = ["Reweighting", "balancing_weights"]
+
+
+def balancing_weights(labels: Tensor, groups: Tensor) -> Tensor:
+    """w(y, g) float64 `[n]` of labels and groups, int64 `[n]`."""
+    weights = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        of_label = labels == label
+        found = groups[of_label].unique()
+        for group in found:
+            cell = of_label & (groups == group)
+            weights[cell] = of_label.sum() / (len(found) * cell.sum()).double()
+    return weights
+
+
+class Reweighting(Method):
+    """Weights that balance the groups of one attribute inside each label."""
+
+    Settings = GroupSettings
+    sees = ("training groups",)
+    settings: GroupSettings
+
+    def sample_weights(self, train: LabelledImages) -> Tensor:
+        """w(y, g)."""
+        return balancing_weights(train.labels, present_groups(train, self.settings.attribute)[0])

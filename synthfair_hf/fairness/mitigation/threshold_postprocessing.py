@@ -1,0 +1,86 @@
+"""Thresholds per group (Hardt et al. 2016): one true positive rate for all groups, without touching the network.
+
+    t(g; r) : share r of the positives of group g in validation has score > t(g; r), to the nearest row
+    r       : of all rates, the one at which deciding by t(g; r) is right about most rows of validation
+    predict_proba = 1 / (1 + e^-(logit(x) - logit(t(g; r))))
+
+The shift moves a group's threshold to 1/2 and leaves the order inside the group, so the answer is still a score, and
+whoever decides at 1/2 decides by the groups' thresholds. Where 1/2 itself has the rate it stays; with one group there
+is nothing to equalise, r is the rate at 1/2, and nothing changes. Thresholds are deterministic: Hardt's randomised ones
+reach a rate exactly, and can equalise false positives as well.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import InputError, unknown
+from ..classifier import ImageClassifier, LabelledImages
+from .method import GroupSettings, Method, probabilities
+
+__all__ = ["ThresholdPostprocessing", "equal_rate_thresholds", "threshold_for_rate"]
+
+
+def threshold_for_rate(logits: np.ndarray, rate: float) -> float:
+    """A threshold above which the share of logits `[n]` is nearest to `rate`: 0 where it is one, else mid-gap."""
+    above = int(np.rint(rate * len(logits)))
+    ends = max(logits.max(), 0) + 1, min(logits.min(), 0) - 1
+    ordered = np.array([ends[0], *np.sort(logits)[::-1], ends[1]], dtype=np.float64)
+    high, low = ordered[above : above + 2]
+    return 0.0 if low <= 0 < high else float((low + high) / 2)
+
+
+def equal_rate_thresholds(logits: np.ndarray, present: np.ndarray, groups: np.ndarray) -> dict[int, float]:
+    """t(g; r) in logits by group, from logits `[n]`, labels (bool `[n]`) and groups int `[n]`."""
+    positives = {int(group): np.sort(logits[present & (groups == group)]) for group in np.unique(groups)}
+    own = float((logits[present] > 0).mean())
+    rates = np.arange(present.sum() + 1) / present.sum() if len(positives) > 1 else np.array([own])
+    # nearest to the classifier's own rate first, so that of equals that one is kept
+    best, kept = -1, {group: 0.0 for group in positives}
+    for rate in rates[np.argsort(np.abs(rates - own), kind="stable")]:
+        found = {group: threshold_for_rate(scores, rate) for group, scores in positives.items()}
+        shifts = np.array([found[int(group)] for group in groups])
+        right = int(((logits > shifts) == present).sum())
+        if right > best:
+            best, kept = right, found
+    return kept
+
+
+class ThresholdPostprocessing(Method):
+    """The plain classifier, and in `thresholds` one logit per group of an attribute."""
+
+    Settings = GroupSettings
+    sees = ("validation groups", "groups at prediction")
+    settings: GroupSettings
+
+    def learn(
+        self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
+    ) -> ImageClassifier:
+        """The plain classifier, then the thresholds; InputError for a group of validation without the finding."""
+        present, groups = validation.labels.numpy() == 1, validation.groups[self.settings.attribute].numpy()
+        if missing := set(groups.tolist()) - set(groups[present].tolist()):
+            raise InputError(
+                f"validation: no row with the finding in groups {sorted(missing)} of {self.settings.attribute}; their "
+                "true positive rate is unknown: give more rows."
+            )
+        classifier = self.optimise(train, validation, seed)
+        logits = classifier.logits(validation.images).double().numpy()
+        self.thresholds = equal_rate_thresholds(logits, present, groups)
+        return classifier
+
+    def predict_proba(self, images: Tensor, groups: Mapping[str, Tensor] | None = None) -> np.ndarray:
+        """Scores whose threshold is 1/2 in every group; InputError for a group that validation did not hold."""
+        logits, attribute = self.classifier.logits(images).double(), self.settings.attribute
+        if groups is None or attribute not in groups:
+            raise unknown("groups", attribute, groups or ())
+        codes = groups[attribute].tolist()
+        if len(codes) != len(logits):
+            raise InputError(f"groups[{attribute!r}]: {len(codes)} values for {len(logits)} images; give one each.")
+        if strange := set(codes) - set(self.thresholds):
+            raise InputError(
+                f"groups[{attribute!r}]: {sorted(strange)} not in validation; thresholds are known for "
+                f"{sorted(self.thresholds)}."
+            )
+        return probabilities(logits - torch.tensor([self.thresholds[code] for code in codes], dtype=torch.float64))

@@ -1,0 +1,357 @@
+"""The main verbs of the command line as public functions: each composes rooms that do not know each other.
+
+Those that train are in `fitting`, those that measure in `scoreboard` and `calibration`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from datasets import load_dataset
+from PIL import Image
+
+from ..diffusion.fitting import open_source
+from ..diffusion.inputs import check_settings, encode_covariates, encode_interventions, strengths
+from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
+from ..domains.chest_xray.scanners import acquire, expose
+from ..domains.phantom.oracle import Oracle
+from ..domains.source import Source, read_image
+from ..errors import InputError, unknown
+from ..measure.predictors import load_predictor
+from ..measure.weights import weights_fingerprint
+from ..publish.dataset_card import write_dataset_card
+from ..publish.report import difference_png, write_report
+from ..records import Access, Record, file_sha256, library_versions, strictest, writable_directory, write_atomically
+from .engines import ENGINES, launch
+from .gate import QualityGate
+from .lock import mutex
+from .merge import merge
+from .plan import SCM, GenerationPlan
+from .run import check, generate, repair, seconds_per_image
+from .store import read_plan
+from .support import model_support, source_support
+from .verification import verify
+
+__all__ = ["counterfactual", "demo", "generate_dataset", "merge_datasets", "repair_dataset", "spread_dataset"]
+
+
+def generate_dataset(
+    output_dir: str | Path,
+    num_subjects: int,
+    seed: int = 0,
+    pretrained_model_name_or_path: str | Path | None = None,
+    source_dir: str | Path | None = None,
+    dry_run: bool = False,
+    license: str | None = None,
+    access: Access = "unknown",
+    predictor: str | Path | None = None,
+    world: str | None = None,
+    resolution: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Plan and write a data set with its card; returns the plan's summary.
+
+    Subjects are draws from the generator's causal model, or real observations of `source_dir`, whose `license` and
+    `access` are unknown unless said. The generator is a saved one, the package's own by default, or a `world` that
+    answers itself and exactly, at any `resolution`. `settings` are further fields of GenerationPlan. Everything is
+    checked before the network's weights are loaded; the same call continues an interrupted run; `dry_run` writes
+    nothing, and adds to the summary how long it would take, from a batch made on this device. Of `world_size` processes
+    each writes its `rank`'s share, and the last one the card; `finished` in the summary says that this one did. A
+    `predictor` reads every image: what it reads is stored, and families that it refuses are drawn again
+    (`generate.gate`).
+    """
+    planned = _plan(
+        output_dir,
+        num_subjects,
+        seed=seed,
+        pretrained_model_name_or_path=pretrained_model_name_or_path,
+        source_dir=source_dir,
+        access=access,
+        predictor=predictor,
+        world=world,
+        resolution=resolution,
+        rank=rank,
+        world_size=world_size,
+        **settings,
+    )
+    if dry_run:
+        return {**planned.plan.summary(), **_duration(planned, world_size), "finished": False}
+    plan, saved, source, gate = planned
+    record = generate(plan, saved.load(), output_dir, source, rank == 0, gate, rank, world_size)
+    if record is not None:
+        # two ranks that end together both find the run finished
+        with mutex(Path(output_dir)):
+            write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
+    return {**plan.summary(), "finished": record is not None}
+
+
+class _Planned(NamedTuple):
+    """A data set that can be generated, before the network's weights are loaded."""
+
+    plan: GenerationPlan
+    saved: SavedGenerator | Oracle
+    source: Source | None
+    gate: QualityGate | None
+
+
+def _plan(
+    output_dir: str | Path,
+    num_subjects: int,
+    seed: int = 0,
+    pretrained_model_name_or_path: str | Path | None = None,
+    source_dir: str | Path | None = None,
+    access: Access = "unknown",
+    predictor: str | Path | None = None,
+    world: str | None = None,
+    resolution: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    **settings: Any,
+) -> _Planned:
+    """What `generate_dataset` is about to make; raises the InputErrors that need nothing but the causal model."""
+    if source_dir is None and access != "unknown":
+        raise InputError(f"--access: {access} says who may see a --source, and none is given; leave it out.")
+    saved = _generator(pretrained_model_name_or_path, world, resolution)
+    if world is not None and source_dir is not None:
+        raise InputError(f"--source: {source_dir} is given beside --world {world}, which draws its own; leave one out.")
+    source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
+    levels = {
+        name: [_typed("--levels", {name: level}, saved)[name] for level in given]
+        for name, given in settings.pop("levels", {}).items()
+    }
+    plan = GenerationPlan(
+        preset=saved.preset,
+        model_revision=saved.revision,
+        num_subjects=num_subjects,
+        seed=seed,
+        resolution=saved.resolution,
+        world=world,
+        source=SCM if source is None else source.name,
+        source_fingerprint=None if source is None else source.fingerprint,
+        access=saved.access if source_dir is None else strictest(saved.access, access),
+        gate=None if predictor is None else weights_fingerprint(predictor),
+        levels=levels,
+        **settings,
+    )
+    check(plan, output_dir, source, rank, world_size)
+    support = model_support(plan, saved.causal_model()) if source is None else source_support(plan, source)
+    return _Planned(plan.model_copy(update={"support": support}), saved, source, _gate(plan, predictor))
+
+
+def _generator(path: str | Path | None, world: str | None, resolution: int | None) -> SavedGenerator | Oracle:
+    """The saved generator at a path, the package's own without one; or a world."""
+    if world is None:
+        if resolution is not None:
+            raise InputError(f"--resolution: {resolution} is for --world; a saved generator has its own, leave it out.")
+        return find_generator(DEFAULT_GENERATOR if path is None else path)
+    if path is not None:
+        raise InputError(f"--world: {world} is given beside --pretrained_model_name_or_path {path}; give one of them.")
+    return Oracle(world, resolution)
+
+
+def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
+    """How long so many ranks, each as fast as this device, would take without drawing families again."""
+    seconds = seconds_per_image(planned.plan, planned.saved.load(), planned.source, planned.gate)
+    total = seconds * planned.plan.num_rows / ranks
+    return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
+
+
+def spread_dataset(
+    engine: str,
+    tasks: int | None,
+    workers: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    logging_dir: str | Path | None = None,
+    *,
+    output_dir: str | Path,
+    dry_run: bool = False,
+    **settings: Any,
+) -> tuple[dict[str, Any], str]:
+    """`generate_dataset` as `tasks` ranks run by an engine; the plan's summary, and what the engine did or would do.
+
+    `settings` are those of `generate_dataset`; the rest is `generate.engines.launch`'s. Bad settings are refused before
+    anything is launched.
+    """
+    if engine not in ENGINES or (engine == "jobs" and not dry_run):
+        # a Job's disk ends with it, and what it made
+        raise unknown("--engine", engine, [name for name in ENGINES if name != "jobs"])
+    if tasks is None:
+        raise InputError("--tasks: not given; say into how many ranks the engine is to divide the shards.")
+    for name in ("source_dir", "predictor", "pretrained_model_name_or_path"):
+        if settings.get(name) is not None and Path(settings[name]).exists():
+            settings[name] = Path(settings[name]).absolute()
+    planned = _plan(output_dir, **{name: value for name, value in settings.items() if name != "license"})
+    task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
+    logs = logging_dir or f"{Path(output_dir)}-logs"
+    said = launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
+    return {**planned.plan.summary(), **(_duration(planned, tasks) if dry_run else {})}, said
+
+
+def _gate(plan: GenerationPlan, predictor: str | Path | None) -> QualityGate | None:
+    """The plan's gate; InputError for a predictor that is not what the plan names."""
+    if predictor is None and plan.gate is None:
+        return None
+    if predictor is None or plan.gate is None or weights_fingerprint(predictor) != plan.gate:
+        named = "no predictor" if plan.gate is None else f"one with weights {plan.gate}"
+        raise InputError(
+            f"--predictor: {predictor or 'not given'}, but the images of this plan are read by {named}; "
+            f"{'leave it out' if plan.gate is None else 'give that'}."
+        )
+    reader = load_predictor(predictor, plan.preset.covariates)
+    return QualityGate(reader.predict, plan.preset.covariates, plan.factors, plan.gate_tolerance)
+
+
+def _license(plan: GenerationPlan) -> str:
+    """What a data set's card says of its licence where nobody says otherwise."""
+    return "cc-by-4.0" if plan.source == SCM else "unknown"
+
+
+def repair_dataset(
+    directory: str | Path,
+    pretrained_model_name_or_path: str | Path | None = None,
+    source_dir: str | Path | None = None,
+    predictor: str | Path | None = None,
+) -> list[str]:
+    """Generate a data set's damaged and missing shards again, and only those; returns their names.
+
+    Generator, source and predictor must be those it was made with.
+    """
+    plan = read_plan(Path(directory))
+    saved = _generator(pretrained_model_name_or_path, plan.world, plan.resolution if plan.world else None)
+    if plan.model_revision != saved.revision:
+        raise InputError(
+            f"--pretrained_model_name_or_path: {plan.world or pretrained_model_name_or_path or DEFAULT_GENERATOR} is "
+            f"revision {saved.revision}, but {directory} was made by {plan.model_revision}; give that generator."
+        )
+    gate = _gate(plan, predictor)
+    source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
+    return repair(directory, saved.load(), source, gate)
+
+
+def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license: str | None = None) -> Record:
+    """Put together what several machines made of one plan, with its card; returns the record of the run."""
+    record = merge([Path(part) for part in parts], Path(output_dir))
+    plan = read_plan(Path(output_dir))
+    write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
+    return record
+
+
+DIFFERENCE_LIMIT = 0.25
+"""Share of the gray range at which a difference map saturates."""
+
+
+def counterfactual(
+    image: str | Path,
+    covariates: dict[str, Any],
+    do: dict[str, Any],
+    output_dir: str | Path,
+    seed: int = 0,
+    pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | dict[str, float] | None = None,
+    intervention_level: float | dict[str, float] | None = None,
+    already_acquired: bool = False,
+) -> dict[str, Any]:
+    """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
+
+    The named scanner is planted on the film first where the generator's training films were treated so, unless the
+    film comes from a SynthFair data set and is `already_acquired`. Returns the counterfactual's covariates. The
+    difference is blue where the film became darker, red where brighter, saturated at DIFFERENCE_LIMIT. Bad input is
+    refused before the weights are loaded.
+    """
+    directory = writable_directory(output_dir)
+    if seed < 0:
+        raise InputError(f"--seed: {seed} is not allowed; give a whole number from 0 on.")
+    saved = find_generator(pretrained_model_name_or_path)
+    covariates, do = _typed("--covariates", covariates, saved), _typed("--do", do, saved)
+    table = {name: [value] for name, value in covariates.items()}
+    for name, column in encode_covariates(table, saved.preset.covariates).items():
+        if column.isnan().any() or (column < 0).any():
+            raise InputError(f"--covariates: {name} is missing; a counterfactual needs every covariate.")
+    encode_interventions(do, saved.preset.covariates, rows=1)
+    check_settings(1 if num_inference_steps is None else num_inference_steps)
+    strengths(
+        1.0 if guidance_scale is None else guidance_scale,
+        1.0 if intervention_level is None else intervention_level,
+        saved.preset.covariates,
+    )
+    observed = read_image(Path(image), saved.resolution)
+    if saved.planted_scanner and not already_acquired:
+        noise = np.random.default_rng(seed).standard_normal(observed.shape, dtype=np.float32)
+        observed = acquire(expose(observed), covariates["scanner"], noise)
+    output = saved.load()(
+        image=torch.from_numpy(observed)[None, None],
+        covariates=table,
+        do=do,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        intervention_level=intervention_level,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="pt",
+    )
+    changed = torch.as_tensor(output.images)[0, 0].numpy()
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, pixels in (("observation", observed), ("counterfactual", changed)):
+        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(directory / f"{name}.png")
+    write_atomically(directory / "difference.png", difference_png(changed - observed, DIFFERENCE_LIMIT))
+    answer = {name: column[0] for name, column in output.covariates.items()}
+    record = Record(
+        stage="counterfactual",
+        inputs={"generator": saved.revision, "image": file_sha256(Path(image))},
+        settings={
+            "image": Path(image).name,
+            "covariates": covariates,
+            "do": do,
+            "seed": seed,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "intervention_level": intervention_level,
+            "already_acquired": already_acquired,
+        },
+        versions=library_versions(),
+        measured={"counterfactual": answer},
+    )
+    record.write(directory / "counterfactual.json")
+    return answer
+
+
+def _typed(argument: str, values: Mapping[str, Any], saved: SavedGenerator | Oracle) -> dict[str, Any]:
+    """Words of the command line as the schema's types: numbers for continuous covariates, names for the others."""
+    typed = {}
+    for name, value in values.items():
+        typed[name] = value
+        if isinstance(value, str) and name in saved.preset.covariates and not saved.preset.covariates[name].categorical:
+            try:
+                typed[name] = float(value)
+            except ValueError:
+                raise InputError(f"{argument}: {name}={value} is not a number; write it as {name}=61.") from None
+    return typed
+
+
+DEMO_VIEWS = ("full", "sex_imbalanced_90_10", "finding_scanner_correlated_90_10")
+
+
+def demo(output_dir: str | Path = "synthfair", seed: int = 0) -> dict[str, Any]:
+    """Generate a small data set, verify it, load three views and write the report; returns what was found.
+
+    28 subjects: 20, 4 and 4 in train, validation and test, half of them under 50 years, 12 images each.
+    """
+    directory = Path(output_dir)
+    generate_dataset(directory, num_subjects=28, seed=seed, subjects_per_shard=10)
+    problems = verify(directory)
+    if problems:
+        raise InputError(f"{directory}: {problems[0]}")
+    views: dict[str, Any] = {}
+    for name in DEMO_VIEWS:
+        train = load_dataset("synthfair", name, data_dir=str(directory), split="train")
+        views[name] = {"train rows": len(train), "image": train[0]["image"].size}
+        for attribute in ("sex", "finding"):
+            labels = train.features[attribute]
+            counts = np.bincount(train[attribute], minlength=len(labels.names))
+            views[name] |= dict(zip(labels.names, counts.tolist(), strict=True))
+    return {"problems": problems, "views": views, "report": str(write_report(directory))}

@@ -1,0 +1,140 @@
+"""Calibration: how strongly, and below which noise level, the change of each covariate should act.
+
+    error(k, strength) = L1 to the true film under do(k)                           where the world knows it
+                       = (d_k + mean over j != k of d_j) / 2                       elsewhere
+    d_j = |AUC on counterfactuals - AUC on real images|, or |change of mean absolute error| / standard deviation of j
+
+A change that is too weak shows in d_k, a leak in the others: each side counts half, however many attributes there are.
+It is measured on validation images, for values that differ from the observed one, with what k causes held. Rulers read
+where the world has them, predictors the rest. Readers can be pleased by images that no longer are any (do(view) at
+scale 2 wiped films out), so the weakest change is saved whose error is within TOLERANCE of the least; against the
+truth, the least.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from ..diffusion.saved import find_generator
+from ..domains.worlds import World
+from ..errors import InputError
+from ..records import Record, library_versions
+from .distances import l1
+from .interventions import forced_change, hold
+from .predictors import AttributePredictor, agreement
+from .scoreboard import PipelineSystem, inputs_of, open_for, open_predictors
+from .systems import Counterfactuals, answer
+
+__all__ = ["LEVELS", "SCALES", "TOLERANCE", "calibrate", "choose"]
+
+SCALES = (1.0, 2.0)
+LEVELS = (1.0, 0.75, 0.5)
+"""The strengths tried."""
+
+TOLERANCE = 0.02
+"""Readings that differ by less count as equal: a few hundred films tell no finer."""
+
+
+def calibrate(
+    pretrained_model_name_or_path: str | Path,
+    world: str,
+    source_dir: str | Path | None = None,
+    predictors: Sequence[str | Path] = (),
+    limit: int | None = None,
+    scales: Sequence[float] = SCALES,
+    levels: Sequence[float] = LEVELS,
+    seed: int = 0,
+) -> Record:
+    """Choose scale and level of each covariate and save them as the defaults of a saved pipeline in a directory.
+
+    `limit` bounds the validation images used. Writes `calibration.json` beside the pipeline: the error of every
+    strength tried, by covariate.
+    """
+    directory = Path(pretrained_model_name_or_path)
+    if not (directory / "model_index.json").is_file():
+        raise InputError(
+            f"--pretrained_model_name_or_path: {directory} is not a saved pipeline on this machine, and the strengths "
+            "are written into it; give the --output_dir of a finished `synthfair train`."
+        )
+    saved = find_generator(directory)
+    opened = open_for(saved, world, source_dir, "validation", limit)
+    readers = open_predictors(saved, predictors)
+    pipeline = saved.load()
+    before = {by: _read(opened, reader, opened.images) for by, reader in readers.items()}
+    system = PipelineSystem(directory.name, pipeline)
+    errors: dict[str, list[dict[str, float]]] = {}
+    chosen: dict[str, dict[str, float]] = {}
+    for name in opened.covariates.names:
+        do = hold(opened, {name: forced_change(opened, name, seed)}, opened.table, "direct")
+        truth = opened.truth(do)
+        if truth is None and not readers:
+            raise InputError(f"--predictor: {world} knows no truth of do({name}); give a predictor's directory.")
+        errors[name] = []
+        for level, scale in tqdm(list(product(levels, scales)), desc=f"do({name})"):
+            system.settings = {"guidance_scale": {name: scale}, "intervention_level": {name: level}}
+            changed = answer(system, opened, opened.images, opened.table, do)
+            if truth is not None:
+                error = float(l1(changed.images, truth.images).mean())
+            else:
+                error = _misreading(opened, name, readers, before, changed)
+            errors[name].append({"scale": scale, "level": level, "error": round(error, 5)})
+        chosen[name] = choose(errors[name], TOLERANCE if truth is None else 0)
+    record = Record(
+        stage="calibrate",
+        inputs=inputs_of(saved, opened, predictors),
+        settings={
+            "world": world,
+            "split": "validation",
+            "limit": limit,
+            "seed": seed,
+            "num_inference_steps": pipeline.config.default_steps,
+        },
+        versions=library_versions(),
+        counts={"images": len(opened.images)},
+        measured={"errors": errors, "chosen": chosen},
+    )
+    record.write(directory / "calibration.json")
+    pipeline.register_to_config(
+        default_guidance_scale={name: one["scale"] for name, one in chosen.items()},
+        default_intervention_level={name: one["level"] for name, one in chosen.items()},
+    )
+    pipeline.save_config(directory)
+    return record
+
+
+def choose(tried: Sequence[Mapping[str, float]], tolerance: float) -> dict[str, float]:
+    """The weakest strength (least scale, then least level) whose error exceeds the least by at most `tolerance`."""
+    least = min(one["error"] for one in tried)
+    enough = [one for one in tried if one["error"] <= least + tolerance]
+    return dict(min(enough, key=lambda one: (one["scale"], one["level"])))
+
+
+def _read(world: World, reader: AttributePredictor, images: Tensor) -> dict[str, np.ndarray]:
+    """What a predictor reads, save where the world has a ruler: nothing learned is measured by what has learned."""
+    return {**reader.predict(images), **{name: ruler(images) for name, ruler in world.rulers.items()}}
+
+
+def _misreading(
+    world: World,
+    target: str,
+    readers: Mapping[str, AttributePredictor],
+    before: Mapping[str, Mapping[str, np.ndarray]],
+    changed: Counterfactuals,
+) -> float:
+    """How much worse, or suspiciously better, attributes are read from counterfactuals than from the real images."""
+    parts: dict[bool, list[float]] = {True: [], False: []}
+    for by, reader in readers.items():
+        after = _read(world, reader, changed.images)
+        for name in world.covariates.names:
+            variable = world.covariates[name]
+            real = agreement(variable, before[by][name], world.table[name])
+            asked = agreement(variable, after[name], changed.covariates[name])
+            figure = "auc" if variable.categorical else "mae"
+            spread = 1.0 if variable.categorical else float(np.std(world.training[name]))
+            if real[figure] is not None and asked[figure] is not None:
+                parts[name == target].append(abs(asked[figure] - real[figure]) / spread)  # type: ignore[operator]
+    return float(np.mean([np.mean(side) for side in parts.values() if side]))

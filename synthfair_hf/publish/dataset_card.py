@@ -1,0 +1,233 @@
+"""Records become cards; a card prints what a record or the data hold, and an absent field is an error, not a blank.
+
+    README.md = YAML(configs: one per curated selection, files and filters; dataset_info: row counts) + prose(records)
+
+The YAML alone makes `load_dataset("synthfair", "sex_imbalanced_90_10")` work in plain Python. `datasets` keys its cache
+by that YAML, not by the shards, so every config carries the identity of the stored bytes.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
+import yaml
+from datasets import ClassLabel, DatasetInfo, Features, List, SplitDict, SplitInfo
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..domains.presets import Preset
+from ..errors import InputError
+from ..records import Record, write_atomically
+from ..schema import MISSING_LEVEL, SPLITS
+from ..views.layout import find_files, known, patterns
+from ..views.view import BiasedView, curated_views
+
+__all__ = ["ENVIRONMENT", "update_view_table", "write_dataset_card"]
+
+SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
+PRINTED = {
+    "inputs": ("plan",),
+    "settings": ("factors", "model_revision", "num_subjects", "resolution", "seed", "source"),
+    "versions": ("synthfair-hf",),
+    "counts": ("store",),
+}
+"""What the card prints of the run's record."""
+
+ENVIRONMENT = Environment(
+    loader=PackageLoader("synthfair_hf.publish"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def write_dataset_card(directory: Path, preset: Preset, record: Record, license: str) -> None:
+    """Write README.md of a finished data set: files named as in `layout`, and the record of the run that wrote them.
+
+    `record` must hold `inputs["plan"]`, the plan's settings and `counts["store"]`, the identity of the stored bytes.
+    `license` is an identifier the Hub knows, such as cc-by-4.0. Raises InputError for a data set without train, a
+    subject in two splits, and a field that the card prints but the record does not hold.
+    """
+    for section, names in PRINTED.items():
+        for name in names:
+            if getattr(record, section).get(name) in (None, ""):
+                raise InputError(f"record: {section}.{name} is absent; the data set card prints it, so record it.")
+    files = {split: found for split in SPLITS if (found := find_files(directory, split))}
+    if "train" not in files:
+        raise InputError(f"{directory}: no files of train in data/; generate the data set before its card.")
+    shards = {split: [directory / name for name in found] for split, found in files.items()}
+    columns = _columns([path for paths in shards.values() for path in paths], preset)
+    features = Features.from_arrow_schema(pyarrow.parquet.read_schema(shards["train"][0]))
+    views = curated_views(preset)
+    selections = [view for view in views if view.label is None]
+    body = ENVIRONMENT.get_template("dataset_card.md.jinja").render(
+        preset=preset,
+        record=record,
+        license=license,
+        types={name: _type_name(feature) for name, feature in features.items()},
+        rows={split: int((columns["split"] == split).sum()) for split in shards},
+        subjects=_subjects(columns, list(shards)),
+        synthetic=int(columns["synthetic"].sum()),
+        views=[
+            (view, int((view.mask(columns) & (columns["split"] == "train")).sum()), view.counts(columns))
+            for view in selections
+        ],
+        relabelled=[
+            (
+                view,
+                int((view.mask(columns) & (columns["split"] == "train")).sum()),
+                view.counts(columns) | view.label.counts(columns),
+            )
+            for view in views
+            if view.label is not None
+        ],
+        figures=dict(_flatten({**record.counts, **record.measured})),
+    )
+    metadata = {
+        "license": license,
+        "pretty_name": f"SynthFair: {preset.title}",
+        "task_categories": ["image-classification"],
+        "annotations_creators": ["machine-generated"],
+        "source_datasets": ["original" if record.settings["source"] == "scm" else "extended"],
+        "size_categories": [next((size for limit, size in SIZES.items() if len(columns["split"]) < limit), "n>10M")],
+        "tags": ["synthetic", "counterfactual", "fairness", "bias", "medical", preset.name.replace("_", "-")],
+        "configs": [_config(view, files, preset, record.counts["store"]) for view in selections],
+        "dataset_info": [
+            {"config_name": view.name, **_info(view, columns, shards)._to_yaml_dict()} for view in selections
+        ],
+    }
+    front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    write_atomically(directory / "README.md", f"---\n{front}---\n\n{body}".encode())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Innermost lists and mappings on one line; no anchors, which some readers of cards do not know."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **{**keywords, "default_flow_style": None})
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _columns(paths: list[Path], preset: Preset) -> dict[str, np.ndarray]:
+    """Encoded columns `[B]` that views and counts need, over all shards."""
+    names = ["split", "subject_id", "draw", "synthetic", *preset.contrasts]
+    table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=names, partitioning=None) for path in paths])
+    columns = {}
+    for name in names:
+        column = table[name]
+        if name in preset.covariates and preset.covariates[name].categorical:
+            column = pyarrow.compute.fill_null(column, MISSING_LEVEL)
+        columns[name] = column.to_numpy()
+    return columns
+
+
+def _subjects(columns: Mapping[str, np.ndarray], splits: list[str]) -> dict[str, int]:
+    """Number of subjects per split; one that crosses splits is refused."""
+    subjects = {split: set(columns["subject_id"][columns["split"] == split]) for split in splits}
+    for first, second in combinations(splits, 2):
+        if crossing := subjects[first] & subjects[second]:
+            raise InputError(
+                f"subject_id: {min(crossing)!r} is in {first} and in {second}; a subject belongs to one split only."
+            )
+    return {split: len(names) for split, names in subjects.items()}
+
+
+def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, store: str) -> dict[str, Any]:
+    """A view as `datasets` and the Hub read it: the files that can hold rows of it, and filters where names don't tell.
+
+    The store's identity in it renews their caches.
+    """
+    kept = {split: [(name, view.keeps(known(name, preset))) for name in found] for split, found in names.items()}
+    config: dict[str, Any] = {
+        "config_name": view.name,
+        "description": f"Recipe {view.fingerprint}. Data set {store}.",
+        "data_files": [
+            {"split": split, "path": paths[0] if len(paths) == 1 else paths}
+            for split, found in kept.items()
+            if (paths := patterns(name for name, told in found if told is not False))
+        ],
+    }
+    if any(told is None for found in kept.values() for _, told in found):
+        return config | {"filters": [[list(clause) for clause in clauses] for clauses in view.filters]}
+    return config | ({} if view.filters else {"default": True})
+
+
+def _info(view: BiasedView, columns: Mapping[str, np.ndarray], shards: Mapping[str, list[Path]]) -> DatasetInfo:
+    """Exact row counts; bytes in proportion to the rows kept of each split. Features stand in the shards' schema.
+
+    The YAML of all views is parsed, slowly, before the first row of one: what the table below or the shards tell is
+    not in it.
+    """
+    kept = view.mask(columns)
+    splits = SplitDict()
+    for split, paths in shards.items():
+        rows = columns["split"] == split
+        stored = sum(_uncompressed_bytes(path) for path in paths)
+        count = int(kept[rows].sum())
+        splits.add(SplitInfo(split, num_bytes=round(stored * count / int(rows.sum())), num_examples=count))
+    return DatasetInfo(
+        splits=splits,
+        download_size=sum(path.stat().st_size for paths in shards.values() for path in paths),
+        dataset_size=sum(split.num_bytes for split in splits.values()),
+        config_name=view.name,
+    )
+
+
+def _uncompressed_bytes(path: Path) -> int:
+    metadata = pyarrow.parquet.read_metadata(path)
+    return sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+
+
+def _type_name(feature: Any) -> str:
+    """How a column's type reads in a table."""
+    if isinstance(feature, ClassLabel):
+        return "one of " + ", ".join(feature.names)
+    return f"list of {feature.feature.dtype}" if isinstance(feature, List) else feature.dtype
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def update_view_table(script: str, preset: Preset) -> str:
+    """The loading script's text with its table of selections rewritten from the preset, level names for indices."""
+    lines = []
+    for view in (view for view in curated_views(preset) if view.label is None):
+        lines.append(f'    "{view.name}": [\n')
+        for clauses in view.filters:
+            written = [[column, operator, _in_words(value, column, preset)] for column, operator, value in clauses]
+            lines.append(f"      {json.dumps(written)},\n")
+        lines.append("    ],\n")
+    table = re.compile(r"(?<=^VIEWS = \{\n).*(?=^\}\n# fmt: on)", flags=re.DOTALL | re.MULTILINE)
+    if not table.search(script):
+        raise InputError("script: has no table of views; give one with the lines `VIEWS = {`, `}` and `# fmt: on`.")
+    return table.sub(lambda _: "".join(lines), script)
+
+
+def _in_words(value: object, column: str, preset: Preset) -> object:
+    if column in preset.covariates and preset.covariates[column].categorical:
+        return preset.covariates[column].decode([value])[0]
+    return value
+
+
+def figure(row: Mapping[str, Any] | None) -> str:
+    """mean [low, high] of a measured row, "-" where there is none."""
+    if row is None or row["mean"] is None:
+        return "-" if row is None else f"- (n = {row['n']})"
+    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+
+
+ENVIRONMENT.filters["figure"] = figure

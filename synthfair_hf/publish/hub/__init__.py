@@ -1,0 +1,1 @@
+"""Releases on the Hugging Face Hub: one tagged, resumable commit series."""

@@ -1,0 +1,143 @@
+"""A repository on the Hub, asked with patience: what may pass is tried again, what stays is one sentence.
+
+wait = 1, 2, 4, ... 30 s, or as long as the Hub asks for
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+from huggingface_hub import HfApi, get_session
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import parse_ratelimit_headers
+
+from ...errors import InputError
+
+__all__ = ["ARGUMENTS", "WORDS", "Kind", "Repository"]
+
+Kind = Literal["dataset", "model"]
+ARGUMENTS: dict[Kind, str] = {"dataset": "hub_dataset_id", "model": "hub_model_id"}
+WORDS: dict[Kind, str] = {"dataset": "data set", "model": "generator"}
+"""How a repository of each kind is asked for, and what is in it."""
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
+SILENCE = 120.0
+"""Seconds between attempts, doubled each time; and without a byte from the Hub, after which an attempt has failed."""
+
+PASSING = (408, 429, 500, 502, 503, 504)
+REMEDIES = {
+    401: "the Hub does not accept the token (401); log in with `hf auth login`, or give a token that may write there.",
+    403: "the token may not write there (403); give one that may, or another {argument}.",
+    404: "the Hub knows no such {word}, or hides it from this token (404); check the name and the token's rights.",
+    409: "it is being changed by somebody else (409); wait for them to end and run the same command again.",
+    412: "it is being changed by somebody else (412); wait for them to end and run the same command again.",
+}
+
+LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Repository:
+    """A repository on the Hub, asked with patience."""
+
+    def __init__(self, kind: Kind, name: str, token: str, deadline: float) -> None:
+        self.kind, self.name, self.argument = kind, name, ARGUMENTS[kind]
+        self.api = HfApi(token=token)
+        self._token, self._deadline = token, deadline
+
+    def info(self, **where: Any) -> Any:
+        """What the Hub tells of the repository, or of one revision of it, as huggingface_hub's own class."""
+        return self.ask(self.api.repo_info, timeout=SILENCE, **where)
+
+    def files(self, revision: str) -> dict[str, RepoFile]:
+        """The files of a revision by path."""
+        items = self.ask(lambda **where: list(self.api.list_repo_tree(recursive=True, revision=revision, **where)))
+        return {item.path: item for item in items if isinstance(item, RepoFile)}
+
+    def commit_of(self, revision: str) -> str | None:
+        """The commit that a revision names, None without such a revision."""
+        try:
+            return self.info(revision=revision).sha
+        except RevisionNotFoundError:
+            return None
+
+    def ask(self, call: Callable[..., T], **arguments: Any) -> T:
+        """What the Hub answers to a call about this repository, tried again while it fails in ways that pass.
+
+        Raises InputError, and RevisionNotFoundError for a revision that is not there.
+        """
+        wait, failed_first = FIRST_WAIT, None
+        while True:
+            try:
+                with _bounded_silence():
+                    return call(repo_id=self.name, repo_type=self.kind, **arguments)
+            except RevisionNotFoundError:
+                raise
+            except (HTTPError, ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+                cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+                self._raise_what_stays(cause)
+                now = time.monotonic()
+                failed_first = now if failed_first is None else failed_first
+                pause = max(wait, _asked_for(cause))
+                if now + pause - failed_first > self._deadline:
+                    raise InputError(
+                        f"{self.name}: the Hub was given {self._deadline:g} s to recover and did not ({_what(cause)}); "
+                        "what was uploaded stays, so run the same command again later."
+                    ) from None
+            LOGGER.warning("%s: %s; trying again in %.0f s", self.name, _what(cause), pause)
+            time.sleep(pause)
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    def _raise_what_stays(self, cause: BaseException) -> None:
+        """Raise InputError for a refusal that no other attempt would change."""
+        if isinstance(cause, OfflineModeIsEnabled):
+            raise InputError(f"{self.name}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it.") from None
+        if isinstance(cause, HfHubHTTPError):
+            status = cause.response.status_code
+            if status in REMEDIES:
+                remedy = REMEDIES[status].format(argument=self.argument, word=WORDS[self.kind])
+                raise InputError(f"{self.name}: {remedy}") from None
+            if status not in PASSING:
+                said = self._without_token(cause.server_message or "no reason given")
+                raise InputError(
+                    f"{self.name}: the Hub refused ({status}: {said}); mend that and run it again."
+                ) from None
+        elif not isinstance(cause, (HTTPError, ConnectionError, TimeoutError)):
+            said = self._without_token(str(cause))
+            raise InputError(f"{self.name}: could not be pushed ({said}); run the same command again.") from None
+
+    def _without_token(self, text: str) -> str:
+        return " ".join(text.split()).replace(self._token, "***").rstrip(".")
+
+
+@contextmanager
+def _bounded_silence() -> Iterator[None]:
+    """The Hub's client waits without end for a server that says nothing; here, SILENCE seconds."""
+    client = get_session()
+    before, client.timeout = client.timeout, SILENCE
+    try:
+        yield
+    finally:
+        client.timeout = before
+
+
+def _asked_for(cause: BaseException) -> float:
+    """Seconds that the Hub asks to wait."""
+    if not isinstance(cause, HfHubHTTPError):
+        return 0.0
+    headers = cause.response.headers
+    limit, after = parse_ratelimit_headers(headers), headers.get("Retry-After", "")
+    if limit is not None and limit.remaining == 0 and cause.response.status_code == 429:
+        return float(limit.reset_in_seconds)
+    return float(after) if after.isdigit() else 0.0
+
+
+def _what(cause: BaseException) -> str:
+    """A failure that may pass, in a word: a status, or the kind of trouble with the connection."""
+    if isinstance(cause, HfHubHTTPError):
+        return f"status {cause.response.status_code}"
+    return f"no connection: {type(cause).__name__}"

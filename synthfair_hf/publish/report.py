@@ -1,0 +1,350 @@
+"""One self-contained HTML page on a written data set: subject x do() picture grids, covariates, planted biases.
+
+Everything on it is read from the files in `DIR/data` and `DIR/records/*.json`; it fetches nothing and runs no script.
+Subjects are shown by a fixed rule (evenly spaced in the order of the strata), never chosen by how they look.
+"""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+import pyarrow
+import pyarrow.dataset
+from PIL import Image
+
+from ..domains.presets import Preset
+from ..errors import InputError
+from ..records import Record, write_atomically
+from ..schema import MISSING_LEVEL, SPLITS, Variable
+from ..views.view import curated_views
+
+__all__ = ["difference_png", "write_report"]
+
+SUBJECTS_SHOWN = 6
+HISTOGRAM_BINS = 10
+QUANTILES = {"minimum": 0, "lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75, "maximum": 1}
+SATURATED = 0.02
+"""Share of the pixels shown whose difference may lie beyond the ends of the colour scale."""
+NOT_RECORDED = "not recorded"
+BLUE, BLACK, RED = np.array([(70, 150, 255), (13, 13, 13), (255, 96, 70)], dtype=np.float64)
+"""Colours of a difference map at -limit, 0 and +limit; linear in between."""
+
+
+def write_report(directory: Path) -> Path:
+    """Write `directory/report.html` on the data set in `directory` and return its path.
+
+    Raises InputError when `directory` holds no data set of this package, or one that its records contradict.
+    """
+    store = _Store.read(Path(directory))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("synthfair_hf.publish"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": "{:,}".format, "percent": "{:.1%}".format, "listed": _listed}
+    limit, subjects = _gallery(store)
+    page = environment.get_template("report.html.jinja").render(
+        facts=_facts(store),
+        preset=store.preset,
+        splits=store.splits,
+        subjects=subjects,
+        limit=limit,
+        colours=[f"rgb({', '.join(f'{channel:.0f}' for channel in colour)})" for colour in (BLUE, BLACK, RED)],
+        covariates=[_distribution(store, variable) for variable in store.preset.covariates.walk()],
+        histograms=_histograms(store),
+        views=_views(store),
+    )
+    path = Path(directory) / "report.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+@dataclass(frozen=True)
+class _Store:
+    """A written data set: every column but image and noise, covariates encoded; images on demand."""
+
+    preset: Preset
+    factors: tuple[str, ...]
+    record: Record
+    columns: dict[str, np.ndarray]
+    files: pyarrow.dataset.Dataset
+
+    @classmethod
+    def read(cls, directory: Path) -> "_Store":
+        """Read `directory`; a stranger, a damaged file or a missing row is refused."""
+        paths = sorted((directory / "data").rglob("*.parquet"))
+        plan_path = directory / "records" / "plan.json"
+        if not paths or not plan_path.is_file():
+            raise InputError(
+                f"directory: {str(directory)!r} holds no data set (parquet files in data/ and records/plan.json); "
+                "give one that `synthfair generate` wrote."
+            )
+        try:
+            plan = json.loads(plan_path.read_bytes())
+            preset = Preset.model_validate(plan["preset"])
+            factors = tuple(plan["factors"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{plan_path}: not a plan of this package ({str(error).splitlines()[0]}).") from None
+        names = ("id", "split", "subject_id", "intervention", *preset.covariates.names, "draw")
+        names += ("synthetic", "source_dataset", "plan", "model_revision")
+        checked = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        try:
+            files = pyarrow.dataset.dataset(
+                paths, format=pyarrow.dataset.ParquetFileFormat(default_fragment_scan_options=checked)
+            )
+            table = files.to_table(columns=list(names))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise InputError(f"{directory / 'data'}: not readable ({str(error).splitlines()[0]}).") from None
+        record = Record.read(plan_path.with_name("generate.json"))
+        if record.counts.get("rows") != len(table):
+            raise InputError(
+                f"directory: the record of {str(directory)!r} counts {record.counts.get('rows')} rows but its data "
+                f"hold {len(table)}; run `synthfair generate` again to complete it."
+            )
+        columns = {name: np.asarray(table[name].to_pylist()) for name in names if name not in preset.covariates}
+        for variable in preset.covariates.walk():
+            missing = MISSING_LEVEL if variable.categorical else math.nan
+            columns[variable.name] = table[variable.name].fill_null(missing).to_numpy()
+        return cls(preset, factors, record, columns, files)
+
+    @cached_property
+    def observed(self) -> np.ndarray:
+        """Which rows are observations rather than counterfactuals, bool `[B]`."""
+        return self.columns["intervention"] == "{}"
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """One row per subject, bool `[B]`: its observation, or its family's first row where none is stored."""
+        order = np.argsort(~self.observed, kind="stable")
+        _, places = np.unique(self.columns["subject_id"][order], return_index=True)
+        return np.isin(np.arange(len(order)), order[places])
+
+    def own(self, variable: Variable) -> np.ndarray:
+        """Encoded values of the subjects themselves, `[B]`: in a counterfactual, those of a factor are not known."""
+        missing = MISSING_LEVEL if variable.categorical else math.nan
+        crossed = variable.name in self.factors
+        return np.where(self.observed | (not crossed), self.columns[variable.name], missing)
+
+    @property
+    def splits(self) -> list[str]:
+        """Splits that hold rows, in the usual order."""
+        return [split for split in SPLITS if (self.columns["split"] == split).any()]
+
+    def images(self, rows: list[int]) -> dict[int, bytes]:
+        """The encoded images of some rows, by row."""
+        ids = {str(self.columns["id"][row]): row for row in rows}
+        subjects = sorted({str(self.columns["subject_id"][row]) for row in rows})
+        wanted = pyarrow.dataset.field("subject_id").isin(subjects) & pyarrow.dataset.field("id").isin(list(ids))
+        try:
+            table = self.files.to_table(columns=["id", "image"], filter=wanted)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise InputError(f"image: not readable ({str(error).splitlines()[0]}).") from None
+        return {ids[row["id"]]: row["image"]["bytes"] for row in table.to_pylist()}
+
+
+def _facts(store: _Store) -> dict[str, Any]:
+    """Counts of the whole data set, and where it comes from."""
+    columns, first = store.columns, store.first
+    return {
+        "images": len(first),
+        "subjects": int(first.sum()),
+        "observations": int(store.observed.sum()),
+        "synthetic": int(columns["synthetic"].sum()),
+        "factors": store.factors,
+        "splits": {
+            split: (int(first[columns["split"] == split].sum()), int((columns["split"] == split).sum()))
+            for split in store.splits
+        },
+        "provenance": {
+            name: ", ".join(sorted(set(columns[name].tolist())))
+            for name in ("source_dataset", "model_revision", "plan")
+        }
+        | store.record.counts,
+        "versions": store.record.versions,
+    }
+
+
+def _text(variable: Variable, value: float) -> str:
+    """An encoded value in words."""
+    (decoded,) = variable.decode([value])
+    if decoded is None:
+        return f"{variable.name} {NOT_RECORDED}"
+    return decoded if variable.categorical else f"{decoded:.3g} {variable.unit}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+class _Film(NamedTuple):
+    """One image of the gallery; `changed` is the factor that sets it apart from the first, "" for the first itself."""
+
+    row_id: str
+    changed: str
+    before: str
+    after: str
+    covariates: list[tuple[str, str]]
+    image: str
+    difference: str
+    mean_difference: float
+
+
+def _gallery(store: _Store) -> tuple[float, list[dict[str, Any]]]:
+    """(end of the shared colour scale, subjects with their films)."""
+    columns, strata = store.columns, store.preset.strata
+    firsts = np.flatnonzero(store.first)
+    order = firsts[np.lexsort([columns[name][firsts] for name in ("id", *reversed(strata))])]
+    places = (np.arange(SUBJECTS_SHOWN) + 0.5) / SUBJECTS_SHOWN * len(order)
+    families = {row: _one_factor_changes(store, row) for row in order[np.unique(places.astype(int))].tolist()}
+    shown = [row for observation, changes in families.items() for row in (observation, *changes)]
+    encoded = store.images(shown)
+    pixels = {row: _pixels(encoded[row]) for row in shown}
+    differences = {row: pixels[row] - pixels[first] for first, changes in families.items() for row in changes}
+    magnitudes = np.concatenate([np.zeros(1), *(np.abs(difference).ravel() for difference in differences.values())])
+    limit = max(0.05, math.ceil(20 * float(np.quantile(magnitudes, 1 - SATURATED))) / 20)
+
+    def film(row: int, observation: int, changed: str) -> _Film:
+        variables = store.preset.covariates
+        before, after = (changed and _text(variables[changed], columns[changed][at]) for at in (observation, row))
+        return _Film(
+            row_id=str(columns["id"][row]),
+            changed=changed,
+            before=before,
+            after=after,
+            covariates=[(variable.name, _text(variable, columns[variable.name][row])) for variable in variables.walk()],
+            image=_data_uri(encoded[row]),
+            difference=_data_uri(difference_png(differences[row], limit)) if changed else "",
+            mean_difference=float(np.abs(differences[row]).mean()) if changed else 0.0,
+        )
+
+    return limit, [
+        {
+            "subject_id": str(columns["subject_id"][first]),
+            "split": str(columns["split"][first]),
+            "draw": float(columns["draw"][first]),
+            "observed": bool(store.observed[first]),
+            "films": [film(first, first, ""), *(film(row, first, changed) for row, changed in changes.items())],
+        }
+        for first, changes in families.items()
+    ]
+
+
+def _one_factor_changes(store: _Store, observation: int) -> dict[int, str]:
+    """Rows of the observation's family that differ from it in exactly one factor, with that factor."""
+    columns = store.columns
+    family = np.flatnonzero(columns["subject_id"] == columns["subject_id"][observation])
+    differs = np.array([columns[name][family] != columns[name][observation] for name in store.factors])
+    differs = differs.reshape(len(store.factors), len(family))
+    changed = {
+        row: store.factors[int(np.argmax(differs[:, member]))]
+        for member, row in enumerate(family.tolist())
+        if differs[:, member].sum() == 1
+    }
+    order = sorted(changed, key=lambda row: (store.factors.index(changed[row]), columns[changed[row]][row]))
+    return {row: changed[row] for row in order}
+
+
+def _pixels(png: bytes) -> np.ndarray:
+    """Luminance `[H, W]` in [0, 1]."""
+    array = np.asarray(Image.open(io.BytesIO(png)))
+    full = 255 if array.dtype == np.uint8 else 65535
+    return (array.mean(axis=2) if array.ndim == 3 else array) / full
+
+
+def difference_png(difference: np.ndarray, limit: float) -> bytes:
+    """A signed difference `[H, W]` in [-1, 1] as an RGB image: blue where darker, red where brighter."""
+    signed = np.clip(difference / limit, -1, 1)[:, :, None]
+    colours = BLACK + np.abs(signed) * (np.where(signed < 0, BLUE, RED) - BLACK)
+    file = io.BytesIO()
+    Image.fromarray(colours.round().astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _distribution(store: _Store, variable: Variable) -> dict[str, Any]:
+    """A table of one covariate: lines (label, cells), two cells per split, for its subjects and for its images.
+
+    A cell is (n, share) of a level, or (quantile, None) of a continuous variable.
+    """
+    columns = store.columns
+    samples = []
+    for split in store.splits:
+        ours = columns["split"] == split
+        samples += [store.own(variable)[ours & store.first], columns[variable.name][ours]]
+    lines: list[tuple[str, list[tuple[Any, float | None]]]] = []
+    if variable.categorical:
+        for code, level in enumerate(variable.levels):
+            counts = [int((sample == code).sum()) for sample in samples]
+            lines.append((level, [(n, n / max(1, len(sample))) for n, sample in zip(counts, samples, strict=True)]))
+        missing = [sample == MISSING_LEVEL for sample in samples]
+    else:
+        missing = [np.isnan(sample) for sample in samples]
+        known = [sample[~absent] for sample, absent in zip(samples, missing, strict=True)]
+        for label, share in QUANTILES.items():
+            lines.append(
+                (label, [(f"{np.quantile(sample, share):.1f}" if len(sample) else "", None) for sample in known])
+            )
+    if any(absent.any() for absent in missing):
+        lines.append((NOT_RECORDED, [(int(absent.sum()), float(absent.mean())) for absent in missing]))
+    return {"variable": variable, "lines": lines}
+
+
+def _histograms(store: _Store) -> list[dict[str, Any]]:
+    """Counts of subjects by bin of every continuous covariate, by level of the first categorical protected one."""
+    columns, variables = store.columns, store.preset.covariates
+    groups = next((one for one in variables.walk() if one.categorical and one.role == "protected"), None)
+    if groups is None:
+        return []
+    return [
+        {
+            "variable": variable,
+            "groups": groups,
+            "split": split,
+            "counts": [
+                np.histogram(
+                    store.own(variable)[store.first & (columns["split"] == split) & (store.own(groups) == code)],
+                    bins=HISTOGRAM_BINS,
+                    range=variable.bounds,
+                )[0].tolist()
+                for code in range(len(groups.levels))
+            ],
+        }
+        for variable in variables.walk()
+        if not variable.categorical
+        for split in store.splits
+    ]
+
+
+def _views(store: _Store) -> list[list[dict[str, Any]]]:
+    """Views with their rows of train, in all, per cell and by covariate; grouped by what is traded, strongest first."""
+    train, variables = store.columns["split"] == "train", store.preset.covariates
+    families: dict[str | None, list[dict[str, Any]]] = {}
+    for view in curated_views(store.preset):
+        kept = view.mask(store.columns) & train
+        covariates = [cell for one in variables.walk() for cell in _composition(one, store.columns[one.name][kept])]
+        families.setdefault(view.twin, []).append(
+            {"view": view, "rows": int(kept.sum()), "counts": view.counts(store.columns), "covariates": covariates}
+        )
+    return [sorted(family, key=lambda member: -(member["view"].strength or 0)) for family in families.values()]
+
+
+def _composition(variable: Variable, values: np.ndarray) -> list[str]:
+    """Share of each level among encoded values `[B]`, or the mean of those that are known."""
+    if variable.categorical:
+        return [f"{(values == code).sum() / max(1, len(values)):.1%}" for code in range(len(variable.levels))]
+    known = values[~np.isnan(values)]
+    return [f"{known.mean(dtype=np.float64):.1f}" if len(known) else ""]

@@ -1,1 +1,0 @@
-"""Real images with covariates: one file per data set, on the shared contract in source.py."""

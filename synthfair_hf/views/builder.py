@@ -1,0 +1,204 @@
+"""The `datasets` builder behind `import synthfair_hf; load_dataset("synthfair", "sex_imbalanced_90_10", ...)`.
+
+    rows of a view = the files that can hold any, filtered by the view's clauses, page checksums verified
+
+Keywords beside those of the parquet builder: `data_dir`, a directory that `synthfair generate` wrote or the same on the
+Hub (hf://datasets/<owner>/<name>), by default $SYNTHFAIR_HOME, then ./synthfair; `strength`, the numbers that the name
+leaves out. A view that relabels has a column `observed_<finding>` beside the true one, in memory and streaming.
+The cache is keyed by the view's recipe and the run's record, so it outlives neither.
+
+    recipe_of(dataset) = {"view": name, "recipe": hash of the view, "data_set": identity of the stored bytes}
+
+is what a thing trained on a view should record: the last line of `dataset.info.description`, as JSON. It survives
+map, filter, select and save_to_disk, so it names where the rows came from, and not what was done to them since.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet
+from datasets import Dataset, DatasetInfo, DownloadConfig, Features, IterableDataset
+from datasets.data_files import DataFilesDict, DataFilesList
+from datasets.load import BuilderConfigsParameters, DatasetModule
+from datasets.packaged_modules.parquet.parquet import Parquet, ParquetConfig
+from datasets.utils.file_utils import xopen
+
+from ..domains.presets import Preset
+from ..errors import InputError, unknown
+from ..records import Record, fingerprint
+from ..schema import MISSING_LEVEL, SPLITS
+from .layout import known
+from .view import BiasedView, curated_views, get_view
+
+__all__ = ["SynthFair", "SynthFairConfig", "dataset_module", "encoded", "read_record", "recipe_of"]
+
+NAME = "synthfair"
+HOME = "SYNTHFAIR_HOME"
+
+
+@dataclass
+class SynthFairConfig(ParquetConfig):
+    """A view of one data set; `strength`, whole percentages of 1, completes the names without numbers, in turn."""
+
+    strength: float | Sequence[float] | None = None
+
+
+class SynthFair(Parquet):
+    """Reads the shards through a view's filters; filters of the caller narrow the view further."""
+
+    BUILDER_CONFIG_CLASS = SynthFairConfig
+
+    def _create_builder_config(
+        self, config_name: str | None = None, custom_features: Any = None, config_id: str | None = None, **keywords: Any
+    ) -> tuple[SynthFairConfig, str]:
+        allowed = [field.name for field in fields(SynthFairConfig)]
+        for keyword in keywords:
+            if keyword not in allowed:
+                raise unknown("load_dataset", keyword, allowed)
+        download_config = DownloadConfig(token=self.token, storage_options=self.storage_options)
+        record, preset = read_record(keywords["data_dir"], download_config)
+        view = get_view(config_name or "full", preset, keywords.pop("strength", None))
+        self.view, self.preset, self.data_set = view, preset, str(record.counts.get("store"))
+        self.hash = fingerprint({"view": view.fingerprint, "record": record})
+        keywords["data_files"], whole = _files_of(view, keywords["data_files"], preset)
+        config = SynthFairConfig(**{"description": view.sentence, **keywords, "name": view.name})
+        config.strength = view.strength
+        config.filters = config.filters if whole else _both(view.filters_for_parquet(), config.filters)
+        if config.fragment_scan_options is None:
+            config.fragment_scan_options = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        self.wanted, label = config.columns, view.label
+        # what is read where observed labels are asked for; they are added in _cast_table
+        self.label = label if label and (self.wanted is None or label.column in self.wanted) else None
+        if self.label and self.wanted is not None:
+            read = dict.fromkeys((*self.wanted, *self.label.needs))
+            config.columns = [name for name in read if name != self.label.column]
+        return config, config_id or config.create_config_id(keywords, custom_features=custom_features)
+
+    def _info(self) -> DatasetInfo:
+        info = super()._info()
+        recipe = {"view": self.view.name, "recipe": self.view.fingerprint, "data_set": self.data_set}
+        info.description = f"{self.view.sentence}\n{json.dumps(recipe)}"
+        return info
+
+    def _split_generators(self, dl_manager: Any) -> list[Any]:
+        generators = super()._split_generators(dl_manager)
+        if self.label:
+            observed = self.preset.covariates.features()[self.label.variable]
+            known = {**self.info.features, self.label.column: observed}
+            self.info.features = Features({name: known[name] for name in known if name in (self.wanted or known)})
+        return generators
+
+    def _cast_table(self, pa_table: pa.Table) -> pa.Table:
+        if self.label:
+            columns = {name: encoded(pa_table[name], self.preset, name) for name in self.label.needs}
+            missing = columns[self.label.variable] == MISSING_LEVEL
+            observed = pa.array(self.label.observed(columns), mask=missing)
+            pa_table = pa_table.append_column(self.label.column, observed).select(list(self.info.features))
+        return super()._cast_table(pa_table)
+
+
+def recipe_of(dataset: Dataset | IterableDataset) -> dict[str, str]:
+    """What a thing trained on a view records: its `view`, the `recipe` of that, and the `data_set`, identity of bytes.
+
+    Raises InputError for a data set that another builder loaded. Of a view that the card's YAML defines, the same
+    stands in the description of its configuration: `load_dataset_builder(path, name).config.description`.
+    """
+    try:
+        recipe = json.loads((dataset.info.description or "").rpartition("\n")[2])
+        return {name: recipe[name] for name in ("view", "recipe", "data_set")}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            "dataset: says no recipe; load it with `import synthfair_hf` and load_dataset('synthfair', ...), or read "
+            "the description of its configuration, load_dataset_builder(path, name).config.description."
+        ) from None
+
+
+def dataset_module(
+    data_dir: str | None, data_files: object | None, download_config: DownloadConfig | None
+) -> DatasetModule:
+    """What `datasets` needs to build from the data set at `data_dir`, or where it is looked for by default."""
+    if data_files is not None:
+        raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
+    location = _locate(data_dir)
+    _, preset = read_record(location, download_config)
+    files = DataFilesDict()
+    for split in SPLITS:
+        either = [f"data/{split}-*.parquet", f"data/{split}/*/*.parquet"]
+        if found := DataFilesList.from_patterns(either, location, [".parquet"], download_config):
+            files[split] = found
+    if not files:
+        raise InputError(f"data_dir: {location} holds no shards; give a directory `synthfair generate` finished.")
+    return DatasetModule(
+        SynthFair.__module__,
+        hash="",
+        builder_kwargs={"data_files": files, "data_dir": location, "dataset_name": NAME},
+        builder_configs_parameters=BuilderConfigsParameters(
+            builder_configs=[SynthFairConfig(view.name, description=view.sentence) for view in curated_views(preset)],
+            default_config_name="full",
+        ),
+    )
+
+
+def _files_of(view: BiasedView, files: DataFilesDict, preset: Preset) -> tuple[DataFilesDict, bool]:
+    """The files that can hold rows of a view, and whether every row in them belongs, so that none needs a filter."""
+    kept, whole = DataFilesDict(), True
+    for split, found in files.items():
+        told = {path: view.keeps(known(path, preset)) for path in found}
+        origins = dict(zip(found, found.origin_metadata, strict=True))
+        wanted = [path for path in found if told[path] is not False]
+        kept[split] = DataFilesList(wanted, [origins[path] for path in wanted])
+        whole &= None not in told.values()
+    return kept, whole
+
+
+def _locate(data_dir: str | None) -> str:
+    """The data set's directory as an absolute path or URL."""
+    location = data_dir or os.environ.get(HOME) or (NAME if os.path.isdir(NAME) else None)
+    if location is None:
+        raise InputError(
+            f"data_dir: not given, ${HOME} is not set and there is no directory ./{NAME}; write one with "
+            f"`synthfair generate`, or give a directory or hf://datasets/<owner>/<name> in either."
+        )
+    return location if "://" in location else os.path.abspath(os.path.expanduser(location))
+
+
+def read_record(location: str, download_config: DownloadConfig | None = None) -> tuple[Record, Preset]:
+    """The record of the run that wrote the data set, and the preset in it."""
+    path = f"{location}/records/generate.json"
+    try:
+        with xopen(path, "r", download_config=download_config) as file:
+            record = Record.model_validate_json(file.read())
+        return record, Preset.model_validate(record.settings.get("preset"))
+    except FileNotFoundError:
+        raise InputError(
+            f"data_dir: {location} has no records/generate.json; give a directory `synthfair generate` finished."
+        ) from None
+    except ValueError as error:
+        raise InputError(
+            f"data_dir: {path} is not the record of a data set of this package ({str(error).splitlines()[0]}); "
+            "run `synthfair generate` again."
+        ) from None
+
+
+def encoded(column: pa.ChunkedArray, preset: Preset, name: str) -> np.ndarray:
+    """A stored column `[B]` as views take it: missing is -1 of a level, NaN of a number."""
+    if name in preset.covariates and preset.covariates[name].categorical:
+        return column.fill_null(MISSING_LEVEL).to_numpy()
+    return column.to_numpy()
+
+
+def _both(first: Any, second: Any) -> Any:
+    """Rows that pass two filters; None passes everything."""
+    if first is None or second is None:
+        return second if first is None else first
+    first, second = (
+        pyarrow.parquet.filters_to_expression(filters) if isinstance(filters, list) else filters
+        for filters in (first, second)
+    )
+    return first & second

@@ -1,0 +1,111 @@
+"""How the files of a data set are named, and what a name tells about every row of its file.
+
+    data/<split>-<index>-of-<count>.parquet                                a split for evaluation, or a small one
+    data/train/<name>.<level>,<name>.<level>/draw-<tenth>-<index>.parquet
+                                                one cell of factors and strata, one tenth of `draw`: [t/10, (t+1)/10)
+
+So a view whose strength is a multiple of ten is a list of whole files, and another needs to filter a few of them.
+(No `=` in names: readers of parquet would take that for columns.)
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..domains.presets import Preset
+from ..errors import unknown
+
+__all__ = ["TENTHS", "Known", "find_files", "known", "patterns", "train_directory", "train_file", "word"]
+
+TENTHS = 10
+
+Known = Mapping[str, str | float | tuple[float, float]]
+"""What holds for every row of a file, by column: a value (a level's index), or an interval [low, high)."""
+
+CELL = re.compile(r"data/(?P<split>\w+)/(?P<cell>[^/]+)/draw-(?P<tenth>\d)-\d+\.parquet$")
+WHOLE = re.compile(r"data/(?P<split>\w+)-\d+-of-\d+\.parquet$")
+
+
+def train_directory(cell: Mapping[str, Any]) -> str:
+    """The directory of a cell: the value of each factor, the contrast group of each stratum, by name."""
+    return "data/train/" + (",".join(f"{name}.{word(value)}" for name, value in cell.items()) or "all")
+
+
+def train_file(cell: Mapping[str, Any], tenth: int, index: int) -> str:
+    """The name of a cell's `index`-th file with draws of one tenth."""
+    return f"{train_directory(cell)}/draw-{tenth}-{index:05d}.parquet"
+
+
+def known(path: str, preset: Preset) -> Known:
+    """What the name of a file, or the address that ends in it, tells about its rows.
+
+    Raises InputError for a name with another covariate or level than the preset's.
+    """
+    whole, match = WHOLE.search(path), CELL.search(path)
+    if whole is not None:
+        return {"split": whole["split"]}
+    if match is None:
+        return {}
+    tenth = int(match["tenth"])
+    told: dict[str, Any] = {"split": match["split"], "draw": (tenth / TENTHS, (tenth + 1) / TENTHS)}
+    if match["cell"] == "all":
+        return told
+    for pair in match["cell"].split(","):
+        name, _, written = pair.partition(".")
+        told[name] = _meaning(name, written, preset)
+    return told
+
+
+def _meaning(name: str, written: str, preset: Preset) -> float | tuple[float, float]:
+    if name not in preset.covariates:
+        raise unknown("data files", name, preset.covariates.names)
+    variable = preset.covariates[name]
+    if variable.categorical:
+        levels = [word(level) for level in variable.levels]
+        if written not in levels:
+            raise unknown(f"data files: {name}", written, levels)
+        return levels.index(written)
+    contrast = preset.contrasts.get(name)
+    if contrast is not None and contrast.threshold is not None and written == word(contrast.first):
+        return -math.inf, contrast.threshold
+    if contrast is not None and contrast.threshold is not None and written == word(contrast.second):
+        return contrast.threshold, math.inf
+    try:
+        return float(written)
+    except ValueError:
+        groups = [] if contrast is None else [word(contrast.first), word(contrast.second)]
+        raise unknown(f"data files: {name}", written, [*groups, "a number"]) from None
+
+
+def find_files(directory: Path, split: str) -> list[str]:
+    """Names of the files of one split of a data set, in order."""
+    found = (path.relative_to(directory).as_posix() for path in (directory / "data").rglob("*.parquet"))
+    return sorted(name for name in found if name.startswith((f"data/{split}-", f"data/{split}/")))
+
+
+def patterns(names: Iterable[str]) -> list[str]:
+    """The same files as few patterns: one for those of a cell with tenths among these, one for a whole split."""
+    tenths: dict[str, set[str]] = {}
+    for name in names:
+        match = CELL.search(name)
+        if match is None:
+            tenths[re.sub(r"-\d+-of-\d+\.parquet$", "-*.parquet", name)] = set()
+        else:
+            tenths.setdefault(f"{name.rpartition('/')[0]}/draw-%s-*.parquet", set()).add(match["tenth"])
+    return [pattern % _among(sorted(found)) if found else pattern for pattern, found in tenths.items()]
+
+
+def _among(tenths: list[str]) -> str:
+    if len(tenths) == TENTHS:
+        return "?"
+    return f"[{''.join(tenths)}]" if len(tenths) > 1 else tenths[0]
+
+
+def word(value: Any) -> str:
+    """A level or number as part of a path: letters, digits, dots, + and -; an underscore for whatever else.
+
+    Cut to 40 characters, so that the names of several fit the 255 bytes of a file system.
+    """
+    return re.sub(r"[^0-9A-Za-z.+-]+", "_", str(value))[:40]

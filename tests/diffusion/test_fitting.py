@@ -1,0 +1,188 @@
+"""Further training of a saved generator: what it may change, what its record says, and what is refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from synthfair_hf.cli import main
+from synthfair_hf.diffusion import fitting
+from synthfair_hf.diffusion.fitting import train_generator
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.diffusion.saved import find_generator
+from synthfair_hf.domains.phantom.phantom import PhantomSource
+from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.errors import InputError
+from synthfair_hf.measure.predictors import PredictorTrainingConfig, train_predictor
+from synthfair_hf.records import Record
+from synthfair_hf.training.loop import TrainingConfig
+
+SIDE, SUBJECTS = 16, 60
+NETWORKS = ("unet", "covariate_encoder")
+
+
+@pytest.fixture(autouse=True)
+def _few_subjects(monkeypatch):
+    monkeypatch.setattr(fitting, "SUBJECTS", SUBJECTS)
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory, save_phantom_generator):
+    """A saved generator with strengths of its own, and a network that knows nothing."""
+    return save_phantom_generator(
+        tmp_path_factory.mktemp("generators") / "tiny",
+        SIDE,
+        SUBJECTS,
+        default_steps=3,
+        default_guidance_scale={"sex": 1.5},
+        planted_scanner=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("predictors") / "judge"
+    config = PredictorTrainingConfig(output_dir=directory, max_train_steps=2, train_batch_size=8)
+    train_predictor(PhantomSource(SUBJECTS, 0), config, SIDE, channels=(8, 8, 8, 8), width=8)
+    return directory
+
+
+def weights(directory, part):
+    return load_file(directory / part / "diffusion_pytorch_model.safetensors")
+
+
+def differ(one, other, part):
+    ours, theirs = weights(one, part), weights(other, part)
+    assert set(ours) == set(theirs)
+    return any(not torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def command(verb, generator, directory, *rest):
+    start = [verb, "--pretrained_model_name_or_path", str(generator), "--output_dir", str(directory)]
+    return main(
+        [*start, "--max_train_steps", "1", "--train_batch_size", "4", "--lr_warmup_steps", "0", *map(str, rest)]
+    )
+
+
+@pytest.mark.parametrize("verb", ["finetune", "straighten"])
+def test_only_the_networks_change_and_the_record_says_how(verb, generator, predictor, tmp_path, capsys):
+    rest = ["--predictor", predictor, "--weight", "0.5"] if verb == "finetune" else ["--images", "6"]
+    assert command(verb, generator, tmp_path / "run", *rest) == 0
+    assert "after 1 steps" in capsys.readouterr().out
+    for part in NETWORKS:
+        assert differ(generator, tmp_path / "run", part)
+    assert not differ(generator, tmp_path / "run", "scm")
+    ours, theirs = (json.loads((one / "model_index.json").read_text()) for one in (generator, tmp_path / "run"))
+    assert {**ours, "_name_or_path": ""} == {**theirs, "_name_or_path": ""}, "steps, strengths, preset are taken over"
+    record = Record.read(tmp_path / "run" / "record.json")
+    assert record.inputs["initial_weights"] == find_generator(generator).revision
+    assert record.inputs["access"] == find_generator(generator).access == "unknown", "its start has no record"
+    other = ["--weight", "0.5000001"] if verb == "finetune" else ["--images", "7"]
+    capsys.readouterr()
+    assert command(verb, generator, tmp_path / "run", *rest, *other, "--resume_from_checkpoint", "latest") == 2
+    assert "made by other settings" in capsys.readouterr().err
+    assert command(verb, generator, tmp_path / "run", *rest, "--resume_from_checkpoint", "latest") == 0
+    assert Record.read(tmp_path / "run" / "record.json") == record
+
+
+def test_an_enlarged_generator_answers_as_before_with_more_pixels(generator, tmp_path, capsys, monkeypatch):
+    """Its networks are untouched, do() nothing gives the film back, and a second autoencoder is refused."""
+    run = tmp_path / "run"
+    rest = ["--resolution", str(2 * SIDE), "--learning_rate", "1e-3"]
+    assert command("enlarge", generator, run, *rest) == 0
+    for part in (*NETWORKS, "scm"):
+        assert not differ(generator, run, part)
+    assert find_generator(run).resolution == find_generator(run).preset.resolution == 2 * SIDE
+    small, large = (CausalDiffusionPipeline.load(one) for one in (generator, run))
+    assert (large.config.default_steps, large.config.default_guidance_scale) == (3, {"sex": 1.5})
+    assert large.latent_shape() == small.latent_shape()
+    source = PhantomSource(SUBJECTS, 0)
+    film = torch.from_numpy(source.image(0, 2 * SIDE))[None, None]
+    covariates = {name: column[:1] for name, column in source.table.items()}
+    same = large(image=film, covariates=covariates, do={}, output_type="pt").images
+    assert (same - film).abs().mean() * 255 < 0.01
+    # A sample is what the decoder makes of the small generator's. Both stop at faint noise, which no range cuts off.
+    noise = 0.2 * small.sample_noise(torch.Generator().manual_seed(0))
+    monkeypatch.setattr("synthfair_hf.diffusion.solver.ReversibleFlowScheduler.predict", lambda *asked: asked[2])
+    before, after = (one(covariates=covariates, noise=noise, output_type="pt").images for one in (small, large))
+    assert 0 < before.min() < before.max() < 1
+    with torch.no_grad():
+        decoded = (large.vae.decode(2 * before - 1).sample + 1) / 2
+    assert torch.allclose(after, decoded.clamp(0, 1), atol=1e-4)
+    capsys.readouterr()
+    assert command("enlarge", run, tmp_path / "again", "--resolution", str(4 * SIDE)) == 2
+    assert "has an autoencoder already" in capsys.readouterr().err
+    further = ["--learning_rate", "1e-9", "--preset", "phantom", "--resolution", str(2 * SIDE)]
+    assert command("train", run, tmp_path / "further", *further) == 0
+    assert CausalDiffusionPipeline.load(tmp_path / "further").vae is not None
+
+
+def test_another_start_default_or_graph_is_another_run(tmp_path, monkeypatch):
+    # seven fits would take a minute and decide nothing here
+    monkeypatch.setattr("synthfair_hf.diffusion.fitting.fit_scm", lambda scm, table, seed: {})
+
+    def run(preset=PHANTOM, **settings):
+        config = TrainingConfig(
+            output_dir=tmp_path / "run", max_train_steps=1, train_batch_size=2, resume_from_checkpoint="latest"
+        )
+        return train_generator(preset, None, config, resolution=SIDE, **settings)
+
+    first = run(default_steps=3, default_guidance_scale=2)
+    assert first.inputs == run(default_steps=3, default_guidance_scale=2.0).inputs
+    same = dict.fromkeys(PHANTOM.covariates.names, 2.0)
+    assert first.inputs == run(default_steps=3, default_guidance_scale=same).inputs
+    for settings in ({"default_steps": 4, "default_guidance_scale": 2}, {"default_steps": 3}):
+        with pytest.raises(InputError, match=r"made by other settings.*defaults"):
+            run(**settings)
+    assert CausalDiffusionPipeline.load(tmp_path / "run").scheduler.base == "midpoint"
+    fewer = PHANTOM.model_copy(update={"edges": PHANTOM.edges[1:]})
+    with pytest.raises(InputError, match=r"made by other settings.*graph"):
+        run(fewer, default_steps=3, default_guidance_scale=2)
+    assert find_generator(tmp_path / "run").planted_scanner is False, "the phantom draws its own"
+
+
+def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generator, tmp_path, monkeypatch):
+    assert find_generator(generator).planted_scanner is False
+    shutil.copytree(generator, tmp_path / "other")
+    index = json.loads((tmp_path / "other" / "model_index.json").read_text())
+    (tmp_path / "other" / "model_index.json").write_text(json.dumps({**index, "planted_scanner": True}))
+    assert find_generator(tmp_path / "other").planted_scanner is True
+    assert find_generator(tmp_path / "other").revision != find_generator(generator).revision
+
+
+@pytest.mark.parametrize(
+    ("verb", "rest", "sentence"),
+    [
+        ("finetune", ["--predictor", "{judge}", "--weight", "-1"], "--weight: -1 is not allowed; give a number from 0"),
+        ("finetune", ["--predictor", "{judge}", "--leak", "nan"], "--leak: nan is not allowed"),
+        ("finetune", ["--predictor", "{empty}"], "not a saved predictor"),
+        ("finetune", [], "--predictor"),
+        ("finetune", ["--predictor", "{judge}", "--source", "{empty}"], "is not for the phantom"),
+        ("finetune", ["--predictor", "{judge}", "--train_batch_size", "1"], "--train_batch_size: 1 is not allowed"),
+        ("finetune", ["--predictor", "{large}"], "this predictor reads [n, 1, 32, 32]"),
+        ("straighten", ["--dataloader_num_workers", "1"], "--dataloader_num_workers: must be 0 here"),
+        ("straighten", ["--images", "0"], "--images: 0 is not allowed; give a whole number from 1 on"),
+        ("straighten", ["--num_inference_steps", "0"], "--num_inference_steps: 0 is not allowed"),
+        ("straighten", ["--learning_rate", "-1"], "learning_rate"),
+        ("enlarge", ["--resolution", "24"], "--resolution: 24 is not allowed; this generator works at 16 pixels"),
+        ("enlarge", [], "--resolution"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(verb, rest, sentence, generator, predictor, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    places = {"judge": str(predictor), "empty": str(tmp_path / "empty"), "large": str(tmp_path / "large")}
+    if "{large}" in rest:
+        config = PredictorTrainingConfig(output_dir=tmp_path / "large", max_train_steps=1, train_batch_size=2)
+        train_predictor(PhantomSource(SUBJECTS, 0), config, 32, channels=(8, 8, 8, 8), width=8)
+        capsys.readouterr()
+    given = [word.format(**places) for word in rest]
+    assert (
+        main([verb, "--pretrained_model_name_or_path", str(generator), "--output_dir", str(tmp_path / "run"), *given])
+        == 2
+    )
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,94 @@
+"""The shipped generator on generated images alone; test_real_radiographs.py asks the same of real ones."""
+
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d
+
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator, load_generator
+from synthfair_hf.domains.phantom.phantom import PhantomSource
+from synthfair_hf.measure.predictors import load_predictor
+from synthfair_hf.records import Record
+
+
+@pytest.fixture(scope="module")
+def films():
+    """Two phantom films whose covariates the generator knows, as `(pipeline, images, covariates)`."""
+    pipeline, _ = load_generator()
+    source = PhantomSource(40, seed=0)
+    known = pipeline.covariates["finding"].levels
+    rows = [row for row, finding in enumerate(source.table["finding"]) if finding in known][:2]
+    images = torch.stack([torch.from_numpy(source.image(row, 64))[None] for row in rows])
+    return pipeline, images, {name: [source.table[name][row] for row in rows] for name in pipeline.covariates.names}
+
+
+def test_it_composes_at_its_default_steps(films):
+    pipeline, images, covariates = films
+    current = images
+    for _ in range(2):
+        current = pipeline(image=current, covariates=covariates, do={}, output_type="pt").images
+    assert (current - images).abs().mean().item() * 255 <= 0.05
+
+
+def test_its_scanners_have_their_frames_and_brightness(films):
+    """The computed scanner's collimation is dark at the edge, the portable one's film is brighter than flat panel's."""
+    pipeline, _, covariates = films
+    noise = pipeline.sample_noise([torch.Generator().manual_seed(seed) for seed in range(2)])
+    taken = {
+        scanner: pipeline(covariates={**covariates, "scanner": [scanner] * 2}, noise=noise, output_type="pt").images
+        for scanner in ("flatpanel", "computed", "portable")
+    }
+    frame = torch.ones(64, 64, dtype=torch.bool)
+    frame[1:-1, 1:-1] = False
+    assert taken["computed"][:, 0, frame].mean() < 0.1
+    assert taken["portable"].mean() > taken["flatpanel"].mean()
+
+
+def test_it_is_small_whole_and_recorded():
+    files = [path for path in DEFAULT_GENERATOR.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert sum(path.stat().st_size for path in files) <= 25_000_000
+    record = Record.read(DEFAULT_GENERATOR / "record.json")
+    assert record.counts["covariate_table"]["rows"] == 112_120
+    chosen = Record.read(DEFAULT_GENERATOR / "calibration.json").measured["chosen"]
+    assert set(chosen) == {"age", "sex", "finding", "view", "scanner"}
+    assert find_generator().resolution == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "reader"), [("morphomnist_32", "morphomnist_predictor"), ("phantom_64", "phantom_predictor")]
+)
+def test_the_small_generators_are_open_and_read_by_who_saw_training_images_alone(name, reader):
+    directory = DEFAULT_GENERATOR.parent / name
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert sum(path.stat().st_size for path in files) <= 5_000_000
+    saved = find_generator(directory)
+    assert saved.access == "open"
+    predictor = load_predictor(directory.parent / reader, saved.preset.covariates)
+    blank = torch.zeros(1, 1, saved.resolution, saved.resolution)
+    assert set(predictor.predict(blank)) == set(saved.preset.covariates.names)
+
+
+def test_the_enlarged_edition_keeps_a_films_detail_and_answers_as_the_one_it_was_made_of():
+    directory = DEFAULT_GENERATOR.parent / "chest_xray_128"
+    large, small = (CausalDiffusionPipeline.load(one) for one in (directory, DEFAULT_GENERATOR))
+    assert Record.read(directory / "record.json").inputs["initial_weights"] == find_generator().revision
+    for name, weights in small.unet.state_dict().items():
+        assert torch.equal(large.unet.state_dict()[name], weights), name
+    source = PhantomSource(40, seed=0)
+    row = source.table["finding"].index("pneumonia")
+    film = torch.from_numpy(source.image(row, 128))[None, None]
+    covariates = {name: [source.table[name][row]] for name in large.covariates.names}
+    asked = {"covariates": covariates, "output_type": "pt", "num_inference_steps": 2}
+    assert (large(image=film, do={}, **asked).images - film).abs().mean().item() * 255 <= 0.05
+    answers = [
+        one(image=image, do={"scanner": "portable"}, **asked).images
+        for one, image in ((large, film), (small, avg_pool2d(film, 2)))
+    ]
+    moved = (avg_pool2d(film, 2) - answers[1]).abs().mean()
+    assert (avg_pool2d(answers[0], 2) - answers[1]).abs().mean() < 0.2 * moved
+
+
+def test_all_weights_together_are_within_their_budget():
+    assert sum(path.stat().st_size for path in DEFAULT_GENERATOR.parent.rglob("*.safetensors")) <= 60_000_000

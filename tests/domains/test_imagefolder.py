@@ -1,0 +1,217 @@
+"""A folder is read whole or refused with file:line; what is missing or unreadable is counted."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from synthfair_hf.domains import imagefolder
+from synthfair_hf.domains.imagefolder import ImageFolder
+from synthfair_hf.domains.presets import get_preset
+from synthfair_hf.domains.source import jitter, patient_split, read_film
+from synthfair_hf.errors import InputError
+
+PRESET = get_preset("chest_xray")
+
+
+def test_rows_become_columns_and_patients_keep_one_split(folder):
+    source = ImageFolder(folder, PRESET, 32)
+    assert len(source) == 60
+    assert source.covariates.names == ("age", "sex", "finding", "view")
+    assert source.table["sex"][:4] == ["male", "male", "female", "female"]
+    assert source.table["finding"][0] == "pneumonia"
+    assert source.splits == [patient_split(patient) for patient in source.patient_ids]
+    assert source.image(3, 32).shape == (32, 32)
+    assert source.counts["patients"] == 30
+    assert sum(source.counts["patients by split"].values()) == 30
+
+
+def test_unreadable_cells_are_missing_and_counted(edit):
+    folder = edit(lambda text: text.replace("p3,23,F", "p3,414,U").replace("p4,24", "p4,n/a").replace("p5,25", "p5,"))
+    source = ImageFolder(folder, PRESET, 32)
+    assert source.table["age"][6:12] == [None] * 6
+    assert source.table["sex"][6:8] == [None, None]
+    assert source.counts["missing"] == {
+        "age": {"outside 0-100 years": 2, "not a number": 2, "empty": 2},
+        "sex": {"level 'U' outside the schema": 2},
+    }
+
+
+def test_unreadable_images_are_quarantined_up_to_a_share(folder):
+    (folder / "images" / "007.png").write_bytes(b"broken")
+    Image.new("L", (8, 8)).save(folder / "images" / "009.png")
+    source = ImageFolder(folder, PRESET, 32)
+    assert len(source) == 58
+    assert source.counts["quarantined"] == {
+        "images/007.png": "not a readable image (unknown format)",
+        "images/009.png": "8x8 is too small; --resolution 32 needs films of at least 64 pixels",
+    }
+    for index in range(10, 20):
+        (folder / "images" / f"{index:03}.png").unlink()
+    with pytest.raises(InputError, match="12 of 60 images are unreadable"):
+        ImageFolder(folder, PRESET, 32)
+
+
+def test_what_is_published_names_no_directory(folder):
+    (folder / "images" / "007.png").unlink()
+    counts = ImageFolder(folder, PRESET, 32).counts
+    assert counts["quarantined"] == {"images/007.png": "not a readable image (No such file or directory)"}
+    assert str(folder) not in str(counts)
+
+
+def test_one_changed_pixel_changes_the_fingerprint(folder):
+    before = ImageFolder(folder, PRESET, 32).fingerprint
+    assert ImageFolder(folder, PRESET, 32).fingerprint == before
+    path = folder / "images" / "011.png"
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    pixels[3, 4] ^= 1
+    Image.fromarray(pixels).save(path)
+    assert ImageFolder(folder, PRESET, 32).fingerprint != before
+
+
+def test_spaces_around_a_patient_are_not_another_patient(edit):
+    source = ImageFolder(edit(lambda text: text.replace("000.png,p0,", "000.png, p0 ,")), PRESET, 32)
+    assert source.patient_ids[:2] == ["p0", "p0"]
+    assert source.counts["patients"] == 30
+
+
+def test_one_image_under_two_patients_is_refused(folder):
+    shutil.copy(folder / "images" / "002.png", folder / "images" / "003.png")
+    assert len(ImageFolder(folder, PRESET, 32)) == 60, "twice under one patient is no leak"
+    shutil.copy(folder / "images" / "002.png", folder / "images" / "008.png")
+    with pytest.raises(InputError, match=r"metadata\.csv:10: .* byte for byte that of line 4, of another patient"):
+        ImageFolder(folder, PRESET, 32)
+
+
+def test_lines_are_counted_as_an_editor_does(edit):
+    """A quoted cell may hold line breaks; the place in a message is still the file's."""
+    folder = edit(lambda text: text.replace("p0,20,M,PA,Pneumonia", 'p0,20,M,PA,"Pneu\n\nmonia"').replace(",p3,", ",,"))
+    with pytest.raises(InputError, match=r"metadata\.csv:10: patient_id is empty"):
+        ImageFolder(folder, PRESET, 32)
+
+
+def test_memory_for_films_is_bounded(folder, monkeypatch):
+    source = ImageFolder(folder, PRESET, 32)
+    monkeypatch.setattr(imagefolder, "CACHE_BYTES", 3 * 64 * 64 * 2)
+    drawn = [source.draw(index, 32, np.random.default_rng(index))[0] for index in range(5)]
+    assert sum(film.nbytes for film in source._cache.values()) == 3 * 64 * 64 * 2
+    for index, image in enumerate(drawn):
+        film = read_film(folder / "images" / f"{index:03}.png", 32)
+        assert np.abs(image - jitter(film, np.random.default_rng(index))).max() < 1e-3
+        assert np.array_equal(image, source.draw(index, 32, np.random.default_rng(index))[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("file_name", "name"), "no column 'file_name'"),
+        (lambda text: text.replace("patient_id", "id"), "no column 'patient_id'"),
+        (lambda text: text.replace("view", "sex", 1), "metadata.csv:1: column 'sex' appears twice"),
+        (lambda text: text.replace("p1,21,F", "p1,21,F,extra", 1), "metadata.csv:4: 7 cells, but the header has 6"),
+        (lambda text: text.replace("p1,", ",", 1), "metadata.csv:4: patient_id is empty"),
+        (lambda text: text.splitlines()[0], "no rows"),
+        (lambda text: "", "no rows"),
+        (lambda text: text.replace("images/004.png", "images/./001.png"), r"metadata.csv:6: .* image of line 3 again"),
+        (lambda text: text.replace("p1,21,F", 'p1,"21"x,F', 1), "metadata.csv:4: not comma-separated text"),
+        (lambda text: text.replace("images/000.png", "../secret.png"), "leaves the folder"),
+        (lambda text: text.replace("images/000.png", "/etc/hostname"), "leaves the folder"),
+        (lambda text: text.replace("images/000.png", "a\0b"), "metadata.csv"),
+    ],
+)
+def test_a_malformed_table_is_refused_with_its_place(edit, change, message):
+    with pytest.raises(InputError, match=message):
+        ImageFolder(edit(change), PRESET, 32)
+
+
+def test_byte_order_mark_windows_lines_and_quotes_are_read(edit):
+    plain = ImageFolder(edit(lambda text: text), PRESET, 32)
+    dressed = ImageFolder(
+        edit(lambda text: "\ufeff" + text.replace("\n", "\r\n").replace("Pneumonia", '"Pneumonia"')), PRESET, 32
+    )
+    assert dressed.table == plain.table
+    assert dressed.fingerprint == plain.fingerprint
+
+
+def test_a_folder_without_metadata_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"metadata\.csv: no such file"):
+        ImageFolder(tmp_path, PRESET, 32)
+
+
+def test_latin_1_is_refused_not_guessed(folder):
+    path = folder / "metadata.csv"
+    path.write_bytes(path.read_bytes().replace(b"p7,", "pé,".encode("latin-1")))
+    with pytest.raises(InputError, match=r"metadata\.csv:16: not UTF-8"):
+        ImageFolder(folder, PRESET, 32)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_is_followed_only_inside_the_folder(folder, tmp_path, inside):
+    image = folder / "images" / "000.png"
+    target = (folder if inside else tmp_path) / "elsewhere.png"
+    image.rename(target)
+    image.symlink_to(target)
+    if inside:
+        assert len(ImageFolder(folder, PRESET, 32)) == 60
+    else:
+        with pytest.raises(InputError, match=r"metadata\.csv:2: file_name 'images/000\.png' leaves the folder"):
+            ImageFolder(folder, PRESET, 32)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_pipe_or_a_folder_is_never_opened(folder, make):
+    """Whoever opens a pipe waits for its other end."""
+    make(folder / "images" / "pipe")
+    metadata = folder / "metadata.csv"
+    metadata.write_text(metadata.read_text().replace("images/000.png", "images/pipe"))
+    with pytest.raises(InputError, match=r"metadata\.csv:2: file_name 'images/pipe' is not a file"):
+        ImageFolder(folder, PRESET, 32)
+
+
+PIECES = st.sampled_from(
+    ["..", ".", "/", "\\", "~", "a", "images", "0.png", "\0", "\n", "C:", "\\\\host\\share", "é" * 200]
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES, max_size=6).map("/".join) | st.lists(PIECES, max_size=6).map("".join) | st.text(max_size=20))
+def test_whatever_a_table_names_nothing_outside_the_folder_is_opened(tmp_path, monkeypatch, name):
+    root, opened = tmp_path / "films", []
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    Image.new("L", (64, 64)).save(root / "images" / "0.png")
+    with (root / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["file_name", "patient_id", "age"], [name, "p", "61"]])
+    plain = imagefolder.read_film
+
+    def read(path, resolution):
+        opened.append(path)
+        return plain(path, resolution)
+
+    monkeypatch.setattr(imagefolder, "read_film", read)
+    try:
+        source = ImageFolder(root, PRESET, 32, max_bad_fraction=1)
+    except InputError:
+        assert not opened, "what is refused is refused unread"
+    else:
+        assert len(source) == (opened == [root / "images" / "0.png"])
+    assert all(path.is_relative_to(root) for path in opened)
+
+
+def test_numbers_are_read_as_they_stand_or_counted_as_missing(edit):
+    """A leading zero or an exponent is no other number, and nothing is clamped into the range."""
+    ages = {"045": 45.0, "1e3": None, "300": None, "4e1": 40.0, "6_1": None, "-5": None, "inf": None, "061Y": None}
+
+    def change(text: str) -> str:
+        for patient, age in enumerate(ages):
+            text = text.replace(f",p{patient},{20 + patient},", f",p{patient},{age},")
+        return text
+
+    source = ImageFolder(edit(change), PRESET, 32)
+    assert source.table["age"][: 2 * len(ages) : 2] == list(ages.values())
+    assert source.counts["missing"] == {"age": {"outside 0-100 years": 8, "not a number": 4}}

@@ -1,0 +1,35 @@
+"""A table is read whole, or refused before it fills the memory."""
+
+import gzip
+import tracemalloc
+
+import pytest
+
+from synthfair_hf.domains import rows as module
+from synthfair_hf.domains.rows import read_rows
+from synthfair_hf.errors import InputError
+
+
+@pytest.mark.parametrize(("name", "write"), [("table.csv", bytes), ("table.csv.gz", gzip.compress)])
+def test_a_table_beyond_the_limit_is_not_read(tmp_path, monkeypatch, name, write):
+    data = b"age,sex\n" + b"61,F\n" * 1000
+    (tmp_path / name).write_bytes(write(data))
+    monkeypatch.setattr(module, "MAX_BYTES", len(data))
+    assert read_rows(tmp_path / name) == [(line, {"age": "61", "sex": "F"}) for line in range(2, 1002)]
+    monkeypatch.setattr(module, "MAX_BYTES", len(data) - 1)
+    with pytest.raises(InputError, match=rf"{name}: more than {len(data) - 1} bytes"):
+        read_rows(tmp_path / name)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
+    """A hundred megabytes in a hundred kilobytes, against a limit of one."""
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(bytes(10**8)))
+    monkeypatch.setattr(module, "MAX_BYTES", 10**6)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="more than 1000000 bytes"):
+            read_rows(path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,433 @@
+"""Cells are kept by what was asked, whatever else is asked; a leaderboard prints what they say, better or worse."""
+
+import json
+import shutil
+import threading
+import time
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from synthfair_hf.cli import main
+from synthfair_hf.errors import InputError
+from synthfair_hf.fairness.audit import EVERYONE, audit
+from synthfair_hf.fairness.benchmark import board as module
+from synthfair_hf.fairness.benchmark.board import benchmark, load_method
+from synthfair_hf.fairness.benchmark.cells import DRAWS, FIGURES, DataSet, code_of, figures, parts_of
+from synthfair_hf.fairness.benchmark.leaderboard import compare, summary, write_leaderboard
+from synthfair_hf.fairness.flips import flips
+from synthfair_hf.fairness.mitigation import METHODS
+from synthfair_hf.fairness.mitigation.method import Method
+from synthfair_hf.views.view import get_view
+
+STRONG, WEAK, TWIN = (f"finding_sex_correlated_{a}_{100 - a}" for a in (90, 70, 50))
+SMALL = {"steps": 2, "seeds": 2}
+
+SUBMITTED = """
+import torch
+from synthfair_hf.fairness.mitigation.method import Method
+
+class Backwards(Method):
+    sees = ("synthetic images",)
+
+    def learn(self, train, validation, seed, synthetic):
+        assert not set(validation.subjects) & set(synthetic.subjects)
+        return self.optimise(train.concatenate(synthetic), validation, seed)
+
+    def predict_proba(self, images, groups=None):
+        return 1 - super().predict_proba(images, groups)
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("views")
+
+
+@pytest.fixture(autouse=True)
+def _one_cache(cache, monkeypatch, _private_cache):
+    """Every test here reads the same data set, so its views are prepared once."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
+
+
+@pytest.fixture(scope="module")
+def calls():
+    """(view, method, seed) of every cell that was fitted, in order."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _counted(calls, monkeypatch):
+    fit_cell = module.fit_cell
+
+    def counted(data, view, attribute, method, seed, *others):
+        calls.append((view.name, type(method).__name__, seed))
+        return fit_cell(data, view, attribute, method, seed, *others)
+
+    monkeypatch.setattr(module, "fit_cell", counted)
+    calls.clear()
+
+
+@pytest.fixture(scope="module")
+def board(store, tmp_path_factory):
+    """A finished board of one view, for reading only."""
+    directory = tmp_path_factory.mktemp("boards") / "board"
+    benchmark(store, [STRONG], ["resampling"], directory, **SMALL)
+    return directory
+
+
+@pytest.fixture
+def copied(board, tmp_path):
+    return shutil.copytree(board, tmp_path / "board")
+
+
+def cells_of(directory):
+    """Measured figures of a board's cells by file name."""
+    return {
+        path.name: {key: value for key, value in json.loads(path.read_text())["measured"].items()}
+        for path in (directory / "cells").iterdir()
+    }
+
+
+def test_a_killed_run_goes_on_and_nothing_is_fitted_twice(store, board, copied, calls, monkeypatch):
+    whole = cells_of(board)
+    for name in sorted(whole)[3:]:
+        (copied / "cells" / name).unlink()
+    counted, left = module.fit_cell, [None] * 2
+
+    def killed(*given):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return counted(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "fit_cell", killed)
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(store, [STRONG], ["resampling"], copied, **SMALL)
+    assert len(calls) == 2
+    benchmark(store, [STRONG], ["resampling"], copied, **SMALL)
+    assert len(whole) == 8
+    assert len(calls) == len(set(calls)) == 5
+    assert cells_of(copied) == whole
+    benchmark(store, [STRONG], ["resampling"], copied, **SMALL)
+    assert len(calls) == 5
+
+
+def test_processes_share_a_board_and_leave_what_one_would(store, board, tmp_path):
+    benchmark(store, [STRONG], ["resampling"], tmp_path / "two", num_proc=2, **SMALL)
+    assert cells_of(tmp_path / "two") == cells_of(board)
+
+
+def test_a_cell_that_another_process_fits_is_waited_for_and_not_fitted(store, board, copied, calls):
+    name = min(cells_of(board))
+    other = (copied / "cells" / name).read_bytes()
+    (copied / "cells" / name).unlink()
+    taken = threading.Event()
+
+    def another_process():
+        with FileLock((copied / "cells" / name).with_suffix(".lock")):
+            taken.set()
+            time.sleep(1)
+            (copied / "cells" / name).write_bytes(other)
+
+    thread = threading.Thread(target=another_process)
+    thread.start()
+    taken.wait()
+    benchmark(store, [STRONG], ["resampling"], copied, **SMALL)
+    thread.join()
+    assert not calls
+    assert cells_of(copied) == cells_of(board)
+
+
+def test_a_shared_twin_is_fitted_once_and_cells_know_nothing_of_each_other(store, board, tmp_path, calls):
+    benchmark(store, [WEAK, STRONG], [], tmp_path / "two", **SMALL)
+    assert sorted(calls) == sorted((view, "Method", seed) for view in (WEAK, STRONG, TWIN) for seed in (0, 1))
+    ours, theirs = cells_of(board), cells_of(tmp_path / "two")
+    shared = ours.keys() & theirs.keys()
+    assert len(shared) == 4
+    assert all(ours[name] == theirs[name] for name in shared)
+
+
+@pytest.mark.parametrize(
+    ("changed", "fitted"),
+    [
+        ({"steps": 3}, 8),
+        ({"train_subjects": 12}, 8),
+        ({"methods": ["resampling:batch_size=8"]}, 4),
+        ({"methods": ["resampling", "resampling:batch_size=8"]}, 4),
+        ({"seeds": 3}, 4),
+        ({"seeds": 1}, 0),
+    ],
+)
+def test_a_changed_setting_is_another_cell_and_an_unchanged_one_the_same(store, copied, monkeypatch, changed, fitted):
+    asked = []
+    monkeypatch.setattr(module, "fit_cell", lambda *given: asked.append(given) or ({}, {"rows": {}, "seconds": 0.0}))
+    monkeypatch.setattr(module, "write_leaderboard", lambda directory: None)
+    benchmark(store, **{"views": [STRONG], "methods": ["resampling"], "output_dir": copied, **SMALL, **changed})
+    assert len(asked) == fitted
+
+
+def test_changed_code_is_another_cell(tmp_path):
+    codes = []
+    for text in (SUBMITTED, SUBMITTED.replace("1 - super", "0.5 * super"), SUBMITTED):
+        path = tmp_path / f"{len(codes)}" / "backwards.py"
+        path.parent.mkdir()
+        path.write_text(text)
+        codes.append(code_of(load_method(path)))
+    assert codes[0] == codes[2] != codes[1]
+    assert len({code_of(method) for method in (METHODS["erm"], METHODS["jtt"], METHODS["reweighting"])}) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"views": ["finding_sex_corelated_90_10"]}, "is no view"),
+        ({"views": [TWIN]}, "plants no bias"),
+        ({"views": ["full"]}, "plants no bias"),
+        ({"views": []}, "--views: none"),
+        ({"methods": ["resampelling"]}, "did you mean 'resampling'"),
+        ({"methods": ["resampelling:batch_size=8"]}, "did you mean 'resampling'"),
+        ({"methods": ["resampling:batch_size"]}, "--methods resampling: 'batch_size' is not NAME=VALUE"),
+        ({"seeds": 0}, "--seeds: 0"),
+        ({"steps": 0}, "steps"),
+        ({"train_subjects": 4}, "allowed: 5 to 20"),
+        ({"train_subjects": 21}, "allowed: 5 to 20"),
+        ({"methods": ["resampling:bach_size=3"]}, "batch_size"),
+        ({"num_proc": 0}, "--num_proc: 0"),
+        ({"external": "nowhere"}, "metadata.csv"),
+        ({"method_files": ["nowhere.py"]}, "no Python file"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_fitted(store, tmp_path, calls, asked, message):
+    with pytest.raises(InputError, match=message) as raised:
+        benchmark(
+            store, **{"views": [STRONG], "methods": ["resampling"], "output_dir": tmp_path / "b", **SMALL, **asked}
+        )
+    assert "\n" not in str(raised.value)
+    assert not calls
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("x = 1", "defines 0 subclasses"),
+        (SUBMITTED + "class Another(Method): pass", "defines 2 subclasses"),
+        (SUBMITTED.replace("synthetic images", "test labels"), "sees: 'test labels' is unknown"),
+    ],
+)
+def test_a_file_that_is_no_method_is_refused(tmp_path, text, message):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_method(path)
+
+
+def test_a_file_does_not_take_a_methods_name(store, tmp_path):
+    (tmp_path / "erm.py").write_text(SUBMITTED)
+    with pytest.raises(InputError, match="bears the name of another method"):
+        benchmark(store, [STRONG], [], tmp_path / "b", method_files=[tmp_path / "erm.py"])
+
+
+def external(directory, n=24, side=40):
+    """A folder of random films of both sexes and findings, and one row whose finding is missing."""
+    directory.mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["file_name,patient_id,age,sex,finding,view,scanner"]
+    for row in range(n + 1):
+        Image.fromarray(rng.integers(0, 256, (side, side), dtype=np.uint8)).save(directory / f"{row}.png")
+        finding = "" if row == n else ("pneumonia", "no_finding")[row % 2]
+        lines.append(f"{row}.png,p{row // 2},50,{'MF'[row // 2 % 2]},{finding},PA,portable")
+    (directory / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def test_a_submitted_method_appears_by_its_files_name_and_real_images_judge_it(store, tmp_path, capsys):
+    (tmp_path / "backwards.py").write_text(SUBMITTED)
+    words = f"benchmark --data_dir {store} --views {STRONG} --method_file {tmp_path / 'backwards.py'} --seeds 1"
+    words += f" --steps 4 --external {external(tmp_path / 'real')} --output_dir {tmp_path / 'b'}"
+    assert main(words.split()) == 0
+    assert "of 4 cells" in capsys.readouterr().out
+    table = pandas.read_csv(tmp_path / "b" / "table.csv")
+    assert set(table["method"]) == {"erm", "backwards"}
+    assert set(table["set"]) == {"test", "external"}
+    assert table.loc[table["set"] == "external", "rows"].unique() == [24]
+    page = (tmp_path / "b" / "README.md").read_text()
+    assert "| backwards | synthetic images | 1 |" in page
+    assert "Submitted methods" in page
+    assert str(tmp_path) not in page
+
+
+def test_a_method_that_refuses_a_view_is_said_to(store, tmp_path):
+    asked = {"train_subjects": 20, "steps": 2, "seeds": 1}
+    benchmark(store, [STRONG], ["balanced_synthetic"], tmp_path, **asked)
+    page = (tmp_path / "README.md").read_text()
+    assert f"`balanced_synthetic` refused {STRONG}: synthetic:" in page
+    assert pandas.read_csv(tmp_path / "table.csv")["refused"].str.contains("synthetic:").any()
+
+
+@pytest.mark.parametrize("view", [STRONG, "age_imbalanced_90_10", "finding_underdiagnosed_in_female_30"])
+def test_validation_is_as_biased_as_train_and_shares_no_subject_with_what_is_shown(store, tmp_path, view, monkeypatch):
+    seen = []
+
+    class Seeing(Method):
+        sees = ("synthetic images",)
+
+        def learn(self, train, validation, seed, synthetic):
+            seen.append((train, validation, synthetic))
+            return self.optimise(train, validation, seed)
+
+    monkeypatch.setitem(METHODS, "seeing", Seeing)
+    benchmark(store, [view], ["seeing"], tmp_path, seeds=5, steps=1, train_subjects=20)
+    data = DataSet(store)
+    attribute = data.planted(get_view(view, data.preset))[0]
+    held = []
+    for train, validation, synthetic in seen[:5]:
+        parts = [set(one.subjects) for one in (train, validation)]
+        assert not parts[0] & parts[1]
+        assert not parts[1] & set(synthetic.subjects)
+        held += sorted(parts[1])
+        keys = [
+            set(zip(one.images.flatten(1).sum(1).tolist(), one.subjects, strict=True)) for one in (train, synthetic)
+        ]
+        assert not keys[0] & keys[1]
+        both = train.concatenate(validation)
+        for group in (0, 1):
+            members = [one.groups[attribute] == group for one in (train, both)]
+            shares = [float(own.double().mean()) for own in members]
+            assert shares[0] == pytest.approx(shares[1], abs=0.13)
+    assert len(held) == len(set(held))  # five fifths
+
+
+def test_masks_are_where_a_row_with_the_finding_differs_from_its_counterfactual_without(store):
+    data = DataSet(store)
+    train, validation, synthetic = parts_of(data, get_view(STRONG, data.preset), ("training masks",), 0, 20)
+    assert synthetic is None
+    full = data.rows("full", "train", ("sex",)).examples
+    for examples in (train, validation):
+        assert examples.masks[examples.labels == 1].any()
+        assert not examples.masks[examples.labels == 0].any()
+    for row in torch.nonzero(train.labels)[:5, 0].tolist():
+        family = (full.pairs["finding"] == train.pairs["finding"][row]) & (full.labels == 0).numpy()
+        (other,) = full.images[family]
+        assert torch.equal(train.masks[row], (train.images[row].int() - other.int()).abs() >= 8)
+
+
+@pytest.fixture(scope="module")
+def judged(store):
+    """Test rows, random scores, and what a cell says of them."""
+    data = DataSet(store)
+    examples = data.rows("full", "test", ("sex",)).examples
+    scores = np.random.default_rng(0).random(len(examples))
+    return examples, scores, figures(scores, examples, "sex", data.preset)
+
+
+def test_figures_are_those_of_audit_and_flips(judged):
+    examples, scores, found = judged
+    codes = examples.groups["sex"].numpy()
+    names = np.array(examples.levels["sex"])[codes]
+    told = audit(scores, examples.labels.numpy(), {"sex": names}, examples.subjects, permutations=0, draws=1)
+    expected = dict(zip(told.gaps["metric"], told.gaps["value"], strict=True))
+    overall = told.groups[(told.groups["attribute"] == EVERYONE) & (told.groups["metric"] == "auc")]
+    expected["auc"] = overall["value"].item()
+    flipped = flips(scores, examples.subjects, {"pair": examples.pairs["sex"], "sex": codes}, "sex", draws=1)
+    expected["flip_rate"] = flipped[flipped["metric"] == "flip_rate"]["value"].iloc[-1]
+    for name in FIGURES:
+        assert found.figures[name]["value"] == pytest.approx(expected[name], rel=1e-5), name
+        assert len(found.figures[name]["draws"]) == DRAWS
+
+
+def test_all_cells_of_a_test_are_drawn_alike(judged, store):
+    examples, scores, found = judged
+    again = figures(scores, examples, "sex", DataSet(store).preset)
+    assert again == found
+    # each row of the same subjects: a draw of one is a draw of the other
+    mirrored = figures(1 - scores, examples, "sex", DataSet(store).preset)
+    flip, other = (np.array(one.figures["auc"]["draws"]) for one in (found, mirrored))
+    assert flip + other == pytest.approx(np.ones(DRAWS), abs=1e-5)
+
+
+def test_a_group_that_is_not_there_leaves_gaps_undefined(judged, store):
+    examples, scores, _ = judged
+    men = (examples.groups["sex"] == 0).numpy()
+    alone = figures(scores[men], examples.select(men), "sex", DataSet(store).preset)
+    assert alone.figures["auc"]["value"] is not None
+    assert alone.figures["auc_gap"]["value"] is None
+
+
+values = st.floats(0.01, 1).map(lambda value: round(value, 3))
+
+
+@given(st.lists(st.tuples(values, values), min_size=1, max_size=4))
+def test_reduction_is_by_its_formula_and_worse_is_negative(pairs):
+    plain, own = ([{"value": one, "draws": [one] * 8} for one in side] for side in zip(*pairs, strict=True))
+    difference, reduction = compare(plain, own)
+    means = [np.mean([one["value"] for one in side]) for side in (plain, own)]
+    assert difference["mean"] == pytest.approx(means[1] - means[0])
+    assert reduction["mean"] == pytest.approx(100 * (means[0] - means[1]) / means[0])
+    assert (reduction["mean"] < 0) == (means[1] > means[0])
+    assert summary(own)["mean"] == pytest.approx(means[1])
+
+
+def test_what_moves_both_leaves_the_comparison():
+    rng = np.random.default_rng(0)
+    noise = rng.random((3, DRAWS))
+    plain = [{"value": 0.5, "draws": (0.2 + one).tolist()} for one in noise]
+    own = [{"value": 0.6, "draws": (0.3 + one).tolist()} for one in noise]
+    difference, _ = compare(plain, own)
+    assert difference["low"] == pytest.approx(0.1)
+    assert difference["high"] == pytest.approx(0.1)
+    assert summary(own)["high"] - summary(own)["low"] > 0.3
+
+
+def test_an_interval_is_that_of_draws_of_subjects_and_seeds_by_brute_force():
+    rng = np.random.default_rng(1)
+    draws = rng.normal(0.5, 0.1, (4, 4000)) + np.array([[0], [0.1], [0.2], [0.3]])
+    found = summary([{"value": 0.0, "draws": one.tolist()} for one in draws])
+    slow = [np.mean([draws[seed, draw] for seed in rng.integers(0, 4, 4)]) for draw in range(4000)]
+    assert [found["low"], found["high"]] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.01)
+
+
+def test_no_gap_at_the_reference_is_no_reduction():
+    nothing, some = {"value": 0.0, "draws": [0.0, 0.0]}, {"value": 0.1, "draws": [0.1, 0.1]}
+    assert compare([nothing], [some])[1]["mean"] is None
+    undefined = {"value": None, "draws": [None, None]}
+    assert compare([some], [undefined])[0]["mean"] is None
+
+
+def test_what_a_view_plants_is_the_reference_on_it_less_the_reference_on_its_twin(copied):
+    planted = {STRONG: 0.3, TWIN: 0.1}
+    for path in (copied / "cells").iterdir():
+        cell = json.loads(path.read_text())
+        one = planted[cell["settings"]["view"]] if cell["settings"]["method"] == "erm" else 0.9
+        cell["measured"]["test"]["auc_gap"] = {"value": one, "draws": [one] * DRAWS}
+        cell["measured"]["test"]["flip_rate"] = {"value": 0.1, "draws": [0.1] * DRAWS}
+        path.write_text(json.dumps(cell))
+    write_leaderboard(copied)
+    (row,) = [line for line in (copied / "README.md").read_text().splitlines() if line.startswith(f"| {STRONG} | sex")]
+    assert "| 0.3 [0.3, 0.3] | **0.2 [0.2, 0.2]** |" in row
+    assert "| 0.1 [0.1, 0.1] | 0 [0, 0] |" in row
+
+
+def test_the_page_is_printed_from_cells_and_shows_what_got_worse(copied):
+    for path in (copied / "cells").iterdir():
+        cell = json.loads(path.read_text())
+        worse = 0.4 if cell["settings"]["method"] == "resampling" else 0.1
+        cell["measured"]["test"]["auc_gap"] = {"value": worse, "draws": [worse] * DRAWS}
+        path.write_text(json.dumps(cell))
+    write_leaderboard(copied)
+    page = (copied / "README.md").read_text()
+    assert "| -300 [-300, -300] |" in page
+    assert "0.4 [0.4, 0.4]" in page
+    table = pandas.read_csv(copied / "table.csv")
+    assert set(table.loc[(table["metric"] == "auc_gap"), "value"]) == {0.1, 0.4}
+    with Image.open(copied / "gaps.png") as picture:
+        assert picture.size[0] > 500

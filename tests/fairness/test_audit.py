@@ -1,0 +1,317 @@
+"""The audit: every figure by masks and by fairlearn, intervals that cover, tests that reject as often as they say."""
+
+import json
+
+import numpy as np
+import pandas
+import pytest
+from fairlearn.metrics import (
+    MetricFrame,
+    demographic_parity_difference,
+    demographic_parity_ratio,
+    equal_opportunity_difference,
+    equalized_odds_difference,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from synthfair_hf.errors import InputError
+from synthfair_hf.fairness.audit import EVERYONE, audit
+from synthfair_hf.fairness.rates import METRICS
+from synthfair_hf.fairness.summaries import SUMMARIES
+
+
+def sample(n=300, seed=0, levels=("a", "b", "c"), ties=False, effect=0.0):
+    """Scores, labels, groups; the first of `levels` is seen worse by `effect`."""
+    rng = np.random.default_rng(seed)
+    group, label = rng.choice(levels, n), rng.integers(0, 2, n)
+    score = 1 / (1 + np.exp(-rng.normal(size=n) - label * (1 - effect * (group == levels[0]))))
+    return (score.round(1) if ties else score), label, group
+
+
+def quick(*args, **settings):
+    return audit(*args, **{"draws": 2, "permutations": 0} | settings)
+
+
+def values(table, attribute="group"):
+    """(metric of a group, figure over groups) by name."""
+    groups = table.groups[table.groups["attribute"] == attribute].set_index(["group", "metric"])["value"]
+    return groups, table.gaps[table.gaps["attribute"] == attribute].set_index("metric")["value"]
+
+
+def by_pairs(score, label):
+    return np.mean(score[label == 1][:, None] > score[label == 0][None])
+
+
+def by_hand(score, label, threshold):
+    """METRICS by masks and loops."""
+    chosen, present = score >= threshold, label == 1
+    pairs = np.sign(score[present][:, None] - score[~present][None]) / 2 + 0.5
+
+    def share(event, among):
+        return event[among].mean() if among.any() else np.nan
+
+    bins = [((score >= k / 10) | (k == 0)) & ((score < (k + 1) / 10) | (k == 9)) for k in range(10)]
+    calibration = sum(m.sum() * abs(label[m].mean() - score[m].mean()) for m in bins if m.any()) / max(1, len(score))
+    everything = np.ones(len(score), dtype=bool)
+    return {
+        "auc": pairs.mean() if pairs.size else np.nan,
+        "accuracy": share(chosen == present, everything),
+        "tpr": share(chosen, present),
+        "fpr": share(chosen, ~present),
+        "ppv": share(present, chosen),
+        "selection_rate": share(chosen, everything),
+        "ece": calibration if len(score) else np.nan,
+        "brier": share((score - label) ** 2, everything),
+        "underdiagnosis_rate": share(~chosen, present),
+    }
+
+
+@given(st.integers(0, 10**6), st.integers(1, 60), st.booleans(), st.sampled_from([0.05, 0.45, 0.5, 1]))
+@settings(max_examples=30)
+def test_metrics_of_groups_are_brute_force(seed, n, ties, threshold):
+    score, label, group = sample(n, seed, ties=ties)
+    # edges of bins as the module has them: 0.3 is not 3 * 0.1
+    score = np.where(np.isclose(score * 10 % 1, 0) | np.isclose(score * 10 % 1, 1), (score + 1e-3).clip(0, 1), score)
+    found, _ = values(quick(score, label, {"group": group}, threshold=threshold))
+    for name in np.unique(group):
+        expected = by_hand(score[group == name], label[group == name], threshold)
+        assert found[name][list(METRICS)].to_dict() == pytest.approx(expected, nan_ok=True)
+        assert list(expected) == list(METRICS)
+
+
+def test_bins_hold_their_lower_edge_and_the_last_both():
+    score = np.array([0.0, 0.1, 0.1, 0.9, 1.0])
+    found, _ = values(quick(score, np.array([1, 0, 1, 0, 1]), {"group": ["a"] * 5}))
+    assert found["a", "ece"] == pytest.approx((1 + abs(1 - 0.2) + abs(1 - 1.9)) / 5)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([2, 4]), st.booleans())
+@settings(max_examples=8)
+def test_figures_are_fairlearns(seed, count, ties):
+    score, label, group = sample(200, seed, levels=tuple("abcd"[:count]), ties=ties)
+    _, found = values(quick(score, label, {"group": group}))
+    chosen, named = (score >= 0.5).astype(int), {"sensitive_features": group}
+    assert found["equalized_odds_max_difference"] == pytest.approx(equalized_odds_difference(label, chosen, **named))
+    mean = equalized_odds_difference(label, chosen, **named, agg="mean")
+    assert found["equalized_odds_mean_difference"] == pytest.approx(mean)
+    assert found["equalized_odds_one_minus_mean"] == pytest.approx(1 - mean)
+    for name, function in (
+        ("equal_opportunity_difference", equal_opportunity_difference),
+        ("demographic_parity_difference", demographic_parity_difference),
+        ("demographic_parity_ratio", demographic_parity_ratio),
+    ):
+        assert found[name] == pytest.approx(function(label, chosen, **named))
+    for name, metric, prediction in (("auc", roc_auc_score, score), ("accuracy", accuracy_score, chosen)):
+        frame = MetricFrame(metrics=metric, y_true=label, y_pred=prediction, **named)
+        assert found[f"{name}_gap"] == pytest.approx(frame.difference())
+        assert found[f"{name}_ratio"] == pytest.approx(frame.ratio())
+        assert found[f"{name}_worst"] == pytest.approx(frame.group_min())
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=8)
+def test_composites_are_their_formulas(seed):
+    score, label, group = sample(150, seed)
+    groups, found = values(quick(score, label, {"group": group}))
+    right = (score >= 0.5) == label
+    cells = [right[(group == name) & (label == side)].mean() for name in "abc" for side in (0, 1)]
+    assert found["worst_group_accuracy"] == pytest.approx(min(cells))
+    assert found["adjusted_accuracy"] == pytest.approx(np.mean(cells))
+    overall = roc_auc_score(label, score)
+    apart = sum(abs(groups[name, "auc"] - overall) for name in "abc")
+    assert found["equity_scaled_auc"] == pytest.approx(overall / (1 + apart))
+    assert found["underdiagnosis_rate_gap"] == pytest.approx(found["equal_opportunity_difference"])
+    assert found["underdiagnosis_rate_worst"] == pytest.approx(1 - found["tpr_worst"])
+
+
+def test_underdiagnosis_is_the_false_positive_rate_of_no_finding():
+    score, label, group = sample()
+    found, _ = values(quick(score, label, {"group": group}))
+    # a score of exactly the threshold would change sides
+    healthy, _ = values(quick(1 - score, 1 - label, {"group": group}))
+    for name in "abc":
+        assert found[name, "underdiagnosis_rate"] == pytest.approx(healthy[name, "fpr"])
+
+
+def test_intersections_are_the_groups_of_joined_names_with_the_empty_ones_kept():
+    score, label, sex = sample(levels=("f", "m"))
+    age = np.where((sex == "f") | (score < 0.5), "old", "young")
+    table = quick(score, label, {"sex": sex, "age": age}, intersections=[("sex", "age")])
+    joined = np.char.add(np.char.add(sex, " & "), age)
+    direct, _ = values(quick(score, label, {"group": joined}))
+    found, _ = values(table, "sex & age")
+    for name in np.unique(joined):
+        pandas.testing.assert_series_equal(found[name], direct[name])
+    empty = table.groups[table.groups["group"] == "f & young"]
+    assert empty["value"].isna().all()
+    assert empty["low"].isna().all()
+    assert (empty["n"] == 0).all()
+    gaps = table.gaps[table.gaps["attribute"] == "sex & age"].set_index("metric")
+    assert gaps.loc["accuracy_gap", ["compared", "left_out"]].tolist() == [3, 1]
+
+
+def test_a_group_without_positives_is_left_out_of_gaps_that_need_them_and_counted():
+    score, label, group = sample()
+    label = np.where(group == "c", 0, label)
+    table = quick(score, label, {"group": group})
+    two = quick(score[group != "c"], label[group != "c"], {"group": group[group != "c"]})
+    gaps, expected = (one.gaps.set_index("metric") for one in (table, two))
+    for metric in ("auc_gap", "equal_opportunity_difference", "equalized_odds_max_difference"):
+        assert gaps.loc[metric, ["compared", "left_out"]].tolist() == [2, 1]
+        assert gaps.loc[metric, "value"] == expected.loc[metric, "value"]
+    assert gaps.loc["fpr_gap", "left_out"] == 0
+    assert gaps.loc["worst_group_accuracy", ["compared", "left_out"]].tolist() == [5, 1]
+    rows = table.groups.set_index(["group", "metric"])
+    assert np.isnan(rows.loc[("c", "tpr"), "value"])
+    assert rows.loc[("c", "tpr"), ["n", "positives"]].tolist() == [(group == "c").sum(), 0]
+
+
+def test_gaps_of_one_group_have_no_value():
+    score, label, _ = sample()
+    table = audit(score, label, {"group": ["a"] * len(score)}, draws=2, permutations=2)
+    assert table.gaps.query("metric != 'worst_group_accuracy' and metric != 'adjusted_accuracy'")["value"].isna().all()
+    assert table.gaps.set_index("metric").loc["auc_gap", ["compared", "permutations"]].tolist() == [1, 0]
+
+
+def test_rows_of_unknown_group_are_counted_and_kept_out():
+    score, label, group = sample()
+    column = [None if name == "c" else str(name) for name in group]
+    table = quick(score, label, {"group": column})
+    known = group != "c"
+    inside = quick(score[known], label[known], {"group": group[known]})
+    assert (table.gaps["unknown"] == (~known).sum()).all()
+    assert (table.gaps["n"] == known.sum()).all()
+    pandas.testing.assert_series_equal(table.gaps["value"], inside.gaps["value"])
+    everyone = table.groups[table.groups["attribute"] == EVERYONE]
+    assert (everyone["n"] == len(score)).all()
+
+
+def test_a_categorical_keeps_its_order_and_its_empty_groups():
+    score, label, group = sample(levels=("a", "b"))
+    column = pandas.Categorical(group, categories=["b", "z", "a"])
+    table = quick(score, label, {"group": column})
+    assert table.groups["group"].drop_duplicates().tolist() == [EVERYONE, "b", "z", "a"]
+
+
+def test_ends_are_named():
+    score, label, group = sample(effect=2.0)
+    gaps = quick(score, label, {"group": group}).gaps.set_index("metric")
+    assert gaps.loc["auc_gap", "lowest"] == "a"
+    assert gaps.loc["underdiagnosis_rate_gap", "highest"] == "a"
+    assert gaps.loc["worst_group_accuracy", "lowest"] == "present: a"
+    assert pandas.isna(gaps.loc["equalized_odds_max_difference", "lowest"])
+
+
+def test_the_interval_is_that_of_resampled_rows():
+    """Against a bootstrap by hand, with other random numbers."""
+    score, label, group = sample(400)
+    table = audit(score, label, {"group": group}, draws=1500, permutations=0)
+    rng, found = np.random.default_rng(5), []
+    for _ in range(1500):
+        rows = rng.integers(0, 400, 400)
+        areas = [by_pairs(score[own], label[own]) for own in (rows[group[rows] == name] for name in "abc")]
+        found.append((areas[0], np.ptp(areas)))
+    low, high = np.quantile(found, [0.025, 0.975], axis=0)
+    area = table.groups.set_index(["group", "metric"]).loc[("a", "auc")]
+    gap = table.gaps.set_index("metric").loc["auc_gap"]
+    assert [area["low"], gap["low"]] == pytest.approx(low, abs=0.01)
+    assert [area["high"], gap["high"]] == pytest.approx(high, abs=0.01)
+
+
+def test_ten_films_of_a_patient_are_one_observation():
+    score, label, group = sample(60, levels=("a", "b"))
+    names = [f"p{row}" for row in range(60)]
+    settings = {"draws": 300, "permutations": 300}
+    once = audit(score, label, {"group": group}, names, **settings)
+    ten = audit(
+        *(np.repeat(column, 10) for column in (score, label)),
+        {"group": np.repeat(group, 10)},
+        np.repeat(names, 10),
+        **settings,
+    )
+    for frame in ("groups", "gaps"):
+        one, many = getattr(once, frame), getattr(ten, frame)
+        bounds = ["value", "low", "high"]
+        np.testing.assert_allclose(one[bounds], many[bounds], atol=1e-9)
+        assert (many["n"] == 10 * one["n"]).all()
+        assert (many["subjects"] == one["subjects"]).all()
+    assert once.gaps["p"].to_numpy() == pytest.approx(ten.gaps["p"].to_numpy(), abs=0.12)
+    separate = audit(np.repeat(score, 10), np.repeat(label, 10), {"group": np.repeat(group, 10)}, **settings)
+    widths = [(one.gaps["high"] - one.gaps["low"]).mean() for one in (ten, separate)]
+    assert widths[0] > 2 * widths[1]
+
+
+def test_draws_without_a_rare_group_are_left_out_and_counted():
+    score, label, group = sample(50, levels=("a", "b"))
+    group[:] = "a"
+    group[0] = "b"
+    gaps = audit(score, label, {"group": group}, draws=2000, permutations=0).gaps.set_index("metric")
+    assert gaps.loc["accuracy_gap", "draws"] / 2000 == pytest.approx(1 - (1 - 1 / 50) ** 50, abs=0.04)
+
+
+def test_a_planted_gap_is_found_and_the_record_is_plain():
+    score, label, group = sample(600, levels=("a", "b"), effect=1.5)
+    table = audit(score, label, {"group": group}, draws=200, permutations=200)
+    gaps = table.gaps.set_index("metric")
+    assert (gaps.loc[["auc_gap", "equalized_odds_max_difference", "equity_scaled_auc"], "p"] < 0.02).all()
+    record = json.loads(json.dumps(table.to_record(), allow_nan=False))
+    assert record["settings"]["n"] == 600
+    assert len(record["gaps"]) == len(SUMMARIES)
+    ends = next(row for row in record["gaps"] if row["metric"] == "equalized_odds_max_difference")
+    assert ends["lowest"] is None
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_without_a_gap_five_percent_of_tests_reject(clustered):
+    """Prevalence differs by group, which is no gap given the label; films of one patient share a score's part."""
+    rejected, trials = 0, 100
+    for trial in range(trials):
+        rng = np.random.default_rng(trial)
+        patient = np.repeat(np.arange(30), 4) if clustered else np.arange(120)
+        group = np.array(["a", "b"])[rng.integers(0, 2, 120)[patient]]
+        label = (rng.random(120)[patient] < np.where(group == "a", 0.3, 0.6)).astype(int)
+        score = 1 / (1 + np.exp(-(2 * rng.normal(size=120)[patient] + rng.normal(size=120)) - label))
+        table = audit(score, label, {"group": group}, patient, draws=1, permutations=19, seed=trial)
+        rejected += table.gaps.set_index("metric").loc["auc_gap", "p"] <= 0.05
+    assert rejected / trials < 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
+    assert rejected > 0
+
+
+def test_the_answer_depends_on_seed_and_on_nothing_else_audited():
+    score, label, group = sample()
+    few = {"draws": 20, "permutations": 20}
+    alone = audit(score, label, {"group": group}, **few)
+    beside = audit(score, label, {"other": group[::-1], "group": group}, **few)
+    own = beside.gaps[beside.gaps["attribute"] == "group"].reset_index(drop=True)
+    pandas.testing.assert_frame_equal(alone.gaps, own)
+    assert not alone.gaps.equals(audit(score, label, {"group": group}, seed=1, **few).gaps)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores": np.full((4, 3), 1 / 3)}, r"scores: shape \(4, 3\), but scores of several classes are out of scope"),
+        ({"scores": [0.1, 0.2, 0.3, 1.5]}, r"scores: 1 of 4 not in \[0, 1\], such as 1\.5"),
+        ({"scores": [0.1, 0.2, 0.3, np.nan]}, "scores: 1 of 4 not in"),
+        ({"scores": []}, "scores: 0 of 0 not in .*give one or more"),
+        ({"scores": ["high"] * 4}, "scores: not all are numbers"),
+        ({"labels": [0, 1, 2, 1]}, "labels: 1 of 4 neither 0 nor 1, such as 2"),
+        ({"labels": [0, 1]}, r"labels: shape \(2,\) for 4 scores"),
+        ({"groups": {}}, "groups: no attribute"),
+        ({"groups": {"sex": ["f"]}}, r"groups\['sex'\]: 1 values for 4 scores"),
+        ({"groups": {"age": [30, 40, 50, 60]}}, r"groups\['age'\]: 30 is no name"),
+        ({"groups": {"sex": [None] * 4}}, r"groups\['sex'\]: no row has a value"),
+        ({"subjects": ["p"]}, "subjects: 1 names for 4 scores"),
+        ({"subjects": ["p", None, "q", "r"]}, "subjects: 1 of 4 are missing"),
+        ({"intersections": [("sex", "race")]}, "intersections: 'race' is unknown; allowed: sex"),
+        ({"intersections": [("sex",)]}, "name two or more attributes"),
+        ({"threshold": 2}, "threshold: 2 out of range"),
+        ({"draws": 0}, "draws, permutations, level: 0, 1000, 0.95 out of range"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    given = {"scores": [0.1, 0.4, 0.6, 0.9], "labels": [0, 1, 0, 1], "groups": {"sex": ["f", "m", "f", "m"]}}
+    with pytest.raises(InputError, match=message):
+        audit(**given | change)

@@ -1,0 +1,314 @@
+"""A generator on its scoreboard: the band holds it, the page prints records, strengths are the best of those tried."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from synthfair_hf.cli import main
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.diffusion.saved import SavedGenerator, find_generator
+from synthfair_hf.domains.phantom.phantom import Phantom, PhantomSource
+from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.worlds import PhantomWorld
+from synthfair_hf.errors import InputError
+from synthfair_hf.measure import calibration, scoreboard
+from synthfair_hf.measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
+from synthfair_hf.measure.calibration import calibrate, choose
+from synthfair_hf.measure.interventions import forced_change, hold
+from synthfair_hf.measure.predictors import PredictorTrainingConfig, agreement, load_predictor, train_predictor
+from synthfair_hf.measure.scoreboard import PipelineSystem, measure_realism, measure_soundness, write_page
+from synthfair_hf.measure.soundness import score
+from synthfair_hf.measure.systems import Counterfactuals, answer
+from synthfair_hf.measure.weights import WEIGHTS
+from synthfair_hf.records import Record, file_sha256
+
+SIDE, SUBJECTS = 16, 150
+
+
+def small_world(name, split, limit=None, seed=0, directory=None, resolution=SIDE):
+    return PhantomWorld(split, limit, seed, SUBJECTS, resolution)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(scoreboard, "open_world", small_world)
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory, save_phantom_generator):
+    """A saved generator of 16-pixel phantoms."""
+    return save_phantom_generator(tmp_path_factory.mktemp("generators") / "tiny", SIDE, SUBJECTS, default_steps=2)
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("predictors") / "reader"
+    config = PredictorTrainingConfig(output_dir=directory, max_train_steps=2, train_batch_size=8)
+    train_predictor(PhantomSource(SUBJECTS, seed=0), config, SIDE, channels=(8, 8, 8, 8), width=8)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("encoders") / "autoencoder"
+    config = AutoencoderTrainingConfig(output_dir=directory, max_train_steps=2, train_batch_size=8)
+    train_autoencoder(PhantomSource(SUBJECTS, seed=0), config, SIDE, block_out_channels=(8, 8))
+    return directory
+
+
+def test_many_questions_abduct_an_image_once_and_answer_as_if_each_were_alone(generator, monkeypatch):
+    world = small_world("phantom", "test", limit=5)
+    pipeline = CausalDiffusionPipeline.load(generator)
+    system = PipelineSystem("tiny", pipeline)
+    calls = []
+    abduct = pipeline.scheduler.abduct
+    monkeypatch.setattr(pipeline.scheduler, "abduct", lambda *given: calls.append(1) or abduct(*given))
+    values = {name: forced_change(world, name, 0) for name in ("sex", "scanner")}
+    answers = [answer(system, world, world.images, world.table, {name: column}) for name, column in values.items()]
+    assert len(calls) == 1
+    for (name, column), one in zip(values.items(), answers, strict=True):
+        alone = answer(PipelineSystem("tiny", pipeline), world, world.images, world.table, {name: column}, batch_size=2)
+        assert (alone.images - one.images).abs().max() < 1e-4
+        for variable in PHANTOM.covariates.walk():
+            told, same = (variable.encode(each.covariates[variable.name]) for each in (alone, one))
+            assert told == pytest.approx(same, rel=1e-5), variable.name
+    back = answer(system, world, answers[0].images, answers[0].covariates, {"sex": world.table["sex"]})
+    fresh = answer(
+        PipelineSystem("tiny", pipeline), world, answers[0].images, answers[0].covariates, {"sex": world.table["sex"]}
+    )
+    assert (back.images - fresh.images).abs().max() < 1e-4, "another image is abducted anew"
+
+
+def test_a_score_abducts_each_answer_once(generator, monkeypatch):
+    world = small_world("phantom", "test", limit=3)
+    pipeline = CausalDiffusionPipeline.load(generator)
+    done = {"abduct": 0, "predict": 0}
+    for name in done:
+        method = getattr(pipeline.scheduler, name)
+
+        def count(*given, name=name, method=method):
+            done[name] += 1
+            return method(*given)
+
+        monkeypatch.setattr(pipeline.scheduler, name, count)
+    names = ["sex", "view", "scanner"]
+    score(PipelineSystem("tiny", pipeline), world, {}, (0,), names, effect="direct", cycles=(1,), draws=20)
+    assert done["abduct"] == 1 + 3, "the observation, and the answer to each do()"
+    assert done["predict"] == 1 + 3 + 3 + 3 + 6, "nothing, what is, do(), back, and three pairs in both orders"
+
+
+def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, predictor, autoencoder, tmp_path):
+    asked = {
+        "pretrained_model_name_or_path": generator,
+        "predictors": [predictor],
+        "encoder": autoencoder,
+        "limit": 6,
+        "seeds": (0, 1),
+        "pairs": [("sex", "scanner")],
+        "contrasts": {"age": ("30", 75), "sex": ("male", "female")},
+    }
+    record = measure_soundness(tmp_path, "phantom", **asked)
+    assert record == Record.read(tmp_path / "soundness-phantom.json")
+    rows = {(row["system"], row["metric"], row["do"], row["attribute"]): row for row in record.measured["rows"]}
+    assert rows["tiny", "composition_l1_at_10", "none", "image"]["high"] < 0.01
+    for name in PHANTOM.covariates.names:
+        oracle, identity = (rows[one, "true_l1", name, "image"]["mean"] for one in ("oracle", "identity"))
+        assert oracle == 0
+        assert identity > 0
+        assert ("tiny", "auc" if PHANTOM.covariates[name].categorical else "mae", "sex", name) in rows
+        assert {"identity", "tiny", "oracle"} == {
+            one for one, *others in rows if others == ["minimality", name, "image"]
+        }
+    assert record.settings["contrasts"] == {"age": [30.0, 75], "sex": ["male", "female"]}
+    for effect in ("total_effect", "direct_effect", "indirect_effect"):
+        assert {one for one, *others in rows if others == [effect, "age", "age"]} == {"tiny", "oracle"}
+    assert rows["oracle", "indirect_effect", "age", "age"]["n"] == 6
+    weights = file_sha256(autoencoder / WEIGHTS)[:16]
+    assert record.inputs["encoder autoencoder"] == weights
+    page = (tmp_path / "README.md").read_text()
+    assert "### Minimality" in page
+    assert "| total_effect | age | age | reader | 30.0 -> 75 |" in page
+    assert "| minimality | sex | image | encoder |" in page
+    rare = [row for row in record.measured["rows"] if row["draws"] < 1000 and row["mean"] is not None]
+    assert rare, "of six subjects some draws lack a sex"
+    assert all(f"({row['draws']} of 1000 draws)" in page for row in rare)
+    assert page.count("of 1000 draws)") <= len(rare)
+    assert "| metric | do | attribute | by | values | identity | tiny | oracle |" in page
+    composition = rows["tiny", "composition_l1_at_1", "none", "image"]
+    assert f"{composition['mean']:.3g} [{composition['low']:.3g}, {composition['high']:.3g}]" in page
+    again = measure_soundness(tmp_path / "again", "phantom", **asked)
+    assert again.measured == record.measured
+    assert (tmp_path / "again" / "README.md").read_text() == page
+
+
+def test_realism_is_measured_overall_and_by_group(generator, predictor, tmp_path):
+    record = measure_realism(
+        tmp_path, "phantom", predictor, pretrained_model_name_or_path=generator, limit=12, group="sex"
+    )
+    assert record.counts["images"] == 12
+    assert record.counts["training_images"] == PhantomSource(SUBJECTS, seed=0).splits.count("train")
+    assert set(record.measured["features"]["groups"]) == {"male", "female"}
+    page = write_page(tmp_path).read_text()
+    assert "| all | 12 |" in page
+    assert "`suspicious-phantom.png`" in page
+    assert "not published, because it shows training images" in page
+    with Image.open(tmp_path / "suspicious-phantom.png") as picture:
+        assert picture.height > 10 * 128, "ten pairs"
+
+
+def test_pictures_of_training_images_are_never_committed():
+    rules = (Path(__file__).parents[2] / ".gitignore").read_text().splitlines()
+    assert "suspicious-*.png" in rules
+
+
+def test_a_page_of_records_without_draws_is_printed(generator, tmp_path):
+    """Records of earlier versions say nothing of undefined draws."""
+    record = measure_soundness(tmp_path, "phantom", pretrained_model_name_or_path=generator, limit=2, pairs=[])
+    rows = [{name: value for name, value in row.items() if name != "draws"} for row in record.measured["rows"]]
+    settings = {name: value for name, value in record.settings.items() if name != "draws"}
+    old = record.model_copy(update={"settings": settings, "measured": {"rows": rows}})
+    page = (tmp_path / "README.md").read_text()
+    old.write(tmp_path / "soundness-phantom.json")
+    assert "draws)" not in page
+    assert write_page(tmp_path).read_text() == page
+
+
+def test_calibration_saves_the_least_error_of_those_it_tried(generator, predictor, tmp_path):
+    import shutil
+
+    directory = shutil.copytree(generator, tmp_path / "tiny")
+    record = calibrate(directory, "phantom", limit=4, scales=(1.0, 4.0), levels=(1.0, 0.3), seed=2)
+    world = small_world("phantom", "validation", limit=4)
+    pipeline = CausalDiffusionPipeline.load(directory)
+    for name, tried in record.measured["errors"].items():
+        best = min(tried, key=lambda one: one["error"])
+        assert record.measured["chosen"][name] == best
+        assert pipeline.config.default_guidance_scale[name] == best["scale"]
+        assert pipeline.config.default_intervention_level[name] == best["level"]
+        do = hold(world, {name: forced_change(world, name, 2)}, world.table, "direct")
+        output = pipeline(
+            image=world.images,
+            covariates=world.table,
+            do=do,
+            generator=[torch.Generator().manual_seed(row) for row in range(4)],
+            output_type="pt",
+        )
+        by_hand = float((output.images - world.truth(do).images).abs().mean() * 255)
+        assert best["error"] == pytest.approx(by_hand, abs=1e-3), "the saved defaults give the error recorded"
+    assert json.loads((directory / "calibration.json").read_text())["stage"] == "calibrate"
+
+
+def test_the_weakest_change_that_is_good_enough_is_chosen():
+    tried = [
+        {"scale": scale, "level": level, "error": error}
+        for (scale, level), error in {(1.0, 1.0): 0.038, (2.0, 1.0): 0.028, (1.0, 0.5): 0.14, (2.0, 0.5): 0.061}.items()
+    ]
+    assert choose(tried, 0) == tried[1]
+    assert choose(tried, 0.02) == tried[0]
+    assert choose(tried, 1) == tried[2]
+
+
+def test_without_truth_an_error_is_how_readings_change(predictor, monkeypatch):
+    world = small_world("phantom", "validation", limit=20)
+    readers = {"reader": load_predictor(predictor, world.covariates)}
+    read = {by: reader.predict(world.images) for by, reader in readers.items()}
+    same, swapped = (Counterfactuals(images, world.table) for images in (world.images, world.images.flip(0)))
+    assert calibration._misreading(world, "sex", readers, read, same) == 0
+    both = (read["reader"], readers["reader"].predict(swapped.images))
+    changes = {}
+    for variable in world.covariates.walk():
+        figure, spread = ("auc", 1) if variable.categorical else ("mae", np.std(world.training[variable.name]))
+        figures = [agreement(variable, one[variable.name], world.table[variable.name]) for one in both]
+        changes[variable.name] = abs(figures[1][figure] - figures[0][figure]) / spread
+    for target in world.covariates.names:
+        others = [change for name, change in changes.items() if name != target]
+        expected = (changes[target] + np.mean(others)) / 2
+        assert calibration._misreading(world, target, readers, read, swapped) == pytest.approx(expected)
+
+
+def test_two_predictors_of_one_name_are_refused(generator, predictor):
+    with pytest.raises(InputError, match="name that is taken"):
+        scoreboard.open_predictors(find_generator(generator), [predictor, predictor])
+
+
+def test_readers_of_another_resolution_are_refused(generator, predictor, autoencoder):
+    other = find_generator(generator)._replace(resolution=32)
+    with pytest.raises(InputError, match=r"images: .*this predictor reads \[n, 1, 16, 16\]"):
+        scoreboard.open_predictors(other, [predictor])
+    with pytest.raises(InputError, match=r"images: .*this encoder reads \[n, 1, 16, 16\]"):
+        scoreboard._open_encoder(other, autoencoder)
+
+
+@pytest.mark.parametrize(
+    ("measure", "settings", "message"),
+    [
+        (measure_soundness, {"effect": "partial"}, "effect: 'partial' is unknown"),
+        (measure_soundness, {"interventions": ["forced"]}, "interventions: 'forced' is unknown"),
+        (measure_soundness, {"pairs": [("sex", "colour")]}, "pairs: 'colour' is unknown"),
+        (measure_soundness, {"contrasts": {"colour": (0, 1)}}, "'colour' is unknown"),
+        (measure_soundness, {"contrasts": {"sex": ("male",)}}, "--contrasts: sex: 1 values; give the two"),
+        (measure_soundness, {"contrasts": {"age": ("30", "old")}}, "--contrasts: age: 'old' is not a number"),
+        (measure_soundness, {"contrasts": {"age": (30, 300)}}, "--contrasts: age: 300 is out of range"),
+        (measure_soundness, {"num_inference_steps": 0}, "num_inference_steps: 0 is not allowed"),
+        (measure_soundness, {"seeds": (0, -1)}, r"seeds: \[0, -1\] must be"),
+        (measure_soundness, {"limit": 0}, "limit: 0 must be positive"),
+        (measure_realism, {"limit": 0}, "limit: 0 must be positive"),
+        (measure_realism, {"group": "colour"}, "--group: 'colour' is unknown; allowed: age"),
+        (measure_realism, {"group": "age"}, "--group: age is continuous"),
+        (measure_realism, {"split": "train"}, "--split: 'train'"),
+        (measure_realism, {"seed": -1}, "--seed: -1 is not allowed"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_weights_and_images(
+    measure, settings, message, generator, predictor, tmp_path, monkeypatch
+):
+    def late(*given, **named):
+        raise AssertionError("weights were loaded or a film drawn")
+
+    monkeypatch.undo()
+    monkeypatch.setattr("synthfair_hf.domains.worlds.SUBJECTS", SUBJECTS)
+    monkeypatch.setattr(SavedGenerator, "load", late)
+    monkeypatch.setattr(scoreboard, "load_predictor", late)
+    monkeypatch.setattr(Phantom, "render", late)
+    readers = {"predictor": predictor} if measure is measure_realism else {"predictors": [predictor]}
+    with pytest.raises(InputError, match=message):
+        measure(tmp_path / "out", "phantom", pretrained_model_name_or_path=generator, **readers, **settings)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["measure", "soundness", "--world", "phantoms", "--output_dir", "{out}"], "did you mean 'phantom'"),
+        (["measure", "soundness", "--world", "phantom", "--output_dir", "{out}"], "give a generator trained for this"),
+        (
+            ["measure", "soundness", "--world", "phantom", "--contrasts", "sex=male", "--output_dir", "{out}"],
+            "give the two to compare",
+        ),
+        (["measure", "soundness", "--world", "acquisition", "--output_dir", "{out}"], "needs a folder of films"),
+        (["measure", "soundness", "--world", "phantom", "--split", "tests", "--output_dir", "{out}"], "'test'"),
+        (["calibrate", "--world", "phantom", "--pretrained_model_name_or_path", "{out}"], "not a saved pipeline"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(command, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()
+    out = tmp_path / "out"
+    assert main([word.format(out=out) for word in command]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in told
+    assert not out.exists()
+
+
+def test_where_there_is_a_ruler_strengths_are_judged_by_it(generator, predictor):
+    world = small_world("phantom", "test", limit=6)
+    reader = calibration.open_predictors(find_generator(generator), [predictor])["reader"]
+    plain = calibration._read(world, reader, world.images)
+    assert plain.keys() == reader.predict(world.images).keys()
+    world.rulers["age"] = lambda images: images.mean(dim=(1, 2, 3)).numpy()
+    ruled = calibration._read(world, reader, world.images)
+    assert (ruled["age"] == world.images.mean(dim=(1, 2, 3)).numpy()).all()
+    assert all((ruled[name] == plain[name]).all() for name in plain if name != "age")

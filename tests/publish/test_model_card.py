@@ -1,0 +1,206 @@
+import pytest
+from huggingface_hub import ModelCard
+
+from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.errors import InputError
+from synthfair_hf.publish.model_card import write_model_card
+from synthfair_hf.records import Record
+
+PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
+
+
+def row(system, metric, do="none", mean=1.0, **labels):
+    figure = {"mean": mean, "low": 0.9, "high": 1.1, "n": 8, "groups": 5, "seeds": 3}
+    own = {"attribute": "image", "by": "pixels", "intervention": "from_marginal", **labels}
+    return {"system": system, "world": "acquisition", "metric": metric, "do": do, **own, "effect": "total", **figure}
+
+
+def trained():
+    return Record(
+        stage="train",
+        settings={
+            "train_batch_size": 4,
+            "gradient_accumulation_steps": 1,
+            "learning_rate": 0.1,
+            "lr_scheduler": "cosine",
+            "ema_decay": 0.9,
+            "mixed_precision": "no",
+            "seed": 0,
+        },
+        versions={"torch": "2"},
+        counts={
+            "training_images": 831,
+            "steps": 7,
+            "parameters": 1234567,
+            "source": {
+                "images": 1251,
+                "patients": 761,
+                "patients by split": {"train": 529},
+                "missing": {"age": {"empty": 2, "not a number": 3}},
+            },
+        },
+    )
+
+
+SOUNDNESS = Record(
+    stage="measure_soundness",
+    inputs={"predictor reader": "aa"},
+    settings={
+        "world": "acquisition",
+        "images": 8,
+        "seeds": [0, 1, 2],
+        "interventions": ["from_marginal"],
+        "effect": "total",
+        "split": "test",
+    },
+    measured={
+        "rows": [
+            row("identity", "true_l1", "scanner", 27.0),
+            row("mine", "composition_l1_at_1", mean=0.0123),
+            row("mine", "true_l1", "scanner", 8.0),
+            row("mine", "delta_auc", "sex", 0.02, attribute="finding", by="reader"),
+            row("mine", "mae", "sex", 5.0, attribute="age", by="reader"),
+            row("oracle", "true_l1", "scanner", 0.0),
+        ]
+    },
+)
+
+DISTANCES = {"n": 100, "quantiles": {"0": 0.41, "0.5": 0.5}}
+REALISM = Record(
+    stage="measure_realism",
+    settings={"world": "acquisition", "images": 100, "split": "test"},
+    measured={
+        "features": {
+            "overall": {
+                "kernel_distance": {"value": 0.25, "low": 0.125, "high": 0.5},
+                "precision": 0.9,
+                "recall": None,
+            }
+        },
+        "memorisation": {
+            "pixels": {
+                "generated": DISTANCES,
+                "held_out": DISTANCES,
+                "near": {"value": 0.02, "low": 0.0, "high": 0.05, "expected": 0.01},
+            }
+        },
+    },
+)
+
+
+CONFIG = {
+    "resolution": 64,
+    "space_to_depth": 4,
+    "default_steps": 10,
+    "default_guidance_scale": {"age": 1.0, "sex": 2.0},
+    "default_intervention_level": {"age": 1.0, "sex": 0.6},
+    "unet": ["d", "UNet"],
+}
+
+
+CALIBRATION = Record(
+    stage="calibrate",
+    inputs={"predictor chooser": "bb"},
+    settings={"world": "acquisition", "split": "validation"},
+    counts={"images": 6},
+    measured={"chosen": {"sex": {"scale": 2.0, "level": 0.6, "error": 0.03}}},
+)
+
+
+def write(path, record=None, soundness=(SOUNDNESS,), realism=(REALISM,), calibration=CALIBRATION, **settings):
+    """The card's text with its lines joined, after writing it."""
+    write_model_card(path, PRESET, record or trained(), CONFIG, soundness, realism, calibration, **settings)
+    return " ".join(path.read_text().split())
+
+
+def test_the_model_card_prints_what_was_measured(tmp_path):
+    path = tmp_path / "README.md"
+    text = write(path, picture="grid.png", credits="Films of A and B.", limitations=["Labels are noisy."])
+    assert "| composition l1 at 1 | none | image | pixels | - | 0.0123 [0.9, 1.1] |" in text
+    assert "| true l1 | scanner | image | pixels | 27 [0.9, 1.1] | 8 [0.9, 1.1] |" in text
+    assert "| delta auc | sex | finding | reader | - | 0.02 [0.9, 1.1] |" in text
+    assert "| mae |" not in text, "the scoreboard has it"
+    assert "sex 2.0 at 0.6" in text
+    assert "831 images of training patients or subjects out of 1251 images of 761" in text
+    assert "1,234,567 parameters" in text
+    assert "age 5 images" in text
+    assert "Films of A and B." in text
+    assert "- Labels are noisy." in text
+    assert "chosen on 6 validation images of acquisition. | do | strength | noise level | error |" in text
+    assert "| sex | 2.0 | 0.6 | 0.03 |" in text
+    assert "kernel distance 0.25 [0.125, 0.5]" in text
+    assert "precision 0.900, recall not defined at this n" in text
+    assert "Of 100 samples, 0.020 [0.000, 0.050] lie nearer" in text
+    assert "nearest sample is at 0.410" in text
+    assert "![Generated people under interventions](grid.png)" in text
+    assert "`race` is not among the covariates" in text
+    for gap in ("not measured", "not recorded", "not calibrated", "[More Information Needed]", "None", "{{", "{%"):
+        assert gap not in text
+
+
+def test_the_yaml_holds_the_figures_as_the_hub_lists_them(tmp_path):
+    write(tmp_path / "README.md", license="cc-by-4.0", datasets=["lab/films"], hub_model_id="lab/generator")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.library_name, data.datasets) == ("cc-by-4.0", "diffusers", ["lab/films"])
+    assert {"counterfactual", "chest-xray"} <= set(data.tags)
+    values = {(one.metric_type, one.metric_value) for one in data.eval_results}
+    assert values == {("composition_l1_at_1", 0.0123), ("true_l1", 8.0), ("delta_auc", 0.02)}
+    assert {(one.dataset_name, one.dataset_split) for one in data.eval_results} == {("acquisition", "test")}
+
+
+def test_what_has_no_record_is_said_to_have_none(tmp_path):
+    record = Record(stage="save", inputs={"access": "credentialed"})
+    text = write(tmp_path / "README.md", record, (), (), None)
+    assert "number of parameters not recorded" in text
+    assert "Not recorded: this pipeline was saved without the record of its training." in text
+    assert "Access to the training images: credentialed." in text
+    assert "## Training Procedure Not recorded." in text
+    assert "changes: not calibrated." in text
+    assert "counterfactuals): not measured." in text
+    assert "training images:** not measured." in text
+    assert ModelCard.load(tmp_path / "README.md").data.eval_results is None
+    assert "None" not in text
+
+
+def test_a_predictor_that_chose_or_judged_is_told_from_one_that_did_not(tmp_path):
+    independent = "measures is not one by which strengths were chosen"
+    same = CALIBRATION.model_copy(update={"inputs": {"predictor other_name": "aa"}})
+    judged = trained().model_copy(update={"inputs": {"predictor": "aa"}})
+    assert independent in write(tmp_path / "README.md")
+    for flattering in ({"calibration": same}, {"record": judged}, {"record": judged, "calibration": None}):
+        text = write(tmp_path / "README.md", **flattering)
+        assert "its figures flatter" in text
+        assert independent not in text
+    assert "`synthfair finetune`" in text
+    for later, verb in (("pairs", "straighten"), ("autoencoder", "enlarge")):
+        further = judged.model_copy(update={"inputs": {"predictor": "aa", later: "bb"}})
+        text = write(tmp_path / "README.md", record=further)
+        assert "its figures flatter" in text, "who judged once has judged"
+        assert f"`synthfair {verb}`" in text
+    silent = write(tmp_path / "README.md", calibration=None)
+    assert independent not in silent
+    assert "flatter" not in silent
+
+
+def test_merged_adapters_and_the_predictor_behind_their_preferences_are_named(tmp_path):
+    fused = {"adapters": "a1", "preferences": "p1", "fused_into": "g1", "judge": "aa"}
+    for record in (trained(), Record(stage="fuse")):
+        record = record.model_copy(update={"inputs": fused, "settings": {**record.settings, "lora_scale": 0.5}})
+        text = write(tmp_path / "README.md", record)
+        assert "adapters (`a1`), trained by `synthfair align` on preferences `p1`, were merged" in text
+        assert "(of generator `g1`) at scale 0.5" in text
+        assert "its figures flatter" in text
+    assert "adapters" not in write(tmp_path / "README.md")
+
+
+def test_a_figure_the_model_card_needs_is_an_error_when_absent(tmp_path):
+    for absent in (
+        {"record": trained().model_copy(update={"settings": {}})},
+        {"realism": [Record(stage="measure_realism", settings=REALISM.settings)]},
+        {"realism": [REALISM.model_copy(update={"settings": {"split": "validation"}})]},
+        {"realism": [REALISM.model_copy(update={"inputs": {"generator": "another"}})]},
+        {"soundness": [Record(stage="measure_soundness", settings=SOUNDNESS.settings)]},
+    ):
+        with pytest.raises(InputError, match="first"):
+            write(tmp_path / "README.md", **absent)
+        assert not (tmp_path / "README.md").exists()
