@@ -6,10 +6,10 @@ morphomnist    digits, exact for do(thickness) and do(intensity), with a ruler f
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import networkx
 import numpy as np
@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, unknown
-from ..measure.interventions import Table
-from ..measure.systems import Counterfactuals
 from ..schema import SPLITS, Schema
 from . import WORLD_SEED
 from .chest_xray.scanners import AcquisitionWorld
@@ -29,7 +27,30 @@ from .phantom.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample
 from .presets import CHEST_XRAY, MORPHOMNIST, PHANTOM, Preset
 from .source import Source
 
-__all__ = ["WORLDS", "DigitWorld", "PhantomWorld", "ScannerWorld", "World", "confounded_scanners", "open_world"]
+__all__ = [
+    "WORLDS",
+    "Counterfactuals",
+    "DigitWorld",
+    "PhantomWorld",
+    "ScannerWorld",
+    "Table",
+    "World",
+    "confounded_scanners",
+    "open_world",
+]
+
+
+Table = Mapping[str, list[Any]]
+"""Columns of decoded values by name."""
+
+
+class Counterfactuals(NamedTuple):
+    """Answers to one question per row."""
+
+    images: Tensor
+    """float32 `[B, C, H, W]` in [0, 1]."""
+    covariates: dict[str, list[Any]]
+    """Decoded values of every covariate after the intervention."""
 
 
 class World(Protocol):

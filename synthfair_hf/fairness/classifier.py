@@ -8,9 +8,9 @@ A finding is present where any place shows it, hence the maximum. A mean over pl
 fit on phantoms spent most of its steps before it saw the lesion at all, and learned what is everywhere (sex) first.
 
 `training.loop.train` is the package's loop for what is published: it owns a directory, checkpoints and an average
-of the weights. Cells of a benchmark are fitted by the hundred, in memory, within seconds, with rows drawn anew each epoch and
-weights chosen on validation, so they have this smaller loop, whose four hooks are what a mitigation changes. A fit
-takes as many steps whatever the number of rows, so a method that adds rows is not given more computing as well.
+of the weights. Cells of a benchmark are fitted by the hundred, in memory, within seconds, with rows drawn anew each
+epoch and weights chosen on validation, so they have this smaller loop, whose four hooks are what a mitigation changes.
+A fit takes as many steps whatever the number of rows, so a method that adds rows is not given more computing as well.
 """
 
 import math
@@ -28,15 +28,14 @@ from torch.nn import functional
 
 from ..errors import InputError
 from ..records import Record
+from ..training.blocks import GROUPS, ResidualBlock
 from .labelled import LabelledImages
 
 __all__ = [
-    "GROUPS",
     "Batch",
     "FittingSettings",
     "ImageClassifier",
     "LabelledImages",
-    "ResidualBlock",
     "all_parameters",
     "all_rows",
     "batch_errors",
@@ -55,9 +54,6 @@ BATCH = 256
 LOOKS = 10
 """How often a fit looks at validation."""
 
-GROUPS = 8
-"""Groups of GroupNorm: every number of channels is a multiple of it."""
-
 
 class FittingSettings(BaseModel):
     """How one classifier is fitted; the defaults suit some 3,000 images at 64 x 64.
@@ -74,23 +70,6 @@ class FittingSettings(BaseModel):
     weight_decay: float = Field(0.05, ge=0)
     shift: int = Field(2, ge=0)
     channels: tuple[int, int, int] = (16, 32, 64)
-
-
-class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), `[B, C, H, W] -> [B, C', H, W]`; the last convolution starts at 0."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.first_norm, self.second_norm = nn.GroupNorm(GROUPS, inputs), nn.GroupNorm(GROUPS, outputs)
-        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's answer."""
-        change = self.first(functional.silu(self.first_norm(x)))
-        return self.skip(x) + self.second(functional.silu(self.second_norm(change)))
 
 
 class ImageClassifier(ModelMixin, ConfigMixin):

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ..domains.source import Source
 from ..errors import InputError
-from ..fairness.classifier import GROUPS
 from ..records import Record
+from ..training.blocks import GROUPS
 from ..training.loop import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
 from .distances import l1
 from .predictors import BATCH

@@ -20,14 +20,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..diffusion.saved import find_generator
-from ..domains.worlds import World
+from ..domains.worlds import Counterfactuals, World
 from ..errors import InputError
 from ..records import Record, library_versions
 from .distances import l1
 from .interventions import forced_change, hold
 from .predictors import AttributePredictor, agreement
 from .scoreboard import PipelineSystem, inputs_of, open_for, open_predictors
-from .systems import Counterfactuals, answer
+from .systems import answer
 
 __all__ = ["LEVELS", "SCALES", "TOLERANCE", "calibrate", "choose"]
 

@@ -4,24 +4,20 @@ Figures of the two ways to choose values cannot be compared with each other, so 
 and, in effect "total", what a causes; in effect "direct" that is held at the values it had.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
+from ..domains.worlds import Table, World
 from ..errors import InputError
 
-if TYPE_CHECKING:
-    from ..domains.worlds import World
-
-__all__ = ["INTERVENTIONS", "Effect", "Table", "bins", "forced_change", "from_marginal", "hold"]
+__all__ = ["INTERVENTIONS", "Effect", "bins", "forced_change", "from_marginal", "hold"]
 
 Effect = Literal["total", "direct"]
-Table = Mapping[str, list[Any]]
-"""Columns of decoded values by name."""
 
 
-def from_marginal(world: "World", name: str, seed: int) -> list[Any]:
+def from_marginal(world: World, name: str, seed: int) -> list[Any]:
     """One value per image from a permutation of the training values, so that their marginal is kept."""
     values = world.training[name]
     rng = np.random.default_rng([seed, world.covariates.names.index(name)])
@@ -29,7 +25,7 @@ def from_marginal(world: "World", name: str, seed: int) -> list[Any]:
     return [values[index] for index in order[: len(world.groups)]]
 
 
-def forced_change(world: "World", name: str, seed: int) -> list[Any]:
+def forced_change(world: World, name: str, seed: int) -> list[Any]:
     """One value per image that differs from its own: another level, or a training value from another quintile."""
     variable, values = world.covariates[name], world.training[name]
     rng = np.random.default_rng([seed, world.covariates.names.index(name)])
@@ -46,14 +42,14 @@ def forced_change(world: "World", name: str, seed: int) -> list[Any]:
     return answers
 
 
-INTERVENTIONS: dict[str, Callable[["World", str, int], list[Any]]] = {
+INTERVENTIONS: dict[str, Callable[[World, str, int], list[Any]]] = {
     "from_marginal": from_marginal,
     "forced_change": forced_change,
 }
 """Ways to choose the values of do(); their figures cannot be compared with each other."""
 
 
-def bins(world: "World", name: str, values: Sequence[Any]) -> np.ndarray:
+def bins(world: World, name: str, values: Sequence[Any]) -> np.ndarray:
     """Level indices, or quintiles of the training values."""
     variable = world.covariates[name]
     if variable.categorical:
@@ -61,7 +57,7 @@ def bins(world: "World", name: str, values: Sequence[Any]) -> np.ndarray:
     return np.searchsorted(np.quantile(world.training[name], [0.2, 0.4, 0.6, 0.8]), values, side="right")
 
 
-def hold(world: "World", do: Table, covariates: Table, effect: Effect) -> dict[str, list[Any]]:
+def hold(world: World, do: Table, covariates: Table, effect: Effect) -> dict[str, list[Any]]:
     """The do() to ask for: as given in effect "total"; with all it causes set to `covariates` in effect "direct"."""
     if effect == "total":
         return dict(do)

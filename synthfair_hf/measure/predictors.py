@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from ..domains.source import Source
 from ..errors import InputError
-from ..fairness.classifier import GROUPS, ResidualBlock
 from ..records import Record
 from ..schema import Schema, Variable
+from ..training.blocks import GROUPS, ResidualBlock
 from ..training.loop import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
 from .intervals import area_under_curve
 from .weights import load_weights

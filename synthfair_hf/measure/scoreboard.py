@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..diffusion.inputs import check_settings
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
-from ..domains.worlds import World, open_world
+from ..domains.worlds import Counterfactuals, World, open_world
 from ..errors import InputError, unknown
 from ..publish.dataset_card import ENVIRONMENT
 from ..records import Record, library_versions, writable_directory, write_atomically
@@ -33,7 +33,8 @@ from .autoencoder import load_encoder
 from .memorisation import memorisation, standard_pixels, suspicious_png
 from .predictors import AttributePredictor, load_predictor
 from .realism import realism, realism_by_group
-from .soundness import Counterfactuals, Encoder, Identity, Oracle, check_questions, score
+from .soundness import Encoder, check_questions, score
+from .systems import Identity, Oracle
 from .weights import weights_fingerprint
 
 __all__ = [

@@ -21,31 +21,20 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from torch import Tensor
 
+from ..domains.worlds import Counterfactuals, Table, World
 from ..errors import InputError, unknown
 from ..schema import Schema
 from .distances import l1, minimality, ssim
 from .intervals import Statistic, area_under_curve, bootstrap, mean_of
-from .interventions import INTERVENTIONS, Effect, Table, bins, hold
-from .systems import CounterfactualModel, Counterfactuals, Identity, Oracle, answer
+from .interventions import INTERVENTIONS, Effect, bins, hold
+from .systems import CounterfactualModel, answer
 
-if TYPE_CHECKING:
-    from ..domains.worlds import World
-
-__all__ = [
-    "CounterfactualModel",
-    "Counterfactuals",
-    "Encoder",
-    "Identity",
-    "Oracle",
-    "Predictor",
-    "check_questions",
-    "score",
-]
+__all__ = ["Encoder", "Predictor", "check_questions", "score"]
 
 Reading = Mapping[str, np.ndarray]
 Reader = Callable[[Tensor], Reading]
@@ -63,7 +52,7 @@ class Predictor(Protocol):
 
 def score(
     model: CounterfactualModel,
-    world: "World",
+    world: World,
     predictors: Mapping[str, Predictor],
     seeds: Sequence[int],
     names: Sequence[str] | None = None,
@@ -160,7 +149,7 @@ def check_questions(
         raise InputError(f"seeds: {list(seeds)} must be one or more distinct integers from 0 on.")
 
 
-def _related(world: "World", one: str, other: str) -> bool:
+def _related(world: World, one: str, other: str) -> bool:
     return other in world.effects(one) or one in world.effects(other)
 
 
@@ -174,7 +163,7 @@ class _Session:
     def __init__(
         self,
         model: CounterfactualModel,
-        world: "World",
+        world: World,
         predictors: Mapping[str, Predictor],
         effect: Effect,
         encoder: Encoder | None,

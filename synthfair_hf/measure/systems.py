@@ -1,29 +1,17 @@
 """Counterfactual systems: what is measured, its checked answers, and the two ends of every band."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..domains.worlds import Counterfactuals, Table, World
 from ..errors import InputError
-from .interventions import Table
 
-if TYPE_CHECKING:
-    from ..domains.worlds import World
-
-__all__ = ["CounterfactualModel", "Counterfactuals", "Identity", "Oracle", "answer"]
-
-
-class Counterfactuals(NamedTuple):
-    """Answers to one question per row."""
-
-    images: Tensor
-    """float32 `[B, C, H, W]` in [0, 1]."""
-    covariates: dict[str, list[Any]]
-    """Decoded values of every covariate after the intervention."""
+__all__ = ["CounterfactualModel", "Identity", "Oracle", "answer"]
 
 
 class CounterfactualModel(Protocol):
@@ -61,7 +49,7 @@ class Oracle:
 
     name = "oracle"
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
 
     def counterfactual(
@@ -78,7 +66,7 @@ class Oracle:
 
 def answer(
     model: CounterfactualModel,
-    world: "World",
+    world: World,
     images: Tensor,
     covariates: Table,
     do: Table,
@@ -118,7 +106,7 @@ def _checked(system: str, images: Tensor, shape: torch.Size) -> Tensor:
     return images.detach().cpu().float()
 
 
-def _check_covariates(system: str, world: "World", table: Table, do: Table, rows: int) -> None:
+def _check_covariates(system: str, world: World, table: Table, do: Table, rows: int) -> None:
     try:
         encoded = world.covariates.encode(table, "covariates")
         asked = {name: world.covariates[name].encode(values) for name, values in do.items()}

@@ -6,8 +6,7 @@ from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.domains.worlds import open_world
 from synthfair_hf.measure.interventions import forced_change, hold
 from synthfair_hf.measure.scoreboard import PipelineSystem
-from synthfair_hf.measure.soundness import Identity
-from synthfair_hf.measure.systems import answer
+from synthfair_hf.measure.systems import Identity, answer
 
 FILMS = 4
 

@@ -15,7 +15,8 @@ from synthfair_hf.domains.presets import CHEST_XRAY, MORPHOMNIST, PHANTOM
 from synthfair_hf.domains.source import patient_split
 from synthfair_hf.domains.worlds import DigitWorld, PhantomWorld, ScannerWorld, confounded_scanners, open_world
 from synthfair_hf.errors import InputError
-from synthfair_hf.measure.soundness import Identity, Oracle, score
+from synthfair_hf.measure.soundness import score
+from synthfair_hf.measure.systems import Identity, Oracle
 
 
 class Films:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from synthfair_hf.measure.systems import Counterfactuals
+from synthfair_hf.domains.worlds import Counterfactuals
 from synthfair_hf.schema import Schema, Variable
 
 PATCHES = {"size": (slice(0, 8), slice(0, 8)), "tone": (slice(0, 8), slice(8, 16)), "kind": (slice(8, 16), slice(0, 8))}

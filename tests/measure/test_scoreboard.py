@@ -13,7 +13,7 @@ from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import SavedGenerator, find_generator
 from synthfair_hf.domains.phantom.phantom import Phantom, PhantomSource
 from synthfair_hf.domains.presets import PHANTOM
-from synthfair_hf.domains.worlds import PhantomWorld
+from synthfair_hf.domains.worlds import Counterfactuals, PhantomWorld
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure import calibration, scoreboard
 from synthfair_hf.measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
@@ -22,7 +22,7 @@ from synthfair_hf.measure.interventions import forced_change, hold
 from synthfair_hf.measure.predictors import PredictorTrainingConfig, agreement, load_predictor, train_predictor
 from synthfair_hf.measure.scoreboard import PipelineSystem, measure_realism, measure_soundness, write_page
 from synthfair_hf.measure.soundness import score
-from synthfair_hf.measure.systems import Counterfactuals, answer
+from synthfair_hf.measure.systems import answer
 from synthfair_hf.measure.weights import WEIGHTS
 from synthfair_hf.records import Record, file_sha256
 

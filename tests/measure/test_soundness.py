@@ -6,10 +6,12 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from synthfair_hf.domains.worlds import Counterfactuals
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.distances import divergence, l1, minimality, ssim
 from synthfair_hf.measure.interventions import bins, forced_change, from_marginal, hold
-from synthfair_hf.measure.soundness import Counterfactuals, Identity, Oracle, score
+from synthfair_hf.measure.soundness import score
+from synthfair_hf.measure.systems import Identity, Oracle
 
 SEEDS = (0, 1, 2)
 
