@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from synthfair_hf.diffusion.saved import SavedGenerator
-from synthfair_hf.domains.presets import Preset
+from synthfair_hf.domains.preset import Preset
 from synthfair_hf.domains.worlds import World, open_world
 from synthfair_hf.fairness.benchmark.cells import figures
 from synthfair_hf.fairness.benchmark.leaderboard import compare, summary

@@ -31,7 +31,7 @@ from datasets import load_dataset
 from matplotlib.figure import Figure
 
 import synthfair_hf  # noqa: F401  registers the builder
-from synthfair_hf.domains.presets import Preset
+from synthfair_hf.domains.preset import Preset
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.classifier import FittingSettings, LabelledImages, fit_classifier, new_classifier
 from synthfair_hf.fairness.detection import ALPHA, TWIN, Detection, Scores, against, detect, score

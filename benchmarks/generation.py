@@ -31,7 +31,7 @@ from PIL import Image
 from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.latents import to_images
 from synthfair_hf.diffusion.saved import load_generator
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.run import generate
 from synthfair_hf.generate.store import Store

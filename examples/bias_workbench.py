@@ -14,7 +14,7 @@ import pandas
 from datasets import load_dataset
 
 import synthfair_hf  # noqa: F401 - registers the views with `datasets`
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.fairness.audit import audit
 from synthfair_hf.fairness.detection import detect
 from synthfair_hf.fairness.flips import flips

@@ -21,8 +21,10 @@ os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.diffusion.fitting import fit_scm
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.phantom.phantom import PhantomSource
-from synthfair_hf.domains.presets import CHEST_XRAY, PHANTOM, Preset
+from synthfair_hf.domains.phantom.preset import PHANTOM
+from synthfair_hf.domains.preset import Preset
 from synthfair_hf.generate.plan import SCM, GenerationPlan
 from synthfair_hf.generate.rows import Row
 from synthfair_hf.generate.store import Store

@@ -28,7 +28,7 @@ from ..diffusion.fitting import open_source
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.phantom.phantom import PhantomSource
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..domains.source import Source
 from ..errors import InputError, unknown
 from ..records import Access, Record, fingerprint, library_versions, strictest, write_atomically

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..schema import MISSING_LEVEL
 from .pairs import Covariates, Preferences

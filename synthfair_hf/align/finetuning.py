@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..diffusion.saved import SavedGenerator, find_generator
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError
 from ..measure.intervals import bootstrap_mean
 from ..publish.dataset_card import ENVIRONMENT

@@ -16,7 +16,7 @@ import networkx as nx
 import numpy as np
 import torch
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..records import write_atomically
 from ..schema import Schema

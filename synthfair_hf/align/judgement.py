@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from ..diffusion.fitting import open_source
-from ..domains.presets import CHEST_XRAY, Preset, get_preset
+from ..domains.chest_xray.preset import CHEST_XRAY
+from ..domains.preset import Preset
+from ..domains.presets import get_preset
 from ..errors import InputError, unknown
 from ..measure.predictors import load_predictor
 from ..measure.weights import weights_fingerprint

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..records import Access, Record, library_versions, writable_directory, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS

@@ -23,9 +23,11 @@ from ..domains import WORLD_SEED
 from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
 from ..domains.imagefolder import ImageFolder
+from ..domains.morphomnist.preset import MORPHOMNIST
 from ..domains.morphomnist.source import MorphoMNIST
 from ..domains.phantom.phantom import SUBJECTS, PhantomSource
-from ..domains.presets import MORPHOMNIST, PHANTOM, Preset
+from ..domains.phantom.preset import PHANTOM
+from ..domains.preset import Preset
 from ..domains.source import Source
 from ..errors import InputError
 from ..measure.autoencoder import AutoencoderTrainingConfig

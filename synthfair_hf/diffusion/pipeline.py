@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..causal.mechanisms import Generators, draw
 from ..causal.scm import StructuralCausalModel
-from ..domains.presets import Network, Preset
+from ..domains.preset import Network, Preset
 from ..errors import InputError
 from ..schema import Schema
 from .adapters import AdapterLoader

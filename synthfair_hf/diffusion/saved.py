@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..causal.scm import StructuralCausalModel
-from ..domains.presets import PRESETS, Preset
+from ..domains.preset import Preset
+from ..domains.presets import PRESETS
 from ..errors import InputError
 from ..generate.engines import local_device
 from ..records import Access, Record, file_sha256, fingerprint

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..records import file_sha256, fingerprint
-from .presets import Preset
+from .preset import Preset
 from .rows import read_rows
 from .source import count_patients, jitter, patient_split, read_film, read_image
 

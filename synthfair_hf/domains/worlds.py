@@ -19,12 +19,15 @@ from torch import Tensor
 from ..errors import InputError, unknown
 from ..schema import SPLITS, Schema
 from . import WORLD_SEED
+from .chest_xray.preset import CHEST_XRAY
 from .chest_xray.scanners import AcquisitionWorld
 from .imagefolder import ImageFolder
+from .morphomnist.preset import MORPHOMNIST
 from .morphomnist.source import MorphoMNIST
 from .morphomnist.world import RULERS, MorphoMNISTWorld
 from .phantom.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample_noise
-from .presets import CHEST_XRAY, MORPHOMNIST, PHANTOM, Preset
+from .phantom.preset import PHANTOM
+from .preset import Preset
 from .source import Source
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 
 __all__ = ["CausalGenerator", "CausalModel"]
 

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ..causal.graph import CausalGraph
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError, refusal, unknown
 from ..records import Access, fingerprint
 from ..schema import SPLITS

@@ -21,7 +21,7 @@ import yaml
 from datasets import ClassLabel, DatasetInfo, Features, List, SplitDict, SplitInfo
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS

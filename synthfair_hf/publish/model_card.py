@@ -12,7 +12,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import UndefinedError
 
-from ..domains.presets import PRESETS, Preset
+from ..domains.preset import Preset
+from ..domains.presets import PRESETS
 from ..errors import InputError
 from ..records import Record, write_atomically
 from .dataset_card import ENVIRONMENT

@@ -20,7 +20,7 @@ import pyarrow
 import pyarrow.dataset
 from PIL import Image
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS, Variable

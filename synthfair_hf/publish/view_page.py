@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import write_atomically
 from ..schema import SPLITS

@@ -29,7 +29,7 @@ from datasets.load import BuilderConfigsParameters, DatasetModule
 from datasets.packaged_modules.parquet.parquet import Parquet, ParquetConfig
 from datasets.utils.file_utils import xopen
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..records import Record, fingerprint
 from ..schema import MISSING_LEVEL, SPLITS

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from .layout import word
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import unknown
 
 __all__ = ["TENTHS", "Known", "find_files", "known", "patterns", "train_directory", "train_file", "word"]

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ..domains.presets import Preset
+from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..records import fingerprint
 from .biases import Bias, Branch, get_bias

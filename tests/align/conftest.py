@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from synthfair_hf.align.pairs import Preferences, split_of
-from synthfair_hf.domains.presets import PHANTOM, Preset
+from synthfair_hf.domains.phantom.preset import PHANTOM
+from synthfair_hf.domains.preset import Preset
 
 
 @pytest.fixture(scope="session")

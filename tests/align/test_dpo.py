@@ -22,7 +22,7 @@ from synthfair_hf.align.lora import adapter_parameters, add_lora
 from synthfair_hf.diffusion.conditioning import CovariateEncoder
 from synthfair_hf.diffusion.denoiser import build_unet, predict_velocity
 from synthfair_hf.diffusion.latents import to_latents
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 
 PAIRS = 5

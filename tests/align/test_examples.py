@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from synthfair_hf.align.examples import PreferenceExamples
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.training.loop import StepSampler
 

@@ -17,7 +17,7 @@ from synthfair_hf.cli import main
 from synthfair_hf.diffusion.denoiser import predict_velocity
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
 

@@ -15,7 +15,9 @@ from PIL import Image
 from synthfair_hf.align import jsonl
 from synthfair_hf.align.jsonl import covariates_of, export_jsonl, import_jsonl, text_of
 from synthfair_hf.align.pairs import split_of
-from synthfair_hf.domains.presets import CHEST_XRAY, MORPHOMNIST, PHANTOM
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.morphomnist.preset import MORPHOMNIST
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import Schema, Variable
 

@@ -16,7 +16,7 @@ from synthfair_hf.cli import main
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains import WORLD_SEED
 from synthfair_hf.domains.phantom.phantom import PhantomSource
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import AttributePredictor, load_predictor
 from synthfair_hf.records import Record

@@ -18,7 +18,7 @@ from synthfair_hf.align.judges import (
     judge_pairs,
 )
 from synthfair_hf.align.pairs import split_of
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import AttributePredictor
 from synthfair_hf.records import fingerprint

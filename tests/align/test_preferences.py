@@ -18,7 +18,8 @@ from test_pairs import assert_same
 from synthfair_hf.align import preferences as module
 from synthfair_hf.align.pairs import from_scores
 from synthfair_hf.align.preferences import read_preferences, write_preferences
-from synthfair_hf.domains.presets import CHEST_XRAY, PHANTOM
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
 from synthfair_hf.schema import SPLITS

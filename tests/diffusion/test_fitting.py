@@ -13,7 +13,7 @@ from synthfair_hf.diffusion.fitting import train_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.phantom.phantom import PhantomSource
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import PredictorTrainingConfig, train_predictor
 from synthfair_hf.records import Record

@@ -21,7 +21,7 @@ from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.release import push_generator
 from synthfair_hf.diffusion.saved import find_generator
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.store import read_plan
 from synthfair_hf.publish.hub import repository as module

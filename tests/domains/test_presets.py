@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from synthfair_hf.causal.graph import CausalGraph
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
-from synthfair_hf.domains.presets import PRESETS, Contrast, Network, Preset, get_preset
+from synthfair_hf.domains.preset import Contrast, Network, Preset
+from synthfair_hf.domains.presets import PRESETS, get_preset
 from synthfair_hf.errors import InputError
 
 every_preset = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from synthfair_hf.diffusion.fitting import open_source
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.chest_xray.scanners import SCANNERS, AcquisitionWorld
+from synthfair_hf.domains.morphomnist.preset import MORPHOMNIST
 from synthfair_hf.domains.morphomnist.source import MorphoMNIST
 from synthfair_hf.domains.morphomnist.world import evaluate, render, sample_noise
 from synthfair_hf.domains.phantom.phantom import Phantom, PhantomSource
-from synthfair_hf.domains.presets import CHEST_XRAY, MORPHOMNIST, PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.source import patient_split
 from synthfair_hf.domains.worlds import DigitWorld, PhantomWorld, ScannerWorld, confounded_scanners, open_world
 from synthfair_hf.errors import InputError

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from sklearn.metrics import roc_auc_score
 
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.classifier import (
     FittingSettings,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from synthfair_hf.domains.presets import CHEST_XRAY, Preset
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.preset import Preset
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.schema import Schema
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfair_hf.domains.presets import CHEST_XRAY, Network
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.preset import Network
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.allocation import largest_remainder
 from synthfair_hf.generate.design import Support

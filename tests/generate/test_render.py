@@ -6,7 +6,7 @@ from torch._inductor import config as inductor
 
 from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.solver import ReversibleFlowScheduler
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.flags import parse
 from synthfair_hf.generate import render

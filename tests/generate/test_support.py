@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.run import generate, seconds_per_image
 from synthfair_hf.generate.store import read_plan

@@ -9,7 +9,7 @@ from PIL import Image
 from synthfair_hf.cli import main
 from synthfair_hf.domains.phantom.oracle import Oracle
 from synthfair_hf.domains.phantom.phantom import Exogenous, Phantom
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.dataset import generate_dataset, repair_dataset
 from synthfair_hf.generate.render import WORLD, XMP

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
 from synthfair_hf.diffusion.latents import to_images, to_latents
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure import autoencoder
 from synthfair_hf.measure.autoencoder import (

@@ -12,7 +12,7 @@ from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import SavedGenerator, find_generator
 from synthfair_hf.domains.phantom.phantom import Phantom, PhantomSource
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.worlds import Counterfactuals, PhantomWorld
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure import calibration, scoreboard

@@ -11,7 +11,8 @@ import pytest
 from datasets import Features, load_dataset
 from huggingface_hub import DatasetCard
 
-from synthfair_hf.domains.presets import CHEST_XRAY, PHANTOM
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.publish.dataset_card import PRINTED, write_dataset_card
 from synthfair_hf.records import Record

@@ -1,7 +1,7 @@
 import pytest
 from huggingface_hub import ModelCard
 
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.publish.model_card import write_model_card
 from synthfair_hf.records import Record

@@ -16,7 +16,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from synthfair_hf.domains.presets import CHEST_XRAY, Contrast
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.preset import Contrast
 from synthfair_hf.errors import InputError
 from synthfair_hf.publish.report import write_report
 from synthfair_hf.schema import Schema

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfair_hf.cli import main
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.publish.view_page import odds_ratio, phi, write_statistics
 from synthfair_hf.views.view import get_view

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import nn
 
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
 from synthfair_hf.schema import MISSING_LEVEL, Schema

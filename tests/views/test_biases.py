@@ -3,7 +3,9 @@ from itertools import product
 
 import pytest
 
-from synthfair_hf.domains.presets import CHEST_XRAY, PHANTOM, PRESETS
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.phantom.preset import PHANTOM
+from synthfair_hf.domains.presets import PRESETS
 from synthfair_hf.errors import InputError
 from synthfair_hf.views.biases import get_bias
 from synthfair_hf.views.grammar import groups_of

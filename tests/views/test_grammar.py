@@ -1,6 +1,8 @@
 import pytest
 
-from synthfair_hf.domains.presets import CHEST_XRAY, PRESETS, Contrast
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.preset import Contrast
+from synthfair_hf.domains.presets import PRESETS
 from synthfair_hf.errors import InputError
 from synthfair_hf.views.grammar import groups_of, pairs_of, take_apart
 from synthfair_hf.views.layout import word

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from synthfair_hf.domains.presets import CHEST_XRAY, Contrast, Preset
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.preset import Contrast, Preset
 from synthfair_hf.generate.verification import verify
 from synthfair_hf.schema import Schema
 from synthfair_hf.views.layout import word

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from datasets import load_dataset, load_dataset_builder
 
-from synthfair_hf.domains.presets import CHEST_XRAY, PRESETS
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.presets import PRESETS
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.verification import verify
 from synthfair_hf.views.layout import find_files, known, patterns, train_directory, train_file

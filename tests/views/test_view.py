@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from synthfair_hf.domains.presets import CHEST_XRAY, PHANTOM
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import fingerprint
 from synthfair_hf.views.view import curated_views, get_view

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...domains.presets import Preset
+from ...domains.preset import Preset
 from ...errors import InputError, unknown
 from ..pixels import read_pixels, stack
 from ..preferences import Preferences

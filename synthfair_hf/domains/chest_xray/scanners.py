@@ -20,8 +20,9 @@ from scipy.ndimage import gaussian_filter
 from ...errors import InputError, unknown
 from ...records import file_sha256, fingerprint
 from ...schema import Schema
-from ..presets import CHEST_XRAY, Preset
+from ..preset import Preset
 from ..source import Source, count_patients
+from .preset import CHEST_XRAY
 
 __all__ = [
     "SCANNERS",

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...records import file_sha256, fingerprint
-from ..presets import Preset
+from ..preset import Preset
 from ..source import count_patients, patient_split
 
 __all__ = ["MARGIN", "SIDE", "MorphoMNIST"]

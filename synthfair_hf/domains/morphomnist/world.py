@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from ...errors import InputError
-from ..presets import MORPHOMNIST
+from .preset import MORPHOMNIST
 from .source import MARGIN
 from .stroke import binarise, mean_thickness, reduce, thicken
 

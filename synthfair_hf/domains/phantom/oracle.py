@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ...errors import InputError, unknown
 from ...records import Access, fingerprint
-from ..presets import PHANTOM, Preset
+from ..preset import Preset
 from .phantom import RESOLUTIONS, Exogenous, Phantom, equations, sample_noise
+from .preset import PHANTOM
 
 __all__ = ["ORACLES", "Oracle", "OracleConfig", "OracleOutput"]
 

@@ -22,9 +22,9 @@ from ...errors import InputError, unknown
 from ...records import file_sha256, fingerprint
 from ...schema import Schema
 from ..chest_xray import scanners as acquisition
-from ..presets import PHANTOM
 from ..source import patient_split
 from . import anatomy, thorax
+from .preset import PHANTOM
 
 __all__ = ["LOGITS", "LOGIT_NORMAL", "SUBJECTS", "Exogenous", "Phantom", "PhantomSource", "equations", "sample_noise"]
 

@@ -29,7 +29,7 @@ import torch
 from datasets import Dataset, load_dataset
 
 from ...domains.imagefolder import ImageFolder
-from ...domains.presets import Preset
+from ...domains.preset import Preset
 from ...errors import InputError
 from ...measure.intervals import mean_of, resample
 from ...records import fingerprint

@@ -13,7 +13,7 @@ from synthfair_hf.align.labelling.answers import Answer, Answers
 from synthfair_hf.align.labelling.candidates import FILE, Candidates
 from synthfair_hf.align.preferences import read_preferences, write_preferences
 from synthfair_hf.cli import main
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 
 

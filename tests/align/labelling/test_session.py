@@ -13,7 +13,7 @@ from synthfair_hf.align.labelling.answers import Answers
 from synthfair_hf.align.labelling.candidates import FILE, Candidates
 from synthfair_hf.align.labelling.page import render
 from synthfair_hf.align.labelling.session import Labelling
-from synthfair_hf.domains.presets import CHEST_XRAY
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 
 NAMES = ("ada", "ben")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synthfair_hf.domains.morphomnist.preset import MORPHOMNIST
 from synthfair_hf.domains.morphomnist.source import MorphoMNIST
 from synthfair_hf.domains.morphomnist.world import RULERS, MorphoMNISTWorld
-from synthfair_hf.domains.presets import MORPHOMNIST
 
 DATA = Path(os.environ.get("SYNTHFAIR_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "morphomnist"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the digits are read by path and never committed")

@@ -6,7 +6,7 @@ import torch
 
 from synthfair_hf.domains.phantom.oracle import Oracle
 from synthfair_hf.domains.phantom.phantom import Exogenous, Phantom, sample_noise
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 
 ORACLE = Oracle("phantom", 32)

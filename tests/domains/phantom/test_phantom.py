@@ -7,7 +7,7 @@ from synthfair_hf.causal.graph import CausalGraph
 from synthfair_hf.domains.chest_xray import scanners as acquisition
 from synthfair_hf.domains.phantom import anatomy, thorax
 from synthfair_hf.domains.phantom.phantom import Exogenous, Phantom, PhantomSource, sample_noise
-from synthfair_hf.domains.presets import PHANTOM
+from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.source import patient_split
 from synthfair_hf.errors import InputError
 
