@@ -38,6 +38,7 @@ from synthfair_hf.align.finetuning import align_generator, fuse_generator
 from synthfair_hf.align.judgement import judge_candidates, reading
 from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness
 from synthfair_hf.align.pixels import to_png
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import SavedGenerator, find_generator
 from synthfair_hf.domains.worlds import World, open_world
@@ -343,13 +344,16 @@ def main() -> None:
     if asked.questions == "counterfactuals":
         world = open_world(asked.world, "test", asked.num_subjects, directory=asked.source)
         questions = [Answers(world, judge, balance, seed) for seed in seeds]
-        base = [one.judged(saved.load()) for one in questions]
+        base = [one.judged(load_generator(saved)) for one in questions]
     else:
         fidelity = AttributeFidelity(**judge)
         samples = [Samples(saved, fidelity, balance, asked.num_subjects, seed) for seed in seeds]
-        questions, base = list(samples), [one.judged(saved.load()) for one in samples]
+        questions, base = list(samples), [one.judged(load_generator(saved)) for one in samples]
         beside["guided"] = [
-            {"guidance": scale, **compared(samples, base, [one.judged(saved.load(), scale) for one in samples])}
+            {
+                "guidance": scale,
+                **compared(samples, base, [one.judged(load_generator(saved), scale) for one in samples]),
+            }
             for scale in SAMPLE_GUIDANCE
         ]
         films = open_world(asked.world, "test", REAL_FILMS, directory=asked.source)
@@ -450,7 +454,7 @@ def answers(
     """Of each seed the answers of the generator with that seed's adapters at a strength."""
     found = []
     for directory, asked in zip(directories, questions, strict=True):
-        pipeline = saved.load()
+        pipeline = load_generator(saved)
         pipeline.load_lora_weights(directory, adapter_name="aligned")
         pipeline.set_adapters("aligned", strength)
         found.append(asked.judged(pipeline))

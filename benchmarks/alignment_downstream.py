@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import SavedGenerator
 from synthfair_hf.domains.preset import Preset
 from synthfair_hf.domains.worlds import World, open_world
@@ -85,7 +86,7 @@ class DownstreamData:
 
     def samples(self, saved: SavedGenerator, adapters: Path | None, like: LabelledImages, seed: int) -> LabelledImages:
         """Samples of a generator, as many of every cell as `like` has."""
-        pipeline, schema = saved.load(), self.preset.covariates
+        pipeline, schema = load_generator(saved), self.preset.covariates
         if adapters is not None:
             pipeline.load_lora_weights(adapters)
         codes = {"finding": like.labels, "sex": like.groups["sex"]}

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.domains import WORLD_SEED
 from synthfair_hf.domains.worlds import PhantomWorld
@@ -35,7 +36,7 @@ def main() -> int:
         rows = [row for row, finding in enumerate(world.table["finding"]) if finding in known["finding"].levels]
         world.table = {name: [world.table[name][row] for row in rows] for name in known.names}
         world.images, world.groups, world.covariates = world.images[rows], [world.groups[row] for row in rows], known
-    pipeline = saved.load()
+    pipeline = load_generator(saved)
     system = PipelineSystem(saved.directory.name, pipeline)
     figures = {row["metric"]: row for row in score(system, world, {}, (0,), names=(), pairs=())}
     shown = {name: {key: row[key] for key in ("mean", "low", "high", "n")} for name, row in figures.items()}

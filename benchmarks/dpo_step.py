@@ -28,6 +28,7 @@ from precision import processor
 
 from synthfair_hf.align.dpo import DPOObjective
 from synthfair_hf.align.lora import add_lora
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.objective import FlowMatchingObjective
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.records import Record, library_versions
@@ -44,7 +45,7 @@ def resident(field: str) -> int:
 
 def measure(way: str, pairs: int, rounds: int) -> dict[str, Any]:
     """Seconds and bytes of one way's step."""
-    pipeline = find_generator().load()
+    pipeline = load_generator()
     device = pipeline.device
     if way != "full":
         add_lora(pipeline.unet, RANK, RANK, seed=0)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from synthfair_hf.diffusion.denoiser import predict_velocity
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.generate.numerics import Numerics
@@ -49,7 +50,7 @@ def people(pipeline: CausalDiffusionPipeline, films: int, seed: int) -> dict[str
 
 @torch.no_grad()
 def measure(settings: argparse.Namespace) -> dict[str, Any]:
-    plain = find_generator().load()
+    plain = load_generator()
     pipelines, ready = {}, {}
     for name, numerics in WAYS.items():
         began = time.perf_counter()

@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthfair_hf.diffusion.denoiser import Denoiser, build_unet, predict_velocity
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.generate.engines import local_device
 from synthfair_hf.records import Record, library_versions
@@ -102,7 +103,7 @@ def probes(device: str, dtype: torch.dtype) -> dict[str, tuple[Callable[[], Any]
 @torch.no_grad()
 def measure(settings: argparse.Namespace) -> dict[str, Any]:
     device, saved = settings.device, find_generator()
-    pipeline = saved.load()
+    pipeline = load_generator(saved)
     width, tokens = pipeline.unet.config.cross_attention_dim, len(saved.preset.covariates.names)
     calls = pipeline.config.default_steps * CALLS[pipeline.scheduler.base]
     large: dict[str, Any] = {"channels": list(settings.channels), "space_to_depth": settings.space_to_depth}

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.measure.distances import l1
 from synthfair_hf.measure.interventions import forced_change, hold
@@ -30,7 +31,7 @@ def main() -> None:
     settings = parser.parse_args()
     saved = find_generator(settings.pretrained_model_name_or_path)
     world = open_for(saved, settings.world, settings.source, "validation", settings.limit)
-    pipeline = saved.load()
+    pipeline = load_generator(saved)
     questions = {
         name: hold(world, {name: forced_change(world, name, 0)}, world.table, "direct")
         for name in world.covariates.names

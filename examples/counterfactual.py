@@ -2,14 +2,14 @@
 
 import torch
 
-from synthfair_hf.diffusion.saved import load_generator
+from synthfair_hf.diffusion.generator import load_generator
 
 
 def main() -> None:
     """Write one sheet: observation, do(sex), do(finding), do(scanner), one person a row."""
     from PIL import Image
 
-    pipeline, _ = load_generator()
+    pipeline = load_generator()
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     covariates = pipeline.covariates.decode(
         {name: column.numpy() for name, column in pipeline.scm.sample(3, generators).items()}

@@ -36,12 +36,4 @@ class _ModuleFactory(datasets.load.PackagedDatasetModuleFactory):
 _PACKAGED_DATASETS_MODULES["synthfair"] = ("synthfair_hf.views.builder", "")
 datasets.load.PackagedDatasetModuleFactory = _ModuleFactory
 
-
-def _publish(pipeline: Any, repo_id: str, **settings: Any) -> str:
-    """Answers `pipeline.push_to_hub(...)`; what prints the card is imported only then."""
-    from .diffusion.release import push_pipeline
-
-    return push_pipeline(pipeline, repo_id, **settings)
-
-
-announce(_publish)
+announce()

@@ -320,7 +320,7 @@ def _push(
     datasets: list[str] | None,
     **settings: Any,
 ) -> int:
-    from .diffusion.release import push_generator
+    from .diffusion.generator import push_generator
     from .generate.publish import publish
 
     if (hub_dataset_id is None) == (hub_model_id is None):

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..diffusion.fitting import open_source
+from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.phantom.phantom import PhantomSource
@@ -86,7 +87,7 @@ def make_candidates(
     cells = _cells(balance, saved.preset)
     asked, source = _asked(saved, questions, source_dir, num_pairs, seed)
     with new_directory(output_dir) as temporary:
-        pipeline = saved.load()
+        pipeline = load_generator(saved)
         for name in ("images", "observed"):
             (temporary / name).mkdir()
         shown, known, same = [], [], 0

@@ -21,6 +21,7 @@ from jinja2 import UndefinedError
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..diffusion.generator import load_generator
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.preset import Preset
 from ..errors import InputError
@@ -132,7 +133,7 @@ def align_generator(
             f"--train_data_dir: {', '.join(map(str, directories))} has no pair in split validation, which says when to "
             "stop; judge some."
         )
-    pipeline = saved.load()
+    pipeline = load_generator(saved)
     expected = pipeline.image_shape(len(preferences))
     if tuple(preferences.preferred.shape) != expected:
         raise InputError(
@@ -270,7 +271,7 @@ def fuse_generator(
         update={"inputs": {**record.inputs, **fused}, "settings": {**record.settings, "lora_scale": lora_scale}}
     )
     with new_directory(output_dir) as temporary:
-        pipeline = saved.load()
+        pipeline = load_generator(saved)
         pipeline.load_lora_weights(lora_weights)
         pipeline.fuse_lora(components=["unet"], lora_scale=lora_scale)
         pipeline.unload_lora_weights()

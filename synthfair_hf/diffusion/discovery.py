@@ -3,38 +3,25 @@
 diffusers looks a pipeline's class up as an attribute of its own module. That attribute is added as soon as diffusers is
 imported: now, when it already is; otherwise right after, by a finder that steps in for that one import. Reading the
 attribute imports the pipeline, and with it torch.
-
-How a pipeline is published is told here too: it prints cards from records, of which this room knows nothing.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["announce", "publish"]
+__all__ = ["announce"]
 
 NAME = "CausalDiffusionPipeline"
 
-Publisher = Callable[..., str]
 
-_publisher: Publisher
-
-
-def publish(pipeline: Any, repo_id: str, **settings: Any) -> str:
-    """Publish a pipeline as the package announced it; returns the address."""
-    return _publisher(pipeline, repo_id, **settings)
-
-
-def announce(publisher: Publisher) -> None:
-    """Make the pipeline known to diffusers now or once it is imported, and `publisher` to the pipeline.
+def announce() -> None:
+    """Make the pipeline known to diffusers now or once it is imported.
 
     Calling it twice changes nothing.
     """
-    global _publisher
-    _publisher = publisher
     if "diffusers" in sys.modules:
         _add_attribute(sys.modules["diffusers"])
     elif not any(isinstance(finder, _DiffusersFinder) for finder in sys.meta_path):

@@ -36,6 +36,7 @@ from ..measure.weights import weights_fingerprint
 from ..records import Access, Record, file_sha256, fingerprint, strictest
 from ..training.loop import FinetuningConfig, TrainingConfig, TrainingExamples, architecture, check_output_dir, train
 from .enlargement import EnlargementObjective, build_autoencoder, check_enlargement
+from .generator import load_generator
 from .inputs import check_settings, strengths
 from .objective import STEPS, CounterfactualObjective, FlowMatchingObjective
 from .pipeline import CausalDiffusionPipeline, check_resolution
@@ -295,7 +296,7 @@ def _go_on(
         counts |= {name: record.counts[name] for name in KEPT_COUNTS if name in record.counts}
         inputs |= {name: record.inputs[name] for name in KEPT_INPUTS if name in record.inputs}
     inputs["access"] = strictest(saved.access, known)
-    return saved.load(), examples, inputs, counts
+    return load_generator(saved), examples, inputs, counts
 
 
 def _matching(pipeline: CausalDiffusionPipeline) -> FlowMatchingObjective:

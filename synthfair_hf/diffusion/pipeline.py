@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, DiffusionPipeline
 from diffusers.utils import BaseOutput
-from huggingface_hub import snapshot_download
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -29,7 +28,6 @@ from ..schema import Schema
 from .adapters import AdapterLoader
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, build_unet
-from .discovery import publish
 from .guidance import classifier_free_velocity, conditional_velocity, guided_velocity
 from .inputs import (
     check_sample_guidance,
@@ -40,6 +38,8 @@ from .inputs import (
     strengths,
 )
 from .latents import to_images, to_latents, to_pil
+from .release import push_pipeline
+from .saved import download
 from .solver import ReversibleFlowScheduler
 
 __all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput", "check_resolution"]
@@ -182,10 +182,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
 
         diffusers' own refuses components of libraries that it does not know, and leaves the records there.
         """
-        known = ("cache_dir", "force_download", "local_files_only", "revision", "token")
-        patterns = ["*.json", "*/*.json", "*/*.safetensors"]
-        given = {name: settings[name] for name in known if name in settings}
-        return snapshot_download(repository, allow_patterns=patterns, **given)
+        return download(repository, **settings)
 
     def save_pretrained(
         self, save_directory: str | Path, push_to_hub: bool = False, repo_id: str | None = None, **settings: Any
@@ -200,7 +197,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
 
         Returns the address. Raises InputError for what may not be published.
         """
-        return publish(self, repo_id, **settings)
+        return push_pipeline(self, repo_id, **settings)
 
     @property
     def covariates(self) -> Schema:

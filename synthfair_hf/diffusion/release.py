@@ -6,35 +6,38 @@
     <component>/, model_index.json  as they were saved, so that it is the same revision
     README.md                       the card, printed from these records
 
+Its records come in the first commit, then weights and their configurations, model_index.json and README.md last: what
+loads the others is there only once they are.
 The repository loads as the directory does. Checkpoints, logs and pictures of training images stay here.
 """
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
 from ..errors import InputError
-from ..generate.publish import INDEX, RECORD, Publication, Target, publish_generator
-from ..publish.hub.release import CARD
+from ..publish.hub.release import CARD, PERMISSION, Publication, Release, Target
 from ..publish.model_card import write_model_card
-from ..records import Record
-from .pipeline import CausalDiffusionPipeline
+from ..records import Access, Record, file_sha256, fingerprint
 from .saved import SavedGenerator, find_generator
 
-__all__ = ["push_generator", "push_pipeline"]
+__all__ = ["push_directory", "push_pipeline"]
 
-CALIBRATION = "calibration.json"
+RECORD, INDEX, CALIBRATION = "record.json", "model_index.json", "calibration.json"
+"""Of a saved generator: the record of its training, what diffusers loads it by, and where strengths were chosen."""
 
 
-def push_generator(
+def push_directory(
     directory: str | Path,
     hub_model_id: str,
+    load: Callable[[Path], object],
     *,
     scoreboard: str | Path | None = None,
     license: str = "unknown",
@@ -43,11 +46,12 @@ def push_generator(
 ) -> Publication:
     """Push a saved pipeline with its card to `hub_model_id`, "<owner>/<name>", and tag it by its bytes.
 
-    `scoreboard` is a directory that `synthfair measure` wrote of this generator; without one the card says that it was
-    not measured. `datasets` are Hub names of what it was trained on. The other settings are those of
-    `publish.hub.release.Target`. Raises InputError, one sentence: before anything is sent for a pipeline that is not
-    whole, names a place on this machine or was trained on what may not be published so, for figures of another
-    generator, and for a tag that names other files; and for whatever the Hub refuses.
+    `load` loads it, and raises InputError where it is not whole. `scoreboard` is a directory that `synthfair measure`
+    wrote of this generator; without one the card says that it was not measured. `datasets` are Hub names of what it was
+    trained on. The other settings are those of `publish.hub.release.Target`. Raises InputError, one sentence: before
+    anything is sent for a pipeline that is not whole, names a place on this machine or was trained on what may not be
+    published so, for figures of another generator, and for a tag that names other files; and for whatever the Hub
+    refuses.
     """
     target = Target("model", hub_model_id, **settings)
     if not (Path(directory) / INDEX).is_file():
@@ -59,16 +63,16 @@ def push_generator(
     boards = [] if scoreboard is None else _boards(Path(scoreboard), saved)
     for name in saved.files:
         _check_place(saved.directory / name)
-    CausalDiffusionPipeline.load(saved.directory)
+    load(saved.directory)
     with TemporaryDirectory() as staged:
         _stage(saved, boards, Path(staged))
         _write_card(saved, boards, Path(staged), hub_model_id, license, datasets)
         components = sorted({name.split("/")[0] for name in saved.files if "/" in name})
-        return publish_generator(Path(staged), target, saved.access, saved.revision, components)
+        return _publish(Path(staged), target, saved.access, saved.revision, components)
 
 
-def push_pipeline(pipeline: CausalDiffusionPipeline, hub_model_id: str, **settings: Any) -> str:
-    """Push a pipeline as it is in memory, and return the address; `settings` are those of `push_generator`.
+def push_pipeline(pipeline: DiffusionPipeline, hub_model_id: str, **settings: Any) -> str:
+    """Push a pipeline as it is in memory, and return the address; `settings` are those of `push_directory`.
 
     Its records are those of where it was read, if its weights are still the same. Of others nobody has said who may
     see what they were trained on.
@@ -84,10 +88,10 @@ def push_pipeline(pipeline: CausalDiffusionPipeline, hub_model_id: str, **settin
         for name in (RECORD, CALIBRATION):
             if source is not None and (source / name).exists():
                 shutil.copy(source / name, saved / name)
-        return push_generator(saved, hub_model_id, **settings).url
+        return push_directory(saved, hub_model_id, type(pipeline).load, **settings).url
 
 
-def _origin(pipeline: CausalDiffusionPipeline) -> Path | None:
+def _origin(pipeline: DiffusionPipeline) -> Path | None:
     """The directory whose records are true of a pipeline: where it was read, if its weights are still those."""
     try:
         directory = find_generator(pipeline.config["_name_or_path"]).directory
@@ -180,3 +184,33 @@ def _write_card(
         datasets=datasets,
         hub_model_id=hub_model_id,
     )
+
+
+def _publish(directory: Path, target: Target, access: Access, revision: str, components: Sequence[str]) -> Publication:
+    """Push a directory that holds a saved generator, its records and its card, and nothing else; tag it by its bytes.
+
+    `components` are the directories of its parts, `revision` the fingerprint of its weights and configuration, and
+    `access` that of the images it was trained on. Raises InputError as `push_directory` does.
+    """
+    source = Record.read(directory / RECORD).inputs.get("source", "unknown")
+    permission = target.write_permission(directory, access, source, {"generator": revision})
+    names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+    sha256 = {name: file_sha256(directory / name) for name in names}
+    parts = [name for name in names if name.split("/")[0] in components]
+    last = [INDEX, CARD]
+    release = Release(
+        directory,
+        stages=[
+            [RECORD, *permission, *(name for name in names if name not in (RECORD, PERMISSION, *parts, *last))],
+            parts,
+            last,
+        ],
+        access=access,
+        identity=f"generator-{fingerprint(sha256)}",
+        title=f"Generator {revision}",
+        own=rf"(?:{'|'.join((*components, 'records'))})/.*|[^/]*\.json|.*\.(?:safetensors|bin)",
+        contents=r".*\.(?:safetensors|bin)|model_index\.json",
+        telling=(INDEX, CARD),
+        sha256=sha256,
+    )
+    return release.publish(target)

@@ -1,18 +1,18 @@
-"""Saved generators: where they are, what their configuration tells, and how they are loaded."""
+"""Saved generators: where they are, and what their configuration tells before any weights are loaded."""
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from huggingface_hub import snapshot_download
 
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Preset
 from ..domains.presets import PRESETS
 from ..errors import InputError
-from ..generate.engines import local_device
 from ..records import Access, Record, file_sha256, fingerprint
-from .pipeline import CausalDiffusionPipeline
 
-__all__ = ["DEFAULT_GENERATOR", "SavedGenerator", "find_generator", "load_generator"]
+__all__ = ["DEFAULT_GENERATOR", "SavedGenerator", "download", "find_generator"]
 
 DEFAULT_GENERATOR = Path(__file__).parents[1] / "pretrained" / "chest_xray_64"
 """The generator inside the package."""
@@ -48,13 +48,6 @@ class SavedGenerator(NamedTuple):
             raise InputError(f"{self.directory}/scm: can't be loaded ({str(error).splitlines()[0]}).") from None
         return model
 
-    def load(self) -> CausalDiffusionPipeline:
-        """The pipeline, on this process's GPU where there is one."""
-        pipeline = CausalDiffusionPipeline.load(self.directory)
-        pipeline.set_progress_bar_config(disable=True)
-        pipeline.to(local_device())
-        return pipeline
-
 
 def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     """A saved pipeline in a directory or a Hub repository."""
@@ -80,18 +73,23 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     return SavedGenerator(directory, preset, resolution, fingerprint(hashes), planted, access, tuple(hashes))
 
 
+def download(repository: str, **settings: Any) -> str:
+    """The local copy of a Hub repository's configuration, safetensors and records, downloaded where needed.
+
+    `settings` are diffusers'; of them those that say what is downloaded and where to are heeded.
+    """
+    known = ("cache_dir", "force_download", "local_files_only", "revision", "token")
+    patterns = ["*.json", "*/*.json", "*/*.safetensors"]
+    given = {name: settings[name] for name in known if name in settings}
+    return snapshot_download(repository, allow_patterns=patterns, **given)
+
+
 def _fetch(repository: str) -> Path:
     """The local copy of a Hub repository."""
     try:
-        return Path(CausalDiffusionPipeline.download(repository))
+        return Path(download(repository))
     except (OSError, ValueError) as error:
         raise InputError(
             f"--pretrained_model_name_or_path: {repository!r} is neither a directory nor a Hub repository that can "
             f"be read ({str(error).splitlines()[0]})."
         ) from error
-
-
-def load_generator(path: str | Path = DEFAULT_GENERATOR) -> tuple[CausalDiffusionPipeline, str]:
-    """A saved pipeline from a directory or a Hub repository, and the fingerprint of its weights and configuration."""
-    saved = find_generator(path)
-    return saved.load(), saved.revision

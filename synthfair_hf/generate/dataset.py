@@ -14,7 +14,9 @@ from datasets import load_dataset
 from PIL import Image
 
 from ..diffusion.fitting import open_source
+from ..diffusion.generator import load_generator
 from ..diffusion.inputs import check_settings, encode_covariates, encode_interventions, strengths
+from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.chest_xray.scanners import acquire, expose
 from ..domains.phantom.oracle import Oracle
@@ -82,7 +84,7 @@ def generate_dataset(
     if dry_run:
         return {**planned.plan.summary(), **_duration(planned, world_size), "finished": False}
     plan, saved, source, gate = planned
-    record = generate(plan, saved.load(), output_dir, source, rank == 0, gate, rank, world_size)
+    record = generate(plan, _answering(saved), output_dir, source, rank == 0, gate, rank, world_size)
     if record is not None:
         # two ranks that end together both find the run finished
         with mutex(Path(output_dir)):
@@ -154,9 +156,14 @@ def _generator(path: str | Path | None, world: str | None, resolution: int | Non
     return Oracle(world, resolution)
 
 
+def _answering(saved: SavedGenerator | Oracle) -> CausalDiffusionPipeline | Oracle:
+    """What makes the images: the saved generator with its weights, or the world itself."""
+    return saved if isinstance(saved, Oracle) else load_generator(saved)
+
+
 def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
     """How long so many ranks, each as fast as this device, would take without drawing families again."""
-    seconds = seconds_per_image(planned.plan, planned.saved.load(), planned.source, planned.gate)
+    seconds = seconds_per_image(planned.plan, _answering(planned.saved), planned.source, planned.gate)
     total = seconds * planned.plan.num_rows / ranks
     return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
 
@@ -230,7 +237,7 @@ def repair_dataset(
         )
     gate = _gate(plan, predictor)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
-    return repair(directory, saved.load(), source, gate)
+    return repair(directory, _answering(saved), source, gate)
 
 
 def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license: str | None = None) -> Record:
@@ -284,7 +291,7 @@ def counterfactual(
     if saved.planted_scanner and not already_acquired:
         noise = np.random.default_rng(seed).standard_normal(observed.shape, dtype=np.float32)
         observed = acquire(expose(observed), covariates["scanner"], noise)
-    output = saved.load()(
+    output = load_generator(saved)(
         image=torch.from_numpy(observed)[None, None],
         covariates=table,
         do=do,

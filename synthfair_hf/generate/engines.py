@@ -32,9 +32,10 @@ from typing import Any, NamedTuple, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from .. import __version__
+from ..diffusion.devices import whole_number
 from ..errors import InputError, unknown
 
-__all__ = ["ENGINES", "Place", "launch", "local_device", "place_from_environment"]
+__all__ = ["ENGINES", "Place", "launch", "place_from_environment"]
 
 EXECUTORS = {"slurm": "SlurmPipelineExecutor", "ray": "RayPipelineExecutor", "jobs": "JobsPipelineExecutor"}
 
@@ -65,25 +66,10 @@ def place_from_environment(environment: Mapping[str, str] = os.environ) -> Place
     """The place that torchrun or `accelerate launch` gave this process; (0, 1) without either."""
     if ("RANK" in environment) != ("WORLD_SIZE" in environment):
         raise InputError("RANK, WORLD_SIZE: only one of them is set; set both, or none for a process on its own.")
-    place = Place(_whole(environment, "RANK", 0), _whole(environment, "WORLD_SIZE", 1))
+    place = Place(whole_number(environment, "RANK", 0), whole_number(environment, "WORLD_SIZE", 1))
     if place.rank >= place.world_size:
         raise InputError(f"RANK: {place.rank} is not allowed; it must be below WORLD_SIZE, {place.world_size}.")
     return place
-
-
-def local_device(environment: Mapping[str, str] = os.environ) -> str:
-    """This process's GPU, "cuda:<index>", shared out by LOCAL_RANK over those it can see; "cpu" without one."""
-    import torch
-
-    own = _whole(environment, "LOCAL_RANK", 0)
-    return f"cuda:{own % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-
-
-def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
-    value = environment.get(name, str(default))
-    if not (value.isascii() and value.isdecimal()):
-        raise InputError(f"{name}: {value!r} is not allowed; it must be a whole number from 0 on.")
-    return int(value)
 
 
 def launch(

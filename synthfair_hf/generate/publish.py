@@ -1,25 +1,20 @@
-"""What is published on the Hub: a verified data set, or a saved generator, as one tagged release of its repository.
+"""What is published on the Hub of a verified data set, as one tagged release of its repository.
 
-    data set     1 records/plan.json   2 data/, under the names they have here   3 the other records, README.md
-    generator    1 its records         2 weights and their configurations        3 model_index.json, README.md
+    1 records/plan.json   2 data/, under the names they have here   3 the other records, README.md
 
-Where there is a permission, records/permission.json is in the first commit. README.md, which names the contents, and
-what loads them are there only once they are.
+Where there is a permission, records/permission.json is in the first commit. README.md, which names the contents, is
+there only once they are.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..publish.hub.release import CARD, PERMISSION, Publication, Release, Target
-from ..records import Access, Record, file_sha256, fingerprint
+from ..publish.hub.release import CARD, Publication, Release, Target
+from ..records import Record
 from .store import PLAN, RUN, Store, read_plan
 from .verification import verify
 
-__all__ = ["INDEX", "RECORD", "Publication", "Target", "publish", "publish_generator"]
-
-RECORD, INDEX = "record.json", "model_index.json"
-"""Of a saved generator: the record of its training, and what diffusers loads it by."""
+__all__ = ["publish"]
 
 
 def publish(
@@ -66,37 +61,5 @@ def publish(
             for path in records.values()
             for name, file in Record.read(path).counts["files"].items()
         },
-    )
-    return release.publish(target)
-
-
-def publish_generator(
-    directory: Path, target: Target, access: Access, revision: str, components: Sequence[str]
-) -> Publication:
-    """Push a directory that holds a saved generator, its records and its card, and nothing else; tag it by its bytes.
-
-    `components` are the directories of its parts, `revision` the fingerprint of its weights and configuration, and
-    `access` that of the images it was trained on. Raises InputError as `publish` does.
-    """
-    source = Record.read(directory / RECORD).inputs.get("source", "unknown")
-    permission = target.write_permission(directory, access, source, {"generator": revision})
-    names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
-    sha256 = {name: file_sha256(directory / name) for name in names}
-    parts = [name for name in names if name.split("/")[0] in components]
-    last = [INDEX, CARD]
-    release = Release(
-        directory,
-        stages=[
-            [RECORD, *permission, *(name for name in names if name not in (RECORD, PERMISSION, *parts, *last))],
-            parts,
-            last,
-        ],
-        access=access,
-        identity=f"generator-{fingerprint(sha256)}",
-        title=f"Generator {revision}",
-        own=rf"(?:{'|'.join((*components, 'records'))})/.*|[^/]*\.json|.*\.(?:safetensors|bin)",
-        contents=r".*\.(?:safetensors|bin)|model_index\.json",
-        telling=(INDEX, CARD),
-        sha256=sha256,
     )
     return release.publish(target)

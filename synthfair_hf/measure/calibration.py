@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from ..diffusion.generator import load_generator
 from ..diffusion.saved import find_generator
 from ..domains.worlds import Counterfactuals, World
 from ..errors import InputError
@@ -63,7 +64,7 @@ def calibrate(
     saved = find_generator(directory)
     opened = open_for(saved, world, source_dir, "validation", limit)
     readers = open_predictors(saved, predictors)
-    pipeline = saved.load()
+    pipeline = load_generator(saved)
     before = {by: _read(opened, reader, opened.images) for by, reader in readers.items()}
     system = PipelineSystem(directory.name, pipeline)
     errors: dict[str, list[dict[str, float]]] = {}

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..diffusion.generator import load_generator
 from ..diffusion.inputs import check_settings
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
@@ -167,7 +168,7 @@ def measure_soundness(
     opened = open_for(saved, world, source_dir, split, limit)
     readers = open_predictors(saved, predictors)
     encode = None if encoder is None else _open_encoder(saved, encoder)
-    pipeline = saved.load()
+    pipeline = load_generator(saved)
     steps = pipeline.config.default_steps if num_inference_steps is None else num_inference_steps
     system = PipelineSystem(saved.directory.name, pipeline, num_inference_steps=steps)
     asked: dict[str, Any] = {
@@ -261,7 +262,7 @@ def measure_realism(
         raise InputError(f"--group: {group} is continuous; give a variable with levels, or none.")
     opened = open_for(saved, world, source_dir, split, limit)
     (encoder,) = open_predictors(saved, [predictor]).values()
-    pipeline = saved.load()
+    pipeline = load_generator(saved)
     samples = []
     rows = range(len(opened.images))
     for first in tqdm(range(0, len(rows), BATCH), desc="sampling"):

@@ -15,6 +15,7 @@ from synthfair_hf.align.finetuning import EarlyStopping, align_generator
 from synthfair_hf.align.preferences import Preferences, write_preferences
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.denoiser import predict_velocity
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.phantom.preset import PHANTOM
@@ -147,8 +148,8 @@ def test_a_fused_generator_answers_as_the_adapters_at_their_strength(run, genera
         assert main([*words.split(), "--output_dir", str(tmp_path / str(scale))]) == 0
         fused = find_generator(tmp_path / str(scale))
         ours.set_adapters("default_0", scale)
-        assert torch.allclose(answer(fused.load().unet), answer(ours.unet), atol=1e-5)
-    assert torch.allclose(answer(find_generator(tmp_path / "0").load().unet), base, atol=1e-6)
+        assert torch.allclose(answer(load_generator(fused).unet), answer(ours.unet), atol=1e-5)
+    assert torch.allclose(answer(load_generator(tmp_path / "0").unet), base, atol=1e-6)
     assert fused.revision != find_generator(generator).revision
     assert fused.causal_model().evaluate(fused.causal_model().sample_noise(2, torch.Generator().manual_seed(0)))
     record = Record.read(tmp_path / "1" / "record.json")

@@ -13,7 +13,7 @@ from synthfair_hf.align.judgement import judge_candidates
 from synthfair_hf.align.labelling.candidates import Candidates
 from synthfair_hf.align.preferences import read_preferences
 from synthfair_hf.cli import main
-from synthfair_hf.diffusion.saved import find_generator
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.domains import WORLD_SEED
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
@@ -101,7 +101,7 @@ def test_subgroups_are_asked_for_equally_often(generator, tmp_path):
 
 def test_guided_samples_are_of_one_noise_plain_and_guided(generator, tmp_path):
     make_candidates(tmp_path / "c", 8, "guided_samples", generator, seed=2, batch_size=3)
-    pipeline, pairs = find_generator(generator).load(), Candidates.read(tmp_path / "c", PHANTOM).pairs
+    pipeline, pairs = load_generator(generator), Candidates.read(tmp_path / "c", PHANTOM).pairs
     scales = [one["guidance"] for one in lines(tmp_path / "c", "questions.jsonl")]
     assert {max(pair) for pair in scales} == set(SAMPLE_GUIDANCE)
     assert all(min(pair) == 1 for pair in scales)

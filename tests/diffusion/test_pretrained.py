@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
-from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator, load_generator
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.measure.predictors import load_predictor
 from synthfair_hf.records import Record
@@ -14,7 +15,7 @@ from synthfair_hf.records import Record
 @pytest.fixture(scope="module")
 def films():
     """Two phantom films whose covariates the generator knows, as `(pipeline, images, covariates)`."""
-    pipeline, _ = load_generator()
+    pipeline = load_generator()
     source = PhantomSource(40, seed=0)
     known = pipeline.covariates["finding"].levels
     rows = [row for row, finding in enumerate(source.table["finding"]) if finding in known][:2]

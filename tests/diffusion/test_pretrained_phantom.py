@@ -2,7 +2,8 @@
 
 import pytest
 
-from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
+from synthfair_hf.diffusion.generator import load_generator
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
 from synthfair_hf.domains.worlds import open_world
 from synthfair_hf.measure.interventions import forced_change, hold
 from synthfair_hf.measure.scoreboard import PipelineSystem
@@ -18,7 +19,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def generator():
-    return PipelineSystem("phantom_64", find_generator(DEFAULT_GENERATOR.parent / "phantom_64").load())
+    return PipelineSystem("phantom_64", load_generator(DEFAULT_GENERATOR.parent / "phantom_64"))
 
 
 def test_nothing_asked_nothing_changed(world, generator):

@@ -18,8 +18,8 @@ from huggingface_hub import ModelCard
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
+from synthfair_hf.diffusion.generator import push_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
-from synthfair_hf.diffusion.release import push_generator
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError

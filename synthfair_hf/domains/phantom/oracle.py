@@ -96,10 +96,6 @@ class Oracle:
         """Its structural equations."""
         return self.scm
 
-    def load(self) -> "Oracle":
-        """Itself: there are no weights."""
-        return self
-
     def sample_noise(self, generator: Sequence[torch.Generator]) -> Tensor:
         """The key of each subject's image noise, int64 `[B, 1]`."""
         return torch.stack([torch.randint(KEYS, (1,), generator=one) for one in generator])

@@ -9,7 +9,8 @@ import torch
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.fitting import fit_scm, open_source
-from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, load_generator
+from synthfair_hf.diffusion.generator import load_generator
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
 from synthfair_hf.domains.chest_xray.nih_chestxray14 import read_table
 from synthfair_hf.domains.presets import get_preset
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def held_out():
     """Four films of test patients with all covariates known, as `(pipeline, images, covariates)`."""
-    pipeline, _ = load_generator(DEFAULT_GENERATOR)
+    pipeline = load_generator(DEFAULT_GENERATOR)
     source = open_source(FILMS, pipeline.preset, 64)
     names = pipeline.covariates.names
     complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in names)]

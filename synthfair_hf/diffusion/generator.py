@@ -1,0 +1,33 @@
+"""Generators as their users hold them: loaded into memory, and pushed to the Hub from where they are saved."""
+
+from pathlib import Path
+from typing import Any
+
+from ..publish.hub.release import Publication
+from .devices import local_device
+from .pipeline import CausalDiffusionPipeline
+from .release import push_directory
+from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
+
+__all__ = ["load_generator", "push_generator"]
+
+
+def load_generator(generator: str | Path | SavedGenerator = DEFAULT_GENERATOR) -> CausalDiffusionPipeline:
+    """The pipeline saved in a directory or a Hub repository, on this process's GPU where there is one.
+
+    Args:
+        generator: where it is, or what `find_generator` found there; by default the one inside the package.
+
+    Raises:
+        InputError: for what is not a whole saved pipeline of this package, in safetensors.
+    """
+    saved = generator if isinstance(generator, SavedGenerator) else find_generator(generator)
+    pipeline = CausalDiffusionPipeline.load(saved.directory)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(local_device())
+    return pipeline
+
+
+def push_generator(directory: str | Path, hub_model_id: str, **settings: Any) -> Publication:
+    """Push a saved pipeline with its card to `hub_model_id`; `settings` are those of `release.push_directory`."""
+    return push_directory(directory, hub_model_id, CausalDiffusionPipeline.load, **settings)
