@@ -18,7 +18,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "schema": ("errors",),
     "records": ("errors",),
-    "words": ("errors",),
     # layer 1
     "presets": BASE,
     "layout": (*BASE, "presets"),
@@ -29,16 +28,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "causal": BASE,
     "sources": (*BASE, "presets"),
     "simulators": (*BASE, "presets", "sources"),
-    "training": (*BASE, "presets", "sources"),
+    "training_config": (),
+    "training": (*BASE, "presets", "sources", "training_config"),
     # layer 2
     "diffusion": (*BASE, "presets", "causal"),
     # layer 3: siblings do not import each other, except mitigate -> measure.classifier
     "generate": (*BASE, "presets", "layout", "sources", "causal", "diffusion"),
-    "align": (*BASE, "presets", "causal", "training", "diffusion"),
+    "align": (*BASE, "presets", "causal", "training_config", "training", "diffusion"),
     "measure.labelled": (*BASE, "presets", "builder"),
     "measure.classifier": (*BASE, "presets", "training", "measure.labelled"),
     "measure": (
-        *(*BASE, "presets", "views", "sources", "simulators", "training"),
+        *(*BASE, "presets", "views", "sources", "simulators", "training_config", "training"),
         *("measure.classifier", "measure.labelled"),
     ),
     "mitigate": (*BASE, "presets", "training", "measure.classifier", "measure.labelled"),
@@ -64,7 +64,7 @@ TOP = (
     "leaderboard",
     "benchmark",
 )
-for top in (*TOP, "verbs", "flags", "cli", ""):
+for top in (*TOP, "verbs", "cli_arguments", "cli_parser", "cli", ""):
     MAY_IMPORT[top] = tuple(MAY_IMPORT)
 
 LAYER_0_LIBRARIES = {*sys.stdlib_module_names, "numpy", "pydantic", "datasets"}

@@ -13,7 +13,6 @@ from synthfair_hf.diffusion.latents import to_images, to_latents
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure import autoencoder
 from synthfair_hf.measure.autoencoder import (
-    AutoencoderTrainingConfig,
     AutoencodingObjective,
     load_encoder,
     train_autoencoder,
@@ -24,6 +23,7 @@ from synthfair_hf.presets import CHEST_XRAY
 from synthfair_hf.records import Record
 from synthfair_hf.schema import Schema
 from synthfair_hf.training import TrainingExamples
+from synthfair_hf.training_config import AutoencoderTrainingConfig
 
 SCHEMA: Schema = CHEST_XRAY.covariates.subset(("sex",))
 SIDE, CHANNELS = 16, (8, 16)

@@ -15,7 +15,6 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import (
     AttributePredictor,
     PredictionObjective,
-    PredictorTrainingConfig,
     agreement,
     load_predictor,
     score_on,
@@ -26,6 +25,7 @@ from synthfair_hf.presets import CHEST_XRAY
 from synthfair_hf.records import Record
 from synthfair_hf.schema import Schema
 from synthfair_hf.training import architecture
+from synthfair_hf.training_config import PredictorTrainingConfig
 
 SCHEMA: Schema = CHEST_XRAY.covariates.subset(("age", "sex", "scanner"))
 VARIABLES = SCHEMA.model_dump(mode="json")["variables"]
