@@ -71,7 +71,7 @@ def writable_directory(output_dir: str | Path) -> Path:
     directory = Path(output_dir)
     for place in (directory, *directory.parents):
         if place.exists() and not place.is_dir():
-            raise InputError(f"--output_dir: {place} is a file; give a directory.")
+            raise InputError(f"output_dir: {place} is a file; give a directory.")
     return directory
 
 

@@ -7,6 +7,7 @@ value that float32 can hold.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -119,8 +120,7 @@ class Variable(BaseModel):
             level = self.aliases.get(text, text)
             return (level, None) if level in self.levels else (None, f"level {text!r} outside the schema")
         try:
-            # Python would read 6_1 as 61
-            number = float(text.replace("_", " "))
+            number = _number(text)
         except ValueError:
             return None, "not a number"
         low, high = self.bounds
@@ -184,6 +184,20 @@ class Schema(BaseModel):
             for variable in self.variables
         }
 
+    def parse(self, name: str, value: Any, argument: str) -> Any:
+        """A value of a variable as a level or a number, from text such as `female` or `61`; what is no text stays.
+
+        This is where text that somebody typed becomes a value. Raises InputError, in the name of `argument`, for an
+        unknown variable, a level that it has not, and a number that can't be read or is out of its range.
+        """
+        if name not in self:
+            raise unknown(argument, name, self.names)
+        if isinstance(value, str) and not self[name].categorical:
+            with suppress(ValueError):
+                value = _number(value)
+        self[name].encode_value(value, f"{argument}[{name!r}]")
+        return value
+
     def decode(self, encoded: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
         """Encoded arrays as columns of values, for the variables present."""
         return {name: self[name].decode(encoded[name]) for name in encoded}
@@ -198,3 +212,8 @@ class Schema(BaseModel):
                 for variable in self.variables
             }
         )
+
+
+def _number(text: str) -> float:
+    """Python would read 6_1 as 61."""
+    return float(text.replace("_", " "))

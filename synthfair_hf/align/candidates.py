@@ -72,17 +72,17 @@ def make_candidates(
     whatever the batch size, to rounding. Raises InputError before the network is loaded.
     """
     if questions not in get_args(Questions):
-        raise unknown("--questions", questions, get_args(Questions))
-    for argument, number in (("--num_pairs", num_pairs), ("--batch_size", batch_size)):
+        raise unknown("questions", questions, get_args(Questions))
+    for argument, number in (("num_pairs", num_pairs), ("batch_size", batch_size)):
         if number < 1:
             raise InputError(f"{argument}: {number} is not allowed; give how many, from 1.")
     sampled = questions != "counterfactuals"
     if sampled and (source_dir is not None or access != "unknown"):
         raise InputError(
-            "--source: is for counterfactual questions, which observe its images; leave it and --access out."
+            "source_dir: is for counterfactual questions, which observe its images; leave it and access out."
         )
     if balance and not sampled:
-        raise InputError("--balance: is for samples; counterfactual questions observe the images there are.")
+        raise InputError("balance: is for samples; counterfactual questions observe the images there are.")
     saved = find_generator() if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
     cells = _cells(balance, saved.preset)
     asked, source = _asked(saved, questions, source_dir, num_pairs, seed)
@@ -115,7 +115,7 @@ def make_candidates(
                 progress.update(len(batch))
         if not shown:
             raise InputError(
-                f"--questions: all {same} pairs came out as one image twice; this generator ignores what is set."
+                f"questions: all {same} pairs came out as one image twice; this generator ignores what is set."
             )
         for name, lines in ((FILE, shown), (KNOWN, known)):
             write_atomically(temporary / name, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
@@ -158,11 +158,11 @@ def _asked(
         return samples, None
     source = open_source(source_dir, saved.preset, saved.resolution)
     if len(source) < num_pairs:
-        raise InputError(f"--num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
+        raise InputError(f"num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
     rng, schema = np.random.default_rng(seed), saved.preset.covariates
     complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in schema.names)]
     if len(complete) < num_pairs:
-        raise InputError(f"--num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
+        raise InputError(f"num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
     asked = []
     for place, row in enumerate(rng.permutation(complete)[:num_pairs].tolist()):
         own = {name: source.table[name][row] for name in schema.names}
@@ -204,9 +204,9 @@ def _cells(balance: Sequence[str], preset: Preset) -> list[dict[str, Tensor]]:
     """Every combination of the levels of these covariates, encoded `[1]` each; one empty combination of none."""
     for name in balance:
         if name not in preset.covariates:
-            raise unknown("--balance", name, preset.covariates.names)
+            raise unknown("balance", name, preset.covariates.names)
         if not preset.covariates[name].categorical:
-            raise InputError(f"--balance: {name} is continuous; give covariates with levels.")
+            raise InputError(f"balance: {name} is continuous; give covariates with levels.")
     levels = [range(len(preset.covariates[name].levels)) for name in balance]
     return [{name: torch.tensor([code]) for name, code in zip(balance, cell, strict=True)} for cell in product(*levels)]
 

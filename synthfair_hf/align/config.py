@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from ..training.loop import FinetuningConfig
+from ..training.config import BatchSize, Decay, FinetuningConfig, LearningRate, Steps, WarmupSteps
 
 __all__ = ["AlignmentConfig", "LossType", "PredictionType"]
 
@@ -23,23 +23,20 @@ class AlignmentConfig(FinetuningConfig):
     defaults do.
     """
 
-    train_batch_size: int = Field(16, ge=1)
-    max_train_steps: int = Field(300, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    lr_warmup_steps: int = Field(20, ge=0)
-    ema_decay: float = Field(0.9, gt=0, lt=1)
-    rank: int = Field(8, ge=1)
-    lora_alpha: float | None = Field(None, gt=0)
-    beta_dpo: float = Field(500.0, gt=0)
-    loss_type: LossType = "sigmoid"
-    anchor: float = Field(1.0, ge=0)
-    prediction_type: PredictionType = "flow_prediction"
-    balance: tuple[str, ...] | None = None
-    balancing: Literal["sampling", "weights"] = "sampling"
-    validation_steps: int = Field(50, ge=1)
-    patience: int = Field(4, ge=1)
-
-    @field_validator("balance", mode="before")
-    @classmethod
-    def _names(cls, given: object) -> object:
-        return tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else given
+    train_batch_size: BatchSize = 16
+    max_train_steps: Steps = 300
+    learning_rate: LearningRate = 2e-3
+    lr_warmup_steps: WarmupSteps = 20
+    ema_decay: Decay = 0.9
+    rank: int = Field(8, ge=1, description="of the adapters")
+    lora_alpha: float | None = Field(None, gt=0, description="scale of the adapters, times rank; rank by default")
+    beta_dpo: float = Field(500.0, gt=0, description="a higher one holds the adapters nearer to their start")
+    loss_type: LossType = Field("sigmoid", description="of a pair's margin")
+    anchor: float = Field(1.0, ge=0, description="weight of staying as likely as at the start; 0: none")
+    prediction_type: PredictionType = Field("flow_prediction", description="what the network predicts")
+    balance: tuple[str, ...] | None = Field(
+        None, description="covariates over whose subgroups training is balanced, as sex,finding"
+    )
+    balancing: Literal["sampling", "weights"] = Field("sampling", description="how balance is reached")
+    validation_steps: int = Field(50, ge=1, description="steps between two evaluations on the held-out pairs")
+    patience: int = Field(4, ge=1, description="evaluations without improvement after which the run ends")

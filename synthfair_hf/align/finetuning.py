@@ -130,14 +130,14 @@ def align_generator(
     }
     if "validation" not in held_out:
         raise InputError(
-            f"--train_data_dir: {', '.join(map(str, directories))} has no pair in split validation, which says when to "
+            f"train_data_dir: {', '.join(map(str, directories))} has no pair in split validation, which says when to "
             "stop; judge some."
         )
     pipeline = load_generator(saved)
     expected = pipeline.image_shape(len(preferences))
     if tuple(preferences.preferred.shape) != expected:
         raise InputError(
-            f"--train_data_dir: images of shape {tuple(preferences.preferred.shape[1:])}, but this generator makes "
+            f"train_data_dir: images of shape {tuple(preferences.preferred.shape[1:])}, but this generator makes "
             f"{expected[1:]}; judge images of its own size."
         )
     alpha = config.rank if config.lora_alpha is None else config.lora_alpha
@@ -194,7 +194,7 @@ def _read(directories: Sequence[str | Path], saved: SavedGenerator) -> tuple[Pre
         preset = record.settings.get("preset", saved.preset.name)
         if preset != saved.preset.name:
             raise InputError(
-                f"--train_data_dir: {directory} holds preferences of {preset}, but this generator makes "
+                f"train_data_dir: {directory} holds preferences of {preset}, but this generator makes "
                 f"{saved.preset.name}; give those of its own domain."
             )
         accesses.append(record.access)
@@ -209,7 +209,7 @@ def _read(directories: Sequence[str | Path], saved: SavedGenerator) -> tuple[Pre
 
 def _training_examples(train: Preferences, config: AlignmentConfig, preset: Preset) -> Dataset[dict[str, Tensor]]:
     if not len(train):
-        raise InputError("--train_data_dir: has no pair in split train; judge some.")
+        raise InputError("train_data_dir: has no pair in split train; judge some.")
     balanced = PreferenceExamples(train, config.seed, config.balance or (), preset)
     if config.balance is None or config.balancing == "sampling":
         return balanced
@@ -252,11 +252,11 @@ def fuse_generator(
     adapters in it. Raises InputError for adapters of another generator, before anything is written.
     """
     if not 0 <= lora_scale < float("inf"):
-        raise InputError(f"--lora_scale: {lora_scale:g} is not allowed; give a number from 0 on, 1 as trained.")
+        raise InputError(f"lora_scale: {lora_scale:g} is not allowed; give a number from 0 on, 1 as trained.")
     saved, aligned = find_generator(pretrained_model_name_or_path), Record.read(Path(lora_weights) / RECORD)
     if aligned.inputs.get("initial_weights") != saved.revision:
         raise InputError(
-            f"--lora_weights: {lora_weights} were trained on generator {aligned.inputs.get('initial_weights')}, but "
+            f"lora_weights: {lora_weights} were trained on generator {aligned.inputs.get('initial_weights')}, but "
             f"{pretrained_model_name_or_path} is {saved.revision}; give the one they were trained on."
         )
     base = saved.directory / RECORD

@@ -58,9 +58,9 @@ def judge_candidates(
     """
     for name in weights:
         if name not in JUDGES:
-            raise unknown("--judges", name, JUDGES)
+            raise unknown("weights", name, JUDGES)
     if not weights:
-        raise InputError(f"--judges: none is given; give weights by name, of {', '.join(JUDGES)}.")
+        raise InputError(f"weights: none is given; give weights by name, of {', '.join(JUDGES)}.")
     directory = Path(candidates_dir)
     record = Record.read(directory / "record.json")
     candidates, access = open_candidates(directory)
@@ -68,13 +68,13 @@ def judge_candidates(
     if record.settings["questions"] != "counterfactuals":
         for name in OF_OBSERVATIONS:
             if name in weights:
-                raise InputError(f"--judges: {name} needs observations, and these candidates are samples.")
+                raise InputError(f"weights: {name} needs observations, and these candidates are samples.")
     if (set(weights) == {"true_pixels"}) != (predictor is None):
         raise InputError(
-            f"--predictor: {predictor or 'not given'}; true_pixels needs none, and every other judge reads by one."
+            f"predictor: {predictor or 'not given'}; true_pixels needs none, and every other judge reads by one."
         )
     if source_dir is not None and "realism" not in weights:
-        raise InputError(f"--source: {source_dir} is for realism alone, which compares with its films; leave it out.")
+        raise InputError(f"source_dir: {source_dir} is for realism alone, which compares with its films; leave it out.")
     pairs = candidates.pairs
     read = {} if predictor is None else reading(predictor, preset.covariates)
     reference = _training_films(source_dir, preset, pairs.preferred.shape[-1]) if "realism" in weights else None
@@ -137,7 +137,7 @@ def _judges(
         elif name == "true_pixels":
             if "truth" not in told[0]:
                 raise InputError(
-                    "--judges: true_pixels needs exact answers, and these have none; the phantom knows them."
+                    "weights: true_pixels needs exact answers, and these have none; the phantom knows them."
                 )
             yield TruePixels(_films(directory, told, "truth"))
         else:

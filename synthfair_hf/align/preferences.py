@@ -90,7 +90,7 @@ def new_directory(directory: str | Path) -> Iterator[Path]:
     """A temporary directory that takes the place of a new or empty one when the body ends, and vanishes if it fails."""
     final = writable_directory(directory).resolve()
     if final.exists() and any(final.iterdir()):
-        raise InputError(f"--output_dir: {final} holds files; give a new or an empty directory.")
+        raise InputError(f"output_dir: {final} holds files; give a new or an empty directory.")
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

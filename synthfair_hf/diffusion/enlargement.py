@@ -28,7 +28,7 @@ def check_enlargement(resolution: int, own: int) -> None:
     allowed = [own * 2**halvings for halvings in range(1, len(CHANNELS))]
     if resolution not in allowed:
         raise InputError(
-            f"--resolution: {resolution} is not allowed; this generator works at {own} pixels, so give "
+            f"resolution: {resolution} is not allowed; this generator works at {own} pixels, so give "
             f"{' or '.join(map(str, allowed))}."
         )
 

@@ -30,11 +30,11 @@ from ..domains.phantom.preset import PHANTOM
 from ..domains.preset import Preset
 from ..domains.source import Source
 from ..errors import InputError
-from ..measure.autoencoder import AutoencoderTrainingConfig
 from ..measure.predictors import load_predictor
 from ..measure.weights import weights_fingerprint
 from ..records import Access, Record, file_sha256, fingerprint, strictest
-from ..training.loop import FinetuningConfig, TrainingConfig, TrainingExamples, architecture, check_output_dir, train
+from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig
+from ..training.loop import TrainingExamples, architecture, check_output_dir, train
 from .enlargement import EnlargementObjective, build_autoencoder, check_enlargement
 from .generator import load_generator
 from .inputs import check_settings, strengths
@@ -67,10 +67,10 @@ def open_source(directory: str | Path | None, preset: Preset, resolution: int) -
     """
     if preset.name == PHANTOM.name:
         if directory is not None:
-            raise InputError(f"--source: {directory} is not for the phantom, whose images are drawn; leave it out.")
+            raise InputError(f"source_dir: {directory} is not for the phantom, whose images are drawn; leave it out.")
         return PhantomSource(SUBJECTS, WORLD_SEED)
     if directory is None:
-        raise InputError(f"--source: not given; {preset.name} needs the folder of its images.")
+        raise InputError(f"source_dir: not given; {preset.name} needs the folder of its images.")
     reader = READERS.get(preset.name, ImageFolder)
     source: Source = reader(directory, preset, resolution)
     if "scanner" in preset.covariates and "scanner" not in source.covariates:
@@ -111,7 +111,7 @@ def train_generator(
     know the same covariates at the same resolution; strengths calibrated for these are not taken over. `access` to the
     folder is recorded, for what may be published of the generator and its images.
     """
-    check_settings(10 if default_steps is None else default_steps, argument="--default_steps")
+    check_settings(10 if default_steps is None else default_steps, argument="default_steps")
     strengths(default_guidance_scale, 1.0, preset.covariates)
     check_output_dir(config)
     start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
@@ -124,7 +124,7 @@ def train_generator(
     preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
     if start is not None and (start.preset.covariates, start.resolution) != (preset.covariates, resolution):
         raise InputError(
-            f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} knows {_knowledge(start.preset)} at "
+            f"pretrained_model_name_or_path: {pretrained_model_name_or_path} knows {_knowledge(start.preset)} at "
             f"{start.resolution} pixels, not {_knowledge(preset)} at {resolution}; give a generator of the same "
             "covariates, levels and resolution, or none."
         )
@@ -180,11 +180,11 @@ def finetune_generator(
     `weight` and `leak` are those of `diffusion.objective`. The predictor must have seen training patients alone;
     measure the result by another one. Causal model, default steps and strengths are taken over.
     """
-    for argument, number in (("--weight", weight), ("--leak", leak)):
+    for argument, number in (("weight", weight), ("leak", leak)):
         if not 0 <= number < float("inf"):
             raise InputError(f"{argument}: {number:g} is not allowed; give a number from 0 on.")
     if config.train_batch_size < 2:
-        raise InputError("--train_batch_size: 1 is not allowed; an image takes another's value, so give 2 or more.")
+        raise InputError("train_batch_size: 1 is not allowed; an image takes another's value, so give 2 or more.")
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
     reader = load_predictor(predictor, saved.preset.covariates)
@@ -214,11 +214,11 @@ def straighten_generator(
     Paths between image and noise are straighter than those it learned first, so that few steps lose less. Causal model,
     default steps and strengths are taken over; counterfactuals are paired at scale and level 1.
     """
-    check_settings(num_inference_steps, argument="--num_inference_steps")
+    check_settings(num_inference_steps, argument="num_inference_steps")
     if images < 1:
-        raise InputError(f"--images: {images} is not allowed; give a whole number from 1 on.")
+        raise InputError(f"images: {images} is not allowed; give a whole number from 1 on.")
     if config.dataloader_num_workers:
-        raise InputError("--dataloader_num_workers: must be 0 here: one process makes all pairs and remembers them.")
+        raise InputError("dataloader_num_workers: must be 0 here: one process makes all pairs and remembers them.")
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access)
@@ -245,7 +245,7 @@ def enlarge_generator(
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access, resolution)
     if pipeline.vae is not None:
         raise InputError(
-            f"--pretrained_model_name_or_path: {pretrained_model_name_or_path} has an autoencoder already; give the "
+            f"pretrained_model_name_or_path: {pretrained_model_name_or_path} has an autoencoder already; give the "
             "generator it was made of."
         )
     with torch.random.fork_rng(devices=[]):
@@ -277,13 +277,13 @@ def _go_on(
     for variable in saved.preset.covariates.walk():
         if variable.name not in source.covariates or source.covariates[variable.name] != variable:
             raise InputError(
-                f"--source: {source.name} does not know {variable.name!r} as this generator does; it knows "
+                f"source_dir: {source.name} does not know {variable.name!r} as this generator does; it knows "
                 f"{', '.join(source.covariates.names)}; give the source it was trained on."
             )
     if isinstance(source, AcquisitionWorld) and not saved.planted_scanner:
         raise InputError(
-            f"--source: {source_dir} has no column 'scanner' in metadata.csv, but this generator was trained on films "
-            "whose scanner is known; add it."
+            f"source_dir: {source_dir} has no column 'scanner' in metadata.csv, but this generator was trained on "
+            "films whose scanner is known; add it."
         )
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts = {"source": source.counts, "training_images": len(examples)}

@@ -145,11 +145,11 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
     @classmethod
     def load(cls, directory: Path) -> "CausalDiffusionPipeline":
         """The pipeline saved in a local directory, checked to be whole, with one sentence on failure."""
-        argument = "--pretrained_model_name_or_path"
+        argument = "pretrained_model_name_or_path"
         if not (directory / "model_index.json").is_file():
             raise InputError(
                 f"{argument}: {directory} is not a saved pipeline (no model_index.json); "
-                "give the --output_dir of a finished `synthfair train`."
+                "give the output directory of a finished `synthfair train`."
             )
         pickles = [
             path.name for path in directory.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -352,7 +352,7 @@ def check_resolution(resolution: int, network: Network) -> None:
     """Every level of the network halves its folded input, so the resolution must divide."""
     factor = network.space_to_depth * 2 ** (len(network.channels) - 1)
     if resolution < factor or resolution % factor:
-        raise InputError(f"--resolution: {resolution} is not a positive multiple of {factor}, as this network needs.")
+        raise InputError(f"resolution: {resolution} is not a positive multiple of {factor}, as this network needs.")
 
 
 def _differs(one: Tensor, other: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ def push_directory(
     target = Target("model", hub_model_id, **settings)
     if not (Path(directory) / INDEX).is_file():
         raise InputError(
-            f"{directory}: is not a saved pipeline (no {INDEX}); give the --output_dir of a finished `synthfair train`."
+            f"{directory}: is not a saved pipeline (no {INDEX}); give the output directory of a finished "
+            "`synthfair train`."
         )
     saved = find_generator(directory)
     target.check(saved.access)
@@ -115,7 +116,7 @@ def _boards(directory: Path, saved: SavedGenerator) -> list[tuple[str, Record]]:
     """The records of a scoreboard by their names in the repository; all must be of this generator."""
     paths = [path for what in ("soundness", "realism") for path in sorted(directory.glob(f"{what}-*.json"))]
     if not paths:
-        raise InputError(f"scoreboard: {directory} holds no record; give the --output_dir of `synthfair measure`.")
+        raise InputError(f"scoreboard: {directory} holds no record; give the output directory of `synthfair measure`.")
     boards = [(f"records/{path.name}", Record.read(path)) for path in paths]
     for name, board in boards:
         if board.inputs.get("generator") != saved.revision:

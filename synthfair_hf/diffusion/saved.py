@@ -58,8 +58,8 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
         preset, resolution = Preset.model_validate(config["preset"]), int(config["resolution"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"--pretrained_model_name_or_path: {path} is not a saved pipeline of this package (no readable "
-            "model_index.json); give the --output_dir of a finished `synthfair train`."
+            f"pretrained_model_name_or_path: {path} is not a saved pipeline of this package (no readable "
+            "model_index.json); give the output directory of a finished `synthfair train`."
         ) from None
     if preset.name in PRESETS:
         # which views a data set lists is today's choice, not that of the day on which the generator was trained
@@ -90,6 +90,6 @@ def _fetch(repository: str) -> Path:
         return Path(download(repository))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"--pretrained_model_name_or_path: {repository!r} is neither a directory nor a Hub repository that can "
+            f"pretrained_model_name_or_path: {repository!r} is neither a directory nor a Hub repository that can "
             f"be read ({str(error).splitlines()[0]})."
         ) from error

@@ -77,7 +77,7 @@ def read_film(path: Path, resolution: int) -> np.ndarray:
                 raise InputError(f"{path}: has several frames; give one frame per file.")
             if min(image.size) < 2 * resolution:
                 raise InputError(
-                    f"{path}: {image.width}x{image.height} is too small; --resolution {resolution} needs films of at "
+                    f"{path}: {image.width}x{image.height} is too small; resolution {resolution} needs films of at "
                     f"least {2 * resolution} pixels."
                 )
             if image.mode.startswith("I"):

@@ -117,13 +117,13 @@ def _plan(
 ) -> _Planned:
     """What `generate_dataset` is about to make; raises the InputErrors that need nothing but the causal model."""
     if source_dir is None and access != "unknown":
-        raise InputError(f"--access: {access} says who may see a --source, and none is given; leave it out.")
+        raise InputError(f"access: {access} says who may see a source, and none is given; leave it out.")
     saved = _generator(pretrained_model_name_or_path, world, resolution)
     if world is not None and source_dir is not None:
-        raise InputError(f"--source: {source_dir} is given beside --world {world}, which draws its own; leave one out.")
+        raise InputError(f"source_dir: {source_dir} is given beside world {world}, which draws its own; leave one out.")
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
     levels = {
-        name: [_typed("--levels", {name: level}, saved)[name] for level in given]
+        name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
         for name, given in settings.pop("levels", {}).items()
     }
     plan = GenerationPlan(
@@ -149,10 +149,10 @@ def _generator(path: str | Path | None, world: str | None, resolution: int | Non
     """The saved generator at a path, the package's own without one; or a world."""
     if world is None:
         if resolution is not None:
-            raise InputError(f"--resolution: {resolution} is for --world; a saved generator has its own, leave it out.")
+            raise InputError(f"resolution: {resolution} is for a world; a saved generator has its own, leave it out.")
         return find_generator(DEFAULT_GENERATOR if path is None else path)
     if path is not None:
-        raise InputError(f"--world: {world} is given beside --pretrained_model_name_or_path {path}; give one of them.")
+        raise InputError(f"world: {world} is given beside the saved pipeline {path}; give one of them.")
     return Oracle(world, resolution)
 
 
@@ -186,9 +186,9 @@ def spread_dataset(
     """
     if engine not in ENGINES or (engine == "jobs" and not dry_run):
         # a Job's disk ends with it, and what it made
-        raise unknown("--engine", engine, [name for name in ENGINES if name != "jobs"])
+        raise unknown("engine", engine, [name for name in ENGINES if name != "jobs"])
     if tasks is None:
-        raise InputError("--tasks: not given; say into how many ranks the engine is to divide the shards.")
+        raise InputError("tasks: not given; say into how many ranks the engine is to divide the shards.")
     for name in ("source_dir", "predictor", "pretrained_model_name_or_path"):
         if settings.get(name) is not None and Path(settings[name]).exists():
             settings[name] = Path(settings[name]).absolute()
@@ -206,7 +206,7 @@ def _gate(plan: GenerationPlan, predictor: str | Path | None) -> QualityGate | N
     if predictor is None or plan.gate is None or weights_fingerprint(predictor) != plan.gate:
         named = "no predictor" if plan.gate is None else f"one with weights {plan.gate}"
         raise InputError(
-            f"--predictor: {predictor or 'not given'}, but the images of this plan are read by {named}; "
+            f"predictor: {predictor or 'not given'}, but the images of this plan are read by {named}; "
             f"{'leave it out' if plan.gate is None else 'give that'}."
         )
     reader = load_predictor(predictor, plan.preset.covariates)
@@ -232,7 +232,7 @@ def repair_dataset(
     saved = _generator(pretrained_model_name_or_path, plan.world, plan.resolution if plan.world else None)
     if plan.model_revision != saved.revision:
         raise InputError(
-            f"--pretrained_model_name_or_path: {plan.world or pretrained_model_name_or_path or DEFAULT_GENERATOR} is "
+            f"pretrained_model_name_or_path: {plan.world or pretrained_model_name_or_path or DEFAULT_GENERATOR} is "
             f"revision {saved.revision}, but {directory} was made by {plan.model_revision}; give that generator."
         )
     gate = _gate(plan, predictor)
@@ -273,19 +273,21 @@ def counterfactual(
     """
     directory = writable_directory(output_dir)
     if seed < 0:
-        raise InputError(f"--seed: {seed} is not allowed; give a whole number from 0 on.")
+        raise InputError(f"seed: {seed} is not allowed; give a whole number from 0 on.")
     saved = find_generator(pretrained_model_name_or_path)
-    covariates, do = _typed("--covariates", covariates, saved), _typed("--do", do, saved)
+    schema = saved.preset.covariates
+    covariates = {name: schema.parse(name, value, "covariates") for name, value in covariates.items()}
+    do = {name: schema.parse(name, value, "do") for name, value in do.items()}
     table = {name: [value] for name, value in covariates.items()}
-    for name, column in encode_covariates(table, saved.preset.covariates).items():
+    for name, column in encode_covariates(table, schema).items():
         if column.isnan().any() or (column < 0).any():
-            raise InputError(f"--covariates: {name} is missing; a counterfactual needs every covariate.")
-    encode_interventions(do, saved.preset.covariates, rows=1)
+            raise InputError(f"covariates: {name} is missing; a counterfactual needs every covariate.")
+    encode_interventions(do, schema, rows=1)
     check_settings(1 if num_inference_steps is None else num_inference_steps)
     strengths(
         1.0 if guidance_scale is None else guidance_scale,
         1.0 if intervention_level is None else intervention_level,
-        saved.preset.covariates,
+        schema,
     )
     observed = read_image(Path(image), saved.resolution)
     if saved.planted_scanner and not already_acquired:
@@ -325,19 +327,6 @@ def counterfactual(
     )
     record.write(directory / "counterfactual.json")
     return answer
-
-
-def _typed(argument: str, values: Mapping[str, Any], saved: SavedGenerator | Oracle) -> dict[str, Any]:
-    """Words of the command line as the schema's types: numbers for continuous covariates, names for the others."""
-    typed = {}
-    for name, value in values.items():
-        typed[name] = value
-        if isinstance(value, str) and name in saved.preset.covariates and not saved.preset.covariates[name].categorical:
-            try:
-                typed[name] = float(value)
-            except ValueError:
-                raise InputError(f"{argument}: {name}={value} is not a number; write it as {name}=61.") from None
-    return typed
 
 
 DEMO_VIEWS = ("full", "sex_imbalanced_90_10", "finding_scanner_correlated_90_10")

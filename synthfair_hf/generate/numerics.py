@@ -8,7 +8,7 @@ decide bytes and belong to the plan: neither a resumed run nor another machine's
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["Numerics"]
 
@@ -24,9 +24,11 @@ class Numerics(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    mixed_precision: Literal["no", "bf16"] = "no"
-    channels_last: bool = False
-    compile: bool = False
+    mixed_precision: Literal["no", "bf16"] = Field(
+        "no", description="bf16 for the network alone: quicker, and do={} is exact no longer"
+    )
+    channels_last: bool = Field(False, description="keep the channels of a pixel side by side in memory")
+    compile: bool = Field(False, description="compile the network first, by a C++ compiler of this machine")
 
     @property
     def plain(self) -> dict[str, Literal[True]]:

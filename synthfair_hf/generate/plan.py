@@ -66,25 +66,32 @@ class GenerationPlan(Numerics, BaseModel):
 
     preset: Preset
     model_revision: str
-    num_subjects: PositiveInt = Field(le=2**28)
-    seed: int = 0
-    factors: tuple[str, ...] = Field(default_factory=lambda settings: settings["preset"].factors)
-    levels: dict[str, tuple[float | str, ...]] = {}
+    num_subjects: PositiveInt = Field(le=2**28, description="families to generate")
+    seed: int = Field(0, description="of subjects and their noise")
+    factors: tuple[str, ...] = Field(
+        default_factory=lambda settings: settings["preset"].factors,
+        description="variables that each family crosses; the preset's by default",
+    )
+    levels: dict[str, tuple[float | str, ...]] = Field({}, description="values of a factor to cross, in its unit")
     split_fractions: dict[str, float] = SPLITS
-    subjects_per_shard: PositiveInt = 100
+    subjects_per_shard: PositiveInt = Field(100, description="subjects whose families one shard holds")
     partitioned_from: PositiveInt = 500
-    batch_size: PositiveInt = 16
-    num_inference_steps: PositiveInt | None = None
-    guidance_scale: float | None = Field(default=None, ge=0)
+    batch_size: PositiveInt = Field(16, description="images that the network makes at a time")
+    num_inference_steps: PositiveInt | None = Field(None, description="solver steps; the generator's own by default")
+    guidance_scale: float | None = Field(
+        default=None, ge=0, description="strength on changed covariates; the generator's own by default"
+    )
     resolution: PositiveInt = Field(default_factory=lambda settings: settings["preset"].resolution)
     world: str | None = None
     source: str = SCM
     source_fingerprint: str | None = None
     access: Access = "unknown"
     gate: str | None = None
-    gate_attempts: PositiveInt = Field(default=1, le=8)
-    gate_tolerance: dict[str, float] = {}
-    target: dict[str, dict[str, float]] = {}
+    gate_attempts: PositiveInt = Field(default=1, le=8, description="draws of a family that the predictor refuses")
+    gate_tolerance: dict[str, float] = Field({}, description="how far a number may be read from what was asked for")
+    target: dict[str, dict[str, float]] = Field(
+        {}, description="shares of levels or groups, from 0 to 1; what is not named is balanced"
+    )
     support: Support | None = None
 
     def __init__(self, **settings: Any) -> None:
@@ -101,8 +108,8 @@ class GenerationPlan(Numerics, BaseModel):
                 raise unknown("factors", name, covariates.names)
             if not covariates[name].categorical and name not in self.levels:
                 raise InputError(
-                    f"factors: {name} is continuous; give the values to cross, by levels={{{name!r}: [...]}} or on the "
-                    f"command line by --levels {name}=A,B."
+                    f"factors: {name} is continuous; say which values to cross by levels of {name}, in "
+                    f"{covariates[name].unit}."
                 )
         if len(set(self.factors)) < len(self.factors):
             raise InputError(f"factors: {', '.join(self.factors)} names a variable twice; name each once.")

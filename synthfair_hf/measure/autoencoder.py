@@ -15,30 +15,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from pydantic import Field
 from torch import Tensor, nn
 
 from ..domains.source import Source
 from ..errors import InputError
 from ..records import Record
 from ..training.blocks import GROUPS
-from ..training.loop import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
+from ..training.config import TrainingConfig
+from ..training.loop import TrainingExamples, architecture, check_output_dir, train
 from .distances import l1
 from .predictors import BATCH
 from .soundness import Encoder
 from .weights import load_weights
 
-__all__ = ["AutoencoderTrainingConfig", "AutoencodingObjective", "load_encoder", "train_autoencoder"]
-
-
-class AutoencoderTrainingConfig(TrainingConfig):
-    """Settings of one autoencoder's training."""
-
-    train_batch_size: int = Field(16, ge=1)
-    max_train_steps: int = Field(2000, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    lr_warmup_steps: int = Field(50, ge=0)
-    ema_decay: float = Field(0.99, gt=0, lt=1)
+__all__ = ["AutoencodingObjective", "load_encoder", "train_autoencoder"]
 
 
 class AutoencodingObjective(nn.Module):

@@ -58,8 +58,8 @@ def calibrate(
     directory = Path(pretrained_model_name_or_path)
     if not (directory / "model_index.json").is_file():
         raise InputError(
-            f"--pretrained_model_name_or_path: {directory} is not a saved pipeline on this machine, and the strengths "
-            "are written into it; give the --output_dir of a finished `synthfair train`."
+            f"pretrained_model_name_or_path: {directory} is not a saved pipeline on this machine, and the strengths "
+            "are written into it; give the output directory of a finished `synthfair train`."
         )
     saved = find_generator(directory)
     opened = open_for(saved, world, source_dir, "validation", limit)
@@ -73,7 +73,7 @@ def calibrate(
         do = hold(opened, {name: forced_change(opened, name, seed)}, opened.table, "direct")
         truth = opened.truth(do)
         if truth is None and not readers:
-            raise InputError(f"--predictor: {world} knows no truth of do({name}); give a predictor's directory.")
+            raise InputError(f"predictors: {world} knows no truth of do({name}); give a predictor's directory.")
         errors[name] = []
         for level, scale in tqdm(list(product(levels, scales)), desc=f"do({name})"):
             system.settings = {"guidance_scale": {name: scale}, "intervention_level": {name: level}}

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,7 +24,8 @@ from ..errors import InputError
 from ..records import Record
 from ..schema import Schema, Variable
 from ..training.blocks import GROUPS, ResidualBlock
-from ..training.loop import TrainingConfig, TrainingExamples, architecture, check_output_dir, train
+from ..training.config import TrainingConfig
+from ..training.loop import TrainingExamples, architecture, check_output_dir, train
 from .intervals import area_under_curve
 from .weights import load_weights
 
@@ -33,7 +33,6 @@ __all__ = [
     "BATCH",
     "AttributePredictor",
     "PredictionObjective",
-    "PredictorTrainingConfig",
     "agreement",
     "load_predictor",
     "score_on",
@@ -45,17 +44,6 @@ BATCH = 64
 
 REDUCTION = 16
 """Pixels of the image behind one place of the last feature map, along each side."""
-
-
-class PredictorTrainingConfig(TrainingConfig):
-    """Settings of one predictor's training; the defaults suit some 800 films at 64 x 64."""
-
-    train_batch_size: int = Field(64, ge=1)
-    max_train_steps: int = Field(2500, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    lr_warmup_steps: int = Field(100, ge=0)
-    adam_weight_decay: float = Field(0.05, ge=0)
-    ema_decay: float = Field(0.99, gt=0, lt=1)
 
 
 class AttributePredictor(ModelMixin, ConfigMixin):

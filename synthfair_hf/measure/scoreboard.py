@@ -29,7 +29,6 @@ from ..errors import InputError, unknown
 from ..publish.dataset_card import ENVIRONMENT
 from ..records import Record, library_versions, writable_directory, write_atomically
 from ..schema import Schema
-from ..words import number
 from .autoencoder import load_encoder
 from .memorisation import memorisation, standard_pixels, suspicious_png
 from .predictors import AttributePredictor, load_predictor
@@ -87,13 +86,13 @@ def open_for(saved: SavedGenerator, world: str, directory: str | Path | None, sp
     """A world for a generator, which must know the same covariates, at its resolution; no image is drawn yet."""
     if world == "acquisition" and not saved.planted_scanner:
         raise InputError(
-            f"--world: acquisition plants scanners, but {saved.directory.name} was trained on films whose own scanner "
+            f"world: acquisition plants scanners, but {saved.directory.name} was trained on films whose own scanner "
             "is known; give a generator of planted ones."
         )
     opened = open_world(world, split, limit, directory=directory, resolution=saved.resolution)
     if opened.covariates != saved.preset.covariates:
         raise InputError(
-            f"--world: {world} has {', '.join(opened.covariates.names)}, but {saved.directory.name} knows "
+            f"world: {world} has {', '.join(opened.covariates.names)}, but {saved.directory.name} knows "
             f"{', '.join(saved.preset.covariates.names)}; give a generator trained for this world's covariates and "
             "levels."
         )
@@ -107,7 +106,7 @@ def open_predictors(saved: SavedGenerator, directories: Sequence[str | Path]) ->
     predictors: dict[str, AttributePredictor] = {}
     for directory in map(Path, directories):
         if directory.name in (*predictors, "ruler"):
-            raise InputError(f"--predictor: {directory} bears a name that is taken; give directories of other names.")
+            raise InputError(f"predictors: {directory} bears a name that is taken; give directories of other names.")
         predictors[directory.name] = load_predictor(directory, saved.preset.covariates)
         predictors[directory.name].features(_blank(saved))
     return predictors
@@ -216,12 +215,10 @@ def _check_contrasts(covariates: Schema, contrasts: Mapping[str, Sequence[Any]])
     """Two values of each variable that is named, numbers where they are its."""
     checked = {}
     for name, values in contrasts.items():
-        variable, argument = covariates[name], f"--contrasts: {name}"
         if len(values) != 2:
-            raise InputError(f"{argument}: {len(values)} values; give the two to compare, such as sex=male,female.")
-        typed = [number(argument, one) if isinstance(one, str) and not variable.categorical else one for one in values]
-        variable.encode(typed, argument)
-        checked[name] = (typed[0], typed[1])
+            raise InputError(f"contrasts[{name!r}]: {len(values)} values; give the two to compare.")
+        first, second = (covariates.parse(name, value, "contrasts") for value in values)
+        checked[name] = (first, second)
     return checked
 
 
@@ -252,14 +249,14 @@ def measure_realism(
     """
     directory = writable_directory(output_dir)
     if seed < 0:
-        raise InputError(f"--seed: {seed} is not allowed; give a whole number from 0 on.")
+        raise InputError(f"seed: {seed} is not allowed; give a whole number from 0 on.")
     if split == "train":
-        raise InputError("--split: 'train' is what samples are compared with for copies; give validation or test.")
+        raise InputError("split: 'train' is what samples are compared with for copies; give validation or test.")
     saved = find_generator(pretrained_model_name_or_path)
     if group is not None and group not in saved.preset.covariates:
-        raise unknown("--group", group, saved.preset.covariates.names)
+        raise unknown("group", group, saved.preset.covariates.names)
     if group is not None and not saved.preset.covariates[group].categorical:
-        raise InputError(f"--group: {group} is continuous; give a variable with levels, or none.")
+        raise InputError(f"group: {group} is continuous; give a variable with levels, or none.")
     opened = open_for(saved, world, source_dir, split, limit)
     (encoder,) = open_predictors(saved, [predictor]).values()
     pipeline = load_generator(saved)

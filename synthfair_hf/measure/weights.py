@@ -29,7 +29,7 @@ def weights_fingerprint(directory: str | Path) -> str:
     """Identity of the weights saved in a directory; InputError where there are none."""
     path = Path(directory) / WEIGHTS
     if not path.is_file():
-        raise InputError(f"{directory}: holds no {WEIGHTS}; give the --output_dir of a finished training.")
+        raise InputError(f"{directory}: holds no {WEIGHTS}; give the output directory of a finished training.")
     return file_sha256(path)[:16]
 
 

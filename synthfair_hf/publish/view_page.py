@@ -62,12 +62,12 @@ def odds_ratio(a: int, b: int, c: int, d: int) -> float | None:
     return a * d / (b * c) if b * c else None
 
 
-def write_statistics(data_dir: str, name: str, output_dir: str) -> Path:
+def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) -> Path:
     """Write `output_dir/<view>.html` on the view of that name of the data set in `data_dir`; returns its path.
 
     Raises InputError for a directory that holds no finished data set, and for no view's name.
     """
-    record, preset = read_record(data_dir)
+    record, preset = read_record(str(data_dir))
     view = get_view(name, preset)
     columns = _columns(Path(data_dir), preset)
     twin = None if view.twin is None or view.twin == view.name else get_view(view.twin, preset)

@@ -11,16 +11,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -29,76 +27,9 @@ from tqdm import tqdm
 from ..domains.source import Source
 from ..errors import InputError
 from ..records import Record, fingerprint, first_difference, library_versions
+from .config import TrainingConfig
 
-__all__ = [
-    "FinetuningConfig",
-    "StepSampler",
-    "TrainingConfig",
-    "TrainingExamples",
-    "architecture",
-    "check_output_dir",
-    "train",
-]
-
-
-class TrainingConfig(BaseModel):
-    """Settings of one run; the names are those of diffusers' training scripts.
-
-    `mixed_precision` is by default "bf16" where there is a GPU that computes in it, and "no" elsewhere.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    output_dir: Path
-    seed: int = Field(0, ge=0)
-    train_batch_size: int = Field(32, ge=1)
-    max_train_steps: int = Field(20_000, ge=1)
-    gradient_accumulation_steps: int = Field(1, ge=1)
-    learning_rate: float = Field(3e-4, gt=0)
-    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
-    lr_warmup_steps: int = Field(200, ge=0)
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.99, ge=0, lt=1)
-    adam_weight_decay: float = Field(0.01, ge=0)
-    adam_epsilon: float = Field(1e-8, gt=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.999, gt=0, lt=1)
-    checkpointing_steps: int = Field(1000, ge=1)
-    checkpoints_total_limit: int = Field(2, ge=1)
-    resume_from_checkpoint: str | None = None
-    mixed_precision: Literal["no", "bf16"] | None = Field(None, validate_default=True)
-    dataloader_num_workers: int = Field(0, ge=0)
-    report_to: Literal["tensorboard", "trackio", "wandb"] | None = None
-    logging_dir: str = "logs"
-
-    @field_validator("mixed_precision")
-    @classmethod
-    def _resolved(cls, precision: str | None) -> str:
-        able = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-        return precision or ("bf16" if able else "no")
-
-    @field_validator("report_to")
-    @classmethod
-    def _installed(cls, tracker: str | None) -> str | None:
-        if tracker and find_spec(tracker) is None:
-            raise ValueError(f"{tracker} is not installed; run: pip install {tracker}")
-        return tracker
-
-    def question(self) -> dict[str, Any]:
-        """The settings that decide the result; where it is written and how it is watched do not."""
-        where = {"output_dir", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint"}
-        how = {"dataloader_num_workers", "report_to", "logging_dir"}
-        return self.model_dump(mode="json", exclude=where | how)
-
-
-class FinetuningConfig(TrainingConfig):
-    """Settings of a saved generator's further training: shorter and more careful than the first."""
-
-    max_train_steps: int = Field(1000, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    lr_warmup_steps: int = Field(50, ge=0)
-    ema_decay: float = Field(0.99, gt=0, lt=1)
-    checkpointing_steps: int = Field(250, ge=1)
+__all__ = ["StepSampler", "TrainingExamples", "architecture", "check_output_dir", "train"]
 
 
 class TrainingExamples(Dataset[dict[str, Tensor]]):
@@ -244,7 +175,7 @@ def train(
         means = _backward(accelerator, prepared, batch, config.train_batch_size, generator)
         if not math.isfinite(means["loss"]):
             raise InputError(
-                f"step {step}: the loss is {means['loss']}; lower --learning_rate and resume from a checkpoint."
+                f"step {step}: the loss is {means['loss']}; lower learning_rate and resume from a checkpoint."
             )
         norm = float(accelerator.clip_grad_norm_(parameters, config.max_grad_norm))
         means |= {"gradient_norm": norm, "clipped": float(norm > config.max_grad_norm)}
@@ -346,13 +277,13 @@ def _checkpoints(directory: Path) -> list[Path]:
 def _checkpoint_to_resume(config: TrainingConfig) -> Path | None:
     """The checkpoint to go on from; None starts afresh. Finished or half-done work is never overwritten unasked."""
     if config.output_dir.exists() and not config.output_dir.is_dir():
-        raise InputError(f"--output_dir {config.output_dir}: is a file; give a directory.")
+        raise InputError(f"output_dir: {config.output_dir} is a file; give a directory.")
     found = _checkpoints(config.output_dir)
     if config.resume_from_checkpoint is None:
         if found or (config.output_dir / "record.json").exists():
             raise InputError(
-                f"--output_dir {config.output_dir}: holds an earlier run; add --resume_from_checkpoint latest to go on "
-                "with it, or give another directory."
+                f"output_dir: {config.output_dir} holds an earlier run; give resume_from_checkpoint latest to go "
+                "on with it, or another directory."
             )
         return None
     if config.resume_from_checkpoint == "latest":
@@ -360,9 +291,7 @@ def _checkpoint_to_resume(config: TrainingConfig) -> Path | None:
     path = config.output_dir / Path(config.resume_from_checkpoint).name
     if path not in found:
         names = ", ".join(one.name for one in found) or "(none)"
-        raise InputError(
-            f"--resume_from_checkpoint: no {path.name!r} in {config.output_dir}; allowed: latest, {names}."
-        )
+        raise InputError(f"resume_from_checkpoint: no {path.name!r} in {config.output_dir}; allowed: latest, {names}.")
     return path
 
 

@@ -135,7 +135,7 @@ def test_realism_prefers_the_image_nearer_to_training_films(generator, predictor
 
 def test_films_to_compare_with_are_for_realism_alone(generator, predictor, tmp_path):
     make_candidates(tmp_path / "c", 2, "samples", generator)
-    with pytest.raises(InputError, match="--source: films is for realism alone"):
+    with pytest.raises(InputError, match="source_dir: films is for realism alone"):
         judge_candidates(tmp_path / "c", tmp_path / "p", predictor, {"attribute_fidelity": 1.0}, source_dir="films")
     assert not (tmp_path / "p").exists()
 
@@ -188,13 +188,13 @@ def test_from_the_command_line_to_preferences(generator, predictor, tmp_path, ca
     ("asked", "message"),
     [
         ({"questions": "sample"}, "did you mean 'samples'"),
-        ({"num_pairs": 0}, "--num_pairs: 0"),
-        ({"batch_size": 0}, "--batch_size: 0"),
-        ({"source_dir": "films"}, "--source: is for counterfactual questions"),
-        ({"balance": ("colour",)}, "--balance: 'colour' is unknown"),
-        ({"balance": ("age",)}, "--balance: age is continuous"),
-        ({"balance": ("sex",), "questions": "counterfactuals"}, "--balance: is for samples"),
-        ({"questions": "counterfactuals", "num_pairs": 10**6}, "--num_pairs: 1000000 is too many"),
+        ({"num_pairs": 0}, "num_pairs: 0"),
+        ({"batch_size": 0}, "batch_size: 0"),
+        ({"source_dir": "films"}, "source_dir: is for counterfactual questions"),
+        ({"balance": ("colour",)}, "balance: 'colour' is unknown"),
+        ({"balance": ("age",)}, "balance: age is continuous"),
+        ({"balance": ("sex",), "questions": "counterfactuals"}, "balance: is for samples"),
+        ({"questions": "counterfactuals", "num_pairs": 10**6}, "num_pairs: 1000000 is too many"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_nothing_is_written(asked, message, generator, tmp_path):
@@ -208,8 +208,8 @@ def test_what_cannot_be_asked_is_refused_and_nothing_is_written(asked, message, 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({}, "--judges: none"),
-        ({"beauty": 1.0}, "--judges: 'beauty' is unknown"),
+        ({}, "weights: none"),
+        ({"beauty": 1.0}, "weights: 'beauty' is unknown"),
         ({"counterfactual_soundness": 1.0}, "these candidates are samples"),
         ({"true_pixels": 1.0}, "these candidates are samples"),
     ],
@@ -224,7 +224,7 @@ def test_what_cannot_judge_is_refused_and_nothing_is_written(weights, message, g
 def test_eyes_are_given_to_the_judges_that_read_and_to_no_other(generator, predictor, tmp_path):
     make_candidates(tmp_path / "c", 2, "counterfactuals", generator)
     for reader, name in ((None, "attribute_fidelity"), (predictor, "true_pixels")):
-        with pytest.raises(InputError, match="--predictor"):
+        with pytest.raises(InputError, match="predictor"):
             judge_candidates(tmp_path / "c", tmp_path / "p", reader, {name: 1.0})
     told = lines(tmp_path / "c", "questions.jsonl")
     kept = [json.dumps({key: value for key, value in one.items() if key != "truth"}) for one in told]

@@ -59,7 +59,7 @@ def test_the_network_has_latents_of_the_generators_size(resolution, own, channel
 
 @pytest.mark.parametrize("resolution", [16, 24, 8, 128, 0, -32])
 def test_other_resolutions_are_refused(resolution):
-    with pytest.raises(InputError, match=rf"--resolution: {resolution} is not allowed.*16 pixels.*32 or 64"):
+    with pytest.raises(InputError, match=rf"resolution: {resolution} is not allowed.*16 pixels.*32 or 64"):
         check_enlargement(resolution, 16)
     check_enlargement(32, 16)
     check_enlargement(64, 16)

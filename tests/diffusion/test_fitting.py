@@ -15,9 +15,9 @@ from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
-from synthfair_hf.measure.predictors import PredictorTrainingConfig, train_predictor
+from synthfair_hf.measure.predictors import train_predictor
 from synthfair_hf.records import Record
-from synthfair_hf.training.loop import TrainingConfig
+from synthfair_hf.training.config import PredictorTrainingConfig, TrainingConfig
 
 SIDE, SUBJECTS = 16, 60
 NETWORKS = ("unet", "covariate_encoder")
@@ -156,7 +156,7 @@ def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generat
     ("verb", "rest", "sentence"),
     [
         ("finetune", ["--predictor", "{judge}", "--weight", "-1"], "--weight: -1 is not allowed; give a number from 0"),
-        ("finetune", ["--predictor", "{judge}", "--leak", "nan"], "--leak: nan is not allowed"),
+        ("finetune", ["--predictor", "{judge}", "--leak", "nan"], "--leak: 'nan' is refused"),
         ("finetune", ["--predictor", "{empty}"], "not a saved predictor"),
         ("finetune", [], "--predictor"),
         ("finetune", ["--predictor", "{judge}", "--source", "{empty}"], "is not for the phantom"),

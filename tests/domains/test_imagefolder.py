@@ -50,7 +50,7 @@ def test_unreadable_images_are_quarantined_up_to_a_share(folder):
     assert len(source) == 58
     assert source.counts["quarantined"] == {
         "images/007.png": "not a readable image (unknown format)",
-        "images/009.png": "8x8 is too small; --resolution 32 needs films of at least 64 pixels",
+        "images/009.png": "8x8 is too small; resolution 32 needs films of at least 64 pixels",
     }
     for index in range(10, 20):
         (folder / "images" / f"{index:03}.png").unlink()

@@ -84,7 +84,7 @@ def test_the_centre_square_is_kept_and_the_mean_survives_shrinking(tmp_path):
         (
             "small.png",
             lambda path: Image.new("L", (63, 90)).save(path),
-            "--resolution 32 needs films of at least 64 pixels",
+            "resolution 32 needs films of at least 64 pixels",
         ),
         (
             "moving.gif",

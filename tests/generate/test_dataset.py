@@ -101,7 +101,7 @@ def test_who_may_see_the_films_is_unknown_until_somebody_says_so(films, generato
     assert read_plan(dataset).access == "unknown"
     command = ["generate", "--pretrained_model_name_or_path", str(generator), "--num_subjects", "28"]
     assert main([*command, "--output_dir", str(tmp_path / "new"), "--access", "open"]) == 2
-    assert "--access: open says who may see a --source, and none is given" in capsys.readouterr().err
+    assert "--access: open says who may see a source, and none is given" in capsys.readouterr().err
     assert main(["push", str(dataset), "--hub_dataset_id", "lab/films"]) == 2
     assert "is unknown, not open; push it to a private repository" in capsys.readouterr().err
 
@@ -283,7 +283,7 @@ def test_strengths_are_given_by_name(films, generator, tmp_path, capsys):
     late = answer("late", "--intervention_level", "sex=0.01")
     assert np.abs(late - observed).sum() < np.abs(plain - observed).sum(), "two levels of three lie above"
     assert main([*asked, "--output_dir", str(tmp_path / "bad"), "--guidance_scale", "strong"]) == 2
-    assert "'strong' is not a number" in capsys.readouterr().err
+    assert "--guidance_scale: 'strong' is refused" in capsys.readouterr().err
 
 
 def test_settings_from_a_file_yield_to_flags(generator, tmp_path, capsys, monkeypatch):
@@ -338,7 +338,7 @@ BAD = [
     ([*ASK, "--do", "sxe=female"], "'sex'"),
     ([*ASK, "--do", "age=140"], "0 to 100 years"),
     ([*ASK, "--do", "sex=Female"], "'female'"),
-    ([*ASK, "--do", "age=old"], "age=old is not a number"),
+    ([*ASK, "--do", "age=old"], "--do['age']: 'old' is not a number"),
     ([*ASK, "--seed", "-1"], "--seed: -1"),
     ([*ASK, "--output_dir", "{films}/0.png/below"], "0.png is a file"),
     (["train", "--preset", "phantom", "--source", "{films}", "--output_dir", "{empty}/run"], "not for the phantom"),

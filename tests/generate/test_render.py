@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch._inductor import config as inductor
 
+from synthfair_hf.cli_parser import parse
 from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.solver import ReversibleFlowScheduler
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
-from synthfair_hf.flags import parse
 from synthfair_hf.generate import render
 from synthfair_hf.generate.numerics import Numerics
 from synthfair_hf.generate.render import Renderer, prepared
@@ -253,11 +253,8 @@ def test_a_repair_computes_as_the_plan_says(make_plan, make_pipeline, monkeypatc
 
 
 def test_flags_are_fields_of_the_plan(make_plan):
-    _, plain = parse(["generate", "--num_subjects", "9"], {"generate": generate})
-    _, asked = parse(
-        ["generate", "--num_subjects", "9", "--mixed_precision=bf16", "--channels-last", "--compile"],
-        {"generate": generate},
-    )
-    plans = [make_plan(**{name: flags[name] for name in Numerics.model_fields}) for flags in (plain, asked)]
+    plain = parse("generate", ["--num_subjects", "9"])
+    asked = parse("generate", ["--num_subjects", "9", "--mixed_precision=bf16", "--channels-last", "--compile"])
+    plans = [make_plan(**{name: getattr(flags, name) for name in Numerics.model_fields}) for flags in (plain, asked)]
     assert len(plans[0].plain) == 3
     assert not plans[1].plain

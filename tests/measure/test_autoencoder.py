@@ -13,16 +13,12 @@ from synthfair_hf.diffusion.latents import to_images, to_latents
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure import autoencoder
-from synthfair_hf.measure.autoencoder import (
-    AutoencoderTrainingConfig,
-    AutoencodingObjective,
-    load_encoder,
-    train_autoencoder,
-)
+from synthfair_hf.measure.autoencoder import AutoencodingObjective, load_encoder, train_autoencoder
 from synthfair_hf.measure.distances import divergence, l1, minimality
 from synthfair_hf.measure.weights import WEIGHTS
 from synthfair_hf.records import Record
 from synthfair_hf.schema import Schema
+from synthfair_hf.training.config import AutoencoderTrainingConfig
 from synthfair_hf.training.loop import TrainingExamples
 
 SCHEMA: Schema = CHEST_XRAY.covariates.subset(("sex",))

@@ -16,7 +16,6 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import (
     AttributePredictor,
     PredictionObjective,
-    PredictorTrainingConfig,
     agreement,
     load_predictor,
     score_on,
@@ -25,6 +24,7 @@ from synthfair_hf.measure.predictors import (
 from synthfair_hf.measure.weights import WEIGHTS
 from synthfair_hf.records import Record
 from synthfair_hf.schema import Schema
+from synthfair_hf.training.config import PredictorTrainingConfig
 from synthfair_hf.training.loop import architecture
 
 SCHEMA: Schema = CHEST_XRAY.covariates.subset(("age", "sex", "scanner"))

@@ -16,15 +16,16 @@ from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.worlds import Counterfactuals, PhantomWorld
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure import calibration, scoreboard
-from synthfair_hf.measure.autoencoder import AutoencoderTrainingConfig, train_autoencoder
+from synthfair_hf.measure.autoencoder import train_autoencoder
 from synthfair_hf.measure.calibration import calibrate, choose
 from synthfair_hf.measure.interventions import forced_change, hold
-from synthfair_hf.measure.predictors import PredictorTrainingConfig, agreement, load_predictor, train_predictor
+from synthfair_hf.measure.predictors import agreement, load_predictor, train_predictor
 from synthfair_hf.measure.scoreboard import PipelineSystem, measure_realism, measure_soundness, write_page
 from synthfair_hf.measure.soundness import score
 from synthfair_hf.measure.systems import answer
 from synthfair_hf.measure.weights import WEIGHTS
 from synthfair_hf.records import Record, file_sha256
+from synthfair_hf.training.config import AutoencoderTrainingConfig, PredictorTrainingConfig
 
 SIDE, SUBJECTS = 16, 150
 
@@ -250,17 +251,17 @@ def test_readers_of_another_resolution_are_refused(generator, predictor, autoenc
         (measure_soundness, {"interventions": ["forced"]}, "interventions: 'forced' is unknown"),
         (measure_soundness, {"pairs": [("sex", "colour")]}, "pairs: 'colour' is unknown"),
         (measure_soundness, {"contrasts": {"colour": (0, 1)}}, "'colour' is unknown"),
-        (measure_soundness, {"contrasts": {"sex": ("male",)}}, "--contrasts: sex: 1 values; give the two"),
-        (measure_soundness, {"contrasts": {"age": ("30", "old")}}, "--contrasts: age: 'old' is not a number"),
-        (measure_soundness, {"contrasts": {"age": (30, 300)}}, "--contrasts: age: 300 is out of range"),
+        (measure_soundness, {"contrasts": {"sex": ("male",)}}, r"contrasts\['sex'\]: 1 values; give the two"),
+        (measure_soundness, {"contrasts": {"age": ("30", "old")}}, r"contrasts\['age'\]: 'old' is not a number"),
+        (measure_soundness, {"contrasts": {"age": (30, 300)}}, r"contrasts\['age'\]: 300 is out of range"),
         (measure_soundness, {"num_inference_steps": 0}, "num_inference_steps: 0 is not allowed"),
         (measure_soundness, {"seeds": (0, -1)}, r"seeds: \[0, -1\] must be"),
         (measure_soundness, {"limit": 0}, "limit: 0 must be positive"),
         (measure_realism, {"limit": 0}, "limit: 0 must be positive"),
-        (measure_realism, {"group": "colour"}, "--group: 'colour' is unknown; allowed: age"),
-        (measure_realism, {"group": "age"}, "--group: age is continuous"),
-        (measure_realism, {"split": "train"}, "--split: 'train'"),
-        (measure_realism, {"seed": -1}, "--seed: -1 is not allowed"),
+        (measure_realism, {"group": "colour"}, "group: 'colour' is unknown; allowed: age"),
+        (measure_realism, {"group": "age"}, "group: age is continuous"),
+        (measure_realism, {"split": "train"}, "split: 'train'"),
+        (measure_realism, {"seed": -1}, "seed: -1 is not allowed"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_weights_and_images(

@@ -15,15 +15,9 @@ from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
 from synthfair_hf.schema import MISSING_LEVEL, Schema
-from synthfair_hf.training import loop as training
-from synthfair_hf.training.loop import (
-    StepSampler,
-    TrainingConfig,
-    TrainingExamples,
-    architecture,
-    check_output_dir,
-    train,
-)
+from synthfair_hf.training import config as training_config
+from synthfair_hf.training.config import TrainingConfig
+from synthfair_hf.training.loop import StepSampler, TrainingExamples, architecture, check_output_dir, train
 
 
 class Line(nn.Module):
@@ -208,7 +202,7 @@ def test_checkpoints_hold_no_pickle_and_are_limited(tmp_path):
 
 def test_an_earlier_run_is_never_overwritten_unasked(tmp_path):
     run(tmp_path, 30)
-    with pytest.raises(InputError, match="holds an earlier run; add --resume_from_checkpoint latest"):
+    with pytest.raises(InputError, match="holds an earlier run; give resume_from_checkpoint latest"):
         run(tmp_path, 30)
     with pytest.raises(InputError, match=r"other settings \(max_train_steps: 40 != 30\)"):
         run(tmp_path, 40, resume_from_checkpoint="latest")
@@ -235,7 +229,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
             return loss / 0, parts
 
     config = TrainingConfig(output_dir=tmp_path, max_train_steps=3, train_batch_size=5)
-    with pytest.raises(InputError, match=r"the loss is inf; lower --learning_rate"):
+    with pytest.raises(InputError, match=r"the loss is inf; lower learning_rate"):
         train(Nowhere(), Points(), config, lambda path: None, {}, {})
     assert not (tmp_path / "record.json").exists()
 
@@ -298,7 +292,7 @@ def test_half_precision_is_close_to_single(tmp_path, request):
 
 
 def test_a_tracker_that_is_not_installed_is_named_with_its_remedy(monkeypatch, tmp_path):
-    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    monkeypatch.setattr(training_config, "find_spec", lambda name: None)
     with pytest.raises(ValidationError, match="wandb is not installed; run: pip install wandb"):
         TrainingConfig(output_dir=tmp_path, report_to="wandb")
 

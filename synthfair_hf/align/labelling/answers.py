@@ -85,9 +85,7 @@ class Answers:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            raise InputError(
-                f"--output_file: {self.path} is in use by another page; stop that one, or give another file."
-            ) from None
+            raise InputError(f"{self.path}: is in use by another page; stop that one, or give another file.") from None
         return lock
 
     def append(self, answer: Answer) -> None:

@@ -49,7 +49,7 @@ class Candidates:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise InputError(f"--candidates: {directory} holds no {FILE}; give a directory with one.") from None
+            raise InputError(f"candidates_dir: {directory} holds no {FILE}; give a directory with one.") from None
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text ({error.reason}).") from None
         told = {f"{path}:{number}": one for number, one in enumerate(text.split("\n"), start=1) if one.strip()}
@@ -93,7 +93,7 @@ class Candidates:
             for answer in answers.of(annotator):
                 if answer.id not in self.ids:
                     raise InputError(
-                        f"--output_file: {answers.path} answers {answer.id!r}, which is not among the "
+                        f"{answers.path}: answers {answer.id!r}, which is not among the "
                         f"{len(self)} candidates; give the file of these candidates, or a new one."
                     )
 

@@ -10,6 +10,7 @@ without their names, and the browser is told to ask this server alone for anythi
 import math
 import os
 from base64 import b64encode
+from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -40,8 +41,11 @@ OWN_SERVER_ONLY = (
 """Content security policy: whatever gradio's own files name beyond this server is not loaded."""
 
 
-def serve(labelling: Labelling, port: int | None = None) -> None:
-    """Show the page on this machine, at a free port by default, until interrupted."""
+def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str]], None]) -> None:
+    """Show the page on this machine, at a free port if None is given, until interrupted.
+
+    `ready` is called once, with the address of each annotator's page.
+    """
     # read when gradio is imported
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
@@ -69,10 +73,8 @@ def serve(labelling: Labelling, port: int | None = None) -> None:
                 app_kwargs={"middleware": [Middleware(_Policy)], "docs_url": None, "redoc_url": None},
             )
         except OSError as error:
-            raise InputError(f"--port: {port or 'any'} can't be had ({error}); give another, or none.") from None
-        for name in labelling.annotators:
-            print(f"{name}: {address}?annotator={quote(name)}", flush=True)
-        print(f"answers: {labelling.answers.path} (Ctrl-C ends; the same command goes on)", flush=True)
+            raise InputError(f"port: {port or 'any'} can't be had ({error}); give another, or none.") from None
+        ready({name: f"{address}?annotator={quote(name)}" for name in labelling.annotators})
         page.block_thread()
 
 

@@ -47,9 +47,9 @@ class Labelling:
     def __init__(self, candidates: Candidates, answers: Answers, annotators: Sequence[str], seed: int) -> None:
         for name in annotators:
             if not name.strip() or name != name.strip() or "/" in name or "\\" in name or not name.isprintable():
-                raise InputError(f"--annotator: {name!r} is no name; give one without slashes and spaces around it.")
+                raise InputError(f"annotators: {name!r} is no name; give one without slashes and spaces around it.")
         if len(set(annotators)) != len(annotators) or not annotators:
-            raise InputError("--annotator: give at least one name, each once.")
+            raise InputError("annotators: give at least one name, each once.")
         candidates.check(answers)
         self.candidates, self.answers, self.annotators = candidates, answers, tuple(annotators)
         self._lock = Lock()

@@ -37,7 +37,7 @@ class MorphoMNIST:
 
     def __init__(self, directory: str | Path, preset: Preset, resolution: int) -> None:
         if resolution != SIDE + 2 * MARGIN:
-            raise InputError(f"--resolution: {resolution} is not that of {self.name}; allowed: {SIDE + 2 * MARGIN}.")
+            raise InputError(f"resolution: {resolution} is not that of {self.name}; allowed: {SIDE + 2 * MARGIN}.")
         self._files = {part: Path(directory) / f"{part}.npz" for part in ("train", "test")}
         self.covariates = preset.covariates
         self.table: dict[str, list[Any]] = {name: [] for name in self.covariates.names}

@@ -73,7 +73,7 @@ class PhantomModel:
 
 
 class Oracle:
-    """A world that answers as a saved pipeline does, for `synthfair generate --world`.
+    """A world that answers as a saved pipeline does, for data sets that need no network.
 
     `revision` is the identity of its equations: another version of them is another world.
     """
@@ -82,12 +82,12 @@ class Oracle:
 
     def __init__(self, world: str, resolution: int | None = None) -> None:
         if world not in ORACLES:
-            raise unknown("--world", world, ORACLES)
+            raise unknown("world", world, ORACLES)
         self.preset: Preset = PHANTOM
         self.resolution = PHANTOM.resolution if resolution is None else resolution
         low, high = RESOLUTIONS
         if not low <= self.resolution <= high:
-            raise InputError(f"--resolution: {resolution} is out of range; allowed: {low} to {high} pixels.")
+            raise InputError(f"resolution: {resolution} is out of range; allowed: {low} to {high} pixels.")
         self.config, self.revision = OracleConfig(self.resolution), fingerprint([world, *equations()])
         self._world = Phantom()
         self.scm = PhantomModel(self._world)

@@ -13,8 +13,8 @@ board, on one machine or on several that share its directory: each takes cells t
 is always among the methods. A view that plants several attributes is asked about each. Cells are those of
 `fairness.benchmark.cells.fit_cell`.
 
-A method is asked for by its name, or with settings of its own, as balanced_synthetic:ratio=0.5,order=pretrained; that
-is then a method beside the one without.
+A method is asked for by its name, or by its name with settings of its own; on the board, and in records, that is
+balanced_synthetic:ratio=0.5,order=pretrained, a method beside the one without.
 """
 
 import importlib.util
@@ -34,7 +34,6 @@ from tqdm import tqdm
 from ...errors import InputError, unknown
 from ...records import Record, library_versions, writable_directory
 from ...views.view import BiasedView, get_view
-from ...words import assignments
 from ..mitigation import METHODS
 from ..mitigation.method import GroupSettings, Method, Shown
 from .cells import DRAWS, HELD_OUT, DataSet, ExternalSet, Refused, code_of, fit_cell
@@ -56,7 +55,7 @@ class _Cell(NamedTuple):
 def benchmark(
     data_dir: str | Path,
     views: Sequence[str],
-    methods: Sequence[str],
+    methods: Sequence[str | tuple[str, Mapping[str, Any]]],
     output_dir: str | Path,
     seeds: int = 5,
     train_subjects: int | None = None,
@@ -68,7 +67,7 @@ def benchmark(
     """Fit what is not there yet, print the leaderboard, and return the record of what was asked.
 
     views: names of biased views; their twins are added.
-    methods: names in METHODS or of submitted ones, NAME or NAME:SETTING=VALUE,...
+    methods: names in METHODS or of submitted ones, each alone or with settings of its own: (name, {setting: value}).
     method_files: submitted methods, called as their files are: each a Python file that defines one subclass of
         `Method`, and that this process runs with all of its rights. Give files that you would run.
     seeds: 0 ... seeds - 1, of first weights and order, and of which fifth of the subjects is validation.
@@ -82,7 +81,7 @@ def benchmark(
     """
     directory = writable_directory(output_dir)
     if num_proc < 1:
-        raise InputError(f"--num_proc: {num_proc} is not allowed; give how many, from 1.")
+        raise InputError(f"num_proc: {num_proc} is not allowed; give how many, from 1.")
     wanted = (data_dir, views, methods, seeds, train_subjects, steps, method_files, external)
     asked = _asked(*wanted)
     (directory / "cells").mkdir(parents=True, exist_ok=True)
@@ -110,7 +109,7 @@ class _Asked(NamedTuple):
 def _asked(
     data_dir: str | Path,
     views: Sequence[str],
-    methods: Sequence[str],
+    methods: Sequence[str | tuple[str, Mapping[str, Any]]],
     seeds: int,
     train_subjects: int | None,
     steps: int | None,
@@ -118,23 +117,21 @@ def _asked(
     external: str | Path | None,
 ) -> _Asked:
     if seeds < 1:
-        raise InputError(f"--seeds: {seeds} is not allowed; give how many, from 1.")
+        raise InputError(f"seeds: {seeds} is not allowed; give how many, from 1.")
     if not views:
-        raise InputError("--views: none is given; name biased views, such as finding_sex_correlated_90_10.")
+        raise InputError("views: none is given; name biased views, such as finding_sex_correlated_90_10.")
     data = DataSet(data_dir)
     submitted = _submitted(method_files)
     known = {**METHODS, **submitted}
-    wanted = list(dict.fromkeys((REFERENCE, *methods, *submitted)))
     kinds, own = {}, {}
-    for one in wanted:
-        name, colon, words = one.partition(":")
+    for one in (REFERENCE, *methods, *submitted):
+        name, settings = (one, {}) if isinstance(one, str) else one
         if name not in known:
-            raise unknown("--methods", name, known)
-        kinds[one] = known[name]
-        own[one] = {
-            **({} if steps is None else {"steps": steps}),
-            **assignments(f"--methods {name}", words.split(",") if colon else []),
-        }
+            raise unknown("methods", name, known)
+        label = _label(name, settings)
+        kinds[label] = known[name]
+        own[label] = {**({} if steps is None else {"steps": steps}), **settings}
+    wanted = list(kinds)
     biased = list({view.name: view for view in (_biased(name, data) for name in views)}.values())
     subjects = _subjects(train_subjects, data)
     outside = None
@@ -183,6 +180,12 @@ def _asked(
     return _Asked(data, outside, cells, record)
 
 
+def _label(name: str, settings: Mapping[str, Any]) -> str:
+    """What a method is called on the board."""
+    told = ",".join(f"{setting}={value}" for setting, value in settings.items())
+    return f"{name}:{told}" if told else name
+
+
 def unfinished(paths: Sequence[Path]) -> Iterator[int]:
     """Places of the files that are not there, each while nobody else holds it; then of those that others left undone.
 
@@ -224,24 +227,24 @@ def load_method(path: str | Path) -> type[Method]:
     path = Path(path)
     spec = importlib.util.spec_from_file_location(f"submitted_{path.stem}", path)
     if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
-        raise InputError(f"--method_file: {path} is no Python file; give FILE.py with one subclass of Method.")
+        raise InputError(f"method_files: {path} is no Python file; give FILE.py with one subclass of Method.")
     module = importlib.util.module_from_spec(spec)
     # pydantic and inspect look a class up by its module
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"--method_file: {path} does not run ({type(error).__name__}: {error}); mend it.") from error
+        raise InputError(f"method_files: {path} does not run ({type(error).__name__}: {error}); mend it.") from error
     found = [
         one
         for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, Method) and one.__module__ == spec.name
     ]
     if len(found) != 1:
-        raise InputError(f"--method_file: {path} defines {len(found)} subclasses of Method; define one.")
+        raise InputError(f"method_files: {path} defines {len(found)} subclasses of Method; define one.")
     for shown in found[0].sees:
         if shown not in get_args(Shown):
-            raise unknown(f"--method_file: {path}: sees", shown, get_args(Shown))
+            raise unknown(f"method_files: {path}: sees", shown, get_args(Shown))
     return found[0]
 
 
@@ -250,7 +253,7 @@ def _submitted(files: Sequence[str | Path]) -> dict[str, type[Method]]:
     found: dict[str, type[Method]] = {}
     for path in map(Path, files):
         if path.stem in METHODS or path.stem in found:
-            raise InputError(f"--method_file: {path} bears the name of another method; rename it.")
+            raise InputError(f"method_files: {path} bears the name of another method; rename it.")
         found[path.stem] = load_method(path)
     return found
 
@@ -258,7 +261,7 @@ def _submitted(files: Sequence[str | Path]) -> dict[str, type[Method]]:
 def _biased(name: str, data: DataSet) -> BiasedView:
     view = get_view(name, data.preset)
     if view.twin in (None, view.name) or not data.planted(view):
-        raise InputError(f"--views: {name!r} plants no bias of an attribute; give a biased view, twins are added.")
+        raise InputError(f"views: {name!r} plants no bias of an attribute; give a biased view, twins are added.")
     return view
 
 
@@ -267,7 +270,7 @@ def _subjects(asked: int | None, data: DataSet) -> int:
     if asked is None:
         return max(HELD_OUT, count // 2)
     if not HELD_OUT <= asked <= count:
-        raise InputError(f"--train_subjects: {asked} is not allowed; allowed: {HELD_OUT} to {count}.")
+        raise InputError(f"train_subjects: {asked} is not allowed; allowed: {HELD_OUT} to {count}.")
     return asked
 
 

@@ -91,7 +91,7 @@ class DataSet:
         contrasts = self.preset.contrasts
         found = [one.name for one in self.preset.covariates.walk() if one.role == "finding" and one.name in contrasts]
         if not found:
-            raise InputError(f"--data_dir: {self.preset.name} has no finding with a contrast; nothing can be detected.")
+            raise InputError(f"data_dir: {self.preset.name} has no finding with a contrast; nothing can be detected.")
         self.finding = found[0]
         self.resolution = int(record.settings["resolution"])
         self.rows = lru_cache(maxsize=4)(self._rows)
@@ -134,7 +134,7 @@ class ExternalSet:
         self.source, self.data = ImageFolder(directory, data.preset, data.resolution), data
         for name in (data.finding, *planted):
             if name not in self.source.table:
-                raise InputError(f"--external: {directory} has no column {name!r}; add it to metadata.csv.")
+                raise InputError(f"external: {directory} has no column {name!r}; add it to metadata.csv.")
         self.examples = lru_cache(maxsize=4)(self._examples)
 
     def _examples(self, planted: tuple[str, ...]) -> LabelledImages:
@@ -145,7 +145,7 @@ class ExternalSet:
         sides = {name: _side(np.asarray(encoded[name], dtype=float), name, preset) for name in names}
         kept = np.flatnonzero(np.min(list(sides.values()), axis=0) >= 0)
         if not len(kept):
-            raise InputError(f"--external: no image is in a contrast's group of {', '.join(names)}; give others.")
+            raise InputError(f"external: no image is in a contrast's group of {', '.join(names)}; give others.")
         pixels = np.stack([self.source.image(int(row), self.data.resolution) for row in kept])
         return LabelledImages(
             torch.from_numpy(np.rint(pixels * 255).astype(np.uint8))[:, None],

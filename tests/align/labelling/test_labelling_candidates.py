@@ -94,7 +94,7 @@ def test_a_file_of_no_pairs_is_refused(candidates, text, sentence):
 
 
 def test_no_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"^--candidates: .* holds no candidates\.jsonl; give a directory with one"):
+    with pytest.raises(InputError, match=r"^candidates_dir: .* holds no candidates\.jsonl; give a directory with one"):
         Candidates.read(tmp_path, CHEST_XRAY)
 
 

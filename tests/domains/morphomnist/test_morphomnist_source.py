@@ -97,7 +97,7 @@ def test_a_malformed_file_is_refused_by_name(digits, change, message):
 
 
 def test_missing_and_damaged_files_and_other_resolutions_are_refused(digits):
-    with pytest.raises(InputError, match="--resolution: 64 is not that of morphomnist; allowed: 32"):
+    with pytest.raises(InputError, match="resolution: 64 is not that of morphomnist; allowed: 32"):
         MorphoMNIST(digits, PRESET, 64)
     whole = (digits / "train.npz").read_bytes()
     for damaged in (whole[:5000], b"text", b""):

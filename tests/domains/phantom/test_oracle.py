@@ -86,9 +86,9 @@ def test_keys_come_from_each_rows_own_generator():
 def test_what_is_for_a_trained_generator_is_refused():
     with pytest.raises(InputError, match="num_inference_steps: 4 is for a trained generator"):
         ORACLE(VALUES, KEYS, NOISE, num_inference_steps=4)
-    with pytest.raises(InputError, match="--world: 'acquisition' is unknown; allowed: phantom"):
+    with pytest.raises(InputError, match="world: 'acquisition' is unknown; allowed: phantom"):
         Oracle("acquisition")
-    with pytest.raises(InputError, match="--resolution: 8 is out of range; allowed: 16 to 1024"):
+    with pytest.raises(InputError, match="resolution: 8 is out of range; allowed: 16 to 1024"):
         Oracle("phantom", 8)
 
 

@@ -28,6 +28,7 @@ from synthfair_hf.views.view import get_view
 
 STRONG, WEAK, TWIN = (f"finding_sex_correlated_{a}_{100 - a}" for a in (90, 70, 50))
 SMALL = {"steps": 2, "seeds": 2}
+SMALLER = ("resampling", {"batch_size": 8})
 
 SUBMITTED = """
 import torch
@@ -160,8 +161,8 @@ def test_a_shared_twin_is_fitted_once_and_cells_know_nothing_of_each_other(store
     [
         ({"steps": 3}, 8),
         ({"train_subjects": 12}, 8),
-        ({"methods": ["resampling:batch_size=8"]}, 4),
-        ({"methods": ["resampling", "resampling:batch_size=8"]}, 4),
+        ({"methods": [SMALLER]}, 4),
+        ({"methods": ["resampling", SMALLER]}, 4),
         ({"seeds": 3}, 4),
         ({"seeds": 1}, 0),
     ],
@@ -191,16 +192,15 @@ def test_changed_code_is_another_cell(tmp_path):
         ({"views": ["finding_sex_corelated_90_10"]}, "is no view"),
         ({"views": [TWIN]}, "plants no bias"),
         ({"views": ["full"]}, "plants no bias"),
-        ({"views": []}, "--views: none"),
+        ({"views": []}, "views: none"),
         ({"methods": ["resampelling"]}, "did you mean 'resampling'"),
-        ({"methods": ["resampelling:batch_size=8"]}, "did you mean 'resampling'"),
-        ({"methods": ["resampling:batch_size"]}, "--methods resampling: 'batch_size' is not NAME=VALUE"),
-        ({"seeds": 0}, "--seeds: 0"),
+        ({"methods": [("resampelling", {"batch_size": 8})]}, "did you mean 'resampling'"),
+        ({"seeds": 0}, "seeds: 0"),
         ({"steps": 0}, "steps"),
         ({"train_subjects": 4}, "allowed: 5 to 20"),
         ({"train_subjects": 21}, "allowed: 5 to 20"),
-        ({"methods": ["resampling:bach_size=3"]}, "batch_size"),
-        ({"num_proc": 0}, "--num_proc: 0"),
+        ({"methods": [("resampling", {"bach_size": 3})]}, "batch_size"),
+        ({"num_proc": 0}, "num_proc: 0"),
         ({"external": "nowhere"}, "metadata.csv"),
         ({"method_files": ["nowhere.py"]}, "no Python file"),
     ],

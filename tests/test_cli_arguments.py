@@ -1,13 +1,19 @@
-"""A file of settings is data: nothing in it is run, looked up or unfolded, and what is refused is told in one line."""
+"""Every verb's settings: their flags have help and the functions' own defaults, and a file of them is plain data.
+
+Nothing in such a file is run, looked up or unfolded, and what is refused is told in one line.
+"""
+
+from pathlib import Path
 
 import pytest
 import yaml
 
-from synthfair_hf import flags
+import synthfair_hf
+from synthfair_hf import cli_parser
+from synthfair_hf.cli_parser import parse
 from synthfair_hf.errors import InputError
-from synthfair_hf.flags import parse
 
-RUNS = {name: print for name in ("views", "generate")}
+ROOT = Path(synthfair_hf.__file__).parent
 
 LAUGHS = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
@@ -25,7 +31,7 @@ def read(tmp_path):
     def read(text: str | bytes, verb: str = "views", *words: str) -> dict:
         path = tmp_path / "settings.yaml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return parse([verb, "--config_file", str(path), *words], RUNS)[1]
+        return dict(parse(verb, ["--config_file", str(path), *words]))
 
     return read
 
@@ -33,7 +39,7 @@ def read(tmp_path):
 def test_values_lists_and_switches_are_flags_and_the_command_line_wins(read):
     text = "num_subjects: 28\nfactors: [sex, finding]\ndry-run: true\nlicense: null\nguidance_scale: 1e0\nseed: 4\n"
     settings = read(text, "generate", "--seed", "5")
-    assert (settings["num_subjects"], settings["factors"], settings["seed"]) == (28, ["sex", "finding"], 5)
+    assert (settings["num_subjects"], settings["factors"], settings["seed"]) == (28, ("sex", "finding"), 5)
     assert settings["dry_run"] is True
     assert settings["license"] is None
 
@@ -69,10 +75,12 @@ def test_a_tag_runs_nothing(read, tmp_path, tag):
         pytest.param("? [a]\n: 1", "is not readable YAML", id="a list as a name"),
         pytest.param("view: {name: full}", "view of .* holds more than a list of values", id="mapping"),
         pytest.param("view: [[full]]", "view of .* holds more than a list of values", id="nested"),
+        pytest.param("view: [full, empty]", "view of .* holds 2 values; give one", id="several"),
+        pytest.param("view: no", "view of .* is False in YAML; quote what it is to be", id="no"),
         pytest.param("- full", "must map flag names to values", id="list"),
         pytest.param("", "must map flag names to values", id="empty"),
-        pytest.param("veiw: full", "--veiw", id="unknown"),
-        pytest.param("7: full", "--7", id="a number as a name"),
+        pytest.param("veiw: full", "'veiw' is unknown; allowed: preset, view, .*; did you mean 'view'", id="unknown"),
+        pytest.param("7: full", "'7' is unknown", id="a number as a name"),
     ],
 )
 def test_what_is_no_settings_is_refused_in_one_line(read, text, message):
@@ -83,7 +91,7 @@ def test_what_is_no_settings_is_refused_in_one_line(read, text, message):
 
 
 def test_a_file_beyond_the_limit_is_not_parsed(read, monkeypatch):
-    monkeypatch.setattr(flags, "MAX_BYTES", 50)
+    monkeypatch.setattr(cli_parser, "MAX_BYTES", 50)
     assert read("view: full" + " " * 40)["view"] == "full"
     with pytest.raises(InputError, match="has more than 50 bytes"):
         read("view: full" + " " * 41)

@@ -1,0 +1,546 @@
+"""What each verb of the command line is asked by: one settings model per verb, one line of help per field.
+
+A field is a flag, called by its alias where it has one: the field bears the name that the public function gives its
+argument. A field that is a model itself, such as a training run's settings, stands for the flags of its own fields.
+Defaults are those of the public functions. Nothing here imports torch.
+
+    class      verb            docstring  its description          `example`  one that runs
+    field      flag            description  its line of help       WORDS      how several words make its value
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .align.config import AlignmentConfig
+from .domains.presets import PRESETS
+from .errors import InputError
+from .generate.plan import GenerationPlan
+from .records import Access
+from .training.config import AutoencoderTrainingConfig, FinetuningConfig, PredictorTrainingConfig, TrainingConfig
+
+__all__ = ["POSITIONAL", "RENAMED_FLAGS", "RENAMED_VERBS", "VERBS", "VerbSettings", "Words"]
+
+POSITIONAL = "positional"
+"""Marks a field that is given without its name."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the words after a flag make its value: `read(name of the field, words)`, written like `metavar`."""
+
+    metavar: str
+    read: Callable[[str, Sequence[str]], Any]
+    may_be_empty: bool = False
+
+
+def _assignments(argument: str, words: Sequence[str]) -> dict[str, str]:
+    """sex=female age=61 as a dict."""
+    values: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name or not value:
+            raise InputError(f"{argument}: {word!r} is not NAME=VALUE; write it as sex=female.")
+        if name in values:
+            raise InputError(f"{argument}: {name} is given twice; give it once.")
+        values[name] = value
+    return values
+
+
+def _lists(argument: str, words: Sequence[str]) -> dict[str, list[str]]:
+    """age=30,50 sex=male as lists by name."""
+    return {name: text.split(",") for name, text in _assignments(argument, words).items()}
+
+
+def _names(argument: str, words: Sequence[str]) -> list[str]:
+    """A,B C as a list of names."""
+    return [name.strip() for word in words for name in word.split(",")]
+
+
+def _pairs(argument: str, words: Sequence[str]) -> list[list[str]]:
+    """A,B C,D as pairs of names."""
+    pairs = [word.split(",") for word in words]
+    for word, pair in zip(words, pairs, strict=True):
+        if len(pair) != 2 or not all(pair):
+            raise InputError(f"{argument}: {word!r} is not A,B; write it as sex,finding.")
+    return pairs
+
+
+def _shares(argument: str, words: Sequence[str]) -> dict[str, dict[str, str]]:
+    """sex=male:0.7,female:0.3 as shares by level, by name."""
+    shares: dict[str, dict[str, str]] = {}
+    for name, parts in _lists(argument, words).items():
+        split = [part.rpartition(":") for part in parts]
+        shares[name] = {level: share for level, _, share in split}
+        if len(shares[name]) < len(parts) or not all(shares[name]):
+            text = ",".join(parts)
+            raise InputError(f"{argument}: {text!r} is not LEVEL:SHARE,...; write it as sex=male:0.7,female:0.3.")
+    return shares
+
+
+def _strength(argument: str, words: Sequence[str]) -> str | dict[str, str]:
+    """1.5 as it stands, or sex=1.5 finding=2 as a dict."""
+    return words[0] if len(words) == 1 and "=" not in words[0] else _assignments(argument, words)
+
+
+def _methods(argument: str, words: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """erm jtt:steps=100,batch_size=8 as names with their settings."""
+    methods = []
+    for word in words:
+        name, colon, text = word.partition(":")
+        methods.append((name, _assignments(f"{argument}[{name!r}]", text.split(",") if colon else [])))
+    return methods
+
+
+VALUES = Words("NAME=VALUE", _assignments)
+LISTS = Words("NAME=A,B", _lists)
+NAMES = Words("A,B", _names)
+
+
+def _like(model: type[BaseModel], name: str) -> Any:
+    """A field of a model of the library: its default, range and line of help."""
+    return model.model_fields[name]
+
+
+# Flags that several verbs share.
+Preset = Annotated[str, Field(description=f"domain: {', '.join(PRESETS)}")]
+Source = Annotated[
+    Path | None,
+    Field(alias="source", description="folder with metadata.csv and images, or of the digits; the phantom needs none"),
+]
+WorldSource = Annotated[Path | None, Field(alias="source", description="the world's data; the phantom needs none")]
+Start = Annotated[str, Field(description="saved pipeline to start from: a directory, or its name on the Hub")]
+Generator = Annotated[str | None, Field(description="saved pipeline; the shipped one by default")]
+Predictors = Annotated[
+    tuple[Path, ...], Field(alias="predictor", description="what `synthfair predictor` saved, of one or of several")
+]
+OutputDirectory = Annotated[Path, Field(description="directory that is written")]
+Seed = Annotated[int, Field(description="of everything that is drawn")]
+World = Annotated[str, Field(description="world whose truth is known: phantom, acquisition or morphomnist")]
+Limit = Annotated[int | None, Field(description="images at most; all by default")]
+Split = Annotated[str, Field(description="split whose images are used")]
+License = Annotated[str | None, Field(description="licence identifier for the card")]
+NewAccess = Annotated[Access, Field(description="who may see the source; only what is open is published openly")]
+KnownAccess = Annotated[
+    Access | None, Field(description="who may see the source; by default as recorded of it, else unknown")
+]
+Steps = Annotated[int | None, Field(description="solver steps; the generator's own by default")]
+
+
+class VerbSettings(BaseModel):
+    """What every verb's settings are: checked, frozen, and without a stranger among them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    example: ClassVar[str]
+
+
+class Train(VerbSettings):
+    """Train a generator on a folder of radiographs and save it as a pipeline."""
+
+    example = "--preset phantom --output_dir runs/phantom"
+    preset: Preset = "chest_xray"
+    source_dir: Source = None
+    covariate_table: Path | None = Field(None, description="ChestX-ray14 label file to fit the causal model on")
+    pretrained_model_name_or_path: str | None = Field(None, description="saved pipeline to start from; none by default")
+    resolution: int | None = Field(None, description="height and width in pixels; the preset's by default")
+    default_steps: int | None = Field(
+        None, description="solver steps saved with the pipeline; 10, or those of the start, by default"
+    )
+    default_guidance_scale: float = Field(1.0, description="strength on changed covariates saved with the pipeline")
+    access: NewAccess = "unknown"
+    config: TrainingConfig
+
+
+class Finetune(VerbSettings):
+    """Train a saved generator on, with a predictor that judges its counterfactuals."""
+
+    example = (
+        "--pretrained_model_name_or_path runs/phantom --predictor runs/predictor --output_dir runs/phantom_finetuned"
+    )
+    pretrained_model_name_or_path: Start
+    predictor: Path = Field(description="attribute predictor that judges; measure the result by another one")
+    source_dir: Source = None
+    weight: float = Field(0.1, description="of the predictor's disagreement, against flow matching")
+    leak: float = Field(1.0, description="weight of disagreement on what was not changed")
+    access: KnownAccess = None
+    config: FinetuningConfig
+
+
+class Straighten(VerbSettings):
+    """Train a saved generator on its own pairs, so that fewer solver steps lose less."""
+
+    example = "--pretrained_model_name_or_path runs/phantom --output_dir runs/phantom_straight"
+    pretrained_model_name_or_path: Start
+    source_dir: Source = None
+    images: int = Field(2048, description="training images, each of three pairs")
+    num_inference_steps: int = Field(10, description="midpoint steps that make a pair")
+    access: KnownAccess = None
+    config: FinetuningConfig
+
+
+class Enlarge(VerbSettings):
+    """Give a saved generator more pixels by an autoencoder whose latents are its images."""
+
+    example = "--pretrained_model_name_or_path runs/phantom --resolution 128 --output_dir runs/phantom_128"
+    pretrained_model_name_or_path: Start
+    source_dir: Source = None
+    resolution: int = Field(description="twice or four times the pipeline's own")
+    access: KnownAccess = None
+    config: AutoencoderTrainingConfig
+
+
+class Predictor(VerbSettings):
+    """Train a predictor of the covariates, by which `measure` reads images."""
+
+    example = "--preset phantom --output_dir runs/predictor"
+    preset: Preset = "chest_xray"
+    source_dir: Source = None
+    config: PredictorTrainingConfig
+
+
+class Autoencoder(VerbSettings):
+    """Train an autoencoder, by whose encoder `measure` tells how minimal a change is."""
+
+    example = "--preset phantom --output_dir runs/autoencoder"
+    preset: Preset = "chest_xray"
+    source_dir: Source = None
+    config: AutoencoderTrainingConfig
+
+
+class Candidates(VerbSettings):
+    """Write pairs of answers of a saved generator, for people or judges to prefer one of."""
+
+    example = "--pretrained_model_name_or_path runs/phantom --num_pairs 500 --output_dir candidates"
+    pretrained_model_name_or_path: Generator = None
+    num_pairs: int = Field(description="pairs of images to write")
+    questions: str = Field("samples", description="samples, guided_samples, or counterfactuals of a source")
+    source_dir: Source = None
+    balance: Annotated[tuple[str, ...], NAMES] = Field(
+        (), description="covariates whose combinations of levels are sampled equally often"
+    )
+    access: NewAccess = "unknown"
+    seed: Seed = 0
+    batch_size: int = Field(16, description="images that the network makes at a time")
+    output_dir: OutputDirectory
+
+
+class Judge(VerbSettings):
+    """Prefer one of each pair of candidates by weighted judges, and write the preferences."""
+
+    example = (
+        "--candidates candidates --predictor runs/predictor --judges attribute_fidelity=1 --output_dir preferences"
+    )
+    candidates_dir: Path = Field(alias="candidates", description="what `synthfair candidates` wrote")
+    predictor: Path | None = Field(None, description="attribute predictor by which they read; none for true_pixels")
+    weights: Annotated[dict[str, float], Words("NAME=WEIGHT", _assignments)] = Field(
+        alias="judges",
+        description="attribute_fidelity, realism, counterfactual_soundness, true_pixels (of the phantom), by weight",
+    )
+    source_dir: Annotated[
+        Path | None, Field(alias="source", description="real images that realism compares with; the phantom needs none")
+    ] = None
+    tie: float = Field(0.0, description="difference of scores up to which neither is preferred")
+    output_dir: OutputDirectory
+
+
+class _Alignment(AlignmentConfig):
+    """The library's own settings; covariates may be separated by commas."""
+
+    balance: Annotated[tuple[str, ...] | None, NAMES] = _like(AlignmentConfig, "balance")
+
+
+class Align(VerbSettings):
+    """Train adapters of a saved generator on pairs of images of which one was preferred."""
+
+    example = "--pretrained_model_name_or_path runs/phantom --train_data_dir preferences --output_dir runs/lora"
+    pretrained_model_name_or_path: Start
+    train_data_dir: tuple[Path, ...] = Field(description="preferences, of one judge or of several")
+    config: _Alignment
+
+
+class Fuse(VerbSettings):
+    """Merge what `align` trained into a copy of the generator, an ordinary saved pipeline again."""
+
+    example = "--pretrained_model_name_or_path runs/phantom --lora_weights runs/lora --output_dir runs/phantom_aligned"
+    pretrained_model_name_or_path: Annotated[str, Field(description="saved pipeline that was adapted")]
+    lora_weights: Path = Field(description="what `synthfair align` wrote")
+    lora_scale: float = Field(1.0, description="how strongly the adapters act; 1: as trained")
+    output_dir: OutputDirectory
+
+
+class Label(VerbSettings):
+    """Show people two images at a time, and keep which one each of them says is better."""
+
+    example = "--candidates candidates --annotator ada --output_file answers.jsonl"
+    candidates_dir: Path = Field(alias="candidates", description="images, and candidates.jsonl that pairs them")
+    answers_file: Path = Field(
+        alias="output_file", description="answers, one a line; the same command goes on in this file"
+    )
+    annotators: tuple[str, ...] = Field(
+        (), alias="annotator", description="who will answer, each on a page of their own"
+    )
+    preset: str | None = Field(None, description="domain of candidates that no `synthfair candidates` wrote")
+    seed: Seed = 0
+    port: int | None = Field(None, description="of the page on this machine; a free one by default")
+    output_dir: Path | None = Field(
+        None, alias="export", description="show no page, but write the answers so far as preferences for `align`"
+    )
+
+
+class Calibrate(VerbSettings):
+    """Choose the strength of each covariate's change and save it in a generator."""
+
+    example = "--pretrained_model_name_or_path runs/phantom --world phantom --predictor runs/predictor"
+    pretrained_model_name_or_path: Annotated[str, Field(description="saved pipeline to write into, a directory")]
+    world: World
+    source_dir: WorldSource = None
+    limit: Limit = None
+    predictors: Predictors = ()
+
+
+class MeasureSoundness(VerbSettings):
+    """Measure axioms, true pixels, effectiveness and off-target effects of counterfactuals."""
+
+    example = "--world phantom --pretrained_model_name_or_path runs/phantom --output_dir scoreboard"
+    pretrained_model_name_or_path: Generator = None
+    world: World
+    source_dir: WorldSource = None
+    limit: Limit = None
+    split: Split = "test"
+    predictors: Predictors = ()
+    seeds: tuple[int, ...] = Field((0, 1, 2), description="of the values of do()")
+    interventions: tuple[str, ...] = Field(
+        ("from_marginal",), description="how values of do() are chosen: from_marginal, forced_change"
+    )
+    effect: str = Field("total", description="total: what do() causes follows; direct: it is held")
+    num_inference_steps: Steps = None
+    pairs: Annotated[tuple[tuple[str, str], ...] | None, Words("A,B", _pairs, may_be_empty=True)] = Field(
+        None, description="do()s whose order is exchanged; all pairs by default, none if empty"
+    )
+    encoder: Path | None = Field(None, description="trained autoencoder by which minimality is measured")
+    contrasts: Annotated[dict[str, tuple[str, ...]], LISTS] = Field(
+        {}, description="two values whose direct, indirect and total effect is measured"
+    )
+    output_dir: OutputDirectory
+
+
+class MeasureRealism(VerbSettings):
+    """Measure distances of samples to held-out images, and to the training images."""
+
+    example = (
+        "--world phantom --pretrained_model_name_or_path runs/phantom --predictor runs/predictor "
+        "--output_dir scoreboard"
+    )
+    pretrained_model_name_or_path: Generator = None
+    world: World
+    source_dir: WorldSource = None
+    limit: Limit = None
+    split: Split = "test"
+    predictor: Path = Field(description="attribute predictor whose features are compared")
+    group: str | None = Field(None, description="covariate by whose levels figures are given as well")
+    output_dir: OutputDirectory
+
+
+class Generate(VerbSettings):
+    """Write a data set of balanced counterfactual families."""
+
+    example = "--world phantom --num_subjects 56 --output_dir synthfair"
+    output_dir: OutputDirectory = Path("synthfair")
+    num_subjects: int = _like(GenerationPlan, "num_subjects")
+    pretrained_model_name_or_path: Generator = None
+    world: str | None = Field(None, description="phantom: that world itself, exact, instead of a saved pipeline")
+    resolution: int | None = Field(None, description="of the world's images in pixels; its preset's by default")
+    source_dir: Annotated[
+        Path | None, Field(alias="source", description="observe subjects from this folder instead of drawing them")
+    ] = None
+    seed: int = _like(GenerationPlan, "seed")
+    factors: Annotated[tuple[str, ...] | None, Field(description=_like(GenerationPlan, "factors").description)] = None
+    levels: Annotated[dict[str, tuple[str, ...]], LISTS] = _like(GenerationPlan, "levels")
+    target: Annotated[dict[str, dict[str, float]], Words("NAME=A:SHARE,B:SHARE", _shares)] = _like(
+        GenerationPlan, "target"
+    )
+    subjects_per_shard: int = _like(GenerationPlan, "subjects_per_shard")
+    batch_size: int = _like(GenerationPlan, "batch_size")
+    num_inference_steps: int | None = _like(GenerationPlan, "num_inference_steps")
+    guidance_scale: float | None = _like(GenerationPlan, "guidance_scale")
+    mixed_precision: Literal["no", "bf16"] = _like(GenerationPlan, "mixed_precision")
+    channels_last: bool = _like(GenerationPlan, "channels_last")
+    compile: bool = _like(GenerationPlan, "compile")
+    predictor: Path | None = Field(
+        None, description="reads every image: its readings are stored, families that it refuses drawn again"
+    )
+    gate_attempts: int = _like(GenerationPlan, "gate_attempts")
+    gate_tolerance: Annotated[dict[str, float], Words("NAME=X", _assignments)] = _like(GenerationPlan, "gate_tolerance")
+    license: Annotated[
+        str | None,
+        Field(description="licence identifier for the card; cc-by-4.0 for drawn subjects, unknown for a source"),
+    ] = None
+    access: NewAccess = "unknown"
+    dry_run: bool = Field(False, description="print the plan, its time, and what an engine would run; write nothing")
+    engine: str | None = Field(
+        None, description="local, slurm or ray; jobs for a dry run; without one torchrun's ranks, or this process"
+    )
+    tasks: int | None = Field(None, description="ranks that the engine runs")
+    workers: int | None = Field(None, description="ranks that the engine runs at a time; all by default")
+    options: Annotated[dict[str, str] | None, VALUES] = Field(
+        None, alias="engine_options", description="the engine's own, such as time=02:00:00 partition=gpu"
+    )
+    logging_dir: str | None = Field(None, description="where the engine writes its logs; OUTPUT_DIR-logs by default")
+
+
+class Verify(VerbSettings):
+    """Check every shard of a data set against its plan and records."""
+
+    example = "synthfair"
+    directory: Annotated[Path, POSITIONAL] = Field(description="data set that `synthfair generate` wrote")
+    repair: bool = Field(False, description="first generate damaged and missing shards again, to the same bytes")
+    pretrained_model_name_or_path: Annotated[
+        str | None, Field(description="saved pipeline that made it, for repair; the shipped one by default")
+    ] = None
+    source_dir: Annotated[
+        Path | None, Field(alias="source", description="where its subjects were observed, for repair")
+    ] = None
+    predictor: Path | None = Field(None, description="what read its images, for repair")
+
+
+class Merge(VerbSettings):
+    """Put together what several machines made of one plan."""
+
+    example = "part-0 part-1 --output_dir whole"
+    parts: Annotated[tuple[Path, ...], POSITIONAL] = Field(description="what each machine wrote")
+    output_dir: OutputDirectory
+    license: License = None
+
+
+class Push(VerbSettings):
+    """Push a data set or a generator to the Hub as a tagged release; the same command goes on after a break."""
+
+    example = "synthfair --hub_dataset_id my-lab/synthfair"
+    directory: Annotated[Path, POSITIONAL] = Field(description="data set or saved pipeline")
+    hub_dataset_id: str | None = Field(None, description="OWNER/NAME of the data set repository on the Hub")
+    hub_model_id: str | None = Field(None, description="OWNER/NAME of the model repository, for a saved pipeline")
+    private: bool = Field(False, description="only for approved readers, if it was made from restricted images")
+    tag: str | None = Field(None, description="of this release; the identity of its bytes by default")
+    permission: str | None = Field(
+        None, description="who permits what is restricted to be public, and where; it is published"
+    )
+    scoreboard: Path | None = Field(
+        None, description="what `measure` wrote of the generator, for its card; not measured without"
+    )
+    license: License = None
+    datasets: tuple[str, ...] | None = Field(
+        None, description="OWNER/NAME of data sets on the Hub that the generator was trained on"
+    )
+
+
+class Benchmark(VerbSettings):
+    """Fit mitigation methods on biased views and their twins, and print a leaderboard; finished cells are kept."""
+
+    example = (
+        "--data_dir synthfair --views finding_sex_correlated_90_10 --methods reweighting jtt:steps=100 "
+        "--output_dir leaderboard"
+    )
+    data_dir: Path = Field(description="data set that `synthfair generate` wrote")
+    views: tuple[str, ...] = Field(description="biased views; their twins are added")
+    methods: Annotated[tuple[tuple[str, dict[str, str]], ...], Words("NAME[:SETTING=VALUE,...]", _methods)] = Field(
+        (), description="of synthfair_hf.fairness.mitigation, alone or with settings of their own; erm is added"
+    )
+    method_files: tuple[Path, ...] = Field(
+        (), alias="method_file", description="Python files of one Method each; they are run as code"
+    )
+    seeds: int = Field(5, description="how many fits of each method")
+    train_subjects: int | None = Field(None, description="subjects of train that are used; half of them by default")
+    steps: int | None = Field(None, description="of every fit; each method's own by default")
+    external: Path | None = Field(None, description="folder of real images with metadata.csv, for a test beside")
+    num_proc: int = Field(1, description="processes that fit at a time")
+    output_dir: OutputDirectory
+
+
+class Views(VerbSettings):
+    """List biased views, say exactly what one keeps, or write a page of its statistics."""
+
+    example = "--view sex_imbalanced_85_15"
+    preset: Preset = "chest_xray"
+    view: str | None = Field(None, description="one view, curated or not, such as sex_imbalanced_85_15")
+    data_dir: Path | None = Field(None, description="data set on whose view a page is written; its own preset counts")
+    output_dir: Annotated[Path, Field(description="where that page goes")] = Path(".")
+
+
+class Report(VerbSettings):
+    """Write a page with pictures and tables about a data set."""
+
+    example = "synthfair"
+    directory: Annotated[Path, POSITIONAL] = Field(description="data set that `synthfair generate` wrote")
+
+
+class Demo(VerbSettings):
+    """Generate a small data set, verify it, load three views, write the report."""
+
+    example = "--output_dir demo"
+    output_dir: OutputDirectory = Path("synthfair")
+    seed: Seed = 0
+
+
+STRENGTH = Words("X or NAME=X", _strength)
+
+
+class Counterfactual(VerbSettings):
+    """Show what a radiograph would have been under other covariates."""
+
+    example = (
+        "--image radiograph.png --covariates age=61 sex=male finding=no_finding view=PA scanner=flatpanel "
+        "--do sex=female"
+    )
+    image: Path = Field(description="a frontal chest radiograph")
+    covariates: Annotated[dict[str, str], VALUES] = Field(description="what is known of it, all of the generator's")
+    already_acquired: bool = Field(False, description="the radiograph shows the named scanner: do not plant it")
+    do: Annotated[dict[str, str], Words("NAME=VALUE", _assignments, may_be_empty=True)] = Field(
+        {}, description="interventions, such as sex=female finding=pneumonia"
+    )
+    output_dir: OutputDirectory = Path("counterfactual")
+    seed: Seed = 0
+    pretrained_model_name_or_path: Generator = None
+    num_inference_steps: Steps = None
+    guidance_scale: Annotated[float | dict[str, float] | None, STRENGTH] = Field(
+        None, description="strength on changed covariates; the generator's own by default"
+    )
+    intervention_level: Annotated[float | dict[str, float] | None, STRENGTH] = Field(
+        None, description="noise level up to which a change acts; the generator's own by default"
+    )
+
+
+VERBS: dict[str, type[VerbSettings]] = {
+    "train": Train,
+    "finetune": Finetune,
+    "straighten": Straighten,
+    "enlarge": Enlarge,
+    "predictor": Predictor,
+    "autoencoder": Autoencoder,
+    "calibrate": Calibrate,
+    "measure soundness": MeasureSoundness,
+    "measure realism": MeasureRealism,
+    "candidates": Candidates,
+    "judge": Judge,
+    "label": Label,
+    "align": Align,
+    "fuse": Fuse,
+    "generate": Generate,
+    "verify": Verify,
+    "merge": Merge,
+    "push": Push,
+    "counterfactual": Counterfactual,
+    "benchmark": Benchmark,
+    "views": Views,
+    "report": Report,
+    "demo": Demo,
+}
+
+RENAMED_VERBS: dict[str, str] = {}
+"""Verbs that go by another name now."""
+
+RENAMED_FLAGS: dict[str, dict[str, str]] = {"straighten": {"pairs": "images"}}
+"""By verb, flags that go by another name now."""

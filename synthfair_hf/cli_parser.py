@@ -1,0 +1,242 @@
+"""Settings of a verb from the words of a command line: flags are derived from the fields of its settings model.
+
+Flags are snake_case (kebab-case is accepted), with the field's description as help. `--config_file FILE.yaml` holds
+settings under the same names; a flag on the command line wins. argparse only tells which words follow which flag; the
+model judges them.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from .cli_arguments import POSITIONAL, RENAMED_FLAGS, VERBS, VerbSettings, Words
+from .errors import InputError, unknown
+
+__all__ = ["help_of", "in_flags", "parse"]
+
+MAX_BYTES = 2**20
+"""No file of settings is larger."""
+
+
+def parse(verb: str, words: Sequence[str]) -> VerbSettings:
+    """The settings that the words after a verb give. Raises InputError for what can't be read."""
+    flags = _flags(VERBS[verb])
+    found, strange = _parser(verb).parse_known_args([_snake(word) for word in words])
+    if strange and not strange[0].startswith("--"):
+        raise InputError(f"{strange[0]!r}: belongs to no flag; see `synthfair {verb} --help`.")
+    if strange:
+        raise _stranger(verb, strange[0].removeprefix("--").partition("=")[0], "--")
+    given = vars(found)
+    if "config_file" in given:
+        given = {**_from_file(verb, Path(given.pop("config_file"))), **given}
+    # an inner model is told what it lacks even where nothing is given of it
+    settings: dict[str, Any] = {inner: {} for one in flags.values() for inner in one.inside}
+    for name, value in given.items():
+        place = settings
+        for inner in flags[name].inside:
+            place = place[inner]
+        reading = flags[name].words
+        place[name] = value if reading is None else reading.read(name, value)
+    try:
+        return VERBS[verb].model_validate(settings)
+    except ValidationError as error:
+        raise _refusal(error, verb) from None
+
+
+def help_of(verb: str) -> str:
+    """What `synthfair VERB --help` prints."""
+    return _parser(verb).format_help()
+
+
+def in_flags(sentence: str, verb: str) -> str:
+    """`num_subjects: 0 is ...` as `--num_subjects: 0 is ...` where these arguments are flags of the verb."""
+    if verb not in VERBS:
+        return sentence
+    called = {name: one.name for one in _flags(VERBS[verb]).values() if not one.positional for name in one.names}
+    head, colon, rest = sentence.partition(":")
+    arguments = [re.fullmatch(r"(\w+)((?:\[.*\])?)", word) for word in head.split(", ")]
+    if not colon or not all(found and found[1] in called for found in arguments):
+        return sentence
+    return ", ".join(f"--{called[found[1]]}{found[2]}" for found in arguments if found) + colon + rest
+
+
+def _snake(word: str) -> str:
+    """--num-subjects=3 is --num_subjects=3."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+class _Flag(NamedTuple):
+    """A flag of a verb: its field, and the models that this lies in, by name."""
+
+    name: str
+    field_name: str
+    field: FieldInfo
+    inside: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        """What the flag and the argument are called."""
+        return {self.name, self.field_name}
+
+    @property
+    def positional(self) -> bool:
+        return POSITIONAL in self.field.metadata
+
+    @property
+    def words(self) -> Words | None:
+        return next((one for one in self.field.metadata if isinstance(one, Words)), None)
+
+    @property
+    def kind(self) -> Any:
+        """The type of one word."""
+        kind = self.field.annotation
+        if get_origin(kind) in (Union, UnionType):
+            kind = next(one for one in get_args(kind) if one is not NoneType)
+        return get_args(kind)[0] if get_origin(kind) is tuple and self.words is None else kind
+
+    @property
+    def several(self) -> bool:
+        """Whether several words may follow."""
+        return self.words is not None or "tuple" in str(self.field.annotation)
+
+    @property
+    def metavar(self) -> str:
+        if self.words is not None:
+            return self.words.metavar
+        if get_origin(self.kind) is Literal:
+            return "|".join(get_args(self.kind))
+        return {int: "N", float: "X", Path: "PATH"}.get(self.kind, "TEXT")
+
+    @property
+    def help(self) -> str:
+        default = self.field.default
+        if self.field.is_required() or default is None or default is False or default in ((), {}):
+            return str(self.field.description)
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        return f"{self.field.description} (default: {shown})"
+
+
+def _flags(model: type[BaseModel]) -> dict[str, _Flag]:
+    """The flags of a model by name, those of its inner models last."""
+    found: dict[str, _Flag] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= {flag: one._replace(inside=(name, *one.inside)) for flag, one in _flags(field.annotation).items()}
+        else:
+            found[field.alias or name] = _Flag(field.alias or name, name, field)
+    return found
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours: one sentence, nothing else."""
+
+    def error(self, message: str) -> Any:
+        raise InputError(f"{message}; see `{self.prog} --help`.")
+
+
+def _parser(verb: str) -> _Parser:
+    """What splits a command line into words by flag; the settings model judges them, so that nothing is required."""
+    flags = _flags(VERBS[verb])
+    needed = [one for one in flags.values() if one.field.is_required()]
+    usage = " ".join(one.metavar if one.positional else f"--{one.name} {one.metavar}" for one in needed)
+    parser = _Parser(
+        prog=f"synthfair {verb}",
+        usage=f"synthfair {verb} {usage} [--flag value ...]".replace("  ", " "),
+        description=VERBS[verb].__doc__,
+        epilog=f"example:\n  synthfair {verb} {VERBS[verb].example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    own = parser.add_argument_group("settings")
+    inner = parser.add_argument_group("settings of the training") if any(one.inside for one in flags.values()) else own
+    for one in flags.values():
+        add = (inner if one.inside else own).add_argument
+        name = one.name if one.positional else f"--{one.name}"
+        text = one.help.replace("%", "%%")
+        if one.kind is bool:
+            add(name, action="store_true", help=text)
+            continue
+        several = "*" if one.words is not None and one.words.may_be_empty else "+"
+        add(name, nargs=several if one.several else None, metavar=one.metavar, help=text)
+    own.add_argument("--config_file", metavar="PATH", help="YAML with settings under the names of the flags")
+    return parser
+
+
+def _stranger(verb: str, name: str, prefix: str = "", where: str = "") -> InputError:
+    """The error for a flag that a verb has not."""
+    if name in (renamed := RENAMED_FLAGS.get(verb, {})):
+        return InputError(f"{where}{prefix}{name}: is called {prefix}{renamed[name]} now.")
+    return unknown(f"{where}synthfair {verb}", f"{prefix}{name}", [f"{prefix}{one}" for one in _flags(VERBS[verb])])
+
+
+def _refusal(error: ValidationError, verb: str) -> InputError:
+    """The first setting that is refused, as one sentence."""
+    errors = error.errors()
+    # of the alternatives of a union, that which got furthest
+    first = max(
+        (one for one in errors if one["loc"] and one["loc"][0] == errors[0]["loc"][0]), key=lambda one: len(one["loc"])
+    )
+    flags = _flags(VERBS[verb])
+    name = next(str(part) for part in first["loc"] if part in flags)
+    if first["type"] == "missing":
+        return InputError(f"{name}: not given; see `synthfair {verb} --help`.")
+    return InputError(f"{name}: {first['input']!r} is refused: {first['msg']}.")
+
+
+def _from_file(verb: str, path: Path) -> dict[str, Any]:
+    """What a file says, as the words after each flag would be; nothing in it is run, interpolated or repeated."""
+    flags, given = _flags(VERBS[verb]), {}
+    for key, value in _read_settings(path).items():
+        name = str(key).replace("-", "_")
+        if name not in flags:
+            raise _stranger(verb, name, where=f"config_file: {path}: ")
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(one, list | dict) for one in values):
+            raise InputError(f"config_file: {name} of {path} holds more than a list of values; give one, or a list.")
+        if flags[name].kind is bool:
+            given[name] = value
+        elif any(isinstance(one, bool) for one in values):
+            raise InputError(f"config_file: {name} of {path} is {value} in YAML; quote what it is to be.")
+        elif flags[name].several:
+            given[name] = [str(one) for one in values]
+        elif len(values) != 1:
+            raise InputError(f"config_file: {name} of {path} holds {len(values)} values; give one.")
+        else:
+            given[name] = str(values[0])
+    return given
+
+
+def _read_settings(path: Path) -> dict[Any, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise yaml.YAMLError(f"it has more than {MAX_BYTES} bytes")
+        settings = yaml.load(data, _Loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"config_file: {path} is not readable YAML ({str(error).splitlines()[0]}).") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"config_file: {path} must map flag names to values.")
+    return settings
+
+
+class _Loader(yaml.SafeLoader):
+    """No tag makes anything but plain values, and no alias lets a few lines stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it repeats a value by an alias; write the value out")
+        return super().compose_node(parent, index)
