@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .align.pairs import image_digest, split_of
+from .align.pairs import image_digest
 from .align.pixels import to_png
 from .align.preferences import new_directory
 from .app.candidates import FILE
@@ -35,7 +35,7 @@ from .presets import Preset
 from .records import Access, Record, fingerprint, library_versions, strictest, write_atomically
 from .saved import SavedGenerator, find_generator
 from .simulators.phantom import PhantomSource
-from .sources.source import Source
+from .sources.source import Source, patient_split
 
 __all__ = ["KNOWN", "SAMPLE_GUIDANCE", "Questions", "make_candidates"]
 
@@ -147,7 +147,7 @@ def _asked(
         # told apart from the subjects of another generator or seed, so that no split shares one
         names = [f"{fingerprint([saved.revision, seed], 8)}-{place}" for place in range(num_pairs)]
         samples = [
-            {"id": name, "subject_id": name, "split": split_of(name), "place": place}
+            {"id": name, "subject_id": name, "split": patient_split(name), "place": place}
             for place, name in enumerate(names)
         ]
         if questions == "guided_samples":

@@ -34,11 +34,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "diffusion": (*BASE, "presets", "causal"),
     # layer 3: siblings do not import each other, except mitigate -> measure.classifier
     "generate": (*BASE, "presets", "layout", "sources", "causal", "diffusion"),
-    "align": (*BASE, "presets", "causal", "training", "diffusion"),
+    "align": (*BASE, "presets", "sources", "causal", "training", "diffusion"),
     "measure.labelled": (*BASE, "presets", "builder"),
     "measure.classifier": (*BASE, "presets", "training", "measure.labelled"),
     "measure": (
-        *(*BASE, "presets", "views", "sources", "simulators", "training"),
+        *(*BASE, "presets", "views", "causal", "sources", "simulators", "training"),
         *("measure.classifier", "measure.labelled"),
     ),
     "mitigate": (*BASE, "presets", "training", "measure.classifier", "measure.labelled"),

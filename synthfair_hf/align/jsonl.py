@@ -20,7 +20,8 @@ from ..errors import InputError, unknown
 from ..presets import Preset
 from ..records import write_atomically
 from ..schema import Schema
-from .pairs import Preferences, image_digest, split_of
+from ..sources.source import patient_split
+from .pairs import Preferences, image_digest
 from .pixels import read_pixels, stack, to_png
 from .preferences import check_covariates, new_directory
 
@@ -101,7 +102,7 @@ def import_jsonl(
 
     subjects: by line; by default pairs that share an image, directly or through others, are one subject, named after
         the image among theirs whose digest sorts first.
-    splits: by line; by default `split_of` each subject. Give the source's where the subjects are its patients.
+    splits: by line; by default the `patient_split` of each subject. Give the source's where it has these subjects.
 
     Raises InputError naming the file and the line where it is not of this form, says another covariate or value than
     the preset has, or names a file that is no image below the directory; and what `Preferences` refuses.
@@ -131,7 +132,7 @@ def import_jsonl(
             rejected,
             {name: torch.from_numpy(column) for name, column in encoded.items()},
             np.array(subjects, dtype=str),
-            np.array([split_of(subject) for subject in subjects] if splits is None else splits, dtype=str),
+            np.array([patient_split(subject) for subject in subjects] if splits is None else splits, dtype=str),
             np.full(len(rows), judge),
             torch.full((len(rows),), torch.nan),
             np.full(len(rows), ""),

@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import networkx
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
 from ..presets import CHEST_XRAY, MORPHOMNIST, PHANTOM, Preset
 from ..schema import SPLITS, Schema
@@ -96,8 +96,7 @@ class _Observations:
         self.name, self.covariates = name, preset.covariates
         self._observed, self.resolution = source, resolution
         self.rulers: dict[str, Callable[[Tensor], np.ndarray]] = {}
-        self._graph = networkx.DiGraph(preset.edges)
-        self._graph.add_nodes_from(self.covariates.names)
+        self._graph = CausalGraph(self.covariates.names, preset.edges)
         names = self.covariates.names
         complete = [row for row in range(len(source)) if all(source.table[one][row] is not None for one in names)]
         rows = [row for row in complete if source.splits[row] == split]
@@ -123,7 +122,7 @@ class _Observations:
     def effects(self, name: str) -> tuple[str, ...]:
         """What `name` causes, directly or not, in the schema's order."""
         self.covariates[name]
-        caused = networkx.descendants(self._graph, name)
+        caused = self._graph.descendants([name])
         return tuple(other for other in self.covariates.names if other in caused)
 
     @property

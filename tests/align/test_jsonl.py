@@ -14,10 +14,10 @@ from PIL import Image
 
 from synthfair_hf.align import jsonl
 from synthfair_hf.align.jsonl import covariates_of, export_jsonl, import_jsonl, text_of
-from synthfair_hf.align.pairs import split_of
 from synthfair_hf.errors import InputError
 from synthfair_hf.presets import CHEST_XRAY, MORPHOMNIST, PHANTOM
 from synthfair_hf.schema import Schema, Variable
+from synthfair_hf.sources.source import patient_split
 
 
 def value_of(variable):
@@ -135,7 +135,7 @@ def test_pairs_that_share_an_image_are_one_subject(folder):
     path = write(folder, line("a", "b"), line("c", "d"), line("b", "a", SCHEMA_TEXT.replace("7", "3")))
     read = import_jsonl(path, MORPHOMNIST)
     assert read.subjects[0] == read.subjects[2] != read.subjects[1]
-    assert read.splits.tolist() == [split_of(subject) for subject in read.subjects.tolist()]
+    assert read.splits.tolist() == [patient_split(subject) for subject in read.subjects.tolist()]
     assert set(read.judges) == {"unknown"}
     chained = import_jsonl(write(folder, line("a", "b"), line("c", "d"), line("b", "c")), MORPHOMNIST)
     assert len(set(chained.subjects)) == 1
