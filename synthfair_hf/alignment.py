@@ -26,9 +26,9 @@ from .align.dpo import DPOObjective, WeightedExamples, implicit_accuracy, subgro
 from .align.examples import PreferenceExamples, groups_of, has_groups
 from .align.lora import add_lora, save_lora
 from .align.preferences import Preferences, new_directory, read_preferences
-from .cards import ENVIRONMENT
 from .errors import InputError
 from .measure.intervals import bootstrap_mean
+from .pages import render
 from .presets import Preset
 from .records import Record, file_sha256, library_versions, strictest, write_atomically
 from .saved import SavedGenerator, find_generator
@@ -293,8 +293,14 @@ def write_lora_card(path: Path, record: Record, preset: Preset, resolution: int,
     )
     found: Mapping[str, Any] = {name: record.measured[name] for name in SPLITS if name in record.measured}
     try:
-        text = ENVIRONMENT.get_template("lora_card.md.jinja").render(
-            metadata=metadata.to_yaml(), title=title, preset=preset, record=record, base_model=base_model, found=found
+        text = render(
+            "lora_card.md.jinja",
+            metadata=metadata.to_yaml(),
+            title=title,
+            preset=preset,
+            record=record,
+            base_model=base_model,
+            found=found,
         )
     except UndefinedError as error:
         raise InputError(f"record: {error}; the card prints it, so align the generator anew.") from None

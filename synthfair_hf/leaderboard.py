@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pandas
 
-from .cards import ENVIRONMENT
 from .cells import FIGURES
+from .pages import render
 from .records import Record, write_atomically
 
 __all__ = ["REDUCED", "REFERENCE", "compare", "summary", "table", "write_leaderboard"]
@@ -54,7 +54,8 @@ def write_leaderboard(directory: str | Path) -> Path:
     picture = _picture(boards)
     if picture is not None:
         write_atomically(directory / "gaps.png", picture)
-    page = ENVIRONMENT.get_template("leaderboard.md.jinja").render(
+    page = render(
+        "leaderboard.md.jinja",
         record=record,
         boards=boards,
         reference=REFERENCE,

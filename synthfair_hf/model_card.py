@@ -12,8 +12,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import UndefinedError
 
-from .cards import ENVIRONMENT
 from .errors import InputError
+from .pages import render
 from .presets import PRESETS, Preset
 from .records import Record, write_atomically
 
@@ -72,7 +72,8 @@ def write_model_card(
         or None,
     )
     try:
-        text = ENVIRONMENT.get_template("model_card.md.jinja").render(
+        text = render(
+            "model_card.md.jinja",
             metadata=metadata.to_yaml(),
             title=title,
             preset=preset,

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .cards import ENVIRONMENT
 from .diffusion.inputs import check_settings
 from .diffusion.pipeline import CausalDiffusionPipeline
 from .errors import InputError, unknown
@@ -31,6 +30,7 @@ from .measure.realism import realism, realism_by_group
 from .measure.soundness import Counterfactuals, Encoder, Identity, Oracle, check_questions, score
 from .measure.weights import weights_fingerprint
 from .measure.worlds import World, open_world
+from .pages import render
 from .records import Record, library_versions, writable_directory, write_atomically
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from .schema import Schema
@@ -322,7 +322,7 @@ def write_page(directory: str | Path) -> Path:
     directory = Path(directory)
     soundness = [_table(Record.read(path)) for path in sorted(directory.glob("soundness-*.json"))]
     realism = [Record.read(path) for path in sorted(directory.glob("realism-*.json"))]
-    page = ENVIRONMENT.get_template("scoreboard.md.jinja").render(soundness=soundness, realism=realism)
+    page = render("scoreboard.md.jinja", soundness=soundness, realism=realism)
     write_atomically(directory / "README.md", page.encode())
     return directory / "README.md"
 

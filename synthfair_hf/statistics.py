@@ -12,7 +12,6 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -21,6 +20,7 @@ from .builder import encoded, read_record
 from .errors import InputError
 from .grammar import Group, groups_of
 from .layout import find_files
+from .pages import render
 from .presets import Preset
 from .records import write_atomically
 from .schema import SPLITS
@@ -78,15 +78,8 @@ def write_statistics(data_dir: str, name: str, output_dir: str) -> Path:
     if view.label is not None:
         true = view.label.variable
         samples = [one._replace(columns={view.label.column: one.columns[true], **one.columns}) for one in samples]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("synthfair_hf"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3g}"
-    page = environment.get_template("statistics.html.jinja").render(
+    page = render(
+        "statistics.html.jinja",
         view=view,
         twin=twin,
         title=preset.title,

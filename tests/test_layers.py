@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "schema": ("errors",),
     "records": ("errors",),
     "words": ("errors",),
+    "pages": (),
     # layer 1
     "presets": BASE,
     "layout": (*BASE, "presets"),
@@ -45,10 +46,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # layer 4
     "reflow": (*BASE, "presets", "causal", "training", "diffusion"),
     "app": (*BASE, "presets", "align"),
-    "cards": (*BASE, "presets", "layout", "views"),
-    "model_card": (*BASE, "presets", "cards"),
-    "statistics": (*BASE, "presets", "layout", "grammar", "views", "builder"),
-    "report": (*BASE, "presets", "views"),
+    "cards": (*BASE, "pages", "presets", "layout", "views"),
+    "model_card": (*BASE, "pages", "presets"),
+    "statistics": (*BASE, "pages", "presets", "layout", "grammar", "views", "builder"),
+    "report": (*BASE, "pages", "presets", "views"),
 }
 # layer 5: what composes the rooms may import all of them; the package itself registers them with the libraries
 TOP = (
