@@ -19,7 +19,6 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -32,7 +31,7 @@ from .diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from .errors import InputError, unknown
 from .fitting import open_source
 from .presets import Preset
-from .records import Access, Record, fingerprint, library_versions, strictest, write_atomically
+from .records import Access, Record, fingerprint, library_versions, row_generator, row_seed, strictest, write_atomically
 from .saved import SavedGenerator, find_generator
 from .simulators.phantom import PhantomSource
 from .sources.source import Source, patient_split
@@ -151,14 +150,14 @@ def _asked(
             for place, name in enumerate(names)
         ]
         if questions == "guided_samples":
-            rng = np.random.default_rng(seed)
+            rng = row_generator(seed)
             for one in samples:
                 one["guidance"] = rng.permutation([1.0, rng.choice(SAMPLE_GUIDANCE)]).tolist()
         return samples, None
     source = open_source(source_dir, saved.preset, saved.resolution)
     if len(source) < num_pairs:
         raise InputError(f"--num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
-    rng, schema = np.random.default_rng(seed), saved.preset.covariates
+    rng, schema = row_generator(seed), saved.preset.covariates
     complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in schema.names)]
     if len(complete) < num_pairs:
         raise InputError(f"--num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
@@ -218,14 +217,14 @@ def _samples(
     """
     rows = []
     for one in batch:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + 3 * one["place"])
+        generator = torch.Generator().manual_seed(row_seed(seed, 3 * one["place"]))
         noise = pipeline.scm.sample_noise(1, generator)
         rows.append(pipeline.scm.evaluate(noise, cells[one["place"] % len(cells)]))
     encoded = {name: torch.cat([row[name] for row in rows]).numpy() for name in pipeline.covariates.names}
     covariates = pipeline.covariates.decode(encoded)
 
     def sampled(rows: Sequence[int], answer: int, scale: float) -> Tensor:
-        seeds = [torch.Generator().manual_seed(seed * 1_000_003 + 3 * batch[row]["place"] + answer) for row in rows]
+        seeds = [torch.Generator().manual_seed(row_seed(seed, 3 * batch[row]["place"] + answer)) for row in rows]
         asked = {name: [column[row] for row in rows] for name, column in covariates.items()}
         return _pixels(
             pipeline(covariates=asked, generator=seeds, sample_guidance_scale=scale, output_type="pt").images
@@ -262,7 +261,7 @@ def _counterfactuals(
             covariates={name: [one["observed_covariates"][name] for one in asked] for name in names},
             do={variable: [one["do"][variable] for one in asked]},
             guidance_scale=scale,
-            generator=[torch.Generator().manual_seed(seed * 1_000_003 + one["place"]) for one in asked],
+            generator=[torch.Generator().manual_seed(row_seed(seed, one["place"])) for one in asked],
             output_type="pt",
             **known,
         )

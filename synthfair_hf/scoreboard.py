@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -31,7 +30,7 @@ from .measure.soundness import Counterfactuals, Encoder, Identity, Oracle, check
 from .measure.weights import weights_fingerprint
 from .measure.worlds import World, open_world
 from .pages import render
-from .records import Record, library_versions, writable_directory, write_atomically
+from .records import Record, library_versions, row_generator, row_seed, writable_directory, write_atomically
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from .schema import Schema
 from .words import number
@@ -68,7 +67,7 @@ class PipelineSystem:
         self, image: Tensor, covariates: dict[str, list[Any]], do: dict[str, list[Any]], rows: Sequence[int]
     ) -> Counterfactuals:
         """The pipeline's answer."""
-        generator = [torch.Generator().manual_seed(self.seed * 1_000_003 + row) for row in rows]
+        generator = [torch.Generator().manual_seed(row_seed(self.seed, row)) for row in rows]
         asked: dict[str, Any] = {"covariates": covariates, "do": do, "generator": generator, "output_type": "pt"}
         settled = json.dumps([covariates, self.settings.get("num_inference_steps")])
         question = hashlib.sha256(image.numpy().tobytes() + settled.encode()).digest()
@@ -267,7 +266,7 @@ def measure_realism(
         batch = rows[first : first + BATCH]
         output = pipeline(
             covariates={name: [column[row] for row in batch] for name, column in opened.table.items()},
-            generator=[torch.Generator().manual_seed(seed * 1_000_003 + row) for row in batch],
+            generator=[torch.Generator().manual_seed(row_seed(seed, row)) for row in batch],
             output_type="pt",
         )
         samples.append(torch.as_tensor(output.images))
@@ -277,7 +276,7 @@ def measure_realism(
     features = [encoder.features(images) for images in (generated, opened.images, training)]
     # Real against real at the same n: what the figures are when nothing is wrong.
     originals = len(training) // (1 + opened.draws)
-    others = features[2][np.random.default_rng(seed).permutation(originals)[: len(rows)]]
+    others = features[2][row_generator(seed).permutation(originals)[: len(rows)]]
     measured = {
         "features": realism_by_group(features[1], features[0], groups, groups, seed),
         "training_films": realism(features[1], others, seed),

@@ -36,11 +36,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # layer 3: siblings do not import each other, except mitigate -> measure.classifier
     "generate": (*BASE, "presets", "layout", "sources", "causal", "diffusion"),
     "align": (*BASE, "presets", "sources", "causal", "training", "diffusion"),
+    "measure.intervals": BASE,
     "measure.labelled": (*BASE, "presets", "builder"),
-    "measure.classifier": (*BASE, "presets", "training", "measure.labelled"),
+    "measure.classifier": (*BASE, "presets", "training", "measure.intervals", "measure.labelled"),
     "measure": (
         *(*BASE, "presets", "views", "causal", "sources", "simulators", "training"),
-        *("measure.classifier", "measure.labelled"),
+        *("measure.classifier", "measure.intervals", "measure.labelled"),
     ),
     "mitigate": (*BASE, "presets", "training", "measure.classifier", "measure.labelled"),
     # layer 4

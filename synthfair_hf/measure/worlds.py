@@ -18,6 +18,7 @@ from torch import Tensor
 from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
 from ..presets import CHEST_XRAY, MORPHOMNIST, PHANTOM, Preset
+from ..records import row_generator
 from ..schema import SPLITS, Schema
 from ..simulators import WORLD_SEED
 from ..simulators.acquisition import AcquisitionWorld
@@ -137,7 +138,7 @@ class _Observations:
         rows = [row for row, split in enumerate(self._observed.splits) if split == "train"]
         images = [self._observed.image(row, self.resolution) for row in rows]
         for draw in range(self.draws):
-            rngs = {row: np.random.default_rng([draw, row]) for row in rows}
+            rngs = {row: row_generator(draw, row) for row in rows}
             images += [self._observed.draw(row, self.resolution, rng)[0] for row, rng in rngs.items()]
         return torch.from_numpy(np.stack(images))[:, None]
 
@@ -281,7 +282,7 @@ def confounded_scanners(table: Table, preset: Preset, indices: Sequence[int], st
     finding, scanner = preset.contrasts["finding"], preset.contrasts["scanner"]
     partner = {finding.first: scanner.first, finding.second: scanner.second}
     return [
-        partner.get(found, own) if np.random.default_rng([seed, index]).random() < strength else own
+        partner.get(found, own) if row_generator(seed, index).random() < strength else own
         for found, own, index in zip(table["finding"], table["scanner"], indices, strict=True)
     ]
 

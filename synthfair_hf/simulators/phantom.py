@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import InputError, unknown
 from ..presets import PHANTOM
-from ..records import file_sha256, fingerprint
+from ..records import file_sha256, fingerprint, row_generator
 from ..schema import Schema
 from ..sources.source import patient_split
 from . import acquisition, anatomy, thorax
@@ -119,7 +119,7 @@ def sample_noise(n: int, seed: int, first: int = 0) -> Exogenous:
         np.empty((n, GRAIN, GRAIN), np.float32),
     )
     for row in range(n):
-        rng = np.random.default_rng([seed, first + row])
+        rng = row_generator(seed, first + row)
         for variable in schema.walk():
             values = noise.covariates[variable.name][row]
             values[:] = rng.gumbel(size=values.size) if variable.categorical else rng.standard_normal(values.size)
