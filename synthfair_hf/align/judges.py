@@ -11,8 +11,8 @@
     d_k = half the sum of |p_k(. | x*) - p_k(. | x)|, or |g_k(x*) - g_k(x)| / scale_k
 
 p and g are what a reader trained on the training patients alone reads. A person is no function: what people prefer
-comes as a file (`preferences.read_preferences`, `jsonl.import_jsonl`). A reader errs more often in some subgroups than
-in others, and a judge that asks it prefers accordingly: `agreement` with a person shows where.
+comes as a file (`preferences.read_preferences`). A reader errs more often in some subgroups than in others, and a judge
+that asks it prefers accordingly: `agreement` with a person shows where.
 """
 
 import hashlib

@@ -299,6 +299,11 @@ class PhantomSource:
         noise = sample_noise(1, self._seed, range(len(self))[index])
         return self._world.counterfactual(noise, do, resolution)[0][0]
 
+    def lesion_mask(self, index: int, resolution: int) -> np.ndarray:
+        """Where the subject's finding replaces air in the lungs, bool `[resolution, resolution]`."""
+        noise = sample_noise(1, self._seed, range(len(self))[index])
+        return self._world.lesion_mask(self._world.covariates(noise), noise, resolution)[0]
+
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
         """A training example: the film as it is, for a world with any number of subjects needs no augmentation."""
         return self.image(index, resolution), {name: values[index] for name, values in self.table.items()}
