@@ -2,6 +2,8 @@
 
 file_name,patient_id,age,sex,view,finding
 images/0001.png,p17,61,F,PA,Pneumonia
+
+Images are what Pillow reads, or DICOM (.dcm); their covariates stand in metadata.csv, never in a DICOM file's header.
 """
 
 from collections import Counter
