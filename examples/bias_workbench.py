@@ -18,6 +18,7 @@ from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.fairness.audit import audit
 from synthfair_hf.fairness.detection import detect
 from synthfair_hf.fairness.flips import flips
+from synthfair_hf.fairness.group_figure import group_figure
 from synthfair_hf.fairness.labelled import LabelledImages
 from synthfair_hf.fairness.mitigation import METHODS
 from synthfair_hf.generate.dataset import generate_dataset
@@ -58,10 +59,12 @@ fitted = {
 }
 
 
+groups = {name: np.array(test.levels[name])[test.groups[name]].tolist() for name in ATTRIBUTES}
+
+
 # %% Audit: figures by group with intervals over subjects; and what do(scanner) alone does to the answers
 def figures(method: object) -> dict[str, str]:
     """The figures of one classifier on the balanced test rows."""
-    groups = {name: np.array(test.levels[name])[test.groups[name]].tolist() for name in ATTRIBUTES}
     scores = method.predict_proba(test.images)  # type: ignore[attr-defined]
     gaps = audit(scores, test.labels, groups, test.subjects, draws=200, permutations=0).gaps
     gaps = gaps[gaps.attribute == "scanner"].set_index("metric")
@@ -80,3 +83,9 @@ def figures(method: object) -> dict[str, str]:
 # %% Compare
 table = pandas.DataFrame({name: figures(method) for name, method in fitted.items()}).T
 print(table.to_string())
+
+# %% A picture of the biased classifier's groups; it needs the package's extra `report`
+scores = fitted["trained on the biased view"].predict_proba(test.images)
+audited = audit(scores, test.labels, groups, test.subjects, intersections=[ATTRIBUTES[:2]], permutations=0)
+(DIRECTORY / "groups.png").write_bytes(group_figure(audited, "auc"))
+print(f"AUC by group: {DIRECTORY / 'groups.png'}")

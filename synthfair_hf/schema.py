@@ -8,7 +8,7 @@ value that float32 can hold.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -18,7 +18,7 @@ from .errors import InputError, unknown
 if TYPE_CHECKING:
     from datasets import Features
 
-__all__ = ["MISSING_LEVEL", "SPLITS", "Schema", "Variable"]
+__all__ = ["MISSING_LEVEL", "SPLITS", "AttributePredictor", "Predictions", "Schema", "Variable"]
 
 Kind = Literal["continuous", "categorical"]
 Role = Literal["protected", "finding", "acquisition"]
@@ -217,3 +217,16 @@ class Schema(BaseModel):
 def _number(text: str) -> float:
     """Python would read 6_1 as 61."""
     return float(text.replace("_", " "))
+
+
+Predictions = Mapping[str, np.ndarray]
+"""What was read from n images, by covariate: probabilities `[n, levels]`, or values `[n]` in its unit."""
+
+
+class AttributePredictor(Protocol):
+    """Whatever reads covariates from images, such as the network `measure.predictors.AttributePredictor`."""
+
+    # torch's tensors, which this module does without
+    def predict(self, images: Any) -> Predictions:
+        """Covariates of images, a tensor `[n, C, H, W]` in [0, 1]."""
+        ...

@@ -4,13 +4,23 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.records import Record, file_sha256, fingerprint, first_difference, library_versions, write_atomically
+from synthfair_hf.records import (
+    Record,
+    file_sha256,
+    fingerprint,
+    first_difference,
+    library_versions,
+    row_generator,
+    row_seed,
+    write_atomically,
+)
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 plain = st.recursive(
@@ -156,3 +166,11 @@ def test_library_versions_are_those_installed():
     import numpy
 
     assert library_versions()["numpy"] == numpy.__version__
+
+
+def test_streams_are_those_that_data_sets_and_boards_were_written_from():
+    """Pinned: another stream would be other noise under the same record."""
+    assert row_generator(0).integers(2**32) == np.random.default_rng(0).integers(2**32)
+    assert row_generator(20, 3).integers(2**32, size=3).tolist() == [2042904392, 2260920948, 2602352227]
+    assert row_generator(20, 3).random() != row_generator(3, 20).random()
+    assert [row_seed(0, 5), row_seed(2, 5)] == [5, 2_000_011]

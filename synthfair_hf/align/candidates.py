@@ -19,7 +19,6 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -30,11 +29,20 @@ from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.phantom.phantom import PhantomSource
 from ..domains.preset import Preset
-from ..domains.source import Source
+from ..domains.source import Source, patient_split
 from ..errors import InputError, unknown
-from ..records import Access, Record, fingerprint, library_versions, strictest, write_atomically
+from ..records import (
+    Access,
+    Record,
+    fingerprint,
+    library_versions,
+    row_generator,
+    row_seed,
+    strictest,
+    write_atomically,
+)
 from .labelling.candidates import FILE
-from .pairs import image_digest, split_of
+from .pairs import image_digest
 from .pixels import to_png
 from .preferences import new_directory
 
@@ -148,18 +156,18 @@ def _asked(
         # told apart from the subjects of another generator or seed, so that no split shares one
         names = [f"{fingerprint([saved.revision, seed], 8)}-{place}" for place in range(num_pairs)]
         samples = [
-            {"id": name, "subject_id": name, "split": split_of(name), "place": place}
+            {"id": name, "subject_id": name, "split": patient_split(name), "place": place}
             for place, name in enumerate(names)
         ]
         if questions == "guided_samples":
-            rng = np.random.default_rng(seed)
+            rng = row_generator(seed)
             for one in samples:
                 one["guidance"] = rng.permutation([1.0, rng.choice(SAMPLE_GUIDANCE)]).tolist()
         return samples, None
     source = open_source(source_dir, saved.preset, saved.resolution)
     if len(source) < num_pairs:
         raise InputError(f"num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
-    rng, schema = np.random.default_rng(seed), saved.preset.covariates
+    rng, schema = row_generator(seed), saved.preset.covariates
     complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in schema.names)]
     if len(complete) < num_pairs:
         raise InputError(f"num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
@@ -219,14 +227,14 @@ def _samples(
     """
     rows = []
     for one in batch:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + 3 * one["place"])
+        generator = torch.Generator().manual_seed(row_seed(seed, 3 * one["place"]))
         noise = pipeline.scm.sample_noise(1, generator)
         rows.append(pipeline.scm.evaluate(noise, cells[one["place"] % len(cells)]))
     encoded = {name: torch.cat([row[name] for row in rows]).numpy() for name in pipeline.covariates.names}
     covariates = pipeline.covariates.decode(encoded)
 
     def sampled(rows: Sequence[int], answer: int, scale: float) -> Tensor:
-        seeds = [torch.Generator().manual_seed(seed * 1_000_003 + 3 * batch[row]["place"] + answer) for row in rows]
+        seeds = [torch.Generator().manual_seed(row_seed(seed, 3 * batch[row]["place"] + answer)) for row in rows]
         asked = {name: [column[row] for row in rows] for name, column in covariates.items()}
         return _pixels(
             pipeline(covariates=asked, generator=seeds, sample_guidance_scale=scale, output_type="pt").images
@@ -263,7 +271,7 @@ def _counterfactuals(
             covariates={name: [one["observed_covariates"][name] for one in asked] for name in names},
             do={variable: [one["do"][variable] for one in asked]},
             guidance_scale=scale,
-            generator=[torch.Generator().manual_seed(seed * 1_000_003 + one["place"]) for one in asked],
+            generator=[torch.Generator().manual_seed(row_seed(seed, one["place"])) for one in asked],
             output_type="pt",
             **known,
         )

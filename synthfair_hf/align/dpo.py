@@ -27,6 +27,7 @@ from ..diffusion.conditioning import CovariateEncoder
 from ..diffusion.denoiser import Denoiser, predict_velocity
 from ..diffusion.latents import to_latents
 from ..errors import unknown
+from ..records import row_seed
 from .config import LossType, PredictionType
 from .lora import adapter_parameters, reference
 
@@ -213,7 +214,7 @@ class DPOObjective(nn.Module):
         return _mean_over_levels(logits), _mean_over_levels(distances)
 
     def _noise_of(self, seed: int, place: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + place)
+        generator = torch.Generator().manual_seed(row_seed(seed, place))
         return torch.randn(self._shape(), generator=generator)
 
     def _shape(self) -> tuple[int, int, int]:

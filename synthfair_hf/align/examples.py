@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
+from ..records import row_generator
 from ..schema import MISSING_LEVEL
 from .pairs import Covariates, Preferences
 
@@ -47,7 +48,7 @@ class PreferenceExamples(Dataset[dict[str, Tensor]]):
         row, place = key
         if self._members:
             members = self._members[place % len(self._members)]
-            row = int(members[np.random.default_rng([self.seed, place]).integers(len(members))])
+            row = int(members[row_generator(self.seed, place).integers(len(members))])
         return {
             **{name: getattr(self.preferences, name)[row].float() / 255 for name in ("preferred", "rejected")},
             **{name: column[row] for name, column in self.preferences.covariates.items()},

@@ -26,7 +26,7 @@ from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.preset import Preset
 from ..errors import InputError
 from ..measure.intervals import bootstrap_mean
-from ..publish.dataset_card import ENVIRONMENT
+from ..publish.pages import render
 from ..records import Record, file_sha256, library_versions, strictest, write_atomically
 from ..schema import SPLITS
 from ..training.loop import check_output_dir, train
@@ -294,8 +294,14 @@ def write_lora_card(path: Path, record: Record, preset: Preset, resolution: int,
     )
     found: Mapping[str, Any] = {name: record.measured[name] for name in SPLITS if name in record.measured}
     try:
-        text = ENVIRONMENT.get_template("lora_card.md.jinja").render(
-            metadata=metadata.to_yaml(), title=title, preset=preset, record=record, base_model=base_model, found=found
+        text = render(
+            "lora_card.md.jinja",
+            metadata=metadata.to_yaml(),
+            title=title,
+            preset=preset,
+            record=record,
+            base_model=base_model,
+            found=found,
         )
     except UndefinedError as error:
         raise InputError(f"record: {error}; the card prints it, so align the generator anew.") from None

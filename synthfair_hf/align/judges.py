@@ -11,8 +11,8 @@
     d_k = half the sum of |p_k(. | x*) - p_k(. | x)|, or |g_k(x*) - g_k(x)| / scale_k
 
 p and g are what a reader trained on the training patients alone reads. A person is no function: what people prefer
-comes as a file (`preferences.read_preferences`, `jsonl.import_jsonl`). A reader errs more often in some subgroups than
-in others, and a judge that asks it prefers accordingly: `agreement` with a person shows where.
+comes as a file (`preferences.read_preferences`). A reader errs more often in some subgroups than in others, and a judge
+that asks it prefers accordingly: `agreement` with a person shows where.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..schema import Schema
+from ..schema import AttributePredictor, Schema
 from .pairs import Covariates, Preferences, from_scores
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "CounterfactualSoundness",
     "Judge",
     "Mixture",
-    "Reader",
     "Realism",
     "TruePixels",
     "judge_pairs",
@@ -42,13 +41,6 @@ __all__ = [
 
 FLOOR = 1e-6
 """Least probability that a reader is taken at its word for: log p stays finite."""
-
-
-class Reader(Protocol):
-    """Attributes read from images, as `measure.predictors.AttributePredictor` does."""
-
-    def predict(self, images: Tensor) -> Mapping[str, np.ndarray]:
-        """Of images `[n, C, r, r]` in [0, 1], by attribute: probabilities `[n, levels]`, or `[n]` in its unit."""
 
 
 class Judge(Protocol):
@@ -91,7 +83,7 @@ class AttributeFidelity:
     identity: fingerprint of the reader's weights, for the record.
     """
 
-    reader: Reader
+    reader: AttributePredictor
     schema: Schema
     scales: Mapping[str, float]
     identity: str
@@ -167,7 +159,7 @@ class CounterfactualSoundness:
     effective, identity_kept, minimal: the weights a, b and c, 0 or more, not all 0.
     """
 
-    reader: Reader
+    reader: AttributePredictor
     schema: Schema
     scales: Mapping[str, float]
     identity: str
@@ -309,7 +301,7 @@ def _check_names(argument: str, covariates: Covariates, schema: Schema) -> None:
         raise InputError(f"{argument}: {', '.join(absent)} not given; needed: {', '.join(schema.names)}.")
 
 
-def _read(reader: Reader, images: Tensor, schema: Schema) -> dict[str, Tensor]:
+def _read(reader: AttributePredictor, images: Tensor, schema: Schema) -> dict[str, Tensor]:
     read = reader.predict(images)
     if absent := [name for name in schema.names if name not in read]:
         raise InputError(f"reader: does not read {', '.join(absent)}; it reads {', '.join(read) or '(nothing)'}.")

@@ -21,7 +21,7 @@ from ..errors import InputError, unknown
 from ..records import fingerprint
 from ..schema import SPLITS
 
-__all__ = ["Covariates", "Preferences", "from_scores", "image_digest", "split_of"]
+__all__ = ["Covariates", "Preferences", "from_scores", "image_digest"]
 
 Covariates = Mapping[str, Tensor]
 """Encoded values `[n]` by name, as `schema.encode` gives them: int64 levels, float32 numbers."""
@@ -181,19 +181,6 @@ def image_digest(image: Tensor) -> str:
     return hashlib.sha256(_bytes(image)).hexdigest()[:16]
 
 
-def split_of(subject: str) -> str:
-    """The split of a subject that no source has assigned yet, by the rule of `domains.source.patient_split`.
-
-    So a patient who gives films and pairs is in one split of both. Where the source says another, its word counts.
-    """
-    position = int(hashlib.sha256(subject.encode()).hexdigest()[:16], 16) / 16**16
-    for split, share in SPLITS.items():
-        if position < share:
-            return split
-        position -= share
-    return "test"
-
-
 def from_scores(
     first: Tensor,
     second: Tensor,
@@ -209,7 +196,7 @@ def from_scores(
 
     first, second: uint8 `[n, C, r, r]`, two answers to the question of each row of `covariates`.
     first_scores, second_scores: `[n]`, finite, higher is better.
-    splits: of the source that the subjects come from, or `split_of` each.
+    splits: of the source that the subjects come from, or `domains.source.patient_split` of each.
     tie: 0 or more, in the unit of the scores.
 
     Returns the pairs and, by judge, what became of the comparisons: `first` + `second` + `ties` = `compared`, `tie`.

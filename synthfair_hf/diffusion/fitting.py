@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -32,7 +31,7 @@ from ..domains.source import Source
 from ..errors import InputError
 from ..measure.predictors import load_predictor
 from ..measure.weights import weights_fingerprint
-from ..records import Access, Record, file_sha256, fingerprint, strictest
+from ..records import Access, Record, file_sha256, fingerprint, row_generator, strictest
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig
 from ..training.loop import TrainingExamples, architecture, check_output_dir, train
 from .enlargement import EnlargementObjective, build_autoencoder, check_enlargement
@@ -86,7 +85,7 @@ def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) 
     A table with a view but no scanner gets scanners from the acquisition world's structural equation.
     """
     if "scanner" in scm.covariates and "scanner" not in table:
-        rng = np.random.default_rng([WORLD_SEED, seed])
+        rng = row_generator(WORLD_SEED, seed)
         table = {**table, "scanner": assign_scanners(table["view"], rng)}
     encoded = scm.covariates.encode(table, "table")
     return scm.fit({name: torch.from_numpy(column) for name, column in encoded.items()}, seed)

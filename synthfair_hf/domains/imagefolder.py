@@ -2,6 +2,8 @@
 
 file_name,patient_id,age,sex,view,finding
 images/0001.png,p17,61,F,PA,Pneumonia
+
+Images are what Pillow reads, or DICOM (.dcm); their covariates stand in metadata.csv, never in a DICOM file's header.
 """
 
 from collections import Counter
@@ -64,6 +66,8 @@ class ImageFolder:
                 )
 
         self._paths = [paths[index] for index in kept]
+        self.file_names = [path.relative_to(root.resolve()).as_posix() for path in self._paths]
+        """Of each image, relative to the folder."""
         self.patient_ids = [patients[index] for index in kept]
         self.splits = [patient_split(patient) for patient in self.patient_ids]
         missing: dict[str, Counter[str]] = {name: Counter() for name in self.covariates.names}

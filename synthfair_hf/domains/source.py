@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
 from ..schema import SPLITS, Schema
+from .dicom import read_dicom
 
 __all__ = ["MAX_PIXELS", "Source", "count_patients", "jitter", "patient_split", "read_film", "read_image"]
 
@@ -66,29 +67,37 @@ def read_film(path: Path, resolution: int) -> np.ndarray:
     """A grayscale radiograph as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
 
     Twice the resolution, so that `jitter` can move it before the pixels are averaged. 16-bit pixels are rescaled from
-    the image's own [min, max]: Pillow's convert would clip them at 255. Raises InputError naming the file when it is
-    unreadable, truncated, animated, too small, too large, or in colours that are not luminance.
+    the image's own [min, max]: Pillow's convert would clip them at 255. A file `.dcm` is read by `dicom.read_dicom`.
+    Raises InputError naming the file when it is unreadable, truncated, animated, too small, too large, or in colours
+    that are not luminance.
     """
+    pixels = read_dicom(path, MAX_PIXELS) if path.suffix.lower() == ".dcm" else _read_pixels(path)
+    height, width = pixels.shape
+    if min(height, width) < 2 * resolution:
+        raise InputError(
+            f"{path}: {width}x{height} is too small; resolution {resolution} needs films of at least "
+            f"{2 * resolution} pixels."
+        )
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(pixels[top : top + side, left : left + side])
+    return np.asarray(square.resize((2 * resolution, 2 * resolution), Image.Resampling.LANCZOS)).clip(0, 1)
+
+
+def _read_pixels(path: Path) -> np.ndarray:
+    """What Pillow reads of a file, as luminance: float32 `[H, W]` in [0, 1]."""
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{path}: {image.width}x{image.height} pixels exceed {MAX_PIXELS}; not decoded.")
             if getattr(image, "n_frames", 1) > 1:
                 raise InputError(f"{path}: has several frames; give one frame per file.")
-            if min(image.size) < 2 * resolution:
-                raise InputError(
-                    f"{path}: {image.width}x{image.height} is too small; resolution {resolution} needs films of at "
-                    f"least {2 * resolution} pixels."
-                )
             if image.mode.startswith("I"):
                 levels = np.asarray(image, dtype=np.float64)
-                pixels = ((levels - levels.min()) / max(np.ptp(levels), 1)).astype(np.float32)
-            elif image.mode in ("1", "L", "LA", "RGB", "RGBA", "P"):
-                pixels = np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
-            else:
-                raise InputError(
-                    f"{path}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit."
-                )
+                return ((levels - levels.min()) / max(np.ptp(levels), 1)).astype(np.float32)
+            if image.mode in ("1", "L", "LA", "RGB", "RGBA", "P"):
+                return np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
+            raise InputError(f"{path}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit.")
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -96,10 +105,6 @@ def read_film(path: Path, resolution: int) -> np.ndarray:
     # the warning where warnings are errors; elsewhere the limit above has its say
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path}: not a readable image ({getattr(error, 'strerror', None) or error}).") from None
-    side = min(pixels.shape)
-    top, left = ((length - side) // 2 for length in pixels.shape)
-    square = Image.fromarray(pixels[top : top + side, left : left + side])
-    return np.asarray(square.resize((2 * resolution, 2 * resolution), Image.Resampling.LANCZOS)).clip(0, 1)
 
 
 def read_image(path: Path, resolution: int) -> np.ndarray:

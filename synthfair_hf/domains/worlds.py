@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import networkx
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
+from ..records import row_generator
 from ..schema import SPLITS, Schema
 from . import WORLD_SEED
 from .chest_xray.preset import CHEST_XRAY
@@ -120,8 +121,7 @@ class _Observations:
         self.name, self.covariates = name, preset.covariates
         self._observed, self.resolution = source, resolution
         self.rulers: dict[str, Callable[[Tensor], np.ndarray]] = {}
-        self._graph = networkx.DiGraph(preset.edges)
-        self._graph.add_nodes_from(self.covariates.names)
+        self._graph = CausalGraph(self.covariates.names, preset.edges)
         names = self.covariates.names
         complete = [row for row in range(len(source)) if all(source.table[one][row] is not None for one in names)]
         rows = [row for row in complete if source.splits[row] == split]
@@ -147,7 +147,7 @@ class _Observations:
     def effects(self, name: str) -> tuple[str, ...]:
         """What `name` causes, directly or not, in the schema's order."""
         self.covariates[name]
-        caused = networkx.descendants(self._graph, name)
+        caused = self._graph.descendants([name])
         return tuple(other for other in self.covariates.names if other in caused)
 
     @property
@@ -162,7 +162,7 @@ class _Observations:
         rows = [row for row, split in enumerate(self._observed.splits) if split == "train"]
         images = [self._observed.image(row, self.resolution) for row in rows]
         for draw in range(self.draws):
-            rngs = {row: np.random.default_rng([draw, row]) for row in rows}
+            rngs = {row: row_generator(draw, row) for row in rows}
             images += [self._observed.draw(row, self.resolution, rng)[0] for row, rng in rngs.items()]
         return torch.from_numpy(np.stack(images))[:, None]
 
@@ -306,7 +306,7 @@ def confounded_scanners(table: Table, preset: Preset, indices: Sequence[int], st
     finding, scanner = preset.contrasts["finding"], preset.contrasts["scanner"]
     partner = {finding.first: scanner.first, finding.second: scanner.second}
     return [
-        partner.get(found, own) if np.random.default_rng([seed, index]).random() < strength else own
+        partner.get(found, own) if row_generator(seed, index).random() < strength else own
         for found, own, index in zip(table["finding"], table["scanner"], indices, strict=True)
     ]
 

@@ -21,7 +21,8 @@ import numpy as np
 import pandas
 
 from ..errors import InputError, unknown
-from ..measure.intervals import resample
+from ..measure.intervals import percentile_interval, resample
+from ..records import row_generator
 from .permutation import exchangeable, permute
 from .rates import METRICS, check_labels, check_scores, rates
 from .summaries import SUMMARIES, Summary, summarise
@@ -204,7 +205,7 @@ def _bootstrapped(
         overall = everyone(weights)
         return np.stack([overall if part is everyone else part(weights) for part in parts], axis=1)
 
-    rng = np.random.default_rng([seed, 0])
+    rng = row_generator(seed, 0)
     block = max(1, _BLOCK // len(rows.scores))
     blocks = [resample(rng, min(block, draws - first), subjects, evaluate) for first in range(0, draws, block)]
     return evaluate(np.ones((1, subjects))), np.concatenate(blocks)
@@ -223,7 +224,7 @@ def _permuted(
     step = max(1, _BLOCK // (n * count))
     found = {}
     for given_label in (False, True):
-        rng = np.random.default_rng([seed, 1, given_label])
+        rng = row_generator(seed, 1, given_label)
         blocks = exchangeable(known.subjects, known.labels if given_label else None)
         values = np.empty((permutations, 1 + count, len(METRICS)))
         values[:, 0] = overall
@@ -285,7 +286,7 @@ def _interval(value: float, drawn: np.ndarray, level: float) -> tuple[float, flo
     drawn = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or not len(drawn):
         return float(value), np.nan, np.nan, len(drawn)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = percentile_interval(drawn, (1 - level) / 2)
     return float(value), float(low), float(high), len(drawn)
 
 

@@ -18,15 +18,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
+from ..measure.intervals import area_under_curve
 from ..records import Record
 from ..training.blocks import GROUPS, ResidualBlock
 from .labelled import LabelledImages
@@ -248,7 +249,8 @@ def fit_classifier(
         optimizer.step()
         if step + 1 in looks:
             classifier.eval()
-            curve.append(_area_under_curve(classifier.logits(validation.images), validation.labels))
+            scores, labels = (one.double().numpy() for one in (classifier.logits(validation.images), validation.labels))
+            curve.append(float(area_under_curve(scores, labels)(np.ones((1, len(labels))))[0]))
             if curve[-1] >= max(curve):
                 kept = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
     classifier.load_state_dict(kept)
@@ -280,14 +282,6 @@ def _moved(images: Tensor, offsets: Tensor) -> Tensor:
     """Images `[B, 1, H, W]` moved sideways by offsets `[B]` in pixels, edges repeated."""
     columns = (torch.arange(images.shape[-1]) - offsets[:, None]).clamp(0, images.shape[-1] - 1)
     return images.gather(3, columns[:, None, None].expand_as(images))
-
-
-def _area_under_curve(scores: Tensor, labels: Tensor) -> float:
-    """Share of (present, absent) pairs in which the present one scores higher, ties counted half."""
-    ranks, present = rankdata(scores.double().numpy()), labels.numpy() == 1
-    positives = int(present.sum())
-    won = ranks[present].sum() - positives * (positives + 1) / 2
-    return float(won / (positives * (len(labels) - positives)))
 
 
 def save_classifier(classifier: ImageClassifier, directory: str | Path, record: Record) -> None:

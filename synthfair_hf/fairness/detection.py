@@ -24,6 +24,7 @@ from scipy.stats import binomtest
 
 from ..errors import InputError, unknown
 from ..measure.intervals import area_under_curve, bootstrap
+from ..records import row_generator
 from .classifier import ImageClassifier
 from .detectors import DETECTORS, Dependence, Evidence
 from .labelled import LabelledImages
@@ -170,7 +171,7 @@ def _one(
     if evidence.groups < 2:
         return Dependence(math.nan, math.nan, 0, 0, "fewer than two groups with rows of both labels")
     # all attributes see the same random numbers, so their order changes nothing
-    return DETECTORS[detector](evidence, np.random.default_rng(seed), permutations)
+    return DETECTORS[detector](evidence, row_generator(seed), permutations)
 
 
 def holm(p: np.ndarray) -> np.ndarray:

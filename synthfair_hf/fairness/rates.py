@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ..errors import InputError
+from ..measure.intervals import pairs_won
 
 __all__ = ["BINS", "METRICS", "Metric", "Rates", "check_labels", "check_scores", "group_rates", "rates"]
 
@@ -69,9 +70,7 @@ def rates(scores: np.ndarray, labels: np.ndarray, members: np.ndarray, threshold
         true_positives = above[:, passed[1] :].sum(axis=1)
         false_positives = negatives - cumulated[:, passed[0]]
         chosen = true_positives + false_positives
-        places = np.take(cumulated, low, axis=1)
-        places += np.take(cumulated, high, axis=1)
-        won = np.einsum("ij,ij->i", above, places) / 2
+        won = pairs_won(cumulated, above, low, high)
         sides = ((below, cuts[0], residuals[0]), (above, cuts[1], residuals[1]))
         per_bin = np.sum([[w[:, a:b] @ r[a:b] for a, b in bins] for w, bins, r in sides], axis=0)
         squares = np.sum([w @ r**2 for w, _, r in sides], axis=0)

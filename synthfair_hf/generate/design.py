@@ -19,7 +19,7 @@ from itertools import pairwise, product
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ..records import fingerprint
+from ..records import fingerprint, row_generator
 from ..schema import SPLITS
 from .allocation import Allocation
 
@@ -100,7 +100,7 @@ class Design:
         """Draws of each split's subjects, in their order."""
         found = {split: np.empty(len(subjects)) for split, subjects in self.subjects.items()}
         for (split, stratum), subjects in self.groups.items():
-            random = np.random.default_rng(integer(self.seed, "draw", split, stratum))
+            random = row_generator(integer(self.seed, "draw", split, stratum))
             drawn = (random.permutation(len(subjects)) + 0.5) / len(subjects)
             found[split][self.offsets(split, subjects)] = drawn
         return found

@@ -16,12 +16,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, unknown
-from ..schema import Schema
+from ..schema import Predictions, Schema
 
 __all__ = ["QualityGate", "Reading"]
-
-Predict = Callable[[Tensor], Mapping[str, np.ndarray]]
-"""Images `[B, 1, H, W]` in [0, 1] -> by covariate: probabilities `[B, levels]`, or values `[B]` in its unit."""
 
 
 class Reading(NamedTuple):
@@ -32,13 +29,18 @@ class Reading(NamedTuple):
 
 
 class QualityGate:
-    """Reads images by `predict` and judges the `factors`; a continuous one with a `tolerance`, in its unit.
+    """Reads images by the `predict` of an attribute predictor and judges the `factors`; a continuous one with a
+    `tolerance`, in its unit.
 
     Raises InputError for a tolerance that is not positive or of no factor, and for a continuous factor without one.
     """
 
     def __init__(
-        self, predict: Predict, covariates: Schema, factors: Sequence[str], tolerance: Mapping[str, float] | None = None
+        self,
+        predict: Callable[[Tensor], Predictions],
+        covariates: Schema,
+        factors: Sequence[str],
+        tolerance: Mapping[str, float] | None = None,
     ) -> None:
         self._predict, self._covariates, self._factors = predict, covariates, tuple(factors)
         self._tolerance = dict(tolerance or {})

@@ -1,19 +1,19 @@
 """Who may write into a directory: workers that share one division of its shards, each holding its own lease.
 
     DIR/.lock                        held for the moment in which a directory is prepared or finished; waited for
-    DIR/.lock-<rank>-of-<size>       a worker's lease, held as long as it runs; a second claim is refused at once
+    DIR/.lock-<rank>-of-<size>       a worker's lease, held as long as it runs; a second claim is refused
 
-Both are exclusive locks on a file, which the system releases with their owner, so a dead one holds nobody up. POSIX
-only (`fcntl`): on Linux and macOS, and on network drives that support it.
+Both are exclusive locks on a file, which the system releases with their owner, so a dead one holds nobody up. What it
+left behind goes with the next who asks.
 """
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from ..errors import InputError
 
@@ -22,65 +22,58 @@ __all__ = ["LOCKS", "check_free", "lease", "mutex"]
 LOCKS = (".lock", ".lock-*-of-*")
 """Patterns of the files in a directory that are locks, held or left behind."""
 
+MOMENT = 0.5
+"""Seconds that a claim waits: a lease is held for longer, but somebody who only asks holds it for a moment as well."""
+
 
 def check_free(directory: Path, rank: int = 0, world_size: int = 1) -> None:
     """Raise InputError while somebody holds the lease of this rank, or of any rank of another division."""
     own = directory / f".lock-{rank}-of-{world_size}"
     for path in sorted(directory.glob(LOCKS[1])):
         if path == own or not path.name.endswith(f"-of-{world_size}"):
-            try:
-                file = path.open()
-            except FileNotFoundError:
-                continue
-            with file:
-                # shared, so that two who only ask do not meet
-                _take(file, path, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            with _locked(path, MOMENT):
+                pass
 
 
 @contextmanager
 def lease(directory: Path, rank: int = 0, world_size: int = 1) -> Iterator[None]:
     """Hold a rank's lease; InputError names an owner who holds it already. Check and take under the `mutex`."""
-    with _locked(directory / f".lock-{rank}-of-{world_size}", fcntl.LOCK_EX | fcntl.LOCK_NB):
+    with _locked(directory / f".lock-{rank}-of-{world_size}", MOMENT):
         yield
 
 
 @contextmanager
 def mutex(directory: Path) -> Iterator[None]:
     """Be the only one here who prepares or finishes the directory; waits for its turn."""
-    with _locked(directory / LOCKS[0], fcntl.LOCK_EX):
+    with _locked(directory / LOCKS[0], timeout=-1):
         yield
 
 
 @contextmanager
-def _locked(path: Path, kind: int) -> Iterator[None]:
-    while True:
-        file = path.open("a+")
-        try:
-            _take(file, path, kind)
-        except InputError:
-            file.close()
-            raise
-        # an owner that finished in between has removed the file that was opened here
-        with suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                break
-        file.close()
-    with file:
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on host {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _take(file: IO[str], path: Path, kind: int) -> None:
+def _locked(path: Path, timeout: float) -> Iterator[None]:
+    """Hold a lock whose file names its owner; waits for `timeout` seconds, or as long as it takes where that is -1."""
+    lock = FileLock(path, on_acquired=_sign)
     try:
-        fcntl.flock(file, kind)
-    except BlockingIOError:
-        file.seek(0)
-        owner = file.read() or "another process"
+        lock.acquire(timeout=timeout, poll_interval=0.01)
+    except Timeout:
         rank, _, size = path.name.removeprefix(".lock-").partition("-of-")
         part = "" if size == "1" else f", rank {rank} of {size}"
-        raise InputError(f"{path.parent}: locked by {owner}{part}; wait for it to end.") from None
+        raise InputError(f"{path.parent}: locked by {_owner(path)}{part}; wait for it to end.") from None
+    try:
+        yield
+    finally:
+        # while it is held: filelock never takes a lock on a file that is gone
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _sign(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"pid {os.getpid()} on host {socket.gethostname()}".encode(), 0)
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.read_text() or "another process"
+    except FileNotFoundError:
+        return "another process"

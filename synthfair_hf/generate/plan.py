@@ -203,11 +203,6 @@ class GenerationPlan(Numerics, BaseModel):
         """Every stratum, as the group of each variable in `strata`."""
         return list(product(*(map(str, self._levels(name)) for name in self.strata)))
 
-    @property
-    def num_strata(self) -> int:
-        """Number of strata; 1 without stratified variables."""
-        return len(self.stratum_names)
-
     @cached_property
     def cells(self) -> list[dict[str, Any]]:
         """The full crossing of the factors' values: one dict per member of a family. Numbers are float32-exact."""
@@ -292,7 +287,7 @@ class GenerationPlan(Numerics, BaseModel):
 
     def shards(self) -> list[Shard]:
         """The shards of the data set, in order; none crosses a split."""
-        return list(divide(self))
+        return list(divide(self.design, self.cells, self.strata, self.subjects_per_shard, self.partitioned))
 
     def rows(self, shard: Shard) -> list[Row]:
         """The rows of a shard: families one after another, each in the order of `cells`."""

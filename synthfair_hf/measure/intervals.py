@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
+from ..records import row_generator
 
 __all__ = [
     "Estimate",
@@ -22,6 +23,8 @@ __all__ = [
     "bootstrap",
     "bootstrap_mean",
     "mean_of",
+    "pairs_won",
+    "percentile_interval",
     "resample",
     "statistic_of_rows",
 ]
@@ -62,9 +65,11 @@ def mean_of(values: np.ndarray) -> Statistic:
 def area_under_curve(probabilities: np.ndarray, labels: np.ndarray) -> Statistic:
     """Area under the ROC curve of probabilities `[n, levels]` of labels `[n]` (level indices), ties counted half.
 
-    Two levels: of the second. More: the mean over levels in `labels` of one against the rest. NaN where a level, or
-    what is not it, has no weight.
+    Two levels, or scores `[n]`: of the second. More: the mean over levels in `labels` of one against the rest. NaN
+    where a level, or what is not it, has no weight.
     """
+    if probabilities.ndim == 1:
+        return _area_of_one(probabilities, labels == 1)
     levels = [1] if probabilities.shape[1] == 2 else np.unique(labels)
     curves = [_area_of_one(probabilities[:, level], labels == level) for level in levels]
     return lambda weights: np.mean([curve(weights) for curve in curves], axis=0)
@@ -72,17 +77,37 @@ def area_under_curve(probabilities: np.ndarray, labels: np.ndarray) -> Statistic
 
 def _area_of_one(scores: np.ndarray, positive: np.ndarray) -> Statistic:
     order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-    positive = positive[order]
+    negatives, positives = order[~positive[order]], order[positive[order]]
+    low, high = (np.searchsorted(scores[negatives], scores[positives], end) for end in ("left", "right"))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        above = np.add.reduceat(weights[:, order] * positive, starts, axis=1)
-        below = np.add.reduceat(weights[:, order] * ~positive, starts, axis=1)
-        won = (above * (below.cumsum(axis=1) - below / 2)).sum(axis=1)
-        pairs = above.sum(axis=1) * below.sum(axis=1)
-        return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+        above, cumulated = weights[:, positives], np.zeros((len(weights), len(negatives) + 1))
+        np.cumsum(weights[:, negatives], axis=1, out=cumulated[:, 1:])
+        pairs = above.sum(axis=1) * cumulated[:, -1]
+        return np.divide(
+            pairs_won(cumulated, above, low, high), pairs, out=np.full(len(weights), np.nan), where=pairs > 0
+        )
 
     return statistic
+
+
+def pairs_won(cumulated: np.ndarray, above: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Weight `[draws]` of pairs of a negative and a positive in which the positive scores higher, ties counted half.
+
+    Args:
+        cumulated: weight of the first 0, 1, ... negatives in the order of their scores, `[draws, negatives + 1]`.
+        above: weights of the positives, `[draws, positives]`.
+        low, high: how many negatives score less, and how many no more, than each positive, `[positives]`.
+    """
+    places = np.take(cumulated, low, axis=1)
+    places += np.take(cumulated, high, axis=1)
+    won: np.ndarray = np.einsum("ij,ij->i", above, places) / 2
+    return won
+
+
+def percentile_interval(drawn: np.ndarray, tail: float = 0.025) -> np.ndarray:
+    """The two ends `[2, ...]` between which all of the draws `[draws, ...]` lie but a share `tail` on either side."""
+    return np.quantile(drawn, [tail, 1 - tail], axis=0)
 
 
 def statistic_of_rows(function: Callable[[np.ndarray], float], n: int) -> Statistic:
@@ -119,7 +144,7 @@ def bootstrap(
             [statistic(weights[:, member]) for (statistic, _), member in zip(seeds, members, strict=True)], axis=1
         )
 
-    rng = np.random.default_rng(seed)
+    rng = row_generator(seed)
     picked = rng.integers(0, len(seeds), (draws, len(seeds)))
     block = max(1, _BLOCK // len(flat))
     parts = [resample(rng, min(block, draws - first), len(names), evaluate) for first in range(0, draws, block)]
@@ -129,7 +154,7 @@ def bootstrap(
     size = min(len(rows) for _, rows in seeds)
     if not math.isfinite(mean) or not len(drawn):
         return Estimate(None, None, None, size, len(names), len(seeds), len(drawn))
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = percentile_interval(drawn, (1 - level) / 2)
     return Estimate(mean, float(low), float(high), size, len(names), len(seeds), len(drawn))
 
 

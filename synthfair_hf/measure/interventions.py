@@ -11,6 +11,7 @@ import numpy as np
 
 from ..domains.worlds import Table, World
 from ..errors import InputError
+from ..records import row_generator
 
 __all__ = ["INTERVENTIONS", "Effect", "bins", "forced_change", "from_marginal", "hold"]
 
@@ -20,7 +21,7 @@ Effect = Literal["total", "direct"]
 def from_marginal(world: World, name: str, seed: int) -> list[Any]:
     """One value per image from a permutation of the training values, so that their marginal is kept."""
     values = world.training[name]
-    rng = np.random.default_rng([seed, world.covariates.names.index(name)])
+    rng = row_generator(seed, world.covariates.names.index(name))
     order = np.concatenate([rng.permutation(len(values)) for _ in range(-(-len(world.groups) // len(values)))])
     return [values[index] for index in order[: len(world.groups)]]
 
@@ -28,7 +29,7 @@ def from_marginal(world: World, name: str, seed: int) -> list[Any]:
 def forced_change(world: World, name: str, seed: int) -> list[Any]:
     """One value per image that differs from its own: another level, or a training value from another quintile."""
     variable, values = world.covariates[name], world.training[name]
-    rng = np.random.default_rng([seed, world.covariates.names.index(name)])
+    rng = row_generator(seed, world.covariates.names.index(name))
     own, pool = bins(world, name, world.table[name]), bins(world, name, values)
     allowed = np.arange(len(variable.levels)) if variable.categorical else np.unique(pool)
     members = {bin_: np.flatnonzero(pool == bin_) for bin_ in allowed.tolist()}

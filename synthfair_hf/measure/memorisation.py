@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import InputError
+from ..records import row_generator
+from .intervals import percentile_interval
 from .realism import as_vectors
 
 __all__ = ["Nearest", "memorisation", "nearest", "standard_pixels", "suspicious_png"]
@@ -96,13 +98,13 @@ def memorisation(
     found, held = nearest(generated, training), nearest(held_out, training).distance
     patients, patient = np.unique(np.asarray(held_out_groups, dtype=str), return_inverse=True)
     rows_of = [np.flatnonzero(patient == one) for one in range(len(patients))]
-    rng = np.random.default_rng(seed)
+    rng = row_generator(seed)
     drawn = np.empty((draws, 2))
     for draw in range(draws):
         ours = found.distance[rng.integers(0, len(found.distance), len(found.distance))]
         theirs = held[np.concatenate([rows_of[one] for one in rng.integers(0, len(patients), len(patients))])]
         drawn[draw] = _share_near(ours, theirs), _share_nearer(ours, theirs)
-    lows, highs = np.quantile(drawn, [0.025, 0.975], axis=0).tolist()
+    lows, highs = percentile_interval(drawn).tolist()
     near, nearer = _share_near(found.distance, held), _share_nearer(found.distance, held)
     return {
         "generated": {"n": len(found.distance), "quantiles": _quantiles(found.distance)},

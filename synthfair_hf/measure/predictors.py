@@ -35,7 +35,6 @@ __all__ = [
     "PredictionObjective",
     "agreement",
     "load_predictor",
-    "score_on",
     "train_predictor",
 ]
 
@@ -242,18 +241,6 @@ def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:
                 f"{', '.join(predictor.covariates.names)}; train one on this schema."
             )
     return predictor
-
-
-def score_on(
-    predictor: AttributePredictor, images: Tensor, table: Mapping[str, Sequence[Any]]
-) -> dict[str, dict[str, float | int | None]]:
-    """`agreement` of every covariate in `table` (decoded values, one per image `[n, 1, r, r]`)."""
-    for name, column in table.items():
-        predictor.covariates[name]
-        if len(column) != len(images):
-            raise InputError(f"table[{name!r}]: {len(column)} values for {len(images)} images; give one per image.")
-    predicted = predictor.predict(images)
-    return {name: agreement(predictor.covariates[name], predicted[name], column) for name, column in table.items()}
 
 
 def agreement(variable: Variable, predicted: np.ndarray, values: Sequence[Any]) -> dict[str, float | int | None]:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..records import row_generator
+from .intervals import percentile_interval
 
 __all__ = ["as_vectors", "frechet_distance", "kernel_distance", "neighbourhood_shares", "realism", "realism_by_group"]
 
@@ -75,12 +77,12 @@ def kernel_distance(real: Tensor, generated: Tensor, seed: int = 0, subsets: int
     """
     real, generated = _as_pair(real, generated)
     _require_rows(real, generated, 4)
-    rng = np.random.default_rng(seed)
+    rng = row_generator(seed)
     chosen = [_halves(len(features), subsets, rng) for features in (real, generated)]
     whole = [torch.ones(1, len(features), dtype=torch.float64) for features in (real, generated)]
     kernels = [_kernel(real, real), _kernel(generated, generated), _kernel(real, generated)]
     value, halves = (_discrepancy(kernels, *weights) for weights in (whole, chosen))
-    low, high = np.quantile(halves.numpy(), [0.025, 0.975])
+    low, high = percentile_interval(halves.numpy())
     return {"value": float(value[0]), "low": float(low), "high": float(high)}
 
 

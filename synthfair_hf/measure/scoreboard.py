@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -26,8 +25,8 @@ from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.worlds import Counterfactuals, World, open_world
 from ..errors import InputError, unknown
-from ..publish.dataset_card import ENVIRONMENT
-from ..records import Record, library_versions, writable_directory, write_atomically
+from ..publish.pages import render
+from ..records import Record, library_versions, row_generator, row_seed, writable_directory, write_atomically
 from ..schema import Schema
 from .autoencoder import load_encoder
 from .memorisation import memorisation, standard_pixels, suspicious_png
@@ -69,7 +68,7 @@ class PipelineSystem:
         self, image: Tensor, covariates: dict[str, list[Any]], do: dict[str, list[Any]], rows: Sequence[int]
     ) -> Counterfactuals:
         """The pipeline's answer."""
-        generator = [torch.Generator().manual_seed(self.seed * 1_000_003 + row) for row in rows]
+        generator = [torch.Generator().manual_seed(row_seed(self.seed, row)) for row in rows]
         asked: dict[str, Any] = {"covariates": covariates, "do": do, "generator": generator, "output_type": "pt"}
         settled = json.dumps([covariates, self.settings.get("num_inference_steps")])
         question = hashlib.sha256(image.numpy().tobytes() + settled.encode()).digest()
@@ -266,7 +265,7 @@ def measure_realism(
         batch = rows[first : first + BATCH]
         output = pipeline(
             covariates={name: [column[row] for row in batch] for name, column in opened.table.items()},
-            generator=[torch.Generator().manual_seed(seed * 1_000_003 + row) for row in batch],
+            generator=[torch.Generator().manual_seed(row_seed(seed, row)) for row in batch],
             output_type="pt",
         )
         samples.append(torch.as_tensor(output.images))
@@ -276,7 +275,7 @@ def measure_realism(
     features = [encoder.features(images) for images in (generated, opened.images, training)]
     # Real against real at the same n: what the figures are when nothing is wrong.
     originals = len(training) // (1 + opened.draws)
-    others = features[2][np.random.default_rng(seed).permutation(originals)[: len(rows)]]
+    others = features[2][row_generator(seed).permutation(originals)[: len(rows)]]
     measured = {
         "features": realism_by_group(features[1], features[0], groups, groups, seed),
         "training_films": realism(features[1], others, seed),
@@ -321,7 +320,7 @@ def write_page(directory: str | Path) -> Path:
     directory = Path(directory)
     soundness = [_table(Record.read(path)) for path in sorted(directory.glob("soundness-*.json"))]
     realism = [Record.read(path) for path in sorted(directory.glob("realism-*.json"))]
-    page = ENVIRONMENT.get_template("scoreboard.md.jinja").render(soundness=soundness, realism=realism)
+    page = render("scoreboard.md.jinja", soundness=soundness, realism=realism)
     write_atomically(directory / "README.md", page.encode())
     return directory / "README.md"
 

@@ -21,39 +21,29 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from typing import Any, Protocol, get_args
+from typing import Any, get_args
 
 import numpy as np
 from torch import Tensor
 
 from ..domains.worlds import Counterfactuals, Table, World
 from ..errors import InputError, unknown
-from ..schema import Schema
+from ..schema import AttributePredictor, Predictions, Schema
 from .distances import l1, minimality, ssim
 from .intervals import Statistic, area_under_curve, bootstrap, mean_of
 from .interventions import INTERVENTIONS, Effect, bins, hold
 from .systems import CounterfactualModel, answer
 
-__all__ = ["Encoder", "Predictor", "check_questions", "score"]
+__all__ = ["Encoder", "check_questions", "score"]
 
-Reading = Mapping[str, np.ndarray]
-Reader = Callable[[Tensor], Reading]
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Images -> mean and log standard deviation `[n, d]` of a trained encoder's posterior."""
-
-
-class Predictor(Protocol):
-    """Attributes read from images by a trained network."""
-
-    def predict(self, images: Tensor) -> Reading:
-        """By attribute: probabilities `[n, levels]`, or values `[n]` in the variable's unit."""
-        ...
 
 
 def score(
     model: CounterfactualModel,
     world: World,
-    predictors: Mapping[str, Predictor],
+    predictors: Mapping[str, AttributePredictor],
     seeds: Sequence[int],
     names: Sequence[str] | None = None,
     interventions: Sequence[str] = ("from_marginal",),
@@ -164,7 +154,7 @@ class _Session:
         self,
         model: CounterfactualModel,
         world: World,
-        predictors: Mapping[str, Predictor],
+        predictors: Mapping[str, AttributePredictor],
         effect: Effect,
         encoder: Encoder | None,
         batch_size: int,
@@ -173,7 +163,9 @@ class _Session:
         self.encoder, self.posterior = encoder, None if encoder is None else encoder(world.images)
         self.ends: dict[tuple[str, str], Tensor] = {}
         """By pair, where its first order led, until the second is known."""
-        self.readers: dict[str, Reader] = {name: predictor.predict for name, predictor in predictors.items()}
+        self.readers: dict[str, Callable[[Tensor], Predictions]] = {
+            name: predictor.predict for name, predictor in predictors.items()
+        }
         if world.rulers:
             self.readers["ruler"] = lambda images: {name: ruler(images) for name, ruler in world.rulers.items()}
         self.figures: dict[tuple[str, ...], list[tuple[Statistic, list[str]]]] = defaultdict(list)
@@ -219,7 +211,7 @@ class _Session:
         table = self.world.table if state is None else state.covariates
         return self.ask(hold(self.world, do, table, self.effect), state)
 
-    def read(self, by: str, images: Tensor) -> Reading:
+    def read(self, by: str, images: Tensor) -> Predictions:
         """Finite readings of the world's covariates."""
         reading = {name: np.asarray(read) for name, read in self.readers[by](images).items()}
         reading = {name: reading[name] for name in self.world.covariates.names if name in reading}

@@ -19,7 +19,6 @@ import pyarrow.compute
 import pyarrow.parquet
 import yaml
 from datasets import ClassLabel, DatasetInfo, Features, List, SplitDict, SplitInfo
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..domains.preset import Preset
 from ..errors import InputError
@@ -27,8 +26,9 @@ from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS
 from ..views.layout import find_files, known, patterns
 from ..views.view import BiasedView, curated_views
+from .pages import render
 
-__all__ = ["ENVIRONMENT", "update_view_table", "write_dataset_card"]
+__all__ = ["update_view_table", "write_dataset_card"]
 
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
 PRINTED = {
@@ -38,14 +38,6 @@ PRINTED = {
     "counts": ("store",),
 }
 """What the card prints of the run's record."""
-
-ENVIRONMENT = Environment(
-    loader=PackageLoader("synthfair_hf.publish"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
 
 
 def write_dataset_card(directory: Path, preset: Preset, record: Record, license: str) -> None:
@@ -67,7 +59,8 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
     features = Features.from_arrow_schema(pyarrow.parquet.read_schema(shards["train"][0]))
     views = curated_views(preset)
     selections = [view for view in views if view.label is None]
-    body = ENVIRONMENT.get_template("dataset_card.md.jinja").render(
+    body = render(
+        "dataset_card.md.jinja",
         preset=preset,
         record=record,
         license=license,
@@ -221,13 +214,3 @@ def _in_words(value: object, column: str, preset: Preset) -> object:
     if column in preset.covariates and preset.covariates[column].categorical:
         return preset.covariates[column].decode([value])[0]
     return value
-
-
-def figure(row: Mapping[str, Any] | None) -> str:
-    """mean [low, high] of a measured row, "-" where there is none."""
-    if row is None or row["mean"] is None:
-        return "-" if row is None else f"- (n = {row['n']})"
-    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-
-
-ENVIRONMENT.filters["figure"] = figure

@@ -16,7 +16,7 @@ from ..domains.preset import Preset
 from ..domains.presets import PRESETS
 from ..errors import InputError
 from ..records import Record, write_atomically
-from .dataset_card import ENVIRONMENT
+from .pages import render
 
 __all__ = ["write_model_card"]
 
@@ -73,7 +73,8 @@ def write_model_card(
         or None,
     )
     try:
-        text = ENVIRONMENT.get_template("model_card.md.jinja").render(
+        text = render(
+            "model_card.md.jinja",
             metadata=metadata.to_yaml(),
             title=title,
             preset=preset,

@@ -8,13 +8,11 @@ import base64
 import io
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pyarrow
 import pyarrow.dataset
@@ -25,6 +23,7 @@ from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS, Variable
 from ..views.view import curated_views
+from .pages import render
 
 __all__ = ["difference_png", "write_report"]
 
@@ -44,16 +43,9 @@ def write_report(directory: Path) -> Path:
     Raises InputError when `directory` holds no data set of this package, or one that its records contradict.
     """
     store = _Store.read(Path(directory))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("synthfair_hf.publish"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": "{:,}".format, "percent": "{:.1%}".format, "listed": _listed}
     limit, subjects = _gallery(store)
-    page = environment.get_template("report.html.jinja").render(
+    page = render(
+        "report.html.jinja",
         facts=_facts(store),
         preset=store.preset,
         splits=store.splits,
@@ -180,11 +172,6 @@ def _text(variable: Variable, value: float) -> str:
     if decoded is None:
         return f"{variable.name} {NOT_RECORDED}"
     return decoded if variable.categorical else f"{decoded:.3g} {variable.unit}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 class _Film(NamedTuple):

@@ -12,7 +12,6 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -25,6 +24,7 @@ from ..views.builder import encoded, read_record
 from ..views.grammar import Group, groups_of
 from ..views.layout import find_files
 from ..views.view import COMPARE, BiasedView, get_view
+from .pages import render
 
 __all__ = ["odds_ratio", "phi", "write_statistics"]
 
@@ -78,15 +78,8 @@ def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) ->
     if view.label is not None:
         true = view.label.variable
         samples = [one._replace(columns={view.label.column: one.columns[true], **one.columns}) for one in samples]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("synthfair_hf.publish"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3g}"
-    page = environment.get_template("statistics.html.jinja").render(
+    page = render(
+        "statistics.html.jinja",
         view=view,
         twin=twin,
         title=preset.title,

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from ..domains.source import Source
 from ..errors import InputError
-from ..records import Record, fingerprint, first_difference, library_versions
+from ..records import Record, fingerprint, first_difference, library_versions, row_generator, row_seed
 from .config import TrainingConfig
 
 __all__ = ["StepSampler", "TrainingExamples", "architecture", "check_output_dir", "train"]
@@ -50,7 +50,7 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         row, place = key
-        image, covariates = self.source.draw(self.rows[row], self.resolution, np.random.default_rng([self.seed, place]))
+        image, covariates = self.source.draw(self.rows[row], self.resolution, row_generator(self.seed, place))
         encoded = self.source.covariates.encode({name: [value] for name, value in covariates.items()})
         return {
             "image": torch.from_numpy(image)[None],
@@ -77,7 +77,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
                 epoch = place // self.rows
                 if epoch not in permutations:
                     permutations = {
-                        one: np.random.default_rng([self.seed, one]).permutation(self.rows)
+                        one: row_generator(self.seed, one).permutation(self.rows)
                         for one in range(epoch, epoch + 1 + math.ceil(self.batch_size / self.rows))
                     }
                 batch.append((int(permutations[epoch][place % self.rows]), place))
@@ -171,7 +171,7 @@ def train(
     prepared.train()
     for step, batch in enumerate(loader, start=start):
         generator = torch.Generator(accelerator.device)
-        generator.manual_seed((config.seed * 1_000_003 + step) * 1009 + accelerator.process_index)
+        generator.manual_seed(row_seed(config.seed, step) * 1009 + accelerator.process_index)
         means = _backward(accelerator, prepared, batch, config.train_batch_size, generator)
         if not math.isfinite(means["loss"]):
             raise InputError(

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from synthfair_hf.align.pairs import Preferences, split_of
+from synthfair_hf.align.pairs import Preferences
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.preset import Preset
+from synthfair_hf.domains.source import patient_split
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +59,7 @@ def _make_pairs(
         "rejected": second,
         "covariates": _make_covariates(pairs, seed, missing, preset),
         "subjects": subjects,
-        "splits": np.array([split_of(subject) for subject in subjects], dtype=str),
+        "splits": np.array([patient_split(subject) for subject in subjects], dtype=str),
         "judges": np.array(["reader", "Ada"])[np.arange(pairs) % 2],
         "margins": margins,
         "comments": np.array([("", "blurred, tilted", "größer")[row % 3] for row in range(pairs)], dtype=str),

@@ -17,8 +17,8 @@ from synthfair_hf.align.judges import (
     TruePixels,
     judge_pairs,
 )
-from synthfair_hf.align.pairs import split_of
 from synthfair_hf.domains.phantom.preset import PHANTOM
+from synthfair_hf.domains.source import patient_split
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import AttributePredictor
 from synthfair_hf.records import fingerprint
@@ -78,7 +78,7 @@ def test_the_image_that_shows_what_was_asked_is_preferred():
     first, second = ((images * 255).round().byte() for images in (young, old))
     covariates = asked([20, 70, 20, 70, 45, math.nan], [0, 1, 0, 1, 1, 1])
     subjects = [f"s{row}" for row in range(6)]
-    splits = [split_of(subject) for subject in subjects]
+    splits = [patient_split(subject) for subject in subjects]
     found, counts = judge_pairs(fidelity(), first, second, covariates, subjects, splits, tie=0.1)
     assert found.subjects.tolist() == subjects[:4], "at 45 and where no age was asked it is a tie"
     assert torch.equal(found.preferred, torch.stack([first[0], second[1], first[2], second[3]]))

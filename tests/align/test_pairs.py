@@ -9,10 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfair_hf.align.pairs import from_scores, split_of
-from synthfair_hf.domains.source import patient_split
+from synthfair_hf.align.pairs import from_scores
 from synthfair_hf.errors import InputError
-from synthfair_hf.schema import SPLITS
 
 
 def compared(make_pairs, first_scores, second_scores, tie=0.0, swapped=False, **changes):
@@ -187,14 +185,3 @@ def test_one_changed_value_changes_the_fingerprint(make_pairs, field):
     }
     assert replace(pairs, **{field: changed[field]}).fingerprint != pairs.fingerprint
     assert replace(pairs).fingerprint == pairs.fingerprint
-
-
-@given(st.text())
-def test_a_subject_is_in_the_split_its_source_puts_it_in(subject):
-    assert split_of(subject) == patient_split(subject)
-
-
-def test_splits_have_their_shares():
-    found = [split_of(f"subject {number}") for number in range(4000)]
-    for split, share in SPLITS.items():
-        assert abs(found.count(split) / 4000 - share) < 4 * (share * (1 - share) / 4000) ** 0.5

@@ -48,6 +48,7 @@ def test_unreadable_images_are_quarantined_up_to_a_share(folder):
     Image.new("L", (8, 8)).save(folder / "images" / "009.png")
     source = ImageFolder(folder, PRESET, 32)
     assert len(source) == 58
+    assert source.file_names == [f"images/{row:03}.png" for row in range(60) if row not in (7, 9)]
     assert source.counts["quarantined"] == {
         "images/007.png": "not a readable image (unknown format)",
         "images/009.png": "8x8 is too small; resolution 32 needs films of at least 64 pixels",

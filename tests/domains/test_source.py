@@ -1,11 +1,14 @@
 """What a source promises: patients keep their split, pixels keep their grey levels, jitter keeps the anatomy's side."""
 
+import hashlib
 import struct
 import warnings
 import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from synthfair_hf.domains import source as module
@@ -23,6 +26,13 @@ def test_a_patient_has_one_split_and_the_shares_hold():
     assert splits == [patient_split(f"patient-{index}") for index in range(20_000)]
     for split, share in SPLITS.items():
         assert splits.count(split) / len(splits) == pytest.approx(share, abs=0.012)
+
+
+@given(st.text())
+def test_a_split_is_where_the_digest_lies_among_the_cumulated_shares(patient):
+    position = int(hashlib.sha256(patient.encode()).hexdigest()[:16], 16) / 16**16
+    ends = np.cumsum(list(SPLITS.values()))
+    assert patient_split(patient) == list(SPLITS)[int(np.searchsorted(ends[:-1], position, side="right"))]
 
 
 def test_patients_are_counted_once():

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image as Pillow
 from sklearn.metrics import roc_auc_score
 
@@ -17,7 +15,6 @@ from synthfair_hf.fairness.classifier import (
     FittingSettings,
     ImageClassifier,
     LabelledImages,
-    _area_under_curve,
     _batches,
     _moved,
     fit_classifier,
@@ -122,16 +119,6 @@ def test_a_shift_moves_columns_and_repeats_edges():
     assert torch.equal(moved[0], images[0])
     assert moved[1, 0, 0].tolist() == [0, 0, 1, 2]
     assert moved[2, 0, 0].tolist() == [2, 3, 3, 3]
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
-def test_area_under_the_curve_is_that_of_scikit_learn(rows):
-    scores, labels = (np.array(column) for column in zip(*rows, strict=True))
-    if labels.all() or not labels.any():
-        return
-    found = _area_under_curve(torch.from_numpy(scores), torch.from_numpy(labels.astype(np.int64)))
-    assert found == pytest.approx(roc_auc_score(labels, scores))
 
 
 def test_logits_features_and_the_map_agree():

@@ -222,6 +222,16 @@ def test_a_refusal_is_one_sentence_and_not_repeated(
     assert hub.faults[0].struck <= len(shards(directory))
 
 
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, TypeError])
+def test_an_interruption_or_a_mistake_of_ours_is_not_repeated(clock: Clock, raised: type[BaseException]):
+    def call(**where: Any) -> None:
+        raise raised
+
+    with pytest.raises(raised):
+        module.Repository("dataset", NAME, TOKEN, 300).ask(call)
+    assert clock.waits == []
+
+
 def test_the_token_is_nowhere(
     hub: Hub,
     stores: dict[str, Path],

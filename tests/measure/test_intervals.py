@@ -13,6 +13,7 @@ from synthfair_hf.measure.intervals import (
     bootstrap,
     bootstrap_mean,
     mean_of,
+    percentile_interval,
     statistic_of_rows,
 )
 
@@ -121,12 +122,29 @@ def test_area_under_curve_is_scikit_learns(seed, levels):
         assert found == pytest.approx(areas[1] if levels == 2 else np.mean(areas))
 
 
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
+def test_area_under_curve_of_scores_alone_is_scikit_learns(rows):
+    scores, labels = (np.array(column) for column in zip(*rows, strict=True))
+    if labels.all() or not labels.any():
+        return
+    assert area_under_curve(scores, labels)(ones(len(rows)))[0] == pytest.approx(roc_auc_score(labels, scores))
+
+
 def test_area_under_curve_of_one_class_is_undefined_and_perfect_scores_are_1():
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
     assert np.isnan(area_under_curve(scores, np.array([1, 1, 1]))(ones(3))).all()
     assert area_under_curve(scores, np.array([0, 1, 1]))(ones(3)) == [1.0]
     undefined = bootstrap([area_under_curve(scores, np.array([1, 1, 1]))], [images(3)])
     assert (undefined.mean, undefined.n) == (None, 3)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]))
+def test_a_percentile_interval_leaves_out_equal_tails(seed, level):
+    """Bit for bit, since boards hold figures that were found by the second line."""
+    drawn = np.random.default_rng(seed).normal(size=(200, 2))
+    expected = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    assert np.array_equal(percentile_interval(drawn, (1 - level) / 2), expected)
+    assert np.array_equal(percentile_interval(drawn), np.quantile(drawn, [0.025, 0.975], axis=0))
 
 
 def test_draws_without_the_rare_level_are_left_out_and_counted():

@@ -7,7 +7,7 @@ Wang et al., ChestX-ray8, CVPR 2017 (NIH Clinical Center).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import InputError
 from ..rows import read_rows
 
-__all__ = ["SIDE", "Box", "box_mask", "read_boxes"]
+__all__ = ["SIDE", "Box", "box_mask", "finding_masks", "read_boxes"]
 
 SIDE = 1024
 """Height and width of the images that the boxes were drawn on."""
@@ -74,3 +74,25 @@ def box_mask(boxes: Iterable[Box], resolution: int) -> np.ndarray:
         )
         mask[rows, columns] = True
     return mask
+
+
+def finding_masks(file_names: Sequence[str], boxes: Mapping[str, Sequence[Box]], resolution: int) -> np.ndarray:
+    """Where radiologists saw a finding in each image of a folder: bool `[n, resolution, resolution]`, all False of an
+    image without a box. They are for `fairness.labelled.LabelledImages.masks`, or to see where an edit acted.
+
+    Args:
+        file_names: of the images, such as `domains.imagefolder.ImageFolder.file_names`; folder and suffix don't matter,
+            so that images stored anew find their boxes. Each shows the whole square image.
+        boxes: by name in the file, as `read_boxes` gives them.
+        resolution: height and width of the masks in pixels, 1 or more.
+
+    Raises:
+        InputError: no image has a box, so these are images of something else.
+    """
+    by_stem = {Path(name).stem: own for name, own in boxes.items()}
+    masks = np.stack([box_mask(by_stem.get(Path(name).stem, ()), resolution) for name in file_names])
+    if not masks.any():
+        raise InputError(
+            f"file_names: none of the {len(file_names)} images has a box; give those of ChestX-ray14 by their names."
+        )
+    return masks

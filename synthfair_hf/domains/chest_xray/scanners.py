@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ...errors import InputError, unknown
-from ...records import file_sha256, fingerprint
+from ...records import file_sha256, fingerprint, row_generator
 from ...schema import Schema
 from ..preset import Preset
 from ..source import Source, count_patients
@@ -187,7 +187,7 @@ class AcquisitionWorld:
         return len(self._kept)
 
     def _rng(self, index: int) -> np.random.Generator:
-        return np.random.default_rng([self._seed, self._kept[index]])
+        return row_generator(self._seed, self._kept[index])
 
     def image(self, index: int, resolution: int) -> np.ndarray:
         """The film as its own scanner recorded it, `[resolution, resolution]`."""

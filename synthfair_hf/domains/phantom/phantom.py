@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError, unknown
-from ...records import file_sha256, fingerprint
+from ...records import file_sha256, fingerprint, row_generator
 from ...schema import Schema
 from ..chest_xray import scanners as acquisition
 from ..source import patient_split
@@ -120,7 +120,7 @@ def sample_noise(n: int, seed: int, first: int = 0) -> Exogenous:
         np.empty((n, GRAIN, GRAIN), np.float32),
     )
     for row in range(n):
-        rng = np.random.default_rng([seed, first + row])
+        rng = row_generator(seed, first + row)
         for variable in schema.walk():
             values = noise.covariates[variable.name][row]
             values[:] = rng.gumbel(size=values.size) if variable.categorical else rng.standard_normal(values.size)
@@ -299,6 +299,11 @@ class PhantomSource:
         """The exact film of the same subject under do(...), `[resolution, resolution]`."""
         noise = sample_noise(1, self._seed, range(len(self))[index])
         return self._world.counterfactual(noise, do, resolution)[0][0]
+
+    def lesion_mask(self, index: int, resolution: int) -> np.ndarray:
+        """Where the subject's finding replaces air in the lungs, bool `[resolution, resolution]`."""
+        noise = sample_noise(1, self._seed, range(len(self))[index])
+        return self._world.lesion_mask(self._world.covariates(noise), noise, resolution)[0]
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
         """A training example: the film as it is, for a world with any number of subjects needs no augmentation."""

@@ -32,7 +32,7 @@ from ...domains.imagefolder import ImageFolder
 from ...domains.preset import Preset
 from ...errors import InputError
 from ...measure.intervals import mean_of, resample
-from ...records import fingerprint
+from ...records import fingerprint, row_generator
 from ...views.builder import read_record
 from ...views.grammar import groups_of
 from ...views.view import COMPARE, BiasedView
@@ -282,7 +282,7 @@ def figures(scores: np.ndarray, examples: LabelledImages, attribute: str, preset
         over = [summarise(SUMMARIES[name], values, point)[0] for name in GAPS]
         return np.stack([values[:, 0, list(METRICS).index("auc")], *over, flipped(weights)], axis=1)
 
-    rng = np.random.default_rng(0)
+    rng = row_generator(0)
     sizes = [min(_BLOCK, draws - first) for first in range(0, draws, _BLOCK)]
     drawn = np.concatenate([resample(rng, size, len(names), evaluate) for size in sizes])
     found = {

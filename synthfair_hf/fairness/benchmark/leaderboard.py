@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pandas
 
-from ...publish.dataset_card import ENVIRONMENT
-from ...records import Record, write_atomically
+from ...measure.intervals import percentile_interval
+from ...publish.pages import render
+from ...records import Record, row_generator, write_atomically
 from .cells import FIGURES
 
 __all__ = ["REDUCED", "REFERENCE", "compare", "summary", "table", "write_leaderboard"]
@@ -54,7 +55,8 @@ def write_leaderboard(directory: str | Path) -> Path:
     picture = _picture(boards)
     if picture is not None:
         write_atomically(directory / "gaps.png", picture)
-    page = ENVIRONMENT.get_template("leaderboard.md.jinja").render(
+    page = render(
+        "leaderboard.md.jinja",
         record=record,
         boards=boards,
         reference=REFERENCE,
@@ -109,7 +111,7 @@ def _arrays(figures: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarra
     values = np.array([one["value"] for one in figures], dtype=float)
     draws = np.array([one["draws"] for one in figures], dtype=float)
     seeds, count = draws.shape
-    picked = np.random.default_rng(0).integers(0, seeds, (count, seeds))
+    picked = row_generator(0).integers(0, seeds, (count, seeds))
     return values.mean(), np.take_along_axis(draws.T, picked, axis=1).mean(axis=1)
 
 
@@ -117,7 +119,7 @@ def _interval(value: np.ndarray, draws: np.ndarray) -> tuple[float | None, float
     draws = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not len(draws):
         return None, None, None
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = percentile_interval(draws, (1 - LEVEL) / 2)
     return float(value), float(low), float(high)
 
 

@@ -8,8 +8,9 @@ so that the network's scale does not matter): pixels with no attention can be ch
 class-activation map would be cheaper, but each of its places sees a large part of the image, so that evidence from
 outside could be shown inside. Aligner is reported to align cross-attention by a Dice loss.
 
-A region is the row's mask: an expert's box, a phantom's lesion, or `changed_pixels` under do(finding). No group label
-is used; `sweep` shows what a strength costs on validation, and `calibrated_strength` chooses one.
+A region is the row's mask: an expert's box (`domains.chest_xray.nih_bounding_boxes.finding_masks`), a phantom's lesion
+(`PhantomSource.lesion_mask`), or `changed_pixels` under do(finding). No group label is used; `sweep` shows what a
+strength costs on validation, and `calibrated_strength` chooses one.
 """
 
 from collections.abc import Sequence

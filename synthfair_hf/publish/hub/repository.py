@@ -7,12 +7,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from huggingface_hub import HfApi, get_session
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import parse_ratelimit_headers
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    wait_exponential,
+)
 
 from ...errors import InputError
 
@@ -27,6 +34,7 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 SILENCE = 120.0
 """Seconds between attempts, doubled each time; and without a byte from the Hub, after which an attempt has failed."""
 
+TROUBLE = (HTTPError, ConnectionError, TimeoutError)
 PASSING = (408, 429, 500, 502, 503, 504)
 REMEDIES = {
     401: "the Hub does not accept the token (401); log in with `hf auth login`, or give a token that may write there.",
@@ -70,27 +78,41 @@ class Repository:
 
         Raises InputError, and RevisionNotFoundError for a revision that is not there.
         """
-        wait, failed_first = FIRST_WAIT, None
-        while True:
+        failures: list[float] = []
+
+        def attempt() -> T:
             try:
                 with _bounded_silence():
                     return call(repo_id=self.name, repo_type=self.kind, **arguments)
             except RevisionNotFoundError:
                 raise
-            except (HTTPError, ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+            except (*TROUBLE, RuntimeError, ValueError) as error:
                 cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
                 self._raise_what_stays(cause)
-                now = time.monotonic()
-                failed_first = now if failed_first is None else failed_first
-                pause = max(wait, _asked_for(cause))
-                if now + pause - failed_first > self._deadline:
-                    raise InputError(
-                        f"{self.name}: the Hub was given {self._deadline:g} s to recover and did not ({_what(cause)}); "
-                        "what was uploaded stays, so run the same command again later."
-                    ) from None
-            LOGGER.warning("%s: %s; trying again in %.0f s", self.name, _what(cause), pause)
-            time.sleep(pause)
-            wait = min(2 * wait, LONGEST_WAIT)
+                raise cause from None
+
+        def is_late(state: RetryCallState) -> bool:
+            # tenacity's own limits count from the first attempt, and an upload may take hours before it fails
+            failures.append(time.monotonic())
+            return failures[-1] + state.upcoming_sleep - failures[0] > self._deadline
+
+        return Retrying(
+            retry=retry_if_exception_type(TROUBLE) & retry_if_not_exception_type(RevisionNotFoundError),
+            wait=_pause,
+            stop=is_late,
+            sleep=time.sleep,
+            before_sleep=self._announce,
+            retry_error_callback=self._give_up,
+        )(attempt)
+
+    def _announce(self, state: RetryCallState) -> None:
+        LOGGER.warning("%s: %s; trying again in %.0f s", self.name, _what(_failure(state)), state.upcoming_sleep)
+
+    def _give_up(self, state: RetryCallState) -> NoReturn:
+        raise InputError(
+            f"{self.name}: the Hub was given {self._deadline:g} s to recover and did not ({_what(_failure(state))}); "
+            "what was uploaded stays, so run the same command again later."
+        ) from None
 
     def _raise_what_stays(self, cause: BaseException) -> None:
         """Raise InputError for a refusal that no other attempt would change."""
@@ -106,7 +128,7 @@ class Repository:
                 raise InputError(
                     f"{self.name}: the Hub refused ({status}: {said}); mend that and run it again."
                 ) from None
-        elif not isinstance(cause, (HTTPError, ConnectionError, TimeoutError)):
+        elif not isinstance(cause, TROUBLE):
             said = self._without_token(str(cause))
             raise InputError(f"{self.name}: could not be pushed ({said}); run the same command again.") from None
 
@@ -123,6 +145,18 @@ def _bounded_silence() -> Iterator[None]:
         yield
     finally:
         client.timeout = before
+
+
+def _failure(state: RetryCallState) -> BaseException:
+    assert state.outcome is not None
+    failure = state.outcome.exception()
+    assert failure is not None
+    return failure
+
+
+def _pause(state: RetryCallState) -> float:
+    """Seconds to wait after an attempt that failed."""
+    return max(wait_exponential(FIRST_WAIT, LONGEST_WAIT)(state), _asked_for(_failure(state)))
 
 
 def _asked_for(cause: BaseException) -> float:

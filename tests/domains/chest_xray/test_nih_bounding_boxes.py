@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfair_hf.domains.chest_xray.nih_bounding_boxes import SIDE, Box, box_mask, read_boxes
+from synthfair_hf.domains.chest_xray.nih_bounding_boxes import SIDE, Box, box_mask, finding_masks, read_boxes
+from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.errors import InputError
 
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 LENGTHS = st.floats(1e-3, SIDE, allow_subnormal=False)
 
 
-def write(path, rows, header=HEADER):
-    with gzip.open(path, "wt") as file:
+def write(path, rows, header=HEADER, gzipped=True):
+    with gzip.open(path, "wt") if gzipped else path.open("w") as file:
         file.write(header + "".join(f"{row}\n" for row in rows))
     return path
 
@@ -72,6 +74,20 @@ def test_a_box_of_whole_pixels_is_those_pixels():
     assert not box_mask([], 64).any()
     with pytest.raises(InputError, match="resolution: 0 is out of range"):
         box_mask([], 0)
+
+
+def test_a_folder_finds_the_boxes_of_its_images_whatever_their_suffix(tmp_path, folder):
+    left, right = "002.png,Mass,0,0,512,1024", "005.jpg,Effusion,512,0,512,1024"
+    boxes = read_boxes(write(tmp_path / "boxes.csv", [left, right, "999.png,Mass,0,0,9,9"], gzipped=False))
+    source = ImageFolder(folder, CHEST_XRAY, 32)
+    masks = finding_masks(source.file_names, boxes, 32)
+    assert masks.shape == (len(source), 32, 32)
+    assert np.flatnonzero(masks.any(axis=(1, 2))).tolist() == [2, 5]
+    assert masks[2, :, :16].all()
+    assert not masks[2, :, 16:].any()
+    np.testing.assert_array_equal(masks[5], ~masks[2])
+    with pytest.raises(InputError, match="file_names: none of the 2 images has a box"):
+        finding_masks(["a.png", "b.png"], boxes, 32)
 
 
 @pytest.mark.parametrize(

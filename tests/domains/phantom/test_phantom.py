@@ -290,6 +290,13 @@ def test_source_is_the_world_seen_as_a_data_set():
         source.image(12, 64)
 
 
+def test_a_source_tells_where_each_lesion_is():
+    source, masks = PhantomSource(12, seed=7), WORLD.lesion_mask(OBSERVED, NOISE, 64)
+    for index, finding in enumerate(source.table["finding"]):
+        np.testing.assert_array_equal(source.lesion_mask(index, 64), masks[index])
+        assert masks[index].any() == (finding != "no_finding")
+
+
 def test_source_grows_without_changing_and_is_known_by_its_fingerprint():
     small, large = PhantomSource(5, seed=3), PhantomSource(1005, seed=3)
     assert {name: values[:5] for name, values in large.table.items()} == small.table

@@ -1,0 +1,53 @@
+"""Pages and cards: a template of `templates/` filled with what its caller read from records.
+
+HTML is escaped, Markdown is not; a name that a template prints and the caller did not give is an error, not a blank.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+__all__ = ["render"]
+
+
+def render(template: str, **context: Any) -> str:
+    """The text of the template of that name, such as "report.html.jinja", with these values.
+
+    Raises jinja2's UndefinedError for a value that the template prints and `context` does not hold.
+    """
+    return _ENVIRONMENT.get_template(template).render(**context)
+
+
+def _figure(row: Mapping[str, Any] | None) -> str:
+    """mean [low, high] of a measured row, "-" where there is none."""
+    if row is None or row["mean"] is None:
+        return "-" if row is None else f"- (n = {row['n']})"
+    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+
+
+def _number(value: float | None) -> str:
+    """Three digits, "–" where there is no number."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader(__package__),
+    autoescape=select_autoescape(["html.jinja"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_ENVIRONMENT.filters |= {
+    "figure": _figure,
+    "number": _number,
+    "listed": _listed,
+    "thousands": "{:,}".format,
+    "percent": "{:.1%}".format,
+}
