@@ -13,7 +13,7 @@ import sys
 
 from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
-from synthfair_hf.domains import WORLD_SEED
+from synthfair_hf.domains.registry import WORLD_SEED
 from synthfair_hf.domains.worlds import PhantomWorld
 from synthfair_hf.measure.scoreboard import PipelineSystem, open_for
 from synthfair_hf.measure.soundness import score

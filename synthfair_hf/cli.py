@@ -109,8 +109,10 @@ def _train(asked: verbs.Train) -> int:
 
 def _finetune(asked: verbs.Finetune) -> int:
     from .diffusion.fitting import finetune_generator
+    from .measure.predictors import SavedPredictor
 
-    return _saved(asked.config.output_dir, finetune_generator(**dict(asked)))
+    settings = {**dict(asked), "predictor": SavedPredictor(asked.predictor)}
+    return _saved(asked.config.output_dir, finetune_generator(**settings))
 
 
 def _straighten(asked: verbs.Straighten) -> int:
@@ -126,8 +128,8 @@ def _enlarge(asked: verbs.Enlarge) -> int:
 
 
 def _predictor(asked: verbs.Predictor) -> int:
-    from .diffusion.fitting import open_source
     from .domains.presets import get_preset
+    from .domains.registry import open_source
     from .measure.predictors import train_predictor
 
     domain = get_preset(asked.preset)
@@ -136,8 +138,8 @@ def _predictor(asked: verbs.Predictor) -> int:
 
 
 def _autoencoder(asked: verbs.Autoencoder) -> int:
-    from .diffusion.fitting import open_source
     from .domains.presets import get_preset
+    from .domains.registry import open_source
     from .measure.autoencoder import train_autoencoder
 
     domain = get_preset(asked.preset)
@@ -228,6 +230,10 @@ def _generate(asked: verbs.Generate) -> int:
     from .generate.engines import place_from_environment
 
     settings = _given(asked)
+    if asked.predictor is not None:
+        from .measure.predictors import SavedPredictor
+
+        settings["predictor"] = SavedPredictor(asked.predictor)
     if asked.engine is not None:
         summary, said = spread_dataset(**{"tasks": None, **settings})
         print(json.dumps(summary, indent=2))
@@ -251,8 +257,10 @@ def _verify(asked: verbs.Verify) -> int:
     directory = asked.directory
     if asked.repair:
         from .generate.dataset import repair_dataset
+        from .measure.predictors import SavedPredictor
 
-        made = repair_dataset(directory, asked.pretrained_model_name_or_path, asked.source_dir, asked.predictor)
+        predictor = None if asked.predictor is None else SavedPredictor(asked.predictor)
+        made = repair_dataset(directory, asked.pretrained_model_name_or_path, asked.source_dir, predictor)
         print(f"{directory}: made {len(made)} shards again" + "".join(f"\n  {name}" for name in made))
     problems = verify(directory)
     for problem in problems:

@@ -230,3 +230,16 @@ class AttributePredictor(Protocol):
     def predict(self, images: Any) -> Predictions:
         """Covariates of images, a tensor `[n, C, H, W]` in [0, 1]."""
         ...
+
+
+class SavedPredictor(Protocol):
+    """An attribute predictor that is loaded where it is needed, such as `measure.predictors.SavedPredictor`."""
+
+    @property
+    def revision(self) -> str:
+        """Identity of its weights; raises InputError where there are none."""
+        ...
+
+    def load(self, schema: "Schema") -> Any:
+        """The predictor, an `AttributePredictor` of all of the schema's covariates; else raises InputError."""
+        ...

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..diffusion.fitting import open_source
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.phantom.phantom import PhantomSource
 from ..domains.preset import Preset
+from ..domains.registry import open_source
 from ..domains.source import Source, patient_split
 from ..errors import InputError, unknown
 from ..records import (

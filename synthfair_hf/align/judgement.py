@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion.fitting import open_source
 from ..domains.chest_xray.preset import CHEST_XRAY
 from ..domains.preset import Preset
 from ..domains.presets import get_preset
+from ..domains.registry import open_source
 from ..errors import InputError, unknown
 from ..measure.predictors import load_predictor
 from ..measure.weights import weights_fingerprint

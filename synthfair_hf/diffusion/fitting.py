@@ -8,7 +8,6 @@
 All go through the one training loop and save a pipeline with its record; settings are checked before data is read.
 """
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..causal.scm import StructuralCausalModel
-from ..domains import WORLD_SEED
 from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
-from ..domains.imagefolder import ImageFolder
-from ..domains.morphomnist.preset import MORPHOMNIST
-from ..domains.morphomnist.source import MorphoMNIST
-from ..domains.phantom.phantom import SUBJECTS, PhantomSource
-from ..domains.phantom.preset import PHANTOM
 from ..domains.preset import Preset
-from ..domains.source import Source
+from ..domains.registry import WORLD_SEED, open_source
 from ..errors import InputError
-from ..measure.predictors import load_predictor
-from ..measure.weights import weights_fingerprint
 from ..records import Access, Record, file_sha256, fingerprint, row_generator, strictest
+from ..schema import SavedPredictor
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig
 from ..training.loop import TrainingExamples, architecture, check_output_dir, train
 from .enlargement import EnlargementObjective, build_autoencoder, check_enlargement
@@ -47,36 +39,12 @@ __all__ = [
     "enlarge_generator",
     "finetune_generator",
     "fit_scm",
-    "open_source",
     "straighten_generator",
     "train_generator",
 ]
 
 KEPT_COUNTS, KEPT_INPUTS = ("mechanisms", "covariate_table"), ("graph", "covariate_table", "predictor")
 """What a record says of the causal model, and of who judged: it holds of what is trained on from there."""
-
-READERS: dict[str, Callable[[str | Path, Preset, int], Source]] = {MORPHOMNIST.name: MorphoMNIST}
-"""What reads a domain's folder where it is not images with a metadata.csv."""
-
-
-def open_source(directory: str | Path | None, preset: Preset, resolution: int) -> Source:
-    """The images of a folder, with scanners planted where the preset has a scanner and the folder does not.
-
-    The phantom's images are drawn; it alone needs no folder.
-    """
-    if preset.name == PHANTOM.name:
-        if directory is not None:
-            raise InputError(f"source_dir: {directory} is not for the phantom, whose images are drawn; leave it out.")
-        return PhantomSource(SUBJECTS, WORLD_SEED)
-    if directory is None:
-        raise InputError(f"source_dir: not given; {preset.name} needs the folder of its images.")
-    reader = READERS.get(preset.name, ImageFolder)
-    source: Source = reader(directory, preset, resolution)
-    if "scanner" in preset.covariates and "scanner" not in source.covariates:
-        if "view" not in source.covariates:
-            raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
-        source = AcquisitionWorld(source, WORLD_SEED, preset)
-    return source
 
 
 def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) -> dict[str, Any]:
@@ -167,7 +135,7 @@ def train_generator(
 
 def finetune_generator(
     pretrained_model_name_or_path: str | Path,
-    predictor: str | Path,
+    predictor: SavedPredictor,
     source_dir: str | Path | None,
     config: FinetuningConfig,
     weight: float = 0.1,
@@ -186,11 +154,11 @@ def finetune_generator(
         raise InputError("train_batch_size: 1 is not allowed; an image takes another's value, so give 2 or more.")
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
-    reader = load_predictor(predictor, saved.preset.covariates)
+    reader = predictor.load(saved.preset.covariates)
     # Two blank images: of one that is reduced to a single place, group norm can tell nothing.
     reader.features(torch.zeros(2, 1, saved.resolution, saved.resolution))
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access)
-    inputs["predictor"] = weights_fingerprint(predictor)
+    inputs["predictor"] = predictor.revision
     inputs["counterfactual"] = fingerprint({"weight": float(weight), "leak": float(leak), "steps": STEPS})
     chosen = strengths(
         pipeline.config.default_guidance_scale, pipeline.config.default_intervention_level, pipeline.covariates

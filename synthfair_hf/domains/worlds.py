@@ -19,7 +19,6 @@ from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
 from ..records import row_generator
 from ..schema import SPLITS, Schema
-from . import WORLD_SEED
 from .chest_xray.preset import CHEST_XRAY
 from .chest_xray.scanners import AcquisitionWorld
 from .imagefolder import ImageFolder
@@ -29,6 +28,7 @@ from .morphomnist.world import RULERS, MorphoMNISTWorld
 from .phantom.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample_noise
 from .phantom.preset import PHANTOM
 from .preset import Preset
+from .registry import WORLD_SEED
 from .source import Source
 
 __all__ = [

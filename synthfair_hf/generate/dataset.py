@@ -13,20 +13,19 @@ import torch
 from datasets import load_dataset
 from PIL import Image
 
-from ..diffusion.fitting import open_source
 from ..diffusion.generator import load_generator
 from ..diffusion.inputs import check_settings, encode_covariates, encode_interventions, strengths
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.chest_xray.scanners import acquire, expose
 from ..domains.phantom.oracle import Oracle
+from ..domains.registry import open_source
 from ..domains.source import Source, read_image
 from ..errors import InputError, unknown
-from ..measure.predictors import load_predictor
-from ..measure.weights import weights_fingerprint
 from ..publish.dataset_card import write_dataset_card
 from ..publish.report import difference_png, write_report
 from ..records import Access, Record, file_sha256, library_versions, strictest, writable_directory, write_atomically
+from ..schema import SavedPredictor
 from .engines import ENGINES, launch
 from .gate import QualityGate
 from .lock import mutex
@@ -49,7 +48,7 @@ def generate_dataset(
     dry_run: bool = False,
     license: str | None = None,
     access: Access = "unknown",
-    predictor: str | Path | None = None,
+    predictor: SavedPredictor | None = None,
     world: str | None = None,
     resolution: int | None = None,
     rank: int = 0,
@@ -108,7 +107,7 @@ def _plan(
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     access: Access = "unknown",
-    predictor: str | Path | None = None,
+    predictor: SavedPredictor | None = None,
     world: str | None = None,
     resolution: int | None = None,
     rank: int = 0,
@@ -136,7 +135,7 @@ def _plan(
         source=SCM if source is None else source.name,
         source_fingerprint=None if source is None else source.fingerprint,
         access=saved.access if source_dir is None else strictest(saved.access, access),
-        gate=None if predictor is None else weights_fingerprint(predictor),
+        gate=None if predictor is None else predictor.revision,
         levels=levels,
         **settings,
     )
@@ -189,7 +188,7 @@ def spread_dataset(
         raise unknown("engine", engine, [name for name in ENGINES if name != "jobs"])
     if tasks is None:
         raise InputError("tasks: not given; say into how many ranks the engine is to divide the shards.")
-    for name in ("source_dir", "predictor", "pretrained_model_name_or_path"):
+    for name in ("source_dir", "pretrained_model_name_or_path"):
         if settings.get(name) is not None and Path(settings[name]).exists():
             settings[name] = Path(settings[name]).absolute()
     planned = _plan(output_dir, **{name: value for name, value in settings.items() if name != "license"})
@@ -199,17 +198,18 @@ def spread_dataset(
     return {**planned.plan.summary(), **(_duration(planned, tasks) if dry_run else {})}, said
 
 
-def _gate(plan: GenerationPlan, predictor: str | Path | None) -> QualityGate | None:
+def _gate(plan: GenerationPlan, predictor: SavedPredictor | None) -> QualityGate | None:
     """The plan's gate; InputError for a predictor that is not what the plan names."""
     if predictor is None and plan.gate is None:
         return None
-    if predictor is None or plan.gate is None or weights_fingerprint(predictor) != plan.gate:
+    if predictor is None or plan.gate is None or predictor.revision != plan.gate:
         named = "no predictor" if plan.gate is None else f"one with weights {plan.gate}"
         raise InputError(
-            f"predictor: {predictor or 'not given'}, but the images of this plan are read by {named}; "
+            f"predictor: {'not given' if predictor is None else predictor.revision}, but the images of this plan are "
+            f"read by {named}; "
             f"{'leave it out' if plan.gate is None else 'give that'}."
         )
-    reader = load_predictor(predictor, plan.preset.covariates)
+    reader = predictor.load(plan.preset.covariates)
     return QualityGate(reader.predict, plan.preset.covariates, plan.factors, plan.gate_tolerance)
 
 
@@ -222,7 +222,7 @@ def repair_dataset(
     directory: str | Path,
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
-    predictor: str | Path | None = None,
+    predictor: SavedPredictor | None = None,
 ) -> list[str]:
     """Generate a data set's damaged and missing shards again, and only those; returns their names.
 

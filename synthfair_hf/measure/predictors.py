@@ -9,6 +9,7 @@ own homework.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from ..training.blocks import GROUPS, ResidualBlock
 from ..training.config import TrainingConfig
 from ..training.loop import TrainingExamples, architecture, check_output_dir, train
 from .intervals import area_under_curve
-from .weights import load_weights
+from .weights import load_weights, weights_fingerprint
 
 __all__ = [
     "BATCH",
     "AttributePredictor",
     "PredictionObjective",
+    "SavedPredictor",
     "agreement",
     "load_predictor",
     "train_predictor",
@@ -225,6 +227,26 @@ def train_predictor(source: Source, config: TrainingConfig, resolution: int, **s
         predictor.save_pretrained(directory, safe_serialization=True)
 
     return train(PredictionObjective(predictor), examples, config, save, inputs, counts)
+
+
+@dataclass(frozen=True)
+class SavedPredictor:
+    """A predictor in a directory: known by its weights, and loaded by the process that needs it."""
+
+    directory: Path
+
+    def __post_init__(self) -> None:
+        # another process may run elsewhere
+        object.__setattr__(self, "directory", Path(self.directory).absolute())
+
+    @property
+    def revision(self) -> str:
+        """Identity of its weights; raises InputError where there are none."""
+        return weights_fingerprint(self.directory)
+
+    def load(self, schema: Schema) -> AttributePredictor:
+        """The predictor, by `load_predictor`."""
+        return load_predictor(self.directory, schema)
 
 
 def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:

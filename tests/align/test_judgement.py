@@ -14,9 +14,9 @@ from synthfair_hf.align.labelling.candidates import Candidates
 from synthfair_hf.align.preferences import read_preferences
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.generator import load_generator
-from synthfair_hf.domains import WORLD_SEED
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
+from synthfair_hf.domains.registry import WORLD_SEED
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import AttributePredictor, load_predictor
 from synthfair_hf.records import Record
@@ -28,7 +28,7 @@ SIDE = 16
 def _few_subjects():
     """The phantom has as many as are asked about, not its 20,000."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("synthfair_hf.diffusion.fitting.SUBJECTS", 100)
+        patch.setattr("synthfair_hf.domains.registry.SUBJECTS", 100)
         yield
 
 

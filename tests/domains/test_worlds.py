@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from synthfair_hf.diffusion.fitting import open_source
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.chest_xray.scanners import SCANNERS, AcquisitionWorld
 from synthfair_hf.domains.morphomnist.preset import MORPHOMNIST
@@ -14,6 +13,7 @@ from synthfair_hf.domains.morphomnist.source import MorphoMNIST
 from synthfair_hf.domains.morphomnist.world import evaluate, render, sample_noise
 from synthfair_hf.domains.phantom.phantom import Phantom, PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
+from synthfair_hf.domains.registry import open_source
 from synthfair_hf.domains.source import patient_split
 from synthfair_hf.domains.worlds import DigitWorld, PhantomWorld, ScannerWorld, confounded_scanners, open_world
 from synthfair_hf.errors import InputError
@@ -261,7 +261,7 @@ def test_a_world_is_open_before_an_image_is_drawn(name, folder, monkeypatch):
 
 
 def test_what_is_measured_in_is_what_was_trained_on(monkeypatch):
-    for module in ("domains.worlds", "diffusion.fitting"):
+    for module in ("domains.worlds", "domains.registry"):
         monkeypatch.setattr(f"synthfair_hf.{module}.SUBJECTS", 40)
     assert open_world("phantom", "test").fingerprint == open_source(None, PHANTOM, 64).fingerprint
 

@@ -8,11 +8,12 @@ import torch
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
-from synthfair_hf.diffusion.fitting import fit_scm, open_source
+from synthfair_hf.diffusion.fitting import fit_scm
 from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
 from synthfair_hf.domains.chest_xray.nih_chestxray14 import read_table
 from synthfair_hf.domains.presets import get_preset
+from synthfair_hf.domains.registry import open_source
 
 DATA = Path(os.environ.get("SYNTHFAIR_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 FILMS, TABLE = DATA / "cxr", DATA / "tables" / "nih_chestxray14.csv.gz"
