@@ -32,7 +32,7 @@ from .measure.soundness import Counterfactuals, Encoder, Identity, Oracle, check
 from .measure.weights import weights_fingerprint
 from .measure.worlds import World, open_world
 from .records import Record, library_versions, writable_directory, write_atomically
-from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
+from .saved import DEFAULT_GENERATOR, SavedGenerator, edition, find_generator
 from .schema import Schema
 from .words import number
 
@@ -322,7 +322,7 @@ def write_page(directory: str | Path) -> Path:
     directory = Path(directory)
     soundness = [_table(Record.read(path)) for path in sorted(directory.glob("soundness-*.json"))]
     realism = [Record.read(path) for path in sorted(directory.glob("realism-*.json"))]
-    page = ENVIRONMENT.get_template("scoreboard.md.jinja").render(soundness=soundness, realism=realism)
+    page = ENVIRONMENT.get_template("scoreboard.md.jinja").render(soundness=soundness, realism=realism, edition=edition)
     write_atomically(directory / "README.md", page.encode())
     return directory / "README.md"
 
