@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthfair_hf.diffusion.denoiser import Denoiser, build_unet, predict_velocity
-from synthfair_hf.diffusion.saved import find_generator
+from synthfair_hf.diffusion.saved import edition, find_generator
 from synthfair_hf.generate.engines import local_device
 from synthfair_hf.records import Record, library_versions
 
@@ -200,7 +200,7 @@ def draw(record: Record, path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(min(rates) / 1.6, top * 1.6))
     axes.set_xlabel("operations per byte, every operator reading and writing memory (FLOP/B)")
     axes.set_ylabel("GFLOP/s")
-    axes.set_title(f"The shipped network for 64 × 64 on {record.settings['processor']}")
+    axes.set_title(f"Network of generator {record.inputs['generator']}, 64 × 64, on {record.settings['processor']}")
     axes.grid(which="major", alpha=0.3)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
@@ -233,6 +233,8 @@ def page(record: Record) -> str:
         timed_here = f"\nTimed on {where}, a million images take {times} of network.\n"
     return f"""# Roofline of the network
 
+Measured on {edition(record.inputs["generator"])}.
+
 Measured by `python benchmarks/roofline.py` on {where}, {settings["threads"]} thread(s), the best of
 {settings["rounds"]} rounds in which everything took its turn; on one thread of a CPU by that thread's own time.
 {settings["note"]}
@@ -248,7 +250,7 @@ convolution, and of FLOP/B times the copy's bytes/s.
 |---|---:|---:|---:|---:|
 {peaks}
 
-## The shipped network, 64 × 64
+## The generator's network, 64 × 64
 
 One call gives one velocity of each row; an image takes {measured["calls"]} calls, at the checkpoint's default steps and
 without guidance.

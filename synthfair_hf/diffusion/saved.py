@@ -11,10 +11,13 @@ from ..generate.engines import local_device
 from ..records import Access, Record, file_sha256, fingerprint
 from .pipeline import CausalDiffusionPipeline
 
-__all__ = ["DEFAULT_GENERATOR", "SavedGenerator", "find_generator", "load_generator"]
+__all__ = ["DEFAULT_GENERATOR", "EDITIONS", "SavedGenerator", "edition", "find_generator", "load_generator"]
 
 DEFAULT_GENERATOR = Path(__file__).parents[1] / "pretrained" / "chest_xray_64"
 """The generator inside the package."""
+
+EDITIONS: dict[str, list[str]] = json.loads((DEFAULT_GENERATOR.parent / "editions.json").read_bytes())
+"""The revisions of each shipped generator, the oldest first, today's last."""
 
 WEIGHTS = (".json", ".safetensors")
 """What a saved pipeline's components consist of."""
@@ -94,3 +97,20 @@ def load_generator(path: str | Path = DEFAULT_GENERATOR) -> tuple[CausalDiffusio
     """A saved pipeline from a directory or a Hub repository, and the fingerprint of its weights and configuration."""
     saved = find_generator(path)
     return saved.load(), saved.revision
+
+
+def edition(revision: str) -> str:
+    """What a page says of the generator whose figures it gives: its revision, and whether that is shipped today.
+
+    Args:
+        revision: Fingerprint of weights and configuration, as records hold it.
+
+    Returns:
+        A phrase that follows "measured on" or begins with "Generator" elsewhere.
+    """
+    for name, revisions in EDITIONS.items():
+        if revision == revisions[-1]:
+            return f"generator revision `{revision}`, the shipped `{name}`"
+        if revision in revisions:
+            return f"generator revision `{revision}`, an earlier edition of `{name}`; today's is `{revisions[-1]}`"
+    return f"generator revision `{revision}`, which is none of the shipped"

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..diffusion.inputs import check_settings
 from ..diffusion.pipeline import CausalDiffusionPipeline
-from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
+from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, edition, find_generator
 from ..domains.worlds import World, open_world
 from ..errors import InputError, unknown
 from ..publish.dataset_card import ENVIRONMENT
@@ -322,7 +322,7 @@ def write_page(directory: str | Path) -> Path:
     directory = Path(directory)
     soundness = [_table(Record.read(path)) for path in sorted(directory.glob("soundness-*.json"))]
     realism = [Record.read(path) for path in sorted(directory.glob("realism-*.json"))]
-    page = ENVIRONMENT.get_template("scoreboard.md.jinja").render(soundness=soundness, realism=realism)
+    page = ENVIRONMENT.get_template("scoreboard.md.jinja").render(soundness=soundness, realism=realism, edition=edition)
     write_atomically(directory / "README.md", page.encode())
     return directory / "README.md"
 
