@@ -18,6 +18,7 @@ kept in RUN and not made again.
 """
 
 import argparse
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,6 +30,8 @@ import numpy as np
 import torch
 from alignment_downstream import DownstreamData, downstream
 from alignment_page import page
+from PIL import Image
+from sheet import sheet
 from torch import Tensor
 
 from synthfair_hf.align.candidates import SAMPLE_GUIDANCE, make_candidates
@@ -37,7 +40,6 @@ from synthfair_hf.align.config import AlignmentConfig
 from synthfair_hf.align.finetuning import align_generator, fuse_generator
 from synthfair_hf.align.judgement import judge_candidates, reading
 from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness
-from synthfair_hf.align.pixels import to_png
 from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import SavedGenerator, find_generator
@@ -400,7 +402,9 @@ def main() -> None:
     record.write(docs / "alignment.json")
     if asked.questions != "counterfactuals":
         # answers about films show their patients: samples alone may be shown to anyone
-        write_atomically(docs / "answers.png", picture(base[0].images[:SHOWN], shown[chosen]))
+        write_atomically(
+            docs / "answers.png", picture(base[0].images[:SHOWN], shown[chosen], questions[0].groups[:SHOWN])
+        )
     write_atomically(docs / "README.md", page(record).encode())
 
 
@@ -426,12 +430,21 @@ def best_beta(fits: Sequence[dict[str, Any]]) -> float:
     return max(betas, key=lambda beta: (accuracy[beta], beta))
 
 
-def picture(base: Tensor, own: Tensor) -> bytes:
-    """PNG, pixels doubled: answers `[n, 1, h, w]` of the base, with the adapters, and the difference times four."""
-    rows = [base, own, (0.5 + 4 * (own - base)).clamp(0, 1)]
-    sheet = torch.cat([torch.cat(list(one[:, 0]), dim=1) for one in rows])
-    sheet = sheet.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
-    return to_png((sheet[None] * 255).round().to(torch.uint8))
+def picture(base: Tensor, own: Tensor, groups: Sequence[str]) -> bytes:
+    """PNG of answers `[n, 1, h, w]` of the base, with the adapters, and the difference times four, by subgroup."""
+    return labelled((base, own, (0.5 + 4 * (own - base)).clamp(0, 1)), groups)
+
+
+def labelled(rows: Sequence[Tensor], groups: Sequence[str]) -> bytes:
+    """PNG, pixels doubled: the three rows of `picture`, `[n, 1, h, w]` each, with the subgroup above each column."""
+    pictures = [[Image.fromarray(np.rint(255 * one[0].numpy()).astype(np.uint8)) for one in images] for images in rows]
+    doubled = [
+        [one.resize((2 * one.width, 2 * one.height), Image.Resampling.NEAREST) for one in line] for line in pictures
+    ]
+    columns = [group.replace("_", " ").replace(", ", ",\n") for group in groups]
+    file = io.BytesIO()
+    sheet(doubled, columns, ("generator", "with\nadapters", "difference,\ntimes four")).save(file, "PNG")
+    return file.getvalue()
 
 
 def counts_of(pairs: Sequence[Path]) -> dict[str, Any]:

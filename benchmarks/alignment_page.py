@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from synthfair_hf.publish.editions import edition
 from synthfair_hf.records import Record
 
 GREATER_IS_BETTER = ("accuracy", "auc", "delta_auc", "true_ssim")
@@ -28,6 +29,8 @@ def page(record: Record) -> str:
     splits = ", ".join(f"{number} in {split}" for split, number in counts["by split"].items())
     lines = [
         "# Alignment to a judge's preferences",
+        "",
+        f"Measured on {edition(record.inputs['generator'])}.",
         "",
         f"Printed by `benchmarks/alignment.py` from `alignment.json`: {settings['preset']}, questions:",
         f"{settings['questions']}, {counts['compared']} pairs compared by {settings['judge']}, {counts['ties']} ties",

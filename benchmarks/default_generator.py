@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from sheet import sheet
 
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
@@ -36,6 +37,9 @@ from synthfair_hf.measure.scoreboard import measure_realism, measure_soundness
 from synthfair_hf.publish.model_card import write_model_card
 from synthfair_hf.publish.report import difference_png
 from synthfair_hf.records import Record
+
+SIDE = 128
+"""Pixels of a picture on the sheet."""
 
 CREDITS = (
     "NIH ChestX-ray14 (Wang et al., CVPR 2017; images: NIH Clinical Center), the COVID-19 Image Repository of Hannover "
@@ -82,7 +86,7 @@ def interpolate(base: Path, finetuned: Path, share: float, directory: Path) -> N
 
 
 def grid(pipeline: CausalDiffusionPipeline, path: Path, people: int = 6) -> None:
-    """Generated people (no patient's film) by do(): counterfactual above, difference to the observation below."""
+    """Generated people (nobody's radiograph) by do(): counterfactual above, difference to the observation below."""
     generators = [torch.Generator().manual_seed(row) for row in range(people)]
     noise = pipeline.sample_noise(generators)
     covariates = {
@@ -93,33 +97,49 @@ def grid(pipeline: CausalDiffusionPipeline, path: Path, people: int = 6) -> None
         "scanner": ["flatpanel", "flatpanel", "computed", "portable", "flatpanel", "flatpanel"][:people],
     }
     flips = {"sex": ("male", "female"), "finding": ("no_finding", "pneumonia"), "view": ("PA", "AP")}
-    questions = [
-        {name: [second if value == first else first for value in covariates[name]]}
+    interventions = {
+        f"do({name}),\nthe other level": {name: [second if value == first else first for value in covariates[name]]}
         for name, (first, second) in flips.items()
-    ]
-    questions.append({"age": [85.0 if age < 55 else 20.0 for age in covariates["age"]]})
-    questions += [{"scanner": [scanner] * people} for scanner in SCANNERS]
-    columns = [pipeline(covariates=covariates, noise=noise, output_type="pt").images]
-    for do in questions:
+    }
+    interventions["do(age),\n20 or 85"] = {"age": [85.0 if age < 55 else 20.0 for age in covariates["age"]]}
+    interventions |= {f"do(scanner),\n{scanner}": {"scanner": [scanner] * people} for scanner in SCANNERS}
+    columns = {"observation": pipeline(covariates=covariates, noise=noise, output_type="pt").images}
+    for label, do in interventions.items():
         hold = {one: covariates[one] for one in pipeline.scm.graph.descendants(list(do))}
         answer = pipeline(covariates=covariates, noise=noise, do={**hold, **do}, generator=generators, output_type="pt")
-        columns.append(answer.images)
-    side, gap = 128, 4
-    sheet = Image.new("RGB", (len(columns) * (side + gap) + gap, people * 2 * (side + gap) + gap), "black")
-    for column, images in enumerate(columns):
-        for person in range(people):
-            film = images[person, 0].numpy()
-            place = (gap + column * (side + gap), gap + 2 * person * (side + gap))
-            picture = Image.fromarray(np.rint(film * 255).astype(np.uint8)).resize(
-                (side, side), Image.Resampling.BICUBIC
-            )
-            sheet.paste(picture, place)
-            if column:
-                difference = Image.open(io.BytesIO(difference_png(film - columns[0][person, 0].numpy(), 0.25)))
-                sheet.paste(
-                    difference.resize((side, side), Image.Resampling.BICUBIC), (place[0], place[1] + side + gap)
-                )
-    sheet.save(path)
+        columns[label] = answer.images
+    pictures, rows = [], []
+    for person in range(people):
+        radiographs = [images[person, 0].numpy() for images in columns.values()]
+        pictures.append([enlarged(Image.fromarray(np.rint(one * 255).astype(np.uint8))) for one in radiographs])
+        differences = [difference_png(one - radiographs[0], 0.25) for one in radiographs[1:]]
+        pictures.append([None, *(enlarged(Image.open(io.BytesIO(one))) for one in differences)])
+        age, *levels = (column[person] for column in covariates.values())
+        rows += ["\n".join((f"{age:g} years", *(level.replace("_", " ") for level in levels))), "difference"]
+    sheet(pictures, list(columns), rows).save(path)
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """The picture as it stands on the sheet."""
+    return picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def card(directory: Path, scoreboard_dir: Path, path: Path) -> None:
+    """The model card at `path`, printed from the records beside the weights and on the scoreboard."""
+    pipeline = CausalDiffusionPipeline.load(directory)
+    write_model_card(
+        path,
+        pipeline.preset,
+        Record.read(directory / "record.json"),
+        dict(pipeline.config),
+        [Record.read(scoreboard_dir / "soundness-acquisition.json")],
+        [Record.read(scoreboard_dir / "realism-acquisition.json")],
+        Record.read(directory / "calibration.json"),
+        license="cc-by-4.0",
+        picture="counterfactuals.png",
+        credits=CREDITS,
+        limitations=LIMITATIONS,
+    )
 
 
 def main() -> None:
@@ -150,7 +170,7 @@ def main() -> None:
         # at scale 1: guidance doubles the calls, and was never chosen
         calibrate(settings.output_dir, "acquisition", settings.source, [chooses], scales=(1.0,))
     asked = {"source_dir": settings.source, "pretrained_model_name_or_path": settings.output_dir}
-    soundness = measure_soundness(
+    measure_soundness(
         settings.scoreboard_dir,
         "acquisition",
         **asked,
@@ -161,24 +181,11 @@ def main() -> None:
         pairs=(("sex", "finding"),),
         contrasts={"age": (30.0, 75.0), "finding": ("no_finding", "pneumonia")},
     )
-    realism = measure_realism(settings.scoreboard_dir, "acquisition", measures, **asked, group="sex")
+    measure_realism(settings.scoreboard_dir, "acquisition", measures, **asked, group="sex")
     pipeline = CausalDiffusionPipeline.load(settings.output_dir)
     pipeline.set_progress_bar_config(disable=True)
     grid(pipeline, settings.card_dir / "counterfactuals.png")
-    record = Record.read(settings.output_dir / "record.json")
-    write_model_card(
-        settings.card_dir / "README.md",
-        pipeline.preset,
-        record,
-        dict(pipeline.config),
-        [soundness],
-        [realism],
-        Record.read(settings.output_dir / "calibration.json"),
-        license="cc-by-4.0",
-        picture="counterfactuals.png",
-        credits=CREDITS,
-        limitations=LIMITATIONS,
-    )
+    card(settings.output_dir, settings.scoreboard_dir, settings.card_dir / "README.md")
     places = f"{settings.output_dir}, {settings.scoreboard_dir}, {settings.card_dir}"
     print(f"{time.perf_counter() - began:.0f} s; wrote {places}")
 

@@ -31,6 +31,7 @@ from synthfair_hf.align.lora import add_lora
 from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.objective import FlowMatchingObjective
 from synthfair_hf.diffusion.saved import find_generator
+from synthfair_hf.publish.editions import edition
 from synthfair_hf.records import Record, library_versions
 
 WAYS = ("full", "adapters", "dpo")
@@ -88,8 +89,10 @@ def page(record: Record) -> str:
     )
     return f"""# A step of preference alignment
 
-Measured by `python benchmarks/dpo_step.py`: the shipped generator on {settings["processor"]}, {settings["threads"]}
-thread(s), {settings["pairs"]} pairs, {2 * settings["pairs"]} images for every way; the best of {settings["rounds"]}
+Measured on {edition(record.inputs["generator"])}.
+
+By `python benchmarks/dpo_step.py` on {settings["processor"]}, {settings["threads"]} thread(s),
+{settings["pairs"]} pairs, {2 * settings["pairs"]} images for every way; the best of {settings["rounds"]}
 steps after a first; adapters of rank {RANK}. {settings["note"]}
 
 | step | s | against full | MiB at its peak | against full |

@@ -25,6 +25,7 @@ from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.generate.numerics import Numerics
 from synthfair_hf.generate.render import prepared
+from synthfair_hf.publish.editions import edition
 from synthfair_hf.records import Record, library_versions
 
 WAYS = {
@@ -101,8 +102,10 @@ def page(record: Record) -> str:
     )
     return f"""# Ways of computing the network
 
-Measured by `python benchmarks/precision.py`: the shipped generator on {settings["processor"]}, {settings["threads"]}
-thread(s), {settings["batch_size"]} rows a call, the best of {settings["rounds"]} rounds in which every way took its
+Measured on {edition(record.inputs["generator"])}.
+
+By `python benchmarks/precision.py` on {settings["processor"]}, {settings["threads"]} thread(s),
+{settings["batch_size"]} rows a call, the best of {settings["rounds"]} rounds in which every way took its
 turn, on one thread of a CPU by that thread's own time. {settings["note"]}
 
 Composition: L1 (0-255) to the input after 1 and 10 cycles of do={{}}, on {settings["films"]} films that each way draws

@@ -32,6 +32,7 @@ from synthfair_hf.diffusion.denoiser import Denoiser, build_unet, predict_veloci
 from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.generate.engines import local_device
+from synthfair_hf.publish.editions import edition
 from synthfair_hf.records import Record, library_versions
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -201,7 +202,7 @@ def draw(record: Record, path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(min(rates) / 1.6, top * 1.6))
     axes.set_xlabel("operations per byte, every operator reading and writing memory (FLOP/B)")
     axes.set_ylabel("GFLOP/s")
-    axes.set_title(f"The shipped network for 64 × 64 on {record.settings['processor']}")
+    axes.set_title(f"Network of generator {record.inputs['generator']}, 64 × 64, on {record.settings['processor']}")
     axes.grid(which="major", alpha=0.3)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
@@ -234,6 +235,8 @@ def page(record: Record) -> str:
         timed_here = f"\nTimed on {where}, a million images take {times} of network.\n"
     return f"""# Roofline of the network
 
+Measured on {edition(record.inputs["generator"])}.
+
 Measured by `python benchmarks/roofline.py` on {where}, {settings["threads"]} thread(s), the best of
 {settings["rounds"]} rounds in which everything took its turn; on one thread of a CPU by that thread's own time.
 {settings["note"]}
@@ -249,7 +252,7 @@ convolution, and of FLOP/B times the copy's bytes/s.
 |---|---:|---:|---:|---:|
 {peaks}
 
-## The shipped network, 64 × 64
+## The generator's network, 64 × 64
 
 One call gives one velocity of each row; an image takes {measured["calls"]} calls, at the checkpoint's default steps and
 without guidance.

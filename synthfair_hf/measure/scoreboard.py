@@ -25,6 +25,7 @@ from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.worlds import Counterfactuals, World, open_world
 from ..errors import InputError, unknown
+from ..publish.editions import edition
 from ..publish.pages import render
 from ..records import Record, library_versions, row_generator, row_seed, writable_directory, write_atomically
 from ..schema import Schema
@@ -320,7 +321,7 @@ def write_page(directory: str | Path) -> Path:
     directory = Path(directory)
     soundness = [_table(Record.read(path)) for path in sorted(directory.glob("soundness-*.json"))]
     realism = [Record.read(path) for path in sorted(directory.glob("realism-*.json"))]
-    page = render("scoreboard.md.jinja", soundness=soundness, realism=realism)
+    page = render("scoreboard.md.jinja", soundness=soundness, realism=realism, edition=edition)
     write_atomically(directory / "README.md", page.encode())
     return directory / "README.md"
 

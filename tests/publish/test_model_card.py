@@ -44,7 +44,7 @@ def trained():
 
 SOUNDNESS = Record(
     stage="measure_soundness",
-    inputs={"predictor reader": "aa"},
+    inputs={"generator": "g0", "predictor reader": "aa"},
     settings={
         "world": "acquisition",
         "images": 8,
@@ -68,6 +68,7 @@ SOUNDNESS = Record(
 DISTANCES = {"n": 100, "quantiles": {"0": 0.41, "0.5": 0.5}}
 REALISM = Record(
     stage="measure_realism",
+    inputs={"generator": "g0"},
     settings={"world": "acquisition", "images": 100, "split": "test"},
     measured={
         "features": {
@@ -132,6 +133,7 @@ def test_the_model_card_prints_what_was_measured(tmp_path):
     assert "precision 0.900, recall not defined at this n" in text
     assert "Of 100 samples, 0.020 [0.000, 0.050] lie nearer" in text
     assert "nearest sample is at 0.410" in text
+    assert text.count("Measured on generator revision `g0`.") == 2
     assert "![Generated people under interventions](grid.png)" in text
     assert "`race` is not among the covariates" in text
     for gap in ("not measured", "not recorded", "not calibrated", "[More Information Needed]", "None", "{{", "{%"):

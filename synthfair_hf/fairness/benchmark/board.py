@@ -3,7 +3,7 @@
     BOARD/cells/<recipe>.json    one cell: what was asked, and what came out or why the method refused
     BOARD/cells/<recipe>.lock    held by the process that is fitting it, left behind where that was killed
     BOARD/benchmark.json         what the last call asked for: its cells, in order
-    BOARD/README.md, table.csv, gaps.png    printed from these by `leaderboard`, never typed
+    BOARD/README.md, table.csv, figures.csv, gaps.png    printed from these by `leaderboard`, never typed
 
     recipe = hash(data set, view, attribute, method and settings, seed, subjects, external images, code of the cell)
 
@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from ...errors import InputError, unknown
 from ...records import Record, library_versions, writable_directory
+from ...views.builder import read_record
 from ...views.view import BiasedView, get_view
 from ..mitigation import METHODS
 from ..mitigation.method import GroupSettings, Method, Shown
@@ -159,11 +160,14 @@ def _asked(
             )
             # a twin of two views is one cell
             cells[record.fingerprint] = _Cell(record, view, attribute, method, seed)
+    made = read_record(str(data_dir))[0].settings
+    world = made.get("world")
     record = Record(
         stage="benchmark",
-        inputs=inputs,
+        inputs=inputs if world else {**inputs, "generator": made["model_revision"]},
         settings={
             "preset": data.preset.name,
+            "world": world,
             "finding": data.finding,
             "resolution": data.resolution,
             "views": {view.name: view.twin for view in biased},

@@ -20,11 +20,23 @@ import numpy as np
 import pandas
 
 from ...measure.intervals import percentile_interval
+from ...publish.editions import edition
 from ...publish.pages import render
 from ...records import Record, row_generator, write_atomically
 from .cells import FIGURES
 
-__all__ = ["REDUCED", "REFERENCE", "compare", "summary", "table", "write_leaderboard"]
+__all__ = [
+    "REDUCED",
+    "REFERENCE",
+    "compare",
+    "draw_gaps",
+    "figures",
+    "gaps_figure",
+    "read_figures",
+    "summary",
+    "table",
+    "write_leaderboard",
+]
 
 REFERENCE = "erm"
 """The method that mitigates nothing."""
@@ -46,15 +58,17 @@ INK, GREY = "#1b4f72", "#888888"
 
 
 def write_leaderboard(directory: str | Path) -> Path:
-    """Print `benchmark.json` and its cells as README.md, table.csv and, where matplotlib is installed, gaps.png."""
+    """Print `benchmark.json` and its cells as README.md, table.csv, figures.csv and, with matplotlib, gaps.png.
+
+    table.csv holds every cell's figures, figures.csv their means over seeds, from which the picture is drawn.
+    """
     directory = Path(directory)
     record = Record.read(directory / "benchmark.json")
     cells = [Record.read(directory / "cells" / f"{key}.json") for key in record.counts["cells"]]
     write_atomically(directory / "table.csv", table(cells).to_csv(index=False).encode())
     boards = [_board(view, twin, attribute, record, cells) for view, twin, attribute in _asked(record, cells)]
-    picture = _picture(boards)
-    if picture is not None:
-        write_atomically(directory / "gaps.png", picture)
+    write_atomically(directory / "figures.csv", figures(boards).to_csv(index=False).encode())
+    picture = draw_gaps(directory)
     page = render(
         "leaderboard.md.jinja",
         record=record,
@@ -63,7 +77,8 @@ def write_leaderboard(directory: str | Path) -> Path:
         reduced=REDUCED,
         planted=PLANTED,
         overview=OVERVIEW,
-        picture=picture is not None,
+        picture=picture,
+        edition=edition,
         seconds=sum(cell.counts.get("seconds", 0) for cell in cells),
     )
     write_atomically(directory / "README.md", page.encode())
@@ -201,45 +216,80 @@ def _lines(cells: Sequence[Record], methods: Sequence[str], name: str) -> list[d
     return lines
 
 
-def _picture(boards: Sequence[Mapping[str, Any]]) -> bytes | None:
-    """PNG of what DRAWN says of every method on the test, a row per view; None without matplotlib or figures."""
+def figures(boards: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
+    """What the page prints of every method, a line per figure: mean over seeds and interval, on views and twins."""
+    rows = [
+        {
+            **{name: board[name] for name in ("view", "twin", "attribute")},
+            **{"set": name, "fitted_on": side, "method": line["method"], "metric": metric},
+            **line["figures"][metric],
+        }
+        for board in boards
+        for name, sides in board["sets"].items()
+        for side, (_, lines) in zip(("view", "twin"), sides, strict=True)
+        for line in lines
+        for metric in FIGURES
+    ]
+    columns = ("view", "twin", "attribute", "set", "fitted_on", "method", "metric", "mean", "low", "high", "n")
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def read_figures(directory: str | Path) -> pandas.DataFrame:
+    """figures.csv of a board, as `figures` made it."""
+    return pandas.read_csv(Path(directory) / "figures.csv")
+
+
+def draw_gaps(directory: str | Path) -> bool:
+    """Draw figures.csv as gaps.png; False, and no picture, without matplotlib or figures of the test."""
+    found = read_figures(directory)
+    found = found[(found["set"] == "test") & found["metric"].isin(DRAWN)]
     try:
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError:
-        return None
-    shown = [board for board in boards if "test" in board["sets"]]
-    if not shown:
-        return None
-    heights = [2 + len(board["sets"]["test"][0][1]) for board in shown]
+        return False
+    if found.empty:
+        return False
+    file = io.BytesIO()
+    gaps_figure(found).savefig(file, format="png", metadata={"Software": None})
+    write_atomically(Path(directory) / "gaps.png", file.getvalue())
+    return True
+
+
+def gaps_figure(found: pandas.DataFrame) -> Any:
+    """Lines of `figures` on one set as a matplotlib figure: a row per view, a column per metric of DRAWN.
+
+    A column has one scale, from 0 to its greatest interval, so that views can be compared.
+    """
+    from matplotlib.figure import Figure
+
+    boards = list(found.groupby(["view", "attribute"], sort=False))
+    methods = [list(dict.fromkeys(board.loc[board["fitted_on"] == "view", "method"])) for _, board in boards]
+    heights = [2 + len(names) for names in methods]
     figure = Figure(figsize=(12, 0.8 + 0.32 * sum(heights)), dpi=120, layout="constrained")
-    # one scale per figure, so that views can be compared
-    axes = figure.subplots(len(shown), len(DRAWN), squeeze=False, sharex="col", height_ratios=heights)
-    for row, board in zip(axes, shown, strict=True):
-        (_, lines), (_, twins) = board["sets"]["test"]
-        places = {line["method"]: place for place, line in enumerate(lines)}
+    axes = figure.subplots(len(boards), len(DRAWN), squeeze=False, sharex="col", height_ratios=heights)
+    for row, names, ((view, attribute), board) in zip(axes, methods, boards, strict=True):
+        places = {name: place for place, name in enumerate(names)}
         for axis, metric in zip(row, DRAWN, strict=True):
-            for each, offset, colour, label in ((lines, -0.12, INK, "view"), (twins, 0.16, GREY, "twin")):
-                for line in each:
-                    one = line["figures"][metric]
-                    if one["mean"] is None or line["method"] not in places:
-                        continue
-                    height = places[line["method"]] + offset
-                    axis.plot([one["low"], one["high"]], [height, height], color=colour, linewidth=1.8)
-                    axis.plot(one["mean"], height, "o", color=colour, markersize=4.5)
-                    if line["method"] == REFERENCE and label == "view":
-                        axis.axvline(one["mean"], color=INK, linewidth=0.8, linestyle=":", zorder=0)
-            axis.set_ylim(len(lines) - 0.5, -0.6)
-            axis.set_xlim(left=0)
-            axis.tick_params(labelbottom=True)
+            lines = board[(board["metric"] == metric) & board["mean"].notna() & board["method"].isin(names)]
+            for line in lines.itertuples():
+                on_view = line.fitted_on == "view"
+                height, colour = places[line.method] + (-0.12 if on_view else 0.16), INK if on_view else GREY
+                axis.plot([line.low, line.high], [height, height], color=colour, linewidth=1.8)
+                axis.plot(line.mean, height, "o", color=colour, markersize=4.5)
+                if line.method == REFERENCE and on_view:
+                    axis.axvline(line.mean, color=INK, linewidth=0.8, linestyle=":", zorder=0)
+            axis.set_ylim(len(names) - 0.5, -0.6)
+            axis.tick_params(labelbottom=True, labelsize=8)
             axis.set_yticks(list(places.values()), list(places) if metric == DRAWN[0] else [""] * len(places))
             axis.spines[["right", "top"]].set_visible(False)
             axis.set_xlabel(metric, fontsize=8)
-            axis.tick_params(labelsize=8)
-        row[0].set_title(f"{board['view']}: {board['attribute']}", fontsize=9, loc="left")
+        row[0].set_title(f"{view}: {attribute}", fontsize=9, loc="left")
+    for axis, metric in zip(axes[0], DRAWN, strict=True):
+        # axes of a column share their limits, so these are set once, when everything is drawn
+        greatest = found.loc[found["metric"] == metric, "high"].max()
+        axis.set_xlim(0, 1.04 * greatest if greatest > 0 else 1)
     figure.suptitle(
         f"Fitted on the view (dark) and on its twin (grey), {LEVEL:.0%} intervals; dotted: {REFERENCE} on the view",
         fontsize=9,
     )
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return figure

@@ -427,6 +427,9 @@ def test_the_page_is_printed_from_cells_and_shows_what_got_worse(copied):
     page = (copied / "README.md").read_text()
     assert "| -300 [-300, -300] |" in page
     assert "0.4 [0.4, 0.4]" in page
+    assert "Its images were made by generator revision `stub`, which is none of the shipped." in page
+    drawn = pandas.read_csv(copied / "figures.csv")
+    assert set(drawn.loc[(drawn["metric"] == "auc_gap") & (drawn["method"] == "resampling"), "mean"]) == {0.4}
     table = pandas.read_csv(copied / "table.csv")
     assert set(table.loc[(table["metric"] == "auc_gap"), "value"]) == {0.1, 0.4}
     with Image.open(copied / "gaps.png") as picture:
