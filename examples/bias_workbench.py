@@ -19,7 +19,7 @@ import synthfair_hf  # noqa: F401 - registers the views with `datasets`
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.fairness.audit import audit
 from synthfair_hf.fairness.detection import detect
-from synthfair_hf.fairness.flips import flips
+from synthfair_hf.fairness.flips import flip_rates
 from synthfair_hf.fairness.group_figure import group_figure
 from synthfair_hf.fairness.labelled import LabelledImages
 from synthfair_hf.fairness.mitigation import METHODS
@@ -75,7 +75,7 @@ def measured(method: Any) -> dict[str, Any]:
     gaps = audit(scores, test.labels, groups, test.subjects, draws=200, permutations=0).gaps
     gaps = gaps[gaps.attribute == "scanner"].set_index("metric")
     factors = {name: groups[name] for name in ("sex", "scanner")} | {"finding": test.labels.tolist()}
-    moved = flips(scores, test.subjects, factors, "scanner", draws=200)
+    moved = flip_rates(scores, test.subjects, factors, "scanner", draws=200)
     moved = moved[(moved["from"] == "any") & (moved.metric == "flip_rate")].iloc[0]
     found = detect(method.classifier, test, ATTRIBUTES, "counterfactual", permutations=199)
     interval = ["value", "low", "high"]

@@ -1,14 +1,21 @@
 """SynthFair: counterfactual chest radiographs whose biases are planted, known and traceable.
 
-sources/, simulators/  images with covariates, real or from worlds whose mechanism is known
-schema, presets        what a covariate is; what a domain is
-causal/                what would the covariates have been?
-diffusion/             what would the image have been?
-generate/              plan -> shards -> records
-views, builder         a biased view is a filter; `load_dataset("synthfair", "sex_imbalanced_90_10")`
-report, cards, cli     what people look at
+domains/     what is observed, and where images come from
+causal/      what would the covariates have been?
+training/    the one training loop
+views/       a biased view is a filter; `load_dataset("synthfair", "sex_imbalanced_90_10")`
+publish/     pages printed from records, releases on the Hub
+diffusion/   what would the image have been?
+generate/    plan -> run -> store
+measure/     is the generator true?
+align/       which of two images is better?
+fairness/    is the classifier fair?
+
+Importing the package registers its builder with `datasets` and its pipeline with `diffusers`. The public names below
+are imported when they are asked for.
 """
 
+from importlib import import_module
 from typing import Any
 
 import datasets.load
@@ -17,6 +24,55 @@ from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 from .diffusion.discovery import announce
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "InputError": "errors",
+    "Record": "records",
+    "Schema": "schema",
+    "Variable": "schema",
+    "Preset": "domains.preset",
+    "get_preset": "domains.presets",
+    "open_source": "domains.registry",
+    "open_world": "domains.worlds",
+    "CausalGraph": "causal.graph",
+    "StructuralCausalModel": "causal.scm",
+    "BiasedView": "views.view",
+    "curated_views": "views.view",
+    "get_view": "views.view",
+    "CausalDiffusionPipeline": "diffusion.pipeline",
+    "counterfactual": "diffusion.counterfactual",
+    "find_generator": "diffusion.saved",
+    "load_generator": "diffusion.generator",
+    "train_generator": "diffusion.fitting",
+    "GenerationPlan": "generate.plan",
+    "generate_dataset": "generate.dataset",
+    "verify": "generate.verification",
+    "load_predictor": "measure.predictors",
+    "measure_realism": "measure.scoreboard",
+    "measure_soundness": "measure.scoreboard",
+    "train_predictor": "measure.predictors",
+    "align_generator": "align.finetuning",
+    "make_candidates": "align.candidates",
+    "METHODS": "fairness.mitigation",
+    "LabelledImages": "fairness.labelled",
+    "audit": "fairness.audit",
+    "benchmark": "fairness.benchmark.board",
+    "detect": "fairness.detection",
+    "flip_rates": "fairness.flips",
+}
+"""Public names, and the modules that hold them."""
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
 
 
 class _ModuleFactory(datasets.load.PackagedDatasetModuleFactory):
@@ -35,5 +91,4 @@ class _ModuleFactory(datasets.load.PackagedDatasetModuleFactory):
 
 _PACKAGED_DATASETS_MODULES["synthfair"] = ("synthfair_hf.views.builder", "")
 datasets.load.PackagedDatasetModuleFactory = _ModuleFactory
-
 announce()

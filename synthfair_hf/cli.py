@@ -299,7 +299,7 @@ def _push(asked: verbs.Push) -> int:
 
 
 def _counterfactual(asked: verbs.Counterfactual) -> int:
-    from .generate.dataset import counterfactual
+    from .diffusion.counterfactual import counterfactual
 
     print(json.dumps(counterfactual(**_given(asked))))
     print(f"wrote {asked.output_dir}/observation.png, counterfactual.png, difference.png, counterfactual.json")
@@ -344,7 +344,7 @@ def _report(asked: verbs.Report) -> int:
 
 
 def _demo(asked: verbs.Demo) -> int:
-    from .generate.dataset import demo
+    from .generate.demo import demo
 
     found = demo(asked.output_dir, asked.seed)
     print(f"{asked.output_dir}: sound")

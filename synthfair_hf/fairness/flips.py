@@ -23,13 +23,13 @@ from ..errors import InputError, unknown
 from ..measure.intervals import bootstrap_mean
 from .rates import check_scores
 
-__all__ = ["ANY", "flips"]
+__all__ = ["ANY", "flip_rates"]
 
 ANY = "any"
 """`from` and `to` of the rows over all pairs, whatever their levels; these have no direction."""
 
 
-def flips(
+def flip_rates(
     scores: Sequence[float],
     subjects: Sequence[str],
     factors: Mapping[str, Sequence[Any]],

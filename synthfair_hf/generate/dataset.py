@@ -8,23 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from datasets import load_dataset
-from PIL import Image
-
 from ..diffusion.generator import load_generator
-from ..diffusion.inputs import check_settings, encode_covariates, encode_interventions, strengths
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
-from ..domains.chest_xray.scanners import acquire, expose
 from ..domains.phantom.oracle import Oracle
 from ..domains.registry import open_source
-from ..domains.source import Source, read_image
+from ..domains.source import Source
 from ..errors import InputError, unknown
 from ..publish.dataset_card import write_dataset_card
-from ..publish.report import difference_png, write_report
-from ..records import Access, Record, file_sha256, library_versions, strictest, writable_directory, write_atomically
+from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
 from .engines import ENGINES, launch
 from .gate import QualityGate
@@ -34,9 +26,8 @@ from .plan import SCM, GenerationPlan
 from .run import check, generate, repair, seconds_per_image
 from .store import read_plan
 from .support import model_support, source_support
-from .verification import verify
 
-__all__ = ["counterfactual", "demo", "generate_dataset", "merge_datasets", "repair_dataset", "spread_dataset"]
+__all__ = ["generate_dataset", "merge_datasets", "repair_dataset", "spread_dataset"]
 
 
 def generate_dataset(
@@ -246,108 +237,3 @@ def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license:
     plan = read_plan(Path(output_dir))
     write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
     return record
-
-
-DIFFERENCE_LIMIT = 0.25
-"""Share of the gray range at which a difference map saturates."""
-
-
-def counterfactual(
-    image: str | Path,
-    covariates: dict[str, Any],
-    do: dict[str, Any],
-    output_dir: str | Path,
-    seed: int = 0,
-    pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | dict[str, float] | None = None,
-    intervention_level: float | dict[str, float] | None = None,
-    already_acquired: bool = False,
-) -> dict[str, Any]:
-    """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
-
-    The named scanner is planted on the film first where the generator's training films were treated so, unless the
-    film comes from a SynthFair data set and is `already_acquired`. Returns the counterfactual's covariates. The
-    difference is blue where the film became darker, red where brighter, saturated at DIFFERENCE_LIMIT. Bad input is
-    refused before the weights are loaded.
-    """
-    directory = writable_directory(output_dir)
-    if seed < 0:
-        raise InputError(f"seed: {seed} is not allowed; give a whole number from 0 on.")
-    saved = find_generator(pretrained_model_name_or_path)
-    schema = saved.preset.covariates
-    covariates = {name: schema.parse(name, value, "covariates") for name, value in covariates.items()}
-    do = {name: schema.parse(name, value, "do") for name, value in do.items()}
-    table = {name: [value] for name, value in covariates.items()}
-    for name, column in encode_covariates(table, schema).items():
-        if column.isnan().any() or (column < 0).any():
-            raise InputError(f"covariates: {name} is missing; a counterfactual needs every covariate.")
-    encode_interventions(do, schema, rows=1)
-    check_settings(1 if num_inference_steps is None else num_inference_steps)
-    strengths(
-        1.0 if guidance_scale is None else guidance_scale,
-        1.0 if intervention_level is None else intervention_level,
-        schema,
-    )
-    observed = read_image(Path(image), saved.resolution)
-    if saved.planted_scanner and not already_acquired:
-        noise = np.random.default_rng(seed).standard_normal(observed.shape, dtype=np.float32)
-        observed = acquire(expose(observed), covariates["scanner"], noise)
-    output = load_generator(saved)(
-        image=torch.from_numpy(observed)[None, None],
-        covariates=table,
-        do=do,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        intervention_level=intervention_level,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="pt",
-    )
-    changed = torch.as_tensor(output.images)[0, 0].numpy()
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, pixels in (("observation", observed), ("counterfactual", changed)):
-        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(directory / f"{name}.png")
-    write_atomically(directory / "difference.png", difference_png(changed - observed, DIFFERENCE_LIMIT))
-    answer = {name: column[0] for name, column in output.covariates.items()}
-    record = Record(
-        stage="counterfactual",
-        inputs={"generator": saved.revision, "image": file_sha256(Path(image))},
-        settings={
-            "image": Path(image).name,
-            "covariates": covariates,
-            "do": do,
-            "seed": seed,
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "intervention_level": intervention_level,
-            "already_acquired": already_acquired,
-        },
-        versions=library_versions(),
-        measured={"counterfactual": answer},
-    )
-    record.write(directory / "counterfactual.json")
-    return answer
-
-
-DEMO_VIEWS = ("full", "sex_imbalanced_90_10", "finding_scanner_correlated_90_10")
-
-
-def demo(output_dir: str | Path = "synthfair", seed: int = 0) -> dict[str, Any]:
-    """Generate a small data set, verify it, load three views and write the report; returns what was found.
-
-    28 subjects: 20, 4 and 4 in train, validation and test, half of them under 50 years, 12 images each.
-    """
-    directory = Path(output_dir)
-    generate_dataset(directory, num_subjects=28, seed=seed, subjects_per_shard=10)
-    problems = verify(directory)
-    if problems:
-        raise InputError(f"{directory}: {problems[0]}")
-    views: dict[str, Any] = {}
-    for name in DEMO_VIEWS:
-        train = load_dataset("synthfair", name, data_dir=str(directory), split="train")
-        views[name] = {"train rows": len(train), "image": train[0]["image"].size}
-        for attribute in ("sex", "finding"):
-            labels = train.features[attribute]
-            counts = np.bincount(train[attribute], minlength=len(labels.names))
-            views[name] |= dict(zip(labels.names, counts.tolist(), strict=True))
-    return {"problems": problems, "views": views, "report": str(write_report(directory))}

@@ -1,6 +1,7 @@
 """Which generator a page's figures are of: the shipped one, an earlier edition of it, or another."""
 
 import json
+from pathlib import Path
 
 __all__ = ["EDITIONS", "edition"]
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.fairness.flips import ANY, flips
+from synthfair_hf.fairness.flips import ANY, flip_rates
 
 FACTORS = {"sex": ("female", "male"), "race": ("asian", "black", "white")}
 
@@ -32,7 +32,7 @@ def figures(table):
 @settings(max_examples=15)
 def test_figures_are_loops_over_pairs(seed, missing, attribute):
     scores, subjects, factors = families(8, seed, missing)
-    found = figures(flips(scores, subjects, factors, attribute, draws=2))
+    found = figures(flip_rates(scores, subjects, factors, attribute, draws=2))
     (other,) = set(FACTORS) - {attribute}
     everything = []
     for start, end in combinations(FACTORS[attribute], 2):
@@ -62,15 +62,15 @@ def test_figures_are_loops_over_pairs(seed, missing, attribute):
 def test_a_score_that_does_not_see_the_attribute_never_flips():
     _, subjects, factors = families()
     scores = np.array([int(name[1:]) / 30 for name in subjects])
-    found = flips(scores, subjects, factors, "sex")
+    found = flip_rates(scores, subjects, factors, "sex")
     assert (found[["value", "low", "high"]] == 0).all(axis=None)
 
 
 def test_exchanged_levels_are_the_way_back():
     scores, subjects, factors = families()
-    there = figures(flips(scores, subjects, factors, "sex")).loc["female", "male"]
+    there = figures(flip_rates(scores, subjects, factors, "sex")).loc["female", "male"]
     swapped = factors | {"sex": [{"female": "male", "male": "female"}[name] for name in factors["sex"]]}
-    back = figures(flips(scores, subjects, swapped, "sex")).loc["female", "male"]
+    back = figures(flip_rates(scores, subjects, swapped, "sex")).loc["female", "male"]
     assert there.loc["flip_to_present_rate", "value"] == back.loc["flip_to_absent_rate", "value"]
     assert there.loc["mean_shift", ["low", "high"]].tolist() == pytest.approx(
         (-back.loc["mean_shift", ["high", "low"]]).tolist()
@@ -83,9 +83,9 @@ def test_the_interval_is_over_subjects():
     scores, subjects, factors = families(40)
     frame = pandas.DataFrame({"subject": subjects, "sex": factors["sex"], "score": scores})
     same = frame.groupby(["subject", "sex"])["score"].transform("first").to_numpy()
-    many = figures(flips(same, subjects, factors, "sex"))
+    many = figures(flip_rates(same, subjects, factors, "sex"))
     one = frame.assign(score=same).drop_duplicates(["subject", "sex"])
-    few = figures(flips(one["score"], one["subject"], {"sex": one["sex"]}, "sex"))
+    few = figures(flip_rates(one["score"], one["subject"], {"sex": one["sex"]}, "sex"))
     bounds = ["value", "low", "high"]
     assert np.allclose(many[bounds], few[bounds])
     assert (many["n"] == 3 * few["n"]).all()
@@ -93,10 +93,10 @@ def test_the_interval_is_over_subjects():
 
 
 def test_without_pairs_there_is_no_value():
-    found = flips([0.1, 0.9], ["s", "t"], {"sex": ["female", "male"]}, "sex")
+    found = flip_rates([0.1, 0.9], ["s", "t"], {"sex": ["female", "male"]}, "sex")
     assert found["value"].isna().all()
     assert (found["n"] == 0).all()
-    assert flips([0.1], ["s"], {"sex": ["female"]}, "sex")["n"].tolist() == [0, 0]
+    assert flip_rates([0.1], ["s"], {"sex": ["female"]}, "sex")["n"].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_without_pairs_there_is_no_value():
 def test_bad_input_is_named(change, message):
     given = {"scores": [0.1, 0.2, 0.3], "subjects": ["s", "s", "t"], "factors": {"sex": ["f", "m", "m"]}}
     with pytest.raises(InputError, match=message):
-        flips(**{"attribute": "sex"} | given | change)
+        flip_rates(**{"attribute": "sex"} | given | change)

@@ -21,7 +21,7 @@ from synthfair_hf.fairness.benchmark import board as module
 from synthfair_hf.fairness.benchmark.board import benchmark, load_method
 from synthfair_hf.fairness.benchmark.cells import DRAWS, FIGURES, DataSet, code_of, figures, parts_of
 from synthfair_hf.fairness.benchmark.leaderboard import compare, summary, write_leaderboard
-from synthfair_hf.fairness.flips import flips
+from synthfair_hf.fairness.flips import flip_rates
 from synthfair_hf.fairness.mitigation import METHODS
 from synthfair_hf.fairness.mitigation.method import Method
 from synthfair_hf.views.view import get_view
@@ -338,7 +338,7 @@ def test_figures_are_those_of_audit_and_flips(judged):
     expected = dict(zip(told.gaps["metric"], told.gaps["value"], strict=True))
     overall = told.groups[(told.groups["attribute"] == EVERYONE) & (told.groups["metric"] == "auc")]
     expected["auc"] = overall["value"].item()
-    flipped = flips(scores, examples.subjects, {"pair": examples.pairs["sex"], "sex": codes}, "sex", draws=1)
+    flipped = flip_rates(scores, examples.subjects, {"pair": examples.pairs["sex"], "sex": codes}, "sex", draws=1)
     expected["flip_rate"] = flipped[flipped["metric"] == "flip_rate"]["value"].iloc[-1]
     for name in FIGURES:
         assert found.figures[name]["value"] == pytest.approx(expected[name], rel=1e-5), name

@@ -1,0 +1,37 @@
+"""The main job, small: generate, verify, load three views, write the report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import load_dataset
+
+from ..errors import InputError
+from ..publish.report import write_report
+from .dataset import generate_dataset
+from .verification import verify
+
+__all__ = ["demo"]
+
+DEMO_VIEWS = ("full", "sex_imbalanced_90_10", "finding_scanner_correlated_90_10")
+
+
+def demo(output_dir: str | Path = "synthfair", seed: int = 0) -> dict[str, Any]:
+    """Generate a small data set, verify it, load three views and write the report; returns what was found.
+
+    28 subjects: 20, 4 and 4 in train, validation and test, half of them under 50 years, 12 images each.
+    """
+    directory = Path(output_dir)
+    generate_dataset(directory, num_subjects=28, seed=seed, subjects_per_shard=10)
+    problems = verify(directory)
+    if problems:
+        raise InputError(f"{directory}: {problems[0]}")
+    views: dict[str, Any] = {}
+    for name in DEMO_VIEWS:
+        train = load_dataset("synthfair", name, data_dir=str(directory), split="train")
+        views[name] = {"train rows": len(train), "image": train[0]["image"].size}
+        for attribute in ("sex", "finding"):
+            labels = train.features[attribute]
+            counts = np.bincount(train[attribute], minlength=len(labels.names))
+            views[name] |= dict(zip(labels.names, counts.tolist(), strict=True))
+    return {"problems": problems, "views": views, "report": str(write_report(directory))}
