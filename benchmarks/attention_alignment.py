@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.benchmark.board import unfinished
-from synthfair_hf.fairness.benchmark.cells import DataSet, code_of, figures, parts_of
+from synthfair_hf.fairness.benchmark.cells import DataSet, figures, method_identity, parts_of
 from synthfair_hf.fairness.benchmark.leaderboard import compare, summary
 from synthfair_hf.fairness.mitigation.attention_alignment import AttentionAlignment, calibrated_strength, shares_inside
 from synthfair_hf.records import Record, library_versions, write_atomically
@@ -64,7 +64,7 @@ def asked(data: DataSet, views: Sequence[str], strengths: Sequence[float], seeds
                         inputs={
                             "data_set": data.identity,
                             "view": view.fingerprint,
-                            "code": code_of(AttentionAlignment),
+                            "code": method_identity(AttentionAlignment),
                         },
                         settings={"view": name, "seed": seed, "train_subjects": subjects, "method": settings},
                         versions=library_versions(),

@@ -5,7 +5,7 @@
     BOARD/benchmark.json         what the last call asked for: its cells, in order
     BOARD/README.md, table.csv, figures.csv, gaps.png    printed from these by `leaderboard`, never typed
 
-    recipe = hash(data set, view, attribute, method and settings, seed, subjects, external images, code of the cell)
+    recipe = hash(data set, view, attribute, method and settings, seed, subjects, external images, declared versions)
 
 A cell that is there is not fitted again, whoever asked for it: a killed run goes on by the same command, a further view
 or method adds its own cells, and a twin that two strengths share is fitted once. Any number of processes may fit one
@@ -37,7 +37,7 @@ from ...views.builder import read_record
 from ...views.view import BiasedView, get_view
 from ..mitigation import METHODS
 from ..mitigation.method import GroupSettings, Method, Shown
-from .cells import DRAWS, HELD_OUT, DataSet, ExternalSet, Refused, code_of, fit_cell
+from .cells import DRAWS, HELD_OUT, DataSet, ExternalSet, Refused, fit_cell, method_identity
 from .leaderboard import REFERENCE, write_leaderboard
 
 __all__ = ["benchmark", "load_method", "unfinished"]
@@ -70,7 +70,8 @@ def benchmark(
     views: names of biased views; their twins are added.
     methods: names in METHODS or of submitted ones, each alone or with settings of its own: (name, {setting: value}).
     method_files: submitted methods, called as their files are: each a Python file that defines one subclass of
-        `Method`, and that this process runs with all of its rights. Give files that you would run.
+        `Method`, and that this process runs with all of its rights. Give files that you would run. Changed code (not
+        comments) is another method; where a module that the file imports changed, raise the class's `version`.
     seeds: 0 ... seeds - 1, of first weights and order, and of which fifth of the subjects is validation.
     train_subjects: subjects of train that are used, validation among them; half of them by default. Rows of the others,
         and those that the view withholds, are the synthetic images, shown to methods that see these alone.
@@ -140,14 +141,14 @@ def _asked(
         planted = dict.fromkeys(name for view in biased for name in data.planted(view))
         outside = ExternalSet(external, data, tuple(planted))
     inputs = {"data_set": data.identity, **({} if outside is None else {"external": outside.source.fingerprint})}
-    codes = {name: code_of(kinds[name]) for name in wanted}
+    identities = {name: method_identity(kinds[name]) for name in wanted}
     cells: dict[str, _Cell] = {}
     for view in (either for one in biased for either in (one, get_view(str(one.twin), data.preset))):
         for attribute, name, seed in product(data.planted(view), wanted, range(seeds)):
             method = _configured(kinds[name], attribute, own[name])
             record = Record(
                 stage="benchmark_cell",
-                inputs={**inputs, "view": view.fingerprint, "code": codes[name]},
+                inputs={**inputs, "view": view.fingerprint, "code": identities[name]},
                 settings={
                     "view": view.name,
                     "attribute": attribute,
@@ -233,7 +234,7 @@ def load_method(path: str | Path) -> type[Method]:
     if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
         raise InputError(f"method_files: {path} is no Python file; give FILE.py with one subclass of Method.")
     module = importlib.util.module_from_spec(spec)
-    # pydantic and inspect look a class up by its module
+    # pydantic and `method_identity` look a class up by its module
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)

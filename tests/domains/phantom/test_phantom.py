@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synthfair_hf.causal.graph import CausalGraph
-from synthfair_hf.domains.chest_xray import scanners as acquisition
+from synthfair_hf.domains.chest_xray import scanners
 from synthfair_hf.domains.phantom import anatomy, thorax
 from synthfair_hf.domains.phantom.phantom import Exogenous, Phantom, PhantomSource, sample_noise
 from synthfair_hf.domains.phantom.preset import PHANTOM
@@ -193,7 +193,7 @@ def test_scanner_moves_nothing_but_the_scan():
     drawn = thorax.Film(body, dict(zip(anatomy.ANATOMY, NOISE.anatomy.T, strict=True)), NOISE.texture, 128)
     plain = drawn.develop(drawn.lung_air(), 128)
     for scanner in SCHEMA["scanner"].levels:
-        np.testing.assert_allclose(film(scanner=scanner), acquisition.acquire(plain, scanner, NOISE.grain), atol=1e-6)
+        np.testing.assert_allclose(film(scanner=scanner), scanners.acquire(plain, scanner, NOISE.grain), atol=1e-6)
 
 
 def test_ruler_sex_brightens_the_breasts():

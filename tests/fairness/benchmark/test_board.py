@@ -4,6 +4,9 @@ import json
 import shutil
 import threading
 import time
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -15,20 +18,32 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthfair_hf.cli import main
+from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.audit import EVERYONE, audit
 from synthfair_hf.fairness.benchmark import board as module
+from synthfair_hf.fairness.benchmark import cells
 from synthfair_hf.fairness.benchmark.board import benchmark, load_method
-from synthfair_hf.fairness.benchmark.cells import DRAWS, FIGURES, DataSet, code_of, figures, parts_of
+from synthfair_hf.fairness.benchmark.cells import (
+    CELL_VERSION,
+    DRAWS,
+    FIGURES,
+    DataSet,
+    figures,
+    method_identity,
+    parts_of,
+)
 from synthfair_hf.fairness.benchmark.leaderboard import compare, summary, write_leaderboard
 from synthfair_hf.fairness.flips import flip_rates
 from synthfair_hf.fairness.mitigation import METHODS
 from synthfair_hf.fairness.mitigation.method import Method
+from synthfair_hf.records import Record, fingerprint
 from synthfair_hf.views.view import get_view
 
 STRONG, WEAK, TWIN = (f"finding_sex_correlated_{a}_{100 - a}" for a in (90, 70, 50))
 SMALL = {"steps": 2, "seeds": 2}
 SMALLER = ("resampling", {"batch_size": 8})
+ROOT = Path(__file__).parents[3]
 
 SUBMITTED = """
 import torch
@@ -175,15 +190,144 @@ def test_a_changed_setting_is_another_cell_and_an_unchanged_one_the_same(store, 
     assert len(asked) == fitted
 
 
-def test_changed_code_is_another_cell(tmp_path):
-    codes = []
-    for text in (SUBMITTED, SUBMITTED.replace("1 - super", "0.5 * super"), SUBMITTED):
-        path = tmp_path / f"{len(codes)}" / "backwards.py"
-        path.parent.mkdir()
+@pytest.fixture
+def identity_of(tmp_path):
+    """Identity of a submitted method of this text; every text is a file of the same name, in a directory of its own."""
+
+    def identity(text):
+        directory = tmp_path / str(len(list(tmp_path.iterdir())))
+        directory.mkdir()
+        (directory / "backwards.py").write_text(text)
+        return method_identity(load_method(directory / "backwards.py"))
+
+    return identity
+
+
+DOCUMENTED = '"""Scores, mirrored."""\n# why not\n' + SUBMITTED.replace(
+    "class Backwards(Method):", 'class Backwards(Method):\n    """Backwards,\n    indeed."""\n'
+).replace("1 - super()", "1  -  super()")
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        (SUBMITTED, True),
+        (DOCUMENTED, True),
+        (DOCUMENTED.replace("indeed", "in deed").replace("why not", "because"), True),
+        (SUBMITTED.replace("1 - super", "0.5 * super"), False),
+        (SUBMITTED.replace("import torch", "import torch\nTHRESHOLD = 0.5"), False),
+        (SUBMITTED.replace("    sees", "    version = 2\n    sees"), False),
+        (SUBMITTED + "\ndef more(): return 'text that is returned'", False),
+    ],
+)
+def test_a_submitted_method_is_known_by_its_statements_and_version_not_by_its_words(identity_of, text, same):
+    assert (identity_of(text) == identity_of(SUBMITTED)) is same
+
+
+def test_a_string_that_is_a_value_is_a_statement(identity_of):
+    text = SUBMITTED + "\nNAME = {}\n"
+    assert identity_of(text.format("'a'")) != identity_of(text.format("'b'"))
+
+
+def test_a_submitted_file_is_fitted_again_when_its_code_changed_and_not_when_its_words_did(store, tmp_path, calls):
+    path, fitted = tmp_path / "backwards.py", []
+    for text in (SUBMITTED, DOCUMENTED, SUBMITTED.replace("1 - super", "0.5 * super"), SUBMITTED):
         path.write_text(text)
-        codes.append(code_of(load_method(path)))
-    assert codes[0] == codes[2] != codes[1]
-    assert len({code_of(method) for method in (METHODS["erm"], METHODS["jtt"], METHODS["reweighting"])}) == 3
+        calls.clear()
+        benchmark(store, [STRONG], [], tmp_path / "b", method_files=[path], steps=2, seeds=1)
+        fitted.append([name for _, name, _ in calls])
+    assert fitted == [["Method", "Backwards"] * 2, [], ["Backwards"] * 2, []]
+
+
+def test_a_raised_version_is_another_cell_and_of_nothing_else(monkeypatch, identity_of):
+    """Versions of cells count for all methods, those of a method for itself and for what is built on it."""
+
+    def identities():
+        known = {name: method_identity(method) for name, method in METHODS.items()}
+        return {**known, "own": identity_of(SUBMITTED), "built": identity_of(BUILT)}
+
+    def moved(holder, name, value):
+        before = identities()
+        with monkeypatch.context() as patch:
+            patch.setattr(holder, name, value, raising=False)
+            after = identities()
+        return {key for key in before if before[key] != after[key]}
+
+    everything = {*METHODS, "own", "built"}
+    assert moved(cells, "CELL_VERSION", CELL_VERSION + 1) == everything
+    assert moved(Method, "version", Method.version + 1) == everything
+    assert moved(METHODS["jtt"], "version", 2) == {"jtt"}
+    assert moved(METHODS["resampling"], "version", 2) == {"resampling", "group_dro", "built"}
+    with monkeypatch.context() as patch:
+        patch.setattr(cells, "CELL_VERSION", 2)
+        assert method_identity(METHODS["group_dro"]) == "cells 2, group_dro 1.1.1"
+        assert len(set(identities().values())) == len(everything)
+
+
+BUILT = SUBMITTED.replace("(Method)", "(Resampling)").replace(
+    "mitigate.method import Method", "mitigate.resampling import Resampling"
+)
+
+
+@pytest.fixture
+def _version_1(monkeypatch):
+    monkeypatch.setattr(cells, "CELL_VERSION", 1)
+    for method in METHODS.values():
+        monkeypatch.setattr(method, "version", 1)
+
+
+@pytest.mark.usefixtures("_version_1")
+def test_version_1_is_called_what_was_recorded_before_versions_were_declared():
+    """A literal value, computed by the code that identified a method by the text of modules."""
+    assert fingerprint({name: method_identity(method) for name, method in METHODS.items()}) == "4d0463e4ac868a95"
+
+
+@pytest.mark.usefixtures("_version_1")
+@pytest.mark.parametrize("page", ["chest_xray", "chest_xray_scanner"])
+def test_boards_recorded_before_versions_were_declared_go_on(page, monkeypatch):
+    """The cells that these boards list are those that the same words ask for under version 1.
+
+    A page that is recorded anew under another version leaves this list.
+    """
+    recorded = Record.read(ROOT / "docs" / "benchmark" / page / "benchmark.json")
+    asked = recorded.settings
+    preset = get_preset(asked["preset"])
+    data = SimpleNamespace(
+        identity=recorded.inputs["data_set"],
+        preset=preset,
+        finding=asked["finding"],
+        resolution=asked["resolution"],
+        subjects=range(recorded.counts["subjects_of_train"]),
+        planted=lambda view: tuple(name for name in view.attributes if name != asked["finding"]),
+    )
+    outside = SimpleNamespace(source=SimpleNamespace(fingerprint=recorded.inputs.get("external")))
+    monkeypatch.setattr(module, "DataSet", lambda directory: data)
+    monkeypatch.setattr(module, "ExternalSet", lambda *given: outside)
+    external = "real" if "external" in recorded.inputs else None
+    words = (list(asked["views"]), list(asked["methods"]), asked["seeds"], asked["train_subjects"], asked["steps"])
+    again = module._asked("data", *words, [], external).record
+    assert again.counts["cells"] == recorded.counts["cells"]
+
+
+CELL = {1: "d2d4ceeeb7ab431c"}
+"""Hash of what a cell shows a method and says of scores, by CELL_VERSION."""
+
+
+def test_what_a_cell_shows_and_says_is_that_of_its_version(store, judged):
+    """Rows, masks and figures; the fit between them is pinned by `fairness.mitigation.test_method_version`."""
+    data, told = DataSet(store), []
+    for view, seed in product((STRONG, "finding_underdiagnosed_in_female_30"), (0, 1)):
+        parts = parts_of(data, get_view(view, data.preset), ("training masks", "synthetic images"), seed, 20)
+        for part in parts:
+            columns = (part.images.flatten(1).sum(1), part.labels, part.groups["sex"])
+            told.append([sorted(part.subjects), *(column.tolist() for column in columns)])
+        told += [part.masks.flatten(1).sum(1).tolist() for part in parts[:2]]
+    for name in FIGURES:
+        figure = judged[2].figures[name]
+        told.append([round(value, 4) for value in (figure["value"], *figure["draws"][:5])])
+    assert fingerprint(told) == CELL.get(CELL_VERSION), (
+        "what cells show or say changed: raise cells.CELL_VERSION, and add the new hash to CELL"
+    )
 
 
 @pytest.mark.parametrize(
