@@ -16,7 +16,7 @@ from synthfair_hf.records import Record
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "model_card" / "README.md", *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "model_card" / "README.md", *DOCS.rglob("*.md")])
 RECORDS = sorted(path for path in DOCS.rglob("*.json"))
 BOARDS = sorted(path.parent for path in DOCS.rglob("benchmark.json"))
 TODAY = {revisions[-1] for revisions in EDITIONS.values()}
@@ -218,3 +218,36 @@ def test_a_sheet_has_a_label_for_every_column_and_row(monkeypatch):
         sheet([[black]], ["a", "b"], ["one"])
     with pytest.raises(ValueError, match="break the line"):
         sheet([[black]], ["much wider than a picture is"], ["one"])
+
+
+TASKS = (
+    "generate",
+    "train",
+    "counterfactuals",
+    "views",
+    "audit_and_mitigate",
+    "preferences",
+    "measure",
+    "publish",
+    "figures",
+)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_page_of_a_task_begins_with_its_command_and_is_found(name):
+    assert re.match(r"# [^\n]+\n\n```(bash|python)\n", (DOCS / f"{name}.md").read_text(encoding="utf-8"))
+    assert f"(docs/{name}.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"({name}.md)" in (DOCS / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_is_for_a_first_visit():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_page_of_figures_is_listed_with_the_generators_it_measured():
+    table = (DOCS / "figures.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if line.startswith("| [")]
+    listed = {target: row for row in rows for target in re.findall(r"\]\(([^)]+)\)", row)}
+    for directory in {path.parent for path in RECORDS}:
+        row = listed[directory.relative_to(DOCS).as_posix()]
+        assert all(f"`{revision}`" in row for revision in generators(directory)), directory

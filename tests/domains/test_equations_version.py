@@ -184,9 +184,9 @@ def identities():
 
 @pytest.fixture
 def declare(monkeypatch):
-    def declared(own, scanners):
+    def declared(own, of_scanners):
         monkeypatch.setattr(phantom, "EQUATIONS_VERSION", own)
-        monkeypatch.setattr(acquisition, "EQUATIONS_VERSION", scanners)
+        monkeypatch.setattr(scanners, "EQUATIONS_VERSION", of_scanners)
 
     return declared
 
