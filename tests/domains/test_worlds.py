@@ -258,7 +258,7 @@ def test_a_world_is_open_before_an_image_is_drawn(name, folder, monkeypatch):
 
 
 def test_what_is_measured_in_is_what_was_trained_on(monkeypatch):
-    for module in ("measure.worlds", "fitting"):
+    for module in ("domains.worlds", "diffusion.fitting"):
         monkeypatch.setattr(f"synthfair_hf.{module}.SUBJECTS", 40)
     assert open_world("phantom", "test").fingerprint == open_source(None, PHANTOM, 64).fingerprint
 
