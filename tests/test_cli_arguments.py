@@ -3,15 +3,38 @@
 Nothing in such a file is run, looked up or unfolded, and what is refused is told in one line.
 """
 
+import ast
+import inspect
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 import synthfair_hf
-from synthfair_hf import cli_parser
+from synthfair_hf import cli, cli_arguments, cli_parser
+from synthfair_hf.align.candidates import make_candidates
+from synthfair_hf.align.finetuning import align_generator, fuse_generator
+from synthfair_hf.align.judgement import judge_candidates
+from synthfair_hf.cli import main
+from synthfair_hf.cli_arguments import VERBS
 from synthfair_hf.cli_parser import parse
+from synthfair_hf.diffusion.fitting import enlarge_generator, finetune_generator, straighten_generator, train_generator
 from synthfair_hf.errors import InputError
+from synthfair_hf.fairness.benchmark.board import benchmark
+from synthfair_hf.generate.dataset import (
+    counterfactual,
+    demo,
+    generate_dataset,
+    merge_datasets,
+    repair_dataset,
+    spread_dataset,
+)
+from synthfair_hf.generate.plan import GenerationPlan
+from synthfair_hf.measure.calibration import calibrate
+from synthfair_hf.measure.scoreboard import measure_realism, measure_soundness
 
 ROOT = Path(synthfair_hf.__file__).parent
 
@@ -22,6 +45,227 @@ LAUGHS = "\n".join(
 MERGED = "\n".join(
     ["a0: &a0 {view: full}"] + [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 10)]
 )
+
+
+FUNCTIONS = {
+    "train": train_generator,
+    "finetune": finetune_generator,
+    "straighten": straighten_generator,
+    "enlarge": enlarge_generator,
+    "calibrate": calibrate,
+    "measure soundness": measure_soundness,
+    "measure realism": measure_realism,
+    "candidates": make_candidates,
+    "judge": judge_candidates,
+    "align": align_generator,
+    "fuse": fuse_generator,
+    "generate": generate_dataset,
+    "verify": repair_dataset,
+    "merge": merge_datasets,
+    "counterfactual": counterfactual,
+    "benchmark": benchmark,
+    "demo": demo,
+}
+"""What each verb asks, where its settings are one function's arguments."""
+
+FLAGS_IN_THE_LIBRARY = {
+    # the command of another program, which a dry run prints
+    "generate/engines.py": {"--with ", "uv run --python "},
+}
+"""By file, strings that may hold the flag of a command line."""
+
+
+def strings(source: str) -> list[str]:
+    """Every piece of text in a module that is no docstring."""
+    tree = ast.parse(source)
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone
+    ]
+
+
+def test_the_library_speaks_of_arguments_and_not_of_flags():
+    found = {
+        path.relative_to(ROOT).as_posix(): {text for text in strings(path.read_text()) if re.search(r"--[a-z]", text)}
+        for path in ROOT.rglob("*.py")
+        if not path.name.startswith("cli")
+    }
+    assert {name: texts for name, texts in found.items() if texts} == FLAGS_IN_THE_LIBRARY
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('f"--seed: {1} is"', ["--seed: ", " is"]),
+        ('"""--seed"""', []),
+        ('def f():\n    "--seed"\n    x = "--tie"', ["--tie"]),
+    ],
+)
+def test_a_planted_flag_is_seen_and_a_docstring_is_not(source, found):
+    assert strings(source) == found
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_flag_has_help_and_the_help_ends_with_an_example(verb, capsys):
+    assert main([*verb.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    for name, flag in cli_parser._flags(VERBS[verb]).items():
+        assert flag.field.description, name
+        assert flag.field.description.count("\n") == 0
+        assert flag.positional or f"--{name}" in text
+    assert text.rstrip().splitlines()[-2:] == ["example:", f"  synthfair {verb} {VERBS[verb].example}"]
+    assert VERBS[verb].__doc__ in text.replace("\n", " ")
+    parse(verb, VERBS[verb].example.split())
+
+
+@pytest.mark.parametrize("verb", FUNCTIONS)
+def test_what_is_not_given_is_as_in_the_function(verb):
+    parameters = inspect.signature(FUNCTIONS[verb]).parameters
+    own = GenerationPlan.model_fields if verb == "generate" else {}
+    for name, field in VERBS[verb].model_fields.items():
+        if name in parameters and not field.is_required() and parameters[name].default is not inspect.Parameter.empty:
+            own_default = str(field.default) if isinstance(field.default, Path) else field.default
+            assert own_default in (None, {}, parameters[name].default), name
+        known = name in parameters or name in own or name in ("repair", *ENGINE)
+        assert known, f"{name} is no argument of {FUNCTIONS[verb].__name__}"
+
+
+ENGINE = tuple(name for name in inspect.signature(spread_dataset).parameters if name != "settings")
+
+
+def test_there_is_a_run_for_every_verb():
+    assert cli.RUNS.keys() == VERBS.keys()
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "name", "value"),
+    [
+        ("generate", "--levels age=30,50 sex=male", "levels", {"age": ("30", "50"), "sex": ("male",)}),
+        ("generate", "--target sex=male:0.7,female:0.3", "target", {"sex": {"male": 0.7, "female": 0.3}}),
+        ("generate", "--factors sex finding", "factors", ("sex", "finding")),
+        ("generate", "--engine-options time=1:00 partition=gpu", "options", {"time": "1:00", "partition": "gpu"}),
+        ("generate", "--guidance-scale=2", "guidance_scale", 2.0),
+        ("counterfactual", "--do sex=female age=61", "do", {"sex": "female", "age": "61"}),
+        ("counterfactual", "--do", "do", {}),
+        ("counterfactual", "--guidance_scale 1.5", "guidance_scale", 1.5),
+        ("counterfactual", "--guidance_scale sex=1.5 finding=2", "guidance_scale", {"sex": 1.5, "finding": 2.0}),
+        ("measure soundness", "--pairs sex,finding age,sex", "pairs", (("sex", "finding"), ("age", "sex"))),
+        ("measure soundness", "--pairs", "pairs", ()),
+        ("measure soundness", "--seeds 3 4", "seeds", (3, 4)),
+        ("candidates", "--balance sex,finding", "balance", ("sex", "finding")),
+        ("judge", "--judges realism=0.5", "weights", {"realism": 0.5}),
+        (
+            "benchmark",
+            "--methods erm jtt:steps=100,batch_size=8",
+            "methods",
+            (("erm", {}), ("jtt", {"steps": "100", "batch_size": "8"})),
+        ),
+    ],
+)
+def test_words_are_values(verb, words, name, value):
+    needed = {
+        **{"num_subjects": "28", "image": "i", "covariates": "age=61", "world": "phantom", "output_dir": "d"},
+        **{"num_pairs": "2", "candidates": "c", "judges": "realism=1", "data_dir": "d", "views": "full"},
+    }
+    flags = cli_parser._flags(VERBS[verb])
+    given = words.split()[0].removeprefix("--").replace("-", "_").partition("=")[0]
+    rest = [word for one in needed if one in flags and one != given for word in (f"--{one}", needed[one])]
+    assert getattr(parse(verb, [*rest, *words.split()]), name) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["trian"], "verb: 'trian' is unknown; allowed: train, .*; did you mean 'train'?"),
+        (["measure", "realsim"], "verb: 'measure realsim' is unknown; .*; did you mean 'measure realism'?"),
+        (["measure"], "verb: 'measure' is unknown"),
+        ([], "verb: not given; see `synthfair --help`"),
+        (["views", "--veiw", "full"], "synthfair views: '--veiw' is unknown; allowed: --preset, .* '--view'"),
+        (["views", "full"], "'full': belongs to no flag; see `synthfair views --help`"),
+        (["verify"], "the following arguments are required: PATH; see `synthfair verify --help`"),
+        (["views", "--view"], "argument --view: expected one argument; see `synthfair views --help`"),
+        (["straighten", "--pairs", "9"], "--pairs: is called --images now"),
+        (["generate"], "--num_subjects: not given; see `synthfair generate --help`"),
+        (["train"], "--output_dir: not given; see `synthfair train --help`"),
+        (["generate", "--num_subjects", "x"], "--num_subjects: 'x' is refused: Input should be a valid integer"),
+        (["demo", "--seed", "1.5"], "--seed: '1.5' is refused: Input should be a valid integer"),
+        (["train", "--output_dir", "d", "--access", "all"], "--access: 'all' is refused: .* 'open', 'unknown' or"),
+        (["counterfactual", "--image", "i", "--covariates", "age"], "--covariates: 'age' is not NAME=VALUE"),
+        (["benchmark", "--methods", "jtt:steps"], r"--methods\['jtt'\]: 'steps' is not NAME=VALUE"),
+        (["push", "d"], "--hub_dataset_id, --hub_model_id: give one of them"),
+        (["report", "nowhere"], "directory: 'nowhere' holds no data set"),
+    ],
+)
+def test_what_is_refused_is_told_in_one_line_by_the_names_of_the_flags(words, sentence, capsys):
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert re.match(f"synthfair: {sentence}", told), told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "sentence", "told"),
+    [
+        ("generate", "num_subjects: 0 is", "--num_subjects: 0 is"),
+        ("generate", "source_dir: not given", "--source: not given"),
+        ("generate", "gate_attempts, gate_tolerance: are", "--gate_attempts, --gate_tolerance: are"),
+        ("generate", "levels['age']: 300 is", "--levels['age']: 300 is"),
+        ("generate", "gate_attempts, beauty: are", "gate_attempts, beauty: are"),
+        ("generate", "step 3: seed: lower", "step 3: seed: lower"),
+        ("train", "learning_rate: 0 is", "--learning_rate: 0 is"),
+        ("judge", "weights: none", "--judges: none"),
+        ("verify", "directory: none", "directory: none"),
+        ("verify", "no colon", "no colon"),
+        ("", "seed: 1", "seed: 1"),
+    ],
+)
+def test_arguments_at_the_head_of_a_sentence_become_flags(verb, sentence, told):
+    assert cli_parser.in_flags(sentence, verb) == told
+
+
+def test_a_renamed_verb_is_refused_with_its_new_name(monkeypatch, capsys):
+    monkeypatch.setitem(cli_arguments.RENAMED_VERBS, "fit", "train")
+    assert main(["fit", "--seed", "1"]) == 2
+    assert capsys.readouterr().err == "synthfair: verb: 'fit' is called 'train' now.\n"
+
+
+def test_a_renamed_flag_in_a_file_is_refused_with_its_new_name(read):
+    with pytest.raises(InputError, match=r"config_file: .*: pairs: is called images now"):
+        read("pairs: 3", "straighten")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["-h"], ["measure", "--help"], ["train", "--help"], ["trian"], ["--version"]]
+)
+def test_help_and_a_misspelled_verb_need_no_torch(words):
+    code = (
+        "import sys; from synthfair_hf.cli import main; main(sys.argv[1:]); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False).returncode == 0
+
+
+def seconds(*words: str) -> float:
+    """Lesser processor time of two runs of this Python, which does not depend on how busy the machine is."""
+    code = (
+        "import os, subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]], capture_output=True); "
+        "used = os.times(); print(used.children_user + used.children_system)"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True) for _ in range(2)]
+    return min(float(run.stdout) for run in runs)
+
+
+def test_help_takes_at_most_twice_as_long_as_importing_datasets():
+    limit = 2 * seconds("-c", "import datasets")
+    for words in (["train", "--help"], ["trian"]):
+        assert seconds("-m", "synthfair_hf.cli", *words) <= limit
+
+
+def test_the_version_is_the_package_s(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"synthfair {synthfair_hf.__version__}\n"
 
 
 @pytest.fixture

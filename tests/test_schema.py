@@ -200,3 +200,38 @@ def test_features_carry_level_names_in_order():
 
 def test_json_round_trip():
     assert Schema.model_validate_json(PAIR.model_dump_json()) == PAIR
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("age", "61", 61.0),
+        ("age", " 6.1e1 ", 61.0),
+        ("age", 61, 61),
+        ("age", None, None),
+        ("sex", "female", "female"),
+        ("sex", None, None),
+    ],
+)
+def test_text_becomes_a_level_or_a_number(name: str, value: object, expected: object):
+    found = PAIR.parse(name, value, "do")
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("sxe", "male", "do: 'sxe' is unknown; allowed: age, sex; did you mean 'sex'?"),
+        ("sex", "Male", "do['sex']: 'Male' is unknown; allowed: male, female; did you mean 'male'?"),
+        ("sex", "M", "do['sex']: 'M' is unknown; allowed: male, female"),
+        ("age", "old", "do['age']: 'old' is not a number; give years in [0, 100]"),
+        ("age", "6_1", "do['age']: '6_1' is not a number"),
+        ("age", "nan", "do['age']: nan is out of range; allowed: 0 to 100 years"),
+        ("age", "140", "do['age']: 140.0 is out of range; allowed: 0 to 100 years"),
+    ],
+)
+def test_text_that_is_no_value_is_refused(name: str, value: str, sentence: str):
+    with pytest.raises(InputError) as error:
+        PAIR.parse(name, value, "do")
+    assert str(error.value).startswith(sentence)

@@ -190,6 +190,15 @@ def test_a_changed_setting_is_another_cell_and_an_unchanged_one_the_same(store, 
     assert len(asked) == fitted
 
 
+def test_a_method_with_settings_bears_them_in_its_name(store, copied, monkeypatch):
+    """Cells of earlier boards are found by these names."""
+    monkeypatch.setattr(module, "fit_cell", lambda *given: ({}, {"rows": {}, "seconds": 0.0}))
+    monkeypatch.setattr(module, "write_leaderboard", lambda directory: None)
+    methods = ["resampling", ("resampling", {"batch_size": "8", "steps": 3})]
+    record = benchmark(store, [STRONG], methods, copied, **SMALL)
+    assert list(record.settings["methods"]) == ["erm", "resampling", "resampling:batch_size=8,steps=3"]
+
+
 @pytest.fixture
 def identity_of(tmp_path):
     """Identity of a submitted method of this text; every text is a file of the same name, in a directory of its own."""

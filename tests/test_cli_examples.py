@@ -1,0 +1,89 @@
+"""The example of every verb's help runs, one after another in one directory, on worlds and runs made small."""
+
+import shutil
+from functools import partialmethod
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synthfair_hf.causal.scm import StructuralCausalModel
+from synthfair_hf.cli import main
+from synthfair_hf.cli_arguments import VERBS
+from synthfair_hf.domains.phantom.phantom import PhantomSource
+from synthfair_hf.domains.phantom.preset import PHANTOM
+from synthfair_hf.domains.presets import PRESETS
+
+pytest_plugins = ["hub.fixtures"]
+
+SUBJECTS = 60
+
+FIT = ["--max_train_steps", "1", "--train_batch_size", "2"]
+
+CHAIN: dict[str, list[str]] = {
+    "train": [*FIT, "--default_steps", "1"],
+    "predictor": FIT,
+    "autoencoder": FIT,
+    "finetune": FIT,
+    "straighten": [*FIT, "--images", "2", "--num_inference_steps", "1"],
+    "enlarge": FIT,
+    "calibrate": ["--limit", "2"],
+    "measure soundness": ["--limit", "2", "--seeds", "0", "--pairs"],
+    "measure realism": ["--limit", "4"],
+    "candidates": ["--num_pairs", "24"],
+    "judge": [],
+    "label": [],
+    "align": FIT,
+    "fuse": [],
+    "generate": ["--resolution", "16"],
+    "verify": [],
+    "report": [],
+    "merge": [],
+    "push": [],
+    "benchmark": ["--seeds", "1", "--steps", "1"],
+    "counterfactual": [],
+    "views": [],
+    "demo": [],
+}
+"""The verbs, each after those whose results its example names, and flags that make it small."""
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to run in, where phantoms are few and small, a causal model is fitted in few steps, no page is
+    served, and what the demo takes for the shipped generator is the first that is trained here.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRESETS, "phantom", PHANTOM.model_copy(update={"resolution": 32}))
+    monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=20))
+    monkeypatch.setattr("synthfair_hf.diffusion.fitting.SUBJECTS", SUBJECTS)
+    monkeypatch.setattr("synthfair_hf.domains.worlds.SUBJECTS", SUBJECTS)
+    monkeypatch.setattr("synthfair_hf.generate.dataset.DEFAULT_GENERATOR", tmp_path / "runs" / "phantom")
+    monkeypatch.setattr(
+        "synthfair_hf.align.labelling.page.serve", lambda labelling, port, ready: ready({"ada": "address"})
+    )
+    return tmp_path
+
+
+def prepare(verb: str) -> None:
+    """Make what an example names and no example before it wrote."""
+    if verb == "counterfactual":
+        pixels = np.rint(PhantomSource(1, seed=0).image(0, 128) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save("radiograph.png")
+    if verb == "merge":
+        for name, splits in (("part-0", ("train",)), ("part-1", ("validation", "test"))):
+            for folder in ("data", "records"):
+                Path(name, folder).mkdir(parents=True)
+                for path in [file for split in splits for file in Path("synthfair", folder).glob(f"{split}*")]:
+                    shutil.copy(path, Path(name, folder))
+            shutil.copy("synthfair/records/plan.json", Path(name, "records"))
+
+
+def test_the_example_of_every_verb_runs(small: Path, hub, capsys):
+    assert set(CHAIN) == set(VERBS)
+    for verb, smaller in CHAIN.items():
+        prepare(verb)
+        command = [*verb.split(), *VERBS[verb].example.split(), *smaller]
+        assert main(command) == 0, f"{verb}: {capsys.readouterr().err.splitlines()[-1:]}"
+    assert {path.name for path in small.iterdir()} >= {"synthfair", "whole", "leaderboard", "scoreboard", "demo"}
