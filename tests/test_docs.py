@@ -10,8 +10,8 @@ import pytest
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.fairness.benchmark import leaderboard
 from synthfair_hf.measure.scoreboard import write_page
-from synthfair_hf.publish.dataset_card import ENVIRONMENT
 from synthfair_hf.publish.editions import EDITIONS, edition
+from synthfair_hf.publish.pages import render
 from synthfair_hf.records import Record
 
 ROOT = Path(__file__).parents[1]
@@ -131,7 +131,8 @@ def test_a_planted_claim_is_found(text, wrong):
 def test_a_leaderboard_begins_as_its_record_is_printed(directory):
     text = (directory / "README.md").read_text(encoding="utf-8")
     seconds = int(re.search(r"(\d+) s of fitting", text)[1])
-    page = ENVIRONMENT.get_template("leaderboard.md.jinja").render(
+    page = render(
+        "leaderboard.md.jinja",
         record=Record.read(directory / "benchmark.json"),
         boards=[],
         reference=leaderboard.REFERENCE,
