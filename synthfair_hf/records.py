@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Access = Literal["open", "unknown", "credentialed"]
-"""Who may see the real images that something was made from; what is not known to be open is not published openly."""
+"""Who may see the real images that something was made from; only what is known to be open is published openly."""
 
 
 def strictest(*accesses: Access) -> Access:
@@ -41,7 +41,7 @@ def strictest(*accesses: Access) -> Access:
 
 
 def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces; NaN is refused because no two readers agree on it."""
+    """JSON with sorted keys and no spaces; NaN is an error, because no two parsers agree on it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
@@ -72,7 +72,11 @@ def library_versions() -> dict[str, str]:
 def row_generator(seed: int, *keys: int) -> np.random.Generator:
     """The random numbers of one row, draw or place: a function of (seed, *keys) alone, whatever else was drawn.
 
-    All numbers are 0 or more. Data sets and boards written so far hold what these streams gave.
+    Data sets and leaderboards written so far depend on these streams.
+
+    Args:
+        seed: 0 or more.
+        keys: integers that name the row, draw or place, 0 or more.
     """
     return np.random.default_rng([seed, *keys])
 
@@ -80,13 +84,13 @@ def row_generator(seed: int, *keys: int) -> np.random.Generator:
 def row_seed(seed: int, row: int) -> int:
     """The seed of one row for generators that take a single integer, as torch's do.
 
-    Distinct for all (seed, row) with rows below 1,000,003. Boards written so far hold what these streams gave.
+    Distinct for all (seed, row) with rows below 1,000,003. Leaderboards written so far depend on these streams.
     """
     return seed * 1_000_003 + row
 
 
 def writable_directory(output_dir: str | Path) -> Path:
-    """A directory that is there or can be, known before hours of work need it; InputError for a file in the way."""
+    """The directory as a path, checked before hours of work need it; InputError where a file is in its place."""
     directory = Path(output_dir)
     for place in (directory, *directory.parents):
         if place.exists() and not place.is_dir():
@@ -95,7 +99,7 @@ def writable_directory(output_dir: str | Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: readers see the old file or the new one, never a part."""
+    """Write under a temporary name, flush to disk, rename: others read the old file or the new one, never a part."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         file.write(data)
@@ -107,7 +111,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 class Record(BaseModel):
     """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n."""
 
-    # "constants" hands NaN through to `write`, which refuses it; pydantic's default would turn it into null
+    # "constants" hands NaN through to `write`, where it is an error; pydantic's default would turn it into null
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     stage: str
@@ -119,7 +123,7 @@ class Record(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the stage's question: stage, inputs and settings (not versions, counts or figures)."""
+        """Identity of what was computed: stage, inputs and settings (not versions, counts or figures)."""
         return fingerprint({"stage": self.stage, "inputs": self.inputs, "settings": self.settings})
 
     @property
@@ -133,7 +137,7 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "Record":
-        """Read a record; a damaged or foreign file is named."""
+        """Read a record; InputError names a damaged or foreign file."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:

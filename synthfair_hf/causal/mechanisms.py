@@ -1,7 +1,7 @@
 """How one covariate arises from its causes:  x := f(parents, u),  u independent of everything.
 
-The ladder of capability is a ladder of types: every Mechanism can `evaluate`, so it answers observational and
-interventional questions; an InvertibleMechanism can also `infer_noise`, which counterfactuals need. The law:
+The ladder of capability is a ladder of types: every Mechanism can `evaluate`, which sampling and interventions need;
+an InvertibleMechanism can also `infer_noise`, which counterfactuals need. The law:
 evaluate(parents, infer_noise(x, parents)) = x.
 """
 
@@ -32,7 +32,17 @@ Generators = torch.Generator | list[torch.Generator] | None
 
 
 def draw(sampler: str, shape: tuple[int, ...], generator: Generators, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Noise `[B, ...]` by `torch.rand` or `torch.randn`; of a list of generators, generator i makes row i alone."""
+    """Noise from one generator, or row by row from a list of them.
+
+    Args:
+        sampler: "rand", uniform in [0, 1), or "randn", standard normal.
+        shape: `[B, ...]`.
+        generator: one for the batch; a list of `B`, of which generator i draws row i; or None for torch's global one.
+        dtype: of the noise.
+
+    Returns:
+        Noise of that shape, on the CPU.
+    """
     function = {"rand": torch.rand, "randn": torch.randn}[sampler]
     if isinstance(generator, list):
         return torch.stack(
@@ -43,7 +53,15 @@ def draw(sampler: str, shape: tuple[int, ...], generator: Generators, dtype: tor
 
 
 def encode_parents(parents: Mapping[str, Tensor], schema: Schema) -> Tensor:
-    """Causes as network input `[B, width]`, in the schema's order: one-hot levels, or the range mapped to [-1, 1]."""
+    """Causes as network input, in the schema's order: one-hot levels, or the range mapped to [-1, 1].
+
+    Args:
+        parents: encoded values `[B]` by name.
+        schema: the causes.
+
+    Returns:
+        float32 `[B, width_of(schema)]`.
+    """
     columns = []
     for variable in schema.walk():
         value = parents[variable.name]
@@ -77,7 +95,7 @@ class Mechanism(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, value: Tensor, parents: Mapping[str, Tensor]) -> Tensor:
-        """log p(value | parents) `[B]`: what fitting maximises."""
+        """Log p(value | parents) `[B]`: what fitting maximises."""
 
     def prepare(self, value: Tensor) -> None:
         """Take constants such as location and scale from the training values `[B]`. Nothing to take by default."""

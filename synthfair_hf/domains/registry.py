@@ -15,7 +15,7 @@ from .source import Source
 __all__ = ["SOURCES", "WORLD_SEED", "open_source"]
 
 WORLD_SEED = 0
-"""Seed of the planted acquisition and of the phantom: one fixed world, seen alike by every run."""
+"""Seed of the planted acquisition and of the phantom: one fixed world, the same in every run."""
 
 
 def _phantom(directory: str | Path | None, preset: Preset, resolution: int) -> Source:

@@ -20,10 +20,19 @@ __all__ = ["StepSampler", "TrainingExamples"]
 
 
 class TrainingExamples(Dataset[dict[str, Tensor]]):
-    """The rows of a source that belong to one split, as training sees them: `image` `[1, r, r]` and encoded covariates.
+    """The rows of a source that belong to one split: `image` `[1, r, r]`, augmented, and encoded covariates.
 
     A key is (row, place): the row of the split and the place in the whole run's sequence of examples. The place and the
     seed decide the augmentation, so that it differs in every epoch and repeats in every run.
+
+    Args:
+        source: images with covariates.
+        split: train, validation or test.
+        resolution: height and width r in pixels.
+        seed: of the augmentation.
+
+    Raises:
+        InputError: no image is in the split.
     """
 
     def __init__(self, source: Source, split: str, resolution: int, seed: int) -> None:
@@ -46,7 +55,17 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (row, place) from step `start` on: each epoch is a permutation drawn from (seed, epoch)."""
+    """Batches of (row, place) from step `start` on: each epoch is a permutation drawn from (seed, epoch).
+
+    Args:
+        rows: number of examples in an epoch.
+        batch_size: examples of one step on this rank.
+        seed: of the permutations.
+        start: first step.
+        stop: the step after the last.
+        rank: of this process, 0 to ranks - 1.
+        ranks: number of processes, which share each epoch.
+    """
 
     def __init__(self, rows: int, batch_size: int, seed: int, start: int, stop: int, rank: int, ranks: int) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed

@@ -1,11 +1,11 @@
-"""How the files of a data set are named, and what a name tells about every row of its file.
+"""How the files of a data set are named, and what a name implies for every row of its file.
 
     data/<split>-<index>-of-<count>.parquet                                a split for evaluation, or a small one
     data/train/<name>.<level>,<name>.<level>/draw-<tenth>-<index>.parquet
                                                 one cell of factors and strata, one tenth of `draw`: [t/10, (t+1)/10)
 
 So a view whose strength is a multiple of ten is a list of whole files, and another needs to filter a few of them.
-(No `=` in names: readers of parquet would take that for columns.)
+(No `=` in names: parquet libraries would take that for columns.)
 """
 
 import math
@@ -39,9 +39,14 @@ def train_file(cell: Mapping[str, Any], tenth: int, index: int) -> str:
 
 
 def known(path: str, preset: Preset) -> Known:
-    """What the name of a file, or the address that ends in it, tells about its rows.
+    """What the name of a file, or the address that ends in it, implies for its rows.
 
-    Raises InputError for a name with another covariate or level than the preset's.
+    Args:
+        path: of a file of a data set.
+        preset: the domain.
+
+    Raises:
+        InputError: a covariate or level in the name that the preset does not have.
     """
     whole, match = WHOLE.search(path), CELL.search(path)
     if whole is not None:
@@ -49,13 +54,13 @@ def known(path: str, preset: Preset) -> Known:
     if match is None:
         return {}
     tenth = int(match["tenth"])
-    told: dict[str, Any] = {"split": match["split"], "draw": (tenth / TENTHS, (tenth + 1) / TENTHS)}
+    found: dict[str, Any] = {"split": match["split"], "draw": (tenth / TENTHS, (tenth + 1) / TENTHS)}
     if match["cell"] == "all":
-        return told
+        return found
     for pair in match["cell"].split(","):
         name, _, written = pair.partition(".")
-        told[name] = _meaning(name, written, preset)
-    return told
+        found[name] = _meaning(name, written, preset)
+    return found
 
 
 def _meaning(name: str, written: str, preset: Preset) -> float | tuple[float, float]:

@@ -1,1 +1,1 @@
-"""Chest radiographs: the preset, the planted scanners and the readers of each data set."""
+"""Chest radiographs: the preset, the planted scanners and the files of each data set."""

@@ -7,8 +7,8 @@
 
 The equations are those of Pawlowski, Castro and Glocker (NeurIPS 2020), the drawing that of Morpho-MNIST (`stroke`).
 Both noises follow from the covariates alone, and the original digit is kept, so that do(thickness) and do(intensity)
-have exact answers. do(digit) has none: nobody knows the same hand's other digit. The covariates recorded are the
-sampled ones, which the rulers read off an image with a small error.
+have exact counterfactuals. do(digit) has none: the same hand's other digit is unknown. The covariates recorded are the
+sampled ones, which measuring in an image meets with a small error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from .source import MARGIN
 from .stroke import binarise, mean_thickness, reduce, thicken
 
 __all__ = [
-    "RULERS",
+    "MEASURED_ATTRIBUTES",
     "Exogenous",
     "MorphoMNISTWorld",
     "abduct",
@@ -36,11 +36,11 @@ __all__ = [
     "sample_noise",
 ]
 
-DRAWING_SCALE, RULER_SCALE = 16, 4
+DRAWING_SCALE, MEASURING_SCALE = 16, 4
 """How much finer than pixels the grid is on which strokes are drawn, and on which they are measured."""
 
 DRAWINGS_KEPT = 100_000
-"""Images that a world remembers, some 120 MB: systems are asked alike, and every drawing takes milliseconds."""
+"""Images that a world remembers, some 120 MB: several systems need the same, and drawing takes milliseconds."""
 
 SCHEMA = MORPHOMNIST.covariates
 LOW, SPAN = SCHEMA["intensity"].bounds[0], np.ptp(SCHEMA["intensity"].bounds)
@@ -94,7 +94,7 @@ def render(
     """Digits uint8 `[n, 28, 28]` drawn anew with these covariates `[n]`: uint8 `[n, 28, 28]`.
 
     `own` is the originals' thickness `[n]` on the drawing scale, measured where it is not given. A stroke too thin for
-    the change asked for vanishes; its image is black.
+    the requested change vanishes; its image is black.
     """
     if own is None:
         own = mean_thickness(originals / np.float32(255), DRAWING_SCALE)
@@ -109,7 +109,7 @@ def render(
 
 
 class MorphoMNISTWorld:
-    """Originals uint8 `[n, 28, 28]`, the decoded covariates they were drawn with, and the answer to every do().
+    """Originals uint8 `[n, 28, 28]`, the decoded covariates they were drawn with, and their counterfactuals.
 
     An original's own thickness is measured when it is first drawn (0.1 s), and remembered; so are the last
     DRAWINGS_KEPT drawings.
@@ -162,16 +162,16 @@ class MorphoMNISTWorld:
 
 
 def measure_thickness(images: Any) -> np.ndarray:
-    """The ruler of thickness: pixels `[n]`, of images `[n, side, side]` or `[n, 1, side, side]` in [0, 1]."""
-    return mean_thickness(_planes(images), RULER_SCALE)
+    """Thickness measured in images: pixels `[n]`, of images `[n, side, side]` or `[n, 1, side, side]` in [0, 1]."""
+    return mean_thickness(_planes(images), MEASURING_SCALE)
 
 
 def measure_intensity(images: Any) -> np.ndarray:
-    """The ruler of intensity: grey levels `[n]`, the median of what is at least half bright, of images as above."""
+    """Intensity measured in images: grey levels `[n]`, the median of what is at least half bright."""
     return 255 * _median_of_bright(_planes(images))
 
 
-RULERS = {"thickness": measure_thickness, "intensity": measure_intensity}
+MEASURED_ATTRIBUTES = {"thickness": measure_thickness, "intensity": measure_intensity}
 """What can be measured in an image without learning; arrays and CPU tensors alike."""
 
 
