@@ -130,8 +130,8 @@ class Design:
         """The cells that one subject of a split shows, in order."""
         if self.cuts is None:
             return range(self.num_cells)
-        shown: list[int] = np.flatnonzero(self.places[split][offset] < self.cuts).tolist()
-        return shown
+        members: list[int] = np.flatnonzero(self.places[split][offset] < self.cuts).tolist()
+        return members
 
     def rows(self, split: str, subjects: Sequence[int]) -> np.ndarray:
         """How many of these subjects of a split show each cell, `[cells]`."""

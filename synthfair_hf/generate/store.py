@@ -8,7 +8,7 @@
 A shard is written under a temporary name, flushed, renamed and then recorded, so a shard is finished exactly when its
 record is there; whatever else an interrupted run left is removed or redone by the same command. Ranks share the shards
 out among themselves, and the one that finds all of them finished records the run. README.md, the card without which
-`load_dataset` knows no view, is written after the run and must name the bytes it is about.
+`load_dataset` has no views, is written after the run and must name the bytes it is about.
 """
 
 import errno
@@ -51,7 +51,12 @@ PLAN, RUN = "records/plan.json", "records/generate.json"
 
 
 def row_features(covariates: Schema, measured: bool = False) -> Features:
-    """Columns of a data set over these covariates, in order; `measured` adds those of the quality gate."""
+    """Columns of a data set, in order.
+
+    Args:
+        covariates: the plan's.
+        measured: add the columns of the quality gate.
+    """
     read = {f"measured_{name}": feature for name, feature in covariates.features().items()}
     text, noise = Value("string"), List(Value("float32"))
     return Features(

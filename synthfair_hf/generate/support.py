@@ -1,11 +1,11 @@
-"""What a model has seen of the cells that a plan asks for, counted in observations.
+"""Support of the cells of a plan: how many observations of each a model was trained on.
 
     support(stratum, cell) = observations in the stratum that show the cell's levels
                              a number: the fewer of those at or below it and those at or above it, among the former
 
 Observations are a source's training patients, or draws from the causal model. So a number between observed ones has
 support, and the farther out it lies the less; of several numbers the least supported counts. Cells with fewer than
-FEWEST observations are out of support: there the generator extrapolates. They are told of, and generated all the same.
+FEWEST observations are out of support: there the generator extrapolates. They are reported, and generated all the same.
 """
 
 from collections.abc import Mapping

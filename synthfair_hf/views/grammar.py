@@ -113,7 +113,7 @@ class Name(NamedTuple):
         return self.subject
 
     def group(self, *without: str) -> Group:
-        """The group as written, of any attribute but those; InputError where two attributes have a group of that name."""
+        """The group as written, of any attribute but those; InputError where two have one of that name."""
         named = [
             (word(group.words), group)
             for name in self.preset.contrasts

@@ -113,7 +113,7 @@ def test_who_may_see_the_radiographs_is_unknown_until_somebody_says_so(
     assert read_plan(dataset).access == "unknown"
     command = ["generate", "--pretrained_model_name_or_path", str(generator), "--num_subjects", "28"]
     assert main([*command, "--output_dir", str(tmp_path / "new"), "--access", "open"]) == 2
-    assert "--access: open says who may see a source, and none is given" in capsys.readouterr().err
+    assert "--access: open is for a source, and none is given" in capsys.readouterr().err
     assert main(["push", str(dataset), "--hub_dataset_id", "lab/radiographs"]) == 2
     assert "is unknown, not open; push it to a private repository" in capsys.readouterr().err
 

@@ -363,7 +363,7 @@ def test_summary_counts_what_the_rows_are():
         ({"factors": ("Sex",)}, "factors: 'Sex' is unknown; .*did you mean 'sex'"),
         (
             {"factors": ("age",)},
-            "factors: age is continuous; say which values to cross by levels of age, in years",
+            "factors: age is continuous; give the values to cross as levels of age, in years",
         ),
         ({"num_subjects": 2**28 + 2}, "num_subjects: 268435458 is invalid"),
         ({"factors": ("sex", "sex")}, "factors: sex, sex names a variable twice"),
