@@ -228,7 +228,7 @@ def test_an_interruption_or_a_mistake_of_ours_is_not_repeated(clock: Clock, rais
         raise raised
 
     with pytest.raises(raised):
-        module.Repository("dataset", NAME, TOKEN, 300).ask(call)
+        module.Repository("dataset", NAME, TOKEN, 300).call(call)
     assert clock.waits == []
 
 
