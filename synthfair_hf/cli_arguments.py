@@ -425,7 +425,7 @@ class Push(VerbSettings):
     directory: Annotated[Path, POSITIONAL] = Field(description="data set or saved pipeline")
     hub_dataset_id: str | None = Field(None, description="OWNER/NAME of the data set repository on the Hub")
     hub_model_id: str | None = Field(None, description="OWNER/NAME of the model repository, for a saved pipeline")
-    private: bool = Field(False, description="only for approved readers, if it was made from restricted images")
+    private: bool = Field(False, description="private repository; access is approved by hand for restricted images")
     tag: str | None = Field(None, description="of this release; the identity of its bytes by default")
     permission: str | None = Field(
         None, description="who permits what is restricted to be public, and where; it is published"

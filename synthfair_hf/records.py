@@ -52,7 +52,12 @@ def _plain(value: object) -> object:
 
 
 def fingerprint(value: object, length: int = 16) -> str:
-    """First `length` hex digits of the sha256 of the canonical JSON."""
+    """First `length` hex digits of the sha256 of the canonical JSON.
+
+    Args:
+        value: anything that JSON can hold, and pydantic models.
+        length: hex digits, up to 64.
+    """
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
 
 
@@ -85,6 +90,10 @@ def row_seed(seed: int, row: int) -> int:
     """The seed of one row for generators that take a single integer, as torch's do.
 
     Distinct for all (seed, row) with rows below 1,000,003. Leaderboards written so far depend on these streams.
+
+    Args:
+        seed: 0 or more.
+        row: 0 to 1,000,002.
     """
     return seed * 1_000_003 + row
 
@@ -99,7 +108,12 @@ def writable_directory(output_dir: str | Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: others read the old file or the new one, never a part."""
+    """Write under a temporary name, flush to disk, rename: others read the old file or the new one, never a part.
+
+    Args:
+        path: its directory exists.
+        data: the whole file.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         file.write(data)
@@ -147,7 +161,12 @@ class Record(BaseModel):
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first key (sorted) whose values differ, as `key: ours != theirs`; None when equal."""
+    """The first key (sorted) whose values differ, as `key: ours != theirs`; None when equal.
+
+    Args:
+        ours: settings by name.
+        theirs: others.
+    """
     for key in sorted(set(ours) | set(theirs)):
         if key not in ours or key not in theirs or ours[key] != theirs[key]:
             left, right = (repr(side[key]) if key in side else "(absent)" for side in (ours, theirs))

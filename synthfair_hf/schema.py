@@ -127,7 +127,7 @@ class Variable(BaseModel):
     def parse(self, text: str) -> tuple[object, str | None]:
         """A cell of a source file as (value, reason it is missing).
 
-        A value no rule can read becomes missing with a reason, so that the caller counts it; nothing is clamped.
+        A value that cannot be parsed becomes missing with a reason, so that the caller counts it; nothing is clamped.
         """
         text = text.strip()
         if not text:

@@ -79,7 +79,12 @@ def width_of(schema: Schema) -> int:
 
 
 class Mechanism(nn.Module, ABC):
-    """x := f(parents, u) for one variable, whose causes are the variables of `parents`."""
+    """x := f(parents, u) for one variable, whose causes are the variables of `parents`.
+
+    Args:
+        variable: the effect.
+        parents: the causes.
+    """
 
     def __init__(self, variable: Variable, parents: Schema) -> None:
         super().__init__()
@@ -87,15 +92,33 @@ class Mechanism(nn.Module, ABC):
 
     @abstractmethod
     def sample_noise(self, rows: int, generator: Generators) -> Tensor:
-        """Exogenous noise of `rows` rows, from its prior."""
+        """Exogenous noise of `rows` rows, from its prior.
+
+        Args:
+            rows: number of rows B.
+            generator: one for the batch, or one per row.
+
+        Returns:
+            `[B]` or `[B, K]`.
+        """
 
     @abstractmethod
     def evaluate(self, parents: Mapping[str, Tensor], noise: Tensor) -> Tensor:
-        """The value `[B]` that the causes and the noise make."""
+        """The value `[B]` that the causes and the noise make.
+
+        Args:
+            parents: encoded causes `[B]` by name.
+            noise: as `sample_noise` gives it.
+        """
 
     @abstractmethod
     def log_prob(self, value: Tensor, parents: Mapping[str, Tensor]) -> Tensor:
-        """Log p(value | parents) `[B]`: what fitting maximises."""
+        """Log p(value | parents) `[B]`: what fitting maximises.
+
+        Args:
+            value: encoded `[B]`.
+            parents: encoded causes `[B]` by name.
+        """
 
     def prepare(self, value: Tensor) -> None:
         """Take constants such as location and scale from the training values `[B]`. Nothing to take by default."""
@@ -106,7 +129,16 @@ class InvertibleMechanism(Mechanism):
 
     @abstractmethod
     def infer_noise(self, value: Tensor, parents: Mapping[str, Tensor], generator: Generators) -> Tensor:
-        """Noise that makes `value` from these causes, drawn from the posterior where several would."""
+        """Noise that makes `value` from these causes, drawn from the posterior where several would.
+
+        Args:
+            value: encoded `[B]`.
+            parents: encoded causes `[B]` by name.
+            generator: one for the batch, or one per row; unused where the noise is unique.
+
+        Returns:
+            Noise as `sample_noise` gives it.
+        """
 
 
 class SplineFlowMechanism(InvertibleMechanism):

@@ -51,7 +51,15 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_schema(cls, covariates: Schema, edges: Iterable[tuple[str, str]]) -> "StructuralCausalModel":
-        """An unfitted model of these covariates."""
+        """An unfitted model of these covariates.
+
+        Args:
+            covariates: the variables.
+            edges: (cause, effect) pairs.
+
+        Raises:
+            InputError: an edge that names an unknown covariate, or a cycle.
+        """
         return cls(covariates.model_dump(mode="json")["variables"], [list(edge) for edge in edges])
 
     def mechanism(self, name: str) -> InvertibleMechanism:
@@ -110,7 +118,12 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def sample_noise(self, rows: int, generator: Generators) -> dict[str, Tensor]:
-        """Exogenous noise by name: `[B]` for a continuous variable, `[B, K]` for a categorical one."""
+        """Exogenous noise by name: `[B]` for a continuous variable, `[B, K]` for a categorical one.
+
+        Args:
+            rows: number of rows B.
+            generator: one for the batch, or one per row.
+        """
         return {name: self.mechanism(name).sample_noise(rows, generator) for name in self.graph.names}
 
     @torch.no_grad()
@@ -134,7 +147,12 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         return {name: values[name] for name in self.covariates.names}
 
     def sample(self, rows: int, generator: Generators) -> Covariates:
-        """Covariates `[rows]` from the observational distribution."""
+        """Covariates `[rows]` from the observational distribution.
+
+        Args:
+            rows: number of rows.
+            generator: one for the batch, or one per row.
+        """
         return self.evaluate(self.sample_noise(rows, generator))
 
     @torch.no_grad()

@@ -38,11 +38,28 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int, resolution: int) -> np.ndarray:
-        """Image `[resolution, resolution]`."""
+        """Image `[resolution, resolution]`.
+
+        Args:
+            index: 0 to len - 1.
+            resolution: height and width in pixels.
+
+        Returns:
+            float32 `[resolution, resolution]` in [0, 1].
+        """
         ...
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        """One training example: an augmented image and the covariates that hold for it."""
+        """One training example: an augmented image and the covariates that hold for it.
+
+        Args:
+            index: 0 to len - 1.
+            resolution: height and width in pixels.
+            rng: decides the augmentation.
+
+        Returns:
+            The image, float32 `[resolution, resolution]` in [0, 1], and decoded covariates by name, None where missing.
+        """
         ...
 
 

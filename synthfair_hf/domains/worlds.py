@@ -77,7 +77,7 @@ class World(Protocol):
 
     @property
     def images(self) -> Tensor:
-        """float32 `[n, C, H, W]` in [0, 1]: the observations, drawn or read when first asked for."""
+        """float32 `[n, C, H, W]` in [0, 1]: the observations, drawn or read when they are first needed."""
         ...
 
     @property
@@ -185,7 +185,18 @@ class _Observations:
 
 
 class PhantomWorld(_Observations):
-    """Subjects of the procedural thorax: those of `split` among the first `num_subjects` of `seed`."""
+    """Subjects of the procedural thorax: those of `split` among the first `num_subjects` of `seed`.
+
+    Args:
+        split: train, validation or test.
+        limit: images at most; all if None.
+        seed: of the world.
+        num_subjects: subjects over all splits.
+        resolution: height and width in pixels, 16 to 1024.
+
+    Raises:
+        InputError: no subject in the split.
+    """
 
     def __init__(
         self, split: str, limit: int | None, seed: int, num_subjects: int, resolution: int = PHANTOM.resolution
@@ -222,6 +233,19 @@ class ScannerWorld(_Observations):
 
     With `confounding` above 0 the scanners of the scored radiographs follow `confounded_scanners` instead of the view
     alone.
+
+    Args:
+        source: radiographs on planted scanners.
+        preset: the domain.
+        split: train, validation or test.
+        limit: images at most; all if None.
+        one_per_patient: keep one image of each patient.
+        confounding: strength in [0, 1] of the correlation between scanner and finding.
+        seed: decides which scanners are confounded.
+        resolution: height and width in pixels.
+
+    Raises:
+        InputError: no image of the split, or of train, with every covariate known.
     """
 
     draws = 8
@@ -266,7 +290,16 @@ class ScannerWorld(_Observations):
 
 
 class DigitWorld(_Observations):
-    """MorphoMNIST: digits of a split, and of the test split the originals they were drawn from."""
+    """MorphoMNIST: digits of a split, and of the test split the originals they were drawn from.
+
+    Args:
+        source: the digits.
+        split: train, validation or test.
+        limit: images at most; all if None.
+
+    Raises:
+        InputError: no image in the split.
+    """
 
     def __init__(self, source: MorphoMNIST, split: str, limit: int | None) -> None:
         super().__init__("morphomnist", source, MORPHOMNIST, split, limit, MORPHOMNIST.resolution)

@@ -1,7 +1,7 @@
 """A factorial design: subjects in splits and strata with their draws, and the cells that each of them shows.
 
     draw  = (rank + 1/2) / n,  rank = place in a seeded permutation of the n subjects of the same split and stratum
-    shows = every cell where nothing is targeted, otherwise those with  place < share / the largest share
+    shows = every cell where there is no target, otherwise those with  place < share / the largest share
     place = (k + 1/2) / n,  k another permutation of the same n, fixed by the rank
 
 So of n subjects a cell has the whole number nearest to n x share / largest share; those who show it also show every

@@ -271,7 +271,12 @@ class GenerationPlan(Numerics, BaseModel):
         return integer(self.seed, "subject")
 
     def subject_seed(self, subject: int, attempt: int = 0) -> int:
-        """Seed in [0, 2^32) of a subject's attempt-th draw, distinct for all subjects and the first 16 attempts."""
+        """Seed in [0, 2^32) of a subject's attempt-th draw, distinct for all subjects and the first 16 attempts.
+
+        Args:
+            subject: 0 to num_subjects - 1.
+            attempt: 0 to 15.
+        """
         return (self._first_seed + (attempt * self.num_subjects + subject) * STRIDE) % SEEDS
 
     def stratum(self, values: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -338,6 +343,10 @@ class GenerationPlan(Numerics, BaseModel):
 
         It sets the factors that differ, and holds everything they cause at the cell's or the subject's value. An empty
         one says that the cell is the subject's own.
+
+        Args:
+            cell: values of the factors.
+            factual: the subject's own covariates.
         """
         changed = [name for name in self.factors if cell[name] != factual[name]]
         return {name: cell.get(name, factual[name]) for name in self._with_effects(changed)}

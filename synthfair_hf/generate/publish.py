@@ -32,7 +32,7 @@ def publish(
     Args:
         directory: the data set.
         hub_dataset_id: the repository; created where it does not exist.
-        private: publish for approved readers only.
+        private: publish in a private repository.
         tag: of the release; named after the bytes by default.
         permission: who permits that restricted images become public, and where.
         token: of the Hub; the one logged in by default.
@@ -67,7 +67,7 @@ def publish(
         title=f"Data set {identity}",
         own=r"data/.*\.parquet|records/[^/]*\.json",
         contents=r"data/.*",
-        telling=(RUN, CARD),
+        completing=(RUN, CARD),
         sha256={
             name: file["sha256"]
             for path in records.values()

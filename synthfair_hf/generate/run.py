@@ -180,7 +180,7 @@ def repair(
     _check_model(plan, pipeline)
     _check_source(plan, source)
     _check_gate(plan, gate)
-    # under the lock, so that nobody finishes a shard between the check and its end
+    # under the lock, so that no other process finishes a shard between the check and its end
     with Store(directory, plan).open() as store:
         damaged, before = damaged_shards(directory), None
         with suppress(InputError):

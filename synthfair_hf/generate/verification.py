@@ -52,7 +52,12 @@ def verify(directory: Path) -> list[str]:
 
 
 def shard_problems(store: Store, shard: Shard) -> Iterator[str]:
-    """What is wrong with one shard, a sentence a fault; nothing is written."""
+    """What is wrong with one shard, a sentence a fault; nothing is written.
+
+    Args:
+        store: the data set.
+        shard: of its plan.
+    """
     redo = "delete it and run the same command again"
     try:
         record = Record.read(store.record_path(shard))

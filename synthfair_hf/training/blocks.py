@@ -10,7 +10,12 @@ GROUPS = 8
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), `[B, C, H, W] -> [B, C', H, W]`; the last convolution starts at 0."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), `[B, C, H, W] -> [B, C', H, W]`; the last convolution starts at 0.
+
+    Args:
+        inputs: channels C, a multiple of GROUPS.
+        outputs: channels C', a multiple of GROUPS.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

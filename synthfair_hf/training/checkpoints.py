@@ -41,7 +41,12 @@ class TrainingState:
 
     @classmethod
     def initial(cls, objective: nn.Module, config: TrainingConfig) -> "TrainingState":
-        """AdamW and the average of the objective's trainable parameters, before the first step."""
+        """AdamW and the average of the objective's trainable parameters, before the first step.
+
+        Args:
+            objective: what is trained.
+            config: learning rate, weight decay and moments of AdamW, and the decay of the average.
+        """
         parameters = _trainable(objective)
         optimizer = torch.optim.AdamW(
             parameters,
@@ -105,7 +110,7 @@ def finished_record(config: TrainingConfig, identity: Mapping[str, Any]) -> Reco
 
     Args:
         config: its `output_dir` is read.
-        identity: settings and inputs of the run that is asked for.
+        identity: settings and inputs of the requested run.
 
     Raises:
         InputError: the run that finished there had other settings or inputs.

@@ -54,7 +54,12 @@ class Group(NamedTuple):
 
 
 def groups_of(name: str, preset: Preset) -> tuple[Group, Group]:
-    """First and second group of a contrast."""
+    """First and second group of a contrast.
+
+    Args:
+        name: a variable with a contrast.
+        preset: the domain.
+    """
     contrast, variable = preset.contrasts[name], preset.covariates[name]
     if variable.categorical:
         first, second = (variable.levels.index(level) for level in (contrast.first, contrast.second))

@@ -34,7 +34,13 @@ def train_directory(cell: Mapping[str, Any]) -> str:
 
 
 def train_file(cell: Mapping[str, Any], tenth: int, index: int) -> str:
-    """The name of a cell's `index`-th file with draws of one tenth."""
+    """The name of a cell's `index`-th file with draws of one tenth.
+
+    Args:
+        cell: value of each factor and group of each stratum, by name.
+        tenth: 0 to 9.
+        index: 0 or more.
+    """
     return f"{train_directory(cell)}/draw-{tenth}-{index:05d}.parquet"
 
 
@@ -85,7 +91,12 @@ def _meaning(name: str, written: str, preset: Preset) -> float | tuple[float, fl
 
 
 def find_files(directory: Path, split: str) -> list[str]:
-    """Names of the files of one split of a data set, in order."""
+    """Names of the files of one split of a data set, in order.
+
+    Args:
+        directory: the data set.
+        split: train, validation or test.
+    """
     found = (path.relative_to(directory).as_posix() for path in (directory / "data").rglob("*.parquet"))
     return sorted(name for name in found if name.startswith((f"data/{split}-", f"data/{split}/")))
 

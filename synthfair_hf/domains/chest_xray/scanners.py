@@ -114,7 +114,19 @@ def expose(image: np.ndarray) -> np.ndarray:
 
 
 def acquire(image: np.ndarray, scanner: str, noise: np.ndarray) -> np.ndarray:
-    """Image(s) `[..., H, W]` in [0, 1] as the named scanner records them; `noise` is standard normal, same shape."""
+    """Image(s) `[..., H, W]` in [0, 1] as the named scanner records them; `noise` is standard normal, same shape.
+
+    Args:
+        image: `[..., H, W]` in [0, 1], in standard exposure.
+        scanner: a name in SCANNERS.
+        noise: standard normal, of the same shape.
+
+    Returns:
+        float32 `[..., H, W]` in [0, 1].
+
+    Raises:
+        InputError: an unknown scanner.
+    """
     if scanner not in SCANNERS:
         raise unknown("scanner", scanner, SCANNERS)
     device = SCANNERS[scanner]
@@ -154,13 +166,23 @@ def _marker(device: Scanner, height: int, width: int) -> np.ndarray:
 
 
 def assign_scanner(view: str, gumbel: np.ndarray) -> str:
-    """The scanner of a radiograph of this view, given standard Gumbel noise `[scanners]` in SCANNERS' order."""
+    """The scanner of a radiograph of this view, given standard Gumbel noise `[scanners]` in SCANNERS' order.
+
+    Args:
+        view: PA or AP.
+        gumbel: standard Gumbel `[scanners]`, in SCANNERS' order.
+    """
     shares = SCANNER_GIVEN_VIEW[view]
     return list(SCANNERS)[int(np.argmax([np.log(shares[name]) for name in SCANNERS] + gumbel))]
 
 
 def assign_scanners(views: Sequence[str | None], rng: np.random.Generator) -> list[str | None]:
-    """The scanners of radiographs of these views; where the view is unknown (None), so is the scanner."""
+    """The scanners of radiographs of these views; where the view is unknown (None), so is the scanner.
+
+    Args:
+        views: PA, AP or None, of n images.
+        rng: gives the Gumbel noise `[n, scanners]`.
+    """
     gumbel = rng.gumbel(size=(len(views), len(SCANNERS)))
     return [None if view is None else assign_scanner(view, noise) for view, noise in zip(views, gumbel, strict=True)]
 
@@ -217,7 +239,19 @@ class AcquisitionWorld:
         return self.counterfactual(index, self.table["scanner"][index], resolution)
 
     def counterfactual(self, index: int, scanner: str, resolution: int) -> np.ndarray:
-        """The radiograph of the same patient and moment under do(scanner), exactly."""
+        """The radiograph of the same patient and moment under do(scanner), exactly.
+
+        Args:
+            index: of the image in this source.
+            scanner: a name in SCANNERS.
+            resolution: height and width in pixels.
+
+        Returns:
+            float32 `[resolution, resolution]` in [0, 1].
+
+        Raises:
+            InputError: an unknown scanner.
+        """
         rng = self._rng(index)
         rng.gumbel(size=len(SCANNERS))
         noise = rng.standard_normal((resolution, resolution), dtype=np.float32)

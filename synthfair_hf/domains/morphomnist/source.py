@@ -31,6 +31,14 @@ class MorphoMNIST:
     Rows are those of train.npz, then those of test.npz. Train and validation are separated by the hash of the row in
     train.npz; all of test.npz is the test split. Its covariates are read at opening, its pixels only when a test row is
     needed, which training never does.
+
+    Args:
+        directory: holds train.npz and test.npz.
+        preset: the domain.
+        resolution: must be 32.
+
+    Raises:
+        InputError: another resolution, or files that are missing, damaged or hold something else.
     """
 
     name = "morphomnist"
@@ -106,7 +114,7 @@ def _split(patient: str) -> str:
 
 
 def _read(file: Path, *names: str) -> tuple[np.ndarray, ...]:
-    """Arrays of an npz file, all of one length; objects, which would need pickle, are refused."""
+    """Arrays of an npz file, all of one length; objects, which would need pickle, are an error."""
     try:
         # numpy leaves a file that it opened itself open when it is damaged
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:

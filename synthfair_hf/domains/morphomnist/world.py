@@ -55,12 +55,22 @@ class Exogenous(NamedTuple):
 
 
 def sample_noise(n: int, rng: np.random.Generator) -> Exogenous:
-    """Noise of `n` images from its prior; the digits are equally frequent."""
+    """Noise of `n` images from its prior; the digits are equally frequent.
+
+    Args:
+        n: number of images.
+        rng: decides the noise.
+    """
     return Exogenous(rng.integers(10, size=n), rng.gamma(10, 1 / 5, size=n), rng.standard_normal(n))
 
 
 def intensity_of(thickness: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The structural equation of intensity, in grey levels."""
+    """The structural equation of intensity, in grey levels.
+
+    Args:
+        thickness: `[n]` in pixels.
+        noise: standard normal `[n]`.
+    """
     return LOW + SPAN * expit(2 * (thickness - 2.5) + noise / 2)
 
 
@@ -95,6 +105,12 @@ def render(
 
     `own` is the originals' thickness `[n]` on the drawing scale, measured where it is not given. A stroke too thin for
     the requested change vanishes; its image is black.
+
+    Args:
+        originals: uint8 `[n, 28, 28]`.
+        thickness: `[n]` in pixels.
+        intensity: `[n]` in grey levels.
+        own: the originals' thickness `[n]` on the drawing scale; measured by default.
     """
     if own is None:
         own = mean_thickness(originals / np.float32(255), DRAWING_SCALE)
@@ -113,6 +129,10 @@ class MorphoMNISTWorld:
 
     An original's own thickness is measured when it is first drawn (0.1 s), and remembered; so are the last
     DRAWINGS_KEPT drawings.
+
+    Args:
+        originals: uint8 `[n, 28, 28]`.
+        table: decoded covariates `[n]` by name.
     """
 
     def __init__(self, originals: np.ndarray, table: Mapping[str, Sequence[Any]]) -> None:
@@ -126,8 +146,15 @@ class MorphoMNISTWorld:
     ) -> tuple[np.ndarray, dict[str, list[Any]]]:
         """Images float32 `[n, 32, 32]` in [0, 1] and covariates, decoded, of all originals or of `rows` under do(...).
 
-        `do` holds one value per row; {} draws the originals with the covariates they have. A covariate is evaluated
-        anew only where a cause of it changed. Raises InputError where `do` changes a digit.
+        An empty `do` draws the originals with the covariates they have. A covariate is evaluated anew only where a
+        cause of it changed.
+
+        Args:
+            do: decoded values by name, one per row.
+            rows: places among the originals; all by default.
+
+        Raises:
+            InputError: `do` changes a digit, or holds a value that is not allowed, or another number of them.
         """
         places = np.arange(len(self.originals)) if rows is None else np.asarray(rows, dtype=np.int64)
         covariates = self._act(do, places)

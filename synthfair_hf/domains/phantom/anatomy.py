@@ -75,6 +75,11 @@ def measure(covariates: Mapping[str, Array], density: Array, noise: Mapping[str,
     """Body measures from `age` in years, `female` and `ap` (0 or 1), `habitus` in kg/m2, bone `density`, and noise.
 
     Every array is `[B]`; the noise is standard normal under the names of `ANATOMY`.
+
+    Args:
+        covariates: `age`, `female`, `ap` and `habitus`, each `[B]`.
+        density: factor on the attenuation of bone, `[B]`.
+        noise: anatomical noise by name, each `[B]`.
     """
 
     def shaped(value: Array) -> Array:

@@ -77,6 +77,13 @@ class Oracle:
     """A world with the interface of a saved pipeline, for data sets that need no network.
 
     `revision` is the identity of its equations: another version of them is another world.
+
+    Args:
+        world: a name in ORACLES.
+        resolution: height and width in pixels, 16 to 1024; the preset's by default.
+
+    Raises:
+        InputError: an unknown world, or a resolution out of range.
     """
 
     access: Access = "open"

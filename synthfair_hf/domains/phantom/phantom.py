@@ -195,18 +195,45 @@ class Phantom:
         return np.argmax(np.stack(logits, axis=1) + noise, axis=1).astype(np.int64)
 
     def render(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
-        """The radiographs `[n, resolution, resolution]`, float32 in [0, 1], of encoded covariates `[n]`."""
+        """The radiographs `[n, resolution, resolution]`, float32 in [0, 1], of encoded covariates `[n]`.
+
+        Args:
+            covariates: encoded `[n]` by name, none missing.
+            noise: of n subjects.
+            resolution: height and width in pixels, 16 to 1024.
+
+        Raises:
+            InputError: a resolution out of range, or a missing value.
+        """
         return self.acquire(self.expose(covariates, noise, resolution), covariates["scanner"], noise)
 
     def expose(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
-        """What reaches the detector, `[n, resolution, resolution]`: radiographs before any scanner."""
+        """What reaches the detector, `[n, resolution, resolution]`: radiographs before any scanner.
+
+        Args:
+            covariates: encoded `[n]` by name, none missing.
+            noise: of n subjects.
+            resolution: height and width in pixels, 16 to 1024.
+
+        Raises:
+            InputError: a resolution out of range, or a missing value.
+        """
         images = np.empty((len(noise), resolution, resolution), np.float32)
         for rows, chest, air in self._chests(covariates, noise, resolution):
             images[rows] = chest.develop(air * (1 - self._displaced(chest, covariates["finding"][rows])), resolution)
         return images
 
     def acquire(self, images: np.ndarray, scanner: np.ndarray, noise: Exogenous) -> np.ndarray:
-        """Exposed radiographs `[n, H, W]` as the scanners of codes `[n]` record them, each with its subject's grain."""
+        """Exposed radiographs `[n, H, W]` as the scanners of codes `[n]` record them, each with its subject's grain.
+
+        Args:
+            images: float32 `[n, H, W]` in [0, 1], as `expose` gives them.
+            scanner: level indices `[n]`.
+            noise: of n subjects.
+
+        Returns:
+            float32 `[n, H, W]` in [0, 1].
+        """
         recorded, grain = np.empty_like(images), _unit_grain(noise.grain, images.shape[-1])
         for code, name in enumerate(self.schema["scanner"].levels):
             rows = scanner == code
@@ -218,6 +245,14 @@ class Phantom:
         """Where the finding replaces air in the lungs, bool `[n, resolution, resolution]`.
 
         Elsewhere a change of finding moves no pixel, except within the reach of the scanner's blur.
+
+        Args:
+            covariates: encoded `[n]` by name, none missing.
+            noise: of n subjects.
+            resolution: height and width in pixels, 16 to 1024.
+
+        Raises:
+            InputError: a resolution out of range, or a missing value.
         """
         mask = np.empty((len(noise), resolution, resolution), bool)
         for rows, chest, air in self._chests(covariates, noise, resolution):
@@ -352,7 +387,19 @@ class PhantomSource:
         return self.counterfactual(index, {}, resolution)
 
     def counterfactual(self, index: int, do: Mapping[str, Any], resolution: int) -> np.ndarray:
-        """The exact radiograph of the same subject under do(...), `[resolution, resolution]`."""
+        """The exact radiograph of the same subject under do(...), `[resolution, resolution]`.
+
+        Args:
+            index: of the subject.
+            do: level names or numbers in the unit, by covariate.
+            resolution: height and width in pixels, 16 to 1024.
+
+        Returns:
+            float32 `[resolution, resolution]` in [0, 1].
+
+        Raises:
+            InputError: an unknown variable, a value that it cannot have, or a resolution out of range.
+        """
         noise = sample_noise(1, self._seed, range(len(self))[index])
         return self._world.counterfactual(noise, do, resolution)[0][0]
 

@@ -94,7 +94,14 @@ class Target:
         self._token = _token(self._token)
 
     def write_permission(self, directory: Path, access: Access, source: str, inputs: dict[str, str]) -> list[str]:
-        """Write the record of the permission where there is one; the names of the files written."""
+        """Write the record of the permission where there is one; the names of the files written.
+
+        Args:
+            directory: of the release.
+            access: of what it was made from.
+            source: what it was made from.
+            inputs: identities, for the record.
+        """
         if self.permission is None:
             return []
         settings = {
@@ -158,7 +165,7 @@ class Release:
 
     The first name of the first stage is in every release of this kind, and marks a repository as ours; the second
     stage are the contents. `own` are names that would count as a part of a release, `contents` those that only a
-    release may have there, `telling` those that mark the contents as complete. `sha256` is known of some files.
+    release may have there, `completing` those that mark the contents as complete. `sha256` is known of some files.
     """
 
     directory: Path
@@ -168,7 +175,7 @@ class Release:
     title: str
     own: str
     contents: str
-    telling: Sequence[str]
+    completing: Sequence[str]
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -211,7 +218,7 @@ class Release:
         deleted = sorted(name for name in there if re.fullmatch(self.own, name) and name not in self.files)
         if self._missing(self.stages[1], there):
             # until the contents are complete, no file may mark them so
-            deleted += [name for name in self.telling if there.pop(name, None)]
+            deleted += [name for name in self.completing if there.pop(name, None)]
         sent = 0
         for stage in self.stages:
             missing = self._missing(stage, there)

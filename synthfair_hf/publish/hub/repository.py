@@ -50,7 +50,14 @@ T = TypeVar("T")
 
 
 class Repository:
-    """A repository on the Hub; calls are repeated while failures are temporary."""
+    """A repository on the Hub; calls are repeated while failures are temporary.
+
+    Args:
+        kind: dataset or model.
+        name: <owner>/<name>.
+        token: of the Hub.
+        deadline: seconds after the first failure in a row until which calls are repeated.
+    """
 
     def __init__(self, kind: Kind, name: str, token: str, deadline: float) -> None:
         self.kind, self.name, self.argument = kind, name, ARGUMENTS[kind]
