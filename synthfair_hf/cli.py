@@ -1,7 +1,7 @@
-"""synthfair VERB: each verb asks one public function; `cli_arguments` says by which settings.
+"""synthfair VERB: each verb calls one public function, with the settings that `cli_arguments` declares.
 
 Here paths are opened, and what came out is printed. Bad input is one sentence and exit status 2; `verify` exits with 1
-when it finds problems. The library speaks of its own arguments; what it refuses is told in the names of the flags.
+when it finds problems. The library names its own arguments; its errors are printed with the names of the flags.
 """
 
 import json
@@ -62,13 +62,13 @@ HELP = (["--help"], ["-h"])
 
 
 def _overview(names: Iterable[str]) -> str:
-    """What the verbs of these names do, a line each."""
+    """Descriptions of the verbs of these names, a line each."""
     lines = [f"  {name:18} {VERBS[name].__doc__}" for name in names]
     return "\n".join(
         [
             "usage: synthfair VERB [--flag value ...]",
             "",
-            "SynthFair: counterfactual radiographs, biased views, and what to do about them.",
+            "SynthFair: counterfactual radiographs, biased views, and how to measure and mitigate bias.",
             "",
             *lines,
             "",
@@ -89,9 +89,9 @@ def _verb(words: Sequence[str], has_inner: bool) -> str:
     return name
 
 
-def _given(asked: verbs.VerbSettings) -> dict[str, Any]:
+def _given(settings: verbs.VerbSettings) -> dict[str, Any]:
     """The settings by name, without those that are None: the function's own defaults stand for them."""
-    return {name: value for name, value in asked if value is not None}
+    return {name: value for name, value in settings if value is not None}
 
 
 def _saved(output_dir: Path, record: "Record") -> int:
@@ -99,20 +99,20 @@ def _saved(output_dir: Path, record: "Record") -> int:
     return 0
 
 
-def _train(asked: verbs.Train) -> int:
+def _train(settings: verbs.Train) -> int:
     from .diffusion.fitting import train_generator
     from .domains.presets import get_preset
 
-    record = train_generator(**{**dict(asked), "preset": get_preset(asked.preset)})
-    return _saved(asked.config.output_dir, record)
+    record = train_generator(**{**dict(settings), "preset": get_preset(settings.preset)})
+    return _saved(settings.config.output_dir, record)
 
 
-def _finetune(asked: verbs.Finetune) -> int:
+def _finetune(settings: verbs.Finetune) -> int:
     from .diffusion.fitting import finetune_generator
     from .measure.predictors import SavedPredictor
 
-    settings = {**dict(asked), "predictor": SavedPredictor(asked.predictor)}
-    return _saved(asked.config.output_dir, finetune_generator(**settings))
+    arguments = {**dict(settings), "predictor": SavedPredictor(settings.predictor)}
+    return _saved(settings.config.output_dir, finetune_generator(**arguments))
 
 
 def _straighten(asked: verbs.Straighten) -> int:
@@ -127,140 +127,142 @@ def _enlarge(asked: verbs.Enlarge) -> int:
     return _saved(asked.config.output_dir, enlarge_generator(**dict(asked)))
 
 
-def _predictor(asked: verbs.Predictor) -> int:
+def _predictor(settings: verbs.Predictor) -> int:
     from .domains.presets import get_preset
     from .domains.registry import open_source
     from .measure.predictors import train_predictor
 
-    domain = get_preset(asked.preset)
-    source = open_source(asked.source_dir, domain, domain.resolution)
-    return _saved(asked.config.output_dir, train_predictor(source, asked.config, domain.resolution))
+    domain = get_preset(settings.preset)
+    source = open_source(settings.source_dir, domain, domain.resolution)
+    return _saved(settings.config.output_dir, train_predictor(source, settings.config, domain.resolution))
 
 
-def _autoencoder(asked: verbs.Autoencoder) -> int:
+def _autoencoder(settings: verbs.Autoencoder) -> int:
     from .domains.presets import get_preset
     from .domains.registry import open_source
     from .measure.autoencoder import train_autoencoder
 
-    domain = get_preset(asked.preset)
-    source = open_source(asked.source_dir, domain, domain.resolution)
-    return _saved(asked.config.output_dir, train_autoencoder(source, asked.config, domain.resolution))
+    domain = get_preset(settings.preset)
+    source = open_source(settings.source_dir, domain, domain.resolution)
+    return _saved(settings.config.output_dir, train_autoencoder(source, settings.config, domain.resolution))
 
 
-def _calibrate(asked: verbs.Calibrate) -> int:
+def _calibrate(settings: verbs.Calibrate) -> int:
     from .measure.calibration import calibrate
 
-    for name, one in calibrate(**dict(asked)).measured["chosen"].items():
+    for name, one in calibrate(**dict(settings)).measured["chosen"].items():
         print(f"{name}: scale {one['scale']:g}, level {one['level']:g}, error {one['error']:g}")
-    print(f"saved as defaults of {asked.pretrained_model_name_or_path}")
+    print(f"saved as defaults of {settings.pretrained_model_name_or_path}")
     return 0
 
 
-def _soundness(asked: verbs.MeasureSoundness) -> int:
+def _soundness(settings: verbs.MeasureSoundness) -> int:
     from .measure.scoreboard import measure_soundness
 
-    measure_soundness(**_given(asked))
-    print(f"wrote {asked.output_dir}/soundness-{asked.world}.json and {asked.output_dir}/README.md")
+    measure_soundness(**_given(settings))
+    print(f"wrote {settings.output_dir}/soundness-{settings.world}.json and {settings.output_dir}/README.md")
     return 0
 
 
-def _realism(asked: verbs.MeasureRealism) -> int:
+def _realism(settings: verbs.MeasureRealism) -> int:
     from .measure.scoreboard import measure_realism
 
-    measure_realism(**_given(asked))
-    print(f"wrote {asked.output_dir}/realism-{asked.world}.json and {asked.output_dir}/README.md")
+    measure_realism(**_given(settings))
+    print(f"wrote {settings.output_dir}/realism-{settings.world}.json and {settings.output_dir}/README.md")
     return 0
 
 
-def _candidates(asked: verbs.Candidates) -> int:
+def _candidates(settings: verbs.Candidates) -> int:
     from .align.candidates import make_candidates
 
-    record = make_candidates(**dict(asked))
-    print(f"wrote {asked.output_dir}: {record.counts['pairs']} pairs; next: synthfair label or synthfair judge")
+    record = make_candidates(**dict(settings))
+    print(f"wrote {settings.output_dir}: {record.counts['pairs']} pairs; next: synthfair label or synthfair judge")
     return 0
 
 
-def _judge(asked: verbs.Judge) -> int:
+def _judge(settings: verbs.Judge) -> int:
     from .align.judgement import judge_candidates
 
-    record, place = judge_candidates(**dict(asked)), asked.output_dir
+    record, place = judge_candidates(**dict(settings)), settings.output_dir
     print(f"wrote {place}: {record.counts['pairs']} pairs; next: synthfair align --train_data_dir {place}")
     return 0
 
 
-def _label(asked: verbs.Label) -> int:
+def _label(settings: verbs.Label) -> int:
     from .align.judgement import export_answers, open_candidates
     from .align.labelling.answers import Answers
     from .align.labelling.page import serve
     from .align.labelling.session import Labelling
 
-    if asked.output_dir is not None:
-        said = export_answers(asked.candidates_dir, asked.answers_file, asked.output_dir, asked.preset)
-        print(json.dumps({name: said[name] for name in ("annotators", "agreement")}, indent=2))
-        print(f"wrote {asked.output_dir} of {said['pairs']} preferences")
+    if settings.output_dir is not None:
+        exported = export_answers(settings.candidates_dir, settings.answers_file, settings.output_dir, settings.preset)
+        print(json.dumps({name: exported[name] for name in ("annotators", "agreement")}, indent=2))
+        print(f"wrote {settings.output_dir} of {exported['pairs']} preferences")
         return 0
 
     def ready(addresses: dict[str, str]) -> None:
         for name, address in addresses.items():
             print(f"{name}: {address}", flush=True)
-        print(f"answers: {asked.answers_file} (Ctrl-C ends; the same command goes on)", flush=True)
+        print(f"answers: {settings.answers_file} (Ctrl-C ends; the same command goes on)", flush=True)
 
-    candidates, _ = open_candidates(asked.candidates_dir, asked.preset)
-    serve(Labelling(candidates, Answers(asked.answers_file), asked.annotators, asked.seed), asked.port, ready)
+    candidates, _ = open_candidates(settings.candidates_dir, settings.preset)
+    serve(
+        Labelling(candidates, Answers(settings.answers_file), settings.annotators, settings.seed), settings.port, ready
+    )
     return 0
 
 
-def _align(asked: verbs.Align) -> int:
+def _align(settings: verbs.Align) -> int:
     from .align.finetuning import align_generator
 
-    return _saved(asked.config.output_dir, align_generator(**dict(asked)))
+    return _saved(settings.config.output_dir, align_generator(**dict(settings)))
 
 
-def _fuse(asked: verbs.Fuse) -> int:
+def _fuse(settings: verbs.Fuse) -> int:
     from .align.finetuning import fuse_generator
 
-    fuse_generator(**dict(asked))
-    place = asked.output_dir
+    fuse_generator(**dict(settings))
+    place = settings.output_dir
     print(f"wrote {place}; next: synthfair measure soundness --pretrained_model_name_or_path {place}")
     return 0
 
 
-def _generate(asked: verbs.Generate) -> int:
+def _generate(settings: verbs.Generate) -> int:
     from .generate.dataset import generate_dataset, spread_dataset
     from .generate.engines import place_from_environment
 
-    settings = _given(asked)
-    if asked.predictor is not None:
+    arguments = _given(settings)
+    if settings.predictor is not None:
         from .measure.predictors import SavedPredictor
 
-        settings["predictor"] = SavedPredictor(asked.predictor)
-    if asked.engine is not None:
-        summary, said = spread_dataset(**{"tasks": None, **settings})
+        arguments["predictor"] = SavedPredictor(settings.predictor)
+    if settings.engine is not None:
+        summary, launched = spread_dataset(**{"tasks": None, **arguments})
         print(json.dumps(summary, indent=2))
-        print(said)
+        print(launched)
         return 0
     for name in ("tasks", "workers", "options", "logging_dir"):
-        if name in settings:
+        if name in arguments:
             raise InputError(f"{name}: is for an engine; give --engine too, or leave it out.")
     place = place_from_environment()
-    summary = generate_dataset(rank=place.rank, world_size=place.world_size, **settings)
+    summary = generate_dataset(rank=place.rank, world_size=place.world_size, **arguments)
     if place.rank == 0:
         print(json.dumps(summary, indent=2))
     if summary["finished"]:
-        print(f"wrote {asked.output_dir}; next: synthfair verify {asked.output_dir}")
+        print(f"wrote {settings.output_dir}; next: synthfair verify {settings.output_dir}")
     return 0
 
 
-def _verify(asked: verbs.Verify) -> int:
+def _verify(settings: verbs.Verify) -> int:
     from .generate.verification import verify
 
-    directory = asked.directory
-    if asked.repair:
+    directory = settings.directory
+    if settings.repair:
         from .generate.dataset import repair_dataset
         from .measure.predictors import SavedPredictor
 
-        predictor = None if asked.predictor is None else SavedPredictor(asked.predictor)
-        made = repair_dataset(directory, asked.pretrained_model_name_or_path, asked.source_dir, predictor)
+        predictor = None if settings.predictor is None else SavedPredictor(settings.predictor)
+        made = repair_dataset(directory, settings.pretrained_model_name_or_path, settings.source_dir, predictor)
         print(f"{directory}: made {len(made)} shards again" + "".join(f"\n  {name}" for name in made))
     problems = verify(directory)
     for problem in problems:
@@ -269,28 +271,28 @@ def _verify(asked: verbs.Verify) -> int:
     return 1 if problems else 0
 
 
-def _merge(asked: verbs.Merge) -> int:
+def _merge(settings: verbs.Merge) -> int:
     from .generate.dataset import merge_datasets
 
-    record = merge_datasets(**dict(asked))
-    print(f"{asked.output_dir}: {record.counts['rows']} rows in {record.counts['shards']} shards")
+    record = merge_datasets(**dict(settings))
+    print(f"{settings.output_dir}: {record.counts['rows']} rows in {record.counts['shards']} shards")
     return 0
 
 
-def _push(asked: verbs.Push) -> int:
+def _push(settings: verbs.Push) -> int:
     from .diffusion.generator import push_generator
     from .generate.publish import publish
 
-    if (asked.hub_dataset_id is None) == (asked.hub_model_id is None):
+    if (settings.hub_dataset_id is None) == (settings.hub_model_id is None):
         raise InputError("hub_dataset_id, hub_model_id: give one of them, for a data set or for a generator.")
-    settings = _given(asked)
-    if asked.hub_dataset_id is None:
-        release = push_generator(**settings)
+    arguments = _given(settings)
+    if settings.hub_dataset_id is None:
+        release = push_generator(**arguments)
     else:
         for name in ("scoreboard", "license", "datasets"):
-            if name in settings:
+            if name in arguments:
                 raise InputError(f"{name}: is for a generator; give --hub_model_id, or leave it out.")
-        release = publish(**settings)
+        release = publish(**arguments)
     print(
         f"{release.url} at {release.tag} ({release.commit[:7]}): {release.uploaded} files sent, "
         f"{release.already_there} there already"
@@ -298,37 +300,37 @@ def _push(asked: verbs.Push) -> int:
     return 0
 
 
-def _counterfactual(asked: verbs.Counterfactual) -> int:
+def _counterfactual(settings: verbs.Counterfactual) -> int:
     from .diffusion.counterfactual import counterfactual
 
-    print(json.dumps(counterfactual(**_given(asked))))
-    print(f"wrote {asked.output_dir}/observation.png, counterfactual.png, difference.png, counterfactual.json")
+    print(json.dumps(counterfactual(**_given(settings))))
+    print(f"wrote {settings.output_dir}/observation.png, counterfactual.png, difference.png, counterfactual.json")
     return 0
 
 
-def _benchmark(asked: verbs.Benchmark) -> int:
+def _benchmark(settings: verbs.Benchmark) -> int:
     from .fairness.benchmark.board import benchmark
 
-    record = benchmark(**dict(asked))
-    print(f"wrote {asked.output_dir}/README.md and table.csv of {len(record.counts['cells'])} cells")
+    record = benchmark(**dict(settings))
+    print(f"wrote {settings.output_dir}/README.md and table.csv of {len(record.counts['cells'])} cells")
     return 0
 
 
-def _views(asked: verbs.Views) -> int:
+def _views(settings: verbs.Views) -> int:
     from .domains.presets import get_preset
     from .views.view import curated_views, get_view
 
-    if asked.data_dir is not None:
+    if settings.data_dir is not None:
         from .publish.view_page import write_statistics
 
-        print(f"wrote {write_statistics(asked.data_dir, asked.view or 'full', asked.output_dir)}")
+        print(f"wrote {write_statistics(settings.data_dir, settings.view or 'full', settings.output_dir)}")
         return 0
-    domain = get_preset(asked.preset)
-    if asked.view is None:
+    domain = get_preset(settings.preset)
+    if settings.view is None:
         for one in curated_views(domain):
             print(f"{one.name:36} {one.sentence}")
         return 0
-    one = get_view(asked.view, domain)
+    one = get_view(settings.view, domain)
     print(f"{one.name}\n{one.sentence}\nfilters: {json.dumps(one.filters_for_parquet())}")
     if one.label is not None:
         print(f"{one.label.column}: {one.label.variable}, but {json.dumps(one.label.changes)}")
@@ -336,18 +338,18 @@ def _views(asked: verbs.Views) -> int:
     return 0
 
 
-def _report(asked: verbs.Report) -> int:
+def _report(settings: verbs.Report) -> int:
     from .publish.report import write_report
 
-    print(f"wrote {write_report(asked.directory)}")
+    print(f"wrote {write_report(settings.directory)}")
     return 0
 
 
-def _demo(asked: verbs.Demo) -> int:
+def _demo(settings: verbs.Demo) -> int:
     from .generate.demo import demo
 
-    found = demo(asked.output_dir, asked.seed)
-    print(f"{asked.output_dir}: sound")
+    found = demo(settings.output_dir, settings.seed)
+    print(f"{settings.output_dir}: sound")
     for name, view in found["views"].items():
         print(f"  load_dataset('synthfair', {name!r}): " + ", ".join(f"{key} {value}" for key, value in view.items()))
     print(f"  report: {found['report']}")
@@ -382,7 +384,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "report": _report,
     "demo": _demo,
 }
-"""What runs each verb."""
+"""The function that runs each verb."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,10 +1,10 @@
-"""What each verb of the command line is asked by: one settings model per verb, one line of help per field.
+"""The settings of each verb of the command line: one model per verb, one line of help per field.
 
 A field is a flag, called by its alias where it has one: the field bears the name that the public function gives its
 argument. A field that is a model itself, such as a training run's settings, stands for the flags of its own fields.
 Defaults are those of the public functions. Nothing here imports torch.
 
-    class      verb            docstring  its description          `example`  one that runs
+    class      verb            docstring  its description          `example`  a command that runs
     field      flag            description  its line of help       WORDS      how several words make its value
 """
 
@@ -38,7 +38,7 @@ class Words:
 
 
 def _assignments(argument: str, words: Sequence[str]) -> dict[str, str]:
-    """sex=female age=61 as a dict."""
+    """The words sex=female age=61 as a dict."""
     values: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -51,17 +51,17 @@ def _assignments(argument: str, words: Sequence[str]) -> dict[str, str]:
 
 
 def _lists(argument: str, words: Sequence[str]) -> dict[str, list[str]]:
-    """age=30,50 sex=male as lists by name."""
+    """The words age=30,50 sex=male as lists by name."""
     return {name: text.split(",") for name, text in _assignments(argument, words).items()}
 
 
 def _names(argument: str, words: Sequence[str]) -> list[str]:
-    """A,B C as a list of names."""
+    """The words A,B C as a list of names."""
     return [name.strip() for word in words for name in word.split(",")]
 
 
 def _pairs(argument: str, words: Sequence[str]) -> list[list[str]]:
-    """A,B C,D as pairs of names."""
+    """The words A,B C,D as pairs of names."""
     pairs = [word.split(",") for word in words]
     for word, pair in zip(words, pairs, strict=True):
         if len(pair) != 2 or not all(pair):
@@ -70,7 +70,7 @@ def _pairs(argument: str, words: Sequence[str]) -> list[list[str]]:
 
 
 def _shares(argument: str, words: Sequence[str]) -> dict[str, dict[str, str]]:
-    """sex=male:0.7,female:0.3 as shares by level, by name."""
+    """The words sex=male:0.7,female:0.3 as shares by level, by name."""
     shares: dict[str, dict[str, str]] = {}
     for name, parts in _lists(argument, words).items():
         split = [part.rpartition(":") for part in parts]
@@ -82,12 +82,12 @@ def _shares(argument: str, words: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def _strength(argument: str, words: Sequence[str]) -> str | dict[str, str]:
-    """1.5 as it stands, or sex=1.5 finding=2 as a dict."""
+    """The word 1.5 as it stands, or sex=1.5 finding=2 as a dict."""
     return words[0] if len(words) == 1 and "=" not in words[0] else _assignments(argument, words)
 
 
 def _methods(argument: str, words: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """erm jtt:steps=100,batch_size=8 as names with their settings."""
+    """The words erm jtt:steps=100,batch_size=8 as names with their settings."""
     methods = []
     for word in words:
         name, colon, text = word.partition(":")
@@ -115,11 +115,12 @@ WorldSource = Annotated[Path | None, Field(alias="source", description="the worl
 Start = Annotated[str, Field(description="saved pipeline to start from: a directory, or its name on the Hub")]
 Generator = Annotated[str | None, Field(description="saved pipeline; the shipped one by default")]
 Predictors = Annotated[
-    tuple[Path, ...], Field(alias="predictor", description="what `synthfair predictor` saved, of one or of several")
+    tuple[Path, ...],
+    Field(alias="predictor", description="directories that `synthfair predictor` wrote, one or several"),
 ]
 OutputDirectory = Annotated[Path, Field(description="directory that is written")]
 Seed = Annotated[int, Field(description="of everything that is drawn")]
-World = Annotated[str, Field(description="world whose truth is known: phantom, acquisition or morphomnist")]
+World = Annotated[str, Field(description="world whose counterfactuals are known: phantom, acquisition or morphomnist")]
 Limit = Annotated[int | None, Field(description="images at most; all by default")]
 Split = Annotated[str, Field(description="split whose images are used")]
 License = Annotated[str | None, Field(description="licence identifier for the card")]
@@ -131,7 +132,7 @@ Steps = Annotated[int | None, Field(description="solver steps; the generator's o
 
 
 class VerbSettings(BaseModel):
-    """What every verb's settings are: checked, frozen, and without a stranger among them."""
+    """Settings of a verb: checked and frozen; unknown ones are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -148,7 +149,7 @@ class Train(VerbSettings):
     pretrained_model_name_or_path: str | None = Field(None, description="saved pipeline to start from; none by default")
     resolution: int | None = Field(None, description="height and width in pixels; the preset's by default")
     default_steps: int | None = Field(
-        None, description="solver steps saved with the pipeline; 10, or those of the start, by default"
+        None, description="solver steps saved with the pipeline; 10, or those of the starting one, by default"
     )
     default_guidance_scale: float = Field(1.0, description="strength on changed covariates saved with the pipeline")
     access: NewAccess = "unknown"
@@ -156,13 +157,13 @@ class Train(VerbSettings):
 
 
 class Finetune(VerbSettings):
-    """Train a saved generator on, with a predictor that judges its counterfactuals."""
+    """Finetune a saved generator, with an attribute predictor that scores its counterfactuals."""
 
     example = (
         "--pretrained_model_name_or_path runs/phantom --predictor runs/predictor --output_dir runs/phantom_finetuned"
     )
     pretrained_model_name_or_path: Start
-    predictor: Path = Field(description="attribute predictor that judges; measure the result by another one")
+    predictor: Path = Field(description="attribute predictor of the loss; measure the result with another one")
     source_dir: Source = None
     weight: float = Field(0.1, description="of the predictor's disagreement, against flow matching")
     leak: float = Field(1.0, description="weight of disagreement on what was not changed")
@@ -194,7 +195,7 @@ class Enlarge(VerbSettings):
 
 
 class Predictor(VerbSettings):
-    """Train a predictor of the covariates, by which `measure` reads images."""
+    """Train an attribute predictor: a network that predicts the covariates of images, for `measure`."""
 
     example = "--preset phantom --output_dir runs/predictor"
     preset: Preset = "chest_xray"
@@ -203,7 +204,7 @@ class Predictor(VerbSettings):
 
 
 class Autoencoder(VerbSettings):
-    """Train an autoencoder, by whose encoder `measure` tells how minimal a change is."""
+    """Train an autoencoder, in whose latent space `measure` computes how minimal a change is."""
 
     example = "--preset phantom --output_dir runs/autoencoder"
     preset: Preset = "chest_xray"
@@ -234,8 +235,8 @@ class Judge(VerbSettings):
     example = (
         "--candidates candidates --predictor runs/predictor --judges attribute_fidelity=1 --output_dir preferences"
     )
-    candidates_dir: Path = Field(alias="candidates", description="what `synthfair candidates` wrote")
-    predictor: Path | None = Field(None, description="attribute predictor by which they read; none for true_pixels")
+    candidates_dir: Path = Field(alias="candidates", description="directory that `synthfair candidates` wrote")
+    predictor: Path | None = Field(None, description="attribute predictor of the judges; none for true_pixels")
     weights: Annotated[dict[str, float], Words("NAME=WEIGHT", _assignments)] = Field(
         alias="judges",
         description="attribute_fidelity, realism, counterfactual_soundness, true_pixels (of the phantom), by weight",
@@ -267,7 +268,7 @@ class Fuse(VerbSettings):
 
     example = "--pretrained_model_name_or_path runs/phantom --lora_weights runs/lora --output_dir runs/phantom_aligned"
     pretrained_model_name_or_path: Annotated[str, Field(description="saved pipeline that was adapted")]
-    lora_weights: Path = Field(description="what `synthfair align` wrote")
+    lora_weights: Path = Field(description="directory that `synthfair align` wrote")
     lora_scale: float = Field(1.0, description="how strongly the adapters act; 1: as trained")
     output_dir: OutputDirectory
 
@@ -316,7 +317,7 @@ class MeasureSoundness(VerbSettings):
     interventions: tuple[str, ...] = Field(
         ("from_marginal",), description="how values of do() are chosen: from_marginal, forced_change"
     )
-    effect: str = Field("total", description="total: what do() causes follows; direct: it is held")
+    effect: str = Field("total", description="total: descendants of do() follow; direct: they are held")
     num_inference_steps: Steps = None
     pairs: Annotated[tuple[tuple[str, str], ...] | None, Words("A,B", _pairs, may_be_empty=True)] = Field(
         None, description="do()s whose order is exchanged; all pairs by default, none if empty"
@@ -371,7 +372,8 @@ class Generate(VerbSettings):
     channels_last: bool = _like(GenerationPlan, "channels_last")
     compile: bool = _like(GenerationPlan, "compile")
     predictor: Path | None = Field(
-        None, description="reads every image: its readings are stored, families that it refuses drawn again"
+        None,
+        description="attribute predictor of the quality gate; families that fail are drawn again",
     )
     gate_attempts: int = _like(GenerationPlan, "gate_attempts")
     gate_tolerance: Annotated[dict[str, float], Words("NAME=X", _assignments)] = _like(GenerationPlan, "gate_tolerance")
@@ -404,14 +406,14 @@ class Verify(VerbSettings):
     source_dir: Annotated[
         Path | None, Field(alias="source", description="where its subjects were observed, for repair")
     ] = None
-    predictor: Path | None = Field(None, description="what read its images, for repair")
+    predictor: Path | None = Field(None, description="attribute predictor of its quality gate, for repair")
 
 
 class Merge(VerbSettings):
-    """Put together what several machines made of one plan."""
+    """Merge the parts of one plan that several machines generated."""
 
     example = "part-0 part-1 --output_dir whole"
-    parts: Annotated[tuple[Path, ...], POSITIONAL] = Field(description="what each machine wrote")
+    parts: Annotated[tuple[Path, ...], POSITIONAL] = Field(description="directories, one of each machine")
     output_dir: OutputDirectory
     license: License = None
 
@@ -423,13 +425,13 @@ class Push(VerbSettings):
     directory: Annotated[Path, POSITIONAL] = Field(description="data set or saved pipeline")
     hub_dataset_id: str | None = Field(None, description="OWNER/NAME of the data set repository on the Hub")
     hub_model_id: str | None = Field(None, description="OWNER/NAME of the model repository, for a saved pipeline")
-    private: bool = Field(False, description="only for approved readers, if it was made from restricted images")
+    private: bool = Field(False, description="private repository; access is approved by hand for restricted images")
     tag: str | None = Field(None, description="of this release; the identity of its bytes by default")
     permission: str | None = Field(
         None, description="who permits what is restricted to be public, and where; it is published"
     )
     scoreboard: Path | None = Field(
-        None, description="what `measure` wrote of the generator, for its card; not measured without"
+        None, description="directory that `measure` wrote, for the card; without it figures are not measured"
     )
     license: License = None
     datasets: tuple[str, ...] | None = Field(
@@ -496,7 +498,7 @@ class Counterfactual(VerbSettings):
         "--do sex=female"
     )
     image: Path = Field(description="a frontal chest radiograph")
-    covariates: Annotated[dict[str, str], VALUES] = Field(description="what is known of it, all of the generator's")
+    covariates: Annotated[dict[str, str], VALUES] = Field(description="its covariates, all of those of the generator")
     already_acquired: bool = Field(False, description="the radiograph shows the named scanner: do not plant it")
     do: Annotated[dict[str, str], Words("NAME=VALUE", _assignments, may_be_empty=True)] = Field(
         {}, description="interventions, such as sex=female finding=pneumonia"
@@ -540,7 +542,7 @@ VERBS: dict[str, type[VerbSettings]] = {
 }
 
 RENAMED_VERBS: dict[str, str] = {}
-"""Verbs that go by another name now."""
+"""Verbs that have another name now."""
 
 RENAMED_FLAGS: dict[str, dict[str, str]] = {"straighten": {"pairs": "images"}}
-"""By verb, flags that go by another name now."""
+"""By verb, flags that have another name now."""

@@ -1,8 +1,8 @@
 """Settings of a verb from the words of a command line: flags are derived from the fields of its settings model.
 
 Flags are snake_case (kebab-case is accepted), with the field's description as help. `--config_file FILE.yaml` holds
-settings under the same names; a flag on the command line wins. argparse only tells which words follow which flag; the
-model judges them.
+settings under the same names; a flag on the command line wins. argparse only separates the words by flag; the model
+validates them.
 """
 
 import argparse
@@ -26,17 +26,25 @@ MAX_BYTES = 2**20
 
 
 def parse(verb: str, words: Sequence[str]) -> VerbSettings:
-    """The settings that the words after a verb give. Raises InputError for what can't be read."""
+    """The settings that the words after a verb give.
+
+    Args:
+        verb: a name in `cli_arguments.VERBS`.
+        words: flags and their values.
+
+    Raises:
+        InputError: an unknown, missing or invalid setting, or a settings file that can't be read.
+    """
     flags = _flags(VERBS[verb])
-    found, strange = _parser(verb).parse_known_args([_snake(word) for word in words])
-    if strange and not strange[0].startswith("--"):
-        raise InputError(f"{strange[0]!r}: belongs to no flag; see `synthfair {verb} --help`.")
-    if strange:
-        raise _stranger(verb, strange[0].removeprefix("--").partition("=")[0], "--")
+    found, unread = _parser(verb).parse_known_args([_snake(word) for word in words])
+    if unread and not unread[0].startswith("--"):
+        raise InputError(f"{unread[0]!r}: belongs to no flag; see `synthfair {verb} --help`.")
+    if unread:
+        raise _unknown_flag(verb, unread[0].removeprefix("--").partition("=")[0], "--")
     given = vars(found)
     if "config_file" in given:
         given = {**_from_file(verb, Path(given.pop("config_file"))), **given}
-    # an inner model is told what it lacks even where nothing is given of it
+    # an inner model must exist to report what it lacks
     settings: dict[str, Any] = {inner: {} for one in flags.values() for inner in one.inside}
     for name, value in given.items():
         place = settings
@@ -47,7 +55,7 @@ def parse(verb: str, words: Sequence[str]) -> VerbSettings:
     try:
         return VERBS[verb].model_validate(settings)
     except ValidationError as error:
-        raise _refusal(error, verb) from None
+        raise _validation_error(error, verb) from None
 
 
 def help_of(verb: str) -> str:
@@ -56,7 +64,12 @@ def help_of(verb: str) -> str:
 
 
 def in_flags(sentence: str, verb: str) -> str:
-    """`num_subjects: 0 is ...` as `--num_subjects: 0 is ...` where these arguments are flags of the verb."""
+    """`num_subjects: 0 is ...` as `--num_subjects: 0 is ...` where these arguments are flags of the verb.
+
+    Args:
+        sentence: an error's message; one that begins otherwise is returned as it is.
+        verb: a name in `cli_arguments.VERBS`, or "".
+    """
     if verb not in VERBS:
         return sentence
     called = {name: one.name for one in _flags(VERBS[verb]).values() if not one.positional for name in one.names}
@@ -122,8 +135,8 @@ class _Flag(NamedTuple):
         default = self.field.default
         if self.field.is_required() or default is None or default is False or default in ((), {}):
             return str(self.field.description)
-        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-        return f"{self.field.description} (default: {shown})"
+        text = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        return f"{self.field.description} (default: {text})"
 
 
 def _flags(model: type[BaseModel]) -> dict[str, _Flag]:
@@ -145,7 +158,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(verb: str) -> _Parser:
-    """What splits a command line into words by flag; the settings model judges them, so that nothing is required."""
+    """What splits a command line into words by flag; the settings model validates them, so nothing is required."""
     flags = _flags(VERBS[verb])
     needed = [one for one in flags.values() if one.field.is_required()]
     usage = " ".join(one.metavar if one.positional else f"--{one.name} {one.metavar}" for one in needed)
@@ -173,15 +186,15 @@ def _parser(verb: str) -> _Parser:
     return parser
 
 
-def _stranger(verb: str, name: str, prefix: str = "", where: str = "") -> InputError:
-    """The error for a flag that a verb has not."""
+def _unknown_flag(verb: str, name: str, prefix: str = "", where: str = "") -> InputError:
+    """The error for a flag that a verb does not have."""
     if name in (renamed := RENAMED_FLAGS.get(verb, {})):
         return InputError(f"{where}{prefix}{name}: is called {prefix}{renamed[name]} now.")
     return unknown(f"{where}synthfair {verb}", f"{prefix}{name}", [f"{prefix}{one}" for one in _flags(VERBS[verb])])
 
 
-def _refusal(error: ValidationError, verb: str) -> InputError:
-    """The first setting that is refused, as one sentence."""
+def _validation_error(error: ValidationError, verb: str) -> InputError:
+    """The first invalid setting, as one sentence."""
     errors = error.errors()
     # of the alternatives of a union, that which got furthest
     first = max(
@@ -191,16 +204,16 @@ def _refusal(error: ValidationError, verb: str) -> InputError:
     name = next(str(part) for part in first["loc"] if part in flags)
     if first["type"] == "missing":
         return InputError(f"{name}: not given; see `synthfair {verb} --help`.")
-    return InputError(f"{name}: {first['input']!r} is refused: {first['msg']}.")
+    return InputError(f"{name}: {first['input']!r} is invalid: {first['msg']}.")
 
 
 def _from_file(verb: str, path: Path) -> dict[str, Any]:
-    """What a file says, as the words after each flag would be; nothing in it is run, interpolated or repeated."""
+    """The settings of a file, as words after each flag; nothing in it is run, interpolated or repeated."""
     flags, given = _flags(VERBS[verb]), {}
     for key, value in _read_settings(path).items():
         name = str(key).replace("-", "_")
         if name not in flags:
-            raise _stranger(verb, name, where=f"config_file: {path}: ")
+            raise _unknown_flag(verb, name, where=f"config_file: {path}: ")
         if value is None:
             continue
         values = value if isinstance(value, list) else [value]

@@ -9,11 +9,17 @@ __all__ = ["InputError", "refusal", "unknown"]
 
 
 class InputError(ValueError):
-    """Something the caller can mend; the command line prints its message and nothing else."""
+    """Input that the caller can correct; the command line prints its message alone, and exits with status 2."""
 
 
 def unknown(argument: str, value: object, allowed: Iterable[object]) -> InputError:
-    """The error for a name that is not among the allowed ones, with the nearest of them suggested."""
+    """The error for a name that is not among the allowed ones, with the nearest of them suggested.
+
+    Args:
+        argument: where the name was given, such as `do` or `preset`.
+        value: what was given.
+        allowed: all names that are known.
+    """
     names = [str(name) for name in allowed]
     nearest = get_close_matches(str(value), names, n=1, cutoff=0.5) or [
         name for name in names if name.lower() == str(value).lower()
@@ -23,7 +29,13 @@ def unknown(argument: str, value: object, allowed: Iterable[object]) -> InputErr
 
 
 def refusal(error: ValidationError, what: str, fields: Iterable[str]) -> InputError:
-    """The first thing wrong with settings that pydantic refused, as one sentence; `fields` are the allowed names."""
+    """The first error of settings that pydantic found invalid, as one sentence.
+
+    Args:
+        error: raised by a settings model.
+        what: the settings as a whole, such as `benchmark`.
+        fields: their names.
+    """
     first = error.errors()[0]
     if isinstance(reason := first.get("ctx", {}).get("error"), InputError):
         return reason
@@ -32,4 +44,4 @@ def refusal(error: ValidationError, what: str, fields: Iterable[str]) -> InputEr
         return unknown(what, where, fields)
     if first["type"] == "missing":
         return InputError(f"{what}: {where} is not given; give it.")
-    return InputError(f"{where}: {first['input']!r} is refused: {first['msg']}.")
+    return InputError(f"{where}: {first['input']!r} is invalid: {first['msg']}.")

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Access = Literal["open", "unknown", "credentialed"]
-"""Who may see the real images that something was made from; what is not known to be open is not published openly."""
+"""Who may see the real images that something was made from; only what is known to be open is published openly."""
 
 
 def strictest(*accesses: Access) -> Access:
@@ -41,7 +41,7 @@ def strictest(*accesses: Access) -> Access:
 
 
 def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces; NaN is refused because no two readers agree on it."""
+    """JSON with sorted keys and no spaces; NaN is an error, because no two parsers agree on it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
@@ -52,7 +52,12 @@ def _plain(value: object) -> object:
 
 
 def fingerprint(value: object, length: int = 16) -> str:
-    """First `length` hex digits of the sha256 of the canonical JSON."""
+    """First `length` hex digits of the sha256 of the canonical JSON.
+
+    Args:
+        value: anything that JSON can hold, and pydantic models.
+        length: hex digits, up to 64.
+    """
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
 
 
@@ -72,7 +77,11 @@ def library_versions() -> dict[str, str]:
 def row_generator(seed: int, *keys: int) -> np.random.Generator:
     """The random numbers of one row, draw or place: a function of (seed, *keys) alone, whatever else was drawn.
 
-    All numbers are 0 or more. Data sets and boards written so far hold what these streams gave.
+    Data sets and leaderboards written so far depend on these streams.
+
+    Args:
+        seed: 0 or more.
+        keys: integers that name the row, draw or place, 0 or more.
     """
     return np.random.default_rng([seed, *keys])
 
@@ -80,13 +89,17 @@ def row_generator(seed: int, *keys: int) -> np.random.Generator:
 def row_seed(seed: int, row: int) -> int:
     """The seed of one row for generators that take a single integer, as torch's do.
 
-    Distinct for all (seed, row) with rows below 1,000,003. Boards written so far hold what these streams gave.
+    Distinct for all (seed, row) with rows below 1,000,003. Leaderboards written so far depend on these streams.
+
+    Args:
+        seed: 0 or more.
+        row: 0 to 1,000,002.
     """
     return seed * 1_000_003 + row
 
 
 def writable_directory(output_dir: str | Path) -> Path:
-    """A directory that is there or can be, known before hours of work need it; InputError for a file in the way."""
+    """The directory as a path, checked before hours of work need it; InputError where a file is in its place."""
     directory = Path(output_dir)
     for place in (directory, *directory.parents):
         if place.exists() and not place.is_dir():
@@ -95,7 +108,12 @@ def writable_directory(output_dir: str | Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: readers see the old file or the new one, never a part."""
+    """Write under a temporary name, flush to disk, rename: others read the old file or the new one, never a part.
+
+    Args:
+        path: its directory exists.
+        data: the whole file.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         file.write(data)
@@ -107,7 +125,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 class Record(BaseModel):
     """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n."""
 
-    # "constants" hands NaN through to `write`, which refuses it; pydantic's default would turn it into null
+    # "constants" hands NaN through to `write`, where it is an error; pydantic's default would turn it into null
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     stage: str
@@ -119,7 +137,7 @@ class Record(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the stage's question: stage, inputs and settings (not versions, counts or figures)."""
+        """Identity of what was computed: stage, inputs and settings (not versions, counts or figures)."""
         return fingerprint({"stage": self.stage, "inputs": self.inputs, "settings": self.settings})
 
     @property
@@ -133,7 +151,7 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "Record":
-        """Read a record; a damaged or foreign file is named."""
+        """Read a record; InputError names a damaged or foreign file."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
@@ -143,7 +161,12 @@ class Record(BaseModel):
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first key (sorted) whose values differ, as `key: ours != theirs`; None when equal."""
+    """The first key (sorted) whose values differ, as `key: ours != theirs`; None when equal.
+
+    Args:
+        ours: settings by name.
+        theirs: others.
+    """
     for key in sorted(set(ours) | set(theirs)):
         if key not in ours or key not in theirs or ours[key] != theirs[key]:
             left, right = (repr(side[key]) if key in side else "(absent)" for side in (ours, theirs))

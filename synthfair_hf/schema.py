@@ -80,7 +80,15 @@ class Variable(BaseModel):
         return self.range
 
     def encode_value(self, value: object, argument: str | None = None) -> float:
-        """One value (None = missing) as a number; InputError names variable, value and what is allowed."""
+        """One value as a number: in the unit, or the index of its level.
+
+        Args:
+            value: a level name or a number; None is missing.
+            argument: named by an error; the variable's name by default.
+
+        Raises:
+            InputError: an unknown level, no number, or one out of range.
+        """
         argument = argument or self.name
         if value is None:
             return MISSING_LEVEL if self.categorical else math.nan
@@ -97,7 +105,15 @@ class Variable(BaseModel):
         return number
 
     def encode(self, values: Sequence[object] | np.ndarray, argument: str | None = None) -> np.ndarray:
-        """Values as an array `[B]`: float32 in the unit, or int64 level indices."""
+        """Values as an array `[B]`: float32 in the unit, or int64 level indices.
+
+        Args:
+            values: `B` level names or numbers; None is missing.
+            argument: named by an error; the variable's name by default.
+
+        Raises:
+            InputError: a value that the variable cannot have.
+        """
         dtype = np.int64 if self.categorical else np.float32
         return np.array([self.encode_value(value, argument) for value in values], dtype=dtype)
 
@@ -111,7 +127,7 @@ class Variable(BaseModel):
     def parse(self, text: str) -> tuple[object, str | None]:
         """A cell of a source file as (value, reason it is missing).
 
-        A value no rule can read becomes missing with a reason, so that the caller counts it; nothing is clamped.
+        A value that cannot be parsed becomes missing with a reason, so that the caller counts it; nothing is clamped.
         """
         text = text.strip()
         if not text:
@@ -162,14 +178,22 @@ class Schema(BaseModel):
         return iter(self.variables)
 
     def subset(self, names: Iterable[str]) -> "Schema":
-        """The schema of the named variables only, in this schema's order; a stranger is refused."""
+        """The schema of the named variables only, in this schema's order; InputError for an unknown name."""
         wanted = set(names)
         for name in wanted:
             self[name]
         return Schema(variables=tuple(variable for variable in self.variables if variable.name in wanted))
 
     def encode(self, table: Mapping[str, Sequence[object]], argument: str = "covariates") -> dict[str, np.ndarray]:
-        """Columns of values as encoded arrays `[B]` by name; missing, strange or ragged columns are refused."""
+        """Columns of values as encoded arrays `[B]` by name.
+
+        Args:
+            table: `B` decoded values of every variable, by name; None is missing.
+            argument: named by an error.
+
+        Raises:
+            InputError: a column is missing, unknown or of another length, or holds a value that is not allowed.
+        """
         for name in table:
             if name not in self:
                 raise unknown(argument, name, self.names)
@@ -185,10 +209,15 @@ class Schema(BaseModel):
         }
 
     def parse(self, name: str, value: Any, argument: str) -> Any:
-        """A value of a variable as a level or a number, from text such as `female` or `61`; what is no text stays.
+        """A value of a variable as a level or a number, from text such as `female` or `61`.
 
-        This is where text that somebody typed becomes a value. Raises InputError, in the name of `argument`, for an
-        unknown variable, a level that it has not, and a number that can't be read or is out of its range.
+        Args:
+            name: of the variable.
+            value: text, or a value, which is checked and returned as it is.
+            argument: named by an error.
+
+        Raises:
+            InputError: an unknown variable or level, or a number that can't be read or is out of range.
         """
         if name not in self:
             raise unknown(argument, name, self.names)
@@ -220,11 +249,11 @@ def _number(text: str) -> float:
 
 
 Predictions = Mapping[str, np.ndarray]
-"""What was read from n images, by covariate: probabilities `[n, levels]`, or values `[n]` in its unit."""
+"""Predictions of n images, by covariate: probabilities `[n, levels]`, or values `[n]` in its unit."""
 
 
 class AttributePredictor(Protocol):
-    """Whatever reads covariates from images, such as the network `measure.predictors.AttributePredictor`."""
+    """Whatever predicts covariates of images, such as the network `measure.predictors.AttributePredictor`."""
 
     # torch's tensors, which this module does without
     def predict(self, images: Any) -> Predictions:
@@ -241,5 +270,5 @@ class SavedPredictor(Protocol):
         ...
 
     def load(self, schema: "Schema") -> Any:
-        """The predictor, an `AttributePredictor` of all of the schema's covariates; else raises InputError."""
+        """The predictor, an `AttributePredictor`; InputError where it lacks one of the schema's covariates."""
         ...

@@ -1,8 +1,10 @@
 """Who may import whom: a row per room, each may import rows above it; no circle of files. Lazy imports count."""
 
 import ast
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import networkx
@@ -135,6 +137,46 @@ def test_the_tree_is_the_table():
     """The top level of the package: its rooms, the ground, the command line and the weights; nothing loose."""
     names = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in MODULES}
     assert names == {*MAY_IMPORT, "__init__"}
+
+
+ROOMS = sorted(path.parent for path in MODULES if path.name == "__init__.py" and path.parent != ROOT)
+
+
+def exists(package: str, dotted: str) -> bool:
+    """Whether `module.name`, below a package or below synthfair_hf, is a module or a name in one."""
+    for root in (package, "synthfair_hf"):
+        module, _, name = f"{root}.{dotted}".rpartition(".")
+        try:
+            found = import_module(module)
+        except ModuleNotFoundError:
+            continue
+        if hasattr(found, name) or (ROOT.parent / Path(*module.split("."), f"{name}.py")).exists():
+            return True
+    return False
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.relative_to(ROOT).as_posix())
+def test_the_map_of_a_room_is_complete_and_true(room: Path):
+    """Its docstring has a line `- module — what it offers` for each module and folder, and its names exist."""
+    package = ".".join(("synthfair_hf", *room.relative_to(ROOT).parts))
+    text = import_module(package).__doc__ or ""
+    listed: set[str] = set()
+    for names, offer in re.findall(r"^- ([\w`, ]+) — (.*)$", text, flags=re.MULTILINE):
+        modules = names.replace("`", "").split(", ")
+        listed |= set(modules)
+        for name in re.findall(r"`(\w+)`", offer.partition(":")[0]):
+            assert any(exists(package, f"{module}.{name}") for module in modules), f"{package}: no {name} in {names}"
+    files = {path.stem for path in room.glob("*.py")} - {"__init__"}
+    assert listed == files | {path.parent.name for path in room.glob("*/__init__.py")}
+    for dotted in re.findall(r"`(\w+\.\w+)`", text):
+        assert exists(package, dotted), f"{package}: no {dotted}"
+
+
+def test_a_name_that_does_not_exist_is_found():
+    assert exists("synthfair_hf.causal", "graph.CausalGraph")
+    assert exists("synthfair_hf.fairness", "benchmark.board")
+    assert not exists("synthfair_hf.causal", "graph.Graph")
+    assert not exists("synthfair_hf.causal", "nowhere.CausalGraph")
 
 
 @pytest.fixture

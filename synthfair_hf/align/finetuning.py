@@ -29,7 +29,8 @@ from ..measure.intervals import bootstrap_mean
 from ..publish.pages import render
 from ..records import Record, file_sha256, library_versions, strictest, write_atomically
 from ..schema import SPLITS
-from ..training.loop import check_output_dir, train
+from ..training.checkpoints import check_output_dir
+from ..training.loop import train
 from .config import AlignmentConfig
 from .dpo import DPOObjective, WeightedExamples, implicit_accuracy, subgroup_weights
 from .examples import PreferenceExamples, groups_of, has_groups

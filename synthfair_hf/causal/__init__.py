@@ -1,1 +1,7 @@
-"""What would the covariates have been? graph -> mechanisms -> scm."""
+"""What would the covariates have been? Structural causal models of covariates.
+
+- graph — which covariates cause which: `graph.CausalGraph`
+- mechanisms — how one covariate arises from its causes: `mechanisms.Mechanism`, `mechanisms.InvertibleMechanism`,
+  `mechanisms.SplineFlowMechanism`, `mechanisms.GumbelMaxMechanism`
+- scm — observe, intervene, counterfactual: `scm.StructuralCausalModel`
+"""

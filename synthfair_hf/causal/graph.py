@@ -12,7 +12,12 @@ __all__ = ["CausalGraph"]
 class CausalGraph:
     """A directed acyclic graph over named covariates.
 
-    Raises InputError for an edge that names a stranger and for a cycle.
+    Args:
+        names: of the covariates; their order decides ties.
+        edges: (cause, effect) pairs.
+
+    Raises:
+        InputError: an edge names an unknown covariate, or edges form a cycle.
     """
 
     def __init__(self, names: Iterable[str], edges: Iterable[tuple[str, str]]) -> None:

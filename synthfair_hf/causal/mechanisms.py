@@ -1,7 +1,7 @@
 """How one covariate arises from its causes:  x := f(parents, u),  u independent of everything.
 
-The ladder of capability is a ladder of types: every Mechanism can `evaluate`, so it answers observational and
-interventional questions; an InvertibleMechanism can also `infer_noise`, which counterfactuals need. The law:
+The ladder of capability is a ladder of types: every Mechanism can `evaluate`, which sampling and interventions need;
+an InvertibleMechanism can also `infer_noise`, which counterfactuals need. The law:
 evaluate(parents, infer_noise(x, parents)) = x.
 """
 
@@ -32,7 +32,17 @@ Generators = torch.Generator | list[torch.Generator] | None
 
 
 def draw(sampler: str, shape: tuple[int, ...], generator: Generators, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Noise `[B, ...]` by `torch.rand` or `torch.randn`; of a list of generators, generator i makes row i alone."""
+    """Noise from one generator, or row by row from a list of them.
+
+    Args:
+        sampler: "rand", uniform in [0, 1), or "randn", standard normal.
+        shape: `[B, ...]`.
+        generator: one for the batch; a list of `B`, of which generator i draws row i; or None for torch's global one.
+        dtype: of the noise.
+
+    Returns:
+        Noise of that shape, on the CPU.
+    """
     function = {"rand": torch.rand, "randn": torch.randn}[sampler]
     if isinstance(generator, list):
         return torch.stack(
@@ -43,7 +53,15 @@ def draw(sampler: str, shape: tuple[int, ...], generator: Generators, dtype: tor
 
 
 def encode_parents(parents: Mapping[str, Tensor], schema: Schema) -> Tensor:
-    """Causes as network input `[B, width]`, in the schema's order: one-hot levels, or the range mapped to [-1, 1]."""
+    """Causes as network input, in the schema's order: one-hot levels, or the range mapped to [-1, 1].
+
+    Args:
+        parents: encoded values `[B]` by name.
+        schema: the causes.
+
+    Returns:
+        float32 `[B, width_of(schema)]`.
+    """
     columns = []
     for variable in schema.walk():
         value = parents[variable.name]
@@ -61,7 +79,12 @@ def width_of(schema: Schema) -> int:
 
 
 class Mechanism(nn.Module, ABC):
-    """x := f(parents, u) for one variable, whose causes are the variables of `parents`."""
+    """x := f(parents, u) for one variable, whose causes are the variables of `parents`.
+
+    Args:
+        variable: the effect.
+        parents: the causes.
+    """
 
     def __init__(self, variable: Variable, parents: Schema) -> None:
         super().__init__()
@@ -69,15 +92,33 @@ class Mechanism(nn.Module, ABC):
 
     @abstractmethod
     def sample_noise(self, rows: int, generator: Generators) -> Tensor:
-        """Exogenous noise of `rows` rows, from its prior."""
+        """Exogenous noise of `rows` rows, from its prior.
+
+        Args:
+            rows: number of rows B.
+            generator: one for the batch, or one per row.
+
+        Returns:
+            `[B]` or `[B, K]`.
+        """
 
     @abstractmethod
     def evaluate(self, parents: Mapping[str, Tensor], noise: Tensor) -> Tensor:
-        """The value `[B]` that the causes and the noise make."""
+        """The value `[B]` that the causes and the noise make.
+
+        Args:
+            parents: encoded causes `[B]` by name.
+            noise: as `sample_noise` gives it.
+        """
 
     @abstractmethod
     def log_prob(self, value: Tensor, parents: Mapping[str, Tensor]) -> Tensor:
-        """log p(value | parents) `[B]`: what fitting maximises."""
+        """Log p(value | parents) `[B]`: what fitting maximises.
+
+        Args:
+            value: encoded `[B]`.
+            parents: encoded causes `[B]` by name.
+        """
 
     def prepare(self, value: Tensor) -> None:
         """Take constants such as location and scale from the training values `[B]`. Nothing to take by default."""
@@ -88,7 +129,16 @@ class InvertibleMechanism(Mechanism):
 
     @abstractmethod
     def infer_noise(self, value: Tensor, parents: Mapping[str, Tensor], generator: Generators) -> Tensor:
-        """Noise that makes `value` from these causes, drawn from the posterior where several would."""
+        """Noise that makes `value` from these causes, drawn from the posterior where several would.
+
+        Args:
+            value: encoded `[B]`.
+            parents: encoded causes `[B]` by name.
+            generator: one for the batch, or one per row; unused where the noise is unique.
+
+        Returns:
+            Noise as `sample_noise` gives it.
+        """
 
 
 class SplineFlowMechanism(InvertibleMechanism):

@@ -2,11 +2,11 @@
 
     observe         sample_noise -> evaluate
     intervene       evaluate(noise, do)
-    counterfactual  abduct (what noise made these values?) -> act (do) -> predict (evaluate the descendants)
+    counterfactual  abduct (the noise that made these values) -> act (do) -> predict (evaluate the descendants)
 
 Covariates and their noise are small and live on the CPU, whatever device the mechanisms are on.
 
-Laws: do(nothing) is the identity; what is not a descendant of the intervention stays bit-equal.
+Laws: do() of no variable is the identity; what is not a descendant of the intervention stays bit-equal.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ __all__ = ["StructuralCausalModel"]
 class StructuralCausalModel(ModelMixin, ConfigMixin):
     """Mechanisms of every covariate in a causal graph; a component of a diffusers pipeline.
 
-    Parameters:
+    Args:
         variables: the schema's variables as plain JSON, so that the configuration says what the weights mean.
         edges: (cause, effect) pairs. They are fixed with the weights: another graph is another model.
     """
@@ -51,7 +51,15 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_schema(cls, covariates: Schema, edges: Iterable[tuple[str, str]]) -> "StructuralCausalModel":
-        """An unfitted model of these covariates."""
+        """An unfitted model of these covariates.
+
+        Args:
+            covariates: the variables.
+            edges: (cause, effect) pairs.
+
+        Raises:
+            InputError: an edge that names an unknown covariate, or a cycle.
+        """
         return cls(covariates.model_dump(mode="json")["variables"], [list(edge) for edge in edges])
 
     def mechanism(self, name: str) -> InvertibleMechanism:
@@ -61,9 +69,19 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
     def fit(self, table: Mapping[str, Tensor], seed: int, steps: int = 1500, batch_size: int = 2048) -> dict[str, Any]:
         """Fit every mechanism by maximum likelihood on the rows where it and its causes are known.
 
-        `table` holds encoded columns `[N]` (missing: NaN, -1). Returns, by variable, the rows used and the mean
-        negative log likelihood on a further tenth of them, held out. Integers of a continuous variable are spread
-        over their unit interval, as densities need.
+        Integers of a continuous variable are spread over their unit interval, as densities need.
+
+        Args:
+            table: encoded columns `[N]` by name (missing: NaN, -1).
+            seed: of the order of rows, the batches and the spreading.
+            steps: updates of each mechanism.
+            batch_size: rows of one update.
+
+        Returns:
+            By variable the `rows` used, and the mean negative log likelihood `held_out_nll` of `held_out_rows` others.
+
+        Raises:
+            InputError: fewer than 20 rows have a variable and its causes.
         """
         report: dict[str, Any] = {}
         for name in self.graph.names:
@@ -73,7 +91,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             known = torch.stack([_known(table[one]) for one in needed]).all(dim=0)
             rows = known.nonzero()[:, 0]
             if len(rows) < 20:
-                raise InputError(f"table: {len(rows)} rows know {', '.join(needed)}; fitting {name} needs 20 or more.")
+                raise InputError(f"table: {len(rows)} rows have {', '.join(needed)}; fitting {name} needs 20 or more.")
             rows = rows[torch.randperm(len(rows), generator=generator)]
             columns = {one: table[one][rows] for one in needed}
             if not mechanism.variable.categorical:
@@ -100,12 +118,28 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def sample_noise(self, rows: int, generator: Generators) -> dict[str, Tensor]:
-        """Exogenous noise by name: `[B]` for a continuous variable, `[B, K]` for a categorical one."""
+        """Exogenous noise by name: `[B]` for a continuous variable, `[B, K]` for a categorical one.
+
+        Args:
+            rows: number of rows B.
+            generator: one for the batch, or one per row.
+        """
         return {name: self.mechanism(name).sample_noise(rows, generator) for name in self.graph.names}
 
     @torch.no_grad()
     def evaluate(self, noise: Mapping[str, Tensor], do: Mapping[str, Tensor] | None = None) -> Covariates:
-        """Covariates that this noise makes, with the variables of `do` set to encoded values `[B]`."""
+        """Covariates that this noise makes, under do().
+
+        Args:
+            noise: by name, as `sample_noise` or `abduct` gives it.
+            do: encoded values `[B]` of the variables that are set; none by default.
+
+        Returns:
+            Encoded covariates `[B]` by name.
+
+        Raises:
+            InputError: `do` names an unknown variable.
+        """
         do = self._check(do)
         values: Covariates = {}
         for name in self.graph.names:
@@ -113,12 +147,28 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         return {name: values[name] for name in self.covariates.names}
 
     def sample(self, rows: int, generator: Generators) -> Covariates:
-        """Covariates `[rows]` from the observational distribution."""
+        """Covariates `[rows]` from the observational distribution.
+
+        Args:
+            rows: number of rows.
+            generator: one for the batch, or one per row.
+        """
         return self.evaluate(self.sample_noise(rows, generator))
 
     @torch.no_grad()
     def abduct(self, covariates: Mapping[str, Tensor], generator: Generators) -> dict[str, Tensor]:
-        """Noise that made these fully observed covariates; drawn from its posterior where it is not unique."""
+        """Noise that made these fully observed covariates; drawn from its posterior where it is not unique.
+
+        Args:
+            covariates: encoded values `[B]` by name.
+            generator: one for the batch, or one per row.
+
+        Returns:
+            Noise by name, `[B]` or `[B, K]`, on the CPU.
+
+        Raises:
+            InputError: a covariate is missing in some rows.
+        """
         for name in self.covariates.names:
             if not _known(covariates[name]).all():
                 raise InputError(f"covariates[{name!r}]: missing in some rows; abduction needs every covariate.")
@@ -135,6 +185,17 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
 
         A row's value is evaluated anew only where one of its causes has changed in that row, so everything else stays
         bit-equal, also under do(x = the value x has).
+
+        Args:
+            covariates: the factual ones, encoded `[B]` by name.
+            do: encoded values `[B]` of the variables that are set.
+            noise: what `abduct` gives for the factual covariates.
+
+        Returns:
+            Encoded covariates `[B]` by name.
+
+        Raises:
+            InputError: `do` names an unknown variable.
         """
         do = self._check(do)
         values: Covariates = {}

@@ -24,8 +24,10 @@ from ..domains.registry import WORLD_SEED, open_source
 from ..errors import InputError
 from ..records import Access, Record, file_sha256, fingerprint, row_generator, strictest
 from ..schema import SavedPredictor
-from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig
-from ..training.loop import TrainingExamples, architecture, check_output_dir, train
+from ..training.checkpoints import check_output_dir
+from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig, architecture
+from ..training.examples import TrainingExamples
+from ..training.loop import train
 from .enlargement import EnlargementObjective, build_autoencoder, check_enlargement
 from .generator import load_generator
 from .inputs import check_settings, strengths

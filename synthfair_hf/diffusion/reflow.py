@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..training.loop import StepSampler, TrainingExamples
+from ..training.examples import StepSampler, TrainingExamples
 from .guidance import conditional_velocity
 from .latents import to_images, to_latents
 from .objective import intervene

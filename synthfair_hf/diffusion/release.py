@@ -211,7 +211,7 @@ def _publish(directory: Path, target: Target, access: Access, revision: str, com
         title=f"Generator {revision}",
         own=rf"(?:{'|'.join((*components, 'records'))})/.*|[^/]*\.json|.*\.(?:safetensors|bin)",
         contents=r".*\.(?:safetensors|bin)|model_index\.json",
-        telling=(INDEX, CARD),
+        completing=(INDEX, CARD),
         sha256=sha256,
     )
     return release.publish(target)

@@ -1,1 +1,12 @@
-"""What is observed, and where images come from: presets, sources, and worlds whose true mechanism is known."""
+"""What is observed, and where images come from: presets, sources, and worlds whose true mechanism is known.
+
+- preset — a domain as data: `preset.Preset`, `preset.Contrast`, `preset.Network`
+- presets — the domains by name: `presets.PRESETS`, `presets.get_preset`
+- source — images with covariates and patients: `source.Source`, `source.read_image`, `source.patient_split`
+- imagefolder — a folder with a metadata.csv: `imagefolder.ImageFolder`
+- rows — tables in CSV: `rows.read_rows`
+- dicom — radiographs in DICOM files: `dicom.read_dicom`
+- registry — every data set that can be opened: `registry.open_source`, `registry.SOURCES`
+- worlds — observations with exact counterfactuals: `worlds.World`, `worlds.open_world`, `worlds.WORLDS`
+- chest_xray, phantom, morphomnist — one folder per domain
+"""

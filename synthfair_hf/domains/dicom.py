@@ -22,7 +22,7 @@ def read_dicom(path: Path, max_pixels: int) -> np.ndarray:
 
     Args:
         path: of a file with the preamble of DICOM's part 10, whatever its suffix.
-        max_pixels: an image of more is refused before a pixel is decoded.
+        max_pixels: an image of more is an error before a pixel is decoded.
 
     Raises:
         InputError: pydicom or a decoder is not installed; the file is no DICOM file, is damaged, or holds no image,
@@ -37,7 +37,7 @@ def read_dicom(path: Path, max_pixels: int) -> np.ndarray:
             f"{path}: pydicom is not installed; install it, or this package with the extra 'dicom'."
         ) from None
     try:
-        # a file without the preamble would be guessed at
+        # pydicom would guess the format of a file without the preamble
         dataset = dcmread(path, force=False)
         if "PixelData" not in dataset:
             raise InputError(f"{path}: holds no image; name a file with one.")
@@ -66,13 +66,13 @@ def read_dicom(path: Path, max_pixels: int) -> np.ndarray:
         # a damaged file fails in pydicom and its decoders in more ways than they document
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"{path}: not a readable DICOM file ({reason}).") from None
-    shown = np.ones(stored.shape, dtype=bool)
+    visible = np.ones(stored.shape, dtype=bool)
     if dataset.get("PixelPaddingValue") is not None:
-        shown = stored != dataset.PixelPaddingValue
-    if not shown.any():
+        visible = stored != dataset.PixelPaddingValue
+    if not visible.any():
         return np.zeros(stored.shape, dtype=np.float32)
-    low, high = levels[shown].min(), levels[shown].max()
+    low, high = levels[visible].min(), levels[visible].max()
     pixels = (levels - low) / (high - low) if high > low else np.zeros(stored.shape)
     if kind == "MONOCHROME1":
         pixels = 1 - pixels
-    return np.where(shown, pixels, 0).astype(np.float32)
+    return np.where(visible, pixels, 0).astype(np.float32)

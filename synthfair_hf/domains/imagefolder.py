@@ -18,21 +18,31 @@ from ..errors import InputError
 from ..records import file_sha256, fingerprint
 from .preset import Preset
 from .rows import read_rows
-from .source import count_patients, jitter, patient_split, read_film, read_image
+from .source import count_patients, jitter, patient_split, read_image, read_radiograph
 
 __all__ = ["CACHE_BYTES", "ImageFolder"]
 
 
 CACHE_BYTES = 4 * 2**30
-"""Decoded films that one source keeps in memory; the others are decoded anew at every draw."""
+"""Decoded images that one source keeps in memory; the others are decoded anew at every draw."""
 
 
 class ImageFolder:
-    """Images and covariates of a folder, as far as the preset knows them.
+    """Images and covariates of a folder, as far as the preset has them.
 
     Every image is decoded once at opening. Images that can't be read are quarantined: left out, counted and listed in
     `counts["quarantined"]`; more than `max_bad_fraction` of them is an error, because then the folder is not what it
     seems. Cells no rule can read become missing and are counted in `counts["missing"]`.
+
+    Args:
+        directory: holds metadata.csv with the columns `file_name`, `patient_id` and some of the preset's covariates.
+        preset: the domain, whose covariates are read.
+        resolution: height and width in pixels that images will have; theirs must be twice that or more.
+        max_bad_fraction: share of unreadable images, 0 to 1, that is tolerated.
+
+    Raises:
+        InputError: a damaged table, a row without image or patient, two patients with the same image, an image outside
+            the folder, or too many unreadable ones.
     """
 
     def __init__(self, directory: str | Path, preset: Preset, resolution: int, max_bad_fraction: float = 0.05) -> None:
@@ -53,7 +63,7 @@ class ImageFolder:
             first, reason = next(iter(quarantined.items()))
             raise InputError(
                 f"{root}: {len(quarantined)} of {len(rows)} images are unreadable (first: {first}: {reason}); "
-                f"at most {max_bad_fraction:.0%} may be; mend or remove them."
+                f"at most {max_bad_fraction:.0%} may be; repair or remove them."
             )
         kept = [index for index, reason in enumerate(reasons) if not reason]
         owners: dict[str, int] = {}
@@ -95,14 +105,14 @@ class ImageFolder:
         return read_image(self._paths[index], resolution)
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        """A jittered image and its covariates. Films stay in memory, in half precision, up to CACHE_BYTES."""
-        film = self._cache.get((index, resolution))
-        if film is None:
-            film = read_film(self._paths[index], resolution).astype(np.float16)
-            if self._cached_bytes + film.nbytes <= CACHE_BYTES:
-                self._cache[index, resolution] = film
-                self._cached_bytes += film.nbytes
-        return jitter(film, rng), {name: self.table[name][index] for name in self.table}
+        """A jittered image and its covariates. Decoded images stay in memory, in half precision, up to CACHE_BYTES."""
+        decoded = self._cache.get((index, resolution))
+        if decoded is None:
+            decoded = read_radiograph(self._paths[index], resolution).astype(np.float16)
+            if self._cached_bytes + decoded.nbytes <= CACHE_BYTES:
+                self._cache[index, resolution] = decoded
+                self._cached_bytes += decoded.nbytes
+        return jitter(decoded, rng), {name: self.table[name][index] for name in self.table}
 
 
 def _locate(root: Path, table: list[tuple[int, dict[str, str]]]) -> tuple[list[Path], list[str]]:
@@ -145,7 +155,7 @@ def _inside(root: Path, name: str, where: str) -> Path:
 def _examine(path: Path, resolution: int) -> tuple[str, str]:
     """The sha256 of an image file and, empty for a readable one, the reason why it is not, without its directory."""
     try:
-        read_film(path, resolution)
+        read_radiograph(path, resolution)
     except InputError as error:
         return "", str(error).removeprefix(f"{path}: ").rstrip(".")
     return file_sha256(path), ""

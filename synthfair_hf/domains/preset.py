@@ -71,7 +71,11 @@ class Preset(BaseModel):
         return self
 
     def restrict(self, names: tuple[str, ...]) -> "Preset":
-        """The same domain observed through fewer covariates; only optional ones may be left out."""
+        """The same domain observed through fewer covariates.
+
+        Raises:
+            InputError: a covariate that is not optional is not among `names`.
+        """
         needed = [variable.name for variable in self.covariates.walk() if not variable.optional]
         absent = [name for name in needed if name not in names]
         if absent:
@@ -89,6 +93,11 @@ class Preset(BaseModel):
 
 
 def strengths(stem: str, shares: tuple[int, ...] = (50, 60, 70, 80, 90, 95)) -> tuple[str, ...]:
-    """Names of views `<stem>_<share>_<100 - share>` of these shares, in percent, and of their mirrors."""
+    """Names of views `<stem>_<share>_<100 - share>` and of their mirrors.
+
+    Args:
+        stem: what is biased, such as `sex_imbalanced`.
+        shares: of the first group, whole percentages from 1 to 99; the first of them gets no mirror.
+    """
     mirrors = (*shares, *(100 - share for share in shares[1:]))
     return tuple(f"{stem}_{share}_{100 - share}" for share in mirrors)

@@ -12,7 +12,7 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in (CHEST_XRAY, PHA
 
 
 def get_preset(name: str) -> Preset:
-    """The preset of that name; an unknown name lists the known ones."""
+    """The preset of that name; InputError, which lists the names, for an unknown one."""
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     return PRESETS[name]

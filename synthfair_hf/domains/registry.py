@@ -15,7 +15,7 @@ from .source import Source
 __all__ = ["SOURCES", "WORLD_SEED", "open_source"]
 
 WORLD_SEED = 0
-"""Seed of the planted acquisition and of the phantom: one fixed world, seen alike by every run."""
+"""Seed of the planted acquisition and of the phantom: one fixed world, the same in every run."""
 
 
 def _phantom(directory: str | Path | None, preset: Preset, resolution: int) -> Source:
@@ -45,7 +45,7 @@ def open_source(
     Args:
         directory: where the data set is; None for what is in DRAWN.
         preset: the domain; covariates that it does not name are not read.
-        resolution: height and width in pixels that images will be asked for.
+        resolution: height and width in pixels that images will have.
         dataset_name: a name in SOURCES; by default the preset's own name where it is one, else "imagefolder".
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rows of a comma-separated table in UTF-8, plain or gzipped (.gz): read whole, or refused with file:line."""
+"""Rows of a comma-separated table in UTF-8, plain or gzipped (.gz): read whole, or an error with file:line."""
 
 import csv
 import gzip
@@ -18,8 +18,11 @@ MAX_BYTES = 2**28
 def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """(line, row) for each row of the table, at least one; the line is the one on which the row ends.
 
-    Raises InputError when the file is absent, damaged, larger than MAX_BYTES, not UTF-8, not CSV, has no rows, rows of
-    different lengths or columns of the same name. Columns at the end without a name or a value are left out.
+    Columns at the end without a name or a value are left out.
+
+    Raises:
+        InputError: the file is absent, damaged, larger than MAX_BYTES, not UTF-8, not CSV, has no rows, rows of
+            different lengths or columns of the same name.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

@@ -2,7 +2,7 @@
 
 source.table[name][i]      value of covariate `name` of image i, None where missing
 source.image(i, r)         float32 [r, r] in [0, 1]
-source.draw(i, r, rng)     the same image as training sees it: jittered, with its covariates
+source.draw(i, r, rng)     the same image as an example of training: jittered, with its covariates
 source.splits[i]           fixed by the patient alone: split(i) = f(sha256(patient))
 """
 
@@ -18,10 +18,10 @@ from ..errors import InputError
 from ..schema import SPLITS, Schema
 from .dicom import read_dicom
 
-__all__ = ["MAX_PIXELS", "Source", "count_patients", "jitter", "patient_split", "read_film", "read_image"]
+__all__ = ["MAX_PIXELS", "Source", "count_patients", "jitter", "patient_split", "read_image", "read_radiograph"]
 
 MAX_PIXELS = 80_000_000
-"""Larger images are refused before a pixel is decoded: no detector has that many, so it is a decompression bomb."""
+"""Larger images are an error before a pixel is decoded: no detector has that many, so it is a decompression bomb."""
 
 
 class Source(Protocol):
@@ -38,11 +38,28 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int, resolution: int) -> np.ndarray:
-        """Image `[resolution, resolution]`."""
+        """Image `[resolution, resolution]`.
+
+        Args:
+            index: 0 to len - 1.
+            resolution: height and width in pixels.
+
+        Returns:
+            float32 `[resolution, resolution]` in [0, 1].
+        """
         ...
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        """One training example: an augmented image and the covariates that hold for it."""
+        """One training example: an augmented image and the covariates that hold for it.
+
+        Args:
+            index: 0 to len - 1.
+            resolution: height and width in pixels.
+            rng: decides the augmentation.
+
+        Returns:
+            The image, float32 `[resolution, resolution]` in [0, 1], and decoded covariates by name, None where missing.
+        """
         ...
 
 
@@ -63,19 +80,25 @@ def count_patients(patient_ids: list[str], splits: list[str]) -> dict[str, Any]:
     return {"images": len(patient_ids), "patients": len(pairs), "patients by split": dict(sorted(by_split.items()))}
 
 
-def read_film(path: Path, resolution: int) -> np.ndarray:
+def read_radiograph(path: Path, resolution: int) -> np.ndarray:
     """A grayscale radiograph as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
 
     Twice the resolution, so that `jitter` can move it before the pixels are averaged. 16-bit pixels are rescaled from
     the image's own [min, max]: Pillow's convert would clip them at 255. A file `.dcm` is read by `dicom.read_dicom`.
-    Raises InputError naming the file when it is unreadable, truncated, animated, too small, too large, or in colours
-    that are not luminance.
+
+    Args:
+        path: of an image that Pillow reads, or of a DICOM file.
+        resolution: half the height and width of what is returned, in pixels.
+
+    Raises:
+        InputError: naming the file, which is unreadable, truncated, animated, too small, too large, or in colours that
+            are not luminance.
     """
     pixels = read_dicom(path, MAX_PIXELS) if path.suffix.lower() == ".dcm" else _read_pixels(path)
     height, width = pixels.shape
     if min(height, width) < 2 * resolution:
         raise InputError(
-            f"{path}: {width}x{height} is too small; resolution {resolution} needs films of at least "
+            f"{path}: {width}x{height} is too small; resolution {resolution} needs images of at least "
             f"{2 * resolution} pixels."
         )
     side = min(height, width)
@@ -102,35 +125,39 @@ def _read_pixels(path: Path) -> np.ndarray:
         raise
     except UnidentifiedImageError:
         raise InputError(f"{path}: not a readable image (unknown format).") from None
-    # the warning where warnings are errors; elsewhere the limit above has its say
+    # the warning where warnings are errors; elsewhere the limit above applies
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path}: not a readable image ({getattr(error, 'strerror', None) or error}).") from None
 
 
 def read_image(path: Path, resolution: int) -> np.ndarray:
-    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of its `read_film`."""
-    return _halve(read_film(path, resolution))
+    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of `read_radiograph`."""
+    return _halve(read_radiograph(path, resolution))
 
 
-def jitter(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A small rotation, shear, zoom of each axis and shift of a film, `[2r, 2r] -> [r, r]`.
+def jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A small rotation, shear, zoom of each axis and shift of an image, `[2r, 2r] -> [r, r]`.
 
     No mirror (the heart is on the left) and no change of brightness (the scanner decides that): nothing that a
     covariate could explain is changed.
+
+    Args:
+        image: float32 or float16 `[2r, 2r]` in [0, 1], as `read_radiograph` gives it.
+        rng: decides the change.
     """
     from scipy.ndimage import affine_transform
 
-    side = len(film)
+    side = len(image)
     angle, shear = np.deg2rad(rng.uniform(-5, 5, size=2))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = rotation @ np.array([[1, 0], [np.tan(shear), 1]]) @ np.diag(1 / rng.uniform(0.9, 1.1, size=2))
     centre = (side - 1) / 2
     offset = centre - matrix @ np.full(2, centre) + rng.uniform(-0.06, 0.06, size=2) * side
-    moved = affine_transform(film.astype(np.float32), matrix, offset, order=1, mode="nearest")
+    moved = affine_transform(image.astype(np.float32), matrix, offset, order=1, mode="nearest")
     return _halve(moved)
 
 
-def _halve(film: np.ndarray) -> np.ndarray:
+def _halve(image: np.ndarray) -> np.ndarray:
     """Means over 2 x 2 pixels."""
-    half = len(film) // 2
-    return film.reshape(half, 2, half, 2).mean(axis=(1, 3), dtype=np.float32)
+    half = len(image) // 2
+    return image.reshape(half, 2, half, 2).mean(axis=(1, 3), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""Worlds to measure in: observations, their covariates, and the exact answer to do() wherever one is known.
+"""Worlds to measure in: observations, their covariates, and the exact counterfactual under do() wherever one is known.
 
-phantom        procedural films, exact for every do()
-acquisition    real films on planted scanners, exact for do(scanner)
-morphomnist    digits, exact for do(thickness) and do(intensity), with a ruler for both
+phantom        procedural radiographs, exact for every do()
+acquisition    real radiographs on planted scanners, exact for do(scanner)
+morphomnist    digits, exact for do(thickness) and do(intensity), both of which can be measured in an image
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from .chest_xray.scanners import AcquisitionWorld
 from .imagefolder import ImageFolder
 from .morphomnist.preset import MORPHOMNIST
 from .morphomnist.source import MorphoMNIST
-from .morphomnist.world import RULERS, MorphoMNISTWorld
+from .morphomnist.world import MEASURED_ATTRIBUTES, MorphoMNISTWorld
 from .phantom.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample_noise
 from .phantom.preset import PHANTOM
 from .preset import Preset
@@ -49,7 +49,7 @@ Table = Mapping[str, list[Any]]
 
 
 class Counterfactuals(NamedTuple):
-    """Answers to one question per row."""
+    """The images and covariates that one intervention per row makes."""
 
     images: Tensor
     """float32 `[B, C, H, W]` in [0, 1]."""
@@ -70,14 +70,14 @@ class World(Protocol):
     """Unit of resampling: the patient, or the image itself."""
     training: dict[str, list[Any]]
     """Values of every covariate in the training split: the marginals that interventions are drawn from."""
-    rulers: dict[str, Callable[[Tensor], np.ndarray]]
-    """Values `[n]` of continuous attributes measured in images without learning; may be empty."""
+    measured_attributes: dict[str, Callable[[Tensor], np.ndarray]]
+    """What measures a continuous attribute in images without learning, values `[n]` in its unit; may be empty."""
     draws: int
     """Augmented examples of each training image among `training_images`."""
 
     @property
     def images(self) -> Tensor:
-        """float32 `[n, C, H, W]` in [0, 1]: the observations, drawn or read when first asked for."""
+        """float32 `[n, C, H, W]` in [0, 1]: the observations, drawn or read when they are first needed."""
         ...
 
     @property
@@ -90,14 +90,19 @@ class World(Protocol):
         ...
 
     def training_images(self) -> Tensor:
-        """Every image of the training split, and what training makes of it where it augments, `[m, C, H, W]`."""
+        """Images of the training split, and their augmented examples where training augments, `[m, C, H, W]`."""
         ...
 
     def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
-        """The exact answer for all images, or for `rows`; None where the world knows none.
+        """The exact counterfactual of all images, or of `rows`; None where the world has none.
 
-        `do` holds one value per row asked about; an empty one asks for the observations. Setting a variable to what it
-        was asks for nothing, so that never makes an answer unknown.
+        Args:
+            do: decoded values by covariate, one for each requested row; an empty one gives the observations. Setting a
+                variable to the value it has changes nothing, so that the counterfactual is known.
+            rows: places among the observations; all by default.
+
+        Raises:
+            InputError: an unknown covariate, a value that it cannot have, or another number of values than of rows.
         """
         ...
 
@@ -120,7 +125,7 @@ class _Observations:
     ) -> None:
         self.name, self.covariates = name, preset.covariates
         self._observed, self.resolution = source, resolution
-        self.rulers: dict[str, Callable[[Tensor], np.ndarray]] = {}
+        self.measured_attributes: dict[str, Callable[[Tensor], np.ndarray]] = {}
         self._graph = CausalGraph(self.covariates.names, preset.edges)
         names = self.covariates.names
         complete = [row for row in range(len(source)) if all(source.table[one][row] is not None for one in names)]
@@ -156,8 +161,9 @@ class _Observations:
         return self._observed.fingerprint
 
     def training_images(self) -> Tensor:
-        """Every image of the training split, whether or not its covariates are known, then `draws` augmented examples
-        of each as training sees them, `[m, C, H, W]`.
+        """Images of the training split, then `draws` augmented examples of each, as used in training: `[m, C, H, W]`.
+
+        Images without known covariates are among them.
         """
         rows = [row for row, split in enumerate(self._observed.splits) if split == "train"]
         images = [self._observed.image(row, self.resolution) for row in rows]
@@ -166,8 +172,8 @@ class _Observations:
             images += [self._observed.draw(row, self.resolution, rng)[0] for row, rng in rngs.items()]
         return torch.from_numpy(np.stack(images))[:, None]
 
-    def asked(self, do: Table, rows: Sequence[int] | None) -> list[int]:
-        """The rows asked about, after checking that do has a valid value for each."""
+    def requested_rows(self, do: Table, rows: Sequence[int] | None) -> list[int]:
+        """The rows that are requested, all by default, after checking that do has a valid value for each."""
         wanted = list(range(len(self.kept)) if rows is None else rows)
         for name, values in do.items():
             if name not in self.covariates:
@@ -179,7 +185,18 @@ class _Observations:
 
 
 class PhantomWorld(_Observations):
-    """Subjects of the procedural thorax: those of `split` among the first `num_subjects` of `seed`."""
+    """Subjects of the procedural thorax: those of `split` among the first `num_subjects` of `seed`.
+
+    Args:
+        split: train, validation or test.
+        limit: images at most; all if None.
+        seed: of the world.
+        num_subjects: subjects over all splits.
+        resolution: height and width in pixels, 16 to 1024.
+
+    Raises:
+        InputError: no subject in the split.
+    """
 
     def __init__(
         self, split: str, limit: int | None, seed: int, num_subjects: int, resolution: int = PHANTOM.resolution
@@ -201,20 +218,34 @@ class PhantomWorld(_Observations):
 
     @cached_property
     def images(self) -> Tensor:
-        """The subjects' films."""
+        """The subjects' radiographs."""
         return self.truth({}).images
 
     def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals:
         """The same subjects, rendered anew."""
-        noise = self._noise[self.asked(do, rows)]
-        films, encoded = self._phantom.counterfactual(noise, do, self.resolution)
-        return Counterfactuals(torch.from_numpy(films)[:, None], self.covariates.decode(encoded))
+        noise = self._noise[self.requested_rows(do, rows)]
+        images, encoded = self._phantom.counterfactual(noise, do, self.resolution)
+        return Counterfactuals(torch.from_numpy(images)[:, None], self.covariates.decode(encoded))
 
 
 class ScannerWorld(_Observations):
-    """Real films on planted scanners: those of a split with every covariate known, by default one of each patient.
+    """Real radiographs of a split on planted scanners, every covariate known, by default one of each patient.
 
-    With `confounding` above 0 the scanners of the scored films follow `confounded_scanners` instead of the view alone.
+    With `confounding` above 0 the scanners of the scored radiographs follow `confounded_scanners` instead of the view
+    alone.
+
+    Args:
+        source: radiographs on planted scanners.
+        preset: the domain.
+        split: train, validation or test.
+        limit: images at most; all if None.
+        one_per_patient: keep one image of each patient.
+        confounding: strength in [0, 1] of the correlation between scanner and finding.
+        seed: decides which scanners are confounded.
+        resolution: height and width in pixels.
+
+    Raises:
+        InputError: no image of the split, or of train, with every covariate known.
     """
 
     draws = 8
@@ -238,32 +269,41 @@ class ScannerWorld(_Observations):
 
     @cached_property
     def images(self) -> Tensor:
-        """The films, each on its scanner."""
-        return self._films(range(len(self.kept)), self.table["scanner"])
+        """The radiographs, each on its scanner."""
+        return self._radiographs(range(len(self.kept)), self.table["scanner"])
 
     def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
-        """The same films on other scanners; None where do changes anything else."""
-        wanted = self.asked(do, rows)
+        """The same radiographs on other scanners; None where do changes anything else."""
+        wanted = self.requested_rows(do, rows)
         observed = {name: [column[row] for row in wanted] for name, column in self.table.items()}
         if any(list(values) != observed[name] for name, values in do.items() if name != "scanner"):
             return None
         observed["scanner"] = list(do.get("scanner", observed["scanner"]))
-        return Counterfactuals(self._films(wanted, observed["scanner"]), observed)
+        return Counterfactuals(self._radiographs(wanted, observed["scanner"]), observed)
 
-    def _films(self, rows: Iterable[int], scanners: Sequence[str]) -> Tensor:
-        films = [
+    def _radiographs(self, rows: Iterable[int], scanners: Sequence[str]) -> Tensor:
+        images = [
             self._source.counterfactual(self.kept[row], scanner, self.resolution)
             for row, scanner in zip(rows, scanners, strict=True)
         ]
-        return torch.from_numpy(np.stack(films))[:, None]
+        return torch.from_numpy(np.stack(images))[:, None]
 
 
 class DigitWorld(_Observations):
-    """MorphoMNIST: digits of a split, and of the test split the originals they were drawn from."""
+    """MorphoMNIST: digits of a split, and of the test split the originals they were drawn from.
+
+    Args:
+        source: the digits.
+        split: train, validation or test.
+        limit: images at most; all if None.
+
+    Raises:
+        InputError: no image in the split.
+    """
 
     def __init__(self, source: MorphoMNIST, split: str, limit: int | None) -> None:
         super().__init__("morphomnist", source, MORPHOMNIST, split, limit, MORPHOMNIST.resolution)
-        self.rulers |= RULERS
+        self.measured_attributes |= MEASURED_ATTRIBUTES
         self._drawn = None
         if split == "test":
             self._drawn = MorphoMNISTWorld(np.stack([source.original(row) for row in self.kept]), self.table)
@@ -278,7 +318,7 @@ class DigitWorld(_Observations):
 
         Where do changes nothing it is the observation itself, which the renderer meets to 0.3 grey levels only.
         """
-        wanted = self.asked(do, rows)
+        wanted = self.requested_rows(do, rows)
         observed = {name: [column[row] for row in wanted] for name, column in self.table.items()}
         changed = {name for name, values in do.items() if list(values) != observed[name]}
         if not changed:
@@ -294,12 +334,22 @@ class DigitWorld(_Observations):
 
 
 def confounded_scanners(table: Table, preset: Preset, indices: Sequence[int], strength: float, seed: int) -> list[str]:
-    """Scanners that tell the finding: with probability `strength` the finding's own, else that in the table.
+    """Scanners correlated with the finding: with probability `strength` the finding's own, else that in the table.
 
         scanner := partner(finding) if u < strength else table["scanner"],    u ~ U(0, 1) from (seed, index)
 
     Partners are the sides of the preset's contrasts: pneumonia with portable, no_finding with flatpanel. The noise of a
-    film is unchanged, so do(scanner) stays exact, and a higher strength changes a superset of films.
+    image is unchanged, so do(scanner) stays exact, and a higher strength changes a superset of images.
+
+    Args:
+        table: decoded columns `finding` and `scanner`, of n images.
+        preset: has contrasts of both.
+        indices: of the n images in their source.
+        strength: 0 to 1.
+        seed: decides with the index which scanners change.
+
+    Raises:
+        InputError: a strength out of range.
     """
     if not 0 <= strength <= 1:
         raise InputError(f"strength: {strength:g} is out of range; allowed: 0 to 1.")
@@ -317,9 +367,11 @@ def _open_phantom(split: str, limit: int | None, seed: int, directory: str | Pat
 
 def _open_acquisition(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
     if directory is None:
-        raise InputError("directory: the acquisition world needs a folder of films with a metadata.csv; give one.")
-    films = ImageFolder(directory, CHEST_XRAY, resolution)
-    return ScannerWorld(AcquisitionWorld(films, seed), CHEST_XRAY, split, limit, resolution=resolution)
+        raise InputError(
+            "directory: the acquisition world needs a folder of radiographs with a metadata.csv; give one."
+        )
+    radiographs = ImageFolder(directory, CHEST_XRAY, resolution)
+    return ScannerWorld(AcquisitionWorld(radiographs, seed), CHEST_XRAY, split, limit, resolution=resolution)
 
 
 def _open_morphomnist(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
@@ -344,10 +396,18 @@ def open_world(
     directory: str | Path | None = None,
     resolution: int | None = None,
 ) -> World:
-    """A world by name: at most `limit` images of a split, none of them drawn yet.
+    """A world by name, none of whose images is drawn yet.
 
-    `seed` draws the phantom's subjects or plants the scanners; `directory` holds the real images of the other two.
-    Images have the domain's resolution where none is given.
+    Args:
+        name: a name in WORLDS.
+        split: train, validation or test.
+        limit: images at most, 1 or more; all by default.
+        seed: draws the phantom's subjects, or plants the scanners.
+        directory: holds the real images of the other two worlds; None for the phantom.
+        resolution: height and width in pixels; the domain's own by default.
+
+    Raises:
+        InputError: an unknown name or split, a limit below 1, or a directory that is missing or holds something else.
     """
     if name not in WORLDS:
         raise unknown("world", name, WORLDS)

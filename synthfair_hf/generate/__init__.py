@@ -1,1 +1,22 @@
-"""Rows to shards: plan (what will exist) -> subjects -> run (carry it out) -> store (files and records)."""
+"""Data sets of counterfactual families: plan -> subjects -> run -> store.
+
+- dataset — generate, spread, repair, merge: `dataset.generate_dataset`, `dataset.spread_dataset`,
+  `dataset.repair_dataset`, `dataset.merge_datasets`
+- demo — a small example of the whole: `demo.demo`
+- plan — what will exist: `plan.GenerationPlan`
+- allocation, design, sharding, rows — its parts: `allocation.Allocation`, `design.Design`, `sharding.divide`,
+  `rows.Row`
+- numerics — how the network computes: `numerics.Numerics`
+- support — cells that are rare in the training data: `support.model_support`, `support.source_support`
+- generator — the protocol of a generator: `generator.CausalGenerator`
+- subjects — observations: `subjects.ModelSubjects`, `subjects.SourceSubjects`
+- render — the generator in batches, images as files: `render.Renderer`
+- gate — do images have the requested attributes? `gate.QualityGate`
+- run — a plan carried out: `run.generate`, `run.repair`
+- engines — a run over several processes: `engines.launch`
+- store — files and records: `store.Store`, `store.read_plan`
+- lock — who may write into a directory: `lock.lease`, `lock.mutex`
+- verification — every byte and row checked: `verification.verify`
+- merge — parts of one plan become one data set: `merge.merge`
+- publish — a data set on the Hub: `publish.publish`
+"""

@@ -18,7 +18,12 @@ __all__ = ["Allocation", "checked_fractions", "checked_shares", "largest_remaind
 
 
 def largest_remainder(total: int, fractions: Sequence[float]) -> list[int]:
-    """Non-negative integers that sum to `total`, each less than one away from its share; ties go to the first."""
+    """Non-negative integers that sum to `total`, each less than one away from its share; ties go to the first.
+
+    Args:
+        total: 0 or more.
+        fractions: not negative; their sum counts as the whole.
+    """
     whole = math.fsum(fractions)
     quotas = [total * fraction / whole for fraction in fractions]
     counts = [math.floor(quota) for quota in quotas]
@@ -29,7 +34,7 @@ def largest_remainder(total: int, fractions: Sequence[float]) -> list[int]:
 
 
 def checked_fractions(fractions: Mapping[str, float]) -> tuple[float, ...]:
-    """The fractions of all splits, in order; InputError for a stranger, a negative one, and a sum that is not 1."""
+    """The fractions of all splits, in order; InputError for an unknown or negative one, and a sum that is not 1."""
     for split, fraction in fractions.items():
         if split not in SPLITS:
             raise unknown("split_fractions", split, SPLITS)
@@ -43,8 +48,13 @@ def checked_fractions(fractions: Mapping[str, float]) -> tuple[float, ...]:
 def checked_shares(name: str, levels: Sequence[float | str], shares: Mapping[str, float]) -> dict[str, float]:
     """The shares of a variable's levels or contrast groups, in their order and by their full names.
 
-    A level may be named as it is in paths (`views.layout.word`), a number by any decimal that means it. Raises
-    InputError, one sentence, unless each level has one share, and the shares are positive and sum to 1 (within 1e-6).
+    Args:
+        name: of the variable.
+        levels: its levels, numbers or groups.
+        shares: by level, named in full or as in paths (`views.layout.word`), or by a decimal of the number.
+
+    Raises:
+        InputError: unless each level has one share, and the shares are positive and sum to 1 (within 1e-6).
     """
     argument, found = f"target[{name!r}]", dict[str, float]()
     for given, share in shares.items():

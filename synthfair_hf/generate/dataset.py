@@ -1,6 +1,6 @@
-"""The main verbs of the command line as public functions: each composes rooms that do not know each other.
+"""Generate, spread, repair and merge data sets: the public functions behind the verbs of the command line.
 
-Those that train are in `fitting`, those that measure in `scoreboard` and `calibration`.
+Those that train are in `diffusion.fitting`, those that measure in `measure.scoreboard` and `measure.calibration`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,16 +46,34 @@ def generate_dataset(
     world_size: int = 1,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Plan and write a data set with its card; returns the plan's summary.
+    """Plan and write a data set with its card.
 
-    Subjects are draws from the generator's causal model, or real observations of `source_dir`, whose `license` and
-    `access` are unknown unless said. The generator is a saved one, the package's own by default, or a `world` that
-    answers itself and exactly, at any `resolution`. `settings` are further fields of GenerationPlan. Everything is
-    checked before the network's weights are loaded; the same call continues an interrupted run; `dry_run` writes
-    nothing, and adds to the summary how long it would take, from a batch made on this device. Of `world_size` processes
-    each writes its `rank`'s share, and the last one the card; `finished` in the summary says that this one did. A
-    `predictor` reads every image: what it reads is stored, and families that it refuses are drawn again
-    (`generate.gate`).
+    Subjects are draws from the generator's causal model, or real observations of `source_dir`. Everything is checked
+    before the network's weights are loaded, and the same call continues an interrupted run.
+
+    Args:
+        output_dir: where the data set is written.
+        num_subjects: families to generate.
+        seed: of subjects and their noise.
+        pretrained_model_name_or_path: the saved generator; the package's own by default.
+        source_dir: a folder of real images to observe subjects from.
+        dry_run: write nothing, and add to the summary how long it would take, from a batch made on this device.
+        license: identifier for the card; cc-by-4.0 for drawn subjects, unknown for a source, by default.
+        access: who may see the source.
+        predictor: the attribute predictor of the quality gate (`generate.gate`): its predictions are stored, and
+            families that do not pass are drawn again.
+        world: a world that generates exact counterfactuals, instead of a saved generator.
+        resolution: of a world's images, in pixels.
+        rank: this process among `world_size`, which share the shards; the last one to end writes the card.
+        world_size: number of such processes.
+        **settings: further fields of GenerationPlan.
+
+    Returns:
+        The plan's summary; its `finished` is whether this process completed the data set.
+
+    Raises:
+        InputError: settings that are invalid or contradict each other, the generator or the source, or a directory
+            that holds something else.
     """
     planned = _plan(
         output_dir,
@@ -74,7 +92,7 @@ def generate_dataset(
     if dry_run:
         return {**planned.plan.summary(), **_duration(planned, world_size), "finished": False}
     plan, saved, source, gate = planned
-    record = generate(plan, _answering(saved), output_dir, source, rank == 0, gate, rank, world_size)
+    record = generate(plan, _load(saved), output_dir, source, rank == 0, gate, rank, world_size)
     if record is not None:
         # two ranks that end together both find the run finished
         with mutex(Path(output_dir)):
@@ -107,7 +125,7 @@ def _plan(
 ) -> _Planned:
     """What `generate_dataset` is about to make; raises the InputErrors that need nothing but the causal model."""
     if source_dir is None and access != "unknown":
-        raise InputError(f"access: {access} says who may see a source, and none is given; leave it out.")
+        raise InputError(f"access: {access} is for a source, and none is given; leave it out.")
     saved = _generator(pretrained_model_name_or_path, world, resolution)
     if world is not None and source_dir is not None:
         raise InputError(f"source_dir: {source_dir} is given beside world {world}, which draws its own; leave one out.")
@@ -146,14 +164,14 @@ def _generator(path: str | Path | None, world: str | None, resolution: int | Non
     return Oracle(world, resolution)
 
 
-def _answering(saved: SavedGenerator | Oracle) -> CausalDiffusionPipeline | Oracle:
-    """What makes the images: the saved generator with its weights, or the world itself."""
+def _load(saved: SavedGenerator | Oracle) -> CausalDiffusionPipeline | Oracle:
+    """The saved generator with its weights, or the world itself."""
     return saved if isinstance(saved, Oracle) else load_generator(saved)
 
 
 def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
     """How long so many ranks, each as fast as this device, would take without drawing families again."""
-    seconds = seconds_per_image(planned.plan, _answering(planned.saved), planned.source, planned.gate)
+    seconds = seconds_per_image(planned.plan, _load(planned.saved), planned.source, planned.gate)
     total = seconds * planned.plan.num_rows / ranks
     return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
 
@@ -169,28 +187,41 @@ def spread_dataset(
     dry_run: bool = False,
     **settings: Any,
 ) -> tuple[dict[str, Any], str]:
-    """`generate_dataset` as `tasks` ranks run by an engine; the plan's summary, and what the engine did or would do.
+    """`generate_dataset` as ranks that an engine runs; settings are checked before anything is launched.
 
-    `settings` are those of `generate_dataset`; the rest is `generate.engines.launch`'s. Bad settings are refused before
-    anything is launched.
+    Args:
+        engine: local, slurm or ray; jobs for a dry run.
+        tasks: number of ranks.
+        workers: ranks at a time; all by default.
+        options: the engine's own options, as `engines.launch` takes them.
+        logging_dir: where the engine writes its logs; `output_dir`-logs by default.
+        output_dir: where the data set is written.
+        dry_run: launch nothing, and describe what would be launched.
+        **settings: those of `generate_dataset`.
+
+    Returns:
+        The plan's summary, and a description of what the engine did or would do.
+
+    Raises:
+        InputError: as `generate_dataset` and `engines.launch`.
     """
     if engine not in ENGINES or (engine == "jobs" and not dry_run):
         # a Job's disk ends with it, and what it made
         raise unknown("engine", engine, [name for name in ENGINES if name != "jobs"])
     if tasks is None:
-        raise InputError("tasks: not given; say into how many ranks the engine is to divide the shards.")
+        raise InputError("tasks: not given; give the number of ranks that share the shards.")
     for name in ("source_dir", "pretrained_model_name_or_path"):
         if settings.get(name) is not None and Path(settings[name]).exists():
             settings[name] = Path(settings[name]).absolute()
     planned = _plan(output_dir, **{name: value for name, value in settings.items() if name != "license"})
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
     logs = logging_dir or f"{Path(output_dir)}-logs"
-    said = launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
-    return {**planned.plan.summary(), **(_duration(planned, tasks) if dry_run else {})}, said
+    launched = launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
+    return {**planned.plan.summary(), **(_duration(planned, tasks) if dry_run else {})}, launched
 
 
 def _gate(plan: GenerationPlan, predictor: SavedPredictor | None) -> QualityGate | None:
-    """The plan's gate; InputError for a predictor that is not what the plan names."""
+    """The plan's gate; InputError for a predictor other than the plan's."""
     if predictor is None and plan.gate is None:
         return None
     if predictor is None or plan.gate is None or predictor.revision != plan.gate:
@@ -200,12 +231,12 @@ def _gate(plan: GenerationPlan, predictor: SavedPredictor | None) -> QualityGate
             f"read by {named}; "
             f"{'leave it out' if plan.gate is None else 'give that'}."
         )
-    reader = predictor.load(plan.preset.covariates)
-    return QualityGate(reader.predict, plan.preset.covariates, plan.factors, plan.gate_tolerance)
+    attributes = predictor.load(plan.preset.covariates)
+    return QualityGate(attributes.predict, plan.preset.covariates, plan.factors, plan.gate_tolerance)
 
 
 def _license(plan: GenerationPlan) -> str:
-    """What a data set's card says of its licence where nobody says otherwise."""
+    """The licence on a data set's card by default."""
     return "cc-by-4.0" if plan.source == SCM else "unknown"
 
 
@@ -215,9 +246,19 @@ def repair_dataset(
     source_dir: str | Path | None = None,
     predictor: SavedPredictor | None = None,
 ) -> list[str]:
-    """Generate a data set's damaged and missing shards again, and only those; returns their names.
+    """Generate a data set's damaged and missing shards again, and only those, to the same bytes.
 
-    Generator, source and predictor must be those it was made with.
+    Args:
+        directory: the data set.
+        pretrained_model_name_or_path: the generator it was made with; the package's own by default.
+        source_dir: the folder its subjects were observed in, if any.
+        predictor: the predictor of its quality gate, if any.
+
+    Returns:
+        Names of the shards that were made.
+
+    Raises:
+        InputError: generator, source or predictor are not those of the data set, or the new bytes differ.
     """
     plan = read_plan(Path(directory))
     saved = _generator(pretrained_model_name_or_path, plan.world, plan.resolution if plan.world else None)
@@ -228,11 +269,23 @@ def repair_dataset(
         )
     gate = _gate(plan, predictor)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
-    return repair(directory, _answering(saved), source, gate)
+    return repair(directory, _load(saved), source, gate)
 
 
 def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license: str | None = None) -> Record:
-    """Put together what several machines made of one plan, with its card; returns the record of the run."""
+    """Merge parts of one plan that several machines generated into one data set with its card.
+
+    Args:
+        parts: directories that `generate_dataset` wrote.
+        output_dir: where the data set is written.
+        license: identifier for the card, as in `generate_dataset`.
+
+    Returns:
+        The record of the run.
+
+    Raises:
+        InputError: parts of different plans, or a shard that is sound in none of them.
+    """
     record = merge([Path(part) for part in parts], Path(output_dir))
     plan = read_plan(Path(output_dir))
     write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))

@@ -1,4 +1,4 @@
-"""The main job, small: generate, verify, load three views, write the report."""
+"""A small example of the whole: generate, verify, load three views, write the report."""
 
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,16 @@ def demo(output_dir: str | Path = "synthfair", seed: int = 0) -> dict[str, Any]:
     """Generate a small data set, verify it, load three views and write the report; returns what was found.
 
     28 subjects: 20, 4 and 4 in train, validation and test, half of them under 50 years, 12 images each.
+
+    Args:
+        output_dir: where the data set is written.
+        seed: of the subjects.
+
+    Returns:
+        `problems` (none), `views` with counts by view, and the path of the `report`.
+
+    Raises:
+        InputError: the directory holds something else, or the data set is not sound.
     """
     directory = Path(output_dir)
     generate_dataset(directory, num_subjects=28, seed=seed, subjects_per_shard=10)

@@ -1,7 +1,7 @@
 """A factorial design: subjects in splits and strata with their draws, and the cells that each of them shows.
 
     draw  = (rank + 1/2) / n,  rank = place in a seeded permutation of the n subjects of the same split and stratum
-    shows = every cell where nothing is targeted, otherwise those with  place < share / the largest share
+    shows = every cell where there is no target, otherwise those with  place < share / the largest share
     place = (k + 1/2) / n,  k another permutation of the same n, fixed by the rank
 
 So of n subjects a cell has the whole number nearest to n x share / largest share; those who show it also show every
@@ -130,8 +130,8 @@ class Design:
         """The cells that one subject of a split shows, in order."""
         if self.cuts is None:
             return range(self.num_cells)
-        shown: list[int] = np.flatnonzero(self.places[split][offset] < self.cuts).tolist()
-        return shown
+        members: list[int] = np.flatnonzero(self.places[split][offset] < self.cuts).tolist()
+        return members
 
     def rows(self, split: str, subjects: Sequence[int]) -> np.ndarray:
         """How many of these subjects of a split show each cell, `[cells]`."""

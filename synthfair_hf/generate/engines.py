@@ -1,4 +1,4 @@
-"""A run spread over processes: each asks its launcher where it stands, or an engine tells it.
+"""A run spread over processes: each takes its rank from its launcher, or from an engine.
 
     place     rank r of n, from RANK and WORLD_SIZE, as torchrun and `accelerate launch` set them
     engine    task(rank=r, world_size=n) for every r, in processes of this machine ("local"), or on a cluster through
@@ -43,7 +43,7 @@ ENGINES = ("local", *EXECUTORS)
 """What can spread a run."""
 
 INSIDE = {"slurm": "SLURM_ARRAY_TASK_ID", "jobs": "DATATROVE_JOB_ARRAY_INDEX"}
-"""Variables by which an executor knows that it is in a job already, and launches none."""
+"""Variables that are set inside a job of an executor, which then launches none."""
 
 WITHHELD = {
     *("self", "pipeline", "tasks", "workers", "logging_dir", "skip_completed", "depends"),  # `launch` gives them
@@ -82,16 +82,29 @@ def launch(
     dry_run: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> str:
-    """Run `task(rank=..., world_size=tasks)` for each rank, at most `workers` at a time; says in words what was done.
+    """Run `task(rank=..., world_size=tasks)` for each rank.
 
-    A `task` is picklable, imported from a module (a functools.partial of a function with its settings), and names files
-    by absolute paths. `options` are the datatrove executor's own keywords, as values or as text: time, partition,
-    gpus_per_task, sbatch_args='{"account": "lab"}'. Its scripts, logs and markers go to a new folder in `logging_dir`,
-    for Jobs one that they can reach (hf://buckets/...). Everything waits for the last rank, Slurm alone returns when
-    the job is submitted. A `dry_run` answers what would be run and runs, writes and asks nothing.
+    Returns after the last rank; for Slurm, when the job is submitted.
 
-    Raises InputError, before anything runs, for what the engine cannot take, and afterwards, when the other ranks have
-    ended, for a rank that was refused or killed; RuntimeError from any other error of a rank.
+    Args:
+        engine: a name in ENGINES.
+        task: picklable, imported from a module (a functools.partial of a function with its settings), with absolute
+            paths.
+        tasks: number of ranks, 1 or more.
+        workers: ranks at a time; all by default.
+        logging_dir: scripts, logs and markers go to a new folder in it; for Jobs one that they can reach
+            (hf://buckets/...).
+        dry_run: run and write nothing.
+        options: the datatrove executor's own keywords, as values or as text: time, partition, gpus_per_task,
+            sbatch_args='{"account": "lab"}'.
+
+    Returns:
+        A description of what was run, or of what would be.
+
+    Raises:
+        InputError: before anything runs, for settings that the engine does not allow; after the other ranks have ended,
+            for a rank that raised InputError or was killed.
+        RuntimeError: from any other error of a rank.
     """
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
@@ -112,7 +125,7 @@ def launch(
     try:
         executor = kind([_Step(task)], tasks, workers=workers, logging_dir=folder, skip_completed=False, **settings)
     except ValueError as error:
-        raise InputError(f"engine: {engine} refuses ({error}).") from None
+        raise InputError(f"engine: {engine} does not allow these settings ({error}).") from None
     if dry_run:
         return _DESCRIPTIONS[engine](executor, folder)
     _check_launchable(engine)
@@ -120,7 +133,7 @@ def launch(
         executor.run()
     except CalledProcessError as error:
         raise InputError(
-            f"engine: {error.cmd[0]} refused (exit status {error.returncode}); its reason stands above, the script is "
+            f"engine: {error.cmd[0]} failed (exit status {error.returncode}); its reason stands above, the script is "
             f"{folder}/launch_script.slurm."
         ) from None
     if engine == "slurm":
@@ -198,7 +211,7 @@ def _checked(engine: str, kind: Any, options: Mapping[str, Any]) -> dict[str, An
             settings[name] = _typed(TypeAdapter(hints[name] | None), value)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise InputError(f"engine_options: {name}={value!r} is refused ({reason}); mend it.") from None
+            raise InputError(f"engine_options: {name}={value!r} is invalid ({reason}); correct it.") from None
     missing = [name for name, one in known.items() if one.default is one.empty and name not in settings]
     if missing:
         raise InputError(f"engine_options: {engine} needs {' and '.join(missing)}; give {'=... '.join(missing)}=....")
@@ -223,16 +236,16 @@ def _defaults(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if engine == "jobs":
         return {"job_name": "synthfair", "dependencies": [f"synthfair-hf[datatrove]=={__version__}"]}
     if engine == "slurm":
-        # the jobs find the Python that launches them, unless they are told of another
+        # the jobs find the Python that launches them, unless another is given
         path = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-        told = {"env_command", "condaenv", "venv_path"} & set(options)
-        return {"job_name": "synthfair", **({} if told else {"env_command": path})}
+        given = {"env_command", "condaenv", "venv_path"} & set(options)
+        return {"job_name": "synthfair", **({} if given else {"env_command": path})}
     return {}
 
 
 def _check_launchable(engine: str) -> None:
     if INSIDE.get(engine, "") in os.environ:
-        raise InputError(f"engine: {engine} is asked inside one of its jobs; launch where nothing is set by a job.")
+        raise InputError(f"engine: {engine} is used inside one of its jobs; launch outside of jobs.")
     if engine == "slurm" and shutil.which("sbatch") is None:
         raise InputError("engine: slurm has no sbatch here; launch from a login node of the cluster, or try a dry run.")
     if engine == "ray" and find_spec("ray") is None:
@@ -253,7 +266,7 @@ def _describe_slurm(executor: Any, folder: str) -> str:
     if executor.with_srun:
         words = " ".join(f"--{name}={value}" for name, value in (executor.srun_args or {}).items())
         command = f"srun {words} -l -n {executor.nodes_per_task} {command}"
-    # asking for the directives makes the folder of the logs
+    # the call for the directives makes the folder of the logs
     with TemporaryDirectory() as elsewhere:
         logs, executor.slurm_logs_folder = executor.slurm_logs_folder, elsewhere
         script: str = executor.get_launch_file_contents(executor.get_sbatch_args(array), command)
@@ -268,9 +281,9 @@ def _describe_ray(executor: Any, folder: str) -> str:
 
 
 def _describe_jobs(executor: Any, folder: str) -> str:
-    """The command, hardware and namespace of the Jobs; values of their environment are nobody's business."""
+    """The command, hardware and namespace of the Jobs; values of their environment are not printed."""
     packages = " ".join(f"--with {shlex.quote(package)}" for package in executor.dependencies)
-    told = {
+    described = {
         "jobs": math.ceil(executor.tasks / executor.tasks_per_job),
         "tasks": executor.tasks,
         "at a time": executor.workers,
@@ -281,7 +294,7 @@ def _describe_jobs(executor: Any, folder: str) -> str:
         "environment": ", ".join(executor.env or {}) or "(none)",
         "command": f"uv run --python {executor.python} {packages} launch_pickled_pipeline.py {folder}/executor.pik",
     }
-    return "\n".join(f"{name}: {value}" for name, value in told.items())
+    return "\n".join(f"{name}: {value}" for name, value in described.items())
 
 
 _DESCRIPTIONS: dict[str, Callable[[Any, str], str]] = {

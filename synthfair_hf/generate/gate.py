@@ -1,11 +1,11 @@
-"""The quality gate: does an image show what was asked for?
+"""The quality gate: does an image have the requested attributes, by an attribute predictor?
 
-    reached(row) = for every judged factor: the level that is read is the one asked for,
-                   or the number that is read is at most `tolerance` from it
+    reached(row) = for every judged factor: the predicted level is the requested one,
+                   or the predicted number is at most `tolerance` from it
 
-What reads is a callable that comes in; what it reads is stored beside what was asked for. A family that is not reached
-is drawn again from its subject's next seed, as often as the plan says, the best draw is kept, and its rows that are
-still not reached are flagged and kept: nothing is dropped. A real observation has no second draw.
+Predictions are stored beside the requested values. A family that is not reached is drawn again from its subject's next
+seed, as often as the plan says, the best draw is kept, and its rows that are still not reached are flagged and kept:
+nothing is dropped. A real observation has no second draw.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,17 +22,23 @@ __all__ = ["QualityGate", "Reading"]
 
 
 class Reading(NamedTuple):
-    """What was read in one image, decoded by name, and whether it is what was asked for."""
+    """Predicted attributes of one image, decoded by name, and whether they are the requested ones."""
 
     values: dict[str, Any]
     reached: bool
 
 
 class QualityGate:
-    """Reads images by the `predict` of an attribute predictor and judges the `factors`; a continuous one with a
-    `tolerance`, in its unit.
+    """Compares predicted attributes of images with the requested ones.
 
-    Raises InputError for a tolerance that is not positive or of no factor, and for a continuous factor without one.
+    Args:
+        predict: that of an attribute predictor (`schema.AttributePredictor`).
+        covariates: all that it predicts.
+        factors: those that are judged.
+        tolerance: by continuous factor, the largest allowed difference, in its unit.
+
+    Raises:
+        InputError: a tolerance that is not positive or of no factor, or a continuous factor without one.
     """
 
     def __init__(
@@ -51,17 +57,21 @@ class QualityGate:
                 raise InputError(f"tolerance[{name!r}]: {width} is not allowed; give a number above 0.")
         for name in factors:
             if not covariates[name].categorical and name not in self._tolerance:
-                raise InputError(f"tolerance: {name} is continuous; say how far a reading may be from what was asked.")
+                raise InputError(f"tolerance: {name} is continuous; give its largest allowed difference.")
 
-    def read(self, images: np.ndarray, asked: Sequence[Mapping[str, Any]]) -> list[Reading]:
-        """Readings of images `[B, H, W]` in [0, 1], as 8 bits store them; `asked` holds each row's decoded factors.
+    def read(self, images: np.ndarray, requested: Sequence[Mapping[str, Any]]) -> list[Reading]:
+        """Predicted attributes of images, after rounding to the 8 bits in which they are stored.
 
-        An image with NaN or infinite pixels is read as if they were black; it is rejected anyway.
+        NaN and infinite pixels count as black; such an image is rejected anyway.
+
+        Args:
+            images: `[B, H, W]` in [0, 1].
+            requested: the decoded factors of each of the `B` rows.
         """
         stored = np.rint(np.nan_to_num(images, posinf=0, neginf=0).clip(0, 1) * 255) / 255
         predicted = self._predict(torch.from_numpy(stored.astype(np.float32))[:, None])
         readings = []
-        for place, row in enumerate(asked):
+        for place, row in enumerate(requested):
             values = {name: self._value(name, predicted[name][place]) for name in self._covariates.names}
             readings.append(Reading(values, all(self._agrees(name, values[name], row[name]) for name in self._factors)))
         return readings
@@ -70,5 +80,7 @@ class QualityGate:
         variable = self._covariates[name]
         return variable.levels[int(predicted.argmax())] if variable.categorical else float(predicted)
 
-    def _agrees(self, name: str, read: Any, asked: Any) -> bool:
-        return read == asked if self._covariates[name].categorical else abs(read - asked) <= self._tolerance[name]
+    def _agrees(self, name: str, predicted: Any, requested: Any) -> bool:
+        if self._covariates[name].categorical:
+            return predicted == requested
+        return abs(predicted - requested) <= self._tolerance[name]

@@ -1,8 +1,9 @@
-"""What generation asks of a generator: a trained pipeline, or a world that answers as one.
+"""The protocol of a generator: a trained pipeline, or a world with the same interface.
 
     covariates = scm.evaluate(covariate noise)      image = generator(covariates, noise, covariate noise, do)
 
-Satisfied by `diffusion.pipeline.CausalDiffusionPipeline` and `domains.phantom.oracle.Oracle`; generation knows neither.
+Satisfied by `diffusion.pipeline.CausalDiffusionPipeline` and `domains.phantom.oracle.Oracle`; generation imports
+neither.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,4 +50,4 @@ class CausalGenerator(Protocol):
 
     @property
     def __call__(self) -> Callable[..., Any]:
-        """Images float32 `[B, C, H, W]` in [0, 1], `noise`, `covariate_noise` and `residual` of what is asked."""
+        """Images float32 `[B, C, H, W]` in [0, 1], `noise`, `covariate_noise` and `residual` of the requested rows."""

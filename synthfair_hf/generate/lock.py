@@ -1,10 +1,10 @@
 """Who may write into a directory: workers that share one division of its shards, each holding its own lease.
 
     DIR/.lock                        held for the moment in which a directory is prepared or finished; waited for
-    DIR/.lock-<rank>-of-<size>       a worker's lease, held as long as it runs; a second claim is refused
+    DIR/.lock-<rank>-of-<size>       a worker's lease, held as long as it runs; a second claim is an error
 
-Both are exclusive locks on a file, which the system releases with their owner, so a dead one holds nobody up. What it
-left behind goes with the next who asks.
+Both are exclusive locks on a file, which the system releases with their owner, so a dead one blocks nobody. A lock file
+that it left is removed by the next process that takes the lock.
 """
 
 import os
@@ -23,11 +23,20 @@ LOCKS = (".lock", ".lock-*-of-*")
 """Patterns of the files in a directory that are locks, held or left behind."""
 
 MOMENT = 0.5
-"""Seconds that a claim waits: a lease is held for longer, but somebody who only asks holds it for a moment as well."""
+"""Seconds that a claim waits: a lease is held for longer, but a process that only checks holds it for a moment."""
 
 
 def check_free(directory: Path, rank: int = 0, world_size: int = 1) -> None:
-    """Raise InputError while somebody holds the lease of this rank, or of any rank of another division."""
+    """Check that no process holds the lease of this rank, or of any rank of another division.
+
+    Args:
+        directory: of the data set.
+        rank: 0 to world_size - 1.
+        world_size: number of processes that share the shards.
+
+    Raises:
+        InputError: one does; its process and host are named.
+    """
     own = directory / f".lock-{rank}-of-{world_size}"
     for path in sorted(directory.glob(LOCKS[1])):
         if path == own or not path.name.endswith(f"-of-{world_size}"):
@@ -37,14 +46,23 @@ def check_free(directory: Path, rank: int = 0, world_size: int = 1) -> None:
 
 @contextmanager
 def lease(directory: Path, rank: int = 0, world_size: int = 1) -> Iterator[None]:
-    """Hold a rank's lease; InputError names an owner who holds it already. Check and take under the `mutex`."""
+    """Hold a rank's lease; check and take it under the `mutex`.
+
+    Args:
+        directory: of the data set.
+        rank: 0 to world_size - 1.
+        world_size: number of processes that share the shards.
+
+    Raises:
+        InputError: another process holds it; process and host are named.
+    """
     with _locked(directory / f".lock-{rank}-of-{world_size}", MOMENT):
         yield
 
 
 @contextmanager
 def mutex(directory: Path) -> Iterator[None]:
-    """Be the only one here who prepares or finishes the directory; waits for its turn."""
+    """Prepare or finish the directory exclusively; waits until no other process does."""
     with _locked(directory / LOCKS[0], timeout=-1):
         yield
 

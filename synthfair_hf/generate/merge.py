@@ -12,11 +12,20 @@ __all__ = ["merge"]
 
 
 def merge(parts: Sequence[Path], output_dir: Path) -> Record:
-    """Put together what several machines made of one plan; returns the record of the run.
+    """Merge parts of one plan that several machines generated.
 
-    Shards that are damaged in one part are taken from another. The same call continues an interrupted merge. Raises
-    InputError for parts of different plans, before anything is written, and, once the others are merged, for shards
-    that are in no part.
+    Shards that are damaged in one part are taken from another. The same call continues an interrupted merge.
+
+    Args:
+        parts: directories of the parts.
+        output_dir: where the data set is written.
+
+    Returns:
+        The record of the run.
+
+    Raises:
+        InputError: parts of different plans, before anything is written, and, once the others are merged, shards that
+            are sound in no part.
     """
     if not parts:
         raise InputError("parts: none given; give the directories that `synthfair generate` wrote.")

@@ -39,7 +39,7 @@ SCM = "scm"
 """The `source` of a plan whose subjects are draws from the model itself."""
 
 SEEDS, STRIDE = 2**32, 0x9E3779B1
-"""torch's CPU generators tell this many seeds apart; an odd stride visits each of them once."""
+"""torch's CPU generators distinguish this many seeds; an odd stride visits each of them once."""
 
 PNG_BYTES_PER_PIXEL = 0.7
 ROW_BYTES = 700
@@ -57,9 +57,12 @@ class GenerationPlan(Numerics, BaseModel):
     `partitioned_from` subjects a stratum on. `world` names the world that is its own generator, if none was trained:
     then every counterfactual is exact. `source` is the name of the data set the subjects come from, or "scm" for
     draws from the model; `access` is the strictest of what model and source were made from. `gate` is the identity of
-    what reads every image, if anything does; a family that it refuses is drawn `gate_attempts` times in all, and
-    `gate_tolerance` says by how much a continuous factor may be missed. `support` is what is known of cells that the
-    model hardly ever saw; it decides nothing. Raises InputError, one sentence, for anything that cannot be planned.
+    the attribute predictor of the quality gate, if there is one; a family that does not pass is drawn `gate_attempts`
+    times in all, and `gate_tolerance` is the largest allowed difference of a continuous factor. `support` lists cells
+    that are rare in the model's training data; it decides no row.
+
+    Raises:
+        InputError: settings that cannot be planned, in one sentence.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -87,8 +90,12 @@ class GenerationPlan(Numerics, BaseModel):
     source_fingerprint: str | None = None
     access: Access = "unknown"
     gate: str | None = None
-    gate_attempts: PositiveInt = Field(default=1, le=8, description="draws of a family that the predictor refuses")
-    gate_tolerance: dict[str, float] = Field({}, description="how far a number may be read from what was asked for")
+    gate_attempts: PositiveInt = Field(
+        default=1, le=8, description="how often a family that does not pass the quality gate is drawn in all"
+    )
+    gate_tolerance: dict[str, float] = Field(
+        {}, description="largest difference of a predicted from the requested number"
+    )
     target: dict[str, dict[str, float]] = Field(
         {}, description="shares of levels or groups, from 0 to 1; what is not named is balanced"
     )
@@ -108,7 +115,7 @@ class GenerationPlan(Numerics, BaseModel):
                 raise unknown("factors", name, covariates.names)
             if not covariates[name].categorical and name not in self.levels:
                 raise InputError(
-                    f"factors: {name} is continuous; say which values to cross by levels of {name}, in "
+                    f"factors: {name} is continuous; give the values to cross as levels of {name}, in "
                     f"{covariates[name].unit}."
                 )
         if len(set(self.factors)) < len(self.factors):
@@ -155,7 +162,7 @@ class GenerationPlan(Numerics, BaseModel):
             if len(set(map(word, levels))) < len(levels):
                 raise InputError(
                     f"{name}: two of {', '.join(map(repr, levels))} have one name in paths ({word(levels[0])}, ...); "
-                    "call them so that letters, digits, dots, + or - tell them apart."
+                    "rename them so that letters, digits, dots, + or - differ."
                 )
 
     def _check_gate(self) -> None:
@@ -264,7 +271,12 @@ class GenerationPlan(Numerics, BaseModel):
         return integer(self.seed, "subject")
 
     def subject_seed(self, subject: int, attempt: int = 0) -> int:
-        """Seed in [0, 2^32) of a subject's attempt-th draw, distinct for all subjects and the first 16 attempts."""
+        """Seed in [0, 2^32) of a subject's attempt-th draw, distinct for all subjects and the first 16 attempts.
+
+        Args:
+            subject: 0 to num_subjects - 1.
+            attempt: 0 to 15.
+        """
         return (self._first_seed + (attempt * self.num_subjects + subject) * STRIDE) % SEEDS
 
     def stratum(self, values: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -331,12 +343,16 @@ class GenerationPlan(Numerics, BaseModel):
 
         It sets the factors that differ, and holds everything they cause at the cell's or the subject's value. An empty
         one says that the cell is the subject's own.
+
+        Args:
+            cell: values of the factors.
+            factual: the subject's own covariates.
         """
         changed = [name for name in self.factors if cell[name] != factual[name]]
         return {name: cell.get(name, factual[name]) for name in self._with_effects(changed)}
 
     def summary(self) -> dict[str, Any]:
-        """What a dry run tells: counts by split, factors and levels, target, support, and an estimate of bytes."""
+        """The figures of a dry run: counts by split, factors and levels, target, support, and an estimate of bytes."""
         shards = [shard.split for shard in self.shards()]
         return {
             "plan": self.fingerprint,

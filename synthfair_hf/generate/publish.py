@@ -1,4 +1,4 @@
-"""What is published on the Hub of a verified data set, as one tagged release of its repository.
+"""A verified data set on the Hub, as one tagged release of its repository.
 
     1 records/plan.json   2 data/, under the names they have here   3 the other records, README.md
 
@@ -29,9 +29,21 @@ def publish(
 ) -> Publication:
     """Push a generated data set to `hub_dataset_id`, "<owner>/<name>", and tag it "store-<identity of the bytes>".
 
-    The rules, and what the other settings mean, are those of `release.Target`. Raises InputError, one sentence: before
-    anything is sent for a data set that `verify` finds wrong, for what may not be published, and for a tag that names
-    other files; and for whatever the Hub refuses.
+    Args:
+        directory: the data set.
+        hub_dataset_id: the repository; created where it does not exist.
+        private: publish in a private repository.
+        tag: of the release; named after the bytes by default.
+        permission: who permits that restricted images become public, and where.
+        token: of the Hub; the one logged in by default.
+        deadline: seconds that the Hub is given to recover from failures.
+
+    Returns:
+        Where the release is, and how many files were sent.
+
+    Raises:
+        InputError: before anything is sent, for a data set that `verify` finds wrong, for what may not be published,
+            and for a tag that names other files; and for errors that the Hub returns.
     """
     directory = Path(directory)
     target = Target("dataset", hub_dataset_id, private, tag, permission, token, deadline)
@@ -55,7 +67,7 @@ def publish(
         title=f"Data set {identity}",
         own=r"data/.*\.parquet|records/[^/]*\.json",
         contents=r"data/.*",
-        telling=(RUN, CARD),
+        completing=(RUN, CARD),
         sha256={
             name: file["sha256"]
             for path in records.values()

@@ -4,7 +4,7 @@
 
 A row depends on its own noise and seed and never on its batch, so that halving changes nothing but rounding. A compiled
 network sees batches of one size alone, filled up where rows are fewer: a program for any size would be chosen by the
-sizes that came before, which a resumed run has not seen.
+sizes that came before, which differ in a resumed run.
 """
 
 import copy
@@ -40,11 +40,11 @@ XMP = (
     '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
     'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{}"/></rdf:RDF></x:xmpmeta>'
 )
-"""The IPTC statement, inside each synthetic PNG, that nobody photographed it."""
+"""The IPTC statement, inside each synthetic PNG, that it is no photograph."""
 
 
 class Rendered(NamedTuple):
-    """What generation takes of the pipeline's answer: images `[B, C, H, W]` and noise, each row by row."""
+    """The part of the pipeline's output that generation uses: images `[B, C, H, W]` and noise, each row by row."""
 
     images: Tensor
     noise: Tensor
@@ -55,7 +55,12 @@ class Rendered(NamedTuple):
 class Renderer:
     """Calls the pipeline with the plan's steps, strength and numerics. `limit` is how many rows may fit, where known.
 
-    The pipeline that is given stays as it is. Raises InputError where its network is to be compiled and cannot be.
+    Args:
+        pipeline: the generator, which is not changed.
+        plan: its settings.
+
+    Raises:
+        InputError: the network is to be compiled and cannot be.
     """
 
     def __init__(self, pipeline: CausalGenerator, plan: GenerationPlan) -> None:
@@ -64,9 +69,14 @@ class Renderer:
         self.limit: int | None = None
 
     def __call__(self, covariates: Mapping[str, list[Any]], **rows: Any) -> Rendered:
-        """The answer for these rows; `rows` are further arguments of the pipeline, each with one entry per row.
+        """Images and noise of these rows.
 
-        Raises InputError when the device has no room for a single row.
+        Args:
+            covariates: decoded values `[B]` by name.
+            **rows: further arguments of the pipeline, each with one entry per row.
+
+        Raises:
+            InputError: the device has no memory for a single row.
         """
         rows = {**rows, "covariates": covariates}
         count = len(next(iter(covariates.values())))
@@ -102,10 +112,17 @@ class Renderer:
 
 
 def prepared(pipeline: CausalGenerator, numerics: Numerics, rows: int) -> CausalGenerator:
-    """A pipeline whose network is computed so, compiled for batches of `rows`; the same one where nothing is asked.
+    """A pipeline whose network has these numerics; the same one where all are default.
 
     Weights are cast once; autocast, which casts them at every call, was neither quicker nor nearer to composition.
-    Raises InputError where the network cannot be compiled.
+
+    Args:
+        pipeline: the generator, which is not changed.
+        numerics: precision, memory format, and whether the network is compiled.
+        rows: batch size that it is compiled for.
+
+    Raises:
+        InputError: the network cannot be compiled.
     """
     if len(numerics.plain) == len(Numerics.model_fields):
         return pipeline
@@ -143,17 +160,17 @@ def _rows_at(value: Any, index: Tensor) -> Any:
 
 
 def _try(pipeline: Any, rows: int) -> None:
-    """One step, so that a program that cannot be made is known of before anything is written."""
+    """One step, so that a failure to compile is found before anything is written."""
     # takes a second or two to load
     from torch._dynamo.exc import TorchDynamoException
 
-    nobody = {name: [None] * rows for name in pipeline.covariates.names}
+    unknown = {name: [None] * rows for name in pipeline.covariates.names}
     try:
-        # a lack of memory is found again, and mended, by the first batch
+        # a lack of memory is found again, and handled, by the first batch
         with warnings.catch_warnings(), suppress(torch.OutOfMemoryError):
             # a compiler's remarks on the insides of torch and diffusers
             warnings.simplefilter("ignore")
-            pipeline(covariates=nobody, num_inference_steps=1, generator=torch.Generator(), output_type="pt")
+            pipeline(covariates=unknown, num_inference_steps=1, generator=torch.Generator(), output_type="pt")
     except TorchDynamoException as error:
         reason = shorten(str(error).split("\n\n")[0], 200)
         raise InputError(
@@ -174,9 +191,11 @@ def _join(parts: tuple[Any, ...]) -> Any:
 
 
 def encode_png(image: np.ndarray, made_by: str | None) -> bytes | None:
-    """An image `[H, W]` in [0, 1] as 8-bit grayscale PNG, rounded; None when it is NaN, infinite or constant.
+    """An image as 8-bit grayscale PNG, rounded; None when it is NaN, infinite or constant.
 
-    `made_by` is MODEL, WORLD, or None for an observation, and stands in the file.
+    Args:
+        image: `[H, W]` in [0, 1].
+        made_by: MODEL, WORLD, or None for an observation; it stands in the file.
     """
     if not is_sound(image):
         return None

@@ -51,10 +51,18 @@ def check(
     rank: int = 0,
     world_size: int = 1,
 ) -> None:
-    """Raise the InputError that `generate` would raise for want of anything but the model; writes nothing.
+    """Check, without the model and without writing, that `generate` can run.
 
-    The plan must be for this source, the source must have patients enough, and the directory must be free for the plan:
-    not locked, not foreign, not under another plan.
+    Args:
+        plan: what is to be generated.
+        output_dir: where.
+        source: the subjects' images, if the plan is for a source.
+        rank: this process among `world_size`.
+        world_size: number of processes that share the shards.
+
+    Raises:
+        InputError: the plan is for another source, the source has too few patients, or the directory is locked, holds
+            something else, or belongs to another plan.
     """
     _check_source(plan, source)
     if source is not None:
@@ -72,12 +80,23 @@ def generate(
     rank: int = 0,
     world_size: int = 1,
 ) -> Record | None:
-    """Write the plan's data set into `output_dir` and return the record of the run.
+    """Write the plan's data set; the same call continues an interrupted run to the same bytes.
 
-    The same call continues an interrupted run to the same bytes. Of `world_size` processes, each writes its `rank`'s
-    share of the shards; None is returned to those that end before the last. `gate` reads every image where the plan
-    names one. Raises InputError, before anything is written, when the plan is not for this pipeline, and for whatever
-    `check` refuses.
+    Args:
+        plan: what is generated.
+        pipeline: the generator that the plan is for.
+        output_dir: where the data set is written.
+        source: the subjects' images, if the plan is for a source.
+        progress: show a progress bar.
+        gate: the quality gate, where the plan names one.
+        rank: this process among `world_size`; it writes its share of the shards.
+        world_size: number of processes that share the shards.
+
+    Returns:
+        The record of the run; None for a process that ends before the last one.
+
+    Raises:
+        InputError: before anything is written, as `check`, and when the plan is for another pipeline or gate.
     """
     _check_model(plan, pipeline)
     _check_source(plan, source)
@@ -101,10 +120,16 @@ def seconds_per_image(
     source: Source | None = None,
     gate: QualityGate | None = None,
 ) -> float:
-    """How long this device takes for an image, by the wall clock; nothing is kept or written.
+    """Seconds that this device takes for an image, by the wall clock; nothing is kept or written.
 
     Timed are the first families that fill a batch, after one that warms the device up: subjects, network, gate and
     encoding, as `generate` does them. Writing is not, nor are families that a gate has drawn again later on.
+
+    Args:
+        plan: what is to be generated.
+        pipeline: the generator.
+        source: the subjects' images, if the plan is for a source.
+        gate: the quality gate, where the plan names one.
     """
     render = Renderer(pipeline, plan)
     subjects = ModelSubjects(plan, pipeline, render) if source is None else SourceSubjects(plan, source, render)
@@ -119,7 +144,7 @@ def seconds_per_image(
 
 
 class _Studio(NamedTuple):
-    """What makes the rows of a shard: subjects, what renders and what reads them, and threads that encode images."""
+    """What makes the rows of a shard: subjects, renderer, quality gate, and threads that encode images."""
 
     render: Renderer
     subjects: ModelSubjects | SourceSubjects
@@ -134,17 +159,28 @@ def repair(
     gate: QualityGate | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Generate exactly the damaged and missing shards of a data set again; returns their names.
+    """Generate exactly the damaged and missing shards of a data set again.
 
-    Raises InputError when the plan is not for this pipeline or source, and when the new bytes are not those that the
-    record of the run tells of, as another type of device or another version of the libraries may make them.
+    Args:
+        directory: the data set.
+        pipeline: the generator it was made with.
+        source: its subjects' images, if its plan is for a source.
+        gate: its quality gate, if it has one.
+        progress: show a progress bar.
+
+    Returns:
+        Names of the shards that were made.
+
+    Raises:
+        InputError: the plan is for another pipeline, source or gate, or the new bytes are not those in the record of
+            the run: another type of device or other versions of the libraries may round otherwise.
     """
     directory = Path(directory)
     plan = read_plan(directory)
     _check_model(plan, pipeline)
     _check_source(plan, source)
     _check_gate(plan, gate)
-    # under the lock, so that nobody finishes a shard between the verdict and its end
+    # under the lock, so that no other process finishes a shard between the check and its end
     with Store(directory, plan).open() as store:
         damaged, before = damaged_shards(directory), None
         with suppress(InputError):
@@ -193,7 +229,7 @@ def _check_source(plan: GenerationPlan, source: Source | None) -> None:
 def _render_shard(
     plan: GenerationPlan, studio: "_Studio", shard: Shard, bar: "tqdm[Any]"
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The shard's rows, and counts of what was rejected on the way.
+    """The shard's rows, and counts of rejected candidates and images.
 
     A family with an unsound image is drawn again from its subject's next seed, as far as its kind of subject allows; so
     is one that does not pass the gate, as often as the plan says, and then its best draw is kept.
@@ -217,7 +253,7 @@ def _render_shard(
         for batch in _batches([family[0] for family in waiting], plan.batch_size):
             observed = subjects.observe(batch, attempt)
             observations |= {row.subject: one for row, one in zip(batch, observed, strict=True)}
-        # those drawn again are not done yet after all
+        # families drawn again are not done yet
         bar.update(-sum(len(family) for family in waiting) if attempt else 0)
         images, readings = _render_families(plan, studio, waiting, observations, bar)
         for family in waiting:
@@ -244,7 +280,7 @@ def _render_shard(
 
 
 def _unreached(lines: Sequence[Mapping[str, Any]]) -> int:
-    """Rows of a family that do not show what was asked for; none where nothing reads them."""
+    """Rows of a family that do not have the requested attributes; none without a gate."""
     return sum(line.get("reached") is False for line in lines)
 
 
@@ -255,7 +291,7 @@ def _render_families(
     observations: dict[int, Observation],
     bar: "tqdm[Any]",
 ) -> tuple[dict[str, bytes | None], dict[str, Reading]]:
-    """The PNG of every row by id, None for an unsound image, and what the gate reads in it.
+    """The PNG of every row by id, None for an unsound image, and its predicted attributes where there is a gate.
 
     Naming all factors and their effects in `do`, at the row's values, fixes each covariate of the row: they are exactly
     the cell's and otherwise the subject's, and the causal model only draws or abducts subjects. For those that keep the
@@ -286,15 +322,15 @@ def _render_families(
             covariates=columns([subject.values for subject in subjects]),
             noise=torch.stack([subject.noise for subject in subjects]),
             covariate_noise=stacked([subject.covariate_noise for subject in subjects]),
-            residual=_residuals(subjects),
+            residual=_stacked_residuals(subjects),
             do={name: values[name] for name in plan.acted_on},
         )
         take(batch, list(pixels(result.images)), generator)
     return {name: image.result() for name, image in images.items()}, readings
 
 
-def _residuals(subjects: Sequence[Observation]) -> Tensor | None:
-    """What the decoder loses of each subject's image, `[B, C, H, W]`; None where nothing is lost."""
+def _stacked_residuals(subjects: Sequence[Observation]) -> Tensor | None:
+    """The decoder's reconstruction error of each image, `[B, C, H, W]`; None for a lossless decoder."""
     residuals = [subject.residual for subject in subjects if subject.residual is not None]
     return torch.stack(residuals) if residuals else None
 
@@ -306,7 +342,7 @@ def _lines(
     images: Mapping[str, bytes | None],
     readings: Mapping[str, Reading],
 ) -> list[dict[str, Any]]:
-    """A family as it is stored. Without its own cell among the factors' levels, nobody is the family's parent."""
+    """A family as it is stored. Without its own cell among the factors' levels, a family has no parent row."""
     interventions = [plan.intervention(row.cell, observation.values) for row in family]
     parent = next((row.id for row, do in zip(family, interventions, strict=True) if not do), None)
     noise = {f"noise_{name}": value.reshape(-1).tolist() for name, value in observation.covariate_noise.items()}

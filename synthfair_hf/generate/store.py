@@ -8,7 +8,7 @@
 A shard is written under a temporary name, flushed, renamed and then recorded, so a shard is finished exactly when its
 record is there; whatever else an interrupted run left is removed or redone by the same command. Ranks share the shards
 out among themselves, and the one that finds all of them finished records the run. README.md, the card without which
-`load_dataset` knows no view, is written after the run and must name the bytes it is about.
+`load_dataset` has no views, is written after the run and must name the bytes it is about.
 """
 
 import errno
@@ -51,7 +51,12 @@ PLAN, RUN = "records/plan.json", "records/generate.json"
 
 
 def row_features(covariates: Schema, measured: bool = False) -> Features:
-    """Columns of a data set over these covariates, in order; `measured` adds those of the quality gate."""
+    """Columns of a data set, in order.
+
+    Args:
+        covariates: the plan's.
+        measured: add the columns of the quality gate.
+    """
     read = {f"measured_{name}": feature for name, feature in covariates.features().items()}
     text, noise = Value("string"), List(Value("float32"))
     return Features(
@@ -90,6 +95,15 @@ class Store:
     """The files of one plan in one directory. Use it as `with Store(directory, plan).open() as store`.
 
     Of `world_size` workers on one directory, the one of `rank` writes every world_size-th shard from its rank on.
+
+    Args:
+        directory: of the data set.
+        plan: what it holds.
+        rank: 0 to world_size - 1.
+        world_size: number of workers.
+
+    Raises:
+        InputError: a rank out of range.
     """
 
     def __init__(self, directory: Path, plan: GenerationPlan, rank: int = 0, world_size: int = 1) -> None:
@@ -120,9 +134,9 @@ class Store:
 
         Raises InputError when another process holds it or shares it out otherwise, when it belongs to another plan
         (naming the first setting that differs), and when it holds files but no plan. A plan that failed before its
-        first shard holds nobody up.
+        first shard blocks nobody.
         """
-        # before anything is created in a directory that may not be ours, and again once nobody else can change it
+        # before anything is created in a directory that may not be ours, and again once no other process can change it
         self.check()
         for folder in ("data", "records"):
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
@@ -195,6 +209,11 @@ class Store:
         """Write a shard's rows, in the order of `plan.rows`, then its record with `counts` added.
 
         Values are decoded, images {"bytes", "path"}.
+
+        Args:
+            shard: of the plan.
+            rows: values by column, in the order of `plan.rows`.
+            counts: further counts for the record.
         """
         planned = self.plan.rows(shard)
         files = {}
@@ -296,7 +315,12 @@ def identity(records: Sequence[Record]) -> str:
 
 
 def list_files(directory: Path, pattern: str = "*") -> Iterator[Path]:
-    """Every file below a directory."""
+    """Every file below a directory.
+
+    Args:
+        directory: may not exist.
+        pattern: of file names.
+    """
     return (path for path in directory.rglob(pattern) if path.is_file())
 
 

@@ -43,7 +43,7 @@ class Observation:
     """One subject as observed: decoded `values`, `image` float32 `[H, W]` in [0, 1], and the noise behind both.
 
     `noise` is `[2, C, H, W]`, `covariate_noise` by name `[]` or `[K]`. `rejected` counts candidates not taken.
-    `residual` `[C, H, W]` is what a lossy decoder loses of the image, None where nothing is lost: without it, every
+    `residual` `[C, H, W]` is the reconstruction error of a lossy decoder, None for a lossless one: without it, every
     counterfactual would differ from the observation by the loss as well.
     """
 
@@ -81,6 +81,11 @@ class ModelSubjects:
 
     One generator per subject gives candidates until one is in the planned stratum, and then the image noise.
     `render` is the pipeline called with the plan's settings.
+
+    Args:
+        plan: what is generated.
+        pipeline: the generator.
+        render: the pipeline called with the plan's settings.
     """
 
     attempts = 8
@@ -90,7 +95,15 @@ class ModelSubjects:
         self._plan, self._pipeline, self._render = plan, pipeline, render
 
     def observe(self, rows: Sequence[Row], attempt: int = 0) -> list[Observation]:
-        """The subject of each row, drawn from its seed of that attempt."""
+        """The subject of each row, drawn from its seed of that attempt.
+
+        Args:
+            rows: one of each subject.
+            attempt: 0 for the first draw.
+
+        Raises:
+            InputError: no candidate is in the planned stratum.
+        """
         candidates = [self._candidate(row, attempt) for row in rows]
         noise = self._pipeline.sample_noise([candidate.generator for candidate in candidates])
         result = self._render(
@@ -138,7 +151,16 @@ def _in_range(covariates: Schema, values: Mapping[str, Any]) -> bool:
 
 
 class SourceSubjects:
-    """Real observations, one image per patient, each in its patient's split; their noise is abducted."""
+    """Real observations, one image per patient, each in its patient's split; their noise is abducted.
+
+    Args:
+        plan: what is generated.
+        source: the images.
+        render: the pipeline called with the plan's settings.
+
+    Raises:
+        InputError: the source lacks covariates or patients.
+    """
 
     attempts = 1
 
@@ -181,7 +203,18 @@ class SourceSubjects:
 
 
 def source_values(plan: GenerationPlan, source: Source) -> dict[str, list[Any]]:
-    """The source's values of the plan's covariates as the data set will hold them: checked, numbers in float32."""
+    """The source's values of the plan's covariates as the data set will hold them: checked, numbers in float32.
+
+    Args:
+        plan: names the covariates.
+        source: the images.
+
+    Returns:
+        Decoded columns by name; None where missing.
+
+    Raises:
+        InputError: the source lacks a covariate, or holds a value that is not allowed.
+    """
     covariates = plan.preset.covariates
     for name in covariates.names:
         if name not in source.table:
@@ -194,7 +227,14 @@ def choose(plan: GenerationPlan, source: Source) -> dict[int, int]:
     """The source's image index for every subject of the plan.
 
     Candidates are each patient's first image with complete covariates, in the order of sha256(seed, patient), so that
-    the choice does not depend on the source's. Raises InputError for a patient in two splits and for too few patients.
+    the choice does not depend on the source's.
+
+    Args:
+        plan: the subjects.
+        source: the images.
+
+    Raises:
+        InputError: a patient is in two splits, or there are too few patients.
     """
     table = source_values(plan, source)
     splits: dict[str, str] = {}

@@ -1,11 +1,11 @@
-"""What a model has seen of the cells that a plan asks for, counted in observations.
+"""Support of the cells of a plan: how many observations of each a model was trained on.
 
     support(stratum, cell) = observations in the stratum that show the cell's levels
                              a number: the fewer of those at or below it and those at or above it, among the former
 
 Observations are a source's training patients, or draws from the causal model. So a number between observed ones has
 support, and the farther out it lies the less; of several numbers the least supported counts. Cells with fewer than
-FEWEST observations are out of support: there the generator extrapolates. They are told of, and generated all the same.
+FEWEST observations are out of support: there the generator extrapolates. They are reported, and generated all the same.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,20 @@ from .subjects import source_values
 __all__ = ["FEWEST", "cell_counts", "model_support", "source_support"]
 
 FEWEST = 5
-"""Observations below which a cell counts as hardly ever seen."""
+"""Observations below which a cell counts as out of support."""
 
 DRAWS = 20_000
 
 
 def model_support(plan: GenerationPlan, scm: CausalModel, draws: int = DRAWS, seed: int = 0) -> Support:
-    """The support of a plan's cells among so many draws from the model; those out of a covariate's range count not."""
+    """The support of a plan's cells among so many draws from the model; those out of a covariate's range count not.
+
+    Args:
+        plan: the cells.
+        scm: the causal model.
+        draws: number of draws.
+        seed: of the draws.
+    """
     covariates = plan.preset.covariates
     columns = {name: column.numpy() for name, column in scm.sample(draws, torch.Generator().manual_seed(seed)).items()}
     inside = np.ones(draws, dtype=bool)
@@ -42,7 +49,12 @@ def model_support(plan: GenerationPlan, scm: CausalModel, draws: int = DRAWS, se
 
 
 def source_support(plan: GenerationPlan, source: Source) -> Support:
-    """The support of a plan's cells among a source's training patients, by their images with complete covariates."""
+    """The support of a plan's cells among a source's training patients, by their images with complete covariates.
+
+    Args:
+        plan: the cells.
+        source: the images.
+    """
     table = source_values(plan, source)
     kept = [
         index
@@ -64,6 +76,11 @@ def cell_counts(plan: GenerationPlan, columns: Mapping[str, np.ndarray], observe
     """How many are observed in each cell, by its words: `group / level / ...`, strata before factors.
 
     `columns` are encoded covariates `[B]`, complete; `observed` `[B]` says who each row is of, and counts once.
+
+    Args:
+        plan: the cells.
+        columns: encoded covariates `[B]` by name, none missing.
+        observed: each row's observation, `[B]`; rows of the same one count once.
     """
     covariates, counts = plan.preset.covariates, {}
     for stratum, cell in product(plan.stratum_names, plan.cells):

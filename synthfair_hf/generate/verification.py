@@ -52,7 +52,12 @@ def verify(directory: Path) -> list[str]:
 
 
 def shard_problems(store: Store, shard: Shard) -> Iterator[str]:
-    """What is wrong with one shard, a sentence a fault; nothing is written."""
+    """What is wrong with one shard, a sentence a fault; nothing is written.
+
+    Args:
+        store: the data set.
+        shard: of its plan.
+    """
     redo = "delete it and run the same command again"
     try:
         record = Record.read(store.record_path(shard))
@@ -131,7 +136,7 @@ def _run_problems(store: Store, shards: list[Shard]) -> list[str]:
         return [f"{_name(store, path)}: is not the record of these shards; run the same command again."]
     card = store.directory / "README.md"
     if not card.is_file():
-        return [f"{card.name}: missing, so load_dataset knows no view; run the same generate command again."]
+        return [f"{card.name}: missing, so load_dataset has no views; run the same generate command again."]
     if sound.encode() not in card.read_bytes():
         return [f"{card.name}: is not the card of these shards ({sound}); run the same generate command again."]
     return []

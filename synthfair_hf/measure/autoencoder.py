@@ -21,8 +21,10 @@ from ..domains.source import Source
 from ..errors import InputError
 from ..records import Record
 from ..training.blocks import GROUPS
-from ..training.config import TrainingConfig
-from ..training.loop import TrainingExamples, architecture, check_output_dir, train
+from ..training.checkpoints import check_output_dir
+from ..training.config import TrainingConfig, architecture
+from ..training.examples import TrainingExamples
+from ..training.loop import train
 from .distances import l1
 from .predictors import BATCH
 from .soundness import Encoder

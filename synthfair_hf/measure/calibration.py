@@ -116,7 +116,7 @@ def choose(tried: Sequence[Mapping[str, float]], tolerance: float) -> dict[str, 
 
 def _read(world: World, reader: AttributePredictor, images: Tensor) -> dict[str, np.ndarray]:
     """What a predictor reads, save where the world has a ruler: nothing learned is measured by what has learned."""
-    return {**reader.predict(images), **{name: ruler(images) for name, ruler in world.rulers.items()}}
+    return {**reader.predict(images), **{name: ruler(images) for name, ruler in world.measured_attributes.items()}}
 
 
 def _misreading(

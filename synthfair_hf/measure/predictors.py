@@ -25,8 +25,10 @@ from ..errors import InputError
 from ..records import Record
 from ..schema import Schema, Variable
 from ..training.blocks import GROUPS, ResidualBlock
-from ..training.config import TrainingConfig
-from ..training.loop import TrainingExamples, architecture, check_output_dir, train
+from ..training.checkpoints import check_output_dir
+from ..training.config import TrainingConfig, architecture
+from ..training.examples import TrainingExamples
+from ..training.loop import train
 from .intervals import area_under_curve
 from .weights import load_weights, weights_fingerprint
 

@@ -166,8 +166,10 @@ class _Session:
         self.readers: dict[str, Callable[[Tensor], Predictions]] = {
             name: predictor.predict for name, predictor in predictors.items()
         }
-        if world.rulers:
-            self.readers["ruler"] = lambda images: {name: ruler(images) for name, ruler in world.rulers.items()}
+        if world.measured_attributes:
+            self.readers["ruler"] = lambda images: {
+                name: ruler(images) for name, ruler in world.measured_attributes.items()
+            }
         self.figures: dict[tuple[str, ...], list[tuple[Statistic, list[str]]]] = defaultdict(list)
         self.own: dict[tuple[str, str], Any] = {}
         """By reader and attribute: its errors, or its area under the curve, on the real images."""

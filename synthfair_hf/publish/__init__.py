@@ -1,1 +1,10 @@
-"""What people look at: pages printed from records, and releases on the Hub. Opens no data and knows no generator."""
+"""Pages and cards printed from records, and releases on the Hub; opens no source and imports no generator.
+
+- pages — templates filled with values: `pages.render`
+- dataset_card — README.md of a data set: `dataset_card.write_dataset_card`
+- model_card — README.md of a generator: `model_card.write_model_card`
+- report — an HTML page with pictures and tables of a data set: `report.write_report`
+- view_page — an HTML page with statistics of a view: `view_page.write_statistics`
+- editions — revisions of the shipped generators: `editions.edition`
+- hub — releases on the Hub
+"""

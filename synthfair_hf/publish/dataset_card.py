@@ -1,4 +1,4 @@
-"""Records become cards; a card prints what a record or the data hold, and an absent field is an error, not a blank.
+"""The card of a data set, printed from its record and its rows; an absent field is an error, not a blank.
 
     README.md = YAML(configs: one per curated selection, files and filters; dataset_info: row counts) + prose(records)
 
@@ -41,49 +41,81 @@ PRINTED = {
 
 
 def write_dataset_card(directory: Path, preset: Preset, record: Record, license: str) -> None:
-    """Write README.md of a finished data set: files named as in `layout`, and the record of the run that wrote them.
+    """Write README.md of a finished data set.
 
-    `record` must hold `inputs["plan"]`, the plan's settings and `counts["store"]`, the identity of the stored bytes.
-    `license` is an identifier the Hub knows, such as cc-by-4.0. Raises InputError for a data set without train, a
-    subject in two splits, and a field that the card prints but the record does not hold.
+    Args:
+        directory: the data set, with files named as in `views.layout`.
+        preset: its domain.
+        record: of the run that wrote it; holds `inputs["plan"]`, the plan's settings and `counts["store"]`, the
+            identity of the stored bytes.
+        license: an identifier of the Hub, such as cc-by-4.0.
+
+    Raises:
+        InputError: a data set without train, a subject in two splits, or a field that the card prints but the record
+            does not hold.
     """
-    for section, names in PRINTED.items():
-        for name in names:
-            if getattr(record, section).get(name) in (None, ""):
-                raise InputError(f"record: {section}.{name} is absent; the data set card prints it, so record it.")
+    _check_recorded(record)
     files = {split: found for split in SPLITS if (found := find_files(directory, split))}
     if "train" not in files:
         raise InputError(f"{directory}: no files of train in data/; generate the data set before its card.")
     shards = {split: [directory / name for name in found] for split, found in files.items()}
     columns = _columns([path for paths in shards.values() for path in paths], preset)
-    features = Features.from_arrow_schema(pyarrow.parquet.read_schema(shards["train"][0]))
-    views = curated_views(preset)
-    selections = [view for view in views if view.label is None]
-    body = render(
+    body = _body(shards, columns, preset, record, license)
+    metadata = _metadata(files, shards, columns, preset, record, license)
+    front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    write_atomically(directory / "README.md", f"---\n{front}---\n\n{body}".encode())
+
+
+def _check_recorded(record: Record) -> None:
+    for section, names in PRINTED.items():
+        for name in names:
+            if getattr(record, section).get(name) in (None, ""):
+                raise InputError(f"record: {section}.{name} is absent; the data set card prints it, so record it.")
+
+
+def _body(
+    shards: Mapping[str, list[Path]],
+    columns: Mapping[str, np.ndarray],
+    preset: Preset,
+    record: Record,
+    license: str,
+) -> str:
+    """The card's prose."""
+    train, features = columns["split"] == "train", pyarrow.parquet.read_schema(shards["train"][0])
+    views: list[tuple[BiasedView, int, dict[str, int]]] = []
+    relabelled: list[tuple[BiasedView, int, dict[str, int]]] = []
+    for view in curated_views(preset):
+        kept, counts = int((view.mask(columns) & train).sum()), view.counts(columns)
+        if view.label is None:
+            views.append((view, kept, counts))
+        else:
+            relabelled.append((view, kept, counts | view.label.counts(columns)))
+    return render(
         "dataset_card.md.jinja",
         preset=preset,
         record=record,
         license=license,
-        types={name: _type_name(feature) for name, feature in features.items()},
+        types={name: _type_name(feature) for name, feature in Features.from_arrow_schema(features).items()},
         rows={split: int((columns["split"] == split).sum()) for split in shards},
         subjects=_subjects(columns, list(shards)),
         synthetic=int(columns["synthetic"].sum()),
-        views=[
-            (view, int((view.mask(columns) & (columns["split"] == "train")).sum()), view.counts(columns))
-            for view in selections
-        ],
-        relabelled=[
-            (
-                view,
-                int((view.mask(columns) & (columns["split"] == "train")).sum()),
-                view.counts(columns) | view.label.counts(columns),
-            )
-            for view in views
-            if view.label is not None
-        ],
+        views=views,
+        relabelled=relabelled,
         figures=dict(_flatten({**record.counts, **record.measured})),
     )
-    metadata = {
+
+
+def _metadata(
+    files: Mapping[str, list[str]],
+    shards: Mapping[str, list[Path]],
+    columns: Mapping[str, np.ndarray],
+    preset: Preset,
+    record: Record,
+    license: str,
+) -> dict[str, Any]:
+    """The card's YAML; its configs are the views that are filters alone."""
+    selections = [view for view in curated_views(preset) if view.label is None]
+    return {
         "license": license,
         "pretty_name": f"SynthFair: {preset.title}",
         "task_categories": ["image-classification"],
@@ -96,12 +128,10 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
             {"config_name": view.name, **_info(view, columns, shards)._to_yaml_dict()} for view in selections
         ],
     }
-    front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-    write_atomically(directory / "README.md", f"---\n{front}---\n\n{body}".encode())
 
 
 class _Dumper(yaml.SafeDumper):
-    """Innermost lists and mappings on one line; no anchors, which some readers of cards do not know."""
+    """Innermost lists and mappings on one line; no anchors, which some parsers of cards do not support."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **{**keywords, "default_flow_style": None})
@@ -124,7 +154,7 @@ def _columns(paths: list[Path], preset: Preset) -> dict[str, np.ndarray]:
 
 
 def _subjects(columns: Mapping[str, np.ndarray], splits: list[str]) -> dict[str, int]:
-    """Number of subjects per split; one that crosses splits is refused."""
+    """Number of subjects per split; InputError where one crosses splits."""
     subjects = {split: set(columns["subject_id"][columns["split"] == split]) for split in splits}
     for first, second in combinations(splits, 2):
         if crossing := subjects[first] & subjects[second]:
@@ -135,7 +165,7 @@ def _subjects(columns: Mapping[str, np.ndarray], splits: list[str]) -> dict[str,
 
 
 def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, store: str) -> dict[str, Any]:
-    """A view as `datasets` and the Hub read it: the files that can hold rows of it, and filters where names don't tell.
+    """A view as `datasets` and the Hub read it: the files that can hold its rows, and filters where these hold others.
 
     The store's identity in it renews their caches.
     """
@@ -146,10 +176,10 @@ def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, st
         "data_files": [
             {"split": split, "path": paths[0] if len(paths) == 1 else paths}
             for split, found in kept.items()
-            if (paths := patterns(name for name, told in found if told is not False))
+            if (paths := patterns(name for name, whole in found if whole is not False))
         ],
     }
-    if any(told is None for found in kept.values() for _, told in found):
+    if any(whole is None for found in kept.values() for _, whole in found):
         return config | {"filters": [[list(clause) for clause in clauses] for clauses in view.filters]}
     return config | ({} if view.filters else {"default": True})
 
@@ -157,7 +187,7 @@ def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, st
 def _info(view: BiasedView, columns: Mapping[str, np.ndarray], shards: Mapping[str, list[Path]]) -> DatasetInfo:
     """Exact row counts; bytes in proportion to the rows kept of each split. Features stand in the shards' schema.
 
-    The YAML of all views is parsed, slowly, before the first row of one: what the table below or the shards tell is
+    The YAML of all views is parsed, slowly, before the first row of one: what the table below or the shards hold is
     not in it.
     """
     kept = view.mask(columns)
@@ -196,7 +226,15 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def update_view_table(script: str, preset: Preset) -> str:
-    """The loading script's text with its table of selections rewritten from the preset, level names for indices."""
+    """The loading script's text with its table of selections rewritten from the preset, level names for indices.
+
+    Args:
+        script: text with the lines `VIEWS = {`, `}` and `# fmt: on`.
+        preset: the domain whose curated views are listed.
+
+    Raises:
+        InputError: the script has no such lines.
+    """
     lines = []
     for view in (view for view in curated_views(preset) if view.label is None):
         lines.append(f'    "{view.name}": [\n')

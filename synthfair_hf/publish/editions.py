@@ -10,7 +10,7 @@ EDITIONS: dict[str, list[str]] = json.loads((Path(__file__).parents[1] / "pretra
 
 
 def edition(revision: str) -> str:
-    """What a page says of the generator whose figures it gives: its revision, and whether that is shipped today.
+    """The generator of a page's figures in words: its revision, and whether that is shipped today.
 
     Args:
         revision: Fingerprint of weights and configuration, as records hold it.

@@ -1,7 +1,7 @@
 """The card of a saved generator: YAML as the Hub reads it, and prose; both print records.
 
-A field that a record should hold is an error where it is absent, not a blank; what there is no record of is said to be
-not recorded, not calibrated or not measured.
+A field that a record should hold is an error where it is absent, not a blank; the card says of what has no record
+that it is not recorded, not calibrated or not measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,27 +40,32 @@ def write_model_card(
     credits: str = "",
     limitations: Sequence[str] = (),
 ) -> None:
-    """Write a generator's card from the records of its training, calibration and measuring; `config` is the pipeline's.
+    """Write a generator's card from the records of its training, calibration and measuring.
 
-    What there is no record of is said to be not recorded, or not measured. `soundness` and `realism` are what
-    `synthfair measure` recorded, one record a world. `datasets` are Hub names of what it was trained on,
-    `hub_model_id` is where it lies; without one it is the generator inside the package. `picture` is the address of
-    the counterfactual grid, relative to the card; `credits` names the sources of the training images, `limitations`
-    what is known of them. Raises InputError for a field that a record should hold and does not.
+    Args:
+        path: of the card.
+        preset: the generator's domain.
+        record: of its training.
+        config: the pipeline's configuration.
+        soundness: records of `synthfair measure soundness` on test patients, one for each world.
+        realism: records of `synthfair measure realism` on test patients, one for each world.
+        calibration: record of `synthfair calibrate`.
+        license: identifier of a licence.
+        datasets: names on the Hub of the data sets it was trained on.
+        hub_model_id: its repository on the Hub; without one it is a generator inside the package.
+        picture: address of the counterfactual grid, relative to the card.
+        credits: names the sources of the training images.
+        limitations: known limitations of the training images, a sentence each.
+
+    Raises:
+        InputError: records of different generators or of another split, or a field that a record should hold and
+            does not.
     """
-    for name, records in (("soundness", soundness), ("realism", realism)):
-        for one in records:
-            if one.settings.get("split") != "test":
-                raise InputError(f"{name}: measured on {one.settings.get('split')!r}; measure on test patients first.")
-    if len({one.inputs.get("generator") for one in (*soundness, *realism)}) > 1:
-        raise InputError("soundness, realism: are of different generators; measure all of one first.")
+    _check_measured(soundness, realism)
     for name in ("default_guidance_scale", "default_intervention_level"):
         if not isinstance(config[name], Mapping):
             config = {**config, name: dict.fromkeys(preset.covariates.names, config[name])}
-    boards = [(one, _figures(one)) for one in soundness]
-    readers = _predictors(soundness)
-    taught = {record.inputs[name] for name in ("predictor", "judge") if name in record.inputs}
-    judges = _predictors([calibration] if calibration else []) | taught
+    figures = [(one, _figures(one)) for one in soundness]
     title = f"SynthFair generator: {preset.title}, {config['resolution']} x {config['resolution']}"
     metadata = ModelCardData(
         license=license,
@@ -69,8 +74,7 @@ def write_model_card(
         tags=["counterfactual", "causal", "fairness", "flow-matching", "medical", "synthetic", _dashed(preset.name)],
         datasets=list(datasets) or None,
         model_name=hub_model_id or title,
-        eval_results=[_result(board, row) for board, rows in boards for row, _ in rows if row["mean"] is not None]
-        or None,
+        eval_results=[_result(one, row) for one, rows in figures for row, _ in rows if row["mean"] is not None] or None,
     )
     try:
         text = render(
@@ -82,10 +86,10 @@ def write_model_card(
             config=config,
             planted="scanner" in preset.covariates and config.get("planted_scanner", True),
             unknown=[name for name in PRESETS[preset.name].covariates.names if name not in preset.covariates],
-            boards=boards,
+            boards=figures,
             realism=realism,
             calibration=calibration,
-            flattered=bool(readers & judges) if readers and judges else None,
+            flattered=_shares_predictor(record, calibration, soundness),
             hub_model_id=hub_model_id,
             datasets=datasets,
             picture=picture,
@@ -97,13 +101,34 @@ def write_model_card(
     write_atomically(path, text.encode())
 
 
+def _check_measured(soundness: Sequence[Record], realism: Sequence[Record]) -> None:
+    """InputError unless all figures are of one generator and of test patients."""
+    for name, records in (("soundness", soundness), ("realism", realism)):
+        for one in records:
+            if one.settings.get("split") != "test":
+                raise InputError(f"{name}: measured on {one.settings.get('split')!r}; measure on test patients first.")
+    if len({one.inputs.get("generator") for one in (*soundness, *realism)}) > 1:
+        raise InputError("soundness, realism: are of different generators; measure all of one first.")
+
+
+def _shares_predictor(record: Record, calibration: Record | None, soundness: Sequence[Record]) -> bool | None:
+    """Whether training or calibration used an attribute predictor that also measures; None where nothing is recorded.
+
+    Such figures are optimistic.
+    """
+    used = {record.inputs[name] for name in ("predictor", "judge") if name in record.inputs}
+    used |= _predictors([calibration] if calibration else [])
+    measuring = _predictors(soundness)
+    return bool(measuring & used) if measuring and used else None
+
+
 def _predictors(records: Sequence[Record]) -> set[str]:
-    """Fingerprints of the predictors that read something for these records."""
+    """Fingerprints of the attribute predictors of these records."""
     return {value for one in records for name, value in one.inputs.items() if name.startswith("predictor ")}
 
 
 def _figures(soundness: Record) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """What the card prints of a board: each figure of the generator, and what doing nothing scores."""
+    """Figures that the card prints: each one of the generator, and that of the identity (the unchanged image)."""
     rows = [row for row in soundness.measured.get("rows", ()) if row["metric"].startswith(SOUNDNESS)]
     rows = [row for row in rows if row["do"] != "none" or row["metric"].startswith("composition_l1")]
     measured = [row for row in rows if row["system"] not in ("identity", "oracle")]

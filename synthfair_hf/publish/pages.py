@@ -1,4 +1,4 @@
-"""Pages and cards: a template of `templates/` filled with what its caller read from records.
+"""Pages and cards: a template of `templates/` filled by its caller from records.
 
 HTML is escaped, Markdown is not; a name that a template prints and the caller did not give is an error, not a blank.
 """
@@ -12,15 +12,20 @@ __all__ = ["render"]
 
 
 def render(template: str, **context: Any) -> str:
-    """The text of the template of that name, such as "report.html.jinja", with these values.
+    """The text of a template with these values.
 
-    Raises jinja2's UndefinedError for a value that the template prints and `context` does not hold.
+    Args:
+        template: its name, such as "report.html.jinja".
+        **context: the values.
+
+    Raises:
+        UndefinedError: of jinja2, for a value that the template prints and `context` does not hold.
     """
     return _ENVIRONMENT.get_template(template).render(**context)
 
 
 def _figure(row: Mapping[str, Any] | None) -> str:
-    """mean [low, high] of a measured row, "-" where there is none."""
+    """The text mean [low, high] of a measured row, "-" where there is none."""
     if row is None or row["mean"] is None:
         return "-" if row is None else f"- (n = {row['n']})"
     return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"

@@ -1,7 +1,7 @@
 """One self-contained HTML page on a written data set: subject x do() picture grids, covariates, planted biases.
 
 Everything on it is read from the files in `DIR/data` and `DIR/records/*.json`; it fetches nothing and runs no script.
-Subjects are shown by a fixed rule (evenly spaced in the order of the strata), never chosen by how they look.
+Subjects are shown by a fixed rule (evenly spaced in the order of the strata), never chosen by eye.
 """
 
 import base64
@@ -27,11 +27,11 @@ from .pages import render
 
 __all__ = ["difference_png", "write_report"]
 
-SUBJECTS_SHOWN = 6
+NUM_SUBJECTS = 6
 HISTOGRAM_BINS = 10
 QUANTILES = {"minimum": 0, "lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75, "maximum": 1}
 SATURATED = 0.02
-"""Share of the pixels shown whose difference may lie beyond the ends of the colour scale."""
+"""Share of pixels whose difference may lie beyond the ends of the colour scale."""
 NOT_RECORDED = "not recorded"
 BLUE, BLACK, RED = np.array([(70, 150, 255), (13, 13, 13), (255, 96, 70)], dtype=np.float64)
 """Colours of a difference map at -limit, 0 and +limit; linear in between."""
@@ -40,7 +40,8 @@ BLUE, BLACK, RED = np.array([(70, 150, 255), (13, 13, 13), (255, 96, 70)], dtype
 def write_report(directory: Path) -> Path:
     """Write `directory/report.html` on the data set in `directory` and return its path.
 
-    Raises InputError when `directory` holds no data set of this package, or one that its records contradict.
+    Raises:
+        InputError: no data set of this package, or one that its records contradict.
     """
     store = _Store.read(Path(directory))
     limit, subjects = _gallery(store)
@@ -73,7 +74,7 @@ class _Store:
 
     @classmethod
     def read(cls, directory: Path) -> "_Store":
-        """Read `directory`; a stranger, a damaged file or a missing row is refused."""
+        """Read `directory`; InputError for a foreign directory, a damaged file or a missing row."""
         paths = sorted((directory / "data").rglob("*.parquet"))
         plan_path = directory / "records" / "plan.json"
         if not paths or not plan_path.is_file():
@@ -122,7 +123,7 @@ class _Store:
         return np.isin(np.arange(len(order)), order[places])
 
     def own(self, variable: Variable) -> np.ndarray:
-        """Encoded values of the subjects themselves, `[B]`: in a counterfactual, those of a factor are not known."""
+        """Encoded values of the subjects themselves, `[B]`: in a counterfactual, those of a factor are missing."""
         missing = MISSING_LEVEL if variable.categorical else math.nan
         crossed = variable.name in self.factors
         return np.where(self.observed | (not crossed), self.columns[variable.name], missing)
@@ -174,7 +175,7 @@ def _text(variable: Variable, value: float) -> str:
     return decoded if variable.categorical else f"{decoded:.3g} {variable.unit}"
 
 
-class _Film(NamedTuple):
+class _Picture(NamedTuple):
     """One image of the gallery; `changed` is the factor that sets it apart from the first, "" for the first itself."""
 
     row_id: str
@@ -188,23 +189,23 @@ class _Film(NamedTuple):
 
 
 def _gallery(store: _Store) -> tuple[float, list[dict[str, Any]]]:
-    """(end of the shared colour scale, subjects with their films)."""
+    """(end of the shared colour scale, subjects with their pictures)."""
     columns, strata = store.columns, store.preset.strata
     firsts = np.flatnonzero(store.first)
     order = firsts[np.lexsort([columns[name][firsts] for name in ("id", *reversed(strata))])]
-    places = (np.arange(SUBJECTS_SHOWN) + 0.5) / SUBJECTS_SHOWN * len(order)
+    places = (np.arange(NUM_SUBJECTS) + 0.5) / NUM_SUBJECTS * len(order)
     families = {row: _one_factor_changes(store, row) for row in order[np.unique(places.astype(int))].tolist()}
-    shown = [row for observation, changes in families.items() for row in (observation, *changes)]
-    encoded = store.images(shown)
-    pixels = {row: _pixels(encoded[row]) for row in shown}
+    drawn = [row for observation, changes in families.items() for row in (observation, *changes)]
+    encoded = store.images(drawn)
+    pixels = {row: _pixels(encoded[row]) for row in drawn}
     differences = {row: pixels[row] - pixels[first] for first, changes in families.items() for row in changes}
     magnitudes = np.concatenate([np.zeros(1), *(np.abs(difference).ravel() for difference in differences.values())])
     limit = max(0.05, math.ceil(20 * float(np.quantile(magnitudes, 1 - SATURATED))) / 20)
 
-    def film(row: int, observation: int, changed: str) -> _Film:
+    def picture(row: int, observation: int, changed: str) -> _Picture:
         variables = store.preset.covariates
         before, after = (changed and _text(variables[changed], columns[changed][at]) for at in (observation, row))
-        return _Film(
+        return _Picture(
             row_id=str(columns["id"][row]),
             changed=changed,
             before=before,
@@ -221,7 +222,10 @@ def _gallery(store: _Store) -> tuple[float, list[dict[str, Any]]]:
             "split": str(columns["split"][first]),
             "draw": float(columns["draw"][first]),
             "observed": bool(store.observed[first]),
-            "films": [film(first, first, ""), *(film(row, first, changed) for row, changed in changes.items())],
+            "pictures": [
+                picture(first, first, ""),
+                *(picture(row, first, changed) for row, changed in changes.items()),
+            ],
         }
         for first, changes in families.items()
     ]
@@ -250,7 +254,12 @@ def _pixels(png: bytes) -> np.ndarray:
 
 
 def difference_png(difference: np.ndarray, limit: float) -> bytes:
-    """A signed difference `[H, W]` in [-1, 1] as an RGB image: blue where darker, red where brighter."""
+    """A signed difference as an RGB image in PNG: blue where darker, red where brighter.
+
+    Args:
+        difference: `[H, W]` in [-1, 1].
+        limit: end of the colour scale, above 0.
+    """
     signed = np.clip(difference / limit, -1, 1)[:, :, None]
     colours = BLACK + np.abs(signed) * (np.where(signed < 0, BLUE, RED) - BLACK)
     file = io.BytesIO()

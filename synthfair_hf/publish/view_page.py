@@ -52,20 +52,43 @@ class _Sample(NamedTuple):
 
 
 def phi(a: int, b: int, c: int, d: int) -> float | None:
-    """Correlation in [-1, 1] of two binary attributes; None where one of them has a single value."""
+    """Correlation in [-1, 1] of two binary attributes; None where one of them has a single value.
+
+    Args:
+        a: rows where both are first.
+        b: rows where the first is first, the second second.
+        c: rows where the first is second, the second first.
+        d: rows where both are second.
+    """
     scale = math.sqrt((a + b) * (c + d) * (a + c) * (b + d))
     return (a * d - b * c) / scale if scale else None
 
 
 def odds_ratio(a: int, b: int, c: int, d: int) -> float | None:
-    """Odds of one attribute where the other is first, over those where it is second; None where that is x/0."""
+    """Odds of one attribute where the other is first, over those where it is second; None where that is x/0.
+
+    Args:
+        a: rows where both are first.
+        b: rows where the first is first, the second second.
+        c: rows where the first is second, the second first.
+        d: rows where both are second.
+    """
     return a * d / (b * c) if b * c else None
 
 
 def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) -> Path:
-    """Write `output_dir/<view>.html` on the view of that name of the data set in `data_dir`; returns its path.
+    """Write `output_dir/<view>.html` on a view of a data set.
 
-    Raises InputError for a directory that holds no finished data set, and for no view's name.
+    Args:
+        data_dir: the data set.
+        name: of the view, curated or not.
+        output_dir: created where it does not exist.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: no finished data set, or an unknown view.
     """
     record, preset = read_record(str(data_dir))
     view = get_view(name, preset)

@@ -1,1 +1,11 @@
-"""The one training loop, its settings, checkpoints and examples."""
+"""The one training loop, its settings, checkpoints and examples.
+
+- config — settings of a run and their identity: `config.TrainingConfig`, `config.FinetuningConfig`,
+  `config.PredictorTrainingConfig`, `config.AutoencoderTrainingConfig`, `config.architecture`
+- examples — rows of a split as tensors, and their order: `examples.TrainingExamples`, `examples.StepSampler`
+- checkpoints — what a run writes and resumes from: `checkpoints.TrainingState`, `checkpoints.check_output_dir`,
+  `checkpoints.checkpoint_to_resume`, `checkpoints.finished_record`, `checkpoints.restore_checkpoint`,
+  `checkpoints.write_checkpoint`
+- loop — minimise an objective, save the averaged weights: `loop.train`
+- blocks — the residual block of small networks: `blocks.ResidualBlock`
+"""

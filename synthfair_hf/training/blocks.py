@@ -1,4 +1,4 @@
-"""The residual block that small networks which read images are made of: attribute predictors and classifiers."""
+"""The residual block of small image networks: attribute predictors and classifiers."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,7 +10,12 @@ GROUPS = 8
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), `[B, C, H, W] -> [B, C', H, W]`; the last convolution starts at 0."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), `[B, C, H, W] -> [B, C', H, W]`; the last convolution starts at 0.
+
+    Args:
+        inputs: channels C, a multiple of GROUPS.
+        outputs: channels C', a multiple of GROUPS.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -21,6 +26,6 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's answer."""
+        """`[B, C, H, W]` to `[B, C', H, W]`."""
         change = self.first(functional.silu(self.first_norm(x)))
         return self.skip(x) + self.second(functional.silu(self.second_norm(change)))

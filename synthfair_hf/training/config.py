@@ -1,15 +1,25 @@
-"""Settings of the training loop, one class for each thing that is trained; nothing here imports torch.
+"""Settings of the training loop, one class for each thing that is trained; importing this does not import torch.
 
 Each field says in one line what it sets: the command line shows it as the help of its flag.
 """
 
+import json
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["AutoencoderTrainingConfig", "FinetuningConfig", "PredictorTrainingConfig", "TrainingConfig"]
+from ..records import fingerprint
+
+__all__ = [
+    "AutoencoderTrainingConfig",
+    "FinetuningConfig",
+    "PredictorTrainingConfig",
+    "TrainingConfig",
+    "architecture",
+]
 
 # Fields whose default depends on what is trained: here once, with their range and their line of help.
 BatchSize = Annotated[int, Field(ge=1, description="examples of one forward pass, on each device")]
@@ -76,8 +86,8 @@ class TrainingConfig(BaseModel):
             raise ValueError(f"{tracker} is not installed; run: pip install {tracker}")
         return tracker
 
-    def question(self) -> dict[str, Any]:
-        """The settings that decide the result; where it is written and how it is watched do not."""
+    def identity_settings(self) -> dict[str, Any]:
+        """The settings that decide the result, as JSON; where it is written and how it is watched do not."""
         where = {"output_dir", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint"}
         how = {"dataloader_num_workers", "report_to", "logging_dir"}
         return self.model_dump(mode="json", exclude=where | how)
@@ -112,3 +122,10 @@ class AutoencoderTrainingConfig(TrainingConfig):
     learning_rate: LearningRate = 1e-3
     lr_warmup_steps: WarmupSteps = 50
     ema_decay: Decay = 0.99
+
+
+def architecture(*configs: Mapping[str, Any]) -> str:
+    """Fingerprint of networks by their diffusers configs: equal settings have one, in every process."""
+    # diffusers' own entries (underscored) list names in an order that changes from process to process
+    settings = [{name: value for name, value in config.items() if not name.startswith("_")} for config in configs]
+    return fingerprint(json.loads(json.dumps(settings, default=str)))

@@ -1,1 +1,8 @@
-"""A biased view is a filter: its grammar, its biases, its layout in files, and `load_dataset("synthfair", view)`."""
+"""A biased view is a filter on the rows of one data set.
+
+- view — a named selection of rows: `view.BiasedView`, `view.get_view`, `view.curated_views`
+- biases — what a bias plants: `biases.Bias`, `biases.get_bias`
+- grammar — names of biases: `grammar.GRAMMAR`, `grammar.take_apart`
+- layout — names of files, and what they imply for rows: `layout.known`, `layout.find_files`
+- builder — behind `load_dataset("synthfair", ...)`: `builder.SynthFair`, `builder.recipe_of`
+"""

@@ -1,8 +1,8 @@
-"""What a bias plants: which subjects are shown in which group, as parts of `draw`; or what an annotator wrote.
+"""What a bias plants: which rows of a subject are kept in which group, as parts of `draw`; or observed labels.
 
     branch = (groups, [low, high)):  rows in all of these groups are kept while low <= draw < high
 
-A bias decides one attribute, given others: whatever its `draw`, a subject is shown in exactly one of that attribute's
+A bias decides one attribute, given others: whatever its `draw`, a subject has rows in exactly one of that attribute's
 two groups for each combination of everything else. So no strength changes the number of rows. A relabelling decides
 nothing and keeps every row. Names are those of `grammar`.
 """
@@ -66,9 +66,18 @@ class Bias(NamedTuple):
 
 
 def get_bias(name: str, preset: Preset, strength: float | None = None) -> Bias | None:
-    """The bias of that name over the preset's contrasts; None for a name that has the form of no kind.
+    """The bias of that name over the preset's contrasts.
 
-    `strength`, a whole percentage, may stand for the numbers of the name: A/100, or R/100.
+    Args:
+        name: a name of the grammar, with its numbers or without.
+        preset: the domain.
+        strength: A/100 or R/100, a whole percentage, in place of the numbers of the name.
+
+    Returns:
+        The bias; None for a name that has the form of no kind.
+
+    Raises:
+        InputError: an unknown attribute or group, or numbers that are missing or not allowed.
     """
     taken = take_apart(name, preset, strength)
     return None if taken is None else BUILDERS[taken.kind](taken)

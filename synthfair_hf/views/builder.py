@@ -9,7 +9,7 @@ The cache is keyed by the view's recipe and the run's record, so it outlives nei
 
     recipe_of(dataset) = {"view": name, "recipe": hash of the view, "data_set": identity of the stored bytes}
 
-is what a thing trained on a view should record: the last line of `dataset.info.description`, as JSON. It survives
+is what a model trained on a view should record: the last line of `dataset.info.description`, as JSON. It survives
 map, filter, select and save_to_disk, so it names where the rows came from, and not what was done to them since.
 """
 
@@ -73,7 +73,7 @@ class SynthFair(Parquet):
         if config.fragment_scan_options is None:
             config.fragment_scan_options = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
         self.wanted, label = config.columns, view.label
-        # what is read where observed labels are asked for; they are added in _cast_table
+        # columns from which observed labels follow; these are added in _cast_table
         self.label = label if label and (self.wanted is None or label.column in self.wanted) else None
         if self.label and self.wanted is not None:
             read = dict.fromkeys((*self.wanted, *self.label.needs))
@@ -104,17 +104,20 @@ class SynthFair(Parquet):
 
 
 def recipe_of(dataset: Dataset | IterableDataset) -> dict[str, str]:
-    """What a thing trained on a view records: its `view`, the `recipe` of that, and the `data_set`, identity of bytes.
+    """What a model trained on a view should record: `view`, its `recipe`, and `data_set`, the identity of the bytes.
 
-    Raises InputError for a data set that another builder loaded. Of a view that the card's YAML defines, the same
-    stands in the description of its configuration: `load_dataset_builder(path, name).config.description`.
+    Of a view that the card's YAML defines, the same stands in the description of its configuration:
+    `load_dataset_builder(path, name).config.description`.
+
+    Raises:
+        InputError: another builder loaded the data set.
     """
     try:
         recipe = json.loads((dataset.info.description or "").rpartition("\n")[2])
         return {name: recipe[name] for name in ("view", "recipe", "data_set")}
     except (ValueError, KeyError, TypeError):
         raise InputError(
-            "dataset: says no recipe; load it with `import synthfair_hf` and load_dataset('synthfair', ...), or read "
+            "dataset: has no recipe; load it with `import synthfair_hf` and load_dataset('synthfair', ...), or read "
             "the description of its configuration, load_dataset_builder(path, name).config.description."
         ) from None
 
@@ -122,7 +125,17 @@ def recipe_of(dataset: Dataset | IterableDataset) -> dict[str, str]:
 def dataset_module(
     data_dir: str | None, data_files: object | None, download_config: DownloadConfig | None
 ) -> DatasetModule:
-    """What `datasets` needs to build from the data set at `data_dir`, or where it is looked for by default."""
+    """What `datasets` needs to build from a data set.
+
+    Args:
+        data_dir: a directory that `synthfair generate` wrote, or its address on the Hub; by default $SYNTHFAIR_HOME,
+            then ./synthfair.
+        data_files: must be None.
+        download_config: how remote files are read.
+
+    Raises:
+        InputError: `data_files` is given, or there is no finished data set.
+    """
     if data_files is not None:
         raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
     location = _locate(data_dir)
@@ -149,11 +162,11 @@ def _files_of(view: BiasedView, files: DataFilesDict, preset: Preset) -> tuple[D
     """The files that can hold rows of a view, and whether every row in them belongs, so that none needs a filter."""
     kept, whole = DataFilesDict(), True
     for split, found in files.items():
-        told = {path: view.keeps(known(path, preset)) for path in found}
+        kept_whole = {path: view.keeps(known(path, preset)) for path in found}
         origins = dict(zip(found, found.origin_metadata, strict=True))
-        wanted = [path for path in found if told[path] is not False]
+        wanted = [path for path in found if kept_whole[path] is not False]
         kept[split] = DataFilesList(wanted, [origins[path] for path in wanted])
-        whole &= None not in told.values()
+        whole &= None not in kept_whole.values()
     return kept, whole
 
 
@@ -169,7 +182,15 @@ def _locate(data_dir: str | None) -> str:
 
 
 def read_record(location: str, download_config: DownloadConfig | None = None) -> tuple[Record, Preset]:
-    """The record of the run that wrote the data set, and the preset in it."""
+    """The record of the run that wrote the data set, and the preset in it.
+
+    Args:
+        location: a directory or URL.
+        download_config: how remote files are read.
+
+    Raises:
+        InputError: no such record, or one of another package.
+    """
     path = f"{location}/records/generate.json"
     try:
         with xopen(path, "r", download_config=download_config) as file:
@@ -187,7 +208,16 @@ def read_record(location: str, download_config: DownloadConfig | None = None) ->
 
 
 def encoded(column: pa.ChunkedArray, preset: Preset, name: str) -> np.ndarray:
-    """A stored column `[B]` as views take it: missing is -1 of a level, NaN of a number."""
+    """A stored column as views take it, `[B]`.
+
+    Args:
+        column: as parquet holds it, with nulls.
+        preset: the domain.
+        name: of the column.
+
+    Returns:
+        Level indices or numbers; missing is -1 or NaN.
+    """
     if name in preset.covariates and preset.covariates[name].categorical:
         return column.fill_null(MISSING_LEVEL).to_numpy()
     return column.to_numpy()

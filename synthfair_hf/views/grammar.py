@@ -46,7 +46,7 @@ ROLES = ("finding", "acquisition", "protected")
 
 
 class Group(NamedTuple):
-    """One side of a contrast: its name in words, the attribute, and the clause that tells its rows."""
+    """One side of a contrast: its name in words, the attribute, and the clause that selects its rows."""
 
     words: str
     attribute: str
@@ -54,13 +54,18 @@ class Group(NamedTuple):
 
 
 def groups_of(name: str, preset: Preset) -> tuple[Group, Group]:
-    """First and second group of a contrast."""
+    """First and second group of a contrast.
+
+    Args:
+        name: a variable with a contrast.
+        preset: the domain.
+    """
     contrast, variable = preset.contrasts[name], preset.covariates[name]
     if variable.categorical:
         first, second = (variable.levels.index(level) for level in (contrast.first, contrast.second))
         return Group(contrast.first, name, (name, "==", first)), Group(contrast.second, name, (name, "==", second))
     threshold = contrast.threshold
-    assert threshold is not None, "a preset refuses a continuous contrast without a threshold"
+    assert threshold is not None, "a preset does not allow a continuous contrast without a threshold"
     return Group(contrast.first, name, (name, "<", threshold)), Group(contrast.second, name, (name, ">=", threshold))
 
 
@@ -73,7 +78,10 @@ def pairs_of(preset: Preset) -> dict[str, tuple[str, str]]:
 def take_apart(name: str, preset: Preset, strength: float | None = None) -> "Name | None":
     """A name with its kind; None where it has the form of none.
 
-    `strength`, a whole percentage, may stand for the numbers of the name: A/100, or R/100.
+    Args:
+        name: of one bias.
+        preset: the domain.
+        strength: A/100 or R/100, a whole percentage, in place of the numbers of the name.
     """
     for kind, form in KINDS.items():
         if match := re.fullmatch(form, name):
@@ -82,7 +90,7 @@ def take_apart(name: str, preset: Preset, strength: float | None = None) -> "Nam
 
 
 class Name(NamedTuple):
-    """A name, taken apart: what it says is checked when it is asked for."""
+    """A name, taken apart; each part is checked when it is read."""
 
     text: str
     kind: str
@@ -110,7 +118,7 @@ class Name(NamedTuple):
         return self.subject
 
     def group(self, *without: str) -> Group:
-        """The group as written, of any attribute but those; two attributes with one word for a group are refused."""
+        """The group as written, of any attribute but those; InputError where two have one of that name."""
         named = [
             (word(group.words), group)
             for name in self.preset.contrasts

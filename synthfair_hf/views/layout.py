@@ -1,11 +1,11 @@
-"""How the files of a data set are named, and what a name tells about every row of its file.
+"""How the files of a data set are named, and what a name implies for every row of its file.
 
     data/<split>-<index>-of-<count>.parquet                                a split for evaluation, or a small one
     data/train/<name>.<level>,<name>.<level>/draw-<tenth>-<index>.parquet
                                                 one cell of factors and strata, one tenth of `draw`: [t/10, (t+1)/10)
 
 So a view whose strength is a multiple of ten is a list of whole files, and another needs to filter a few of them.
-(No `=` in names: readers of parquet would take that for columns.)
+(No `=` in names: parquet libraries would take that for columns.)
 """
 
 import math
@@ -34,14 +34,25 @@ def train_directory(cell: Mapping[str, Any]) -> str:
 
 
 def train_file(cell: Mapping[str, Any], tenth: int, index: int) -> str:
-    """The name of a cell's `index`-th file with draws of one tenth."""
+    """The name of a cell's `index`-th file with draws of one tenth.
+
+    Args:
+        cell: value of each factor and group of each stratum, by name.
+        tenth: 0 to 9.
+        index: 0 or more.
+    """
     return f"{train_directory(cell)}/draw-{tenth}-{index:05d}.parquet"
 
 
 def known(path: str, preset: Preset) -> Known:
-    """What the name of a file, or the address that ends in it, tells about its rows.
+    """What the name of a file, or the address that ends in it, implies for its rows.
 
-    Raises InputError for a name with another covariate or level than the preset's.
+    Args:
+        path: of a file of a data set.
+        preset: the domain.
+
+    Raises:
+        InputError: a covariate or level in the name that the preset does not have.
     """
     whole, match = WHOLE.search(path), CELL.search(path)
     if whole is not None:
@@ -49,13 +60,13 @@ def known(path: str, preset: Preset) -> Known:
     if match is None:
         return {}
     tenth = int(match["tenth"])
-    told: dict[str, Any] = {"split": match["split"], "draw": (tenth / TENTHS, (tenth + 1) / TENTHS)}
+    found: dict[str, Any] = {"split": match["split"], "draw": (tenth / TENTHS, (tenth + 1) / TENTHS)}
     if match["cell"] == "all":
-        return told
+        return found
     for pair in match["cell"].split(","):
         name, _, written = pair.partition(".")
-        told[name] = _meaning(name, written, preset)
-    return told
+        found[name] = _meaning(name, written, preset)
+    return found
 
 
 def _meaning(name: str, written: str, preset: Preset) -> float | tuple[float, float]:
@@ -80,7 +91,12 @@ def _meaning(name: str, written: str, preset: Preset) -> float | tuple[float, fl
 
 
 def find_files(directory: Path, split: str) -> list[str]:
-    """Names of the files of one split of a data set, in order."""
+    """Names of the files of one split of a data set, in order.
+
+    Args:
+        directory: the data set.
+        split: train, validation or test.
+    """
     found = (path.relative_to(directory).as_posix() for path in (directory / "data").rglob("*.parquet"))
     return sorted(name for name in found if name.startswith((f"data/{split}-", f"data/{split}/")))
 

@@ -9,8 +9,8 @@ rows. `full` keeps every row; the other names are those of `grammar`.
     <name>+<name>     several biases, each within what those before it keep: [a, b) of [l, h) is l + (h - l) [a, b)
 
 So they are independent of each other, within less than one subject of exact in each cell and stratum, and nested in the
-strength of the one named last. They must decide different attributes; one that is given another's is split after it. A
-relabelling splits last, by the same rule: it keeps every row and says what an annotator wrote, in train alone.
+strength of the one named last. They must decide different attributes; one that depends on another's is split after it.
+A relabelling splits last, by the same rule: it keeps every row and says what an annotator wrote, in train alone.
 
 All of this holds for what generation balances: the preset's factors, whose levels every subject shows, and its strata,
 which have equally many subjects. A view of anything else can be named, but is not curated, and promises no shares.
@@ -109,10 +109,10 @@ class BiasedView(BaseModel):
         return np.any([_conjunction(conjunction, columns) for conjunction in self.filters], axis=0)
 
     def keeps(self, known: Known) -> bool | None:
-        """Whether all rows of a file belong, or none, by what its name tells; None where that is not enough."""
+        """Whether all rows of a file belong, or none, by what its name implies; None where that is not enough."""
         if not self.filters:
             return True
-        found = [_all(_tells(known, clause) for clause in conjunction) for conjunction in self.filters]
+        found = [_all(_holds(known, clause) for clause in conjunction) for conjunction in self.filters]
         return None if True not in found and None in found else True in found
 
     def counts(self, columns: Mapping[str, Any]) -> dict[str, int]:
@@ -141,15 +141,15 @@ def _all(answers: Iterable[bool | None]) -> bool | None:
     return None if False not in found and None in found else False not in found
 
 
-def _tells(known: Known, clause: Clause) -> bool | None:
-    """Whether a clause holds for every row of a file, or for none; None where its name does not tell."""
+def _holds(known: Known, clause: Clause) -> bool | None:
+    """Whether a clause holds for every row of a file, or for none; None where its name does not say."""
     column, operator, value = clause
-    told = known.get(column)
-    if told is None:
+    held = known.get(column)
+    if held is None:
         return None
-    if not isinstance(told, tuple):
-        return bool(COMPARE[operator](told, value))
-    low, high = told
+    if not isinstance(held, tuple):
+        return bool(COMPARE[operator](held, value))
+    low, high = held
     below, above = high <= value, value <= low  # type: ignore[operator]
     if operator in ("<", ">="):
         return None if not (below or above) else below == (operator == "<")
@@ -159,7 +159,13 @@ def _tells(known: Known, clause: Clause) -> bool | None:
 def get_view(name: str, preset: Preset, strength: float | Sequence[float] | None = None) -> BiasedView:
     """The view of that name over the preset's contrasts.
 
-    `strength` stands for the numbers that the name leaves out, a whole percentage of 1 for each such bias in turn.
+    Args:
+        name: `full`, a name of the grammar, or several joined by +.
+        preset: the domain, with the contrasts that names refer to.
+        strength: for names without numbers, one whole percentage in [0, 1] for each such bias in turn.
+
+    Raises:
+        InputError: a name that is no view of the preset, or a strength that is missing, superfluous or not allowed.
     """
     if name == "full":
         if strength is not None:
@@ -280,7 +286,7 @@ def _label(name: str, biases: Sequence[Bias], branches: Sequence[Branch]) -> Lab
 
 
 def _balanced(preset: Preset) -> tuple[str, ...]:
-    """What generation balances in every split."""
+    """Variables that generation balances in every split."""
     return (*preset.factors, *preset.strata)
 
 
@@ -294,7 +300,7 @@ def _full(preset: Preset) -> str:
 
 
 def _sentence(biases: Sequence[Bias], preset: Preset) -> str:
-    """What was planted: which rows stay, what that makes of train, and what the shares also follow."""
+    """What was planted: which rows are kept, the shares in train, and what else these depend on."""
     attributes = dict.fromkeys(attribute for bias in biases for attribute in bias.attributes)
     balanced = attributes.keys() <= set(_balanced(preset))
     selecting = [bias for bias in biases if bias.decides is not None]

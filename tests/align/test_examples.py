@@ -10,7 +10,7 @@ import torch
 from synthfair_hf.align.examples import PreferenceExamples
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
-from synthfair_hf.training.loop import StepSampler
+from synthfair_hf.training.examples import StepSampler
 
 
 @pytest.fixture(scope="module")

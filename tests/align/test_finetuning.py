@@ -254,9 +254,9 @@ def _follow(tmp_path, answers, asked, kept):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"loss_type": "sigmoidal"}, "--loss_type: 'sigmoidal' is refused"),
-        ({"rank": 0}, "--rank: '0' is refused"),
-        ({"beta_dpo": "nan"}, "--beta_dpo: 'nan' is refused"),
+        ({"loss_type": "sigmoidal"}, "--loss_type: 'sigmoidal' is invalid"),
+        ({"rank": 0}, "--rank: '0' is invalid"),
+        ({"beta_dpo": "nan"}, "--beta_dpo: 'nan' is invalid"),
         ({"balance": "sex,colour"}, "balance: 'colour' is unknown"),
         ({"train_data_dir": "nowhere"}, "no pairs there"),
         ({"pairs": {"train": 4}}, "has no pair in split validation"),

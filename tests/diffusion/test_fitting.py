@@ -155,7 +155,7 @@ def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generat
     ("verb", "rest", "sentence"),
     [
         ("finetune", ["--predictor", "{judge}", "--weight", "-1"], "--weight: -1 is not allowed; give a number from 0"),
-        ("finetune", ["--predictor", "{judge}", "--leak", "nan"], "--leak: 'nan' is refused"),
+        ("finetune", ["--predictor", "{judge}", "--leak", "nan"], "--leak: 'nan' is invalid"),
         ("finetune", ["--predictor", "{empty}"], "not a saved predictor"),
         ("finetune", [], "--predictor"),
         ("finetune", ["--predictor", "{judge}", "--source", "{empty}"], "is not for the phantom"),

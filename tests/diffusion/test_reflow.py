@@ -9,7 +9,7 @@ from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.reflow import KINDS, PairedExamples
 from synthfair_hf.diffusion.solver import integrate
 from synthfair_hf.domains.phantom.phantom import PhantomSource
-from synthfair_hf.training.loop import StepSampler, TrainingExamples
+from synthfair_hf.training.examples import StepSampler, TrainingExamples
 
 SIDE, SUBJECTS, IMAGES, STEPS = 16, 60, 6, 40
 

@@ -1,4 +1,4 @@
-"""A folder of drawn films with a metadata.csv."""
+"""A folder of drawn radiographs with a metadata.csv."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ HEADER = "file_name,patient_id,age,sex,view,finding"
 
 
 def write_folder(directory: Path, patients: int = 30, side: int = 64) -> Path:
-    """Two films per patient, with covariates that follow from the patient's number."""
+    """Two radiographs per patient, with covariates that follow from the patient's number."""
     (directory / "images").mkdir(parents=True)
     lines = [HEADER]
     for index in range(2 * patients):
@@ -27,7 +27,7 @@ def write_folder(directory: Path, patients: int = 30, side: int = 64) -> Path:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    return write_folder(tmp_path / "films")
+    return write_folder(tmp_path / "radiographs")
 
 
 @pytest.fixture

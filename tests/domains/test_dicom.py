@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.dicom import read_dicom
 from synthfair_hf.domains.imagefolder import ImageFolder
-from synthfair_hf.domains.source import read_film
+from synthfair_hf.domains.source import read_radiograph
 from synthfair_hf.errors import InputError
 
 MAX_PIXELS = 10_000
@@ -32,7 +32,7 @@ def write(path, stored=None, syntax=ExplicitVRLittleEndian, **elements):
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid(entropy_srcs=["film"])
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid(entropy_srcs=["radiograph"])
     dataset.Rows, dataset.Columns = stored.shape[:2]
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
@@ -51,7 +51,7 @@ def write(path, stored=None, syntax=ExplicitVRLittleEndian, **elements):
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless], ids=["uncompressed", "JPEG 2000"])
 def test_every_bit_is_kept(tmp_path, syntax):
-    pixels = read_dicom(write(tmp_path / "film.dcm", syntax=syntax), MAX_PIXELS)
+    pixels = read_dicom(write(tmp_path / "radiograph.dcm", syntax=syntax), MAX_PIXELS)
     assert pixels.dtype == np.float32
     np.testing.assert_array_equal(np.rint(pixels.astype(np.float64) * 4095), levels())
 
@@ -79,7 +79,7 @@ def test_a_window_and_a_linear_rescale_change_nothing(tmp_path):
 def test_padding_is_black_and_no_gray_level(tmp_path, kind):
     stored = levels(bits=8) + np.uint16(1000)
     stored[:8] = 4095
-    path = write(tmp_path / "film.dcm", stored, PixelPaddingValue=4095, PhotometricInterpretation=kind)
+    path = write(tmp_path / "radiograph.dcm", stored, PixelPaddingValue=4095, PhotometricInterpretation=kind)
     pixels = read_dicom(path, MAX_PIXELS)
     assert not pixels[:8].any()
     rest = stored[8:].astype(np.float64)
@@ -107,13 +107,13 @@ def test_an_image_of_one_level_is_finite(tmp_path):
     ],
 )
 def test_what_is_no_gray_image_is_refused_by_name(tmp_path, elements, reason):
-    path = write(tmp_path / "film.dcm", **elements)
+    path = write(tmp_path / "radiograph.dcm", **elements)
     with pytest.raises(InputError, match=rf"^{path}: {reason}"):
         read_dicom(path, MAX_PIXELS)
 
 
 def test_what_is_no_dicom_file_is_refused_by_name(tmp_path):
-    path = tmp_path / "film.dcm"
+    path = tmp_path / "radiograph.dcm"
     for content in (b"", b"\x89PNG" + b"0" * 1000):
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"^{path}: not a"):
@@ -125,7 +125,7 @@ def test_what_is_no_dicom_file_is_refused_by_name(tmp_path):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom warns of some damage and reads on
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless], ids=["uncompressed", "JPEG 2000"])
 def test_a_damaged_file_is_an_image_or_refused_by_name(tmp_path, syntax):
-    path = write(tmp_path / "film.dcm", syntax=syntax)
+    path = write(tmp_path / "radiograph.dcm", syntax=syntax)
     whole, rng, refused = path.read_bytes(), np.random.default_rng(0), []
     for turn in range(100):
         damaged = bytearray(whole)
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_an_image_or_refused_by_name(tmp_path, syntax):
 
 
 def test_a_decoder_or_library_that_is_absent_is_told(tmp_path, monkeypatch):
-    path = write(tmp_path / "film.dcm", syntax=JPEG2000Lossless)
+    path = write(tmp_path / "radiograph.dcm", syntax=JPEG2000Lossless)
     monkeypatch.setattr(Decoder, "is_available", False)
     with pytest.raises(InputError, match=r"no decoder for JPEG 2000 .* is installed; install this package"):
         read_dicom(path, MAX_PIXELS)
@@ -171,7 +171,7 @@ def test_a_folder_may_hold_dicom_files(folder):
     source = ImageFolder(folder, CHEST_XRAY, 32)
     assert source.file_names[:2] == ["images/000.dcm", "images/002.DCM"]
     assert source.counts["quarantined"] == {
-        "images/001.dcm": "32x32 is too small; resolution 32 needs films of at least 64 pixels"
+        "images/001.dcm": "32x32 is too small; resolution 32 needs images of at least 64 pixels"
     }
-    np.testing.assert_allclose(read_film(folder / "images" / "000.dcm", 32), levels() / 4095, atol=1e-6)
+    np.testing.assert_allclose(read_radiograph(folder / "images" / "000.dcm", 32), levels() / 4095, atol=1e-6)
     assert source.image(0, 32).shape == (32, 32)

@@ -63,7 +63,7 @@ def projected(images, count):
 
 
 def acquisition_output():
-    """Real images by every scanner, an example of training of each, and the scanners of many films."""
+    """Real images by every scanner, an example of training of each, and the scanners of many radiographs."""
     world = AcquisitionWorld(Source(4), seed=SEED)
     images = [world.counterfactual(index, scanner, SIDE) for index, scanner in product(range(4), SCANNERS)]
     images += [world.draw(index, SIDE, np.random.default_rng([SEED, index]))[0] for index in range(4)]

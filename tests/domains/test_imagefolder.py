@@ -14,7 +14,7 @@ from PIL import Image
 from synthfair_hf.domains import imagefolder
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.presets import get_preset
-from synthfair_hf.domains.source import jitter, patient_split, read_film
+from synthfair_hf.domains.source import jitter, patient_split, read_radiograph
 from synthfair_hf.errors import InputError
 
 PRESET = get_preset("chest_xray")
@@ -51,7 +51,7 @@ def test_unreadable_images_are_quarantined_up_to_a_share(folder):
     assert source.file_names == [f"images/{row:03}.png" for row in range(60) if row not in (7, 9)]
     assert source.counts["quarantined"] == {
         "images/007.png": "not a readable image (unknown format)",
-        "images/009.png": "8x8 is too small; resolution 32 needs films of at least 64 pixels",
+        "images/009.png": "8x8 is too small; resolution 32 needs images of at least 64 pixels",
     }
     for index in range(10, 20):
         (folder / "images" / f"{index:03}.png").unlink()
@@ -98,14 +98,14 @@ def test_lines_are_counted_as_an_editor_does(edit):
         ImageFolder(folder, PRESET, 32)
 
 
-def test_memory_for_films_is_bounded(folder, monkeypatch):
+def test_memory_for_radiographs_is_bounded(folder, monkeypatch):
     source = ImageFolder(folder, PRESET, 32)
     monkeypatch.setattr(imagefolder, "CACHE_BYTES", 3 * 64 * 64 * 2)
     drawn = [source.draw(index, 32, np.random.default_rng(index))[0] for index in range(5)]
-    assert sum(film.nbytes for film in source._cache.values()) == 3 * 64 * 64 * 2
+    assert sum(radiograph.nbytes for radiograph in source._cache.values()) == 3 * 64 * 64 * 2
     for index, image in enumerate(drawn):
-        film = read_film(folder / "images" / f"{index:03}.png", 32)
-        assert np.abs(image - jitter(film, np.random.default_rng(index))).max() < 1e-3
+        radiograph = read_radiograph(folder / "images" / f"{index:03}.png", 32)
+        assert np.abs(image - jitter(radiograph, np.random.default_rng(index))).max() < 1e-3
         assert np.array_equal(image, source.draw(index, 32, np.random.default_rng(index))[0])
 
 
@@ -183,22 +183,22 @@ PIECES = st.sampled_from(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PIECES, max_size=6).map("/".join) | st.lists(PIECES, max_size=6).map("".join) | st.text(max_size=20))
 def test_whatever_a_table_names_nothing_outside_the_folder_is_opened(tmp_path, monkeypatch, name):
-    root, opened = tmp_path / "films", []
+    root, opened = tmp_path / "radiographs", []
     (root / "images").mkdir(parents=True, exist_ok=True)
     Image.new("L", (64, 64)).save(root / "images" / "0.png")
     with (root / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["file_name", "patient_id", "age"], [name, "p", "61"]])
-    plain = imagefolder.read_film
+    plain = imagefolder.read_radiograph
 
     def read(path, resolution):
         opened.append(path)
         return plain(path, resolution)
 
-    monkeypatch.setattr(imagefolder, "read_film", read)
+    monkeypatch.setattr(imagefolder, "read_radiograph", read)
     try:
         source = ImageFolder(root, PRESET, 32, max_bad_fraction=1)
     except InputError:
-        assert not opened, "what is refused is refused unread"
+        assert not opened, "an invalid folder is found so before an image is read"
     else:
         assert len(source) == (opened == [root / "images" / "0.png"])
     assert all(path.is_relative_to(root) for path in opened)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthfair_hf.domains import source as module
-from synthfair_hf.domains.source import count_patients, jitter, patient_split, read_film, read_image
+from synthfair_hf.domains.source import count_patients, jitter, patient_split, read_image, read_radiograph
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import SPLITS
 
@@ -42,11 +42,11 @@ def test_patients_are_counted_once():
 
 def test_eight_bit_pixels_come_back_exactly(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "film.png")
-    assert np.array_equal(np.rint(read_film(tmp_path / "film.png", 32) * 255), pixels)
+    Image.fromarray(pixels).save(tmp_path / "radiograph.png")
+    assert np.array_equal(np.rint(read_radiograph(tmp_path / "radiograph.png", 32) * 255), pixels)
 
 
-def test_an_image_is_its_film_averaged_and_the_film_unmoved(tmp_path):
+def test_an_image_is_its_radiograph_averaged_and_the_radiograph_unmoved(tmp_path):
     """Training and generation see the same picture: jitter by nothing is the identity."""
 
     class Still:
@@ -55,21 +55,22 @@ def test_an_image_is_its_film_averaged_and_the_film_unmoved(tmp_path):
             return middle if size is None else np.full(size, middle)
 
     pixels = np.random.default_rng(0).integers(0, 256, (150, 170), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "film.png")
-    film, image = (read(tmp_path / "film.png", 32) for read in (read_film, read_image))
-    assert film.shape == (64, 64)
+    Image.fromarray(pixels).save(tmp_path / "radiograph.png")
+    radiograph, image = (read(tmp_path / "radiograph.png", 32) for read in (read_radiograph, read_image))
+    assert radiograph.shape == (64, 64)
     brute = [
-        [film[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].mean() for column in range(32)] for row in range(32)
+        [radiograph[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].mean() for column in range(32)]
+        for row in range(32)
     ]
     assert np.allclose(image, brute, atol=1e-6)
-    assert np.allclose(jitter(film, Still()), image, atol=1e-5)
+    assert np.allclose(jitter(radiograph, Still()), image, atol=1e-5)
 
 
 def test_sixteen_bit_pixels_keep_their_levels(tmp_path):
     """Pillow's convert("L") would clip everything above 255 to white."""
     pixels = (np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16).astype(np.uint16)
-    Image.fromarray(pixels).save(tmp_path / "film.png")
-    image = read_film(tmp_path / "film.png", 32)
+    Image.fromarray(pixels).save(tmp_path / "radiograph.png")
+    image = read_radiograph(tmp_path / "radiograph.png", 32)
     assert len(np.unique(image)) == 64 * 64
     assert (image.min(), image.max()) == (0, 1)
 
@@ -77,8 +78,8 @@ def test_sixteen_bit_pixels_keep_their_levels(tmp_path):
 def test_the_centre_square_is_kept_and_the_mean_survives_shrinking(tmp_path):
     pixels = np.zeros((64, 128), dtype=np.uint8)
     pixels[:, 32:96] = (gradient(64) * 255).round().astype(np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "film.png")
-    image = read_image(tmp_path / "film.png", 16)
+    Image.fromarray(pixels).save(tmp_path / "radiograph.png")
+    image = read_image(tmp_path / "radiograph.png", 16)
     assert image.shape == (16, 16)
     assert image.mean() == pytest.approx(0.5, abs=0.01)
     assert (np.diff(image.mean(axis=0)) > 0).all()
@@ -94,7 +95,7 @@ def test_the_centre_square_is_kept_and_the_mean_survives_shrinking(tmp_path):
         (
             "small.png",
             lambda path: Image.new("L", (63, 90)).save(path),
-            "resolution 32 needs films of at least 64 pixels",
+            "resolution 32 needs images of at least 64 pixels",
         ),
         (
             "moving.gif",
@@ -154,7 +155,7 @@ def grays() -> np.ndarray:
 )
 def test_gray_is_gray_however_it_is_stored(tmp_path, name, save):
     save(Image.fromarray(grays()), tmp_path / name)
-    assert np.array_equal(np.rint(read_film(tmp_path / name, 32) * 255), grays())
+    assert np.array_equal(np.rint(read_radiograph(tmp_path / name, 32) * 255), grays())
 
 
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, monkeypatch):

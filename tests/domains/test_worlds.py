@@ -21,12 +21,12 @@ from synthfair_hf.measure.soundness import score
 from synthfair_hf.measure.systems import Identity, Oracle
 
 
-class Films:
-    """Two smooth films of each patient; the first film of every fifth patient has no age."""
+class Radiographs:
+    """Two smooth radiographs of each patient; the first radiograph of every fifth patient has no age."""
 
-    name = "films"
+    name = "radiographs"
     covariates = CHEST_XRAY.covariates.subset(("age", "sex", "finding", "view"))
-    fingerprint = "films"
+    fingerprint = "radiographs"
 
     def __init__(self, patients=120):
         rows = range(2 * patients)
@@ -49,7 +49,7 @@ class Films:
 
 
 def scanners(**settings):
-    return ScannerWorld(AcquisitionWorld(Films(), seed=0), CHEST_XRAY, "test", None, resolution=32, **settings)
+    return ScannerWorld(AcquisitionWorld(Radiographs(), seed=0), CHEST_XRAY, "test", None, resolution=32, **settings)
 
 
 def digits_folder(directory):
@@ -101,9 +101,9 @@ def test_a_world_is_what_the_protocol_says(world):
     assert all(None not in column and len(column) == n for column in world.table.values())
     assert all(None not in column and len(column) > n for column in world.training.values())
     world.covariates.encode(world.table)
-    for ruler in world.rulers.values():
-        assert np.isfinite(ruler(world.images)).all()
-        assert np.isfinite(ruler(torch.zeros_like(world.images))).all(), "a blank answer has a reading too"
+    for measure in world.measured_attributes.values():
+        assert np.isfinite(measure(world.images)).all()
+        assert np.isfinite(measure(torch.zeros_like(world.images))).all(), "a blank answer has a reading too"
 
 
 def test_doing_nothing_and_doing_what_is_are_the_observations(world):
@@ -156,15 +156,15 @@ def test_the_phantoms_truth_is_the_simulators():
     do = {"age": [30.0, 40.0, 50.0, 60.0, 70.0]}
     truth = world.truth(do)
     for place, row in enumerate(rows):
-        film = source.counterfactual(row, {"age": do["age"][place]}, 16)
-        np.testing.assert_array_equal(truth.images[place, 0].numpy(), film)
+        radiograph = source.counterfactual(row, {"age": do["age"][place]}, 16)
+        np.testing.assert_array_equal(truth.images[place, 0].numpy(), radiograph)
     assert truth.covariates["sex"] == world.table["sex"]
     fewer = PhantomWorld("test", 2, seed=3, num_subjects=60, resolution=16)
     assert torch.equal(fewer.images, world.images[:2])
 
 
-def test_films_are_scored_once_per_patient_and_only_where_all_is_known():
-    source, world, every = Films(), scanners(), scanners(one_per_patient=False)
+def test_radiographs_are_scored_once_per_patient_and_only_where_all_is_known():
+    source, world, every = Radiographs(), scanners(), scanners(one_per_patient=False)
     tested = {patient for patient, split in zip(source.patient_ids, source.splits, strict=True) if split == "test"}
     assert sorted(world.groups) == sorted(tested)
     complete = [row for row, split in enumerate(source.splits) if split == "test" and row % 10]
@@ -175,8 +175,8 @@ def test_films_are_scored_once_per_patient_and_only_where_all_is_known():
 
 
 def test_a_limit_is_a_fair_choice_from_a_sorted_folder():
-    """A folder that lists one finding first must not make the scored films those of one finding."""
-    source = Films(400)
+    """A folder that lists one finding first must not make the scored radiographs those of one finding."""
+    source = Radiographs(400)
     order = sorted(range(len(source)), key=lambda row: source.table["finding"][row])
     for name, column in source.table.items():
         source.table[name] = [column[row] for row in order]
@@ -187,14 +187,14 @@ def test_a_limit_is_a_fair_choice_from_a_sorted_folder():
     assert 0.2 < share < 0.5, "a third of the folder"
 
 
-def test_only_do_scanner_has_truth_on_real_films():
-    world, films = scanners(), AcquisitionWorld(Films(), seed=0)
+def test_only_do_scanner_has_truth_on_real_radiographs():
+    world, radiographs = scanners(), AcquisitionWorld(Radiographs(), seed=0)
     n = len(world.images)
     for scanner in SCANNERS:
         truth = world.truth({"scanner": [scanner] * n})
         assert truth.covariates == {**world.table, "scanner": [scanner] * n}
         for place, row in enumerate(world.kept):
-            np.testing.assert_array_equal(truth.images[place, 0].numpy(), films.counterfactual(row, scanner, 32))
+            np.testing.assert_array_equal(truth.images[place, 0].numpy(), radiographs.counterfactual(row, scanner, 32))
     assert world.truth({"view": ["PA"] * n}) is None
     assert world.truth({"view": world.table["view"], "scanner": ["portable"] * n}) is not None
 
@@ -228,7 +228,7 @@ def test_thickness_moves_intensity_and_nothing_knows_another_digit(digits):
     )
     bright = digits.truth({"intensity": [200.0] * n})
     assert bright.covariates["thickness"] == digits.table["thickness"]
-    np.testing.assert_allclose(digits.rulers["intensity"](bright.images), 200, atol=2)
+    np.testing.assert_allclose(digits.measured_attributes["intensity"](bright.images), 200, atol=2)
     other = [str((int(digit) + 1) % 10) for digit in digits.table["digit"]]
     assert digits.truth({"digit": other}) is None
 
@@ -241,7 +241,7 @@ def test_without_originals_nothing_is_known(folder):
 
 @pytest.mark.parametrize("name", ["phantom", "acquisition", "morphomnist"])
 def test_a_world_is_open_before_an_image_is_drawn(name, folder, monkeypatch):
-    """So that what does not fit is refused before minutes of drawing."""
+    """So that invalid input is found before minutes of drawing."""
 
     def drawn(*given, **named):
         raise AssertionError("an image was drawn or read")
@@ -294,7 +294,7 @@ def test_worlds_open_by_name(folder, monkeypatch):
     ("settings", "message"),
     [
         ({"name": "phantm"}, "world: 'phantm' is unknown; allowed: phantom, acquisition, morphomnist"),
-        ({"name": "acquisition"}, "directory: the acquisition world needs a folder of films"),
+        ({"name": "acquisition"}, "directory: the acquisition world needs a folder of radiographs"),
         ({"name": "morphomnist"}, r"directory: the morphomnist world needs a folder with train\.npz"),
         ({"split": "tests"}, "split: 'tests' is unknown; allowed: train, validation, test"),
         ({"limit": 0}, "limit: 0 must be positive"),

@@ -1,4 +1,4 @@
-"""From a folder of films to a loaded view, by the command line, on a tiny generator and drawn films."""
+"""From a folder of radiographs to a loaded view, by the command line, on a tiny generator and drawn radiographs."""
 
 import json
 import os
@@ -25,9 +25,9 @@ SCANNERS = ("flatpanel", "computed", "portable")
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> Path:
-    """Films of the phantom as a lab would bring its own: images and a metadata.csv, without a scanner column."""
-    directory = tmp_path_factory.mktemp("films")
+def radiographs(tmp_path_factory) -> Path:
+    """Radiographs of the phantom as a lab would bring its own: images and a metadata.csv, without a scanner column."""
+    directory = tmp_path_factory.mktemp("radiographs")
     source = PhantomSource(150, seed=3)
     lines = ["file_name,patient_id,age,sex,view,finding"]
     for index in range(len(source)):
@@ -41,9 +41,19 @@ def films(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def generator(films, tmp_path_factory) -> Path:
+def generator(radiographs, tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("generator")
-    command = ["train", "--source", films, "--output_dir", directory, "--resolution", "32", "--default_steps", "2"]
+    command = [
+        "train",
+        "--source",
+        radiographs,
+        "--output_dir",
+        directory,
+        "--resolution",
+        "32",
+        "--default_steps",
+        "2",
+    ]
     assert main([*map(str, command), "--max_train_steps", "2", "--train-batch-size", "4", "--seed", "1"]) == 0
     return directory
 
@@ -96,17 +106,19 @@ def test_a_damaged_shard_is_named_and_exits_with_one(dataset, tmp_path, capsys):
     assert victim.name in capsys.readouterr().out
 
 
-def test_who_may_see_the_films_is_unknown_until_somebody_says_so(films, generator, dataset, tmp_path, capsys):
+def test_who_may_see_the_radiographs_is_unknown_until_somebody_says_so(
+    radiographs, generator, dataset, tmp_path, capsys
+):
     assert Record.read(generator / "record.json").inputs["access"] == "unknown"
     assert read_plan(dataset).access == "unknown"
     command = ["generate", "--pretrained_model_name_or_path", str(generator), "--num_subjects", "28"]
     assert main([*command, "--output_dir", str(tmp_path / "new"), "--access", "open"]) == 2
-    assert "--access: open says who may see a source, and none is given" in capsys.readouterr().err
-    assert main(["push", str(dataset), "--hub_dataset_id", "lab/films"]) == 2
+    assert "--access: open is for a source, and none is given" in capsys.readouterr().err
+    assert main(["push", str(dataset), "--hub_dataset_id", "lab/radiographs"]) == 2
     assert "is unknown, not open; push it to a private repository" in capsys.readouterr().err
 
 
-def test_other_films_than_those_of_the_start_do_not_inherit_its_access(films, generator, tmp_path):
+def test_other_radiographs_than_those_of_the_start_do_not_inherit_its_access(radiographs, generator, tmp_path):
     """A generator recorded as open, trained on with a folder that its record does not name."""
     start = tmp_path / "start"
     shutil.copytree(generator, start)
@@ -114,11 +126,16 @@ def test_other_films_than_those_of_the_start_do_not_inherit_its_access(films, ge
     record.model_copy(update={"inputs": {**record.inputs, "access": "open", "predictor": "aa"}}).write(
         start / "record.json"
     )
-    others = tmp_path / "films"
-    shutil.copytree(films, others)
+    others = tmp_path / "radiographs"
+    shutil.copytree(radiographs, others)
     lines = (others / "metadata.csv").read_text().splitlines()
     (others / "metadata.csv").write_text("\n".join(lines[:-1]) + "\n")
-    cases = ((films, None, "open"), (others, None, "unknown"), (others, "open", "open"), (films, "unknown", "unknown"))
+    cases = (
+        (radiographs, None, "open"),
+        (others, None, "unknown"),
+        (others, "open", "open"),
+        (radiographs, "unknown", "unknown"),
+    )
     for case, (source, said, access) in enumerate(cases):
         run = tmp_path / f"run-{case}"
         command = ["straighten", "--pretrained_model_name_or_path", start, "--source", source, "--output_dir", run]
@@ -167,10 +184,18 @@ def test_parts_are_merged_and_have_their_card(dataset, tmp_path, capsys):
     assert (tmp_path / "whole" / "README.md").read_bytes() == (dataset / "README.md").read_bytes()
 
 
-def test_real_observations_keep_their_pixels(films, generator, tmp_path):
-    """Subjects observed from a folder: the observation row is the film itself, its family counterfactuals of it."""
+def test_real_observations_keep_their_pixels(radiographs, generator, tmp_path):
+    """Subjects observed from a folder: the observation is the radiograph itself, its family counterfactuals."""
     directory = tmp_path / "synthfair"
-    command = ["generate", "--source", films, "--pretrained_model_name_or_path", generator, "--num_subjects", "10"]
+    command = [
+        "generate",
+        "--source",
+        radiographs,
+        "--pretrained_model_name_or_path",
+        generator,
+        "--num_subjects",
+        "10",
+    ]
     assert main([*map(str, command), "--output_dir", str(directory)]) == 0
     rows = load_dataset("parquet", data_files=str(directory / "data" / "*.parquet"), split="train")
     observed = [row for row in rows if row["intervention"] == "{}"]
@@ -191,8 +216,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(generator, tmp_path, capsys)
     assert not target.exists()
 
 
-def test_counterfactual_of_one_file(films, generator, tmp_path, capsys):
-    command = ["counterfactual", "--image", films / "0.png", "--pretrained_model_name_or_path", generator]
+def test_counterfactual_of_one_file(radiographs, generator, tmp_path, capsys):
+    command = ["counterfactual", "--image", radiographs / "0.png", "--pretrained_model_name_or_path", generator]
     covariates = ["age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=flatpanel"]
     rest = ["--covariates", *covariates, "--do", "scanner=portable", "--output_dir", str(tmp_path / "out")]
     assert main([*map(str, command), *rest]) == 0
@@ -205,35 +230,35 @@ def test_counterfactual_of_one_file(films, generator, tmp_path, capsys):
     assert sizes == {f"{name}.png": (32, 32) for name in ("observation", "counterfactual", "difference")}
 
 
-def test_scanners_that_a_folder_names_are_never_planted_over(films, tmp_path, capsys):
-    own, run = tmp_path / "films", tmp_path / "run"
-    shutil.copytree(films, own)
+def test_scanners_that_a_folder_names_are_never_planted_over(radiographs, tmp_path, capsys):
+    own, run = tmp_path / "radiographs", tmp_path / "run"
+    shutil.copytree(radiographs, own)
     header, *lines = (own / "metadata.csv").read_text().splitlines()
     scanners = [f"{line},{SCANNERS[index % 3]}" for index, line in enumerate(lines)]
     (own / "metadata.csv").write_text("\n".join([f"{header},scanner", *scanners]) + "\n")
     command = ["train", "--source", str(own), "--output_dir", str(run), "--resolution", "16", "--default_steps", "1"]
     assert main([*command, "--max_train_steps", "1", "--train_batch_size", "2"]) == 0
     assert find_generator(run).planted_scanner is False
-    ask = ["counterfactual", "--image", str(films / "0.png"), "--pretrained_model_name_or_path", str(run)]
+    ask = ["counterfactual", "--image", str(radiographs / "0.png"), "--pretrained_model_name_or_path", str(run)]
     ask += ["--covariates", "age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=portable"]
     assert main([*ask, "--output_dir", str(tmp_path / "out")]) == 0
     with Image.open(tmp_path / "out" / "observation.png") as image:
         observed = np.asarray(image)
-    assert np.array_equal(observed, np.rint(read_image(films / "0.png", 16) * 255))
+    assert np.array_equal(observed, np.rint(read_image(radiographs / "0.png", 16) * 255))
     further = ["straighten", "--pretrained_model_name_or_path", str(run), "--output_dir", str(tmp_path / "further")]
     board = ["measure", "soundness", "--pretrained_model_name_or_path", str(run), "--world", "acquisition"]
     capsys.readouterr()
     for refused, sentence in (
-        ([*further, "--source", str(films)], "has no column 'scanner' in metadata.csv"),
+        ([*further, "--source", str(radiographs)], "has no column 'scanner' in metadata.csv"),
         ([*board, "--source", str(own), "--output_dir", str(tmp_path / "board")], "acquisition plants scanners"),
     ):
         assert main(refused) == 2
         assert sentence in capsys.readouterr().err
 
 
-def test_a_run_is_known_again_in_another_process(films, tmp_path):
+def test_a_run_is_known_again_in_another_process(radiographs, tmp_path):
     """Fingerprints must not depend on the order of a set, which every process chooses anew."""
-    command = ["train", "--source", str(films), "--output_dir", str(tmp_path / "run"), "--resolution", "16"]
+    command = ["train", "--source", str(radiographs), "--output_dir", str(tmp_path / "run"), "--resolution", "16"]
     command += ["--train_batch_size", "2", "--max_train_steps", "1", "--resume_from_checkpoint", "latest"]
     code = f"import sys; from synthfair_hf.cli import main; sys.exit(main({command}))"
     for seed in ("1", "2"):
@@ -242,8 +267,8 @@ def test_a_run_is_known_again_in_another_process(films, tmp_path):
         assert told.returncode == 0, told.stderr
 
 
-def test_training_goes_on_from_saved_weights(films, generator, tmp_path, capsys):
-    command = ["train", "--source", films, "--pretrained_model_name_or_path", generator, "--max_train_steps", "1"]
+def test_training_goes_on_from_saved_weights(radiographs, generator, tmp_path, capsys):
+    command = ["train", "--source", radiographs, "--pretrained_model_name_or_path", generator, "--max_train_steps", "1"]
     rest = ["--learning_rate", "1e-9", "--lr_warmup_steps", "0", "--train_batch_size", "2", "--seed", "4"]
     assert main([*map(str, command), *rest, "--output_dir", str(tmp_path / "run")]) == 0
     before, after = (CausalDiffusionPipeline.load(one).unet.state_dict() for one in (generator, tmp_path / "run"))
@@ -265,8 +290,8 @@ def test_a_saved_pipeline_names_no_place_and_is_the_same_wherever_it_is_saved(ge
     assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "there").rglob("*.json"))
 
 
-def test_strengths_are_given_by_name(films, generator, tmp_path, capsys):
-    command = ["counterfactual", "--image", films / "0.png", "--pretrained_model_name_or_path", generator]
+def test_strengths_are_given_by_name(radiographs, generator, tmp_path, capsys):
+    command = ["counterfactual", "--image", radiographs / "0.png", "--pretrained_model_name_or_path", generator]
     known = ["age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=flatpanel"]
     asked = [*map(str, command), "--covariates", *known, "--do", "sex=female", "--seed", "3"]
 
@@ -283,7 +308,7 @@ def test_strengths_are_given_by_name(films, generator, tmp_path, capsys):
     late = answer("late", "--intervention_level", "sex=0.01")
     assert np.abs(late - observed).sum() < np.abs(plain - observed).sum(), "two levels of three lie above"
     assert main([*asked, "--output_dir", str(tmp_path / "bad"), "--guidance_scale", "strong"]) == 2
-    assert "--guidance_scale: 'strong' is refused" in capsys.readouterr().err
+    assert "--guidance_scale: 'strong' is invalid" in capsys.readouterr().err
 
 
 def test_settings_from_a_file_yield_to_flags(generator, tmp_path, capsys, monkeypatch):
@@ -306,22 +331,29 @@ def test_views_are_listed_and_explained(capsys):
     assert "filters" in capsys.readouterr().out
 
 
-ASK = ["counterfactual", "--image", "{films}/0.png", "--pretrained_model_name_or_path", "{generator}", "--covariates"]
+ASK = [
+    "counterfactual",
+    "--image",
+    "{radiographs}/0.png",
+    "--pretrained_model_name_or_path",
+    "{generator}",
+    "--covariates",
+]
 ASK += ["age=61", "sex=male", "finding=no_finding", "view=PA", "scanner=flatpanel"]
 GENERATE = ["generate", "--pretrained_model_name_or_path", "{generator}", "--num_subjects"]
-TRAIN = ["train", "--source", "{films}", "--output_dir", "{empty}/run"]
+TRAIN = ["train", "--source", "{radiographs}", "--output_dir", "{empty}/run"]
 BAD = [
     (["generate"], "--num_subjects"),
     (["generate", "--num_subjects", "x"], "num_subjects"),
     ([*GENERATE, "7"], "nearest possible"),
-    (["generate", "--num_subjects", "28", "--pretrained_model_name_or_path", "{films}"], "not a saved pipeline"),
+    (["generate", "--num_subjects", "28", "--pretrained_model_name_or_path", "{radiographs}"], "not a saved pipeline"),
     ([*GENERATE, "28", "--factors", "sxe"], "'sex'"),
     ([*GENERATE, "28", "--source", "{empty}"], "metadata.csv"),
-    ([*GENERATE, "28", "--output_dir", "{films}"], "not empty"),
-    (["train", "--preset", "chest-xray", "--source", "{films}", "--output_dir", "{empty}/run"], "'chest_xray'"),
+    ([*GENERATE, "28", "--output_dir", "{radiographs}"], "not empty"),
+    (["train", "--preset", "chest-xray", "--source", "{radiographs}", "--output_dir", "{empty}/run"], "'chest_xray'"),
     ([*TRAIN, "--resolution", "50"], "multiple of 16"),
     (["train", "--output_dir", "{empty}/run"], "--source: not given; chest_xray needs the folder"),
-    (["train", "--preset", "morphomnist", "--source", "{films}", "--output_dir", "{empty}/run"], "npz"),
+    (["train", "--preset", "morphomnist", "--source", "{radiographs}", "--output_dir", "{empty}/run"], "npz"),
     ([*TRAIN, "--learning_rate", "nan"], "learning_rate"),
     (["verify", "{empty}"], "holds no generated data set"),
     (["report", "{empty}"], "{empty}"),
@@ -329,27 +361,30 @@ BAD = [
     (["views", "--view", "sxe_imbalanced_90_10"], "sex"),
     ([*GENERATE, "28", "--guidance_scale", "-1"], "guidance_scale"),
     ([*GENERATE, "28", "--num_inference_steps", "0"], "num_inference_steps"),
-    ([*GENERATE, "280", "--license", "other", "--source", "{films}"], "largest num_subjects"),
-    ([*GENERATE, "28", "--output_dir", "{films}/0.png"], "is a file"),
+    ([*GENERATE, "280", "--license", "other", "--source", "{radiographs}"], "largest num_subjects"),
+    ([*GENERATE, "28", "--output_dir", "{radiographs}/0.png"], "is a file"),
     ([*TRAIN, "--default_steps", "0"], "--default_steps: 0"),
     ([*TRAIN, "--resolution", "0"], "--resolution: 0"),
-    (["train", "--source", "{films}", "--output_dir", "{generator}"], "earlier run"),
+    (["train", "--source", "{radiographs}", "--output_dir", "{generator}"], "earlier run"),
     ([*TRAIN, "--resolution", "64"], "128"),
     ([*ASK, "--do", "sxe=female"], "'sex'"),
     ([*ASK, "--do", "age=140"], "0 to 100 years"),
     ([*ASK, "--do", "sex=Female"], "'female'"),
     ([*ASK, "--do", "age=old"], "--do['age']: 'old' is not a number"),
     ([*ASK, "--seed", "-1"], "--seed: -1"),
-    ([*ASK, "--output_dir", "{films}/0.png/below"], "0.png is a file"),
-    (["train", "--preset", "phantom", "--source", "{films}", "--output_dir", "{empty}/run"], "not for the phantom"),
+    ([*ASK, "--output_dir", "{radiographs}/0.png/below"], "0.png is a file"),
+    (
+        ["train", "--preset", "phantom", "--source", "{radiographs}", "--output_dir", "{empty}/run"],
+        "not for the phantom",
+    ),
     (["predictor", "--output_dir", "{empty}/run"], "--source: not given"),
-    (["predictor", "--source", "{films}", "--output_dir", "{empty}/run", "--ema_decay", "2"], "--ema_decay"),
+    (["predictor", "--source", "{radiographs}", "--output_dir", "{empty}/run", "--ema_decay", "2"], "--ema_decay"),
     ([*ASK, "--num_inference_steps", "0"], "num_inference_steps: 0"),
-    ([*ASK, "--output_dir", "{films}/0.png"], "is a file"),
-    ([*ASK, "--image", "{films}/nowhere.png"], "nowhere.png"),
-    ([*ASK, "--image", "{films}/metadata.csv"], "not a readable image"),
+    ([*ASK, "--output_dir", "{radiographs}/0.png"], "is a file"),
+    ([*ASK, "--image", "{radiographs}/nowhere.png"], "nowhere.png"),
+    ([*ASK, "--image", "{radiographs}/metadata.csv"], "not a readable image"),
     (["frobnicate"], "verb"),
-    (["counterfactual", "--image", "{films}/0.png", "--covariates", "age"], "NAME=VALUE"),
+    (["counterfactual", "--image", "{radiographs}/0.png", "--covariates", "age"], "NAME=VALUE"),
     (["measure", "soundness", "--world", "phantom", "--output_dir", "{empty}/run", "--pairs", "sex"], "not A,B"),
     (["autoencoder", "--output_dir", "{empty}/run"], "--source: not given"),
 ]
@@ -357,7 +392,7 @@ BAD = [
 
 @pytest.mark.parametrize(("command", "message"), BAD)
 def test_bad_input_is_one_sentence_and_writes_nothing(
-    command, message, films, generator, tmp_path, capsys, monkeypatch
+    command, message, radiographs, generator, tmp_path, capsys, monkeypatch
 ):
     def never(*_arguments, **_keywords):
         raise AssertionError("a model was loaded")
@@ -366,8 +401,8 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    places = {"films": films, "generator": generator, "empty": empty}
-    before = sorted(films.iterdir())
+    places = {"radiographs": radiographs, "generator": generator, "empty": empty}
+    before = sorted(radiographs.iterdir())
     assert main([word.format(**places) for word in command]) in (1, 2)
     output = capsys.readouterr()
     text = output.err.strip() or output.out.strip()
@@ -375,7 +410,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert message.format(**places) in sentence
     assert "Traceback" not in text
     assert not list(empty.iterdir())
-    assert sorted(films.iterdir()) == before
+    assert sorted(radiographs.iterdir()) == before
 
 
 def test_plain_python_loads_a_view_without_the_package_imported(dataset):

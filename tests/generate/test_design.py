@@ -182,7 +182,7 @@ def test_names_of_paths_and_any_order_mean_the_same_target():
         ({"sex": {}}, r"target\['sex'\]: male, female not named"),
         ({"sex": {"male": 1.0, "female": 0.0}}, r"target\['sex'\]: 0 of female is not allowed; give a share above 0"),
         ({"sex": {"male": 1.5, "female": -0.5}}, r"target\['sex'\]: -0.5 of female is not allowed"),
-        ({"sex": {"male": float("nan"), "female": 0.5}}, "target.sex.male: nan is refused"),
+        ({"sex": {"male": float("nan"), "female": 0.5}}, "target.sex.male: nan is invalid"),
         ({"sex": {"male": 0.7, "female": 0.2}}, r"target\['sex'\]: the shares sum to 0.9; they must sum to 1"),
         ({"age": {UNDER: 0.5, "under_50_years": 0.5}}, r"target\['age'\]: under 50 years is named twice"),
         (
@@ -263,9 +263,9 @@ def test_the_command_line_says_what_a_plan_says(monkeypatch, tmp_path, capsys):
     [
         (["--target", "sex"], "--target: 'sex' is not NAME=VALUE"),
         (["--target", "sex=male"], "--target: 'male' is not LEVEL:SHARE,...; write it as sex=male:0.7,female:0.3"),
-        (["--target", "sex=male:half,female:0.5"], "--target: 'half' is refused: Input should be a valid number"),
+        (["--target", "sex=male:half,female:0.5"], "--target: 'half' is invalid: Input should be a valid number"),
         (["--target", "sex=male:0.5,male:0.5"], "is not LEVEL:SHARE"),
-        (["--gate_tolerance", "age=x"], "--gate_tolerance: 'x' is refused: Input should be a valid number"),
+        (["--gate_tolerance", "age=x"], "--gate_tolerance: 'x' is invalid: Input should be a valid number"),
         (
             ["--factors", "age", "--levels", "age=30,old"],
             "--levels['age']: 'old' is not a number; give years in [0, 100]",

@@ -250,11 +250,11 @@ def test_a_dry_run_of_ray_needs_no_ray(tmp_path, no_network):
         ("slurm", {}, "engine_options: slurm needs time and partition; give time=... partition=..."),
         ("slurm", {**SLURM, "gpus": 1}, "engine_options: 'gpus' is unknown; allowed: time, partition, cpus_per_task, "),
         ("slurm", {**SLURM, "nodes_per_task": 2}, "engine_options: 'nodes_per_task' is unknown"),
-        ("slurm", {**SLURM, "gpus_per_task": "two"}, "engine_options: gpus_per_task='two' is refused"),
-        ("slurm", {**SLURM, "sbatch_args": "{account}"}, "engine_options: sbatch_args='{account}' is refused"),
+        ("slurm", {**SLURM, "gpus_per_task": "two"}, "engine_options: gpus_per_task='two' is invalid"),
+        ("slurm", {**SLURM, "sbatch_args": "{account}"}, "engine_options: sbatch_args='{account}' is invalid"),
         ("slurm", {**SLURM, "tasks_per_job": "0"}, "engine_options: tasks_per_job=0 is not allowed; give 1"),
         ("jobs", {"token": "hf_secret"}, "engine_options: 'token' is unknown; allowed: flavor, "),
-        ("jobs", {}, "engine: jobs refuses .*requires a remote logging_dir"),
+        ("jobs", {}, "engine: jobs does not allow these settings .*requires a remote logging_dir"),
         ("ray", {"skip_completed": True}, "engine_options: 'skip_completed' is unknown; allowed: "),
     ],
 )
@@ -268,7 +268,7 @@ def test_options_are_those_of_the_executor(tmp_path, engine, options, message):
 @pytest.mark.parametrize(
     ("engine", "settings", "message"),
     [
-        ("slurm", {"SLURM_ARRAY_TASK_ID": "0"}, "engine: slurm is asked inside one of its jobs"),
+        ("slurm", {"SLURM_ARRAY_TASK_ID": "0"}, "engine: slurm is used inside one of its jobs"),
         ("slurm", {"PATH": ""}, "engine: slurm has no sbatch here"),
         ("jobs", {"HF_TOKEN": "", "HF_TOKEN_PATH": "/nowhere"}, "engine: jobs needs a token"),
     ],

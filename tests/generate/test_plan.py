@@ -357,15 +357,15 @@ def test_summary_counts_what_the_rows_are():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"num_subjects": 0}, "num_subjects: 0 is refused"),
-        ({"num_subjects": float("nan")}, "num_subjects: nan is refused"),
+        ({"num_subjects": 0}, "num_subjects: 0 is invalid"),
+        ({"num_subjects": float("nan")}, "num_subjects: nan is invalid"),
         ({"num_subject": 3}, "plan: 'num_subject' is unknown; allowed: .*did you mean 'num_subjects'"),
         ({"factors": ("Sex",)}, "factors: 'Sex' is unknown; .*did you mean 'sex'"),
         (
             {"factors": ("age",)},
-            "factors: age is continuous; say which values to cross by levels of age, in years",
+            "factors: age is continuous; give the values to cross as levels of age, in years",
         ),
-        ({"num_subjects": 2**28 + 2}, "num_subjects: 268435458 is refused"),
+        ({"num_subjects": 2**28 + 2}, "num_subjects: 268435458 is invalid"),
         ({"factors": ("sex", "sex")}, "factors: sex, sex names a variable twice"),
         (
             {"factors": ("age",), "levels": {"age": (-5,)}},
@@ -377,14 +377,14 @@ def test_summary_counts_what_the_rows_are():
         ({"levels": {"view": ("PA",)}}, "levels: 'view' is unknown; allowed: sex, finding, scanner"),
         ({"split_fractions": {"train": 0.7, "test": 0.2}}, "they sum to 0.9; they must sum to 1"),
         ({"split_fractions": {"train": 1.5, "test": -0.5}}, r"split_fractions\['test'\]: -0.5 is negative"),
-        ({"split_fractions": {"train": float("nan"), "test": 1}}, "split_fractions.train: nan is refused"),
+        ({"split_fractions": {"train": float("nan"), "test": 1}}, "split_fractions.train: nan is invalid"),
         (
             {"split_fractions": {"train": 0.8, "val": 0.2}},
             "split_fractions: 'val' is unknown; allowed: train, validation, test",
         ),
-        ({"guidance_scale": float("inf")}, "guidance_scale: inf is refused"),
-        ({"guidance_scale": float("nan")}, "guidance_scale: nan is refused"),
-        ({"guidance_scale": -1}, "guidance_scale: -1 is refused: .* greater than or equal to 0"),
+        ({"guidance_scale": float("inf")}, "guidance_scale: inf is invalid"),
+        ({"guidance_scale": float("nan")}, "guidance_scale: nan is invalid"),
+        ({"guidance_scale": -1}, "guidance_scale: -1 is invalid: .* greater than or equal to 0"),
         ({"preset": PRESET.model_copy(update={"contrasts": {}})}, "strata: age has no contrast"),
     ],
 )

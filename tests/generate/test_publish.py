@@ -22,7 +22,7 @@ from synthfair_hf.records import Record
 
 pytest_plugins = ["hub.fixtures"]
 
-NAME = "my-lab/films"
+NAME = "my-lab/radiographs"
 REASON = "Data use agreement 12 of the hospital's board, 3 May."
 
 
@@ -228,7 +228,7 @@ def test_an_interruption_or_a_mistake_of_ours_is_not_repeated(clock: Clock, rais
         raise raised
 
     with pytest.raises(raised):
-        module.Repository("dataset", NAME, TOKEN, 300).ask(call)
+        module.Repository("dataset", NAME, TOKEN, 300).call(call)
     assert clock.waits == []
 
 
@@ -387,7 +387,15 @@ def test_somebody_elses_data_set_is_left_alone(hub: Hub, directory: Path, stores
 
 
 @pytest.mark.parametrize(
-    "name", ["films", "my-lab/films/more", "my lab/films", "my-lab/", "datasets/my-lab/films", "a/b--c"]
+    "name",
+    [
+        "radiographs",
+        "my-lab/radiographs/more",
+        "my lab/radiographs",
+        "my-lab/",
+        "datasets/my-lab/radiographs",
+        "a/b--c",
+    ],
 )
 def test_a_name_must_be_one_the_hub_takes(hub: Hub, directory: Path, name: str):
     with pytest.raises(InputError, match=r"hub_dataset_id: .* give <owner>/<name>"):

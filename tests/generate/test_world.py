@@ -83,7 +83,7 @@ def test_a_lost_shard_is_made_again_to_the_same_bytes(data_set):
         ({"resolution": 32}, "resolution: 32 is for a world"),
         ({"world": "phantm"}, "world: 'phantm' is unknown; allowed: phantom"),
         ({"world": "phantom", "resolution": 8}, "resolution: 8 is out of range"),
-        ({"world": "phantom", "source_dir": "films"}, "source_dir: films is given beside world phantom"),
+        ({"world": "phantom", "source_dir": "radiographs"}, "source_dir: radiographs is given beside world phantom"),
         ({"world": "phantom", "pretrained_model_name_or_path": "run"}, "world: phantom is given beside"),
         ({"world": "phantom", "num_inference_steps": 3}, "num_inference_steps: is for a network"),
     ],

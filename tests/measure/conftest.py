@@ -44,7 +44,7 @@ class Patches:
             "tone": self.tone(size, rng.random(200)),
             "kind": rng.choice(["one", "two", "three"], size=200, p=[0.7, 0.2, 0.1]).tolist(),
         }
-        self.rulers = {name: self.ruler(name) for name in ("size", "tone")}
+        self.measured_attributes = {name: self.ruler(name) for name in ("size", "tone")}
 
     @staticmethod
     def tone(size, noise):

@@ -19,7 +19,7 @@ from synthfair_hf.measure.weights import WEIGHTS
 from synthfair_hf.records import Record
 from synthfair_hf.schema import Schema
 from synthfair_hf.training.config import AutoencoderTrainingConfig
-from synthfair_hf.training.loop import TrainingExamples
+from synthfair_hf.training.examples import TrainingExamples
 
 SCHEMA: Schema = CHEST_XRAY.covariates.subset(("sex",))
 SIDE, CHANNELS = 16, (8, 16)

@@ -23,8 +23,7 @@ from synthfair_hf.measure.predictors import (
 from synthfair_hf.measure.weights import WEIGHTS
 from synthfair_hf.records import Record
 from synthfair_hf.schema import Schema
-from synthfair_hf.training.config import PredictorTrainingConfig
-from synthfair_hf.training.loop import architecture
+from synthfair_hf.training.config import PredictorTrainingConfig, architecture
 
 SCHEMA: Schema = CHEST_XRAY.covariates.subset(("age", "sex", "scanner"))
 VARIABLES = SCHEMA.model_dump(mode="json")["variables"]

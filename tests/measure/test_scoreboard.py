@@ -309,7 +309,7 @@ def test_where_there_is_a_ruler_strengths_are_judged_by_it(generator, predictor)
     reader = calibration.open_predictors(find_generator(generator), [predictor])["reader"]
     plain = calibration._read(world, reader, world.images)
     assert plain.keys() == reader.predict(world.images).keys()
-    world.rulers["age"] = lambda images: images.mean(dim=(1, 2, 3)).numpy()
+    world.measured_attributes["age"] = lambda images: images.mean(dim=(1, 2, 3)).numpy()
     ruled = calibration._read(world, reader, world.images)
     assert (ruled["age"] == world.images.mean(dim=(1, 2, 3)).numpy()).all()
     assert all((ruled[name] == plain[name]).all() for name in plain if name != "age")

@@ -16,9 +16,9 @@ from huggingface_hub.errors import (
 
 pytest_plugins = ["hub.fixtures"]
 
-NAME = "org/films"
+NAME = "org/radiographs"
 FILES = {
-    "README.md": b"# Films\n",
+    "README.md": b"# Radiographs\n",
     "data/a.parquet": bytes(range(256)) * 40,
     "data/b.parquet": b"\0" + b"b" * 999,
     "records/plan.json": b'{"seed": 0}\n',
@@ -98,7 +98,7 @@ def test_tags_and_branches_name_commits(hub: Hub, api: HfApi, folder: Path):
     first = upload(api, folder)
     api.create_tag(NAME, tag="v1", repo_type="dataset")
     api.create_branch(NAME, branch="draft", repo_type="dataset")
-    (folder / "README.md").write_bytes(b"# Other films\n")
+    (folder / "README.md").write_bytes(b"# Other radiographs\n")
     second = upload(api, folder)
     references = api.list_repo_refs(NAME, repo_type="dataset")
     assert {one.name: one.target_commit for one in references.tags} == {"v1": first}
@@ -147,8 +147,8 @@ def test_a_stale_parent_is_refused(hub: Hub, api: HfApi, folder: Path):
 
 @pytest.mark.parametrize("status", [401, 403, 404, 409, 412, 500, 503])
 def test_a_status_is_seen_once_and_with_its_message(hub: Hub, api: HfApi, status: int):
-    hub.faults.append(Fault("GET", f"/api/datasets/{NAME}$", status, message="out of films"))
-    with pytest.raises(HfHubHTTPError, match="out of films") as raised:
+    hub.faults.append(Fault("GET", f"/api/datasets/{NAME}$", status, message="out of radiographs"))
+    with pytest.raises(HfHubHTTPError, match="out of radiographs") as raised:
         api.dataset_info(NAME)
     assert raised.value.response.status_code == status
     assert api.dataset_info(NAME).id == NAME

@@ -116,7 +116,7 @@ def write(path, record=None, soundness=(SOUNDNESS,), realism=(REALISM,), calibra
 
 def test_the_model_card_prints_what_was_measured(tmp_path):
     path = tmp_path / "README.md"
-    text = write(path, picture="grid.png", credits="Films of A and B.", limitations=["Labels are noisy."])
+    text = write(path, picture="grid.png", credits="Radiographs of A and B.", limitations=["Labels are noisy."])
     assert "| composition l1 at 1 | none | image | pixels | - | 0.0123 [0.9, 1.1] |" in text
     assert "| true l1 | scanner | image | pixels | 27 [0.9, 1.1] | 8 [0.9, 1.1] |" in text
     assert "| delta auc | sex | finding | reader | - | 0.02 [0.9, 1.1] |" in text
@@ -125,7 +125,7 @@ def test_the_model_card_prints_what_was_measured(tmp_path):
     assert "831 images of training patients or subjects out of 1251 images of 761" in text
     assert "1,234,567 parameters" in text
     assert "age 5 images" in text
-    assert "Films of A and B." in text
+    assert "Radiographs of A and B." in text
     assert "- Labels are noisy." in text
     assert "chosen on 6 validation images of acquisition. | do | strength | noise level | error |" in text
     assert "| sex | 2.0 | 0.6 | 0.03 |" in text
@@ -141,9 +141,9 @@ def test_the_model_card_prints_what_was_measured(tmp_path):
 
 
 def test_the_yaml_holds_the_figures_as_the_hub_lists_them(tmp_path):
-    write(tmp_path / "README.md", license="cc-by-4.0", datasets=["lab/films"], hub_model_id="lab/generator")
+    write(tmp_path / "README.md", license="cc-by-4.0", datasets=["lab/radiographs"], hub_model_id="lab/generator")
     data = ModelCard.load(tmp_path / "README.md").data
-    assert (data.license, data.library_name, data.datasets) == ("cc-by-4.0", "diffusers", ["lab/films"])
+    assert (data.license, data.library_name, data.datasets) == ("cc-by-4.0", "diffusers", ["lab/radiographs"])
     assert {"counterfactual", "chest-xray"} <= set(data.tags)
     values = {(one.metric_type, one.metric_value) for one in data.eval_results}
     assert values == {("composition_l1_at_1", 0.0123), ("true_l1", 8.0), ("delta_auc", 0.02)}

@@ -300,7 +300,7 @@ def families(page: Element) -> list[list[Element]]:
     return [[figure for figure in article.find("figure") if figure.find("img")] for article in page.find("article")]
 
 
-def test_films_are_the_rows_that_change_one_factor(page: Element, rows: list[Row]):
+def test_radiographs_are_the_rows_that_change_one_factor(page: Element, rows: list[Row]):
     by_id = {row["id"]: row for row in rows}
     assert len(families(page)) == 6
     for first, *others in families(page):

@@ -1,23 +1,18 @@
 """The loop: learns, resumes bit-equal, refuses other settings, and leaves only safetensors."""
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import nn
 
-from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
-from synthfair_hf.schema import MISSING_LEVEL, Schema
-from synthfair_hf.training import config as training_config
+from synthfair_hf.training.checkpoints import check_output_dir
 from synthfair_hf.training.config import TrainingConfig
-from synthfair_hf.training.loop import StepSampler, TrainingExamples, architecture, check_output_dir, train
+from synthfair_hf.training.loop import train
 
 
 class Line(nn.Module):
@@ -177,22 +172,6 @@ def test_a_run_stopped_while_saving_is_not_a_finished_one(tmp_path):
     assert record.measured["error"] == 0.5
 
 
-def test_an_architecture_is_its_settings_and_nothing_else():
-    settings = {"channels": (8, 16), "size": None, "_use_default_values": ["b", "a"]}
-    same = architecture(settings)
-    assert same == architecture({"size": None, "channels": [8, 16], "_class_name": "Network"})
-    assert architecture(settings, {"width": 3}) == architecture(settings, {"width": 3, "_hidden": 1})
-    others = [
-        ({**settings, "size": 1},),
-        ({"channels": (8, 16)},),
-        (settings, {}),
-        ({}, settings),
-        (settings, settings),
-    ]
-    assert len({same, *(architecture(*configs) for configs in others)}) == 1 + len(others)
-    assert architecture({"place": Path("a")}) == architecture({"place": "a"}), "what JSON does not know, by its words"
-
-
 def test_checkpoints_hold_no_pickle_and_are_limited(tmp_path):
     run(tmp_path, 90, checkpoints_total_limit=1)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-80"]
@@ -234,51 +213,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert not (tmp_path / "record.json").exists()
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_ranks_share_each_epoch_without_overlap(ranks):
-    """Brute force: what all ranks read in the steps of one epoch is every row once."""
-    seen = []
-    for rank in range(ranks):
-        for batch in StepSampler(12, 2, seed=5, start=0, stop=12 // (2 * ranks), rank=rank, ranks=ranks):
-            seen += [row for row, _ in batch]
-    assert sorted(seen) == list(range(12))
-
-
-def test_the_sampler_goes_on_from_a_step_as_if_it_had_not_stopped():
-    whole = list(StepSampler(7, 3, seed=1, start=0, stop=20, rank=0, ranks=1))
-    assert whole[8:] == list(StepSampler(7, 3, seed=1, start=8, stop=20, rank=0, ranks=1))
-    places = np.array([[place for _, place in batch] for batch in whole])
-    assert np.array_equal(places.ravel(), np.arange(60))
-
-
-def test_examples_of_a_split_repeat_by_place_and_differ_between_places():
-    class Noise:
-        name, splits = "noise", ["test", "train", "train"]
-        covariates = Schema(variables=(PHANTOM.covariates["sex"],))
-
-        def draw(self, index, resolution, rng):
-            return rng.random((resolution, resolution), dtype=np.float32), {"sex": ("male", "female", None)[index]}
-
-    examples = TrainingExamples(Noise(), "train", 8, seed=1)
-    assert len(examples) == 2
-    first, again, later, other = (examples[key] for key in ((0, 5), (0, 5), (0, 6), (1, 5)))
-    assert first["image"].shape == (1, 8, 8)
-    assert torch.equal(first["image"], again["image"])
-    assert not torch.equal(first["image"], later["image"])
-    assert (int(first["sex"]), int(other["sex"])) == (PHANTOM.covariates["sex"].levels.index("female"), MISSING_LEVEL)
-    with pytest.raises(InputError, match="no image in split 'validation'"):
-        TrainingExamples(Noise(), "validation", 8, seed=1)
-
-
-@pytest.mark.parametrize("able", [True, False])
-def test_precision_is_by_default_what_the_machine_computes_in(monkeypatch, tmp_path, able):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: able)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
-    config = TrainingConfig(output_dir=tmp_path)
-    assert config.question()["mixed_precision"] == ("bf16" if able else "no")
-    assert TrainingConfig(output_dir=tmp_path, mixed_precision="no").mixed_precision == "no"
-
-
 def test_half_precision_is_close_to_single(tmp_path, request):
     ends = {}
     request.addfinalizer(AcceleratorState._reset_state)
@@ -289,29 +223,3 @@ def test_half_precision_is_close_to_single(tmp_path, request):
     assert half[:2] == pytest.approx(single[:2], abs=0.1)
     assert half[:2] != single[:2]
     assert half[2].settings["mixed_precision"] == "bf16"
-
-
-def test_a_tracker_that_is_not_installed_is_named_with_its_remedy(monkeypatch, tmp_path):
-    monkeypatch.setattr(training_config, "find_spec", lambda name: None)
-    with pytest.raises(ValidationError, match="wandb is not installed; run: pip install wandb"):
-        TrainingConfig(output_dir=tmp_path, report_to="wandb")
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"learning_rate": float("nan")},
-        {"steps": 3},
-        {"train_batch_size": 0},
-        {"seed": -1},
-        {"adam_beta1": 1},
-        {"adam_beta2": -0.1},
-        {"adam_weight_decay": -1e-3},
-        {"adam_epsilon": 0},
-        {"mixed_precision": "fp16"},
-        {"report_to": "paper"},
-    ],
-)
-def test_settings_are_checked(setting, tmp_path):
-    with pytest.raises(ValidationError, match=next(iter(setting))):
-        TrainingConfig(output_dir=tmp_path, **setting)

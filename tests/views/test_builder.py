@@ -273,7 +273,7 @@ def test_what_is_trained_on_a_view_can_record_its_recipe(store, tmp_path):
     assert recipe_of(other)["view"] == "sex_imbalanced_35_65"
     by_card = load_dataset(str(store), "sex_imbalanced_90_10", split="train")
     assert by_card.info.config_name == "sex_imbalanced_90_10"
-    with pytest.raises(InputError, match="says no recipe"):
+    with pytest.raises(InputError, match="has no recipe"):
         recipe_of(by_card)
     described = load_dataset_builder(str(store), "sex_imbalanced_90_10").config.description
     assert get_view("sex_imbalanced_90_10", CHEST_XRAY).fingerprint in described

@@ -37,7 +37,8 @@ class Box(NamedTuple):
 def read_boxes(path: str | Path) -> dict[str, list[Box]]:
     """The boxes of each image by its name in the file, in the file's order.
 
-    A damaged file, another one, or a box that is empty or leaves the image is refused with file:line.
+    Raises:
+        InputError: a damaged file, another one, or a box that is empty or leaves the image; with file:line.
     """
     rows = read_rows(Path(path))
     absent = [name for name in _COLUMNS if name not in rows[0][1]]
@@ -52,9 +53,9 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
             x, y, width, height = map(float, cells)
         except ValueError:
             raise InputError(f"{path}:{line}: {cells} is not a box; give four numbers x, y, w, h.") from None
-        # a comparison with NaN is false, so that it is refused as well
+        # a comparison with NaN is false, so that it is an error as well
         if not (0 <= x < x + width <= SIDE and 0 <= y < y + height <= SIDE):
-            raise InputError(f"{path}:{line}: box {cells} is empty or leaves the {SIDE} x {SIDE} image; mend it.")
+            raise InputError(f"{path}:{line}: box {cells} is empty or leaves the {SIDE} x {SIDE} image; correct it.")
         boxes.setdefault(name, []).append(Box(finding, x, y, width, height))
     return boxes
 
@@ -63,6 +64,9 @@ def box_mask(boxes: Iterable[Box], resolution: int) -> np.ndarray:
     """Where an image of `resolution` pixels a side, uncropped, has one of the boxes: bool `[resolution, resolution]`.
 
     However small, a box has at least one pixel.
+
+    Raises:
+        InputError: a resolution below 1.
     """
     if resolution < 1:
         raise InputError(f"resolution: {resolution} is out of range; give 1 or more pixels.")
@@ -77,8 +81,9 @@ def box_mask(boxes: Iterable[Box], resolution: int) -> np.ndarray:
 
 
 def finding_masks(file_names: Sequence[str], boxes: Mapping[str, Sequence[Box]], resolution: int) -> np.ndarray:
-    """Where radiologists saw a finding in each image of a folder: bool `[n, resolution, resolution]`, all False of an
-    image without a box. They are for `fairness.labelled.LabelledImages.masks`, or to see where an edit acted.
+    """Where radiologists saw a finding in each image of a folder: bool `[n, resolution, resolution]`.
+
+    All False of an image without a box. For `fairness.labelled.LabelledImages.masks`, or to see where an edit acted.
 
     Args:
         file_names: of the images, such as `domains.imagefolder.ImageFolder.file_names`; folder and suffix don't matter,

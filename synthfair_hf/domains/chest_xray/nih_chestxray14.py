@@ -17,12 +17,22 @@ _COLUMNS = {"age": "Patient Age", "sex": "Patient Gender", "view": "View Positio
 
 
 def read_table(path: str | Path, covariates: Schema) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """Columns of decoded values (None = missing) for the covariates the table knows, and counts of what was missing.
+    """Columns of decoded values (None = missing) for the covariates that the table has, and counts of what was missing.
 
     Policy, every case counted: an age outside the schema's range is missing (some releases of the file hold ages in the
     hundreds); a row with several findings has the first of the schema's finding levels among them; a row whose findings
     are all outside the schema has its finding missing. No row is dropped: each mechanism is fitted on the rows where it
-    and its causes are known. A damaged file, or another one, is refused with file:line.
+    and its causes are known.
+
+    Args:
+        path: of the label file, plain or gzipped.
+        covariates: age, sex, view and finding are read where they are among them.
+
+    Returns:
+        Columns `[rows]` by covariate, and the counts `rows` and `missing`.
+
+    Raises:
+        InputError: a damaged file, or another one; with file:line.
     """
     rows = [row for _, row in read_rows(Path(path))]
     absent = sorted(set(_COLUMNS.values()) - set(rows[0]))

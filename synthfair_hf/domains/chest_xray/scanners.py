@@ -91,7 +91,7 @@ SCANNER_GIVEN_VIEW: dict[str, dict[str, float]] = {
     "PA": {"flatpanel": 0.55, "computed": 0.35, "portable": 0.10},
     "AP": {"flatpanel": 0.15, "computed": 0.30, "portable": 0.55},
 }
-"""The structural equation of assignment: upright PA films come from fixed rooms, AP films mostly from mobile units."""
+"""The structural equation of assignment: upright PA comes from fixed rooms, AP mostly from mobile units."""
 
 
 EXPOSURE = {"black": 0.01, "white": 0.99, "median": 0.6}
@@ -101,9 +101,9 @@ EXPOSURE = {"black": 0.01, "white": 0.99, "median": 0.6}
 def expose(image: np.ndarray) -> np.ndarray:
     """An image `[H, W]` in standard EXPOSURE, by a linear window and a power.
 
-    The grey levels of collected films tell who digitised them (in ../shared/data/cxr pneumonia films are 15 standard
-    errors darker than normal ones of the same view). That is neither patient nor scanner; left in, do(finding) would
-    learn it. An image of one grey level stays as it is.
+    The grey levels of collected radiographs reveal who digitised them (in the collection that the shipped generators
+    are trained on, those with pneumonia are 15 standard errors darker than normal ones of the same view). That is
+    neither patient nor scanner; left in, do(finding) would learn it. An image of one grey level stays as it is.
     """
     low, median, high = np.quantile(image, [EXPOSURE["black"], 0.5, EXPOSURE["white"]])
     if high - low < 1 / 255:
@@ -114,7 +114,19 @@ def expose(image: np.ndarray) -> np.ndarray:
 
 
 def acquire(image: np.ndarray, scanner: str, noise: np.ndarray) -> np.ndarray:
-    """Image(s) `[..., H, W]` in [0, 1] as the named scanner records them; `noise` is standard normal, same shape."""
+    """Image(s) `[..., H, W]` in [0, 1] as the named scanner records them; `noise` is standard normal, same shape.
+
+    Args:
+        image: `[..., H, W]` in [0, 1], in standard exposure.
+        scanner: a name in SCANNERS.
+        noise: standard normal, of the same shape.
+
+    Returns:
+        float32 `[..., H, W]` in [0, 1].
+
+    Raises:
+        InputError: an unknown scanner.
+    """
     if scanner not in SCANNERS:
         raise unknown("scanner", scanner, SCANNERS)
     device = SCANNERS[scanner]
@@ -141,7 +153,7 @@ def acquire(image: np.ndarray, scanner: str, noise: np.ndarray) -> np.ndarray:
 
 @cache
 def _marker(device: Scanner, height: int, width: int) -> np.ndarray:
-    """The side marker on an empty film `[H, W]`, drawn with area coverage so that it keeps its size."""
+    """The side marker on an empty image `[H, W]`, drawn with area coverage so that it keeps its size."""
     side = 0.065
     rows = (np.arange(height * 4) + 0.5) / (height * 4)
     columns = (np.arange(width * 4) + 0.5) / (width * 4)
@@ -154,29 +166,49 @@ def _marker(device: Scanner, height: int, width: int) -> np.ndarray:
 
 
 def assign_scanner(view: str, gumbel: np.ndarray) -> str:
-    """The scanner of a film of this view, given standard Gumbel noise `[number of scanners]` in SCANNERS' order."""
+    """The scanner of a radiograph of this view, given standard Gumbel noise `[scanners]` in SCANNERS' order.
+
+    Args:
+        view: PA or AP.
+        gumbel: standard Gumbel `[scanners]`, in SCANNERS' order.
+    """
     shares = SCANNER_GIVEN_VIEW[view]
     return list(SCANNERS)[int(np.argmax([np.log(shares[name]) for name in SCANNERS] + gumbel))]
 
 
 def assign_scanners(views: Sequence[str | None], rng: np.random.Generator) -> list[str | None]:
-    """The scanners of films of these views; where the view is unknown (None), so is the scanner."""
+    """The scanners of radiographs of these views; where the view is unknown (None), so is the scanner.
+
+    Args:
+        views: PA, AP or None, of n images.
+        rng: gives the Gumbel noise `[n, scanners]`.
+    """
     gumbel = rng.gumbel(size=(len(views), len(SCANNERS)))
     return [None if view is None else assign_scanner(view, noise) for view, noise in zip(views, gumbel, strict=True)]
 
 
 class AcquisitionWorld:
-    """The films of a source as taken by simulated scanners; itself a source.
+    """The radiographs of a source as taken by simulated scanners; itself a source.
 
-    `table["scanner"]` follows the structural equation with noise from (seed, index in the source). A film of unknown
-    view has no scanner to be taken with: it is left out and counted in `counts["unknown view"]`.
+    `table["scanner"]` follows the structural equation with noise from (seed, index in the source). A radiograph of
+    unknown view has no scanner to be taken with: it is left out and counted in `counts["unknown view"]`.
+
+    Args:
+        source: radiographs with the covariate `view`.
+        seed: of the scanners' noise, 0 or more.
+        preset: the domain; its covariates have `scanner`.
+
+    Raises:
+        InputError: no radiograph has a known view.
     """
 
     def __init__(self, source: Source, seed: int, preset: Preset = CHEST_XRAY) -> None:
         self._source, self._seed = source, seed
         self._kept = [index for index, view in enumerate(source.table["view"]) if view is not None]
         if not self._kept:
-            raise InputError(f"{source.name}: no film of a known view; scanners are assigned by view; fill in `view`.")
+            raise InputError(
+                f"{source.name}: no radiograph of a known view; scanners are assigned by view; fill in `view`."
+            )
         self.name = source.name
         self.covariates: Schema = preset.covariates.subset((*source.covariates.names, "scanner"))
         self.patient_ids = [source.patient_ids[index] for index in self._kept]
@@ -203,11 +235,23 @@ class AcquisitionWorld:
         return row_generator(self._seed, self._kept[index])
 
     def image(self, index: int, resolution: int) -> np.ndarray:
-        """The film as its own scanner recorded it, `[resolution, resolution]`."""
+        """The radiograph as its own scanner recorded it, `[resolution, resolution]`."""
         return self.counterfactual(index, self.table["scanner"][index], resolution)
 
     def counterfactual(self, index: int, scanner: str, resolution: int) -> np.ndarray:
-        """The film of the same patient and moment under do(scanner), exactly."""
+        """The radiograph of the same patient and moment under do(scanner), exactly.
+
+        Args:
+            index: of the image in this source.
+            scanner: a name in SCANNERS.
+            resolution: height and width in pixels.
+
+        Returns:
+            float32 `[resolution, resolution]` in [0, 1].
+
+        Raises:
+            InputError: an unknown scanner.
+        """
         rng = self._rng(index)
         rng.gumbel(size=len(SCANNERS))
         noise = rng.standard_normal((resolution, resolution), dtype=np.float32)
@@ -216,7 +260,7 @@ class AcquisitionWorld:
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
         """A training example: the jittered radiograph on a scanner drawn afresh by the structural equation.
 
-        The same anatomy is thus seen on several scanners, which separates the two.
+        The same anatomy is thus trained on with several scanners, which separates the two.
         """
         image, covariates = self._source.draw(self._kept[index], resolution, rng)
         scanner = assign_scanner(covariates["view"], rng.gumbel(size=len(SCANNERS)))

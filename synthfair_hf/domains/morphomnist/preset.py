@@ -8,7 +8,7 @@ __all__ = ["MORPHOMNIST"]
 MORPHOMNIST = Preset(
     name="morphomnist",
     title="Written digits with a ruler (the test world on which causal image models are compared)",
-    # Stand-ins for a radiograph: what is shown for the finding, the stroke for anatomy, its brightness for exposure.
+    # Stand-ins for a radiograph: the digit for the finding, the stroke for anatomy, its brightness for exposure.
     covariates=Schema(
         variables=(
             Variable(

@@ -28,9 +28,17 @@ SIDE, MARGIN = 28, 2
 class MorphoMNIST:
     """The digits of a folder; every image is a patient of its own.
 
-    Rows are those of train.npz, then those of test.npz. Train and validation are told apart by the hash of the row in
+    Rows are those of train.npz, then those of test.npz. Train and validation are separated by the hash of the row in
     train.npz; all of test.npz is the test split. Its covariates are read at opening, its pixels only when a test row is
-    asked for, which training never does.
+    needed, which training never does.
+
+    Args:
+        directory: holds train.npz and test.npz.
+        preset: the domain.
+        resolution: must be 32.
+
+    Raises:
+        InputError: another resolution, or files that are missing, damaged or hold something else.
     """
 
     name = "morphomnist"
@@ -99,14 +107,14 @@ class MorphoMNIST:
 
 
 def _split(patient: str) -> str:
-    """test for a row of test.npz; of train.npz those that `patient_split` gives to validation, the others train."""
+    """Test for a row of test.npz; of train.npz those that `patient_split` gives to validation, the others train."""
     if patient.startswith("test"):
         return "test"
     return "validation" if patient_split(patient) == "validation" else "train"
 
 
 def _read(file: Path, *names: str) -> tuple[np.ndarray, ...]:
-    """Arrays of an npz file, all of one length; objects, which would need pickle, are refused."""
+    """Arrays of an npz file, all of one length; objects, which would need pickle, are an error."""
     try:
         # numpy leaves a file that it opened itself open when it is damaged
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:

@@ -44,7 +44,12 @@ def _reduction(side: int, scale: int) -> np.ndarray:
 
 
 def binarise(images: np.ndarray, scale: int) -> np.ndarray:
-    """Strokes of images `[n, side, side]` in [0, 1], bool `[n, side * scale, side * scale]`; empty without contrast."""
+    """Strokes of images `[n, side, side]` in [0, 1], bool `[n, side * scale, side * scale]`; empty without contrast.
+
+    Args:
+        images: `[n, side, side]` in [0, 1].
+        scale: grid cells of a pixel in each direction.
+    """
     side, images = images.shape[-1], images.astype(np.float32)
     grow, smooth = _expansion(side, scale), _smoothing(side * scale, scale).astype(np.float32)
     # Cubic interpolation overshoots at edges; the image's own range bounds it before it is smoothed.
@@ -57,13 +62,23 @@ def binarise(images: np.ndarray, scale: int) -> np.ndarray:
 
 
 def reduce(strokes: np.ndarray, scale: int) -> np.ndarray:
-    """Strokes `[n, side * scale, side * scale]` as images uint8 `[n, side, side]`."""
+    """Strokes `[n, side * scale, side * scale]` as images uint8 `[n, side, side]`.
+
+    Args:
+        strokes: bool or float `[n, side * scale, side * scale]`.
+        scale: grid cells of a pixel in each direction.
+    """
     shrink = _reduction(strokes.shape[-1] // scale, scale)
     return (255 * (shrink @ strokes.astype(np.float32) @ shrink.T).clip(0, 1)).astype(np.uint8)
 
 
 def mean_thickness(images: np.ndarray, scale: int) -> np.ndarray:
-    """Thickness `[n]` in pixels of images `[n, side, side]` in [0, 1]; 0 where an image shows nothing."""
+    """Thickness `[n]` in pixels of images `[n, side, side]` in [0, 1]; 0 for an empty image.
+
+    Args:
+        images: `[n, side, side]` in [0, 1].
+        scale: grid cells of a pixel in each direction, on which it is measured.
+    """
     batch = max(1, CELLS // (images.shape[-1] * scale) ** 2)
     means = []
     for start in range(0, len(images), batch):
@@ -76,8 +91,8 @@ def medial_axis(strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The medial axis of strokes, bool `[n, height, width]`, and everywhere the distance to the background in pixels.
 
     Every stroke needs some background. Pixels are visited by distance, the more exposed ones last among equals, and
-    removed unless the table of `_needed` says that they end a line or hold two pieces together. The images do not know
-    each other, so that step k of the loop visits pixel k of every image.
+    removed unless the table of `_needed` says that they end a line or hold two pieces together. The images do not
+    affect each other, so that step k of the loop visits pixel k of every image.
     """
     distance = np.stack([distance_transform_edt(stroke) for stroke in strokes]).astype(np.float64)
     left = np.pad(strokes, ((0, 0), (1, 1), (1, 1))).astype(np.uint8)
@@ -122,6 +137,10 @@ def element(radius: int, scale: int) -> np.ndarray:
     """The structuring element, bool `[2 radius + 1, 2 radius + 1]`: a square that loses its corners as it grows.
 
     It is what remains, above zero, of a disk of radius `scale * radius` after smoothing and linear downscaling.
+
+    Args:
+        radius: in grid cells, 0 or more.
+        scale: of the disk that it is made of.
     """
     if radius == 0:
         return np.ones((1, 1), bool)
@@ -132,7 +151,13 @@ def element(radius: int, scale: int) -> np.ndarray:
 
 
 def thicken(stroke: np.ndarray, change: float, scale: int) -> np.ndarray:
-    """A stroke `[height, width]` made `change` pixels of the image thicker; thinner where negative."""
+    """A stroke `[height, width]` made `change` pixels of the image thicker; thinner where negative.
+
+    Args:
+        stroke: bool `[height, width]`.
+        change: of the thickness, in pixels.
+        scale: grid cells of a pixel in each direction.
+    """
     shape = element(int(scale * abs(change) / 2), scale)
     return _dilate(stroke, shape) if change >= 0 else ~_dilate(~stroke, shape)
 

@@ -7,8 +7,8 @@
 
 The equations are those of Pawlowski, Castro and Glocker (NeurIPS 2020), the drawing that of Morpho-MNIST (`stroke`).
 Both noises follow from the covariates alone, and the original digit is kept, so that do(thickness) and do(intensity)
-have exact answers. do(digit) has none: nobody knows the same hand's other digit. The covariates recorded are the
-sampled ones, which the rulers read off an image with a small error.
+have exact counterfactuals. do(digit) has none: the same hand's other digit is unknown. The covariates recorded are the
+sampled ones, which measuring in an image meets with a small error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from .source import MARGIN
 from .stroke import binarise, mean_thickness, reduce, thicken
 
 __all__ = [
-    "RULERS",
+    "MEASURED_ATTRIBUTES",
     "Exogenous",
     "MorphoMNISTWorld",
     "abduct",
@@ -36,11 +36,11 @@ __all__ = [
     "sample_noise",
 ]
 
-DRAWING_SCALE, RULER_SCALE = 16, 4
+DRAWING_SCALE, MEASURING_SCALE = 16, 4
 """How much finer than pixels the grid is on which strokes are drawn, and on which they are measured."""
 
 DRAWINGS_KEPT = 100_000
-"""Images that a world remembers, some 120 MB: systems are asked alike, and every drawing takes milliseconds."""
+"""Images that a world remembers, some 120 MB: several systems need the same, and drawing takes milliseconds."""
 
 SCHEMA = MORPHOMNIST.covariates
 LOW, SPAN = SCHEMA["intensity"].bounds[0], np.ptp(SCHEMA["intensity"].bounds)
@@ -55,12 +55,22 @@ class Exogenous(NamedTuple):
 
 
 def sample_noise(n: int, rng: np.random.Generator) -> Exogenous:
-    """Noise of `n` images from its prior; the digits are equally frequent."""
+    """Noise of `n` images from its prior; the digits are equally frequent.
+
+    Args:
+        n: number of images.
+        rng: decides the noise.
+    """
     return Exogenous(rng.integers(10, size=n), rng.gamma(10, 1 / 5, size=n), rng.standard_normal(n))
 
 
 def intensity_of(thickness: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The structural equation of intensity, in grey levels."""
+    """The structural equation of intensity, in grey levels.
+
+    Args:
+        thickness: `[n]` in pixels.
+        noise: standard normal `[n]`.
+    """
     return LOW + SPAN * expit(2 * (thickness - 2.5) + noise / 2)
 
 
@@ -94,7 +104,13 @@ def render(
     """Digits uint8 `[n, 28, 28]` drawn anew with these covariates `[n]`: uint8 `[n, 28, 28]`.
 
     `own` is the originals' thickness `[n]` on the drawing scale, measured where it is not given. A stroke too thin for
-    the change asked for vanishes; its image is black.
+    the requested change vanishes; its image is black.
+
+    Args:
+        originals: uint8 `[n, 28, 28]`.
+        thickness: `[n]` in pixels.
+        intensity: `[n]` in grey levels.
+        own: the originals' thickness `[n]` on the drawing scale; measured by default.
     """
     if own is None:
         own = mean_thickness(originals / np.float32(255), DRAWING_SCALE)
@@ -109,10 +125,14 @@ def render(
 
 
 class MorphoMNISTWorld:
-    """Originals uint8 `[n, 28, 28]`, the decoded covariates they were drawn with, and the answer to every do().
+    """Originals uint8 `[n, 28, 28]`, the decoded covariates they were drawn with, and their counterfactuals.
 
     An original's own thickness is measured when it is first drawn (0.1 s), and remembered; so are the last
     DRAWINGS_KEPT drawings.
+
+    Args:
+        originals: uint8 `[n, 28, 28]`.
+        table: decoded covariates `[n]` by name.
     """
 
     def __init__(self, originals: np.ndarray, table: Mapping[str, Sequence[Any]]) -> None:
@@ -126,8 +146,15 @@ class MorphoMNISTWorld:
     ) -> tuple[np.ndarray, dict[str, list[Any]]]:
         """Images float32 `[n, 32, 32]` in [0, 1] and covariates, decoded, of all originals or of `rows` under do(...).
 
-        `do` holds one value per row; {} draws the originals with the covariates they have. A covariate is evaluated
-        anew only where a cause of it changed. Raises InputError where `do` changes a digit.
+        An empty `do` draws the originals with the covariates they have. A covariate is evaluated anew only where a
+        cause of it changed.
+
+        Args:
+            do: decoded values by name, one per row.
+            rows: places among the originals; all by default.
+
+        Raises:
+            InputError: `do` changes a digit, or holds a value that is not allowed, or another number of them.
         """
         places = np.arange(len(self.originals)) if rows is None else np.asarray(rows, dtype=np.int64)
         covariates = self._act(do, places)
@@ -162,16 +189,16 @@ class MorphoMNISTWorld:
 
 
 def measure_thickness(images: Any) -> np.ndarray:
-    """The ruler of thickness: pixels `[n]`, of images `[n, side, side]` or `[n, 1, side, side]` in [0, 1]."""
-    return mean_thickness(_planes(images), RULER_SCALE)
+    """Thickness measured in images: pixels `[n]`, of images `[n, side, side]` or `[n, 1, side, side]` in [0, 1]."""
+    return mean_thickness(_planes(images), MEASURING_SCALE)
 
 
 def measure_intensity(images: Any) -> np.ndarray:
-    """The ruler of intensity: grey levels `[n]`, the median of what is at least half bright, of images as above."""
+    """Intensity measured in images: grey levels `[n]`, the median of what is at least half bright."""
     return 255 * _median_of_bright(_planes(images))
 
 
-RULERS = {"thickness": measure_thickness, "intensity": measure_intensity}
+MEASURED_ATTRIBUTES = {"thickness": measure_thickness, "intensity": measure_intensity}
 """What can be measured in an image without learning; arrays and CPU tensors alike."""
 
 

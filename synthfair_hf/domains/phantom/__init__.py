@@ -1,1 +1,8 @@
-"""The phantom: procedural chest radiographs whose every counterfactual is known."""
+"""A procedural thorax whose counterfactuals are exact.
+
+- preset — covariates and causal graph: `preset.PHANTOM`
+- phantom — structural equations of covariates and image: `phantom.Phantom`, `phantom.PhantomSource`
+- anatomy — covariates to lengths inside a chest: `anatomy.Body`, `anatomy.measure`
+- thorax — a body to a radiograph: `thorax.Thorax`
+- oracle — the world with the interface of a generator: `oracle.Oracle`
+"""

@@ -2,8 +2,8 @@
 
     length := equation(age, sex, habitus, view) + its own standard normal noise          one line of `measure` each
 
-The first half of the structural equation of the phantom's image; `thorax` draws the film of such a body. Every effect
-of a covariate is an assumption of this toy world, made to be findable, not a claim about people.
+The first half of the structural equation of the phantom's image; `thorax` draws the radiograph of such a body. Every
+effect of a covariate is an assumption of this toy world, made to be findable, not a claim about people.
 """
 
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ class Body:
     """Medial edge of the scapula, as a share of the half-width of the cage."""
     bubble: Array
     supine: Array
-    """1 for a patient filmed front to back, lying or half sitting; 0 for one standing."""
+    """1 for a patient imaged front to back, lying or half sitting; 0 for one standing."""
     exposure: Array
     scatter: Array
 
@@ -75,6 +75,11 @@ def measure(covariates: Mapping[str, Array], density: Array, noise: Mapping[str,
     """Body measures from `age` in years, `female` and `ap` (0 or 1), `habitus` in kg/m2, bone `density`, and noise.
 
     Every array is `[B]`; the noise is standard normal under the names of `ANATOMY`.
+
+    Args:
+        covariates: `age`, `female`, `ap` and `habitus`, each `[B]`.
+        density: factor on the attenuation of bone, `[B]`.
+        noise: anatomical noise by name, each `[B]`.
     """
 
     def shaped(value: Array) -> Array:

@@ -1,6 +1,7 @@
-"""The phantom as a generator: what generation asks of a trained pipeline, answered by the world itself.
+"""The phantom as a generator: what generation needs of a trained pipeline, computed by the world itself.
 
-    covariates = f(noise of the covariates, do)      image = film(covariates, key),      key -> anatomy, texture, grain
+    covariates = f(noise of the covariates, do)
+    image      = radiograph(covariates, key),      key -> anatomy, texture, grain
 
 so that every counterfactual of a data set is exact and costs no network. A subject's image noise is named by one
 integer and drawn again from it wherever it is needed. Members of a family that differ in the scanner alone share one
@@ -73,9 +74,16 @@ class PhantomModel:
 
 
 class Oracle:
-    """A world that answers as a saved pipeline does, for data sets that need no network.
+    """A world with the interface of a saved pipeline, for data sets that need no network.
 
     `revision` is the identity of its equations: another version of them is another world.
+
+    Args:
+        world: a name in ORACLES.
+        resolution: height and width in pixels, 16 to 1024; the preset's by default.
+
+    Raises:
+        InputError: an unknown world, or a resolution out of range.
     """
 
     access: Access = "open"
@@ -108,15 +116,13 @@ class Oracle:
         do: Mapping[str, Any] | None = None,
         **unused: None,
     ) -> OracleOutput:
-        """The films of subjects with these covariates and noise, under do(...) if given.
+        """The radiographs of subjects with these covariates and noise, under do(...) if given.
 
         A world has no solver and no guidance: what else a pipeline takes may be given as None alone.
         """
         for name, value in unused.items():
             if value is not None and name != "output_type":
-                raise InputError(
-                    f"{name}: {value!r} is for a trained generator; a world answers exactly, leave it out."
-                )
+                raise InputError(f"{name}: {value!r} is for a trained generator; a world is exact, leave it out.")
         found = {name: values.numpy() for name, values in self.scm.evaluate(covariate_noise, do).items()}
         keys, first, place = np.unique(noise[:, 0].numpy(), return_index=True, return_inverse=True)
         subjects = _image_noise(covariate_noise, keys.tolist(), first)
@@ -130,7 +136,7 @@ class Oracle:
 
 
 def _exogenous(noise: Mapping[str, Tensor]) -> Exogenous:
-    """Noise of covariates whose films are not wanted."""
+    """Noise of covariates whose images are not wanted."""
     covariates = {name: values.numpy() for name, values in noise.items()}
     nothing = np.empty((len(next(iter(covariates.values()))), 0), np.float32)
     return Exogenous(covariates, nothing, nothing, nothing)

@@ -3,12 +3,12 @@
     age      := 18 + 77 sigmoid(0.15 + 0.9 e)                                              years
     habitus  := 15 + 30 sigmoid(-0.55 - 0.35 t^2 + 0.15 t + 0.12 female + 0.55 e)          kg/m2
     sex, race, finding, view, scanner := argmax_k (logit_k(parents) + g_k)
-    image    := acquire(film(measure(age, sex, race, habitus, view, a), finding, a, b), scanner, c)
+    image    := acquire(radiograph(measure(age, sex, race, habitus, view, a), finding, a, b), scanner, c)
 
 with t = (age - 50) / 20 and, all independent and kept in `Exogenous`, e ~ N(0, 1), g_k ~ Gumbel(0, 1), anatomical
-noise a, texture b and film grain c ~ N(0, 1). So do(x) with the noise held is the exact counterfactual: covariates that
-x does not cause, and what they draw, stay bit-equal. `LOGITS` holds the logits, `anatomy` measures, `thorax` films and
-`acquisition` scans. Numbers are assumptions of a toy world, chosen to be findable; none is a claim about people.
+noise a, texture b and grain c ~ N(0, 1). So do(x) with the noise held is the exact counterfactual: covariates that
+x does not cause, and what they draw, stay bit-equal. `LOGITS` holds the logits, `anatomy` measures, `thorax` draws and
+`scanners` record. Numbers are assumptions of a toy world, chosen to be findable; none is a claim about people.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,11 +45,11 @@ own, `scanners.EQUATIONS_VERSION`; where it is raised, `equations` gives another
 Parents = Mapping[str, np.ndarray]
 
 GRAIN = 128
-"""Side of the stored field of film grain; films of other sizes resample it to unit variance."""
+"""Side of the stored field of grain; images of other sizes resample it to unit variance."""
 
 RESOLUTIONS = (16, 1024)
 
-_BATCH = 8  # films drawn at once: their maps still fit the processor's cache
+_BATCH = 8  # radiographs drawn at once: their maps still fit the processor's cache
 
 
 def _decades(parents: Parents) -> np.ndarray:
@@ -123,7 +123,16 @@ class Exogenous:
 
 
 def sample_noise(n: int, seed: int, first: int = 0) -> Exogenous:
-    """The noise of subjects first ... first + n - 1; that of subject i is a function of (seed, i) alone."""
+    """The noise of subjects first ... first + n - 1; that of subject i is a function of (seed, i) alone.
+
+    Args:
+        n: number of subjects.
+        seed: of the world; all three are 0 or more.
+        first: the first subject.
+
+    Raises:
+        InputError: a negative number.
+    """
     if min(n, seed, first) < 0:
         raise InputError(f"n, seed, first: {n}, {seed}, {first} must not be negative; give integers from 0.")
     schema = PHANTOM.covariates
@@ -144,19 +153,24 @@ def sample_noise(n: int, seed: int, first: int = 0) -> Exogenous:
 
 
 class Phantom:
-    """The world: structural equations of the covariates of the `phantom` preset and of the film."""
+    """The world: structural equations of the covariates of the `phantom` preset and of the radiograph."""
 
     schema: Schema = PHANTOM.covariates
 
     def covariates(self, noise: Exogenous, do: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """Encoded covariates `[n]` by name, under do(...) if given.
 
-        A value of `do` is a level name or a number in the unit of the variable, or one of them per row.
+        Args:
+            noise: of n subjects.
+            do: by name, a level name or a number in the unit of the variable, or one of them per row.
+
+        Raises:
+            InputError: an unknown variable, a value that it cannot have, or another number of values than n.
         """
         forced = {name: self._forced(name, value, len(noise)) for name, value in (do or {}).items()}
         found: dict[str, np.ndarray] = {}
         for name in self.schema.names:  # causes stand before their effects in this preset
-            # An equation sees its parents only, so an edge missing from the preset cannot go unnoticed.
+            # An equation takes its parents only, so an edge missing from the preset cannot go unnoticed.
             parents = {cause: found[cause] for cause, effect in PHANTOM.edges if effect == name}
             found[name] = forced[name] if name in forced else self._evaluate(name, parents, noise.covariates[name])
         return found
@@ -168,7 +182,7 @@ class Phantom:
         if len(values) != n:
             raise InputError(f"do[{name!r}]: {len(values)} values for {n} subjects; give one, or one each.")
         if any(entry is None for entry in values):
-            raise InputError(f"do[{name!r}]: None is no value to set; give a value, or leave {name} out of do.")
+            raise InputError(f"do[{name!r}]: None is not a value; give one, or leave {name} out of do.")
         return self.schema[name].encode(values, f"do[{name!r}]")
 
     @staticmethod
@@ -181,18 +195,45 @@ class Phantom:
         return np.argmax(np.stack(logits, axis=1) + noise, axis=1).astype(np.int64)
 
     def render(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
-        """The films `[n, resolution, resolution]`, float32 in [0, 1], of encoded covariates `[n]`."""
+        """The radiographs `[n, resolution, resolution]`, float32 in [0, 1], of encoded covariates `[n]`.
+
+        Args:
+            covariates: encoded `[n]` by name, none missing.
+            noise: of n subjects.
+            resolution: height and width in pixels, 16 to 1024.
+
+        Raises:
+            InputError: a resolution out of range, or a missing value.
+        """
         return self.acquire(self.expose(covariates, noise, resolution), covariates["scanner"], noise)
 
     def expose(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
-        """What reaches the detector, `[n, resolution, resolution]`: films before any scanner."""
+        """What reaches the detector, `[n, resolution, resolution]`: radiographs before any scanner.
+
+        Args:
+            covariates: encoded `[n]` by name, none missing.
+            noise: of n subjects.
+            resolution: height and width in pixels, 16 to 1024.
+
+        Raises:
+            InputError: a resolution out of range, or a missing value.
+        """
         images = np.empty((len(noise), resolution, resolution), np.float32)
-        for rows, film, air in self._films(covariates, noise, resolution):
-            images[rows] = film.develop(air * (1 - self._displaced(film, covariates["finding"][rows])), resolution)
+        for rows, chest, air in self._chests(covariates, noise, resolution):
+            images[rows] = chest.develop(air * (1 - self._displaced(chest, covariates["finding"][rows])), resolution)
         return images
 
     def acquire(self, images: np.ndarray, scanner: np.ndarray, noise: Exogenous) -> np.ndarray:
-        """Exposed films `[n, H, W]` as the scanners of codes `[n]` record them, each with its subject's film grain."""
+        """Exposed radiographs `[n, H, W]` as the scanners of codes `[n]` record them, each with its subject's grain.
+
+        Args:
+            images: float32 `[n, H, W]` in [0, 1], as `expose` gives them.
+            scanner: level indices `[n]`.
+            noise: of n subjects.
+
+        Returns:
+            float32 `[n, H, W]` in [0, 1].
+        """
         recorded, grain = np.empty_like(images), _unit_grain(noise.grain, images.shape[-1])
         for code, name in enumerate(self.schema["scanner"].levels):
             rows = scanner == code
@@ -204,25 +245,45 @@ class Phantom:
         """Where the finding replaces air in the lungs, bool `[n, resolution, resolution]`.
 
         Elsewhere a change of finding moves no pixel, except within the reach of the scanner's blur.
+
+        Args:
+            covariates: encoded `[n]` by name, none missing.
+            noise: of n subjects.
+            resolution: height and width in pixels, 16 to 1024.
+
+        Raises:
+            InputError: a resolution out of range, or a missing value.
         """
         mask = np.empty((len(noise), resolution, resolution), bool)
-        for rows, film, air in self._films(covariates, noise, resolution):
-            ratio = film.grid // resolution
-            changed = air * self._displaced(film, covariates["finding"][rows]) > 0
+        for rows, chest, air in self._chests(covariates, noise, resolution):
+            ratio = chest.grid // resolution
+            changed = air * self._displaced(chest, covariates["finding"][rows]) > 0
             mask[rows] = changed.reshape(-1, resolution, ratio, resolution, ratio).any(axis=(2, 4))
         return mask
 
     def counterfactual(
         self, noise: Exogenous, do: Mapping[str, Any], resolution: int
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Films and covariates of the same subjects under do(...); with do = {} the observation itself."""
+        """Radiographs and covariates of the same subjects under do(...); with do = {} the observation itself.
+
+        Args:
+            noise: of n subjects.
+            do: as in `covariates`.
+            resolution: height and width in pixels, 16 to 1024.
+
+        Returns:
+            Images float32 `[n, resolution, resolution]` in [0, 1], and encoded covariates `[n]` by name.
+
+        Raises:
+            InputError: as in `covariates`, and for a resolution out of range.
+        """
         covariates = self.covariates(noise, do)
         return self.render(covariates, noise, resolution), covariates
 
-    def _films(
+    def _chests(
         self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int
-    ) -> Iterator[tuple[slice, thorax.Film, np.ndarray]]:
-        """For each batch of rows: (rows, film, depth of air in its lungs before any finding)."""
+    ) -> Iterator[tuple[slice, thorax.Thorax, np.ndarray]]:
+        """For each batch of rows: (rows, chest, depth of air in its lungs before any finding)."""
         low, high = RESOLUTIONS
         if not low <= resolution <= high:
             raise InputError(f"resolution: {resolution} is out of range; allowed: {low} to {high} pixels.")
@@ -240,20 +301,20 @@ class Phantom:
             "ap": _is(covariates, "view", "AP"),
             "habitus": covariates["habitus"],
         }
-        # Films are drawn on a grid that shows fine structures, then averaged down to the detector's pixels.
+        # Radiographs are drawn on a grid that resolves fine structures, then averaged down to the detector's pixels.
         grid = resolution * -(-GRAIN // resolution)
         for start in range(0, len(noise), _BATCH):
             rows = slice(start, start + _BATCH)
             variation = dict(zip(anatomy.ANATOMY, noise.anatomy[rows].T, strict=True))
             body = anatomy.measure({name: values[rows] for name, values in causes.items()}, density[rows], variation)
-            film = thorax.Film(body, variation, noise.texture[rows], grid)
-            yield rows, film, film.lung_air()
+            chest = thorax.Thorax(body, variation, noise.texture[rows], grid)
+            yield rows, chest, chest.lung_air()
 
-    def _displaced(self, film: thorax.Film, finding: np.ndarray) -> np.ndarray:
+    def _displaced(self, chest: thorax.Thorax, finding: np.ndarray) -> np.ndarray:
         """Share of the lungs' air that the finding of each row replaces `[B, grid, grid]`."""
         parents = {"finding": finding[:, None, None]}
         share = np.zeros((1, 1, 1), np.float32)
-        for name, lesion in (("pneumonia", film.pneumonia), ("effusion", film.effusion)):
+        for name, lesion in (("pneumonia", chest.pneumonia), ("effusion", chest.effusion)):
             present = _is(parents, "finding", name).astype(np.float32)
             if present.any():
                 share = share + present * lesion()
@@ -288,7 +349,15 @@ def equations() -> list[str]:
 class PhantomSource:
     """Subjects 0 ... num_subjects - 1 of the phantom of a seed, as a source (`domains.source.Source`).
 
-    Each subject is one patient with one image. Films are drawn when asked for, so any number of subjects is cheap.
+    Each subject is one patient with one image. Radiographs are drawn when they are needed, so any number of subjects is
+    cheap.
+
+    Args:
+        num_subjects: 1 or more.
+        seed: of the world, 0 or more.
+
+    Raises:
+        InputError: fewer than one subject.
     """
 
     name = "phantom"
@@ -314,11 +383,23 @@ class PhantomSource:
         return len(self.patient_ids)
 
     def image(self, index: int, resolution: int) -> np.ndarray:
-        """The subject's film `[resolution, resolution]`, float32 in [0, 1]."""
+        """The subject's radiograph `[resolution, resolution]`, float32 in [0, 1]."""
         return self.counterfactual(index, {}, resolution)
 
     def counterfactual(self, index: int, do: Mapping[str, Any], resolution: int) -> np.ndarray:
-        """The exact film of the same subject under do(...), `[resolution, resolution]`."""
+        """The exact radiograph of the same subject under do(...), `[resolution, resolution]`.
+
+        Args:
+            index: of the subject.
+            do: level names or numbers in the unit, by covariate.
+            resolution: height and width in pixels, 16 to 1024.
+
+        Returns:
+            float32 `[resolution, resolution]` in [0, 1].
+
+        Raises:
+            InputError: an unknown variable, a value that it cannot have, or a resolution out of range.
+        """
         noise = sample_noise(1, self._seed, range(len(self))[index])
         return self._world.counterfactual(noise, do, resolution)[0][0]
 
@@ -328,5 +409,5 @@ class PhantomSource:
         return self._world.lesion_mask(self._world.covariates(noise), noise, resolution)[0]
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        """A training example: the film as it is, for a world with any number of subjects needs no augmentation."""
+        """A training example: the radiograph as it is; any number of subjects needs no augmentation."""
         return self.image(index, resolution), {name: values[index] for name, values in self.table.items()}

@@ -1,11 +1,11 @@
 """A procedural frontal thorax: what the beam crosses between the tube and the detector.
 
     L(x, y) = MU_SOFT (T_soft - T_air) + MU_BONE density T_bone      T: path lengths in cm, MU: attenuation per cm
-    film    = -log(exp(-L) + scatter) / FILM_LATITUDE, in [0, 1]     logarithmic detector: air black, bone white
+    image   = -log(exp(-L) + scatter) / LATITUDE, in [0, 1]     logarithmic detector: air black, bone white
 
 `anatomy.measure` gives the lengths of a body, the shapes below turn them into path lengths, and overlaps add up as they
-do on a film. Coordinates are in cm on a field of 37 cm: x grows to the patient's left (the film's right), y grows
-downward, (0, 0) is the middle of the film.
+do on a radiograph. Coordinates are in cm on a field of 37 cm: x grows to the patient's left (the right of the image), y
+grows downward, (0, 0) is the middle of the image.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ import numpy as np
 
 from .anatomy import ANATOMY, Array, Body
 
-__all__ = ["FIELD", "TEXTURE_SHAPE", "Film"]
+__all__ = ["FIELD", "TEXTURE_SHAPE", "Thorax"]
 
 FIELD = 37.0
-"""Side of the film in cm."""
+"""Side of the image in cm."""
 
 MU_SOFT, MU_BONE = 0.19, 0.45
 """Attenuation per cm of soft tissue, and of bone in excess of it, near 100 kVp."""
@@ -25,7 +25,7 @@ MU_SOFT, MU_BONE = 0.19, 0.45
 AIR = 0.86
 """Share of the lung's depth that is air."""
 
-FILM_LATITUDE = 3.6
+LATITUDE = 3.6
 """Optical depth that the detector shows as white."""
 
 TEXTURE_SHAPE = (4, 20, 20)
@@ -63,7 +63,7 @@ def _spline(grid: int, knots: int) -> Array:
     return np.where(distance < 1, near, far).astype(np.float32)
 
 
-class Film:
+class Thorax:
     """B thoraces on a square grid of `grid` pixels, structure by structure.
 
     noise: anatomical noise by name, each `[B]`; texture: `[B, *TEXTURE_SHAPE]`. A map is `[B, grid, grid]`.
@@ -316,8 +316,8 @@ class Film:
         return body.exposure * (MU_SOFT * np.maximum(soft - air, 0) + MU_BONE * body.density * inside * self.bone())
 
     def develop(self, lung_air: Array, resolution: int) -> Array:
-        """The film `[B, resolution, resolution]` in [0, 1]; the grid is a multiple of the resolution."""
+        """The radiograph `[B, resolution, resolution]` in [0, 1]; the grid is a multiple of the resolution."""
         light = np.exp(-self.line_integral(lung_air)) + self.body.scatter
         ratio = self.grid // resolution
         light = light.reshape(len(light), resolution, ratio, resolution, ratio).mean(axis=(2, 4))
-        return (-np.log(light) / FILM_LATITUDE).clip(0, 1).astype(np.float32)
+        return (-np.log(light) / LATITUDE).clip(0, 1).astype(np.float32)

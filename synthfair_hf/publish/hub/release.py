@@ -4,7 +4,7 @@
     tag         the identity of the bytes, unless another name is given
 
 Whatever is on the Hub already with the same bytes is not sent again, so the same call continues an interrupted push,
-and after a whole one does nothing. What says that a release is whole is there only once it is.
+and after a whole one does nothing. The files that mark a release as complete are there only once it is.
 """
 
 import glob
@@ -45,10 +45,20 @@ class Publication:
 class Target:
     """Where a release is to go and under which rules.
 
-    Restricted files go only into a `private` repository, whose readers are approved by hand, or where `permission`
-    says in writing why they may be seen; that is recorded beside them and in every commit. `token` is by default the
-    one that is logged in. Failures that may pass are tried again until `deadline` seconds after the first in a row.
-    Raises InputError for what no repository, tag, permission or token can be; nothing is sent.
+    Restricted files go only into a private repository, to which access is approved by hand, or where a permission
+    states why they may be public; it is recorded beside them and in every commit.
+
+    Args:
+        kind: dataset or model.
+        name: <owner>/<name> of the repository.
+        private: whether the repository is private.
+        tag: of the release; the identity of its bytes by default.
+        permission: who permits that restricted files become public, and where, in 20 characters or more.
+        token: of the Hub; the one that is logged in by default.
+        deadline: seconds after the first failure in a row until which temporary failures are tried again.
+
+    Raises:
+        InputError: a name, tag, permission or token that is not allowed; nothing is sent.
     """
 
     def __init__(
@@ -84,7 +94,14 @@ class Target:
         self._token = _token(self._token)
 
     def write_permission(self, directory: Path, access: Access, source: str, inputs: dict[str, str]) -> list[str]:
-        """Write the record of the permission where there is one; the names of the files written."""
+        """Write the record of the permission where there is one; the names of the files written.
+
+        Args:
+            directory: of the release.
+            access: of what it was made from.
+            source: what it was made from.
+            inputs: identities, for the record.
+        """
         if self.permission is None:
             return []
         settings = {
@@ -97,11 +114,11 @@ class Target:
         return [PERMISSION]
 
     def open(self, access: Access) -> tuple[Repository, str]:
-        """The repository and its address; created, and closed to whom it must be, before there is what to see."""
+        """The repository and its address; created, and made private where it must be, before files are sent."""
         self.check(access)
         assert self._token is not None
         repository = Repository(self.kind, self.name, self._token, self._deadline)
-        url = str(repository.ask(repository.api.create_repo, private=self.private, exist_ok=True))
+        url = str(repository.call(repository.api.create_repo, private=self.private, exist_ok=True))
         if self.private:
             _keep_private(repository, gated=access != "open")
         return repository, url
@@ -121,7 +138,7 @@ def _one_line(text: str) -> str:
 
 
 def _token(token: str | None) -> str:
-    """The token given or logged in; one that could not be a header is refused here, since httpx would quote it."""
+    """The token given or logged in; InputError for one that could not be a header, since httpx would quote it."""
     token = (token or get_token() or "").strip()
     if not token:
         raise InputError("token: none is given or logged in; log in with `hf auth login`, or set HF_TOKEN.")
@@ -131,7 +148,7 @@ def _token(token: str | None) -> str:
 
 
 def _keep_private(repository: Repository, gated: bool) -> None:
-    """Make sure that nobody can look, and with `gated` that nobody gets in unapproved."""
+    """Make sure that the repository is private, and with `gated` that access is approved by hand."""
     found = repository.info()
     if not found.private:
         raise InputError(
@@ -139,16 +156,16 @@ def _keep_private(repository: Repository, gated: bool) -> None:
             f"another {repository.argument}."
         )
     if gated and found.gated != "manual":
-        repository.ask(repository.api.update_repo_settings, private=True, gated="manual")
+        repository.call(repository.api.update_repo_settings, private=True, gated="manual")
 
 
 @dataclass(frozen=True)
 class Release:
     """The files that are published: names relative to `directory`, in the order of the commits.
 
-    The first name of the first stage is in every release of this kind, and tells that a repository is ours; the second
-    stage are the contents. `own` are names that a reader would take for a part of a release, `contents` those that only
-    a release may have there, `telling` those that say the contents are whole. `sha256` is known of some files.
+    The first name of the first stage is in every release of this kind, and marks a repository as ours; the second
+    stage are the contents. `own` are names that would count as a part of a release, `contents` those that only a
+    release may have there, `completing` those that mark the contents as complete. `sha256` is known of some files.
     """
 
     directory: Path
@@ -158,7 +175,7 @@ class Release:
     title: str
     own: str
     contents: str
-    telling: Sequence[str]
+    completing: Sequence[str]
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -167,7 +184,11 @@ class Release:
         return [name for stage in self.stages for name in stage]
 
     def publish(self, target: Target) -> Publication:
-        """Send what is missing and tag it; InputError, one sentence, for whatever the Hub refuses."""
+        """Send what is missing and tag it.
+
+        Raises:
+            InputError: the rules of `target` do not allow it, the tag names other files, or the Hub returns an error.
+        """
         repository, url = target.open(self.access)
         tag = target.tag or self.identity
         commit = repository.commit_of(tag)
@@ -181,7 +202,7 @@ class Release:
         missing, commit = self._upload(
             repository, "" if target.permission is None else f"Permission: {target.permission}"
         )
-        repository.ask(repository.api.create_tag, tag=tag, revision=commit, exist_ok=True)
+        repository.call(repository.api.create_tag, tag=tag, revision=commit, exist_ok=True)
         if repository.commit_of(tag) != commit:
             raise InputError(f"tag: {tag!r} was given to another commit meanwhile; give another tag for these files.")
         return Publication(url, commit, tag, missing, len(self.files) - missing)
@@ -196,13 +217,13 @@ class Release:
             )
         deleted = sorted(name for name in there if re.fullmatch(self.own, name) and name not in self.files)
         if self._missing(self.stages[1], there):
-            # until the contents are whole, nothing may say that they are
-            deleted += [name for name in self.telling if there.pop(name, None)]
+            # until the contents are complete, no file may mark them so
+            deleted += [name for name in self.completing if there.pop(name, None)]
         sent = 0
         for stage in self.stages:
             missing = self._missing(stage, there)
             if missing or deleted:
-                repository.ask(
+                repository.call(
                     repository.api.upload_folder,
                     folder_path=self.directory,
                     allow_patterns=[glob.escape(name) for name in missing],

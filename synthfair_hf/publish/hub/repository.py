@@ -1,6 +1,6 @@
-"""A repository on the Hub, asked with patience: what may pass is tried again, what stays is one sentence.
+"""A repository on the Hub: temporary failures are tried again, permanent ones become one sentence.
 
-wait = 1, 2, 4, ... 30 s, or as long as the Hub asks for
+wait = 1, 2, 4, ... 30 s, or as long as the Hub requests
 """
 
 import logging
@@ -28,7 +28,7 @@ __all__ = ["ARGUMENTS", "WORDS", "Kind", "Repository"]
 Kind = Literal["dataset", "model"]
 ARGUMENTS: dict[Kind, str] = {"dataset": "hub_dataset_id", "model": "hub_model_id"}
 WORDS: dict[Kind, str] = {"dataset": "data set", "model": "generator"}
-"""How a repository of each kind is asked for, and what is in it."""
+"""The argument that names a repository of each kind, and what is in it."""
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 SILENCE = 120.0
@@ -39,7 +39,7 @@ PASSING = (408, 429, 500, 502, 503, 504)
 REMEDIES = {
     401: "the Hub does not accept the token (401); log in with `hf auth login`, or give a token that may write there.",
     403: "the token may not write there (403); give one that may, or another {argument}.",
-    404: "the Hub knows no such {word}, or hides it from this token (404); check the name and the token's rights.",
+    404: "the Hub has no such {word}, or hides it from this token (404); check the name and the token's rights.",
     409: "it is being changed by somebody else (409); wait for them to end and run the same command again.",
     412: "it is being changed by somebody else (412); wait for them to end and run the same command again.",
 }
@@ -50,7 +50,14 @@ T = TypeVar("T")
 
 
 class Repository:
-    """A repository on the Hub, asked with patience."""
+    """A repository on the Hub; calls are repeated while failures are temporary.
+
+    Args:
+        kind: dataset or model.
+        name: <owner>/<name>.
+        token: of the Hub.
+        deadline: seconds after the first failure in a row until which calls are repeated.
+    """
 
     def __init__(self, kind: Kind, name: str, token: str, deadline: float) -> None:
         self.kind, self.name, self.argument = kind, name, ARGUMENTS[kind]
@@ -58,12 +65,12 @@ class Repository:
         self._token, self._deadline = token, deadline
 
     def info(self, **where: Any) -> Any:
-        """What the Hub tells of the repository, or of one revision of it, as huggingface_hub's own class."""
-        return self.ask(self.api.repo_info, timeout=SILENCE, **where)
+        """The Hub's description of the repository, or of one revision of it, as huggingface_hub's own class."""
+        return self.call(self.api.repo_info, timeout=SILENCE, **where)
 
     def files(self, revision: str) -> dict[str, RepoFile]:
         """The files of a revision by path."""
-        items = self.ask(lambda **where: list(self.api.list_repo_tree(recursive=True, revision=revision, **where)))
+        items = self.call(lambda **where: list(self.api.list_repo_tree(recursive=True, revision=revision, **where)))
         return {item.path: item for item in items if isinstance(item, RepoFile)}
 
     def commit_of(self, revision: str) -> str | None:
@@ -73,22 +80,28 @@ class Repository:
         except RevisionNotFoundError:
             return None
 
-    def ask(self, call: Callable[..., T], **arguments: Any) -> T:
-        """What the Hub answers to a call about this repository, tried again while it fails in ways that pass.
+    def call(self, function: Callable[..., T], **arguments: Any) -> T:
+        """The result of a call about this repository, repeated while failures are temporary.
 
-        Raises InputError, and RevisionNotFoundError for a revision that is not there.
+        Args:
+            function: of huggingface_hub; takes `repo_id` and `repo_type`.
+            **arguments: further arguments.
+
+        Raises:
+            InputError: a permanent failure, or a temporary one until the deadline.
+            RevisionNotFoundError: a revision that does not exist.
         """
         failures: list[float] = []
 
         def attempt() -> T:
             try:
                 with _bounded_silence():
-                    return call(repo_id=self.name, repo_type=self.kind, **arguments)
+                    return function(repo_id=self.name, repo_type=self.kind, **arguments)
             except RevisionNotFoundError:
                 raise
             except (*TROUBLE, RuntimeError, ValueError) as error:
                 cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-                self._raise_what_stays(cause)
+                self._raise_permanent(cause)
                 raise cause from None
 
         def is_late(state: RetryCallState) -> bool:
@@ -114,23 +127,24 @@ class Repository:
             "what was uploaded stays, so run the same command again later."
         ) from None
 
-    def _raise_what_stays(self, cause: BaseException) -> None:
-        """Raise InputError for a refusal that no other attempt would change."""
+    def _raise_permanent(self, cause: BaseException) -> None:
+        """Raise InputError for a failure that no other attempt would change."""
         if isinstance(cause, OfflineModeIsEnabled):
-            raise InputError(f"{self.name}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it.") from None
+            raise InputError(f"{self.name}: HF_HUB_OFFLINE is set, so the Hub is not called; unset it.") from None
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code
             if status in REMEDIES:
                 remedy = REMEDIES[status].format(argument=self.argument, word=WORDS[self.kind])
                 raise InputError(f"{self.name}: {remedy}") from None
             if status not in PASSING:
-                said = self._without_token(cause.server_message or "no reason given")
+                reason = self._without_token(cause.server_message or "no reason given")
                 raise InputError(
-                    f"{self.name}: the Hub refused ({status}: {said}); mend that and run it again."
+                    f"{self.name}: the Hub returned an error ({status}: {reason}); correct that and run the same "
+                    "command again."
                 ) from None
         elif not isinstance(cause, TROUBLE):
-            said = self._without_token(str(cause))
-            raise InputError(f"{self.name}: could not be pushed ({said}); run the same command again.") from None
+            reason = self._without_token(str(cause))
+            raise InputError(f"{self.name}: could not be pushed ({reason}); run the same command again.") from None
 
     def _without_token(self, text: str) -> str:
         return " ".join(text.split()).replace(self._token, "***").rstrip(".")
@@ -138,7 +152,7 @@ class Repository:
 
 @contextmanager
 def _bounded_silence() -> Iterator[None]:
-    """The Hub's client waits without end for a server that says nothing; here, SILENCE seconds."""
+    """The Hub's client waits without end for a silent server; here, SILENCE seconds."""
     client = get_session()
     before, client.timeout = client.timeout, SILENCE
     try:
@@ -156,11 +170,11 @@ def _failure(state: RetryCallState) -> BaseException:
 
 def _pause(state: RetryCallState) -> float:
     """Seconds to wait after an attempt that failed."""
-    return max(wait_exponential(FIRST_WAIT, LONGEST_WAIT)(state), _asked_for(_failure(state)))
+    return max(wait_exponential(FIRST_WAIT, LONGEST_WAIT)(state), _requested_wait(_failure(state)))
 
 
-def _asked_for(cause: BaseException) -> float:
-    """Seconds that the Hub asks to wait."""
+def _requested_wait(cause: BaseException) -> float:
+    """Seconds that the Hub requests to wait."""
     if not isinstance(cause, HfHubHTTPError):
         return 0.0
     headers = cause.response.headers
@@ -171,7 +185,7 @@ def _asked_for(cause: BaseException) -> float:
 
 
 def _what(cause: BaseException) -> str:
-    """A failure that may pass, in a word: a status, or the kind of trouble with the connection."""
+    """A temporary failure in a word: a status, or the kind of trouble with the connection."""
     if isinstance(cause, HfHubHTTPError):
         return f"status {cause.response.status_code}"
     return f"no connection: {type(cause).__name__}"

@@ -16,18 +16,18 @@ from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.registry import open_source
 
 DATA = Path(os.environ.get("SYNTHFAIR_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
-FILMS, TABLE = DATA / "cxr", DATA / "tables" / "nih_chestxray14.csv.gz"
+RADIOGRAPHS, TABLE = DATA / "cxr", DATA / "tables" / "nih_chestxray14.csv.gz"
 pytestmark = pytest.mark.skipif(
-    not FILMS.exists(),
-    reason="real radiographs are read by path and never committed; generated films stand in elsewhere",
+    not RADIOGRAPHS.exists(),
+    reason="real radiographs are read by path and never committed; generated radiographs stand in elsewhere",
 )
 
 
 @pytest.fixture(scope="module")
 def held_out():
-    """Four films of test patients with all covariates known, as `(pipeline, images, covariates)`."""
+    """Four radiographs of test patients with all covariates known, as `(pipeline, images, covariates)`."""
     pipeline = load_generator(DEFAULT_GENERATOR)
-    source = open_source(FILMS, pipeline.preset, 64)
+    source = open_source(RADIOGRAPHS, pipeline.preset, 64)
     names = pipeline.covariates.names
     complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in names)]
     rows = [row for row in complete if source.splits[row] == "test"][:4]
@@ -36,7 +36,7 @@ def held_out():
 
 
 def test_the_folder_is_what_its_notes_say():
-    source = open_source(FILMS, get_preset("chest_xray"), 64)
+    source = open_source(RADIOGRAPHS, get_preset("chest_xray"), 64)
     assert len(source) == 1251
     assert source.counts["patients"] == 761
     known = [source.table["age"][row] is not None and source.table["finding"][row] is not None for row in range(1251)]
@@ -67,11 +67,19 @@ def test_the_shipped_generator_moves_what_it_is_asked_to(held_out, do):
     assert output.covariates[name] == [value] * len(images)
 
 
-def test_training_and_generation_run_on_real_films(tmp_path):
+def test_training_and_generation_run_on_real_radiographs(tmp_path):
     run, target = tmp_path / "run", tmp_path / "synthfair"
     settings = ["--max_train_steps", "2", "--train_batch_size", "8", "--resolution", "32", "--default_steps", "2"]
-    assert main(["train", "--source", str(FILMS), "--output_dir", str(run), *settings]) == 0
-    command = ["generate", "--source", str(FILMS), "--pretrained_model_name_or_path", str(run), "--num_subjects", "28"]
+    assert main(["train", "--source", str(RADIOGRAPHS), "--output_dir", str(run), *settings]) == 0
+    command = [
+        "generate",
+        "--source",
+        str(RADIOGRAPHS),
+        "--pretrained_model_name_or_path",
+        str(run),
+        "--num_subjects",
+        "28",
+    ]
     assert main([*command, "--output_dir", str(target)]) == 0
     assert main(["verify", str(target)]) == 0
 

@@ -20,12 +20,12 @@ from synthfair_hf.schema import Schema
 PRESET = get_preset("chest_xray")
 
 
-class Films:
-    """Smooth films of both views, as a source."""
+class Radiographs:
+    """Smooth radiographs of both views, as a source."""
 
-    name = "films"
+    name = "radiographs"
     covariates: Schema = PRESET.covariates.subset(("age", "sex", "finding", "view"))
-    fingerprint = "films"
+    fingerprint = "radiographs"
     counts: dict = {}  # noqa: RUF012
 
     def __init__(self, count: int) -> None:
@@ -66,19 +66,19 @@ def test_assignment_follows_the_stated_equation():
 
 @pytest.mark.parametrize("scanner", SCANNERS)
 def test_images_stay_in_range_and_shape(scanner):
-    films = np.stack([Films(3).image(index, 64) for index in range(3)])
-    noise = np.random.default_rng(0).standard_normal(films.shape)
-    recorded = acquire(films, scanner, noise)
-    assert recorded.shape == films.shape
+    radiographs = np.stack([Radiographs(3).image(index, 64) for index in range(3)])
+    noise = np.random.default_rng(0).standard_normal(radiographs.shape)
+    recorded = acquire(radiographs, scanner, noise)
+    assert recorded.shape == radiographs.shape
     assert recorded.dtype == np.float32
     assert 0 <= recorded.min() <= recorded.max() <= 1
-    alone = acquire(films[1], scanner, noise[1])
-    assert np.allclose(recorded[1], alone, atol=1e-6), "a film does not depend on its batch"
+    alone = acquire(radiographs[1], scanner, noise[1])
+    assert np.allclose(recorded[1], alone, atol=1e-6), "a radiograph does not depend on its batch"
 
 
 def test_scanners_differ_visibly_from_each_other_everywhere():
-    film, noise = Films(1).image(0, 64), np.zeros((64, 64))
-    recorded = {scanner: acquire(film, scanner, noise) for scanner in SCANNERS}
+    radiograph, noise = Radiographs(1).image(0, 64), np.zeros((64, 64))
+    recorded = {scanner: acquire(radiograph, scanner, noise) for scanner in SCANNERS}
     for one in SCANNERS:
         for other in SCANNERS:
             if one != other:
@@ -88,21 +88,21 @@ def test_scanners_differ_visibly_from_each_other_everywhere():
 @pytest.mark.parametrize("seed", range(3))
 def test_standard_exposure_forgets_window_and_power_and_keeps_order(seed):
     rng = np.random.default_rng(seed)
-    film = rng.beta(4, 3, (64, 64)).astype(np.float32)
-    exposed = expose(film)
+    radiograph = rng.beta(4, 3, (64, 64)).astype(np.float32)
+    exposed = expose(radiograph)
     assert exposed.dtype == np.float32
     assert np.median(exposed) == pytest.approx(0.6, abs=0.005)
     assert (exposed.min(), exposed.max()) == (0, 1)
     low, power = rng.uniform(0, 0.3), rng.uniform(0.7, 1.4)
-    window = (film - film.min()) / np.ptp(film)
+    window = (radiograph - radiograph.min()) / np.ptp(radiograph)
     assert np.abs(expose((low + 0.6 * window).astype(np.float32)) - exposed).max() < 1e-3, "a window"
     assert np.abs(expose(window**power) - exposed).mean() < 0.01, "a power: the 1st percentile is not the minimum"
     assert np.abs(expose(exposed) - exposed).max() < 1e-3, "once is enough"
-    order = np.argsort(film.ravel())
+    order = np.argsort(radiograph.ravel())
     assert (np.diff(exposed.ravel()[order]) >= 0).all()
 
 
-def test_a_blank_film_stays_blank_in_standard_exposure():
+def test_a_blank_radiograph_stays_blank_in_standard_exposure():
     assert np.array_equal(expose(np.full((8, 8), 0.4, np.float32)), np.full((8, 8), 0.4, np.float32))
 
 
@@ -124,25 +124,25 @@ def test_response_is_monotone_where_nothing_covers_it():
         assert (np.diff(centre) > 0).all()
 
 
-def test_do_the_own_scanner_is_the_film_itself_and_truth_is_exact():
-    world = AcquisitionWorld(Films(6), seed=0, preset=PRESET)
+def test_do_the_own_scanner_is_the_radiograph_itself_and_truth_is_exact():
+    world = AcquisitionWorld(Radiographs(6), seed=0, preset=PRESET)
     for index in range(6):
         own = world.table["scanner"][index]
         assert np.array_equal(world.counterfactual(index, own, 32), world.image(index, 32))
         for scanner in SCANNERS:
-            again = AcquisitionWorld(Films(6), seed=0, preset=PRESET).counterfactual(index, scanner, 32)
+            again = AcquisitionWorld(Radiographs(6), seed=0, preset=PRESET).counterfactual(index, scanner, 32)
             assert np.array_equal(world.counterfactual(index, scanner, 32), again)
 
 
-def test_a_film_keeps_its_scanner_whatever_else_is_in_the_source():
-    few, many = (AcquisitionWorld(Films(count), seed=3, preset=PRESET) for count in (4, 40))
+def test_a_radiograph_keeps_its_scanner_whatever_else_is_in_the_source():
+    few, many = (AcquisitionWorld(Radiographs(count), seed=3, preset=PRESET) for count in (4, 40))
     assert few.table["scanner"] == many.table["scanner"][:4]
-    assert AcquisitionWorld(Films(40), seed=4, preset=PRESET).table["scanner"] != many.table["scanner"]
-    assert few.fingerprint != AcquisitionWorld(Films(4), seed=4, preset=PRESET).fingerprint
+    assert AcquisitionWorld(Radiographs(40), seed=4, preset=PRESET).table["scanner"] != many.table["scanner"]
+    assert few.fingerprint != AcquisitionWorld(Radiographs(4), seed=4, preset=PRESET).fingerprint
 
 
-def test_films_of_unknown_view_are_left_out_counted_and_shift_nothing():
-    whole, blank = AcquisitionWorld(Films(9), seed=3, preset=PRESET), Films(9)
+def test_radiographs_of_unknown_view_are_left_out_counted_and_shift_nothing():
+    whole, blank = AcquisitionWorld(Radiographs(9), seed=3, preset=PRESET), Radiographs(9)
     blank.table["view"] = [None if index in (0, 4, 5) else view for index, view in enumerate(blank.table["view"])]
     world = AcquisitionWorld(blank, seed=3, preset=PRESET)
     kept = [1, 2, 3, 6, 7, 8]
@@ -164,7 +164,7 @@ def test_films_of_unknown_view_are_left_out_counted_and_shift_nothing():
         assert np.array_equal(drawn[0], again[0])
         assert drawn[1] == again[1]
     blank.table["view"] = [None] * 9
-    with pytest.raises(InputError, match="no film of a known view"):
+    with pytest.raises(InputError, match="no radiograph of a known view"):
         AcquisitionWorld(blank, seed=3, preset=PRESET)
 
 
@@ -184,8 +184,8 @@ def test_the_marker_is_drawn_once_per_size(scanner):
     assert np.array_equal(_marker(device, 32, 48), _marker.__wrapped__(device, 32, 48))
 
 
-def test_training_draws_scanners_afresh_for_the_same_film():
-    world = AcquisitionWorld(Films(2), seed=0, preset=PRESET)
+def test_training_draws_scanners_afresh_for_the_same_radiograph():
+    world = AcquisitionWorld(Radiographs(2), seed=0, preset=PRESET)
     drawn = [world.draw(0, 32, np.random.default_rng(seed))[1]["scanner"] for seed in range(60)]
     assert set(drawn) == set(SCANNERS)
 

@@ -12,7 +12,7 @@ from synthfair_hf.domains.morphomnist.source import MorphoMNIST
 from synthfair_hf.domains.morphomnist.world import evaluate, sample_noise
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.errors import InputError
-from synthfair_hf.training.loop import TrainingExamples
+from synthfair_hf.training.examples import TrainingExamples
 
 PRESET = get_preset("morphomnist")
 

@@ -1,11 +1,11 @@
-"""MorphoMNIST: the noise is abducted exactly, do() moves what the equations say, the rulers read what was drawn."""
+"""MorphoMNIST: the noise is abducted exactly, do() moves what the equations say, measuring meets what was drawn."""
 
 import numpy as np
 import pytest
 import torch
 
 from synthfair_hf.domains.morphomnist.world import (
-    RULERS,
+    MEASURED_ATTRIBUTES,
     MorphoMNISTWorld,
     abduct,
     evaluate,
@@ -98,21 +98,21 @@ def test_intensity_follows_thickness_and_not_the_other_way(world):
     assert both == {**world.table, "thickness": wanted, "intensity": [100.0] * 6}
 
 
-def test_the_rulers_read_what_was_drawn(world):
+def test_measuring_meets_what_was_drawn(world):
     for thickness, intensity in ((2.0, 90.0), (3.0, 160.0), (4.5, 240.0)):
         images, _ = world.counterfactual({"thickness": [thickness] * 6, "intensity": [intensity] * 6})
         assert images.shape == (6, 32, 32)
         assert images.dtype == np.float32
         assert images.max() <= 1
-        assert RULERS["thickness"](images) == pytest.approx(thickness, abs=0.5)
-        assert RULERS["intensity"](images) == pytest.approx(intensity, abs=1.5)
+        assert MEASURED_ATTRIBUTES["thickness"](images) == pytest.approx(thickness, abs=0.5)
+        assert MEASURED_ATTRIBUTES["intensity"](images) == pytest.approx(intensity, abs=1.5)
 
 
-def test_rulers_take_tensors_with_a_channel(world):
+def test_measuring_takes_tensors_with_a_channel(world):
     images, _ = world.counterfactual({})
-    for ruler in RULERS.values():
-        assert ruler(torch.from_numpy(images)[:, None]).tolist() == ruler(images).tolist()
-    assert RULERS["intensity"](np.full((1, 32, 32), 0.5)).tolist() == [127.5]
+    for measure in MEASURED_ATTRIBUTES.values():
+        assert measure(torch.from_numpy(images)[:, None]).tolist() == measure(images).tolist()
+    assert MEASURED_ATTRIBUTES["intensity"](np.full((1, 32, 32), 0.5)).tolist() == [127.5]
 
 
 def test_rows_know_nothing_of_their_batch_and_one_row_is_the_truth_of_one(world):
@@ -131,13 +131,15 @@ def test_a_stroke_thinned_away_is_black():
     assert not render(drawn_originals(1), [0.5], [200.0], own=np.array([6.0])).any()
 
 
-def test_the_rulers_tell_the_true_renderer_from_doing_nothing(world):
+def test_measuring_separates_the_true_renderer_from_doing_nothing(world):
     observed, _ = world.counterfactual({})
     rng = np.random.default_rng(5)
     for cause, effects in (("thickness", ("thickness", "intensity")), ("intensity", ("intensity",))):
         drawn, target = world.counterfactual({cause: rng.permutation(world.table[cause]).tolist()})
         for name in effects:
-            oracle, identity = (np.abs(RULERS[name](images) - target[name]).mean() for images in (drawn, observed))
+            oracle, identity = (
+                np.abs(MEASURED_ATTRIBUTES[name](images) - target[name]).mean() for images in (drawn, observed)
+            )
             assert oracle < identity, f"{name} under do({cause})"
 
 

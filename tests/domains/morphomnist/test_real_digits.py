@@ -1,4 +1,4 @@
-"""The official MorphoMNIST digits, where they are: the renderer meets them, and the ruler has the documented floor."""
+"""The official MorphoMNIST digits, where they are: the renderer meets them, measuring has the documented error."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from synthfair_hf.domains.morphomnist.preset import MORPHOMNIST
 from synthfair_hf.domains.morphomnist.source import MorphoMNIST
-from synthfair_hf.domains.morphomnist.world import RULERS, MorphoMNISTWorld
+from synthfair_hf.domains.morphomnist.world import MEASURED_ATTRIBUTES, MorphoMNISTWorld
 
 DATA = Path(os.environ.get("SYNTHFAIR_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "morphomnist"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the digits are read by path and never committed")
@@ -32,8 +32,8 @@ def test_the_renderer_meets_the_official_images(digits):
     assert np.abs(drawn - images[:30]).mean() * 255 < 0.4
 
 
-def test_the_rulers_floor_is_the_documented_one(digits):
+def test_the_error_of_measuring_is_the_documented_one(digits):
     images, table, _ = digits
-    floor = {name: np.abs(ruler(images) - table[name]).mean() for name, ruler in RULERS.items()}
+    floor = {name: np.abs(measure(images) - table[name]).mean() for name, measure in MEASURED_ATTRIBUTES.items()}
     assert floor["thickness"] == pytest.approx(0.124, abs=0.02)
     assert floor["intensity"] == pytest.approx(0.51, abs=0.06)

@@ -16,11 +16,11 @@ SCHEMA = PHANTOM.covariates
 GRAPH = CausalGraph(SCHEMA.names, PHANTOM.edges)
 NOISE = sample_noise(12, seed=7)
 OBSERVED = WORLD.covariates(NOISE)
-FILMS = WORLD.render(OBSERVED, NOISE, 64)
+RADIOGRAPHS = WORLD.render(OBSERVED, NOISE, 64)
 ANOTHER = {"age": 31.5, "sex": "female", "race": "black", "habitus": 33.0, "finding": "effusion", "view": "AP"}
 INTERVENTIONS = [{name: value} for name, value in (ANOTHER | {"scanner": "portable"}).items()]
 
-# One body on one scanner in one view, so that a ruler sees one cause at a time.
+# One body on one scanner in one view, so that a measure sees one cause at a time.
 STANDARD = {
     "age": 45,
     "sex": "male",
@@ -33,18 +33,18 @@ STANDARD = {
 CENTIMETRES = ((np.arange(128) + 0.5) / 128 - 0.5) * thorax.FIELD
 
 
-def film(**do):
+def radiograph(**do):
     return WORLD.counterfactual(NOISE, STANDARD | do, 128)[0]
 
 
-def window(films, left, right, top, bottom):
+def window(radiographs, left, right, top, bottom):
     rows = (top < CENTIMETRES) & (bottom > CENTIMETRES)
     columns = (left < CENTIMETRES) & (right > CENTIMETRES)
-    return films[:, rows][:, :, columns]
+    return radiographs[:, rows][:, :, columns]
 
 
 def covariate_noise(n):
-    """Noise of many subjects whose films are not wanted."""
+    """Noise of many subjects whose radiographs are not wanted."""
     rng = np.random.default_rng(0)
     drawn = {
         v.name: (rng.gumbel(size=(n, len(v.levels))) if v.categorical else rng.normal(size=(n, 1))).astype(np.float32)
@@ -57,20 +57,20 @@ def equal(first, second):
     return all(np.array_equal(first[name], second[name]) for name in SCHEMA.names)
 
 
-def test_films_are_finite_and_in_range():
-    assert FILMS.shape == (12, 64, 64)
-    assert FILMS.dtype == np.float32
-    assert np.isfinite(FILMS).all()
-    assert FILMS.min() >= 0
-    assert FILMS.max() <= 1
+def test_radiographs_are_finite_and_in_range():
+    assert RADIOGRAPHS.shape == (12, 64, 64)
+    assert RADIOGRAPHS.dtype == np.float32
+    assert np.isfinite(RADIOGRAPHS).all()
+    assert RADIOGRAPHS.min() >= 0
+    assert RADIOGRAPHS.max() <= 1
 
 
 def test_doing_nothing_and_doing_what_was_observed_change_nothing():
     values = SCHEMA.decode(OBSERVED)
     for do in ({}, values, *({name: values[name]} for name in SCHEMA.names)):
-        films, covariates = WORLD.counterfactual(NOISE, do, 64)
+        radiographs, covariates = WORLD.counterfactual(NOISE, do, 64)
         assert equal(covariates, OBSERVED)
-        np.testing.assert_array_equal(films, FILMS)
+        np.testing.assert_array_equal(radiographs, RADIOGRAPHS)
 
 
 @pytest.mark.parametrize("do", INTERVENTIONS, ids=lambda do: next(iter(do)))
@@ -96,8 +96,8 @@ def test_every_edge_carries_an_effect(cause, effect):
 def test_every_covariate_moves_pixels_of_every_subject(name):
     variable = SCHEMA[name]
     values = variable.levels if variable.categorical else (18, 30, 44)
-    films = [film(**{name: value}) for value in values]
-    for first, second in pairwise(films):
+    radiographs = [radiograph(**{name: value}) for value in values]
+    for first, second in pairwise(radiographs):
         assert (np.abs(first - second).max(axis=(1, 2)) > 0.005).all()
 
 
@@ -105,10 +105,10 @@ def test_a_subject_depends_on_its_number_and_the_seed_alone():
     alone = sample_noise(1, seed=7, first=5)
     np.testing.assert_array_equal(alone.grain, NOISE.grain[[5]])
     np.testing.assert_array_equal(alone.texture, NOISE.texture[[5]])
-    np.testing.assert_array_equal(WORLD.counterfactual(alone, {}, 64)[0], FILMS[[5]])
+    np.testing.assert_array_equal(WORLD.counterfactual(alone, {}, 64)[0], RADIOGRAPHS[[5]])
     assert not np.array_equal(sample_noise(1, seed=8, first=5).anatomy, alone.anatomy)
     backward = np.arange(12)[::-1]
-    np.testing.assert_array_equal(WORLD.counterfactual(NOISE[backward], {}, 64)[0], FILMS[::-1])
+    np.testing.assert_array_equal(WORLD.counterfactual(NOISE[backward], {}, 64)[0], RADIOGRAPHS[::-1])
 
 
 def test_noise_has_the_declared_distributions():
@@ -163,7 +163,7 @@ def test_categorical_equations_by_softmax_of_their_declared_logits(do, name, sha
 
 @pytest.mark.parametrize("finding", ["pneumonia", "effusion"])
 def test_a_finding_moves_pixels_inside_its_mask_only_and_brightens_them(finding):
-    healthy, sick = film(), film(finding=finding)
+    healthy, sick = radiograph(), radiograph(finding=finding)
     mask = WORLD.lesion_mask(WORLD.covariates(NOISE, STANDARD | {"finding": finding}), NOISE, 128)
     assert (mask.mean(axis=(1, 2)) > 0.005).all()
     assert (mask.mean(axis=(1, 2)) < 0.25).all()
@@ -175,63 +175,65 @@ def test_a_finding_moves_pixels_inside_its_mask_only_and_brightens_them(finding)
 
 
 def test_a_lesion_lies_in_the_lungs():
-    """Where the finding acts, the healthy film is darker than the mediastinum beside it."""
-    healthy = film()
+    """Where the finding acts, the healthy radiograph is darker than the mediastinum beside it."""
+    healthy = radiograph()
     mask = WORLD.lesion_mask(WORLD.covariates(NOISE, STANDARD | {"finding": "pneumonia"}), NOISE, 128)
     for image, lesion in zip(healthy, mask, strict=True):
         assert np.median(image[lesion]) < window(image[None], -2, 2, 2, 5).mean() - 0.1
 
 
 def test_scanner_moves_nothing_but_the_scan():
-    """do(scanner) equals the known transform of the same scanless film, noise included."""
+    """do(scanner) equals the known transform of the same scanless radiograph, noise included."""
     covariates = WORLD.covariates(NOISE, STANDARD)
     body = anatomy.measure(
         {"age": covariates["age"], "habitus": covariates["habitus"], "female": np.zeros(12), "ap": np.zeros(12)},
         np.full(12, anatomy.BONE_DENSITY["white"]),
         dict(zip(anatomy.ANATOMY, NOISE.anatomy.T, strict=True)),
     )
-    drawn = thorax.Film(body, dict(zip(anatomy.ANATOMY, NOISE.anatomy.T, strict=True)), NOISE.texture, 128)
+    drawn = thorax.Thorax(body, dict(zip(anatomy.ANATOMY, NOISE.anatomy.T, strict=True)), NOISE.texture, 128)
     plain = drawn.develop(drawn.lung_air(), 128)
     for scanner in SCHEMA["scanner"].levels:
-        np.testing.assert_allclose(film(scanner=scanner), scanners.acquire(plain, scanner, NOISE.grain), atol=1e-6)
+        np.testing.assert_allclose(
+            radiograph(scanner=scanner), scanners.acquire(plain, scanner, NOISE.grain), atol=1e-6
+        )
 
 
-def test_ruler_sex_brightens_the_breasts():
-    change = window(film(sex="female") - film(), -10, -6, 2, 6).mean(axis=(1, 2))
+def test_measured_sex_brightens_the_breasts():
+    change = window(radiograph(sex="female") - radiograph(), -10, -6, 2, 6).mean(axis=(1, 2))
     assert (change > 0.03).all()
 
 
-def test_ruler_ap_magnifies_the_heart():
-    def width(films):
-        row = window(films, -11, 11, 0, 1.5).mean(axis=1)
+def test_measured_ap_magnifies_the_heart():
+    def width(radiographs):
+        row = window(radiographs, -11, 11, 0, 1.5).mean(axis=1)
         middle = (np.quantile(row, 0.15, axis=1) + row.max(axis=1)) / 2
         return (row > middle[:, None]).sum(axis=1) * thorax.FIELD / 128
 
-    assert (width(film(view="AP")) > width(film()) + 1).all()
+    assert (width(radiograph(view="AP")) > width(radiograph()) + 1).all()
 
 
-def test_ruler_habitus_widens_the_trunk():
-    def width(films):
-        return (window(films, -19, 19, 8, 10).mean(axis=1) > 0.35).sum(axis=1) * thorax.FIELD / 128
+def test_measured_habitus_widens_the_trunk():
+    def width(radiographs):
+        return (window(radiographs, -19, 19, 8, 10).mean(axis=1) > 0.35).sum(axis=1) * thorax.FIELD / 128
 
-    assert (width(film(habitus=36)) > width(film(habitus=18)) + 2).all()
+    assert (width(radiograph(habitus=36)) > width(radiograph(habitus=18)) + 2).all()
 
 
-def test_ruler_age_unfolds_the_aorta():
-    change = window(film(age=85) - film(age=25), 2, 5, -8, -3).mean(axis=(1, 2))
+def test_measured_age_unfolds_the_aorta():
+    change = window(radiograph(age=85) - radiograph(age=25), 2, 5, -8, -3).mean(axis=(1, 2))
     assert (change > 0.03).all()
 
 
-def test_ruler_race_acts_on_bone_density_alone():
-    """The order of the films' mean brightness is that of the declared factors; the brightened pixels are bone."""
-    change = film(race="black") - film(race="asian")
+def test_measured_race_acts_on_bone_density_alone():
+    """The order of the radiographs' mean brightness is that of the declared factors; the brightened pixels are bone."""
+    change = radiograph(race="black") - radiograph(race="asian")
     assert (change >= -1e-6).all()
     ribs_and_spine = np.abs(window(change, -2, 2, -15, -8)).mean()
     assert ribs_and_spine > 5 * np.abs(window(change, -18, -16, 12, 18)).mean()
 
 
 @pytest.mark.parametrize("scanner", SCHEMA["scanner"].levels)
-def test_a_small_film_is_the_averaged_large_film(scanner):
+def test_a_small_radiograph_is_the_averaged_large_radiograph(scanner):
     noise = NOISE[:6]
     small, large = (WORLD.counterfactual(noise, {"scanner": scanner}, resolution)[0] for resolution in (64, 256))
     averaged = large.reshape(6, 64, 4, 64, 4).mean(axis=(2, 4))
@@ -241,7 +243,7 @@ def test_a_small_film_is_the_averaged_large_film(scanner):
 
 
 def test_the_heart_is_on_the_patients_left_and_the_right_diaphragm_is_higher():
-    mean = film().mean(axis=0)[None]
+    mean = radiograph().mean(axis=0)[None]
     assert window(mean, 4, 7, 1, 4).mean() > window(mean, -7, -4, 1, 4).mean() + 0.1
     assert window(mean, -10, -8, 6.5, 8).mean() > window(mean, 8, 10, 6.5, 8).mean() + 0.03
     lungs = window(mean, -10, -6, -6, 2).mean()
@@ -256,7 +258,7 @@ def test_the_heart_is_on_the_patients_left_and_the_right_diaphragm_is_higher():
         ({"sex": "femal"}, "did you mean 'female'"),
         ({"age": 130}, r"do\['age'\]: 130 is out of range; allowed: 0 to 100 years"),
         ({"age": [40, 50]}, r"do\['age'\]: 2 values for 12 subjects"),
-        ({"view": None}, r"do\['view'\]: None is no value to set"),
+        ({"view": None}, r"do\['view'\]: None is not a value"),
     ],
 )
 def test_a_wrong_intervention_is_answered_by_a_sentence(do, message):
@@ -264,7 +266,7 @@ def test_a_wrong_intervention_is_answered_by_a_sentence(do, message):
         WORLD.covariates(NOISE, do)
 
 
-def test_wrong_films_are_answered_by_a_sentence():
+def test_wrong_radiographs_are_answered_by_a_sentence():
     with pytest.raises(InputError, match="resolution: 8 is out of range; allowed: 16 to 1024"):
         WORLD.render(OBSERVED, NOISE, 8)
     with pytest.raises(InputError, match=r"covariates\['age'\]: 12 values with 12 missing"):
@@ -280,9 +282,9 @@ def test_source_is_the_world_seen_as_a_data_set():
     assert source.table == SCHEMA.decode(OBSERVED)
     assert len(source) == len(set(source.patient_ids)) == 12
     assert source.splits == [patient_split(patient) for patient in source.patient_ids]
-    np.testing.assert_array_equal(source.image(3, 64), FILMS[3])
+    np.testing.assert_array_equal(source.image(3, 64), RADIOGRAPHS[3])
     image, covariates = source.draw(3, 64, np.random.default_rng(0))
-    np.testing.assert_array_equal(image, FILMS[3])
+    np.testing.assert_array_equal(image, RADIOGRAPHS[3])
     assert covariates == {name: values[3] for name, values in source.table.items()}
     expected = WORLD.counterfactual(NOISE, {"sex": "female"}, 64)[0][3]
     np.testing.assert_array_equal(source.counterfactual(3, {"sex": "female"}, 64), expected)

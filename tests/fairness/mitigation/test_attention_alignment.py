@@ -165,7 +165,7 @@ def test_sets_without_a_region_are_refused_before_work(rows, small):
             method.fit(strange, validation, 0)
     with pytest.raises(InputError, match="validation: no row has a mask"):
         sweep(train, without_masks(validation), [1.0], [0], **{**small, "steps": 10**9})
-    with pytest.raises(InputError, match="strength: -1 is refused"):
+    with pytest.raises(InputError, match="strength: -1 is invalid"):
         sweep(train, validation, [1.0, -1], [0], **{**small, "steps": 10**9})
 
 

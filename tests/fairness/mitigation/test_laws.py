@@ -121,9 +121,9 @@ def test_bad_input_is_refused_by_one_sentence(rows, make_toy, small):
         METHODS["reweighting"](attribute="corner", strength=1)
     with pytest.raises(InputError, match="Reweighting: attribute is not given"):
         METHODS["reweighting"]()
-    with pytest.raises(InputError, match="step_size: nan is refused"):
+    with pytest.raises(InputError, match="step_size: nan is invalid"):
         METHODS["group_dro"](attribute="corner", step_size=float("nan"))
-    with pytest.raises(InputError, match="steps: 0 is refused"):
+    with pytest.raises(InputError, match="steps: 0 is invalid"):
         METHODS["erm"](steps=0)
 
 

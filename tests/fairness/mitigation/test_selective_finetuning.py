@@ -166,9 +166,9 @@ def test_the_composition_of_train_is_read_without_its_groups(make_toy, small):
 
 def test_bad_input_is_refused_by_one_sentence(sets, small, make_toy):
     train, validation, synthetic = sets
-    with pytest.raises(InputError, match=r"share: 0\.5 is refused"):
+    with pytest.raises(InputError, match=r"share: 0\.5 is invalid"):
         SelectiveFinetuning(attribute="corner", share=0.5)
-    with pytest.raises(InputError, match="selection: 'best' is refused"):
+    with pytest.raises(InputError, match="selection: 'best' is invalid"):
         SelectiveFinetuning(attribute="corner", selection="best")
     method = SelectiveFinetuning(attribute="corner", **{**small, "steps": 10**9})
     with pytest.raises(InputError, match="SelectiveFinetuning sees synthetic images; give them"):
