@@ -72,7 +72,7 @@ class World(Protocol):
     """Values of every covariate in the training split: the marginals that interventions are drawn from."""
     rulers: dict[str, Callable[[Tensor], np.ndarray]]
     """Values `[n]` of continuous attributes measured in images without learning; may be empty."""
-    draws: int
+    augmented_copies: int
     """Augmented examples of each training image among `training_images`."""
 
     @property
@@ -105,7 +105,7 @@ class World(Protocol):
 class _Observations:
     """The part of a world that is data: rows of a source, with the graph of a preset."""
 
-    draws = 0
+    augmented_copies = 0
     """Augmented examples of each training image to compare with; none where training does not augment."""
 
     def __init__(
@@ -156,12 +156,12 @@ class _Observations:
         return self._observed.fingerprint
 
     def training_images(self) -> Tensor:
-        """Every image of the training split, whether or not its covariates are known, then `draws` augmented examples
+        """Every image of the training split, whether or not its covariates are known, then `augmented_copies` augmented examples
         of each as training sees them, `[m, C, H, W]`.
         """
         rows = [row for row, split in enumerate(self._observed.splits) if split == "train"]
         images = [self._observed.image(row, self.resolution) for row in rows]
-        for draw in range(self.draws):
+        for draw in range(self.augmented_copies):
             rngs = {row: row_generator(draw, row) for row in rows}
             images += [self._observed.draw(row, self.resolution, rng)[0] for row, rng in rngs.items()]
         return torch.from_numpy(np.stack(images))[:, None]
@@ -217,7 +217,7 @@ class ScannerWorld(_Observations):
     With `confounding` above 0 the scanners of the scored films follow `confounded_scanners` instead of the view alone.
     """
 
-    draws = 8
+    augmented_copies = 8
 
     def __init__(
         self,

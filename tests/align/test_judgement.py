@@ -79,10 +79,10 @@ def test_both_answers_are_to_one_question_and_the_shown_lines_say_nothing_more(c
             assert film.size == (SIDE, SIDE)
 
 
-@pytest.mark.parametrize("questions", ["samples", "guided_samples", "counterfactuals"])
-def test_a_pair_repeats_by_its_seed_whatever_the_batch(questions, tmp_path, generator):
+@pytest.mark.parametrize("comparison_type", ["samples", "guided_samples", "counterfactuals"])
+def test_a_pair_repeats_by_its_seed_whatever_the_batch(comparison_type, tmp_path, generator):
     for name, settings in (("one", {"batch_size": 1}), ("all", {"batch_size": 9}), ("other", {"seed": 1})):
-        make_candidates(tmp_path / name, 5, questions, generator, **{"seed": 0, **settings})
+        make_candidates(tmp_path / name, 5, comparison_type, generator, **{"seed": 0, **settings})
     one, same, other = (Candidates.read(tmp_path / name, PHANTOM) for name in ("one", "all", "other"))
     assert one.ids == same.ids
     assert (one.pairs.preferred.int() - same.pairs.preferred.int()).abs().max() <= 1
@@ -187,14 +187,14 @@ def test_from_the_command_line_to_preferences(generator, predictor, tmp_path, ca
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"questions": "sample"}, "did you mean 'samples'"),
+        ({"comparison_type": "sample"}, "did you mean 'samples'"),
         ({"num_pairs": 0}, "num_pairs: 0"),
         ({"batch_size": 0}, "batch_size: 0"),
-        ({"source_dir": "films"}, "source_dir: is for counterfactual questions"),
+        ({"source_dir": "films"}, "source_dir: is for counterfactuals"),
         ({"balance": ("colour",)}, "balance: 'colour' is unknown"),
         ({"balance": ("age",)}, "balance: age is continuous"),
-        ({"balance": ("sex",), "questions": "counterfactuals"}, "balance: is for samples"),
-        ({"questions": "counterfactuals", "num_pairs": 10**6}, "num_pairs: 1000000 is too many"),
+        ({"balance": ("sex",), "comparison_type": "counterfactuals"}, "balance: is for samples"),
+        ({"comparison_type": "counterfactuals", "num_pairs": 10**6}, "num_pairs: 1000000 is too many"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_nothing_is_written(asked, message, generator, tmp_path):

@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 
 from ..errors import InputError
 
-__all__ = ["NOISE", "EnlargementObjective", "build_autoencoder", "check_enlargement"]
+__all__ = ["NOISE", "SuperResolutionObjective", "build_autoencoder", "check_super_resolution"]
 
 NOISE = 0.02
 """Standard deviation of the decoder's noise, s: 2.5 grey levels, about what a generator's texture is off by."""
@@ -23,7 +23,7 @@ CHANNELS = (16, 32, 64)
 GROUPS = 8
 
 
-def check_enlargement(resolution: int, own: int) -> None:
+def check_super_resolution(resolution: int, own: int) -> None:
     """An autoencoder halves as often as it has feature maps but one."""
     allowed = [own * 2**halvings for halvings in range(1, len(CHANNELS))]
     if resolution not in allowed:
@@ -50,7 +50,7 @@ def build_autoencoder(resolution: int, own: int, channels: int = 1) -> Autoencod
     )
 
 
-class EnlargementObjective(nn.Module):
+class SuperResolutionObjective(nn.Module):
     """objective(batch, generator) -> (loss, parts), for the one training loop.
 
     Parts, both on the 0-255 scale: `encoding`, of latents against the smaller image, and `decoding`, of what is decoded
