@@ -33,7 +33,6 @@ from tqdm import tqdm
 
 from ...errors import InputError, unknown
 from ...records import Record, library_versions, writable_directory
-from ...views.builder import read_record
 from ...views.view import BiasedView, get_view
 from ..mitigation import METHODS
 from ..mitigation.method import GroupSettings, Method, Shown
@@ -161,11 +160,10 @@ def _asked(
             )
             # a twin of two views is one cell
             cells[record.fingerprint] = _Cell(record, view, attribute, method, seed)
-    made = read_record(str(data_dir))[0].settings
-    world = made.get("world")
+    world = data.made.get("world")
     record = Record(
         stage="benchmark",
-        inputs=inputs if world else {**inputs, "generator": made["model_revision"]},
+        inputs=inputs if world else {**inputs, "generator": data.made["model_revision"]},
         settings={
             "preset": data.preset.name,
             "world": world,

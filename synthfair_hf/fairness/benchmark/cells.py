@@ -114,6 +114,8 @@ class DataSet:
     def __init__(self, data_dir: str | Path) -> None:
         record, self.preset = read_record(str(data_dir))
         self.data_dir, self.identity = str(data_dir), str(record.counts.get("store"))
+        self.made = record.settings
+        """The plan's settings."""
         contrasts = self.preset.contrasts
         found = [one.name for one in self.preset.covariates.walk() if one.role == "finding" and one.name in contrasts]
         if not found:

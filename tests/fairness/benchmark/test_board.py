@@ -274,7 +274,7 @@ def test_a_raised_version_is_another_cell_and_of_nothing_else(monkeypatch, ident
 
 
 BUILT = SUBMITTED.replace("(Method)", "(Resampling)").replace(
-    "mitigate.method import Method", "mitigate.resampling import Resampling"
+    "mitigation.method import Method", "mitigation.resampling import Resampling"
 )
 
 
@@ -306,6 +306,7 @@ def test_boards_recorded_before_versions_were_declared_go_on(page, monkeypatch):
         preset=preset,
         finding=asked["finding"],
         resolution=asked["resolution"],
+        made={"model_revision": recorded.inputs["generator"]},
         subjects=range(recorded.counts["subjects_of_train"]),
         planted=lambda view: tuple(name for name in view.attributes if name != asked["finding"]),
     )
