@@ -26,7 +26,6 @@ from ..records import Access, Record, file_sha256, fingerprint, row_generator, s
 from ..schema import SavedPredictor
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig
 from ..training.loop import TrainingExamples, architecture, check_output_dir, train
-from .super_resolution import SuperResolutionObjective, build_autoencoder, check_super_resolution
 from .generator import load_generator
 from .inputs import check_settings, strengths
 from .objective import STEPS, CounterfactualObjective, FlowMatchingObjective
@@ -34,12 +33,13 @@ from .pipeline import CausalDiffusionPipeline, check_resolution
 from .reflow import PairedExamples
 from .saved import SavedGenerator, find_generator
 from .solver import ReversibleFlowScheduler
+from .super_resolution import SuperResolutionObjective, build_autoencoder, check_super_resolution
 
 __all__ = [
-    "super_resolve_generator",
     "finetune_generator",
     "fit_scm",
     "rectify_generator",
+    "super_resolve_generator",
     "train_generator",
 ]
 
@@ -87,7 +87,7 @@ def train_generator(
         resolution: height and width of the images in pixels; by default the preset's, or that of the start.
         covariate_table: label file of ChestX-ray14 on which the causal model is fitted; by default it is fitted on the
             training patients' own covariates.
-        default_steps: solver steps saved with the pipeline, 1 or more; by default 10 of midpoint, or those of the start.
+        default_steps: solver steps saved with the pipeline, 1 or more; by default 10 of midpoint, or the start's.
         default_guidance_scale: strength on changed covariates saved with the pipeline, 0 or more, for all or by name.
         pretrained_model_name_or_path: saved generator from whose weights training starts, of the same covariates and
             resolution; untrained by default. Its calibrated strengths are not taken over.
@@ -186,7 +186,9 @@ def finetune_generator(
         if not 0 <= number < float("inf"):
             raise InputError(f"{argument}: {number:g} is not allowed; give a number from 0 on.")
     if config.train_batch_size < 2:
-        raise InputError("train_batch_size: 1 is not allowed; an image takes its new value from another, so give 2 or more.")
+        raise InputError(
+            "train_batch_size: 1 is not allowed; an image takes its new value from another, so give 2 or more."
+        )
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
     attribute_predictor = predictor.load(saved.preset.covariates)

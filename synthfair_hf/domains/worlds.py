@@ -156,8 +156,8 @@ class _Observations:
         return self._observed.fingerprint
 
     def training_images(self) -> Tensor:
-        """Every image of the training split, whether or not its covariates are known, then `augmented_copies` augmented examples
-        of each as training sees them, `[m, C, H, W]`.
+        """Every image of the training split, whether or not its covariates are known, then `augmented_copies` of each
+        as training augments them, `[m, C, H, W]`.
         """
         rows = [row for row, split in enumerate(self._observed.splits) if split == "train"]
         images = [self._observed.image(row, self.resolution) for row in rows]

@@ -196,7 +196,9 @@ class _Session:
         rows = []
         for (metric, do, attribute, by, intervention), parts in self.figures.items():
             labels = {"metric": metric, "do": do, "attribute": attribute, "by": by, "intervention": intervention}
-            estimate = bootstrap([statistic for statistic, _ in parts], [groups for _, groups in parts], n_bootstrap=n_bootstrap)
+            estimate = bootstrap(
+                [statistic for statistic, _ in parts], [groups for _, groups in parts], n_bootstrap=n_bootstrap
+            )
             names = {"system": self.model.name, "world": self.world.name}
             rows.append({**names, **labels, "effect": self.effect, **asdict(estimate)})
         return rows

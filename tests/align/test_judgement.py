@@ -121,12 +121,12 @@ def test_realism_prefers_the_image_nearer_to_training_films(generator, predictor
     make_candidates(tmp_path / "c", 5, "samples", generator)
     words = f"judge --candidates {tmp_path / 'c'} --predictor {predictor} --judges realism=1"
     assert main([*words.split(), "--output_dir", str(tmp_path / "p")]) == 0
-    world, reader = PhantomSource(100, WORLD_SEED), load_predictor(predictor, PHANTOM.covariates)
+    world, trained = PhantomSource(100, WORLD_SEED), load_predictor(predictor, PHANTOM.covariates)
     films = [world.image(row, SIDE) for row, split in enumerate(world.splits) if split == "train"]
-    reference = reader.features(torch.from_numpy(np.stack(films))[:, None]).double()
+    reference = trained.features(torch.from_numpy(np.stack(films))[:, None]).double()
     found = read_preferences(tmp_path / "p", PHANTOM)
     better, worse = (
-        torch.cdist(reader.features(images.float() / 255).double(), reference).sort(dim=1).values[:, 4]
+        torch.cdist(trained.features(images.float() / 255).double(), reference).sort(dim=1).values[:, 4]
         for images in (found.preferred, found.rejected)
     )
     assert (worse - better).numpy() == pytest.approx(found.margins.numpy(), abs=1e-4)
@@ -223,12 +223,12 @@ def test_what_cannot_judge_is_refused_and_nothing_is_written(weights, message, g
 
 def test_eyes_are_given_to_the_judges_that_read_and_to_no_other(generator, predictor, tmp_path):
     make_candidates(tmp_path / "c", 2, "counterfactuals", generator)
-    for reader, name in ((None, "attribute_fidelity"), (predictor, "true_pixels")):
+    for given, name in ((None, "attribute_fidelity"), (predictor, "true_pixels")):
         with pytest.raises(InputError, match="predictor"):
-            judge_candidates(tmp_path / "c", tmp_path / "p", reader, {name: 1.0})
+            judge_candidates(tmp_path / "c", tmp_path / "p", given, {name: 1.0})
     told = lines(tmp_path / "c", "questions.jsonl")
     kept = [json.dumps({key: value for key, value in one.items() if key != "truth"}) for one in told]
     (tmp_path / "c" / "questions.jsonl").write_text("\n".join(kept))
-    with pytest.raises(InputError, match="needs exact answers"):
+    with pytest.raises(InputError, match="needs exact counterfactuals"):
         judge_candidates(tmp_path / "c", tmp_path / "p", None, {"true_pixels": 1.0})
     assert not (tmp_path / "p").exists()

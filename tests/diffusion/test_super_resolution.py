@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
-from synthfair_hf.diffusion.super_resolution import NOISE, SuperResolutionObjective, build_autoencoder, check_super_resolution
+from synthfair_hf.diffusion.super_resolution import (
+    NOISE,
+    SuperResolutionObjective,
+    build_autoencoder,
+    check_super_resolution,
+)
 from synthfair_hf.errors import InputError
 
 

@@ -48,7 +48,11 @@ def world(patches):
 @pytest.fixture(scope="module")
 def measured(world, reader):
     """Rows of oracle and identity, by name."""
-    settings = {"contrasts": {"size": (0.2, 0.6)}, "n_bootstrap": 200, "encoder": lambda x: (x.flatten(1), 0 * x.flatten(1))}
+    settings = {
+        "contrasts": {"size": (0.2, 0.6)},
+        "n_bootstrap": 200,
+        "encoder": lambda x: (x.flatten(1), 0 * x.flatten(1)),
+    }
     systems = (Oracle(world), Identity())
     return {system.name: score(system, world, {"reader": reader()}, SEEDS, **settings) for system in systems}
 
