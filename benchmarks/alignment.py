@@ -1,11 +1,11 @@
 """Does alignment to a judge's preferences make images that another judge prefers, for every subgroup alike?
 
     python benchmarks/alignment.py --pretrained_model_name_or_path P --other_predictor B --output_dir RUN \
-        --questions samples | guided_samples --predictor A  or  --questions counterfactuals --judge true_pixels
+        --comparison_type samples | guided_samples --predictor A  or  --comparison_type counterfactuals --judge true_pixels
 
     pairs      two answers of P to each question; the judge (reading by A) prefers one
     align      `synthfair align` at each beta and seed, on the pairs of train, stopped by those of validation
-    compare    on new questions, the same for P and for P with the adapters at strengths 1/2 to 4:  how often the
+    compare    on new comparisons, the same for P and for P with the adapters at strengths 1/2 to 4:  how often the
                aligned answer is the better one (win rate), and how much better the best subgroup fares than the worst
                (gap), both by B and, where the world knows the answers, by their true pixels; of samples beside it, what
                guidance does without any training, at twice the calls, and what B says of real films
@@ -34,12 +34,11 @@ from PIL import Image
 from sheet import sheet
 from torch import Tensor
 
-from synthfair_hf.align.candidates import SAMPLE_GUIDANCE, make_candidates
-from synthfair_hf.align.candidates import Questions as Asking
+from synthfair_hf.align.candidates import SAMPLE_GUIDANCE, ComparisonType, make_candidates
 from synthfair_hf.align.config import AlignmentConfig
 from synthfair_hf.align.finetuning import align_generator, fuse_generator
-from synthfair_hf.align.judgement import judge_candidates, reading
-from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness
+from synthfair_hf.align.judgement import judge_candidates, load_judging_predictor
+from synthfair_hf.align.judges import AttributeFidelity, CounterfactualSoundness, JudgingPredictor
 from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import SavedGenerator, find_generator
@@ -71,8 +70,8 @@ class Judged(NamedTuple):
     scores: dict[str, np.ndarray]
 
 
-class Questions(Protocol):
-    """New questions of one seed; `groups` and `subjects` `[n]` name the subgroup and the unit of resampling."""
+class Comparisons(Protocol):
+    """New comparisons of one seed; `groups` and `subjects` `[n]` name the subgroup and the unit of resampling."""
 
     groups: np.ndarray
     subjects: list[str]
@@ -121,7 +120,7 @@ class Answers:
     True pixels are minus the mean absolute difference to the world's own answer, in grey levels.
     """
 
-    def __init__(self, world: World, judge: dict[str, Any], balance: Sequence[str], seed: int):
+    def __init__(self, world: World, judge: JudgingPredictor, balance: Sequence[str], seed: int):
         self.world, self.judge, self.seed = world, judge, seed
         names = world.covariates.names
         changes = {name: forced_change(world, name, seed) for name in names}
@@ -152,7 +151,7 @@ class Answers:
                 errors.append(None if truth is None else (answer.images - truth.images).abs().mean(dim=(1, 2, 3)))
         answers, schema = torch.cat(images), self.world.covariates
         observed, asked = encoded(self.table, schema), encoded(claimed, schema)
-        sound = CounterfactualSoundness(**self.judge, observed=self.observed, observed_covariates=observed)
+        sound = CounterfactualSoundness(self.judge, self.observed, observed)
         scores = {"judge B": sound(answers, asked).numpy()}
         if all(one is not None for one in errors):
             scores["true pixels"] = -255 * torch.cat(errors).double().numpy()
@@ -183,10 +182,10 @@ def gap(scores: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> float:
     return max(means) - min(means)
 
 
-def compared(questions: Sequence[Questions], base: Sequence[Judged], own: Sequence[Judged]) -> dict[str, Any]:
+def compared(comparisons: Sequence[Comparisons], base: Sequence[Judged], own: Sequence[Judged]) -> dict[str, Any]:
     """By judge: win rate, means and gaps of one arm over its seeds, with intervals; and how far images moved."""
-    subjects = [one.subjects for one in questions]
-    groups = np.concatenate([one.groups for one in questions])
+    subjects = [one.subjects for one in comparisons]
+    groups = np.concatenate([one.groups for one in comparisons])
     found: dict[str, Any] = {
         "moved": float(np.mean([255 * (b.images - o.images).abs().mean() for b, o in zip(base, own, strict=True)]))
     }
@@ -231,7 +230,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--pretrained_model_name_or_path", required=True)
     parser.add_argument("--world", required=True, help="phantom, or acquisition for radiographs")
     parser.add_argument("--source", help="folder of the radiographs")
-    parser.add_argument("--questions", choices=get_args(Asking), default="samples")
+    parser.add_argument("--comparison_type", choices=get_args(ComparisonType), default="samples")
     parser.add_argument("--judge", help="attribute_fidelity of samples, counterfactual_soundness or true_pixels")
     parser.add_argument("--predictor", help="A, the eyes of the judge of the pairs; none for true_pixels")
     parser.add_argument("--other_predictor", required=True, help="B, the judge of the result")
@@ -239,7 +238,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--docs_dir", type=Path, help="where record and page go; OUTPUT_DIR by default")
     parser.add_argument("--num_pairs", nargs="+", type=int, default=[1500], help="pairs of each of these seeds")
     parser.add_argument("--tie", type=float, default=0.0, help="score difference up to which a pair is dropped")
-    parser.add_argument("--num_subjects", type=int, default=192, help="new questions of each seed")
+    parser.add_argument("--num_subjects", type=int, default=192, help="new comparisons of each seed")
     parser.add_argument("--limit", type=int, default=64, help="images of the boards")
     parser.add_argument("--betas", nargs="+", type=float, default=[20, 100, 500])
     parser.add_argument("--anchor", type=float, default=1.0)
@@ -250,7 +249,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--boards", type=int, help="seeds whose adapters are put on the boards; all by default")
     parser.add_argument("--without", nargs="*", default=(), choices=("boards", "downstream"), help="stages left out")
     asked = parser.parse_args()
-    usual = "counterfactual_soundness" if asked.questions == "counterfactuals" else "attribute_fidelity"
+    usual = "counterfactual_soundness" if asked.comparison_type == "counterfactuals" else "attribute_fidelity"
     asked.judge = asked.judge or usual
     if asked.predictor and weights_fingerprint(asked.predictor) == weights_fingerprint(asked.other_predictor):
         raise InputError("--other_predictor: is the judge of the pairs; give one trained with another seed.")
@@ -263,12 +262,12 @@ def preferences(asked: argparse.Namespace, saved: SavedGenerator) -> list[Path]:
     for seed, number in enumerate(asked.num_pairs):
         candidates, judged = (asked.output_dir / f"{what}-{seed}" for what in ("candidates", "preferences"))
         if not (candidates / "record.json").exists():
-            source = asked.source if asked.questions == "counterfactuals" else None
-            balance = () if asked.questions == "counterfactuals" else asked.balance.split(",")
+            source = asked.source if asked.comparison_type == "counterfactuals" else None
+            balance = () if asked.comparison_type == "counterfactuals" else asked.balance.split(",")
             make_candidates(
                 candidates,
                 number,
-                asked.questions,
+                asked.comparison_type,
                 saved.directory,
                 source,
                 seed=seed,
@@ -339,18 +338,18 @@ def main() -> None:
     schema, balance = saved.preset.covariates, tuple(asked.balance.split(","))
     asked.output_dir.mkdir(parents=True, exist_ok=True)
     pairs = preferences(asked, saved)
-    judge = reading(asked.other_predictor, schema)
+    judge = load_judging_predictor(asked.other_predictor, schema)
     seeds = range(asked.seeds)
-    questions: list[Questions]
+    comparisons: list[Comparisons]
     beside: dict[str, Any] = {}
-    if asked.questions == "counterfactuals":
+    if asked.comparison_type == "counterfactuals":
         world = open_world(asked.world, "test", asked.num_subjects, directory=asked.source)
-        questions = [Answers(world, judge, balance, seed) for seed in seeds]
-        base = [one.judged(load_generator(saved)) for one in questions]
+        comparisons = [Answers(world, judge, balance, seed) for seed in seeds]
+        base = [one.judged(load_generator(saved)) for one in comparisons]
     else:
-        fidelity = AttributeFidelity(**judge)
+        fidelity = AttributeFidelity(judge)
         samples = [Samples(saved, fidelity, balance, asked.num_subjects, seed) for seed in seeds]
-        questions, base = list(samples), [one.judged(load_generator(saved)) for one in samples]
+        comparisons, base = list(samples), [one.judged(load_generator(saved)) for one in samples]
         beside["guided"] = [
             {
                 "guidance": scale,
@@ -364,16 +363,16 @@ def main() -> None:
     for beta in asked.betas:
         directories = [aligned(asked, saved, pairs, beta, seed) for seed in seeds]
         fits += [fit(directory, beta, seed) for seed, directory in enumerate(directories)]
-        own = answers(saved, directories, questions)
-        arms.append({"beta": beta, "strength": 1.0, **compared(questions, base, own)})
+        own = answers(saved, directories, comparisons)
+        arms.append({"beta": beta, "strength": 1.0, **compared(comparisons, base, own)})
         shown[beta] = own[0].images[:SHOWN]
         print(json.dumps({**arms[-1], "test": [one["test"]["mean"] for one in fits[-asked.seeds :]]}), flush=True)
     chosen = best_beta(fits)
     directories = [aligned(asked, saved, pairs, chosen, seed) for seed in seeds]
     for strength in STRENGTHS:
         if strength != 1.0:
-            own = answers(saved, directories, questions, strength)
-            arms.append({"beta": chosen, "strength": strength, **compared(questions, base, own)})
+            own = answers(saved, directories, comparisons, strength)
+            arms.append({"beta": chosen, "strength": strength, **compared(comparisons, base, own)})
             print(json.dumps(arms[-1]), flush=True)
     measured: dict[str, Any] = {"fits": fits, "arms": arms, "chosen": chosen, **beside}
     if "boards" not in asked.without:
@@ -390,7 +389,8 @@ def main() -> None:
         inputs=inputs,
         settings={
             "preset": saved.preset.name,
-            **{name: vars(asked)[name] for name in ("questions", "judge", "world", "balance")},
+            "questions": asked.comparison_type,  # named as in the records so far
+            **{name: vars(asked)[name] for name in ("judge", "world", "balance")},
             **told,
         },
         versions=library_versions(),
@@ -400,10 +400,10 @@ def main() -> None:
     docs = asked.docs_dir or asked.output_dir
     docs.mkdir(parents=True, exist_ok=True)
     record.write(docs / "alignment.json")
-    if asked.questions != "counterfactuals":
+    if asked.comparison_type != "counterfactuals":
         # answers about films show their patients: samples alone may be shown to anyone
         write_atomically(
-            docs / "answers.png", picture(base[0].images[:SHOWN], shown[chosen], questions[0].groups[:SHOWN])
+            docs / "answers.png", picture(base[0].images[:SHOWN], shown[chosen], comparisons[0].groups[:SHOWN])
         )
     write_atomically(docs / "README.md", page(record).encode())
 
@@ -462,11 +462,11 @@ def counts_of(pairs: Sequence[Path]) -> dict[str, Any]:
 
 
 def answers(
-    saved: SavedGenerator, directories: Sequence[Path], questions: Sequence[Questions], strength: float = 1.0
+    saved: SavedGenerator, directories: Sequence[Path], comparisons: Sequence[Comparisons], strength: float = 1.0
 ) -> list[Judged]:
     """Of each seed the answers of the generator with that seed's adapters at a strength."""
     found = []
-    for directory, asked in zip(directories, questions, strict=True):
+    for directory, asked in zip(directories, comparisons, strict=True):
         pipeline = load_generator(saved)
         pipeline.load_lora_weights(directory, adapter_name="aligned")
         pipeline.set_adapters("aligned", strength)

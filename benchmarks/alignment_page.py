@@ -200,7 +200,7 @@ def downstream(found: Mapping[str, Any]) -> list[str]:
 
 
 def estimate(one: Mapping[str, Any], form: str = ".3f") -> str:
-    """value [low, high]."""
+    """Value [low, high]."""
     value = one["mean"] if "mean" in one else one["value"]
     return "-" if value is None else f"{value:{form}} [{one['low']:{form}}, {one['high']:{form}}]"
 

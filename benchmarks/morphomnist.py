@@ -44,7 +44,8 @@ GOALS: dict[tuple[str, str, str, str], tuple[str, float] | None] = {
 
 def ship(parser: argparse.ArgumentParser, generator: Path, reader: Path) -> argparse.Namespace:
     """The command's settings; with --run, that run's generator, in half precision, and the predictor that measures it
-    are put among the shipped weights first."""
+    are put among the shipped weights first.
+    """
     parser.add_argument("--run", type=Path, help="make the shipped weights from this run first")
     parser.add_argument("--predictor", type=Path, metavar="MEASURES")
     parser.add_argument("--default_steps", type=int, help="solver steps to ship; the run's own by default")

@@ -4,7 +4,7 @@
 
 Every do() has an exact answer here, pixel by pixel, and the goal is the same for all of them: at most a third of the
 distance at which the untouched image lies. With --run RUN --predictor MEASURES the shipped weights are made first:
-those of a run of `synthfair train` or `straighten` in half precision, and the predictor that measures them. Values
+those of a run of `synthfair train` or `rectify` in half precision, and the predictor that measures them. Values
 that an image does not have are set (forced change), and what they cause is held (direct effect): whether a finding
 would have moved the view too is decided by noise that the covariates do not tell, and where model and truth draw it
 otherwise the pixels would be those of another film. The subjects of the test split trained nothing and chose nothing.

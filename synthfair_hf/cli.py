@@ -115,16 +115,16 @@ def _finetune(settings: verbs.Finetune) -> int:
     return _saved(settings.config.output_dir, finetune_generator(**arguments))
 
 
-def _straighten(asked: verbs.Straighten) -> int:
-    from .diffusion.fitting import straighten_generator
+def _rectify(asked: verbs.Rectify) -> int:
+    from .diffusion.fitting import rectify_generator
 
-    return _saved(asked.config.output_dir, straighten_generator(**dict(asked)))
+    return _saved(asked.config.output_dir, rectify_generator(**dict(asked)))
 
 
-def _enlarge(asked: verbs.Enlarge) -> int:
-    from .diffusion.fitting import enlarge_generator
+def _super_resolve(asked: verbs.SuperResolve) -> int:
+    from .diffusion.fitting import super_resolve_generator
 
-    return _saved(asked.config.output_dir, enlarge_generator(**dict(asked)))
+    return _saved(asked.config.output_dir, super_resolve_generator(**dict(asked)))
 
 
 def _predictor(settings: verbs.Predictor) -> int:
@@ -362,8 +362,8 @@ def _demo(settings: verbs.Demo) -> int:
 RUNS: dict[str, Callable[[Any], int]] = {
     "train": _train,
     "finetune": _finetune,
-    "straighten": _straighten,
-    "enlarge": _enlarge,
+    "rectify": _rectify,
+    "super_resolve": _super_resolve,
     "predictor": _predictor,
     "autoencoder": _autoencoder,
     "calibrate": _calibrate,

@@ -166,15 +166,15 @@ class Finetune(VerbSettings):
     predictor: Path = Field(description="attribute predictor of the loss; measure the result with another one")
     source_dir: Source = None
     weight: float = Field(0.1, description="of the predictor's disagreement, against flow matching")
-    leak: float = Field(1.0, description="weight of disagreement on what was not changed")
+    off_target_weight: float = Field(1.0, description="of disagreement on covariates that were not changed")
     access: KnownAccess = None
     config: FinetuningConfig
 
 
-class Straighten(VerbSettings):
-    """Train a saved generator on its own pairs, so that fewer solver steps lose less."""
+class Rectify(VerbSettings):
+    """Rectify a saved generator's flow on its own pairs (reflow), so that fewer solver steps lose less."""
 
-    example = "--pretrained_model_name_or_path runs/phantom --output_dir runs/phantom_straight"
+    example = "--pretrained_model_name_or_path runs/phantom --output_dir runs/phantom_rectified"
     pretrained_model_name_or_path: Start
     source_dir: Source = None
     images: int = Field(2048, description="training images, each of three pairs")
@@ -183,8 +183,8 @@ class Straighten(VerbSettings):
     config: FinetuningConfig
 
 
-class Enlarge(VerbSettings):
-    """Give a saved generator more pixels by an autoencoder whose latents are its images."""
+class SuperResolve(VerbSettings):
+    """Super-resolve a saved generator by an autoencoder whose latents are its images."""
 
     example = "--pretrained_model_name_or_path runs/phantom --resolution 128 --output_dir runs/phantom_128"
     pretrained_model_name_or_path: Start
@@ -213,12 +213,12 @@ class Autoencoder(VerbSettings):
 
 
 class Candidates(VerbSettings):
-    """Write pairs of answers of a saved generator, for people or judges to prefer one of."""
+    """Write pairs of images by a saved generator, for people or judges to prefer one of."""
 
     example = "--pretrained_model_name_or_path runs/phantom --num_pairs 500 --output_dir candidates"
     pretrained_model_name_or_path: Generator = None
     num_pairs: int = Field(description="pairs of images to write")
-    questions: str = Field("samples", description="samples, guided_samples, or counterfactuals of a source")
+    comparison_type: str = Field("samples", description="samples, guided_samples, or counterfactuals of a source")
     source_dir: Source = None
     balance: Annotated[tuple[str, ...], NAMES] = Field(
         (), description="covariates whose combinations of levels are sampled equally often"
@@ -255,7 +255,7 @@ class _Alignment(AlignmentConfig):
 
 
 class Align(VerbSettings):
-    """Train adapters of a saved generator on pairs of images of which one was preferred."""
+    """Align a saved generator to preferences: train low-rank adapters on pairs of images."""
 
     example = "--pretrained_model_name_or_path runs/phantom --train_data_dir preferences --output_dir runs/lora"
     pretrained_model_name_or_path: Start
@@ -274,7 +274,7 @@ class Fuse(VerbSettings):
 
 
 class Label(VerbSettings):
-    """Show people two images at a time, and keep which one each of them says is better."""
+    """Show annotators two images at a time, and record which one each of them prefers."""
 
     example = "--candidates candidates --annotator ada --output_file answers.jsonl"
     candidates_dir: Path = Field(alias="candidates", description="images, and candidates.jsonl that pairs them")
@@ -518,8 +518,8 @@ class Counterfactual(VerbSettings):
 VERBS: dict[str, type[VerbSettings]] = {
     "train": Train,
     "finetune": Finetune,
-    "straighten": Straighten,
-    "enlarge": Enlarge,
+    "rectify": Rectify,
+    "super_resolve": SuperResolve,
     "predictor": Predictor,
     "autoencoder": Autoencoder,
     "calibrate": Calibrate,
@@ -541,8 +541,12 @@ VERBS: dict[str, type[VerbSettings]] = {
     "demo": Demo,
 }
 
-RENAMED_VERBS: dict[str, str] = {}
-"""Verbs that have another name now."""
+RENAMED_VERBS: dict[str, str] = {"straighten": "rectify", "enlarge": "super_resolve"}
+"""Verbs that go by another name now."""
 
-RENAMED_FLAGS: dict[str, dict[str, str]] = {"straighten": {"pairs": "images"}}
-"""By verb, flags that have another name now."""
+RENAMED_FLAGS: dict[str, dict[str, str]] = {
+    "rectify": {"pairs": "images"},
+    "finetune": {"leak": "off_target_weight"},
+    "candidates": {"questions": "comparison_type"},
+}
+"""By verb, flags that go by another name now."""

@@ -22,7 +22,12 @@ from synthfair_hf.cli import main
 from synthfair_hf.cli_arguments import VERBS
 from synthfair_hf.cli_parser import parse
 from synthfair_hf.diffusion.counterfactual import counterfactual
-from synthfair_hf.diffusion.fitting import enlarge_generator, finetune_generator, straighten_generator, train_generator
+from synthfair_hf.diffusion.fitting import (
+    finetune_generator,
+    rectify_generator,
+    super_resolve_generator,
+    train_generator,
+)
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.benchmark.board import benchmark
 from synthfair_hf.generate.dataset import generate_dataset, merge_datasets, repair_dataset, spread_dataset
@@ -45,8 +50,8 @@ MERGED = "\n".join(
 FUNCTIONS = {
     "train": train_generator,
     "finetune": finetune_generator,
-    "straighten": straighten_generator,
-    "enlarge": enlarge_generator,
+    "rectify": rectify_generator,
+    "super_resolve": super_resolve_generator,
     "calibrate": calibrate,
     "measure soundness": measure_soundness,
     "measure realism": measure_realism,
@@ -181,7 +186,7 @@ def test_words_are_values(verb, words, name, value):
         (["views", "full"], "'full': belongs to no flag; see `synthfair views --help`"),
         (["verify"], "the following arguments are required: PATH; see `synthfair verify --help`"),
         (["views", "--view"], "argument --view: expected one argument; see `synthfair views --help`"),
-        (["straighten", "--pairs", "9"], "--pairs: is called --images now"),
+        (["rectify", "--pairs", "9"], "--pairs: is called --images now"),
         (["generate"], "--num_subjects: not given; see `synthfair generate --help`"),
         (["train"], "--output_dir: not given; see `synthfair train --help`"),
         (["generate", "--num_subjects", "x"], "--num_subjects: 'x' is invalid: Input should be a valid integer"),
@@ -228,7 +233,7 @@ def test_a_renamed_verb_is_refused_with_its_new_name(monkeypatch, capsys):
 
 def test_a_renamed_flag_in_a_file_is_refused_with_its_new_name(read):
     with pytest.raises(InputError, match=r"config_file: .*: pairs: is called images now"):
-        read("pairs: 3", "straighten")
+        read("pairs: 3", "rectify")
 
 
 @pytest.mark.parametrize(

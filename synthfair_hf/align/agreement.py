@@ -1,10 +1,10 @@
-"""Do judges agree? Over the questions that both of two judges answered:
+"""Agreement of two judges, over the pairs of images that both compared.
 
-    share = answers that are the same / n,      kappa = (share - chance) / (1 - chance)      (Cohen 1960)
+    share = equal preferences / n,      kappa = (share - chance) / (1 - chance)      (Cohen 1960)
     chance = p q + (1 - p) (1 - q),      p, q: how often each judge prefers the image whose digest sorts first
 
-That order of the two images is arbitrary, so chance is near one half and kappa near 2 share - 1. Ties are no answers:
-two judges who both see no difference are not counted as agreeing.
+That order of the two images is arbitrary, so chance is near one half and kappa near 2 share - 1. Ties are left out: two
+judges who both find no difference are not counted as agreeing.
 """
 
 from itertools import combinations
@@ -20,9 +20,9 @@ __all__ = ["Agreement", "agreement"]
 
 
 class Agreement(NamedTuple):
-    """Of two judges: questions both answered, the share of same answers with its 95 % Wilson interval, and kappa.
+    """Of two judges: pairs both compared, the share of equal preferences with its 95 % Wilson interval, and kappa.
 
-    The interval takes questions as independent. None where n is 0; kappa, too, where neither judge ever differs.
+    The interval takes pairs as independent. None where n is 0; kappa also where both always give one and the same.
     """
 
     n: int
@@ -33,14 +33,14 @@ class Agreement(NamedTuple):
 
 
 def agreement(preferences: Preferences) -> dict[tuple[str, str], Agreement]:
-    """By pair of judges, names sorted. An answer that one judge gave several times counts once."""
-    told: dict[str, dict[str, bool]] = {judge: {} for judge in sorted(set(preferences.judges.tolist()))}
-    for judge, (question, answer) in zip(preferences.judges.tolist(), preferences.answers(), strict=True):
-        told[judge][question] = answer
+    """Agreement by pair of judges, names sorted. A comparison that one judge made several times counts once."""
+    given: dict[str, dict[str, bool]] = {judge: {} for judge in sorted(set(preferences.judges.tolist()))}
+    for judge, (comparison, answer) in zip(preferences.judges.tolist(), preferences.answers(), strict=True):
+        given[judge][comparison] = answer
     found = {}
-    for one, other in combinations(told, 2):
-        shared = sorted(set(told[one]) & set(told[other]))
-        found[one, other] = _agreement(*(np.array([told[judge][key] for key in shared]) for judge in (one, other)))
+    for one, other in combinations(given, 2):
+        shared = sorted(set(given[one]) & set(given[other]))
+        found[one, other] = _agreement(*(np.array([given[judge][key] for key in shared]) for judge in (one, other)))
     return found
 
 

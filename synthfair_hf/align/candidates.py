@@ -1,23 +1,24 @@
-"""Questions with two answers of one generator, for people or for judges to prefer one of.
+"""Candidates: pairs of images by one generator, for people or for judges to prefer one of.
 
-    samples            a subject drawn from the causal model, under do() of its subgroup where these are balanced:
+    samples            a subject sampled from the causal model, under do() of its subgroup where these are balanced:
                        two images, each from noise of its own
-    guided_samples     the same: two images of one noise, one plain, one under classifier-free guidance
-    counterfactuals    an observation, one covariate set to another's value:  two answers, each at a strength of its own
+    guided_samples     the same: two images of one noise, one without and one with classifier-free guidance
+    counterfactuals    an observation and an intervention on one covariate: two images, each at a strength of its own
 
-    CANDIDATES/candidates.jsonl, images/     what is asked, and nothing of how it was answered: for `synthfair label`
-    CANDIDATES/questions.jsonl, observed/    by id what a judge may know beside: observation, what was set, strengths,
-                                             and of the phantom the exact answer
+    CANDIDATES/candidates.jsonl, images/     the pairs, without how they were generated: for `synthfair label`
+    CANDIDATES/questions.jsonl, observed/    by id what judges may use as well: observation, intervention, strengths,
+                                             and for the phantom the exact counterfactual
     CANDIDATES/record.json
 
-`judging` turns them into preferences.
+`judgement` turns them into preferences.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby, product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -46,24 +47,83 @@ from .pairs import image_digest
 from .pixels import to_png
 from .preferences import new_directory
 
-__all__ = ["KNOWN", "SAMPLE_GUIDANCE", "Questions", "make_candidates"]
+__all__ = ["KNOWN", "SAMPLE_GUIDANCE", "ComparisonType", "make_candidates"]
 
-Questions = Literal["samples", "guided_samples", "counterfactuals"]
+ComparisonType = Literal["samples", "guided_samples", "counterfactuals"]
 
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0)
-"""Factors of the generator's own guidance at which the two answers of a counterfactual question are given."""
+"""Factors of the generator's own guidance at which the two counterfactuals of a pair are generated."""
 
 SAMPLE_GUIDANCE = (1.5, 2.0)
 """Guidance scales of which the guided image of a pair has one."""
 
 KNOWN = "questions.jsonl"
-"""What a judge may know beside the candidates, by id."""
+"""What judges may use beside the candidates, by id; the file's name is part of the format."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A pair to be generated: two samples of one subject."""
+
+    id: str
+    subject_id: str
+    split: str
+    place: int
+    """Number of the pair, which seeds its noise."""
+
+    def line(self) -> dict[str, Any]:
+        """What KNOWN holds of it."""
+        return {"id": self.id, "place": self.place}
+
+
+@dataclass(frozen=True)
+class _GuidedRequest(_Request):
+    """Two samples of one noise, at two guidance scales."""
+
+    guidance: tuple[float, float]
+
+    def line(self) -> dict[str, Any]:
+        return {**super().line(), "guidance": list(self.guidance)}
+
+
+@dataclass(frozen=True)
+class _CounterfactualRequest(_Request):
+    """Two counterfactuals of one observation, at two strengths."""
+
+    row: int
+    """Of the observation in its source."""
+    observed_covariates: dict[str, Any]
+    do: dict[str, Any]
+    """The intervened covariate and its new value."""
+    strengths: tuple[float, float]
+
+    @property
+    def variable(self) -> str:
+        """The intervened covariate."""
+        (name,) = self.do
+        return name
+
+    def line(self) -> dict[str, Any]:
+        names = ("id", "observed_covariates", "do")
+        return {**{name: getattr(self, name) for name in names}, "strengths": list(self.strengths)}
+
+
+class _Pair(NamedTuple):
+    """Two images uint8 `[C, r, r]`, and the covariates that both are to show."""
+
+    request: _Request
+    covariates: dict[str, Any]
+    first: Tensor
+    second: Tensor
+    observed: Tensor | None = None
+    truth: Tensor | None = None
+    """The exact counterfactual, where it is known."""
 
 
 def make_candidates(
     output_dir: str | Path,
     num_pairs: int,
-    questions: Questions = "samples",
+    comparison_type: ComparisonType = "samples",
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     access: Access = "unknown",
@@ -71,141 +131,136 @@ def make_candidates(
     batch_size: int = 16,
     balance: Sequence[str] = (),
 ) -> Record:
-    """Write `num_pairs` candidates of a saved generator, the package's own by default, into a new directory.
+    """Write pairs of images by a saved generator into a new directory.
 
-    Samples are of subjects as the causal model draws them; `balance` names covariates with levels, whose combinations
-    are then asked for equally often: what is rare among patients would hardly be judged. Counterfactual questions
-    observe the images of `source_dir` (the phantom draws its own), each at most once, and each pair keeps the split of
-    its patient. Pairs whose answers come out as one image are left out and counted. The same seed gives the same pairs
-    whatever the batch size, to rounding. Raises InputError before the network is loaded.
+    Counterfactuals observe each image of the source at most once, and each pair keeps the split of its patient. Pairs
+    whose two images are equal are left out and counted. The same seed gives the same pairs whatever the batch size, to
+    rounding.
+
+    Args:
+        output_dir: new or empty directory.
+        num_pairs: pairs to generate, 1 or more.
+        comparison_type: what the two images of a pair are, see above.
+        pretrained_model_name_or_path: the saved generator; by default the one inside the package.
+        source_dir: images that counterfactuals observe; None for a domain that generates its own, and for samples.
+        access: to the source.
+        seed: of everything that is drawn.
+        batch_size: images that the network generates at a time, 1 or more.
+        balance: covariates with levels, whose combinations are sampled equally often, so that rare subgroups are judged
+            too; by default subjects are distributed as in the causal model.
+
+    Returns:
+        The record, as written.
+
+    Raises:
+        InputError: for arguments that are not allowed, before the network is loaded; and where all pairs are of two
+            equal images.
     """
-    if questions not in get_args(Questions):
-        raise unknown("questions", questions, get_args(Questions))
-    for argument, number in (("num_pairs", num_pairs), ("batch_size", batch_size)):
-        if number < 1:
-            raise InputError(f"{argument}: {number} is not allowed; give how many, from 1.")
-    sampled = questions != "counterfactuals"
-    if sampled and (source_dir is not None or access != "unknown"):
-        raise InputError(
-            "source_dir: is for counterfactual questions, which observe its images; leave it and access out."
-        )
-    if balance and not sampled:
-        raise InputError("balance: is for samples; counterfactual questions observe the images there are.")
+    _check_arguments(num_pairs, comparison_type, source_dir, access, batch_size, balance)
     saved = find_generator() if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
     cells = _cells(balance, saved.preset)
-    asked, source = _asked(saved, questions, source_dir, num_pairs, seed)
+    source = None
+    if comparison_type == "counterfactuals":
+        source = open_source(source_dir, saved.preset, saved.resolution)
+        requests = _counterfactual_requests(source, saved.preset, num_pairs, seed)
+    else:
+        requests = _sample_requests(saved, comparison_type, num_pairs, seed)
     with new_directory(output_dir) as temporary:
         pipeline = load_generator(saved)
-        for name in ("images", "observed"):
-            (temporary / name).mkdir()
-        shown, known, same = [], [], 0
-        with tqdm(total=num_pairs, desc="candidates", unit="pair") as progress:
-            for batch in _batches(asked, batch_size):
-                if source is None:
-                    answers = _samples(pipeline, batch, seed, cells)
-                else:
-                    answers = _counterfactuals(pipeline, batch, seed, source)
-                for one, first, second in answers:
-                    if torch.equal(first, second):
-                        same += 1
-                        continue
-                    files = {
-                        name: _keep(image, temporary, "images")
-                        for name, image in (("first", first), ("second", second))
-                    }
-                    shown.append({key: one[key] for key in ("id", "subject_id", "split", "covariates")} | files)
-                    for name in ("observed", "truth"):
-                        if name in one:
-                            one[name] = _keep(one[name], temporary, "observed")
-                    known.append(
-                        {key: value for key, value in one.items() if key not in ("subject_id", "split", "covariates")}
-                    )
-                progress.update(len(batch))
-        if not shown:
-            raise InputError(
-                f"questions: all {same} pairs came out as one image twice; this generator ignores what is set."
-            )
-        for name, lines in ((FILE, shown), (KNOWN, known)):
-            write_atomically(temporary / name, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+        pairs = _generate(pipeline, requests, batch_size, seed, cells, source)
+        written, equal = _write_pairs(pairs, temporary, num_pairs)
+        inputs = {
+            "generator": saved.revision,
+            "access": saved.access if source_dir is None else strictest(saved.access, access),
+        }
+        if source is not None:
+            inputs["source"] = source.fingerprint
         record = Record(
             stage="candidates",
-            inputs={
-                "generator": saved.revision,
-                "access": saved.access if source_dir is None else strictest(saved.access, access),
-                **({} if source is None else {"source": source.fingerprint}),
-            },
+            inputs=inputs,
             settings={
                 "preset": saved.preset.model_dump(mode="json"),
-                "questions": questions,
+                "questions": comparison_type,  # named as in the records so far
                 "balance": list(balance),
                 "num_pairs": num_pairs,
                 "seed": seed,
             },
             versions=library_versions(),
-            counts={"pairs": len(shown), "the same image twice": same},
+            counts={"pairs": written, "the same image twice": equal},
         )
         record.write(temporary / "record.json")
     return record
 
 
-def _asked(
-    saved: SavedGenerator, questions: Questions, source_dir: str | Path | None, num_pairs: int, seed: int
-) -> tuple[list[dict[str, Any]], Source | None]:
-    """What is asked, pair by pair: id, subject, split, and what the answers need; and the source that is observed."""
-    if questions != "counterfactuals":
-        # told apart from the subjects of another generator or seed, so that no split shares one
-        names = [f"{fingerprint([saved.revision, seed], 8)}-{place}" for place in range(num_pairs)]
-        samples = [
-            {"id": name, "subject_id": name, "split": patient_split(name), "place": place}
-            for place, name in enumerate(names)
-        ]
-        if questions == "guided_samples":
-            rng = row_generator(seed)
-            for one in samples:
-                one["guidance"] = rng.permutation([1.0, rng.choice(SAMPLE_GUIDANCE)]).tolist()
-        return samples, None
-    source = open_source(source_dir, saved.preset, saved.resolution)
+def _check_arguments(
+    num_pairs: int,
+    comparison_type: ComparisonType,
+    source_dir: str | Path | None,
+    access: Access,
+    batch_size: int,
+    balance: Sequence[str],
+) -> None:
+    if comparison_type not in get_args(ComparisonType):
+        raise unknown("comparison_type", comparison_type, get_args(ComparisonType))
+    for argument, number in (("num_pairs", num_pairs), ("batch_size", batch_size)):
+        if number < 1:
+            raise InputError(f"{argument}: {number} is not allowed; give a whole number from 1 on.")
+    if comparison_type == "counterfactuals":
+        if balance:
+            raise InputError("balance: is for samples; counterfactuals observe the images of the source. Leave it out.")
+    elif source_dir is not None or access != "unknown":
+        raise InputError("source_dir: is for counterfactuals, which observe its images; leave it and access out.")
+
+
+def _sample_requests(
+    saved: SavedGenerator, comparison_type: ComparisonType, num_pairs: int, seed: int
+) -> list[_Request]:
+    """Pairs of samples, or of guided ones."""
+    # Prefixed, so that no subject of another generator or seed bears the same name in another split.
+    prefix = fingerprint([saved.revision, seed], 8)
+    names = [f"{prefix}-{place}" for place in range(num_pairs)]
+    if comparison_type == "samples":
+        return [_Request(name, name, patient_split(name), place) for place, name in enumerate(names)]
+    rng = row_generator(seed)
+    requests: list[_Request] = []
+    for place, name in enumerate(names):
+        first, second = rng.permutation([1.0, rng.choice(SAMPLE_GUIDANCE)]).tolist()
+        requests.append(_GuidedRequest(name, name, patient_split(name), place, (first, second)))
+    return requests
+
+
+def _counterfactual_requests(source: Source, preset: Preset, num_pairs: int, seed: int) -> list[_Request]:
+    """Pairs of counterfactuals of images of which every covariate is known."""
     if len(source) < num_pairs:
         raise InputError(f"num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
-    rng, schema = row_generator(seed), saved.preset.covariates
+    rng, schema = row_generator(seed), preset.covariates
     complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in schema.names)]
     if len(complete) < num_pairs:
         raise InputError(f"num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
-    asked = []
+    requests: list[_Request] = []
     for place, row in enumerate(rng.permutation(complete)[:num_pairs].tolist()):
         own = {name: source.table[name][row] for name in schema.names}
         name = schema.names[rng.integers(len(schema.names))]
         others = sorted({source.table[name][other] for other in complete} - {own[name]})
         if not others:
-            raise InputError(f"{source.name}: every image has one value of {name}; nothing else can be asked.")
-        strengths = rng.choice(len(STRENGTHS), 2, replace=False)
-        asked.append(
-            {
-                "id": f"{source.patient_ids[row]}-{place}",
-                "subject_id": source.patient_ids[row],
-                "split": source.splits[row],
-                "place": place,
-                "row": row,
-                "observed_covariates": own,
-                "do": {name: others[rng.integers(len(others))]},
-                "strengths": [STRENGTHS[one] for one in strengths],
-            }
+            raise InputError(
+                f"source_dir: every image of {source.name} has one value of {name}, so no other can be set; give "
+                "images of several."
+            )
+        first, second = (STRENGTHS[one] for one in rng.choice(len(STRENGTHS), 2, replace=False))
+        requests.append(
+            _CounterfactualRequest(
+                id=f"{source.patient_ids[row]}-{place}",
+                subject_id=source.patient_ids[row],
+                split=source.splits[row],
+                place=place,
+                row=row,
+                observed_covariates=own,
+                do={name: others[rng.integers(len(others))]},
+                strengths=(first, second),
+            )
         )
-    return asked, source
-
-
-def _batches(asked: Sequence[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Questions that are answered at once: samples, or counterfactuals that set the same variable."""
-
-    def variable(one: dict[str, Any]) -> str:
-        return next(iter(one.get("do", ("",))))
-
-    for _, alike in groupby(sorted(asked, key=variable), variable):
-        questions = list(alike)
-        yield from (questions[start : start + size] for start in range(0, len(questions), size))
-
-
-Answered = list[tuple[dict[str, Any], Tensor, Tensor]]
+    return requests
 
 
 def _cells(balance: Sequence[str], preset: Preset) -> list[dict[str, Tensor]]:
@@ -219,83 +274,137 @@ def _cells(balance: Sequence[str], preset: Preset) -> list[dict[str, Tensor]]:
     return [{name: torch.tensor([code]) for name, code in zip(balance, cell, strict=True)} for cell in product(*levels)]
 
 
+def _generate(
+    pipeline: CausalDiffusionPipeline,
+    requests: Sequence[_Request],
+    batch_size: int,
+    seed: int,
+    cells: Sequence[dict[str, Tensor]],
+    source: Source | None,
+) -> Iterator[_Pair]:
+    """The pairs, in batches of samples, or of counterfactuals that intervene on the same variable."""
+
+    def variable(request: _Request) -> str:
+        return request.variable if isinstance(request, _CounterfactualRequest) else ""
+
+    for _, group in groupby(sorted(requests, key=variable), variable):
+        alike = list(group)
+        for start in range(0, len(alike), batch_size):
+            batch = alike[start : start + batch_size]
+            if source is None:
+                yield from _samples(pipeline, batch, seed, cells)
+            else:
+                interventions = [one for one in batch if isinstance(one, _CounterfactualRequest)]
+                yield from _counterfactuals(pipeline, interventions, seed, source)
+
+
 def _samples(
-    pipeline: CausalDiffusionPipeline, batch: Sequence[dict[str, Any]], seed: int, cells: Sequence[dict[str, Tensor]]
-) -> Answered:
-    """Two images of each subject that the causal model draws in its cell: each from a seed of its own, or of one seed
-    and one of them guided.
+    pipeline: CausalDiffusionPipeline, batch: Sequence[_Request], seed: int, cells: Sequence[dict[str, Tensor]]
+) -> Iterator[_Pair]:
+    """Two images of each subject that the causal model samples in its cell.
+
+    Each image is from a seed of its own; or both are from one seed, and one of them is guided.
     """
     rows = []
-    for one in batch:
-        generator = torch.Generator().manual_seed(row_seed(seed, 3 * one["place"]))
+    for request in batch:
+        generator = torch.Generator().manual_seed(row_seed(seed, 3 * request.place))
         noise = pipeline.scm.sample_noise(1, generator)
-        rows.append(pipeline.scm.evaluate(noise, cells[one["place"] % len(cells)]))
+        rows.append(pipeline.scm.evaluate(noise, cells[request.place % len(cells)]))
     encoded = {name: torch.cat([row[name] for row in rows]).numpy() for name in pipeline.covariates.names}
     covariates = pipeline.covariates.decode(encoded)
 
-    def sampled(rows: Sequence[int], answer: int, scale: float) -> Tensor:
-        seeds = [torch.Generator().manual_seed(row_seed(seed, 3 * batch[row]["place"] + answer)) for row in rows]
-        asked = {name: [column[row] for row in rows] for name, column in covariates.items()}
+    def sampled(rows: Sequence[int], image: int, scale: float) -> Tensor:
+        seeds = [torch.Generator().manual_seed(row_seed(seed, 3 * batch[row].place + image)) for row in rows]
+        given = {name: [column[row] for row in rows] for name, column in covariates.items()}
         return _pixels(
-            pipeline(covariates=asked, generator=seeds, sample_guidance_scale=scale, output_type="pt").images
+            pipeline(covariates=given, generator=seeds, sample_guidance_scale=scale, output_type="pt").images
         )
 
     images: list[Any]
-    if "guidance" in batch[0]:
+    guided = [one for one in batch if isinstance(one, _GuidedRequest)]
+    if guided:
         made: dict[tuple[int, float], Tensor] = {}
-        for scale in sorted({scale for one in batch for scale in one["guidance"]}):
-            rows = [row for row, one in enumerate(batch) if scale in one["guidance"]]
-            made |= {(row, scale): image for row, image in zip(rows, sampled(rows, 1, scale), strict=True)}
-        images = [[made[row, one["guidance"][answer]] for row, one in enumerate(batch)] for answer in (0, 1)]
+        for scale in sorted({scale for one in guided for scale in one.guidance}):
+            chosen = [row for row, one in enumerate(guided) if scale in one.guidance]
+            made |= {(row, scale): image for row, image in zip(chosen, sampled(chosen, 1, scale), strict=True)}
+        images = [[made[row, one.guidance[side]] for row, one in enumerate(guided)] for side in (0, 1)]
     else:
-        images = [sampled(range(len(batch)), answer, 1.0) for answer in (1, 2)]
-    told = [
-        {**one, "covariates": {name: covariates[name][row] for name in covariates}} for row, one in enumerate(batch)
-    ]
-    return list(zip(told, *images, strict=True))
+        images = [sampled(range(len(batch)), image, 1.0) for image in (1, 2)]
+    for row, (request, first, second) in enumerate(zip(batch, *images, strict=True)):
+        yield _Pair(request, {name: covariates[name][row] for name in covariates}, first, second)
 
 
 def _counterfactuals(
-    pipeline: CausalDiffusionPipeline, batch: Sequence[dict[str, Any]], seed: int, source: Source
-) -> Answered:
-    """Two answers to each question, at its two strengths; all questions set one variable."""
+    pipeline: CausalDiffusionPipeline, batch: Sequence[_CounterfactualRequest], seed: int, source: Source
+) -> Iterator[_Pair]:
+    """Two counterfactuals of each observation, at its two strengths; all intervene on one variable."""
     names, side = pipeline.covariates.names, pipeline.config.resolution
     own = pipeline.config.default_guidance_scale
-    films = torch.stack([torch.from_numpy(source.image(one["row"], side))[None] for one in batch])
-    (variable,) = batch[0]["do"]
+    observed = torch.stack([torch.from_numpy(source.image(one.row, side))[None] for one in batch])
+    variable = batch[0].variable
 
-    def answered(rows: Sequence[int], strength: float, **known: Any) -> CausalPipelineOutput:
-        asked = [batch[row] for row in rows]
+    def intervened(rows: Sequence[int], strength: float, **abducted: Any) -> CausalPipelineOutput:
+        requests = [batch[row] for row in rows]
         scale = {name: strength * (own.get(name, 1.0) if isinstance(own, Mapping) else own) for name in names}
         return pipeline(
-            covariates={name: [one["observed_covariates"][name] for one in asked] for name in names},
-            do={variable: [one["do"][variable] for one in asked]},
+            covariates={name: [one.observed_covariates[name] for one in requests] for name in names},
+            do={variable: [one.do[variable] for one in requests]},
             guidance_scale=scale,
-            generator=[torch.Generator().manual_seed(row_seed(seed, one["place"])) for one in asked],
+            generator=[torch.Generator().manual_seed(row_seed(seed, one.place)) for one in requests],
             output_type="pt",
-            **known,
+            **abducted,
         )
 
-    # one abduction of films and covariates: both answers are asked to show the same
-    first = answered(range(len(batch)), 1.0, image=films)
-    answers = {(row, 1.0): first.images[row] for row in range(len(batch))}
-    for strength in {one for asked in batch for one in asked["strengths"]} - {1.0}:
-        rows = [row for row, asked in enumerate(batch) if strength in asked["strengths"]]
-        known = {name: values[rows] for name, values in (first.covariate_noise or {}).items()}
-        residual = None if first.residual is None else first.residual[rows]
-        found = answered(rows, strength, noise=first.noise[rows], covariate_noise=known, residual=residual)
-        answers |= {(row, strength): image for row, image in zip(rows, found.images, strict=True)}
-    told: Answered = []
-    for row, one in enumerate(batch):
-        covariates = {name: values[row] for name, values in first.covariates.items()}
-        kept = {key: value for key, value in one.items() if key not in ("row", "place")}
-        kept |= {"observed": _pixels(films[row]), "covariates": covariates}
+    # one abduction of images and covariates: both counterfactuals are to show the same covariates
+    plain = intervened(range(len(batch)), 1.0, image=observed)
+    made = {(row, 1.0): plain.images[row] for row in range(len(batch))}
+    for strength in {one for request in batch for one in request.strengths} - {1.0}:
+        rows = [row for row, request in enumerate(batch) if strength in request.strengths]
+        noise = {name: values[rows] for name, values in (plain.covariate_noise or {}).items()}
+        residual = None if plain.residual is None else plain.residual[rows]
+        found = intervened(rows, strength, noise=plain.noise[rows], covariate_noise=noise, residual=residual)
+        made |= {(row, strength): image for row, image in zip(rows, found.images, strict=True)}
+    for row, request in enumerate(batch):
+        covariates = {name: values[row] for name, values in plain.covariates.items()}
+        truth = None
         if isinstance(source, PhantomSource):
-            # of everything that the answers are asked to show, also where the generator's own causal model erred
-            kept["truth"] = _pixels(torch.from_numpy(source.counterfactual(one["row"], covariates, side))[None])
-        one_answer, other_answer = (_pixels(answers[row, strength]) for strength in one["strengths"])
-        told.append((kept, one_answer, other_answer))
-    return told
+            # of all covariates that the images are to show, also where the generator's own causal model errs
+            truth = _pixels(torch.from_numpy(source.counterfactual(request.row, covariates, side))[None])
+        first, second = (_pixels(made[row, strength]) for strength in request.strengths)
+        yield _Pair(request, covariates, first, second, _pixels(observed[row]), truth)
+
+
+def _write_pairs(pairs: Iterable[_Pair], directory: Path, num_pairs: int) -> tuple[int, int]:
+    """Write the pairs; returns how many, and how many were left out because their images are equal."""
+    for name in ("images", "observed"):
+        (directory / name).mkdir()
+    candidates, known, equal = [], [], 0
+    for pair in tqdm(pairs, total=num_pairs, desc="candidates", unit="pair"):
+        if torch.equal(pair.first, pair.second):
+            equal += 1
+            continue
+        request = pair.request
+        candidates.append(
+            {
+                "id": request.id,
+                "subject_id": request.subject_id,
+                "split": request.split,
+                "covariates": pair.covariates,
+                "first": _keep(pair.first, directory, "images"),
+                "second": _keep(pair.second, directory, "images"),
+            }
+        )
+        further = {"observed": pair.observed, "truth": pair.truth}
+        files = {name: _keep(image, directory, "observed") for name, image in further.items() if image is not None}
+        known.append({**request.line(), **files})
+    if not candidates:
+        raise InputError(
+            f"comparison_type: all {equal} pairs are of two equal images, so this generator ignores what is set; give "
+            "another type, or another generator."
+        )
+    for name, lines in ((FILE, candidates), (KNOWN, known)):
+        write_atomically(directory / name, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+    return len(candidates), equal
 
 
 def _pixels(images: Any) -> Tensor:

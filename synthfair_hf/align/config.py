@@ -18,9 +18,9 @@ class AlignmentConfig(FinetuningConfig):
     `rank` and `lora_alpha` (the rank by default) are those of `align.lora`; `beta_dpo`, `loss_type`, `anchor` and
     `prediction_type` those of `align.dpo`. `balance` names covariates, as `sex,finding`, over whose subgroups training
     is balanced: by `sampling` each equally often, or by `weights` in the loss. Every `validation_steps` steps the
-    held-out pairs are asked; after `patience` times without a better accuracy, or a lower loss at the same, the run
-    ends. A higher `beta_dpo` holds the adapters nearer to the generator they start from; docs/alignment has what these
-    defaults do.
+    held-out pairs are evaluated; after `patience` evaluations without a better accuracy, or a lower loss at the same,
+    the run ends. A higher `beta_dpo` keeps the adapters nearer to the generator they start from; docs/alignment has the
+    effect of these defaults.
     """
 
     train_batch_size: BatchSize = 16

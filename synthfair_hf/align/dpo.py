@@ -1,4 +1,4 @@
-"""Diffusion-DPO: a denoiser learns which of two images was preferred, held to the denoiser it started from.
+"""Diffusion-DPO: a denoiser learns which of two images was preferred, kept near the denoiser it started from.
 
 Preferred image w and rejected image l get the same noise e and noise level s; d is the mean square, over an image's
 elements, of the denoising error, and d_ref that of the reference, the same denoiser with its adapters off:
@@ -58,7 +58,7 @@ ERROR_WEIGHTS: dict[PredictionType, Callable[[Tensor], Tensor]] = {
 }
 """Noise level `[B]` -> the factor by which the velocity's squared error, u = e - x, becomes that of another form.
 
-The network predicts u at x_s = (1 - s) x + s e. What it so says of the noise is x_s + (1 - s) u, whose error is (1 - s)
+The network predicts u at x_s = (1 - s) x + s e. The noise that this implies is x_s + (1 - s) u, whose error is (1 - s)
 times that of u; of v = alpha e - sigma x, where (alpha, sigma) is (1 - s, s) at length 1, it is the length times that.
 """
 
@@ -73,7 +73,18 @@ def preference_logit(
     reference_rejected: Tensor,
     beta: float,
 ) -> Tensor:
-    """Log odds `[B]` that the policy gives to the preferred image, from mean squared errors `[B]`."""
+    """Log odds of the preferred image under the policy.
+
+    Args:
+        policy_preferred: mean squared errors `[B]` of the policy on the preferred images.
+        policy_rejected: of the policy on the rejected ones.
+        reference_preferred: of the reference on the preferred images.
+        reference_rejected: of the reference on the rejected ones.
+        beta: as in the equation above, above 0.
+
+    Returns:
+        Logits `[B]`.
+    """
     return beta * ((reference_preferred - policy_preferred) - (reference_rejected - policy_rejected))
 
 
@@ -83,7 +94,15 @@ def implicit_accuracy(logits: Tensor) -> Tensor:
 
 
 def subgroup_weights(subgroups: Mapping[str, np.ndarray], rows: int) -> Tensor:
-    """n / (G n_g) `[rows]` for rows of subgroup g, given the places of each of G; the weights' mean is 1."""
+    """Weights that make each subgroup's mean loss count the same.
+
+    Args:
+        subgroups: by name, the rows of each of G subgroups.
+        rows: number of rows, n.
+
+    Returns:
+        n / (G n_g) `[rows]` for rows of subgroup g; the mean is 1.
+    """
     weights = torch.zeros(rows)
     for members in subgroups.values():
         weights[torch.from_numpy(members)] = rows / (len(subgroups) * len(members))
@@ -121,6 +140,20 @@ class DPOObjective(nn.Module):
 
     `batch["preferred"]` and `batch["rejected"]` are `[B, C, H, W]` in [0, 1]; `batch["weight"]` `[B]`, where there is
     one, is g; the other entries are encoded covariates `[B]`. The only parameters are the denoiser's adapters.
+
+    Args:
+        denoiser: the network, with adapters of `lora.add_lora`.
+        covariate_encoder: covariates to tokens, not trained.
+        space_to_depth: factor by which pixels or latents are folded into channels.
+        vae: autoencoder of the latents, not trained; none by default.
+        beta: as in the equation above, above 0.
+        loss_type: one of LOSSES.
+        anchor: as in the equation above, 0 or more.
+        prediction_type: one of ERROR_WEIGHTS, whose squared error is compared.
+        location: mean of the noise level's logit.
+
+    Raises:
+        InputError: for a loss or prediction type that is unknown, and a denoiser without adapters.
     """
 
     denoiser: Denoiser
@@ -153,7 +186,7 @@ class DPOObjective(nn.Module):
         self.loss, self.error_weight = LOSSES[loss_type], ERROR_WEIGHTS[prediction_type]
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and what tells how it is reached: accuracy, distance, and how either image's error changed."""
+        """The loss, and its parts: accuracy, distance, and the change of either image's error."""
         rows, device = len(batch["preferred"]), batch["preferred"].device
         sigma = torch.sigmoid(torch.randn(rows, generator=generator, device=device) + self.location)
         noise = torch.randn(rows, *self._shape(), generator=generator, device=device)
@@ -174,9 +207,14 @@ class DPOObjective(nn.Module):
         return loss, {name: value.detach() for name, value in parts.items()}
 
     def compare(self, batch: Mapping[str, Tensor], noise: Tensor, sigma: Tensor) -> Comparison:
-        """Errors of policy and reference at noise `[B, c, h, w]` and level `[B]`, the same for both images of a pair.
+        """Errors of policy and reference, at the same noise and level for both images of a pair.
 
         Each network is called once, with both images; the reference leaves no gradient.
+
+        Args:
+            batch: as for the objective.
+            noise: `[B, c, h, w]`.
+            sigma: noise levels `[B]` in (0, 1).
         """
         with torch.no_grad():
             images = torch.cat([batch["preferred"], batch["rejected"]])
@@ -195,9 +233,15 @@ class DPOObjective(nn.Module):
 
     @torch.no_grad()
     def held_out(self, examples: Dataset[dict[str, Tensor]], seed: int, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Of every pair the mean logit over LEVELS noise levels, and the mean distance, float64 `[n]` each.
+        """Evaluate held-out pairs, averaged over LEVELS noise levels.
 
-        A pair's noise comes from (seed, row): it is the same whenever, and in whatever batch, the pair is asked.
+        Args:
+            examples: the pairs.
+            seed: of the noise. A pair's noise comes from (seed, row), whatever its batch.
+            batch_size: pairs evaluated at once.
+
+        Returns:
+            Logits and distances, float64 `[n]` each.
         """
         middles = (torch.arange(LEVELS) + 0.5) / LEVELS
         levels = torch.sigmoid(torch.special.ndtri(middles) + self.location)

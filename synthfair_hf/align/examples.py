@@ -1,6 +1,6 @@
-"""Pairs as the training loop draws them, and every subgroup equally often where that is asked for.
+"""Pairs as the training loop samples them, on request every subgroup equally often.
 
-    place p of a run belongs to subgroup p mod G;   its pair is drawn from that subgroup's by (seed, p)
+    place p of a run belongs to subgroup p mod G;   its pair is sampled from that subgroup's by (seed, p)
 
 So any G places in a row hold each of the G subgroups once, however many pairs each has.
 """
@@ -25,11 +25,18 @@ __all__ = ["PreferenceExamples", "groups_of", "has_groups"]
 class PreferenceExamples(Dataset[dict[str, Tensor]]):
     """Pairs as the training loop sees them: `preferred` and `rejected` `[C, r, r]` in [0, 1], and encoded covariates.
 
-    A key is (row, place), as of `training.TrainingExamples`. `balance` names covariates of the preset, whose crossed
-    levels, a number's two sides of its contrast, are the subgroups: then the place decides the subgroup, the place and
-    the seed the pair in it, and the row nothing.
+    A key is (row, place), as of the training loop's other examples. Where subgroups are balanced, the place determines
+    the subgroup, the place and the seed the pair in it, and the row is not used.
 
-    Raises InputError where there is no pair, a subgroup has none, or a pair has no value of a covariate in `balance`.
+    Args:
+        preferences: one pair or more.
+        seed: of the balanced sampling.
+        balance: covariates of the preset whose crossed levels (of a number, the two sides of its contrast) are the
+            subgroups; none by default.
+        preset: the domain, needed for `balance`.
+
+    Raises:
+        InputError: where there is no pair, a subgroup has none, or a pair has no value of a covariate in `balance`.
     """
 
     def __init__(
@@ -77,7 +84,19 @@ def _subgroups(covariates: Covariates, balance: Sequence[str], preset: Preset | 
 
 
 def groups_of(values: Tensor, name: str, preset: Preset) -> tuple[Tensor, tuple[str, ...]]:
-    """Index `[n]` of the group of each value, missing = -1, and the groups' names."""
+    """The groups of a covariate: its levels, or the two sides of its contrast.
+
+    Args:
+        values: encoded, `[n]`.
+        name: of the covariate.
+        preset: the domain.
+
+    Returns:
+        The group's index of each value `[n]`, missing = -1, and the groups' names.
+
+    Raises:
+        InputError: for a number without a contrast.
+    """
     variable = preset.covariates[name]
     if variable.categorical:
         return values, variable.levels

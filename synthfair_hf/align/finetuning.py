@@ -1,8 +1,8 @@
 """Aligning a saved generator to preferences: Diffusion-DPO on low-rank adapters, stopped by pairs held out.
 
-    train pairs        the adapters are fitted to
-    validation pairs   choose the adapters kept, and when to stop
-    test pairs         have decided nothing; their figures are the ones to quote
+    train pairs        fit the adapters
+    validation pairs   select the adapters that are kept, and stop the run
+    test pairs         are used for nothing else, so their figures are the ones to quote
 
 The output directory holds `pytorch_lora_weights.safetensors`, `record.json` and the card, no copy of the generator;
 `fuse_generator` makes one, with the adapters in its weights.
@@ -43,17 +43,21 @@ RECORD = "record.json"
 
 
 class EarlyStopping(nn.Module):
-    """An objective, and its adapters as they were when they told held-out pairs apart best.
+    """An objective, and the adapters that were most accurate on held-out pairs.
 
     Of equal accuracies the lower loss is better: few pairs have few accuracies, and the first is hardly trained. The
-    start counts as the first answer, with accuracy 1/2: adapters that never beat the reference are not kept. What
-    it remembers is in buffers and frozen parameters, so that a checkpoint holds it and a resumed run stops where an
-    unbroken one would.
+    start counts as an evaluation with accuracy 1/2: adapters that never beat the reference are not kept. All state is
+    in buffers and frozen parameters, so that a checkpoint holds it and a resumed run stops where an unbroken one would.
+
+    Args:
+        objective: trains the adapters.
+        held_out: the validation pairs.
+        config: the settings of the alignment.
     """
 
     held_out: Dataset[dict[str, Tensor]]
     evaluations: Tensor
-    """float64 `[times, 4]`: step, accuracy, loss and distance on the held-out pairs; NaN where not asked yet."""
+    """float64 `[times, 4]`: step, accuracy, loss and distance on the held-out pairs; NaN where still to come."""
 
     def __init__(self, objective: DPOObjective, held_out: Dataset[dict[str, Tensor]], config: AlignmentConfig) -> None:
         super().__init__()
@@ -69,36 +73,36 @@ class EarlyStopping(nn.Module):
         return self.objective(batch, generator)
 
     def validate(self, step: int) -> bool:
-        """Ask the held-out pairs; whether none of the last `patience` answers was better than those before."""
+        """Evaluate the held-out pairs; True where none of the last `patience` evaluations was an improvement."""
         logits, distances = self.objective.held_out(self.held_out, self.config.seed, self.config.train_batch_size)
         accuracy, loss = implicit_accuracy(logits).mean(), self.objective.loss(logits).mean()
-        place = len(self._asked)
+        place = len(self._past)
         found = [float(one) for one in (step, accuracy, loss, distances.mean())]
         self.evaluations[place] = torch.tensor(found, dtype=torch.float64)
         if self.kept_step == step:
             self._copy(self.objective.adapters, self.best)
-        since = self._asked[:, 0] > self.kept_step
+        since = self._past[:, 0] > self.kept_step
         return int(since.sum()) >= self.config.patience
 
     @property
     def kept_step(self) -> int:
         """The step of the adapters that are kept; 0 is the start."""
-        better = [row for row in self._asked.tolist() if row[1] > 0.5]
+        better = [row for row in self._past.tolist() if row[1] > 0.5]
         # the first of several that are equal in both
         return int(max(better, key=lambda row: (row[1], -row[2]))[0]) if better else 0
 
     def history(self) -> list[dict[str, float]]:
-        """What the held-out pairs answered, in order."""
+        """The evaluations of the held-out pairs, in order."""
         names = ("step", "accuracy", "loss", "distance")
-        rows = self._asked.tolist()
+        rows = self._past.tolist()
         return [{name: float(f"{value:.5g}") for name, value in zip(names, row, strict=True)} for row in rows]
 
     def keep_best(self) -> None:
-        """Give the denoiser the adapters that did best."""
+        """Give the denoiser the best adapters."""
         self._copy(self.best, self.objective.adapters)
 
     @property
-    def _asked(self) -> Tensor:
+    def _past(self) -> Tensor:
         """The rows of `evaluations` so far."""
         return self.evaluations[self.evaluations[:, 0].isfinite()]
 
@@ -116,14 +120,22 @@ def align_generator(
 ) -> Record:
     """Train adapters of a saved generator on preferences and save them with their record and card.
 
-    `train_data_dir`, one directory or several, is what `align.preferences.write_preferences` wrote, for the generator's
-    own covariates and resolution, with pairs in train and validation. Raises InputError for anything else, before
-    anything is written.
+    Args:
+        train_data_dir: one directory or several that `align.preferences.write_preferences` wrote, for the generator's
+            own covariates and resolution, with pairs in train and validation.
+        pretrained_model_name_or_path: the saved generator.
+        config: the settings.
+
+    Returns:
+        The record, as saved beside the adapters.
+
+    Raises:
+        InputError: for preferences that do not fit the generator, before anything is written.
     """
     directories = [train_data_dir] if isinstance(train_data_dir, str | Path) else train_data_dir
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
-    preferences, told = _read(directories, saved)
+    preferences, preference_inputs = _read(directories, saved)
     parts = {split: preferences.select(preferences.splits == split) for split in SPLITS}
     examples = _training_examples(parts["train"], config, saved.preset)
     held_out = {
@@ -131,8 +143,8 @@ def align_generator(
     }
     if "validation" not in held_out:
         raise InputError(
-            f"train_data_dir: {', '.join(map(str, directories))} has no pair in split validation, which says when to "
-            "stop; judge some."
+            f"train_data_dir: {', '.join(map(str, directories))} has no pair in split validation, by which the "
+            "run is stopped; judge some."
         )
     pipeline = load_generator(saved)
     expected = pipeline.image_shape(len(preferences))
@@ -169,7 +181,7 @@ def align_generator(
         examples,
         config,
         save,
-        {"preferences": preferences.fingerprint, "initial_weights": saved.revision, **told},
+        {"preferences": preferences.fingerprint, "initial_weights": saved.revision, **preference_inputs},
         {
             "pairs": {name: len(part) for name, part in parts.items()},
             "subjects": {name: len(set(part.subjects.tolist())) for name, part in parts.items()},
@@ -178,20 +190,22 @@ def align_generator(
         stopping.validate,
         config.validation_steps,
     )
-    # a directory on this machine is no name that others could load
+    # a local directory is not a name that others could load
     base = None if Path(pretrained_model_name_or_path).exists() else str(pretrained_model_name_or_path)
     write_lora_card(config.output_dir / "README.md", record, saved.preset, saved.resolution, base)
     return record
 
 
 def _read(directories: Sequence[str | Path], saved: SavedGenerator) -> tuple[Preferences, dict[str, str]]:
-    """The pairs, who may see the images that they and the generator were made from, and by which predictor, if any,
-    they were judged: by it, what is learned from them would look better than it is.
+    """The pairs, and the record's inputs about them.
+
+    These are the access to the images that the pairs and the generator were made from, and the predictors, if any, by
+    which the pairs were judged: measured by the same, the result would look better than it is.
     """
-    accesses, readers, parts = [saved.access], set(), []
+    accesses, predictors, parts = [saved.access], set(), []
     for directory in directories:
-        told = Path(directory) / RECORD
-        record = Record.read(told) if told.exists() else Record(stage="preferences")
+        path = Path(directory) / RECORD
+        record = Record.read(path) if path.exists() else Record(stage="preferences")
         preset = record.settings.get("preset", saved.preset.name)
         if preset != saved.preset.name:
             raise InputError(
@@ -200,11 +214,11 @@ def _read(directories: Sequence[str | Path], saved: SavedGenerator) -> tuple[Pre
             )
         accesses.append(record.access)
         judges = [one.get("judge", {}) for one in record.counts.get("comparisons", {}).values()]
-        readers |= {part["reader"] for judge in judges for part in judge.get("parts", [judge]) if "reader" in part}
+        predictors |= {part["reader"] for judge in judges for part in judge.get("parts", [judge]) if "reader" in part}
         parts.append(read_preferences(directory, saved.preset))
     inputs: dict[str, str] = {"access": strictest(*accesses)}
-    if readers:
-        inputs["judge"] = ", ".join(sorted(readers))
+    if predictors:
+        inputs["judge"] = ", ".join(sorted(predictors))
     return reduce(Preferences.concatenate, parts), inputs
 
 
@@ -248,9 +262,19 @@ def fuse_generator(
 ) -> Record:
     """Save a copy of a generator with the adapters that `align_generator` wrote merged into its weights.
 
-    Every verb takes the copy as it takes the generator, so that both can be measured alike. `lora_scale` multiplies
-    what the adapters add: 0 is the generator itself, 1 is what was trained. Returns the generator's record with the
-    adapters in it. Raises InputError for adapters of another generator, before anything is written.
+    The copy is an ordinary saved generator.
+
+    Args:
+        pretrained_model_name_or_path: the generator that was adapted.
+        lora_weights: directory of the adapters.
+        output_dir: new or empty directory.
+        lora_scale: factor of the adapters, 0 or more: 0 is the generator itself, 1 as trained.
+
+    Returns:
+        The generator's record with the adapters in it.
+
+    Raises:
+        InputError: for adapters of another generator, before anything is written.
     """
     if not 0 <= lora_scale < float("inf"):
         raise InputError(f"lora_scale: {lora_scale:g} is not allowed; give a number from 0 on, 1 as trained.")
@@ -282,9 +306,17 @@ def fuse_generator(
 
 
 def write_lora_card(path: Path, record: Record, preset: Preset, resolution: int, base_model: str | None) -> None:
-    """Write the card of adapters from the record of their training; `base_model` is the generator's name on the Hub.
+    """Write the card of adapters.
 
-    Raises InputError for a field that the card prints and the record does not hold.
+    Args:
+        path: of the card.
+        record: of the adapters' training.
+        preset: the domain.
+        resolution: height and width of the images in pixels.
+        base_model: the generator's name on the Hub; None if it has none.
+
+    Raises:
+        InputError: for a field that the card prints and the record does not hold.
     """
     title = f"SynthFair preference adapters: {preset.title}, {resolution} x {resolution}"
     metadata = ModelCardData(

@@ -1,4 +1,4 @@
-"""Preferences from candidates (`questions`): by weighted automatic judges, or by what people said on the page.
+"""Preferences from candidates: by weighted automatic judges, or by annotators on the labelling page.
 
 `synthfair align` learns from either.
 """
@@ -23,22 +23,31 @@ from ..records import Access, Record
 from ..schema import Schema
 from .agreement import agreement
 from .candidates import KNOWN
-from .judges import AttributeFidelity, CounterfactualSoundness, Judge, Mixture, Realism, TruePixels, judge_pairs
+from .judges import (
+    AttributeFidelity,
+    CounterfactualSoundness,
+    Judge,
+    JudgingPredictor,
+    Mixture,
+    Realism,
+    TruePixels,
+    judge_pairs,
+)
 from .labelling.answers import Answers
 from .labelling.candidates import Candidates
 from .pixels import read_pixels, stack
 from .preferences import write_preferences
 
-__all__ = ["JUDGES", "export_answers", "judge_candidates", "open_candidates", "reading"]
+__all__ = ["JUDGES", "export_answers", "judge_candidates", "load_judging_predictor", "open_candidates"]
 
 JUDGES = ("attribute_fidelity", "realism", "counterfactual_soundness", "true_pixels")
-"""What may judge, the last without a predictor; `align.judges` says how."""
+"""Names of judges (`align.judges`), the last of which needs no predictor."""
 
-OF_OBSERVATIONS = JUDGES[2:]
-"""Those that compare with the film a counterfactual was asked of."""
+COUNTERFACTUAL_JUDGES = JUDGES[2:]
+"""Those that need the observation of a counterfactual."""
 
 REFERENCE = 2000
-"""Training films at most that realism compares with."""
+"""Training images at most that realism compares with."""
 
 
 def judge_candidates(
@@ -49,12 +58,26 @@ def judge_candidates(
     tie: float = 0.0,
     source_dir: str | Path | None = None,
 ) -> Record:
-    """Judge candidates by JUDGES of these weights and write them as preferences.
+    """Judge candidates and write them as preferences.
 
-    One judge keeps its own unit, several are standardised over these candidates (`align.judges.Mixture`), and `tie` is
-    in that unit: closer pairs are dropped and counted. The predictor, by which all judges but `true_pixels` read, must
-    have seen training patients alone; measure what is learned from these preferences by another one. `source_dir` has
-    the real films whose training part `realism` compares with, in the predictor's features; the phantom draws its own.
+    One judge keeps its own unit; several are standardised over these candidates (`align.judges.Mixture`).
+
+    Args:
+        candidates_dir: written by `make_candidates`.
+        output_dir: new or empty directory.
+        predictor: directory of the attribute predictor of all judges but `true_pixels`, trained on training patients
+            alone; measure what is learned from these preferences by another one. None for `true_pixels` alone.
+        weights: by name of a judge (JUDGES), above 0.
+        tie: difference of scores up to which neither image is preferred, in the scores' unit; such pairs are left out
+            and counted.
+        source_dir: real images, with whose training part `realism` compares in the predictor's features; None for a
+            domain that generates its own.
+
+    Returns:
+        The record, as written.
+
+    Raises:
+        InputError: for judges that are unknown or do not fit the candidates, before anything is written.
     """
     for name in weights:
         if name not in JUDGES:
@@ -66,19 +89,21 @@ def judge_candidates(
     candidates, access = open_candidates(directory)
     preset = candidates.preset
     if record.settings["questions"] != "counterfactuals":
-        for name in OF_OBSERVATIONS:
+        for name in COUNTERFACTUAL_JUDGES:
             if name in weights:
                 raise InputError(f"weights: {name} needs observations, and these candidates are samples.")
     if (set(weights) == {"true_pixels"}) != (predictor is None):
         raise InputError(
-            f"predictor: {predictor or 'not given'}; true_pixels needs none, and every other judge reads by one."
+            f"predictor: {predictor or 'not given'}; true_pixels needs none, and every other judge needs one."
         )
     if source_dir is not None and "realism" not in weights:
-        raise InputError(f"source_dir: {source_dir} is for realism alone, which compares with its films; leave it out.")
+        raise InputError(
+            f"source_dir: {source_dir} is for realism alone, which compares with its images; leave it out."
+        )
     pairs = candidates.pairs
-    read = {} if predictor is None else reading(predictor, preset.covariates)
-    reference = _training_films(source_dir, preset, pairs.preferred.shape[-1]) if "realism" in weights else None
-    judges = {judge: weights[judge.name] for judge in _judges(weights, directory, preset, read, reference)}
+    judging = None if predictor is None else load_judging_predictor(predictor, preset.covariates)
+    reference = _training_images(source_dir, preset, pairs.preferred.shape[-1]) if "realism" in weights else None
+    judges = {judge: weights[judge.name] for judge in _judges(weights, directory, preset, judging, reference)}
     judge = next(iter(judges))
     if len(judges) > 1:
         judge = Mixture(judges, [pairs.preferred.float() / 255, pairs.rejected.float() / 255], pairs.covariates)
@@ -89,18 +114,36 @@ def judge_candidates(
 
 
 def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[Candidates, Access]:
-    """The candidates of a directory, of the domain and access in its record; without one, of `preset` and unknown."""
-    told = Path(directory) / "record.json"
-    if not told.exists():
+    """Open candidates for judges or annotators.
+
+    Args:
+        directory: with candidates.jsonl and images.
+        preset: name of the domain of candidates without a record; chest_xray by default.
+
+    Returns:
+        The candidates, and the access to the images they were made from: that of the record, else unknown.
+    """
+    path = Path(directory) / "record.json"
+    if not path.exists():
         return Candidates.read(directory, get_preset(preset or CHEST_XRAY.name)), "unknown"
-    record = Record.read(told)
+    record = Record.read(path)
     return Candidates.read(directory, Preset.model_validate(record.settings["preset"])), record.access
 
 
 def export_answers(
     candidates_dir: str | Path, answers_file: str | Path, output_dir: str | Path, preset: str | None = None
 ) -> dict[str, Any]:
-    """Write what people said of candidates as preferences; returns what each said, and how far they agree."""
+    """Write annotators' answers as preferences.
+
+    Args:
+        candidates_dir: the candidates.
+        answers_file: the answers of all annotators, as the labelling page writes them.
+        output_dir: new or empty directory.
+        preset: name of the domain of candidates without a record; chest_xray by default.
+
+    Returns:
+        `pairs`, the number of preferences; `annotators`, the counts of answers of each; and `agreement` of every two.
+    """
     candidates, access = open_candidates(candidates_dir, preset)
     preferences, counts = candidates.judged(Answers(answers_file))
     write_preferences(preferences, output_dir, candidates.preset, counts, access)
@@ -108,48 +151,49 @@ def export_answers(
     return {"pairs": len(preferences), "annotators": counts, "agreement": between}
 
 
-def reading(predictor: str | Path, schema: Schema) -> dict[str, Any]:
-    """What judges read by (`align.judges`): an error of one standard deviation of training patients counts as 1."""
-    reader = load_predictor(predictor, schema)
-    scales = {one: float(reader.standards[one][1]) for one in schema.names if not schema[one].categorical}
-    return {"reader": reader, "schema": schema, "scales": scales, "identity": weights_fingerprint(predictor)}
+def load_judging_predictor(directory: str | Path, schema: Schema) -> JudgingPredictor:
+    """A trained predictor for judges, by which an error of one standard deviation of training patients counts as 1."""
+    predictor = load_predictor(directory, schema)
+    scales = {one: float(predictor.standards[one][1]) for one in schema.names if not schema[one].categorical}
+    return JudgingPredictor(predictor, schema, scales, weights_fingerprint(directory))
 
 
-def _training_films(source_dir: str | Path | None, preset: Preset, side: int) -> Tensor:
-    """Real films `[n, 1, side, side]` in [0, 1] of training patients."""
+def _training_images(source_dir: str | Path | None, preset: Preset, side: int) -> Tensor:
+    """Real images `[n, 1, side, side]` in [0, 1] of training patients."""
     source = open_source(source_dir, preset, side)
     rows = [row for row, split in enumerate(source.splits) if split == "train"][:REFERENCE]
     return torch.from_numpy(np.stack([source.image(row, side) for row in rows]))[:, None]
 
 
 def _judges(
-    names: Iterable[str], directory: Path, preset: Preset, read: Mapping[str, Any], reference: Tensor | None
+    names: Iterable[str], directory: Path, preset: Preset, predictor: JudgingPredictor | None, reference: Tensor | None
 ) -> Iterator[Judge]:
     """The judges of these names, of the candidates in a directory."""
     schema = preset.covariates
-    told = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
+    known = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
     for name in names:
-        if name == "attribute_fidelity":
-            yield AttributeFidelity(**read)
-        elif name == "realism":
-            embed = read["reader"].features
-            yield Realism(embed, embed(reference), read["identity"])
-        elif name == "true_pixels":
-            if "truth" not in told[0]:
+        if name == "true_pixels":
+            if "truth" not in known[0]:
                 raise InputError(
-                    "weights: true_pixels needs exact answers, and these have none; the phantom knows them."
+                    "weights: true_pixels needs exact counterfactuals, and these candidates have none; only the "
+                    "phantom's have."
                 )
-            yield TruePixels(_films(directory, told, "truth"))
+            yield TruePixels(_images(directory, known, "truth"))
+            continue
+        assert predictor is not None  # every other judge needs one, as was checked
+        if name == "attribute_fidelity":
+            yield AttributeFidelity(predictor)
+        elif name == "realism":
+            embed = predictor.predictor.features
+            yield Realism(embed, embed(reference), predictor.identity)
         else:
-            values = {one: [line["observed_covariates"][one] for line in told] for one in schema.names}
+            values = {one: [line["observed_covariates"][one] for line in known] for one in schema.names}
             covariates = {one: torch.from_numpy(column) for one, column in schema.encode(values).items()}
-            yield CounterfactualSoundness(
-                **read, observed=_films(directory, told, "observed"), observed_covariates=covariates
-            )
+            yield CounterfactualSoundness(predictor, _images(directory, known, "observed"), covariates)
 
 
-def _films(directory: Path, told: Sequence[Mapping[str, Any]], name: str) -> Tensor:
-    """The films `[n, C, r, r]` in [0, 1] that every question names so."""
-    ids = [line["id"] for line in told]
-    films = [read_pixels((directory / line[name]).read_bytes(), line["id"]) for line in told]
-    return stack(films, ids).float() / 255
+def _images(directory: Path, known: Sequence[Mapping[str, Any]], name: str) -> Tensor:
+    """The images `[n, C, r, r]` in [0, 1] of this name, of all candidates."""
+    ids = [line["id"] for line in known]
+    images = [read_pixels((directory / line[name]).read_bytes(), line["id"]) for line in known]
+    return stack(images, ids).float() / 255

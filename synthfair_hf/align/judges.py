@@ -1,18 +1,18 @@
-"""Judges: which of two images answers a question better?  judge(images, covariates) -> scores, higher is better.
+"""Judges of images that are to show given covariates: judge(images, covariates) -> scores, higher is better.
 
-    AttributeFidelity         sum over k of f_k(x, c_k)                                         shows what was asked
+    AttributeFidelity         sum over k of f_k(x, c_k)                                         shows the covariates
     Realism                   -|h(x) - h(x_(K))|, x_(K): the K-th nearest real image            looks like a real image
     CounterfactualSoundness   a mean over changed k of f_k(x*, c*_k)                            effective
                               - b mean over the other k of d_k(x*, x) - c mean |x* - x|         identity kept, minimal
-    TruePixels                -mean |x* - t|, t: the exact answer of a world that knows it      is the counterfactual
+    TruePixels                -mean |x* - t|, t: the exact counterfactual, where it is known    is the counterfactual
     Mixture                   sum over judges of w_j (s_j - m_j) / sd_j, the w_j summing to 1
 
-    f_k = log p_k(c_k | x) of a level, -|g_k(x) - c_k| / scale_k of a number, 0 where nothing was asked
+    f_k = log p_k(c_k | x) of a level, -|g_k(x) - c_k| / scale_k of a number, 0 where c_k is missing
     d_k = half the sum of |p_k(. | x*) - p_k(. | x)|, or |g_k(x*) - g_k(x)| / scale_k
 
-p and g are what a reader trained on the training patients alone reads. A person is no function: what people prefer
-comes as a file (`preferences.read_preferences`). A reader errs more often in some subgroups than in others, and a judge
-that asks it prefers accordingly: `agreement` with a person shows where.
+p and g are the predictions of an attribute predictor trained on the training patients alone. Preferences of people
+come as a file (`preferences.read_preferences`). A predictor errs more often in some subgroups than in others, and so
+does a judge that uses it: `agreement` with a person shows where.
 """
 
 import hashlib
@@ -33,6 +33,7 @@ __all__ = [
     "AttributeFidelity",
     "CounterfactualSoundness",
     "Judge",
+    "JudgingPredictor",
     "Mixture",
     "Realism",
     "TruePixels",
@@ -40,22 +41,22 @@ __all__ = [
 ]
 
 FLOOR = 1e-6
-"""Least probability that a reader is taken at its word for: log p stays finite."""
+"""Lower bound of a predicted probability, so that log p stays finite."""
 
 
 class Judge(Protocol):
-    """Scores images by how well they answer a question; `description` is JSON, for records and fingerprints."""
+    """Scores images by how well they show given covariates; `description` is JSON, for records and fingerprints."""
 
     @property
     def name(self) -> str:
-        """What `Preferences.judges` says."""
+        """Its name in `Preferences.judges`."""
 
     @property
     def description(self) -> dict[str, Any]:
-        """All that decides the scores."""
+        """Everything that determines the scores."""
 
     def __call__(self, images: Tensor, covariates: Covariates) -> Tensor:
-        """Scores float64 `[n]` of images `[n, C, r, r]` in [0, 1] that were asked to show the covariates `[n]`."""
+        """Scores float64 `[n]` of images `[n, C, r, r]` in [0, 1] that are to show the covariates `[n]`."""
 
 
 def judge_pairs(
@@ -67,57 +68,141 @@ def judge_pairs(
     splits: Sequence[str] | np.ndarray,
     tie: float = 0.0,
 ) -> tuple[Preferences, dict[str, dict[str, Any]]]:
-    """`from_scores` of a judge's scores of images uint8 `[n, C, r, r]`; the counts say who the judge is, too."""
+    """Preferences by a judge's scores; see `pairs.from_scores`.
+
+    Args:
+        judge: scores the images.
+        first: uint8 `[n, C, r, r]`.
+        second: uint8 `[n, C, r, r]`, in the same order.
+        covariates: encoded, `[n]` each: what both images of a pair are to show.
+        subjects: identifiers `[n]`.
+        splits: of the subjects, `[n]`.
+        tie: difference of scores up to which neither image is preferred, 0 or more.
+
+    Returns:
+        The pairs and, by judge, the counts of comparisons with the judge's description.
+
+    Raises:
+        InputError: as `pairs.from_scores` does.
+    """
     one, other = (judge(images.float() / 255, covariates) for images in (first, second))
     preferences, counts = from_scores(first, second, one, other, covariates, subjects, splits, judge.name, tie)
     return preferences, {judge.name: {**counts[judge.name], "judge": judge.description}}
 
 
 @dataclass(frozen=True, eq=False)
-class AttributeFidelity:
-    """Does the image show what was asked?
+class JudgingPredictor:
+    """An attribute predictor, and how judges count its errors.
 
-    reader: reads every covariate of `schema`.
-    schema: the covariates that are judged, a subset of what was asked.
-    scales: by continuous covariate of the schema, the error in its unit that counts as 1.
-    identity: fingerprint of the reader's weights, for the record.
+    Args:
+        predictor: predicts every covariate of `schema`.
+        schema: the covariates that are judged.
+        scales: by continuous covariate of the schema, the error in its unit that counts as 1.
+        identity: fingerprint of the predictor's weights, for the record.
+
+    Raises:
+        InputError: for scales that are not positive, or not those of the schema.
     """
 
-    reader: AttributePredictor
+    predictor: AttributePredictor
     schema: Schema
     scales: Mapping[str, float]
     identity: str
-    name: str = "attribute_fidelity"
 
     def __post_init__(self) -> None:
-        _check_scales(self.schema, self.scales)
+        numbers = [variable.name for variable in self.schema.walk() if not variable.categorical]
+        positive = all(math.isfinite(scale) and scale > 0 for scale in self.scales.values())
+        if set(self.scales) != set(numbers) or not positive:
+            raise InputError(
+                f"scales: {dict(self.scales)}; give one above 0, in its unit, for each of "
+                f"{', '.join(numbers) or '(none)'}."
+            )
+
+    def describe(self, judge: str) -> dict[str, Any]:
+        """A judge's description; "reader" is the predictor's name in records."""
+        return {
+            "judge": judge,
+            "reader": self.identity,
+            "covariates": list(self.schema.names),
+            "scales": dict(self.scales),
+        }
+
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        """Predictions of the schema's covariates, float64 `[n, levels]` or `[n]`."""
+        predicted = self.predictor.predict(images)
+        if absent := [name for name in self.schema.names if name not in predicted]:
+            raise InputError(
+                f"predictor: does not predict {', '.join(absent)}; it predicts {', '.join(predicted) or '(nothing)'}."
+            )
+        return {name: torch.as_tensor(predicted[name], dtype=torch.float64) for name in self.schema.names}
+
+    def known(self, name: str, values: Tensor) -> Tensor:
+        """Which encoded values of a covariate are not missing, bool `[n]`."""
+        return values >= 0 if self.schema[name].categorical else ~values.isnan()
+
+    def fidelity(self, name: str, predicted: Tensor, value: Tensor) -> Tensor:
+        """f_k `[n]` of predictions and encoded values of a covariate."""
+        if self.schema[name].categorical:
+            found = predicted.gather(1, value.clamp(min=0)[:, None])[:, 0].clamp(min=FLOOR).log()
+        else:
+            found = -(predicted - torch.nan_to_num(value.double())).abs() / self.scales[name]
+        return torch.where(self.known(name, value), found, 0)
+
+    def change(self, name: str, after: Tensor, before: Tensor) -> Tensor:
+        """d_k `[n]` between predictions of a covariate."""
+        difference = (after - before).abs()
+        return difference / self.scales[name] if name in self.scales else difference.sum(dim=1) / 2
+
+    def require(self, argument: str, covariates: Covariates) -> None:
+        """Raise InputError, by the argument's name, where a covariate of the schema is absent."""
+        if absent := [name for name in self.schema.names if name not in covariates]:
+            raise InputError(f"{argument}: {', '.join(absent)} not given; needed: {', '.join(self.schema.names)}.")
+
+
+@dataclass(frozen=True, eq=False)
+class AttributeFidelity:
+    """Does the image show the covariates?"""
+
+    predictor: JudgingPredictor
+    name: str = "attribute_fidelity"
 
     @property
     def description(self) -> dict[str, Any]:
-        """Judge, reader, covariates and scales."""
-        told = {"judge": "attribute fidelity", "reader": self.identity, "covariates": list(self.schema.names)}
-        return {**told, "scales": dict(self.scales)}
+        """Judge, predictor, covariates and scales."""
+        return self.predictor.describe("attribute fidelity")
 
     def __call__(self, images: Tensor, covariates: Covariates) -> Tensor:
         """The sum of the parts."""
         return torch.stack(list(self.parts(images, covariates).values())).sum(dim=0)
 
     def parts(self, images: Tensor, covariates: Covariates) -> dict[str, Tensor]:
-        """f_k `[n]`, 0 or less, by covariate."""
-        _check_names("covariates", covariates, self.schema)
-        read = _read(self.reader, images, self.schema)
-        return {name: _fidelity(self.schema, self.scales, name, read[name], covariates) for name in self.schema.names}
+        """The terms of the score.
+
+        Args:
+            images: `[n, C, r, r]` in [0, 1].
+            covariates: encoded, `[n]` each.
+
+        Returns:
+            f_k `[n]`, 0 or less, by covariate.
+        """
+        self.predictor.require("covariates", covariates)
+        predicted = self.predictor.predict(images)
+        return {name: self.predictor.fidelity(name, one, covariates[name]) for name, one in predicted.items()}
 
 
 class Realism:
     """Does the image look like a real one? Minus the distance to its K-th nearest real image among features h.
 
-    embed: images `[n, C, r, r]` in [0, 1] to features `[n, d]`.
-    reference: features `[m, d]` of real images of training patients, m at least `neighbours`.
-    neighbours: K, from 1 on.
-    identity: fingerprint of the encoder's weights, for the record.
+    A group that is rare among the real images has farther neighbours: compare two images of the same covariates only.
 
-    A group that is rare among the real images has farther neighbours: compare two images of one question only.
+    Args:
+        embed: images `[n, C, r, r]` in [0, 1] to features `[n, d]`.
+        reference: features `[m, d]` of real images of training patients, m at least `neighbours`.
+        identity: fingerprint of the encoder's weights, for the record.
+        neighbours: K, 1 or more.
+
+    Raises:
+        InputError: for features that are not finite rows, or fewer of them than `neighbours`.
     """
 
     def __init__(
@@ -142,7 +227,7 @@ class Realism:
         return {"judge": "realism", "encoder": self._identity, "reference": digest, "neighbours": self.neighbours}
 
     def __call__(self, images: Tensor, covariates: Covariates) -> Tensor:
-        """Minus the distance, 0 or less; what was asked plays no part."""
+        """Minus the distance, 0 or less; the covariates are not used."""
         features = self.embed(images).detach().cpu().double()
         distances = torch.cdist(features, self.reference, compute_mode="donot_use_mm_for_euclid_dist")
         return -distances.kthvalue(self.neighbours, dim=1).values
@@ -150,19 +235,22 @@ class Realism:
 
 @dataclass(frozen=True, eq=False)
 class CounterfactualSoundness:
-    """Is the image a sound answer to "what would this observation have been"?
+    """Is the image a sound counterfactual of its observation?
 
-    reader, schema, scales, identity: as of `AttributeFidelity`.
-    observed: the observations float `[n, C, r, r]` in [0, 1], in the order of the images that are judged.
-    observed_covariates: theirs, `[n]`. Where a value differs from what is asked, it was changed; where either is
-        missing, it is not judged.
-    effective, identity_kept, minimal: the weights a, b and c, 0 or more, not all 0.
+    Args:
+        predictor: predicts the covariates, of images and observations.
+        observed: the observations float `[n, C, r, r]` in [0, 1], in the order of the images that are judged.
+        observed_covariates: theirs, encoded, `[n]` each. A covariate whose value differs from the requested one was
+            changed; one of which either value is missing is not judged.
+        effective: the weight a, 0 or more; a, b and c are not all 0.
+        identity_kept: the weight b, 0 or more.
+        minimal: the weight c, 0 or more.
+
+    Raises:
+        InputError: for weights that are not allowed, or covariates that are absent.
     """
 
-    reader: AttributePredictor
-    schema: Schema
-    scales: Mapping[str, float]
-    identity: str
+    predictor: JudgingPredictor
     observed: Tensor
     observed_covariates: Covariates
     effective: float = 1.0
@@ -172,19 +260,17 @@ class CounterfactualSoundness:
     _before: dict[str, Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_scales(self.schema, self.scales)
-        _check_names("observed_covariates", self.observed_covariates, self.schema)
+        self.predictor.require("observed_covariates", self.observed_covariates)
         weights = (self.effective, self.identity_kept, self.minimal)
         if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
             raise InputError(f"effective, identity_kept, minimal: {weights}; give weights from 0 on, not all 0.")
-        object.__setattr__(self, "_before", _read(self.reader, self.observed, self.schema))
+        object.__setattr__(self, "_before", self.predictor.predict(self.observed))
 
     @property
     def description(self) -> dict[str, Any]:
-        """Judge, reader, covariates, scales and weights."""
+        """Judge, predictor, covariates, scales and weights."""
         weights = {name: getattr(self, name) for name in ("effective", "identity_kept", "minimal")}
-        told = {"judge": "counterfactual soundness", "reader": self.identity, "covariates": list(self.schema.names)}
-        return {**told, "scales": dict(self.scales), "weights": weights}
+        return {**self.predictor.describe("counterfactual soundness"), "weights": weights}
 
     def __call__(self, images: Tensor, covariates: Covariates) -> Tensor:
         """The weighted sum of the parts."""
@@ -192,20 +278,27 @@ class CounterfactualSoundness:
         return sum((getattr(self, name) * part for name, part in parts.items()), torch.zeros(len(images)).double())
 
     def parts(self, images: Tensor, covariates: Covariates) -> dict[str, Tensor]:
-        """`effective`, `identity_kept` and `minimal`, `[n]` each, 0 or less, unweighted; a mean over none is 0."""
+        """The terms of the score, unweighted; a mean over no covariate is 0.
+
+        Args:
+            images: counterfactuals `[n, C, r, r]` in [0, 1], one per observation.
+            covariates: encoded, `[n]` each: what they are to show.
+
+        Returns:
+            `effective`, `identity_kept` and `minimal`, `[n]` each, 0 or less.
+        """
         if images.shape != self.observed.shape:
             raise InputError(
                 f"images: of shape {tuple(images.shape)}; give one per observation, {tuple(self.observed.shape)}."
             )
-        _check_names("covariates", covariates, self.schema)
-        read, rows = _read(self.reader, images, self.schema), len(images)
-        gained, moved, changed, kept = (torch.zeros(rows, dtype=torch.float64) for _ in range(4))
-        for name in self.schema.names:
+        self.predictor.require("covariates", covariates)
+        gained, moved, changed, kept = (torch.zeros(len(images), dtype=torch.float64) for _ in range(4))
+        for name, after in self.predictor.predict(images).items():
             value, before = covariates[name], self.observed_covariates[name]
-            known = _known(self.schema, name, value) & _known(self.schema, name, before)
+            known = self.predictor.known(name, value) & self.predictor.known(name, before)
             acts, rests = known & (value != before), known & (value == before)
-            gained += acts * _fidelity(self.schema, self.scales, name, read[name], covariates)
-            moved += rests * _change(self.scales, name, read[name], self._before[name])
+            gained += acts * self.predictor.fidelity(name, after, value)
+            moved += rests * self.predictor.change(name, after, self._before[name])
             changed, kept = changed + acts, kept + rests
         return {
             "effective": gained / changed.clamp(min=1),
@@ -217,7 +310,8 @@ class CounterfactualSoundness:
 class TruePixels:
     """Is the image the counterfactual? Minus its mean absolute difference to the exact one, in grey levels of 255.
 
-    truth: the exact answers float `[n, C, r, r]` in [0, 1], in the order of the images that are judged.
+    Args:
+        truth: the exact counterfactuals float `[n, C, r, r]` in [0, 1], in the order of the images that are judged.
     """
 
     def __init__(self, truth: Tensor, name: str = "true_pixels") -> None:
@@ -230,21 +324,26 @@ class TruePixels:
         return {"judge": "true pixels", "truth": digest}
 
     def __call__(self, images: Tensor, covariates: Covariates) -> Tensor:
-        """Minus the difference, 0 or less; the truth already is what was asked."""
+        """Minus the difference, 0 or less; the covariates are not used, because the truth shows them."""
         if images.shape != self.truth.shape:
-            raise InputError(f"images: of shape {tuple(images.shape)}; give one per answer, {tuple(self.truth.shape)}.")
+            raise InputError(
+                f"images: of shape {tuple(images.shape)}; give one per counterfactual, {tuple(self.truth.shape)}."
+            )
         return -255 * (images.double() - self.truth).abs().mean(dim=(1, 2, 3))
 
 
 class Mixture:
     """Several judges at once, each on the scale of its own scores.
 
-    weights: by judge, above 0; they are scaled to sum 1.
-    images: sets `[n, C, r, r]` in [0, 1], as the first and the second answers to the questions in `covariates`; the
-        mean m_j and standard deviation sd_j of each judge's scores over all of them are kept for every later call, so
-        that scores of two calls can be compared.
+    Args:
+        weights: by judge, above 0; they are scaled to sum 1.
+        images: sets `[n, C, r, r]` in [0, 1], such as the first and the second images of all pairs. The mean m_j and
+            standard deviation sd_j of each judge's scores over all of them are kept for every later call, so that
+            scores of two calls can be compared.
+        covariates: encoded, `[n]` each: what the images of every set are to show.
 
-    Raises InputError where a judge gives all these images one score, or one that is not finite.
+    Raises:
+        InputError: where a judge gives all these images one score, or one that is not finite.
     """
 
     def __init__(
@@ -255,15 +354,15 @@ class Mixture:
         name: str = "mixture",
     ) -> None:
         if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights.values()):
-            told = {judge.name: weight for judge, weight in weights.items()}
-            raise InputError(f"weights: {told}; give one or more judges, each with a weight above 0.")
+            given = {judge.name: weight for judge, weight in weights.items()}
+            raise InputError(f"weights: {given}; give one or more judges, each with a weight above 0.")
         self.name, total = name, sum(weights.values())
         self.weights = {judge: weight / total for judge, weight in weights.items()}
         self.standards: dict[Judge, tuple[float, float]] = {}
         for judge in weights:
             scores = torch.cat([judge(one, covariates).double() for one in images])
             if not torch.isfinite(scores).all():
-                raise InputError(f"weights: judge {judge.name!r} gives scores that are not finite; mend it.")
+                raise InputError(f"weights: judge {judge.name!r} gives scores that are not finite; leave it out.")
             deviation = float(scores.std(correction=0))
             # all the same but for rounding
             if deviation <= 1e-12 * max(1.0, float(scores.abs().max())):
@@ -286,44 +385,3 @@ class Mixture:
             mean, deviation = self.standards[judge]
             scores += weight * (judge(images, covariates).double() - mean) / deviation
         return scores
-
-
-def _check_scales(schema: Schema, scales: Mapping[str, float]) -> None:
-    numbers = [variable.name for variable in schema.walk() if not variable.categorical]
-    if set(scales) != set(numbers) or not all(math.isfinite(scale) and scale > 0 for scale in scales.values()):
-        raise InputError(
-            f"scales: {dict(scales)}; give one above 0, in its unit, for each of {', '.join(numbers) or '(none)'}."
-        )
-
-
-def _check_names(argument: str, covariates: Covariates, schema: Schema) -> None:
-    if absent := [name for name in schema.names if name not in covariates]:
-        raise InputError(f"{argument}: {', '.join(absent)} not given; needed: {', '.join(schema.names)}.")
-
-
-def _read(reader: AttributePredictor, images: Tensor, schema: Schema) -> dict[str, Tensor]:
-    read = reader.predict(images)
-    if absent := [name for name in schema.names if name not in read]:
-        raise InputError(f"reader: does not read {', '.join(absent)}; it reads {', '.join(read) or '(nothing)'}.")
-    return {name: torch.as_tensor(read[name], dtype=torch.float64) for name in schema.names}
-
-
-def _known(schema: Schema, name: str, values: Tensor) -> Tensor:
-    return values >= 0 if schema[name].categorical else ~values.isnan()
-
-
-def _fidelity(schema: Schema, scales: Mapping[str, float], name: str, read: Tensor, covariates: Covariates) -> Tensor:
-    """f_k `[n]`."""
-    value = covariates[name]
-    if schema[name].categorical:
-        asked = read.gather(1, value.clamp(min=0)[:, None])[:, 0]
-        found = asked.clamp(min=FLOOR).log()
-    else:
-        found = -(read - torch.nan_to_num(value.double())).abs() / scales[name]
-    return torch.where(_known(schema, name, value), found, 0)
-
-
-def _change(scales: Mapping[str, float], name: str, after: Tensor, before: Tensor) -> Tensor:
-    """d_k `[n]`."""
-    difference = (after - before).abs()
-    return difference / scales[name] if name in scales else difference.sum(dim=1) / 2

@@ -1,6 +1,6 @@
-"""Low-rank adapters of a denoiser: what alignment trains, and all that it trains.
+"""Low-rank adapters of a denoiser, the only weights that alignment trains.
 
-    W x  ->  W x + (alpha / rank) B A x,     A [rank, in] drawn, B [out, rank] = 0 at the start
+    W x  ->  W x + (alpha / rank) B A x,     A [rank, in] random, B [out, rank] = 0 at the start
 
 (Hu et al. 2022), on the attention's projections alone. With B = 0 the policy is the reference at the start, and with
 the adapters off it is the reference at any time: no second network is held. The layers are peft's, the file is
@@ -35,9 +35,16 @@ ADAPTER = "default"
 
 
 def add_lora(denoiser: Denoiser, rank: int, alpha: float, seed: int) -> None:
-    """Freeze a denoiser and give it adapters of that rank, A drawn by the seed, B zero; its output stays as it was.
+    """Freeze a denoiser and add adapters; its output is unchanged, because B is zero.
 
-    Raises InputError where it has adapters already.
+    Args:
+        denoiser: the network, changed in place.
+        rank: of the adapters, 1 or more.
+        alpha: their scale, times rank.
+        seed: of A.
+
+    Raises:
+        InputError: where it has adapters already.
     """
     if getattr(denoiser, "peft_config", None):
         raise InputError("denoiser: has adapters already; unload them, or start from the generator without them.")
@@ -81,16 +88,21 @@ def reference(denoiser: Denoiser) -> Iterator[None]:
 def save_lora(denoiser: Denoiser, directory: Path) -> Path:
     """Write the adapters as `pytorch_lora_weights.safetensors`, keys under `unet.`, equal adapters to equal bytes.
 
-    Rank and alpha are in the file's metadata, where diffusers looks for them. Returns the path.
+    Args:
+        denoiser: with adapters of `add_lora`.
+        directory: where the file is written.
+
+    Returns:
+        The file's path. Rank and alpha are in its metadata, where diffusers looks for them.
     """
     adapter_parameters(denoiser)
     weights = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER)
     tensors = {f"unet.{name}": tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     config = denoiser.peft_config[ADAPTER]
     settings = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules)}
-    told = json.dumps({f"unet.{name}": value for name, value in settings.items()}, sort_keys=True)
+    metadata = json.dumps({f"unet.{name}": value for name, value in settings.items()}, sort_keys=True)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / LORA_WEIGHT_NAME_SAFE
     # one entry alone: several are written in any order
-    write_atomically(path, save(tensors, {LORA_ADAPTER_METADATA_KEY: told}))
+    write_atomically(path, save(tensors, {LORA_ADAPTER_METADATA_KEY: metadata}))
     return path

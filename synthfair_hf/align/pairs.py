@@ -1,9 +1,9 @@
-"""Preference pairs: of two images that answer one question, which one was preferred, by whom and by how much.
+"""Preference pairs: of two images of the same covariates, which one was preferred, by whom and by how much.
 
-    a question   two images in either order, and the covariates that they were asked to show
-    an answer    (preferred, rejected), margin = score(preferred) - score(rejected) >= 0
+    a comparison   two images in either order, and the covariates that they are to show
+    an answer      (preferred, rejected), margin = score(preferred) - score(rejected) >= 0
 
-A judge answers a question one way; several judges may differ (`agreement`). All pairs of a subject lie in one split.
+A judge answers a comparison one way; several judges may differ (`agreement`). All pairs of a subject lie in one split.
 """
 
 import hashlib
@@ -31,15 +31,18 @@ Covariates = Mapping[str, Tensor]
 class Preferences:
     """Pairs of images of one size, each with the judge that preferred one of them.
 
-    preferred, rejected: uint8 `[n, C, r, r]`, C 1 or 3; the two images of a pair differ.
-    covariates: by name, encoded, `[n]`: what both images of a pair were asked to show. -1 and NaN: not said.
-    subjects: `[n]` identifiers, each in one split alone.
-    splits: `[n]`, of train, validation and test.
-    judges: `[n]` names.
-    margins: float32 `[n]`, 0 or more in the judge's own unit; NaN where none was given, as by a person.
-    comments: `[n]` texts, empty where there is none.
+    Args:
+        preferred: uint8 `[n, C, r, r]`, C 1 or 3.
+        rejected: of the same shape; the two images of a pair differ.
+        covariates: by name, encoded, `[n]`: what both images of a pair are to show; -1 and NaN are missing.
+        subjects: `[n]` identifiers, each in one split alone.
+        splits: `[n]`, of train, validation and test.
+        judges: `[n]` names.
+        margins: float32 `[n]`, 0 or more in the judge's own unit; NaN where none was given, as by a person.
+        comments: `[n]` texts, empty where there is none.
 
-    Raises InputError where shapes, types or values are others, and where a judge answers one question both ways.
+    Raises:
+        InputError: for other shapes, types or values, and where a judge answers one comparison both ways.
     """
 
     preferred: Tensor
@@ -98,8 +101,8 @@ class Preferences:
                 f"{int(same.nonzero()[0, 0])}); remove them."
             )
         held: dict[tuple[str, str], tuple[int, bool]] = {}
-        for row, (judge, (question, answer)) in enumerate(zip(self.judges.tolist(), self.answers(), strict=True)):
-            first, other = held.setdefault((judge, question), (row, answer))
+        for row, (judge, (comparison, answer)) in enumerate(zip(self.judges.tolist(), self.answers(), strict=True)):
+            first, other = held.setdefault((judge, comparison), (row, answer))
             if answer != other:
                 raise InputError(
                     f"pairs: judge {judge!r} prefers each of the same two images in rows {first} and {row}; keep one."
@@ -109,16 +112,19 @@ class Preferences:
         return len(self.preferred)
 
     def answers(self) -> list[tuple[str, bool]]:
-        """By row the question, 16 hex digits, and the answer: whether the image whose digest sorts first is preferred.
+        """Comparison and answer of each row.
 
-        Both are the same whatever the other rows are, so that answers of several judges can be laid side by side.
+        Both are the same whatever the other rows are, so that answers of several judges can be matched.
+
+        Returns:
+            By row the comparison's identity, 16 hex digits, and whether the image whose digest sorts first is preferred.
         """
         found = []
         for row in range(len(self)):
             preferred, rejected = image_digest(self.preferred[row]), image_digest(self.rejected[row])
-            asked = {name: str(column[row].item()) for name, column in self.covariates.items()}
+            covariates = {name: str(column[row].item()) for name, column in self.covariates.items()}
             images = sorted((preferred, rejected))
-            found.append((fingerprint({"images": images, "covariates": asked}), preferred == images[0]))
+            found.append((fingerprint({"images": images, "covariates": covariates}), preferred == images[0]))
         return found
 
     def select(self, rows: Tensor | np.ndarray) -> "Preferences":
@@ -192,14 +198,24 @@ def from_scores(
     judge: str,
     tie: float = 0.0,
 ) -> tuple[Preferences, dict[str, dict[str, Any]]]:
-    """The image with the higher score is preferred; where |difference| <= tie neither is, and the pair is dropped.
+    """Preferences by scores: the image with the higher score is preferred.
 
-    first, second: uint8 `[n, C, r, r]`, two answers to the question of each row of `covariates`.
-    first_scores, second_scores: `[n]`, finite, higher is better.
-    splits: of the source that the subjects come from, or `domains.source.patient_split` of each.
-    tie: 0 or more, in the unit of the scores.
+    Args:
+        first: uint8 `[n, C, r, r]`.
+        second: uint8 `[n, C, r, r]`, in the same order.
+        first_scores: `[n]`, finite, higher is better.
+        second_scores: `[n]`, likewise.
+        covariates: encoded, `[n]` each: what both images of a pair are to show.
+        subjects: identifiers `[n]`.
+        splits: of the source that the subjects come from, or `domains.source.patient_split` of each, `[n]`.
+        judge: the name of who gave the scores.
+        tie: difference of scores up to which neither image is preferred and the pair is left out, 0 or more.
 
-    Returns the pairs and, by judge, what became of the comparisons: `first` + `second` + `ties` = `compared`, `tie`.
+    Returns:
+        The pairs and, by judge, the counts of comparisons, `first` + `second` + `ties` = `compared`, and `tie`.
+
+    Raises:
+        InputError: for scores that are not finite, and for arguments of different lengths.
     """
     if isinstance(tie, bool) or not isinstance(tie, int | float) or not math.isfinite(tie) or tie < 0:
         raise InputError(f"tie: {tie!r} is not allowed; give a score difference from 0 on.")

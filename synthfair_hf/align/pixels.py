@@ -22,7 +22,18 @@ def to_png(image: Tensor) -> bytes:
 
 
 def read_pixels(data: bytes, where: str) -> Tensor:
-    """An image file as uint8 `[C, height, width]`, C 1 or 3; `where` begins the InputError about any other file."""
+    """Read an image file.
+
+    Args:
+        data: its bytes, 8-bit gray or RGB.
+        where: what the error message begins with.
+
+    Returns:
+        Pixels uint8 `[C, height, width]`, C 1 or 3.
+
+    Raises:
+        InputError: for any other file.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
             mode, pixels = image.mode, np.array(image)
@@ -35,7 +46,18 @@ def read_pixels(data: bytes, where: str) -> Tensor:
 
 
 def stack(images: Sequence[Tensor], where: Sequence[str]) -> Tensor:
-    """Images `[C, height, width]` as one tensor; `where` names each in the InputError about another size."""
+    """Stack images of one size.
+
+    Args:
+        images: `[C, height, width]` each.
+        where: by image, what the error message begins with.
+
+    Returns:
+        The images `[n, C, height, width]`.
+
+    Raises:
+        InputError: for images of several sizes.
+    """
     for image, place in zip(images, where, strict=True):
         if image.shape != images[0].shape:
             found, first = (" x ".join(map(str, one.shape)) for one in (image, images[0]))

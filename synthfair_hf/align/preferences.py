@@ -6,8 +6,8 @@
         subject_id, judge, comment, margin (null where a person gave none)
     DIR/record.json                             judges, pairs by split, judge and subgroup, comparisons and ties
 
-`read_preferences(DIR, preset)` gives what `write_preferences` was given, split by split; training draws from that by
-`PreferenceExamples`.
+`read_preferences(DIR, preset)` returns what `write_preferences` was given, split by split; training samples from that
+by `PreferenceExamples`.
 """
 
 import os
@@ -52,12 +52,20 @@ def write_preferences(
     counts: Mapping[str, Mapping[str, Any]] | None = None,
     access: Access = "unknown",
 ) -> Record:
-    """Write pairs, at least one, over all covariates of the preset into a new or empty directory, all or nothing.
+    """Write pairs into a directory, all or nothing.
 
-    counts: by judge, what `from_scores` counted; None for people, whose ties nobody counted.
-    access: who may see the images that these were made from (`records.strictest`).
+    Args:
+        preferences: at least one pair, with all covariates of the preset.
+        directory: new or empty.
+        preset: the domain.
+        counts: by judge, the counts of `from_scores`; none by default.
+        access: to the images that these were made from (`records.strictest`).
 
-    Returns the record; its `inputs["preferences"]` is the fingerprint of `read_preferences(directory, preset)`.
+    Returns:
+        The record; its `inputs["preferences"]` is the fingerprint of `read_preferences(directory, preset)`.
+
+    Raises:
+        InputError: for no pairs, covariates that are not the preset's, or a directory that holds files.
     """
     if not len(preferences):
         raise InputError("preferences: no pairs; give at least one (were all of them ties?).")
@@ -103,7 +111,7 @@ def new_directory(directory: str | Path) -> Iterator[Path]:
 
 
 def check_covariates(covariates: Covariates, preset: Preset) -> None:
-    """Refuse encoded columns that are not the preset's, or hold what its variables don't allow."""
+    """Raise InputError for encoded columns that are not the preset's, or hold values that its variables don't allow."""
     for name in covariates:
         if name not in preset.covariates:
             raise unknown("covariates", name, preset.covariates.names)
@@ -120,12 +128,12 @@ def check_covariates(covariates: Covariates, preset: Preset) -> None:
 
 
 def _features(preset: Preset) -> datasets.Features:
-    told = {name: datasets.Value("string") for name in ("subject_id", "judge", "comment")}
+    texts = {name: datasets.Value("string") for name in ("subject_id", "judge", "comment")}
     return datasets.Features(
         {
             **{name: datasets.Image() for name in IMAGES},
             **preset.covariates.features(),
-            **told,
+            **texts,
             "margin": datasets.Value("float32"),
         }
     )
@@ -166,10 +174,16 @@ def _counts(preferences: Preferences, preset: Preset) -> dict[str, Any]:
 
 
 def read_preferences(directory: str | Path, preset: Preset, split: str | None = None) -> Preferences:
-    """The pairs of a directory, or of one split of it, encoded as the preset says; whoever wrote the files.
+    """Read the pairs of a directory.
 
-    Raises InputError naming the file where there is none, no row, another column than those above, a value that the
-    preset does not allow, images of several sizes or damaged ones; and what `Preferences` refuses.
+    Args:
+        directory: with parquet files of the columns above, whoever wrote them.
+        preset: the domain, by which covariates are encoded.
+        split: the split that is read; all by default.
+
+    Raises:
+        InputError: naming the file where there is none, no row, another column than those above, a value that the
+            preset does not allow, or an image that is damaged or of another size; and as `Preferences` does.
     """
     if split is not None and split not in SPLITS:
         raise unknown("split", split, SPLITS)

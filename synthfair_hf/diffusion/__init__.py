@@ -1,1 +1,22 @@
-"""What would the image have been? conditioning -> denoiser -> guidance -> solver -> pipeline."""
+"""Causal diffusion: images under given covariates, and counterfactuals of observed images.
+
+- `pipeline` — the pipeline: `pipeline.CausalDiffusionPipeline`
+- `conditioning` — covariates as tokens: `conditioning.CovariateEncoder`
+- `denoiser` — the network's interface: `denoiser.build_unet`, `denoiser.predict_velocity`
+- `guidance` — strengths of changed covariates: `guidance.guided_velocity`
+- `solver` — the reversible solver: `solver.ReversibleFlowScheduler`
+- `latents` — images to latents and back: `latents.to_latents`, `latents.to_images`
+- `inputs` — checks of the pipeline's arguments: `inputs.encode_covariates`, `inputs.encode_interventions`
+- `adapters` — low-rank adapters of the pipeline: `adapters.AdapterLoader`
+- `objective` — training objectives: `objective.FlowMatchingObjective`, `objective.CounterfactualObjective`
+- `reflow` — pairs of image and noise: `reflow.PairedExamples`
+- `super_resolution` — an autoencoder of more pixels: `super_resolution.SuperResolutionObjective`
+- `fitting` — training: `fitting.train_generator`, `fitting.finetune_generator`, `fitting.rectify_generator`,
+  `fitting.super_resolve_generator`
+- `saved` — saved generators before weights are loaded: `saved.find_generator`
+- `generator` — loaded generators: `generator.load_generator`, `generator.push_generator`
+- `release` — a generator as a model repository: `release.push_directory`
+- `counterfactual` — one image file's counterfactual: `counterfactual.counterfactual`
+- `devices` — the device of this process: `devices.local_device`
+- `discovery` — the pipeline under its name in diffusers: `discovery.announce`
+"""

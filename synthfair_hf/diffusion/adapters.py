@@ -3,7 +3,7 @@
     pipe.load_lora_weights(directory)                                       what `synthfair align` saved
     pipe.fuse_lora(components=["unet"]); pipe.unload_lora_weights()         merged: an ordinary pipeline again
 
-All but the loading is diffusers' own.
+Everything but loading is diffusers' own.
 """
 
 from pathlib import Path
@@ -31,10 +31,17 @@ class AdapterLoader(LoraBaseMixin):
         weight_name: str = LORA_WEIGHT_NAME_SAFE,
         **settings: Any,
     ) -> None:
-        """Load adapters, keys under `unet.`, from a directory, a Hub repository or tensors by name; safetensors only.
+        """Load adapters, with keys under `unet.`.
 
-        `settings` are those of diffusers' `lora_state_dict`. Raises InputError for a file that can't be read, holds no
-        adapters, or some for layers that this network does not have.
+        Args:
+            pretrained_model_name_or_path_or_dict: a directory, a Hub repository, or tensors by name.
+            adapter_name: the adapters' name in the network; diffusers' own by default.
+            weight_name: name of the file, safetensors only.
+            **settings: those of diffusers' `lora_state_dict`.
+
+        Raises:
+            InputError: for a file that can't be read, holds no adapters, or some for layers that this network does not
+                have.
         """
         source = pretrained_model_name_or_path_or_dict
         where = f"load_lora_weights: {'the tensors given' if isinstance(source, dict) else source}"
@@ -44,14 +51,14 @@ class AdapterLoader(LoraBaseMixin):
             weights, alphas, metadata = StableDiffusionLoraLoaderMixin.lora_state_dict(
                 source, weight_name=weight_name, return_lora_metadata=True, **settings
             )
-            # diffusers itself would go on with those that fit, and log a line about the others
+            # diffusers itself would load those that fit, and only log the others
             known = {f"unet.{name}" for name, _ in self.unet.named_modules()}
             strange = sorted(name for name in weights if name.partition(".lora")[0] not in known)
             if strange or not weights:
                 found = (
                     f"{len(strange)} weights for layers that this network does not have ({strange[0]})"
                     if strange
-                    else "nothing"
+                    else "no adapters"
                 )
                 raise InputError(f"{where} holds {found}; give adapters that were trained on this network.")
             self.unet.load_lora_adapter(

@@ -18,8 +18,12 @@ class CovariateEncoder(ModelMixin, ConfigMixin):
     """Encoded covariates `{name: [B]}` to tokens `[B, V, width]`, in the schema's order.
 
     A categorical value is an embedding, a continuous one Fourier features of its place in the range through a small
-    network. A missing value (NaN, -1) or a dropped one becomes the variable's null token, so sources that lack a
-    covariate can be trained on, and guidance has its unconditional side.
+    network. A missing value (NaN, -1) or a dropped one becomes the variable's null token, so that sources without a
+    covariate can be trained on, and guidance has an unconditional branch.
+
+    Args:
+        variables: the schema's variables as JSON.
+        width: length of a token.
     """
 
     config_name = "config.json"
@@ -42,15 +46,23 @@ class CovariateEncoder(ModelMixin, ConfigMixin):
         )
 
     def forward(self, covariates: Mapping[str, Tensor], keep: Tensor | None = None) -> Tensor:
-        """Tokens `[B, V, width]`; `keep` `[B, V]` bool is False where a covariate is to be hidden."""
+        """Encode covariates.
+
+        Args:
+            covariates: encoded values `[B]` by name.
+            keep: bool `[B, V]`, False where a covariate is hidden; all are kept by default.
+
+        Returns:
+            Tokens `[B, V, width]`.
+        """
         tokens = []
         for index, variable in enumerate(self.covariates.walk()):
             value = covariates[variable.name]
             known = value >= 0 if variable.categorical else ~value.isnan()
-            shown = known if keep is None else known & keep[:, index]
+            visible = known if keep is None else known & keep[:, index]
             embedder = self.embedders[variable.name]
             token = embedder(value.clamp(min=0) if variable.categorical else self._fourier(value, variable))
-            tokens.append(torch.where(shown[:, None], token, self.null[index].to(token.dtype)))
+            tokens.append(torch.where(visible[:, None], token, self.null[index].to(token.dtype)))
         return torch.stack(tokens, dim=1)
 
     def _fourier(self, value: Tensor, variable: Variable) -> Tensor:

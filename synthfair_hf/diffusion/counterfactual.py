@@ -1,4 +1,4 @@
-"""One radiograph file, one counterfactual, one picture of what changed."""
+"""The counterfactual of one radiograph file, and a picture of the difference."""
 
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,26 @@ def counterfactual(
 ) -> dict[str, Any]:
     """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
 
-    The named scanner is planted on the film first where the generator's training films were treated so, unless the
-    film comes from a SynthFair data set and is `already_acquired`. Returns the counterfactual's covariates. The
-    difference is blue where the film became darker, red where brighter, saturated at DIFFERENCE_LIMIT. Bad input is
-    refused before the weights are loaded.
+    The difference is blue where the image became darker, red where brighter, saturated at DIFFERENCE_LIMIT. Where the
+    generator was trained on images with planted scanners, the named scanner is planted on the radiograph first.
+
+    Args:
+        image: the radiograph's file.
+        covariates: its covariates, all of the generator's: level names, numbers in the variable's unit, or their text.
+        do: interventions by name.
+        output_dir: where the pictures and counterfactual.json are written.
+        seed: of everything that is drawn, 0 or more.
+        pretrained_model_name_or_path: the saved generator; by default the one inside the package.
+        num_inference_steps: solver steps; the generator's own by default.
+        guidance_scale: strength on changed covariates, for all or by name; the generator's own by default.
+        intervention_level: noise level up to which a change acts, for all or by name; the generator's own by default.
+        already_acquired: the radiograph comes from a SynthFair data set and shows the named scanner: none is planted.
+
+    Returns:
+        The counterfactual's covariates.
+
+    Raises:
+        InputError: for arguments that are not allowed, before the weights are loaded.
     """
     directory = writable_directory(output_dir)
     if seed < 0:

@@ -19,7 +19,14 @@ TIME_SCALE = 1000
 
 
 def build_unet(channels: tuple[int, ...], in_channels: int, sample_size: int, width: int) -> UNet2DConditionModel:
-    """An untrained UNet over `[in_channels, sample_size, sample_size]` with covariate tokens of `width`."""
+    """An untrained UNet.
+
+    Args:
+        channels: feature maps by level, each half the resolution of the one before; multiples of 32.
+        in_channels: channels of its input and output.
+        sample_size: their height and width.
+        width: length of the covariate tokens.
+    """
     below = len(channels) - 1
     return UNet2DConditionModel(
         sample_size=sample_size,
@@ -39,7 +46,17 @@ def build_unet(channels: tuple[int, ...], in_channels: int, sample_size: int, wi
 
 
 def predict_velocity(denoiser: Denoiser, latents: Tensor, sigma: Tensor, tokens: Tensor) -> Tensor:
-    """d(latents)/d(sigma) `[B, C, H, W]` at noise level `sigma` `[B]` in [0, 1], given covariate tokens `[B, V, D]`."""
+    """The velocity d(latents)/d(sigma).
+
+    Args:
+        denoiser: the network.
+        latents: states `[B, C, H, W]`.
+        sigma: noise levels `[B]` in [0, 1].
+        tokens: of the covariates, `[B, V, D]`.
+
+    Returns:
+        `[B, C, H, W]`, in the precision of the latents.
+    """
     steps = sigma * TIME_SCALE
     # States stay float32 whatever the precision of the weights.
     states, tokens = latents.to(denoiser.dtype), tokens.to(denoiser.dtype)

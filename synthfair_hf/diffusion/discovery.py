@@ -1,4 +1,4 @@
-"""Lets plain `diffusers.DiffusionPipeline.from_pretrained` find our pipeline, importing nothing until it is asked for.
+"""Registers the pipeline with `diffusers.DiffusionPipeline.from_pretrained`, without importing it before it is used.
 
 diffusers looks a pipeline's class up as an attribute of its own module. That attribute is added as soon as diffusers is
 imported: now, when it already is; otherwise right after, by a finder that steps in for that one import. Reading the

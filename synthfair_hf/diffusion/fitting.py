@@ -1,9 +1,9 @@
 """Fitting a generator to a source: the causal model to its covariates, the network to its images.
 
-    train_generator        from the start, or on from a saved one
-    finetune_generator     a saved one, so that predictors read from its counterfactuals what was asked for
-    straighten_generator   a saved one, so that fewer solver steps lose less
-    enlarge_generator      a saved one gets an autoencoder, and with it more pixels
+    train_generator           from untrained weights, or on from a saved generator
+    finetune_generator        a saved one, by an attribute predictor's disagreement with its counterfactuals
+    rectify_generator         a saved one by reflow, so that fewer solver steps lose less
+    super_resolve_generator   a saved one gets an autoencoder, and with it a higher resolution
 
 All go through the one training loop and save a pipeline with its record; settings are checked before data is read.
 """
@@ -28,7 +28,6 @@ from ..training.checkpoints import check_output_dir
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig, architecture
 from ..training.examples import TrainingExamples
 from ..training.loop import train
-from .enlargement import EnlargementObjective, build_autoencoder, check_enlargement
 from .generator import load_generator
 from .inputs import check_settings, strengths
 from .objective import STEPS, CounterfactualObjective, FlowMatchingObjective
@@ -36,23 +35,32 @@ from .pipeline import CausalDiffusionPipeline, check_resolution
 from .reflow import PairedExamples
 from .saved import SavedGenerator, find_generator
 from .solver import ReversibleFlowScheduler
+from .super_resolution import SuperResolutionObjective, build_autoencoder, check_super_resolution
 
 __all__ = [
-    "enlarge_generator",
     "finetune_generator",
     "fit_scm",
-    "straighten_generator",
+    "rectify_generator",
+    "super_resolve_generator",
     "train_generator",
 ]
 
 KEPT_COUNTS, KEPT_INPUTS = ("mechanisms", "covariate_table"), ("graph", "covariate_table", "predictor")
-"""What a record says of the causal model, and of who judged: it holds of what is trained on from there."""
+"""Record entries on the causal model and the predictor that a generator trained further takes over."""
 
 
 def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) -> dict[str, Any]:
-    """Fit a causal model on columns of decoded values; returns what was fitted on how many rows.
+    """Fit a causal model on a table of covariates.
 
     A table with a view but no scanner gets scanners from the acquisition world's structural equation.
+
+    Args:
+        scm: the causal model, fitted in place.
+        table: decoded values by covariate, one per row; None is missing.
+        seed: of the fit, and of the scanners.
+
+    Returns:
+        By mechanism, the numbers of rows and the held-out negative log likelihood.
     """
     if "scanner" in scm.covariates and "scanner" not in table:
         rng = row_generator(WORLD_SEED, seed)
@@ -74,11 +82,24 @@ def train_generator(
 ) -> Record:
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
 
-    `covariate_table` is the label file of ChestX-ray14, on which the causal model is fitted; without it the model is
-    fitted on the training patients' own covariates. Defaults are saved with the pipeline; steps are 10 of midpoint, or
-    those of the start. The network starts untrained, or from the weights of `pretrained_model_name_or_path`, which must
-    know the same covariates at the same resolution; strengths calibrated for these are not taken over. `access` to the
-    folder is recorded, for what may be published of the generator and its images.
+    Args:
+        preset: the domain.
+        source_dir: the images and their covariates; None for a domain that generates its own.
+        config: settings of the training run.
+        resolution: height and width of the images in pixels; by default the preset's, or that of the start.
+        covariate_table: label file of ChestX-ray14 on which the causal model is fitted; by default it is fitted on the
+            training patients' own covariates.
+        default_steps: solver steps saved with the pipeline, 1 or more; by default 10 of midpoint, or the start's.
+        default_guidance_scale: strength on changed covariates saved with the pipeline, 0 or more, for all or by name.
+        pretrained_model_name_or_path: saved generator from whose weights training starts, of the same covariates and
+            resolution; untrained by default. Its calibrated strengths are not taken over.
+        access: to the folder, recorded because it limits what may be published of the generator and its images.
+
+    Returns:
+        The record, as saved beside the pipeline.
+
+    Raises:
+        InputError: for settings that are not allowed, or a start that does not fit, before any image is read.
     """
     check_settings(10 if default_steps is None else default_steps, argument="default_steps")
     strengths(default_guidance_scale, 1.0, preset.covariates)
@@ -93,16 +114,16 @@ def train_generator(
     preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
     if start is not None and (start.preset.covariates, start.resolution) != (preset.covariates, resolution):
         raise InputError(
-            f"pretrained_model_name_or_path: {pretrained_model_name_or_path} knows {_knowledge(start.preset)} at "
-            f"{start.resolution} pixels, not {_knowledge(preset)} at {resolution}; give a generator of the same "
+            f"pretrained_model_name_or_path: {pretrained_model_name_or_path} has {_names(start.preset)} at "
+            f"{start.resolution} pixels, not {_names(preset)} at {resolution}; give a generator of the same "
             "covariates, levels and resolution, or none."
         )
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
-    known = "open" if source_dir is None else access
+    source_access = "open" if source_dir is None else access
     inputs = {
         "source": source.fingerprint,
-        "access": known if start is None else strictest(known, start.access),
+        "access": source_access if start is None else strictest(source_access, start.access),
     }
     if covariate_table is None:
         table = {name: [column[row] for row in examples.rows] for name, column in source.table.items()}
@@ -127,7 +148,7 @@ def train_generator(
         default_guidance_scale=default_guidance_scale,
         planted_scanner=isinstance(source, AcquisitionWorld),
     )
-    # What a finished run saved beside the weights: another wish is another run.
+    # What a finished run saved beside the weights: other defaults are another run.
     inputs["graph"] = fingerprint(sorted(preset.edges))
     scales = [one.scale for one in strengths(default_guidance_scale, 1.0, preset.covariates).values()]
     inputs["defaults"] = fingerprint([pipeline.config.default_steps, scales])
@@ -141,36 +162,55 @@ def finetune_generator(
     source_dir: str | Path | None,
     config: FinetuningConfig,
     weight: float = 0.1,
-    leak: float = 1.0,
+    off_target_weight: float = 1.0,
     access: Access | None = None,
 ) -> Record:
-    """Train a saved generator on, with a predictor that judges one counterfactual of each image.
+    """Fine-tune a saved generator by a predictor's disagreement with one counterfactual of each image.
 
-    `weight` and `leak` are those of `diffusion.objective`. The predictor must have seen training patients alone;
-    measure the result by another one. Causal model, default steps and strengths are taken over.
+    Causal model, default steps and strengths are taken over.
+
+    Args:
+        pretrained_model_name_or_path: the saved generator.
+        predictor: trained on training patients alone; measure the result by another one.
+        source_dir: the images the generator was trained on; None for a domain that generates its own.
+        config: settings of the training run; `train_batch_size` from 2 on.
+        weight: of the predictor's disagreement against flow matching (`diffusion.objective`), 0 or more.
+        off_target_weight: of the disagreement on covariates that were not changed, 0 or more.
+        access: to the source; by default as the generator's record has it, else unknown.
+
+    Returns:
+        The record, as saved beside the pipeline.
+
+    Raises:
+        InputError: for settings that are not allowed, or a source of other covariates, before any image is read.
     """
-    for argument, number in (("weight", weight), ("leak", leak)):
+    for argument, number in (("weight", weight), ("off_target_weight", off_target_weight)):
         if not 0 <= number < float("inf"):
             raise InputError(f"{argument}: {number:g} is not allowed; give a number from 0 on.")
     if config.train_batch_size < 2:
-        raise InputError("train_batch_size: 1 is not allowed; an image takes another's value, so give 2 or more.")
+        raise InputError(
+            "train_batch_size: 1 is not allowed; an image takes its new value from another, so give 2 or more."
+        )
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
-    reader = predictor.load(saved.preset.covariates)
-    # Two blank images: of one that is reduced to a single place, group norm can tell nothing.
-    reader.features(torch.zeros(2, 1, saved.resolution, saved.resolution))
+    attribute_predictor = predictor.load(saved.preset.covariates)
+    # Two blank images, because group norm is undefined for one that is reduced to a single place.
+    attribute_predictor.features(torch.zeros(2, 1, saved.resolution, saved.resolution))
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access)
     inputs["predictor"] = predictor.revision
-    inputs["counterfactual"] = fingerprint({"weight": float(weight), "leak": float(leak), "steps": STEPS})
+    # "leak" is the off-target weight's name in fingerprints recorded so far
+    inputs["counterfactual"] = fingerprint({"weight": float(weight), "leak": float(off_target_weight), "steps": STEPS})
     chosen = strengths(
         pipeline.config.default_guidance_scale, pipeline.config.default_intervention_level, pipeline.covariates
     )
-    judge = reader.to(pipeline.device).disagreement
-    objective = CounterfactualObjective(_matching(pipeline), pipeline.scheduler, judge, weight, leak, chosen)
+    disagreement = attribute_predictor.to(pipeline.device).disagreement
+    objective = CounterfactualObjective(
+        _matching(pipeline), pipeline.scheduler, disagreement, weight, off_target_weight, chosen
+    )
     return _minimise(objective, examples, config, pipeline, inputs, counts)
 
 
-def straighten_generator(
+def rectify_generator(
     pretrained_model_name_or_path: str | Path,
     source_dir: str | Path | None,
     config: FinetuningConfig,
@@ -178,16 +218,30 @@ def straighten_generator(
     num_inference_steps: int = 10,
     access: Access | None = None,
 ) -> Record:
-    """Train a saved generator on pairs (`reflow`) of so many training images, made in so many midpoint steps.
+    """Train a saved generator on its own pairs of image and noise (`reflow`).
 
-    Paths between image and noise are straighter than those it learned first, so that few steps lose less. Causal model,
-    default steps and strengths are taken over; counterfactuals are paired at scale and level 1.
+    Paths between image and noise become straighter than those it learned first, so that few steps lose less. Causal
+    model, default steps and strengths are taken over; counterfactuals are paired at scale and level 1.
+
+    Args:
+        pretrained_model_name_or_path: the saved generator.
+        source_dir: the images the generator was trained on; None for a domain that generates its own.
+        config: settings of the training run, with no data loader workers.
+        images: training images, each of three pairs, 1 or more.
+        num_inference_steps: midpoint steps that make a pair, 1 or more.
+        access: to the source; by default as the generator's record has it, else unknown.
+
+    Returns:
+        The record, as saved beside the pipeline.
+
+    Raises:
+        InputError: for settings that are not allowed, or a source of other covariates, before any image is read.
     """
     check_settings(num_inference_steps, argument="num_inference_steps")
     if images < 1:
         raise InputError(f"images: {images} is not allowed; give a whole number from 1 on.")
     if config.dataloader_num_workers:
-        raise InputError("dataloader_num_workers: must be 0 here: one process makes all pairs and remembers them.")
+        raise InputError("dataloader_num_workers: must be 0 here: one process makes all pairs and keeps them.")
     check_output_dir(config)
     saved = find_generator(pretrained_model_name_or_path)
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access)
@@ -196,26 +250,39 @@ def straighten_generator(
     return _minimise(_matching(pipeline), paired, config, pipeline, inputs, {**counts, "pairs": len(paired)})
 
 
-def enlarge_generator(
+def super_resolve_generator(
     pretrained_model_name_or_path: str | Path,
     source_dir: str | Path | None,
     config: AutoencoderTrainingConfig,
     resolution: int,
     access: Access | None = None,
 ) -> Record:
-    """Train an autoencoder whose latents are a saved generator's images, and save both as one of more pixels.
+    """Train an autoencoder whose latents are a saved generator's images, and save both as one pipeline.
 
-    `resolution` is twice or four times the generator's own. Its networks, causal model, default steps and strengths are
-    taken over as they are.
+    The generator's networks, causal model, default steps and strengths are taken over as they are.
+
+    Args:
+        pretrained_model_name_or_path: the saved generator, without an autoencoder.
+        source_dir: images of the new resolution; None for a domain that generates its own.
+        config: settings of the training run.
+        resolution: height and width in pixels, twice or four times the generator's own.
+        access: to the source; by default as the generator's record has it, else unknown.
+
+    Returns:
+        The record, as saved beside the pipeline.
+
+    Raises:
+        InputError: for a resolution or settings that are not allowed, a source of other covariates, or a generator that
+            has an autoencoder already.
     """
     saved = find_generator(pretrained_model_name_or_path)
-    check_enlargement(resolution, saved.resolution)
+    check_super_resolution(resolution, saved.resolution)
     check_output_dir(config)
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access, resolution)
     if pipeline.vae is not None:
         raise InputError(
             f"pretrained_model_name_or_path: {pretrained_model_name_or_path} has an autoencoder already; give the "
-            "generator it was made of."
+            "generator it was made from."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -225,7 +292,7 @@ def enlarge_generator(
     pipeline.register_to_config(resolution=resolution, preset=preset.model_dump(mode="json"))
     inputs["autoencoder"] = architecture(autoencoder.config)
     save = partial(pipeline.save_pretrained, safe_serialization=True)
-    return train(EnlargementObjective(autoencoder), examples, config, save, inputs, counts)
+    return train(SuperResolutionObjective(autoencoder), examples, config, save, inputs, counts)
 
 
 def _go_on(
@@ -235,36 +302,37 @@ def _go_on(
     access: Access | None,
     resolution: int | None = None,
 ) -> tuple[CausalDiffusionPipeline, TrainingExamples, dict[str, str], dict[str, Any]]:
-    """A saved generator, the examples it is to be trained on, at its own resolution by default, and what its record
-    says of both.
+    """A saved generator, the examples it is to be trained on, and the inputs and counts of its new record.
 
-    `access` is that to the source. Of films other than those that the start's record names nobody has said it, so that
-    it is unknown where it is not given.
+    Args:
+        resolution: of the examples; the generator's own by default.
+        access: to the source. Where it is not given, that of the generator's record if it was trained on the same
+            images, else unknown.
     """
     resolution = saved.resolution if resolution is None else resolution
     source = open_source(source_dir, saved.preset, resolution)
     for variable in saved.preset.covariates.walk():
         if variable.name not in source.covariates or source.covariates[variable.name] != variable:
             raise InputError(
-                f"source_dir: {source.name} does not know {variable.name!r} as this generator does; it knows "
+                f"source_dir: {source.name} does not have {variable.name!r} as this generator does; it has "
                 f"{', '.join(source.covariates.names)}; give the source it was trained on."
             )
     if isinstance(source, AcquisitionWorld) and not saved.planted_scanner:
         raise InputError(
             f"source_dir: {source_dir} has no column 'scanner' in metadata.csv, but this generator was trained on "
-            "films whose scanner is known; add it."
+            "radiographs whose scanner is recorded; add it."
         )
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts = {"source": source.counts, "training_images": len(examples)}
     inputs = {"source": source.fingerprint, "initial_weights": saved.revision}
-    known: Access = "open" if source_dir is None else access or "unknown"
+    source_access: Access = "open" if source_dir is None else access or "unknown"
     if (saved.directory / "record.json").exists():
         record = Record.read(saved.directory / "record.json")
         if access is None and record.inputs.get("source") == source.fingerprint:
-            known = saved.access
+            source_access = saved.access
         counts |= {name: record.counts[name] for name in KEPT_COUNTS if name in record.counts}
         inputs |= {name: record.inputs[name] for name in KEPT_INPUTS if name in record.inputs}
-    inputs["access"] = strictest(saved.access, known)
+    inputs["access"] = strictest(saved.access, source_access)
     return load_generator(saved), examples, inputs, counts
 
 
@@ -288,5 +356,5 @@ def _minimise(
     return train(objective, examples, config, save, inputs, counts)
 
 
-def _knowledge(preset: Preset) -> str:
+def _names(preset: Preset) -> str:
     return ", ".join(preset.covariates.names)

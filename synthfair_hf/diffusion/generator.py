@@ -1,4 +1,4 @@
-"""Generators as their users hold them: loaded into memory, and pushed to the Hub from where they are saved."""
+"""Saved generators, loaded into memory or pushed to the Hub."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ def load_generator(generator: str | Path | SavedGenerator = DEFAULT_GENERATOR) -
     """The pipeline saved in a directory or a Hub repository, on this process's GPU where there is one.
 
     Args:
-        generator: where it is, or what `find_generator` found there; by default the one inside the package.
+        generator: its directory or name on the Hub, or the result of `find_generator`; by default the one inside the
+            package.
 
     Raises:
         InputError: for what is not a whole saved pipeline of this package, in safetensors.
@@ -29,5 +30,14 @@ def load_generator(generator: str | Path | SavedGenerator = DEFAULT_GENERATOR) -
 
 
 def push_generator(directory: str | Path, hub_model_id: str, **settings: Any) -> Publication:
-    """Push a saved pipeline with its card to `hub_model_id`; `settings` are those of `release.push_directory`."""
+    """Push a saved pipeline with its card to the Hub.
+
+    Args:
+        directory: of the saved pipeline.
+        hub_model_id: OWNER/NAME of the model repository.
+        **settings: those of `release.push_directory`.
+
+    Raises:
+        InputError: as `release.push_directory` does.
+    """
     return push_directory(directory, hub_model_id, CausalDiffusionPipeline.load, **settings)

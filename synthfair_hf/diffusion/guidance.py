@@ -3,9 +3,9 @@
     c(s) = target where a covariate may act at noise level s, factual elsewhere: covariate k acts at s <= level_k
     v    = v(x, s | c(s)) + sum over changed, acting k of (scale_k - 1) (v(x, s | c(s)) - v(x, s | c(s) with k factual))
 
-Each difference is the direction of one change, everything else held: what has not changed is never amplified, and
-scale_k = 1 for all k is the plain conditional velocity. Position and exposure of a film are decided at high noise, so a
-covariate that should leave them alone acts below it only (level_k < 1; compare the guidance interval of Kynkaanniemi et
+Each difference is the direction of one change, everything else held: an unchanged covariate is never amplified, and
+scale_k = 1 for all k is the conditional velocity. Position and exposure of an image are determined at high noise, so a
+covariate that should not affect them acts below it only (level_k < 1; compare the guidance interval of Kynkaanniemi et
 al. 2024). Whatever the scales and levels, no change at all means the factual velocity: do={} returns the input.
 
 A sample has no factual side; its guidance is classifier-free (Ho and Salimans 2022), against all covariates hidden:
@@ -31,7 +31,12 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Strength:
-    """How strongly a change of one covariate acts (1: as trained), and the noise level from which downward it does."""
+    """How strongly a change of one covariate acts.
+
+    Args:
+        scale: guidance scale, 0 or more; 1 is no guidance.
+        level: noise level at and below which the change acts, in (0, 1].
+    """
 
     scale: float = 1.0
     level: float = 1.0
@@ -52,9 +57,15 @@ def conditional_velocity(denoiser: Denoiser, tokens: Tensor) -> Velocity:
 
 
 def classifier_free_velocity(denoiser: Denoiser, tokens: Tensor, hidden: Tensor, scale: float) -> Velocity:
-    """The velocity of samples for tokens `[B, V, D]`, guided away from those of hidden covariates.
+    """The velocity of samples under classifier-free guidance.
 
-    Scale 1 is the plain conditional velocity and costs nothing; any other costs one more evaluation.
+    Scale 1 is the conditional velocity; any other costs one more evaluation.
+
+    Args:
+        denoiser: the network.
+        tokens: of the covariates, `[B, V, D]`.
+        hidden: null tokens of the same shape.
+        scale: guidance scale, 0 or more.
     """
     if scale == 1:
         return conditional_velocity(denoiser, tokens)
@@ -71,31 +82,38 @@ def classifier_free_velocity(denoiser: Denoiser, tokens: Tensor, hidden: Tensor,
 def guided_velocity(
     denoiser: Denoiser, target: Tensor, factual: Tensor, changed: Tensor, strengths: Mapping[int, Strength]
 ) -> Velocity:
-    """The guided velocity for tokens `[B, V, D]` that differ where `changed` `[B, V]`; strengths by covariate's place.
+    """The velocity of counterfactuals, guided on each changed covariate by itself.
 
-    A covariate with scale 1 costs nothing; any other costs one more evaluation for the rows in which it changed.
+    Scale 1 costs nothing; any other costs one more evaluation for the rows in which the covariate changed.
+
+    Args:
+        denoiser: the network.
+        target: tokens of the counterfactual's covariates, `[B, V, D]`.
+        factual: tokens of the observed covariates, `[B, V, D]`.
+        changed: which covariates differ, bool `[B, V]`.
+        strengths: by the covariate's place in the schema; those left out act fully, without guidance.
     """
     strengths = {place: one for place, one in strengths.items() if changed[:, place].any()}
     rows = {place: changed[:, place].nonzero()[:, 0] for place in strengths}
 
     def velocity(latents: Tensor, level: float) -> Tensor:
-        asked = target.clone()
+        active = target.clone()
         for place, strength in strengths.items():
             if not strength.acts(level):
-                asked[:, place] = factual[:, place]
+                active[:, place] = factual[:, place]
         guided = [place for place, one in strengths.items() if one.scale != 1 and one.acts(level)]
-        states, tokens = [latents], [asked]
+        states, tokens = [latents], [active]
         for place in guided:
-            without = asked[rows[place]]
-            without[:, place] = factual[rows[place], place]
+            reverted_tokens = active[rows[place]]
+            reverted_tokens[:, place] = factual[rows[place], place]
             states.append(latents[rows[place]])
-            tokens.append(without)
+            tokens.append(reverted_tokens)
         batch = torch.cat(states)
         sigma = batch.new_full((len(batch),), level)
-        plain, *reverted = predict_velocity(denoiser, batch, sigma, torch.cat(tokens)).split([*map(len, states)])
-        result = plain.clone()
-        for place, as_was in zip(guided, reverted, strict=True):
-            direction = plain[rows[place]] - as_was
+        full, *reverted = predict_velocity(denoiser, batch, sigma, torch.cat(tokens)).split([*map(len, states)])
+        result = full.clone()
+        for place, factual_velocity in zip(guided, reverted, strict=True):
+            direction = full[rows[place]] - factual_velocity
             result.index_add_(0, rows[place], direction, alpha=strengths[place].scale - 1)
         return result
 

@@ -1,4 +1,4 @@
-"""What may be asked of the pipeline: every condition is one sentence, and none of them needs the network."""
+"""Checks and encodings of the pipeline's arguments, none of which needs the network."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,13 @@ SCALE = "a number from 0 on (1 is no guidance)"
 
 
 def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: str = "num_inference_steps") -> None:
-    """Solver steps, by the name of the argument that gives them, 1 or more; output_type "pil" or "pt"."""
+    """Raise InputError unless settings are allowed.
+
+    Args:
+        num_inference_steps: 1 or more.
+        output_type: "pil" or "pt".
+        argument: the name of the steps in messages.
+    """
     if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int) or num_inference_steps < 1:
         raise InputError(f"{argument}: {num_inference_steps!r} is not allowed; give a whole number from 1 on.")
     if output_type not in ("pil", "pt"):
@@ -36,7 +42,7 @@ def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: 
 
 
 def check_sample_guidance(scale: Any, do: Any) -> None:
-    """One number from 0 on, other than 1 only where nothing is intervened on."""
+    """Raise InputError unless the scale is a number from 0 on, and 1 where `do` is given."""
     _check_number("sample_guidance_scale", scale, 0, math.inf, SCALE)
     if do is not None and scale != 1:
         raise InputError(
@@ -46,7 +52,19 @@ def check_sample_guidance(scale: Any, do: Any) -> None:
 
 
 def strengths(guidance_scale: Any, intervention_level: Any, schema: Schema) -> dict[int, Strength]:
-    """The strength of each covariate by its place in the schema, from one number for all or numbers by name."""
+    """Strengths of changed covariates.
+
+    Args:
+        guidance_scale: 0 or more; one number for all or numbers by name, 1 for names left out.
+        intervention_level: 0.001 to 1, likewise.
+        schema: the covariates.
+
+    Returns:
+        The strength of each covariate by its place in the schema.
+
+    Raises:
+        InputError: for unknown names and numbers out of range.
+    """
     scales = _by_name("guidance_scale", guidance_scale, schema, 0, math.inf, SCALE)
     levels = _by_name("intervention_level", intervention_level, schema, 1e-3, 1, "a noise level from 0.001 to 1")
     return {place: Strength(scales[name], levels[name]) for place, name in enumerate(schema.names)}
@@ -70,7 +88,18 @@ def _check_number(where: str, value: Any, low: float, high: float, remedy: str) 
 
 
 def encode_covariates(covariates: Any, schema: Schema) -> Covariates:
-    """Decoded columns, one value per row, to tensors `[B]`."""
+    """Encode columns of covariates.
+
+    Args:
+        covariates: decoded values by name, one per row.
+        schema: the covariates.
+
+    Returns:
+        Tensors `[B]` by name.
+
+    Raises:
+        InputError: for anything else than columns of allowed values.
+    """
     if covariates is None or (isinstance(covariates, Mapping) and not covariates):
         raise InputError(f"covariates: not given; needed: {', '.join(schema.names)}, a list of values each.")
     if not isinstance(covariates, Mapping):
@@ -87,7 +116,19 @@ def encode_covariates(covariates: Any, schema: Schema) -> Covariates:
 
 
 def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
-    """`do` values, one for all rows or a sequence of one per row, to tensors `[B]`; None intervenes on nothing."""
+    """Encode interventions.
+
+    Args:
+        do: by name one value for all rows, or a sequence of one per row; None and {} are no intervention.
+        schema: the covariates.
+        rows: number of rows, B.
+
+    Returns:
+        Tensors `[B]` by name.
+
+    Raises:
+        InputError: for unknown names, values that are not allowed and other numbers of values.
+    """
     if do is not None and not isinstance(do, Mapping):
         raise InputError(
             f"do: a {type(do).__name__} is not allowed; give {{name: value}}, or {{}} for no intervention."
@@ -102,13 +143,24 @@ def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
         if len(column) != rows:
             raise InputError(f"do[{name!r}]: {len(column)} values for {rows} rows; give one value, or one per row.")
         if any(one is None for one in column):
-            raise InputError(f"do[{name!r}]: None is not a value; leave {name} out of `do` to let it be.")
+            raise InputError(f"do[{name!r}]: None is not a value; leave {name} out of `do` for no intervention on it.")
         encoded[name] = torch.from_numpy(schema[name].encode(column, f"do[{name!r}]"))
     return encoded
 
 
 def prepare_image(image: Any, expected: tuple[int, int, int, int]) -> Tensor:
-    """A tensor in [0, 1], or 8-bit grayscale PIL images, as float32 of the expected shape `(B, C, H, W)`."""
+    """Images as a tensor.
+
+    Args:
+        image: a tensor in [0, 1], or 8-bit grayscale PIL images.
+        expected: the shape `(B, C, H, W)`.
+
+    Returns:
+        Float32 of the expected shape.
+
+    Raises:
+        InputError: for anything else.
+    """
     if isinstance(image, Image.Image):
         image = [image]
     if isinstance(image, list):

@@ -14,7 +14,16 @@ __all__ = ["to_images", "to_latents", "to_pil"]
 
 
 def to_latents(images: Tensor, space_to_depth: int, vae: AutoencoderKL | None = None) -> Tensor:
-    """`[B, C, H, W]` in [0, 1] to `[B, c, h, w]`."""
+    """Encode images.
+
+    Args:
+        images: `[B, C, H, W]` in [0, 1].
+        space_to_depth: factor by which pixels, or the autoencoder's latents, are folded into channels.
+        vae: the autoencoder, if there is one.
+
+    Returns:
+        Latents `[B, c, h, w]`.
+    """
     centred = images * 2 - 1
     if vae is not None:
         centred = vae.encode(centred).latent_dist.mean * vae.config.scaling_factor
@@ -22,7 +31,16 @@ def to_latents(images: Tensor, space_to_depth: int, vae: AutoencoderKL | None = 
 
 
 def to_images(latents: Tensor, space_to_depth: int, vae: AutoencoderKL | None = None) -> Tensor:
-    """The way back, not clipped: exact without an autoencoder."""
+    """Decode latents; exact without an autoencoder.
+
+    Args:
+        latents: `[B, c, h, w]`.
+        space_to_depth: factor by which they are folded.
+        vae: the autoencoder, if there is one.
+
+    Returns:
+        Images `[B, C, H, W]`, not clipped.
+    """
     centred = pixel_shuffle(latents, space_to_depth)
     if vae is not None:
         centred = vae.decode(centred / vae.config.scaling_factor).sample

@@ -5,11 +5,12 @@ Flow matching: with x_s = (1 - s) x + s e, the network learns the velocity e - x
     loss = E | v(x_s, s, c) - (e - x) |^2,     s = sigmoid(n), n ~ N(location, 1), e ~ N(0, 1)
 
 (Lipman et al. 2023; the logit-normal level of Esser et al. 2024.) With e = the noise that a trained network abducts
-from x, instead of an independent draw, its paths are straightened (reflow: Liu et al. 2023).
+from x, instead of an independent sample, its paths are rectified (reflow: Liu et al. 2023).
 
-Counterfactual: one covariate k of each image is set to another image's value a', and readers judge the answer x*.
+Counterfactual: one covariate k of each image is set to another image's value a'; d_j is how far attribute j that a
+predictor estimates from the counterfactual x* is from its value.
 
-    loss = flow matching + weight (mean of d_k(x*, a') + leak * mean over j != k of d_j(x*, c_j))
+    loss = flow matching + weight (mean of d_k(x*, a') + off_target_weight * mean over j != k of d_j(x*, c_j))
 
 (fine-tuning by predictors: De Sousa Ribeiro et al. 2023). x* is estimated in one step from the state at a random
 noise level of the solver's own path, and the gradient goes through that step alone (as in Xu et al. 2023).
@@ -34,14 +35,22 @@ Covariates = Mapping[str, Tensor]
 """Encoded values `[B]` by name."""
 
 Disagreement = Callable[[Tensor, Covariates, Tensor, Covariates], dict[str, Tensor]]
-"""Counterfactuals `[B, C, H, W]` in [0, 1] and the covariates they should show, observations and theirs -> by attribute
-how far what is read is from what should be `[B]`, differentiably; zero where a covariate is missing."""
+"""(counterfactuals `[B, C, H, W]` in [0, 1], their requested covariates, observations, observed covariates) -> by
+attribute the error of the prediction `[B]`, differentiable; zero where a covariate is missing."""
 
 
 def intervene(batch: Covariates, covariates: Schema, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
-    """Covariates of which one in each row is another row's, and where `[B, V]`; what that causes is held.
+    """Set one covariate of each row to another row's value; what it causes is held.
 
     A missing value neither replaces one nor is replaced.
+
+    Args:
+        batch: encoded covariates `[B]` by name.
+        covariates: the schema.
+        generator: draws the covariate and the other row.
+
+    Returns:
+        The covariates after the intervention, and which were changed, bool `[B, V]`.
     """
     first = batch[covariates.names[0]]
     which = torch.randint(len(covariates), (len(first),), generator=generator, device=first.device)
@@ -65,7 +74,15 @@ class FlowMatchingObjective(nn.Module):
 
     `batch["image"]` is `[B, C, H, W]` in [0, 1]; `batch["noise"]`, where there is one, the noise `[B, c, h, w]` that
     each image is paired with; the other entries are encoded covariates `[B]`.
-    Covariates are hidden independently with `variable_dropout`, and all at once with `whole_dropout`.
+
+    Args:
+        denoiser: the network, trained.
+        covariate_encoder: covariates to tokens, trained.
+        space_to_depth: factor by which pixels or latents are folded into channels.
+        vae: autoencoder of the latents, not trained; none by default.
+        variable_dropout: probability with which each covariate is hidden, independently.
+        whole_dropout: probability with which all covariates are hidden at once.
+        location: mean of the noise level's logit.
     """
 
     def __init__(
@@ -106,16 +123,17 @@ class FlowMatchingObjective(nn.Module):
 
 
 class CounterfactualObjective(nn.Module):
-    """Flow matching, and what readers find wrong in one counterfactual of each image.
+    """Flow matching, and predictors' disagreement with one counterfactual of each image.
 
-    Parameters:
+    Args:
         matching: holds the networks that are trained; keeps them a generator of real images.
         scheduler: the solver by which counterfactuals are made.
-        disagreement: the readers. Nothing of theirs is trained.
-        weight, leak: as in the equation above.
+        disagreement: of the attribute predictors, which are not trained.
+        weight: of the disagreement, as in the equation above.
+        off_target_weight: of the disagreement on covariates that were not changed, as in the equation above.
         strengths: of each covariate's change, by its place, as the pipeline will use them.
         steps: solver steps of abduction and prediction while training, 2 or more. A change that acts below the last
-            but one of their levels alone is never judged.
+            but one of their levels alone is never evaluated.
     """
 
     disagreement: Disagreement
@@ -126,7 +144,7 @@ class CounterfactualObjective(nn.Module):
         scheduler: ReversibleFlowScheduler,
         disagreement: Disagreement,
         weight: float = 0.1,
-        leak: float = 1.0,
+        off_target_weight: float = 1.0,
         strengths: Mapping[int, Strength] | None = None,
         steps: int = STEPS,
     ) -> None:
@@ -134,28 +152,29 @@ class CounterfactualObjective(nn.Module):
         if steps < 2:
             raise ValueError(f"steps: {steps} is out of range; allowed: 2 or more.")
         self.matching = matching
-        # Kept out of the module's parameters: the readers are not trained here.
+        # Kept out of the module's parameters: the predictors are not trained here.
         self.__dict__["disagreement"] = disagreement
-        self.scheduler, self.weight, self.leak = scheduler, weight, leak
+        self.scheduler, self.weight, self.off_target_weight = scheduler, weight, off_target_weight
         self.strengths, self.steps = dict(strengths or {}), steps
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and its parts: flow matching, disagreement on what was set, disagreement on the rest."""
         matching, _ = self.matching(batch, generator)
         target, changed = intervene(batch, self.matching.covariate_encoder.covariates, generator)
-        # From pure noise one step gives the mean of all images, which no reader has learned to read.
+        # From pure noise one step gives the mean of all images, which no predictor was trained on.
         done = int(torch.randint(1, self.steps, (), generator=generator, device=changed.device))
         acts = changed & self.acting(done).to(changed.device)
         names = self.matching.covariate_encoder.covariates.names
-        # Above its level a change is not to be seen yet: the image is judged by what it was.
-        asked = {name: torch.where(acts[:, place], target[name], batch[name]) for place, name in enumerate(names)}
+        # Above its level a change is not visible yet: the image is compared with the observed value.
+        requested = {name: torch.where(acts[:, place], target[name], batch[name]) for place, name in enumerate(names)}
         images = self.counterfactual(batch, target, changed, done)
-        found = self.disagreement(images, asked, batch["image"], {name: batch[name] for name in names})
+        found = self.disagreement(images, requested, batch["image"], {name: batch[name] for name in names})
         errors = torch.stack([found[name] for name in names], dim=1)
         on_target = (errors * acts).sum() / acts.sum().clamp(min=1)
         off_target = (errors * ~acts).sum() / (~acts).sum().clamp(min=1)
+        # "leak" is the off-target effect's name in records
         parts = {"matching": matching.detach(), "target": on_target.detach(), "leak": off_target.detach()}
-        return matching + self.weight * (on_target + self.leak * off_target), parts
+        return matching + self.weight * (on_target + self.off_target_weight * off_target), parts
 
     def acting(self, done: int) -> Tensor:
         """Which covariates' changes act after `done` steps, bool `[V]`."""
@@ -163,7 +182,17 @@ class CounterfactualObjective(nn.Module):
         return torch.tensor([self.strengths.get(place, Strength()).acts(level) for place in places])
 
     def counterfactual(self, batch: Covariates, target: Covariates, changed: Tensor, done: int) -> Tensor:
-        """x* `[B, C, H, W]` in [0, 1], estimated in one step after `done` others; carries the gradient of that step."""
+        """Counterfactuals estimated in one step after others; they carry the gradient of that step.
+
+        Args:
+            batch: images and observed covariates.
+            target: covariates after the intervention.
+            changed: which of them differ, bool `[B, V]`.
+            done: solver steps of prediction before the last.
+
+        Returns:
+            x* `[B, C, H, W]` in [0, 1].
+        """
         matching = self.matching
         with torch.no_grad():
             latents = to_latents(batch["image"], matching.space_to_depth, matching.vae)

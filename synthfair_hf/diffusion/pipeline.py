@@ -1,11 +1,11 @@
-"""One pipeline, one way to run; the arguments choose the question.
+"""The causal diffusion pipeline; its arguments choose between samples and counterfactuals.
 
-    pipe(covariates=c)                          an image of a person with these covariates
-    pipe(image=x, covariates=c, do={...})       the same anatomy, had the covariates been otherwise
+    pipe(covariates=c)                          a sample with these covariates
+    pipe(image=x, covariates=c, do={...})       the counterfactual of an image under an intervention
     pipe(image=x, covariates=c, do={})          composition: abduction and prediction alone, which return x
 
-Abduction: what noise made this image and these covariates?  Action: set the intervened covariates, let their
-descendants follow.  Prediction: the image that the same noise makes under the new covariates.
+Abduction: the exogenous noise of image and covariates.  Action: the intervened covariates are set, and their
+descendants follow.  Prediction: the image of the same noise under the new covariates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,13 +47,14 @@ __all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput", "check_resolution"
 
 @dataclass
 class CausalPipelineOutput(BaseOutput):
-    """What the pipeline answers.
+    """The pipeline's output.
 
-    images: PIL images, or float32 `[B, C, H, W]` in [0, 1] for output_type="pt".
-    covariates: decoded values by name; those of the counterfactual where `do` was given.
-    noise: exogenous noise of the image `[B, 2, c, h, w]`: the solver's pair of states.
-    covariate_noise: exogenous noise of the covariates by name, `[B]` or `[B, K]`; None when nothing needed it.
-    residual: what a lossy decoder loses of the input image, `[B, C, H, W]`; None where nothing is lost.
+    Args:
+        images: PIL images, or float32 `[B, C, H, W]` in [0, 1] for output_type="pt".
+        covariates: decoded values by name; those of the counterfactual where `do` was given.
+        noise: exogenous noise of the image `[B, 2, c, h, w]`: the solver's pair of states.
+        covariate_noise: exogenous noise of the covariates by name, `[B]` or `[B, K]`; None for samples.
+        residual: difference of the input image and its reconstruction, `[B, C, H, W]`; None without an autoencoder.
     """
 
     images: list[Image.Image] | Tensor
@@ -66,7 +67,7 @@ class CausalPipelineOutput(BaseOutput):
 class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
     """A denoiser with one token per covariate, a structural causal model, and a reversible solver.
 
-    Parameters:
+    Args:
         unet: predicts velocity; UNet2DConditionModel or SD3Transformer2DModel.
         covariate_encoder: covariates to tokens.
         scm: the causal model of the covariates.
@@ -75,7 +76,9 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         preset: the domain as JSON: variables, edges, plan defaults, views.
         resolution: height and width of images in pixels.
         space_to_depth: factor by which pixels, or the autoencoder's latents, are folded into channels.
-        default_steps, default_guidance_scale, default_intervention_level: used where a call names none.
+        default_steps: solver steps of calls that give none.
+        default_guidance_scale: strength on changed covariates of calls that give none.
+        default_intervention_level: noise level of changes of calls that give none.
         planted_scanner: whether the scanners of its training films were planted by `domains.chest_xray.scanners`.
     """
 
@@ -119,7 +122,14 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
     ) -> "CausalDiffusionPipeline":
         """A pipeline with an untrained pixel-space UNet for one-channel images of this domain.
 
-        `network` names fields of the preset's network that are to be otherwise.
+        Args:
+            preset: the domain.
+            scm: the causal model of its covariates.
+            resolution: height and width in pixels.
+            **network: fields of the preset's network that are replaced.
+
+        Raises:
+            InputError: for a resolution that the network can't work at.
         """
         preset = preset.model_copy(update={"network": Network(**{**preset.network.model_dump(), **network})})
         check_resolution(resolution, preset.network)
@@ -137,7 +147,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **keywords: Any) -> "CausalDiffusionPipeline":
-        """diffusers' own, but safetensors only: pickle weights can run code."""
+        """Diffusers' own, but safetensors only: pickle weights can run code."""
         if keywords.setdefault("use_safetensors", True) is not True:
             raise InputError("use_safetensors: only True is allowed; pickle weights can run code.")
         return super().from_pretrained(path, **keywords)
@@ -166,7 +176,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
                 if isinstance(component, torch.nn.Module) and stored != set(component.state_dict()):
                     odd = sorted(stored ^ set(component.state_dict()))[0]
                     raise InputError(f"{argument}: {directory}/{name} lacks or adds weights ({odd}); save it anew.")
-            # Where a pipeline was read is no part of it: a copy saved elsewhere must be the same, and name no machine.
+            # The path it was loaded from is not part of a pipeline: copies are equal, and contain no local path.
             for part in (pipeline, *pipeline.components.values()):
                 if isinstance(part, ConfigMixin):
                     part.register_to_config(_name_or_path="")
@@ -180,28 +190,43 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
     def download(cls, repository: str, **settings: Any) -> str:
         """The local copy of a Hub repository's configuration, safetensors and records, downloaded where needed.
 
-        diffusers' own refuses components of libraries that it does not know, and leaves the records there.
+        diffusers' own raises for components of unknown libraries, and does not download the records.
         """
         return download(repository, **settings)
 
     def save_pretrained(
         self, save_directory: str | Path, push_to_hub: bool = False, repo_id: str | None = None, **settings: Any
     ) -> None:
-        """diffusers' own; with `push_to_hub`, the other settings are those of `push_to_hub`, which follows."""
+        """Diffusers' own, and on request `push_to_hub`.
+
+        Args:
+            save_directory: where the pipeline is saved.
+            push_to_hub: whether it is published as well.
+            repo_id: OWNER/NAME of the repository; the directory's name by default.
+            **settings: diffusers', or with `push_to_hub` those of that method.
+        """
         super().save_pretrained(save_directory, **({} if push_to_hub else settings))
         if push_to_hub:
             self.push_to_hub(repo_id or Path(save_directory).name, **settings)
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> str:
-        """Save the pipeline and publish it with its card, by the rules of `synthfair push` and with its settings.
+        """Save the pipeline and publish it with its card, by the rules of `synthfair push`.
 
-        Returns the address. Raises InputError for what may not be published.
+        Args:
+            repo_id: OWNER/NAME of the repository.
+            **settings: those of `release.push_directory`.
+
+        Returns:
+            The repository's address.
+
+        Raises:
+            InputError: for a pipeline that may not be published so.
         """
         return push_pipeline(self, repo_id, **settings)
 
     @property
     def covariates(self) -> Schema:
-        """The covariates this generator knows."""
+        """The generator's covariates."""
         return self.preset.covariates
 
     def latent_shape(self) -> tuple[int, int, int]:
@@ -210,7 +235,15 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         return self.unet.config.in_channels, size, size
 
     def sample_noise(self, generator: Generators, rows: int | None = None) -> Tensor:
-        """Exogenous image noise `[B, 2, c, h, w]`: both states of the solver start equal. A list is one row each."""
+        """Sample exogenous image noise; both states of the solver start equal.
+
+        Args:
+            generator: one for all rows, or a list of one per row.
+            rows: number of rows; by default that of the list, or 1.
+
+        Returns:
+            Noise `[B, 2, c, h, w]`.
+        """
         if rows is None:
             rows = len(generator) if isinstance(generator, list) else 1
         return draw("randn", (rows, *self.latent_shape()), generator)[:, None].repeat(1, 2, 1, 1, 1)
@@ -222,13 +255,19 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         return rows, channels, self.config.resolution, self.config.resolution
 
     def check_noise(self, noise: Tensor | None, covariate_noise: Mapping[str, Tensor] | None, rows: int) -> None:
-        """Known noise has the shape this pipeline gives it."""
+        """Raise InputError unless given noise has the shape of this pipeline's.
+
+        Args:
+            noise: of the image, `[rows, 2, c, h, w]`, or None.
+            covariate_noise: by covariate, one value per row, or None.
+            rows: number of rows.
+        """
         expected = (rows, 2, *self.latent_shape())
         if noise is not None and (not isinstance(noise, Tensor) or tuple(noise.shape) != expected):
             shape = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
-            raise InputError(f"noise: unexpected shape {shape}; expected {expected}, as `.noise` has it.")
+            raise InputError(f"noise: unexpected shape {shape}; expected {expected}, that of an output's `.noise`.")
         if noise is not None and not torch.isfinite(noise).all():
-            raise InputError("noise: some values are not finite; give what an earlier output's `.noise` holds.")
+            raise InputError("noise: some values are not finite; give an earlier output's `.noise`.")
         if covariate_noise is not None and set(covariate_noise) != set(self.covariates.names):
             given = ", ".join(covariate_noise) or "(none)"
             raise InputError(f"covariate_noise: names {given}; expected {', '.join(self.covariates.names)}.")
@@ -252,9 +291,9 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         residual: Tensor | None = None,
         output_type: str = "pil",
     ) -> CausalPipelineOutput:
-        """Sample, or answer a counterfactual.
+        """Generate samples or counterfactuals.
 
-        Parameters:
+        Args:
             image: observed images, PIL mode L or float `[B, C, H, W]` in [0, 1].
             covariates: observed values by name, one per row: level names, numbers in the variable's unit. None hides
                 a covariate when sampling; counterfactuals need every one.
@@ -268,10 +307,13 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
             sample_guidance_scale: strength on all covariates of samples, classifier-free; 1 is none, any other doubles
                 the network's calls. Counterfactuals take guidance_scale.
             generator: one torch.Generator, or one per row, which makes row i independent of its batch.
-            noise, covariate_noise, residual: what an earlier output abducted, instead of an image to abduct it from.
+            noise: of an earlier output, instead of an image from which it is abducted.
+            covariate_noise: of an earlier output, likewise.
+            residual: of an earlier output, likewise.
             output_type: "pil" or "pt".
 
-        Raises InputError, before the network runs, for anything it can't answer.
+        Raises:
+            InputError: for arguments that are not allowed or do not fit together, before the network runs.
         """
         # 0. Defaults saved with the checkpoint
         steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
@@ -286,13 +328,13 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         rows = len(next(iter(factual.values())))
         interventions = encode_interventions(do, self.covariates, rows)
         if image is not None and do is None:
-            raise InputError("do: not given; with an image, say do={...}, or do={} for the image itself.")
+            raise InputError("do: not given; with an image, give do={...}, or do={} for the image itself.")
         if do is not None:
             for name, values in factual.items():
                 if bool((values.isnan() if values.is_floating_point() else values < 0).any()):
                     raise InputError(f"covariates[{name!r}]: some values are missing; counterfactuals need every one.")
         if image is not None and residual is not None:
-            raise InputError("residual: given beside an image, whose own is found; give it with `noise` only.")
+            raise InputError("residual: given beside an image, whose own is computed; give it with `noise` only.")
         if residual is not None and tuple(residual.shape) != self.image_shape(rows):
             raise InputError(f"residual: unexpected shape {tuple(residual.shape)}; expected {self.image_shape(rows)}.")
         if image is not None and noise is not None:
@@ -302,7 +344,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         self.check_noise(noise, covariate_noise, rows)
         pixels = None if image is None else prepare_image(image, self.image_shape(rows)).to(self.device)
         if image is None and noise is None:
-            # Before the covariates' noise: a seed gives the same image whatever is asked about it.
+            # Before the covariates' noise: a seed gives the same image whatever the intervention.
             noise = self.sample_noise(generator, rows)
 
         # 2. Abduct covariates  3. Act

@@ -6,9 +6,10 @@ Three pairs of every image, all under the covariates they belong to:
     counterfactual     and the same noise, one covariate being another image's
     sample             and noise drawn anew
 
-Of the image alone, a covariate could be ignored: its noise says already what it shows. The counterfactual keeps what
-the generator does with it, and ties image and counterfactual to one noise, which the way back has to find again. The
-sample keeps images good where noise is not abducted. All are clipped to the range of images before they are paired.
+From the image alone, a network could learn to ignore a covariate, which its noise determines already. The
+counterfactual keeps the covariate's effect, and pairs image and counterfactual with one noise, which reversibility
+requires. The sample keeps images realistic where noise is not abducted. All are clipped to the range of images before
+they are paired.
 """
 
 import torch
@@ -26,18 +27,23 @@ from .solver import integrate
 __all__ = ["KINDS", "PairedExamples"]
 
 KINDS = ("image", "counterfactual", "sample")
-"""What is paired with noise, in the order in which the pairs of one image follow each other."""
+"""Kinds of pairs, in their order for each image."""
 
 BATCH = 64
 """Images integrated at once."""
 
 
 class PairedExamples(Dataset[dict[str, Tensor]]):
-    """The first `images` examples that training would see, and their pairs with `noise` by a generator.
+    """The first `images` examples of training, and their pairs with `noise` by a generator.
 
-    A key is (row, place) like that of TrainingExamples; the place decides nothing, for what is paired belongs
-    together. All are made when the first is asked for, with midpoint steps: a run that is refused or finished costs
-    nothing.
+    A key is (row, place) like that of TrainingExamples; the place is not used. All pairs are made with midpoint steps
+    when the first is needed, so that a run that fails its checks or is finished costs nothing.
+
+    Args:
+        examples: of training.
+        pipeline: the generator.
+        images: number of examples, 1 or more.
+        num_inference_steps: midpoint steps that make a pair, 1 or more.
     """
 
     def __init__(

@@ -1,14 +1,14 @@
-"""A saved generator as a model repository on the Hub: its weights, its records and its card, and nothing else.
+"""A saved generator as a model repository on the Hub: its weights, its records and its card only.
 
     record.json                     of its training; unreadable images by number, not by name
     calibration.json                where its strengths were calibrated
-    records/<board>-<world>.json    of a scoreboard, where it was measured
+    records/<measure>-<world>.json  of a scoreboard, where it was measured
     <component>/, model_index.json  as they were saved, so that it is the same revision
     README.md                       the card, printed from these records
 
-Its records come in the first commit, then weights and their configurations, model_index.json and README.md last: what
-loads the others is there only once they are.
-The repository loads as the directory does. Checkpoints, logs and pictures of training images stay here.
+Its records come in the first commit, then weights and their configurations, and last model_index.json and README.md,
+so that the index never names a file that is still missing.
+The repository loads as the directory does. Checkpoints, logs and pictures of training images are not published.
 """
 
 import json
@@ -31,7 +31,7 @@ from .saved import SavedGenerator, find_generator
 __all__ = ["push_directory", "push_pipeline"]
 
 RECORD, INDEX, CALIBRATION = "record.json", "model_index.json", "calibration.json"
-"""Of a saved generator: the record of its training, what diffusers loads it by, and where strengths were chosen."""
+"""Files of a saved generator: the records of training and calibration, and diffusers' index."""
 
 
 def push_directory(
@@ -44,14 +44,25 @@ def push_directory(
     datasets: Sequence[str] = (),
     **settings: Any,
 ) -> Publication:
-    """Push a saved pipeline with its card to `hub_model_id`, "<owner>/<name>", and tag it by its bytes.
+    """Push a saved pipeline with its card to the Hub, and tag it by its bytes.
 
-    `load` loads it, and raises InputError where it is not whole. `scoreboard` is a directory that `synthfair measure`
-    wrote of this generator; without one the card says that it was not measured. `datasets` are Hub names of what it was
-    trained on. The other settings are those of `publish.hub.release.Target`. Raises InputError, one sentence: before
-    anything is sent for a pipeline that is not whole, names a place on this machine or was trained on what may not be
-    published so, for figures of another generator, and for a tag that names other files; and for whatever the Hub
-    refuses.
+    Args:
+        directory: of the saved pipeline.
+        hub_model_id: OWNER/NAME of the model repository.
+        load: loads the pipeline, and raises InputError where it is not whole.
+        scoreboard: directory that `synthfair measure` wrote for this generator; without one the card says that it was
+            not measured.
+        license: licence identifier for the card.
+        datasets: names on the Hub of the data sets it was trained on.
+        **settings: those of `publish.hub.release.Target`.
+
+    Returns:
+        What was published, and where.
+
+    Raises:
+        InputError: before anything is sent, for a pipeline that is not whole, contains a local path or was trained on
+            images that may not be published so, for figures of another generator, and for a tag that names other
+            files; and for any error of the Hub.
     """
     target = Target("model", hub_model_id, **settings)
     if not (Path(directory) / INDEX).is_file():
@@ -61,22 +72,33 @@ def push_directory(
         )
     saved = find_generator(directory)
     target.check(saved.access)
-    boards = [] if scoreboard is None else _boards(Path(scoreboard), saved)
+    measured = [] if scoreboard is None else _scoreboard(Path(scoreboard), saved)
     for name in saved.files:
         _check_place(saved.directory / name)
     load(saved.directory)
     with TemporaryDirectory() as staged:
-        _stage(saved, boards, Path(staged))
-        _write_card(saved, boards, Path(staged), hub_model_id, license, datasets)
+        _stage(saved, measured, Path(staged))
+        _write_card(saved, measured, Path(staged), hub_model_id, license, datasets)
         components = sorted({name.split("/")[0] for name in saved.files if "/" in name})
         return _publish(Path(staged), target, saved.access, saved.revision, components)
 
 
 def push_pipeline(pipeline: DiffusionPipeline, hub_model_id: str, **settings: Any) -> str:
-    """Push a pipeline as it is in memory, and return the address; `settings` are those of `push_directory`.
+    """Push a pipeline as it is in memory.
 
-    Its records are those of where it was read, if its weights are still the same. Of others nobody has said who may
-    see what they were trained on.
+    Its records are those of the directory it was loaded from, if its weights are still the same; otherwise the access
+    to its training images is unknown.
+
+    Args:
+        pipeline: the pipeline.
+        hub_model_id: OWNER/NAME of the model repository.
+        **settings: those of `push_directory`.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        InputError: as `push_directory` does.
     """
     with TemporaryDirectory() as directory:
         saved = Path(directory)
@@ -93,7 +115,7 @@ def push_pipeline(pipeline: DiffusionPipeline, hub_model_id: str, **settings: An
 
 
 def _origin(pipeline: DiffusionPipeline) -> Path | None:
-    """The directory whose records are true of a pipeline: where it was read, if its weights are still those."""
+    """The directory a pipeline was loaded from, if its weights are still the same; else None."""
     try:
         directory = find_generator(pipeline.config["_name_or_path"]).directory
     except (KeyError, InputError):
@@ -112,34 +134,33 @@ def _origin(pipeline: DiffusionPipeline) -> Path | None:
     return directory
 
 
-def _boards(directory: Path, saved: SavedGenerator) -> list[tuple[str, Record]]:
+def _scoreboard(directory: Path, saved: SavedGenerator) -> list[tuple[str, Record]]:
     """The records of a scoreboard by their names in the repository; all must be of this generator."""
     paths = [path for what in ("soundness", "realism") for path in sorted(directory.glob(f"{what}-*.json"))]
     if not paths:
         raise InputError(f"scoreboard: {directory} holds no record; give the output directory of `synthfair measure`.")
-    boards = [(f"records/{path.name}", Record.read(path)) for path in paths]
-    for name, board in boards:
-        if board.inputs.get("generator") != saved.revision:
+    records = [(f"records/{path.name}", Record.read(path)) for path in paths]
+    for name, record in records:
+        if record.inputs.get("generator") != saved.revision:
             raise InputError(
-                f"scoreboard: {directory / Path(name).name} is of generator {board.inputs.get('generator')}, not of "
+                f"scoreboard: {directory / Path(name).name} is of generator {record.inputs.get('generator')}, not of "
                 f"{saved.revision}; measure this one, into a directory of its own."
             )
-    return boards
+    return records
 
 
 def _check_place(path: Path) -> None:
-    """A configuration may not tell where on this machine it was read."""
+    """Raise InputError for a configuration that contains the local path it was loaded from."""
     if path.suffix != ".json":
         return
     place = json.loads(path.read_bytes()).get("_name_or_path")
     if place:
         raise InputError(
-            f"{path}: names the place it was read from, {place!r}; load it by CausalDiffusionPipeline.load and save it "
-            "anew."
+            f"{path}: contains the local path {place!r}; load it by CausalDiffusionPipeline.load and save it anew."
         )
 
 
-def _stage(saved: SavedGenerator, boards: Sequence[tuple[str, Record]], staged: Path) -> None:
+def _stage(saved: SavedGenerator, measured: Sequence[tuple[str, Record]], staged: Path) -> None:
     """Lay out the repository; weights are linked, not copied."""
     (staged / "records").mkdir()
     for name in saved.files:
@@ -148,12 +169,12 @@ def _stage(saved: SavedGenerator, boards: Sequence[tuple[str, Record]], staged: 
     _training_record(saved).write(staged / RECORD)
     if (saved.directory / CALIBRATION).exists():
         Record.read(saved.directory / CALIBRATION).write(staged / CALIBRATION)
-    for name, board in boards:
-        board.write(staged / name)
+    for name, record in measured:
+        record.write(staged / name)
 
 
 def _training_record(saved: SavedGenerator) -> Record:
-    """The record as it may be published: images that could not be read may bear the names of patients."""
+    """The record as it may be published: file names of unreadable images may identify patients."""
     if not (saved.directory / RECORD).exists():
         return Record(stage="save", inputs={"access": saved.access})
     record = Record.read(saved.directory / RECORD)
@@ -166,7 +187,7 @@ def _training_record(saved: SavedGenerator) -> Record:
 
 def _write_card(
     saved: SavedGenerator,
-    boards: Sequence[tuple[str, Record]],
+    measured: Sequence[tuple[str, Record]],
     staged: Path,
     hub_model_id: str,
     license: str,
@@ -178,8 +199,8 @@ def _write_card(
         saved.preset,
         Record.read(staged / RECORD),
         json.loads((staged / INDEX).read_bytes()),
-        [board for name, board in boards if board.stage == "measure_soundness"],
-        [board for name, board in boards if board.stage == "measure_realism"],
+        [one for _, one in measured if one.stage == "measure_soundness"],
+        [one for _, one in measured if one.stage == "measure_realism"],
         Record.read(calibration) if calibration.exists() else None,
         license=license,
         datasets=datasets,
@@ -188,10 +209,17 @@ def _write_card(
 
 
 def _publish(directory: Path, target: Target, access: Access, revision: str, components: Sequence[str]) -> Publication:
-    """Push a directory that holds a saved generator, its records and its card, and nothing else; tag it by its bytes.
+    """Push a directory that holds a saved generator, its records and its card only, and tag it by its bytes.
 
-    `components` are the directories of its parts, `revision` the fingerprint of its weights and configuration, and
-    `access` that of the images it was trained on. Raises InputError as `push_directory` does.
+    Args:
+        directory: the staged repository.
+        target: the repository on the Hub.
+        access: to the training images.
+        revision: fingerprint of weights and configuration.
+        components: directories of its parts.
+
+    Raises:
+        InputError: as `push_directory` does.
     """
     source = Record.read(directory / RECORD).inputs.get("source", "unknown")
     permission = target.write_permission(directory, access, source, {"generator": revision})

@@ -1,4 +1,4 @@
-"""Saved generators: where they are, and what their configuration tells before any weights are loaded."""
+"""Saved generators: where they are, and what their configuration contains, before weights are loaded."""
 
 import json
 from pathlib import Path
@@ -18,11 +18,11 @@ DEFAULT_GENERATOR = Path(__file__).parents[1] / "pretrained" / "chest_xray_64"
 """The generator inside the package."""
 
 WEIGHTS = (".json", ".safetensors")
-"""What a saved pipeline's components consist of."""
+"""Suffixes of the files of a saved pipeline's components."""
 
 
 class SavedGenerator(NamedTuple):
-    """A saved pipeline as far as its configuration tells, before any weights are loaded."""
+    """A saved pipeline as described by its configuration."""
 
     directory: Path
     preset: Preset
@@ -30,13 +30,13 @@ class SavedGenerator(NamedTuple):
     revision: str
     """Fingerprint of the weights and configuration."""
     planted_scanner: bool
-    """Whether a film must be put on its scanner by `domains.chest_xray.scanners` before this generator knows it."""
+    """Whether its training images have scanners planted by `domains.chest_xray.scanners`, as its inputs must."""
 
     access: Access
-    """Who may see the films it was trained on, as its record says."""
+    """Access to the images it was trained on, from its record."""
 
     files: tuple[str, ...]
-    """What it consists of, relative to the directory: model_index.json, and the files of its components."""
+    """Its files, relative to the directory: model_index.json, and those of its components."""
 
     def causal_model(self) -> StructuralCausalModel:
         """Its causal model, without its network."""
@@ -50,7 +50,14 @@ class SavedGenerator(NamedTuple):
 
 
 def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
-    """A saved pipeline in a directory or a Hub repository."""
+    """Find a saved pipeline.
+
+    Args:
+        path: a directory or the name of a Hub repository; by default the generator inside the package.
+
+    Raises:
+        InputError: for anything that is not a saved pipeline of this package.
+    """
     directory = Path(path) if Path(path).exists() else _fetch(str(path))
     index = directory / "model_index.json"
     try:
@@ -62,7 +69,7 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
             "model_index.json); give the output directory of a finished `synthfair train`."
         ) from None
     if preset.name in PRESETS:
-        # which views a data set lists is today's choice, not that of the day on which the generator was trained
+        # views are those of this version of the package, not of the one that trained the generator
         preset = preset.model_copy(update={"views": PRESETS[preset.name].views})
     parts = [name for name, value in config.items() if isinstance(value, list) and value[0] is not None]
     files = sorted(file for name in parts for file in (directory / name).iterdir() if file.suffix in WEIGHTS)
@@ -76,7 +83,9 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
 def download(repository: str, **settings: Any) -> str:
     """The local copy of a Hub repository's configuration, safetensors and records, downloaded where needed.
 
-    `settings` are diffusers'; of them those that say what is downloaded and where to are heeded.
+    Args:
+        repository: its name.
+        **settings: diffusers'; those about what is downloaded and where to are used.
     """
     known = ("cache_dir", "force_download", "local_files_only", "revision", "token")
     patterns = ["*.json", "*/*.json", "*/*.safetensors"]

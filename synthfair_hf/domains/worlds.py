@@ -72,7 +72,7 @@ class World(Protocol):
     """Values of every covariate in the training split: the marginals that interventions are drawn from."""
     measured_attributes: dict[str, Callable[[Tensor], np.ndarray]]
     """What measures a continuous attribute in images without learning, values `[n]` in its unit; may be empty."""
-    draws: int
+    augmented_copies: int
     """Augmented examples of each training image among `training_images`."""
 
     @property
@@ -110,7 +110,7 @@ class World(Protocol):
 class _Observations:
     """The part of a world that is data: rows of a source, with the graph of a preset."""
 
-    draws = 0
+    augmented_copies = 0
     """Augmented examples of each training image to compare with; none where training does not augment."""
 
     def __init__(
@@ -161,13 +161,13 @@ class _Observations:
         return self._observed.fingerprint
 
     def training_images(self) -> Tensor:
-        """Images of the training split, then `draws` augmented examples of each, as used in training: `[m, C, H, W]`.
+        """Images of the training split, then `augmented_copies` of each, as used in training: `[m, C, H, W]`.
 
         Images without known covariates are among them.
         """
         rows = [row for row, split in enumerate(self._observed.splits) if split == "train"]
         images = [self._observed.image(row, self.resolution) for row in rows]
-        for draw in range(self.draws):
+        for draw in range(self.augmented_copies):
             rngs = {row: row_generator(draw, row) for row in rows}
             images += [self._observed.draw(row, self.resolution, rng)[0] for row, rng in rngs.items()]
         return torch.from_numpy(np.stack(images))[:, None]
@@ -248,7 +248,7 @@ class ScannerWorld(_Observations):
         InputError: no image of the split, or of train, with every covariate known.
     """
 
-    draws = 8
+    augmented_copies = 8
 
     def __init__(
         self,

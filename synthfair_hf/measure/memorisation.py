@@ -74,11 +74,11 @@ def memorisation(
     held_out_groups: Sequence[str],
     seed: int = 0,
     suspicious: int = 10,
-    draws: int = 1000,
+    n_bootstrap: int = 1000,
 ) -> dict[str, Any]:
     """Compare nearest-training distances of generated and held-out images, all as vectors `[n, d]` of one encoder.
 
-    Returns
+    Returns:
         generated, held_out: n, and quantiles of the distances;
         near: share of generated images nearer than the first percentile of held-out ones; without memorisation
             `expected` of them are (0.01, or 1 / (n + 1) where fewer than 99 held-out images can't resolve that);
@@ -99,11 +99,11 @@ def memorisation(
     patients, patient = np.unique(np.asarray(held_out_groups, dtype=str), return_inverse=True)
     rows_of = [np.flatnonzero(patient == one) for one in range(len(patients))]
     rng = row_generator(seed)
-    drawn = np.empty((draws, 2))
-    for draw in range(draws):
+    drawn = np.empty((n_bootstrap, 2))
+    for replicate in range(n_bootstrap):
         ours = found.distance[rng.integers(0, len(found.distance), len(found.distance))]
         theirs = held[np.concatenate([rows_of[one] for one in rng.integers(0, len(patients), len(patients))])]
-        drawn[draw] = _share_near(ours, theirs), _share_nearer(ours, theirs)
+        drawn[replicate] = _share_near(ours, theirs), _share_nearer(ours, theirs)
     lows, highs = percentile_interval(drawn).tolist()
     near, nearer = _share_near(found.distance, held), _share_nearer(found.distance, held)
     return {

@@ -48,8 +48,8 @@ __all__ = [
 ]
 
 BATCH = 32
-DRAWS = 1000
-"""Bootstrap draws of every figure's interval."""
+N_BOOTSTRAP = 1000
+"""Bootstrap replicates of every figure's interval."""
 
 
 class PipelineSystem:
@@ -175,7 +175,7 @@ def measure_soundness(
         "effect": effect,
         "encoder": encode,
         "batch_size": BATCH,
-        "draws": DRAWS,
+        "n_bootstrap": N_BOOTSTRAP,
     }
     known = [name for name in opened.covariates.names if _truth_is_known(opened, name)]
     rows = [
@@ -195,7 +195,7 @@ def measure_soundness(
         "effect": effect,
         "pairs": None if pairs is None else [list(pair) for pair in pairs],
         "contrasts": {name: list(values) for name, values in contrasted.items()},
-        "draws": DRAWS,
+        "draws": N_BOOTSTRAP,
         "num_inference_steps": steps,
         "guidance_scale": pipeline.config.default_guidance_scale,
         "intervention_level": pipeline.config.default_intervention_level,
@@ -275,7 +275,7 @@ def measure_realism(
     pixels = [standard_pixels(images) for images in (generated, opened.images, training)]
     features = [encoder.features(images) for images in (generated, opened.images, training)]
     # Real against real at the same n: what the figures are when nothing is wrong.
-    originals = len(training) // (1 + opened.draws)
+    originals = len(training) // (1 + opened.augmented_copies)
     others = features[2][row_generator(seed).permutation(originals)[: len(rows)]]
     measured = {
         "features": realism_by_group(features[1], features[0], groups, groups, seed),

@@ -53,7 +53,7 @@ def score(
     contrasts: Mapping[str, tuple[Any, Any]] | None = None,
     encoder: Encoder | None = None,
     batch_size: int = 32,
-    draws: int = 1000,
+    n_bootstrap: int = 1000,
 ) -> list[dict[str, Any]]:
     """Every metric of this module for one system in one world, as tidy rows.
 
@@ -106,7 +106,7 @@ def score(
                 session.commute(pair, session.step({other: values[other]}, changed), intervention)
     for name, contrast in contrasts.items():
         session.mediate(name, *contrast)
-    return session.rows(draws)
+    return session.rows(n_bootstrap)
 
 
 def check_questions(
@@ -193,12 +193,14 @@ class _Session:
             values = mean_of(values[defined].astype(np.float64))
         self.figures[metric, do, attribute, by, intervention].append((values, groups))
 
-    def rows(self, draws: int) -> list[dict[str, Any]]:
+    def rows(self, n_bootstrap: int) -> list[dict[str, Any]]:
         """Figures with their intervals."""
         rows = []
         for (metric, do, attribute, by, intervention), parts in self.figures.items():
             labels = {"metric": metric, "do": do, "attribute": attribute, "by": by, "intervention": intervention}
-            estimate = bootstrap([statistic for statistic, _ in parts], [groups for _, groups in parts], draws=draws)
+            estimate = bootstrap(
+                [statistic for statistic, _ in parts], [groups for _, groups in parts], n_bootstrap=n_bootstrap
+            )
             names = {"system": self.model.name, "world": self.world.name}
             rows.append({**names, **labels, "effect": self.effect, **asdict(estimate)})
         return rows

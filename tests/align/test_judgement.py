@@ -79,10 +79,10 @@ def test_both_answers_are_to_one_question_and_the_shown_lines_say_nothing_more(c
             assert film.size == (SIDE, SIDE)
 
 
-@pytest.mark.parametrize("questions", ["samples", "guided_samples", "counterfactuals"])
-def test_a_pair_repeats_by_its_seed_whatever_the_batch(questions, tmp_path, generator):
+@pytest.mark.parametrize("comparison_type", ["samples", "guided_samples", "counterfactuals"])
+def test_a_pair_repeats_by_its_seed_whatever_the_batch(comparison_type, tmp_path, generator):
     for name, settings in (("one", {"batch_size": 1}), ("all", {"batch_size": 9}), ("other", {"seed": 1})):
-        make_candidates(tmp_path / name, 5, questions, generator, **{"seed": 0, **settings})
+        make_candidates(tmp_path / name, 5, comparison_type, generator, **{"seed": 0, **settings})
     one, same, other = (Candidates.read(tmp_path / name, PHANTOM) for name in ("one", "all", "other"))
     assert one.ids == same.ids
     assert (one.pairs.preferred.int() - same.pairs.preferred.int()).abs().max() <= 1
@@ -121,12 +121,12 @@ def test_realism_prefers_the_image_nearer_to_training_films(generator, predictor
     make_candidates(tmp_path / "c", 5, "samples", generator)
     words = f"judge --candidates {tmp_path / 'c'} --predictor {predictor} --judges realism=1"
     assert main([*words.split(), "--output_dir", str(tmp_path / "p")]) == 0
-    world, reader = PhantomSource(100, WORLD_SEED), load_predictor(predictor, PHANTOM.covariates)
+    world, trained = PhantomSource(100, WORLD_SEED), load_predictor(predictor, PHANTOM.covariates)
     films = [world.image(row, SIDE) for row, split in enumerate(world.splits) if split == "train"]
-    reference = reader.features(torch.from_numpy(np.stack(films))[:, None]).double()
+    reference = trained.features(torch.from_numpy(np.stack(films))[:, None]).double()
     found = read_preferences(tmp_path / "p", PHANTOM)
     better, worse = (
-        torch.cdist(reader.features(images.float() / 255).double(), reference).sort(dim=1).values[:, 4]
+        torch.cdist(trained.features(images.float() / 255).double(), reference).sort(dim=1).values[:, 4]
         for images in (found.preferred, found.rejected)
     )
     assert (worse - better).numpy() == pytest.approx(found.margins.numpy(), abs=1e-4)
@@ -187,14 +187,14 @@ def test_from_the_command_line_to_preferences(generator, predictor, tmp_path, ca
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"questions": "sample"}, "did you mean 'samples'"),
+        ({"comparison_type": "sample"}, "did you mean 'samples'"),
         ({"num_pairs": 0}, "num_pairs: 0"),
         ({"batch_size": 0}, "batch_size: 0"),
-        ({"source_dir": "films"}, "source_dir: is for counterfactual questions"),
+        ({"source_dir": "films"}, "source_dir: is for counterfactuals"),
         ({"balance": ("colour",)}, "balance: 'colour' is unknown"),
         ({"balance": ("age",)}, "balance: age is continuous"),
-        ({"balance": ("sex",), "questions": "counterfactuals"}, "balance: is for samples"),
-        ({"questions": "counterfactuals", "num_pairs": 10**6}, "num_pairs: 1000000 is too many"),
+        ({"balance": ("sex",), "comparison_type": "counterfactuals"}, "balance: is for samples"),
+        ({"comparison_type": "counterfactuals", "num_pairs": 10**6}, "num_pairs: 1000000 is too many"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_nothing_is_written(asked, message, generator, tmp_path):
@@ -223,12 +223,12 @@ def test_what_cannot_judge_is_refused_and_nothing_is_written(weights, message, g
 
 def test_eyes_are_given_to_the_judges_that_read_and_to_no_other(generator, predictor, tmp_path):
     make_candidates(tmp_path / "c", 2, "counterfactuals", generator)
-    for reader, name in ((None, "attribute_fidelity"), (predictor, "true_pixels")):
+    for given, name in ((None, "attribute_fidelity"), (predictor, "true_pixels")):
         with pytest.raises(InputError, match="predictor"):
-            judge_candidates(tmp_path / "c", tmp_path / "p", reader, {name: 1.0})
+            judge_candidates(tmp_path / "c", tmp_path / "p", given, {name: 1.0})
     told = lines(tmp_path / "c", "questions.jsonl")
     kept = [json.dumps({key: value for key, value in one.items() if key != "truth"}) for one in told]
     (tmp_path / "c" / "questions.jsonl").write_text("\n".join(kept))
-    with pytest.raises(InputError, match="needs exact answers"):
+    with pytest.raises(InputError, match="needs exact counterfactuals"):
         judge_candidates(tmp_path / "c", tmp_path / "p", None, {"true_pixels": 1.0})
     assert not (tmp_path / "p").exists()

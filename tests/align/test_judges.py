@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from synthfair_hf.align.judges import (
     AttributeFidelity,
     CounterfactualSoundness,
+    JudgingPredictor,
     Mixture,
     Realism,
     TruePixels,
@@ -28,7 +29,7 @@ SCALES = {"age": 10.0}
 
 
 class Brightness:
-    """Reads the age from the left half's brightness, 0 to 100 years, and the sex from the right half's."""
+    """Predicts the age from the left half's brightness, 0 to 100 years, and the sex from the right half's."""
 
     def predict(self, images):
         left, right = (half.mean(dim=(1, 2, 3)).double().numpy() for half in images.chunk(2, dim=3))
@@ -59,7 +60,12 @@ def asked(ages, sexes):
 
 
 def fidelity(**changes):
-    return AttributeFidelity(**{"reader": Brightness(), "schema": SCHEMA, "scales": SCALES, "identity": "b", **changes})
+    name = changes.pop("name", "attribute_fidelity")
+    return AttributeFidelity(judging(**changes), name)
+
+
+def judging(predictor=None, schema=SCHEMA, scales=SCALES, identity="b"):
+    return JudgingPredictor(predictor or Brightness(), schema, scales, identity)
 
 
 def test_fidelity_is_the_log_probability_and_the_scaled_error():
@@ -73,7 +79,7 @@ def test_fidelity_is_the_log_probability_and_the_scaled_error():
     assert torch.equal(alone(images, covariates), parts["sex"]), "other covariates are not judged"
 
 
-def test_the_image_that_shows_what_was_asked_is_preferred():
+def test_the_image_that_shows_the_covariates_is_preferred():
     young, old = (torch.stack([image(age, sex) for sex in (0.2, 0.8)] * 3) for age in (0.2, 0.7))
     first, second = ((images * 255).round().byte() for images in (young, old))
     covariates = asked([20, 70, 20, 70, 45, math.nan], [0, 1, 0, 1, 1, 1])
@@ -88,7 +94,7 @@ def test_the_image_that_shows_what_was_asked_is_preferred():
     assert told["judge"] == fidelity().description
 
 
-def test_a_predictor_of_this_package_is_a_reader():
+def test_a_predictor_of_this_package_can_judge():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         variables = SCHEMA.model_dump(mode="json")["variables"]
@@ -100,7 +106,7 @@ def test_a_predictor_of_this_package_is_a_reader():
         math.log(read["sex"][row, covariates["sex"][row]]) - abs(read["age"][row] - covariates["age"][row].item()) / 10
         for row in range(3)
     ]
-    assert fidelity(reader=predictor)(images, covariates).tolist() == pytest.approx(expected)
+    assert fidelity(predictor=predictor)(images, covariates).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("neighbours", [1, 3])
@@ -116,8 +122,8 @@ def test_realism_is_minus_the_distance_to_the_kth_neighbour(neighbours):
 
 
 def soundness(observed, covariates, **changes):
-    given = {"reader": Brightness(), "schema": SCHEMA, "scales": SCALES, "identity": "b"}
-    return CounterfactualSoundness(**{**given, "observed": observed, "observed_covariates": covariates, **changes})
+    own = {name: changes.pop(name) for name in ("predictor", "schema", "scales", "identity") if name in changes}
+    return CounterfactualSoundness(judging(**own), observed, covariates, **changes)
 
 
 def test_soundness_is_its_three_parts():
@@ -211,7 +217,7 @@ def features(*shape):
         (lambda: fidelity()(IMAGES, {"age": torch.zeros(12)}), "covariates: sex not given; needed: age, sex."),
         (
             lambda: fidelity(schema=PHANTOM.covariates.subset(("race",)), scales={})(IMAGES, {"race": torch.zeros(12)}),
-            "reader: does not read race; it reads age, sex.",
+            "predictor: does not predict race; it predicts age, sex.",
         ),
         (features(3), "reference: (3,); give finite features [m, d], one row per image."),
         (features(4, 2), "neighbours: 5 is not allowed; give 1 to 4, the real images."),
@@ -232,7 +238,7 @@ def features(*shape):
         ),
         (
             lambda: mixture({Mean("one", slope=math.inf): 1}, IMAGES),
-            "weights: judge 'one' gives scores that are not finite; mend it.",
+            "weights: judge 'one' gives scores that are not finite; leave it out.",
         ),
     ],
 )

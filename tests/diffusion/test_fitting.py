@@ -65,7 +65,7 @@ def command(verb, generator, directory, *rest):
     )
 
 
-@pytest.mark.parametrize("verb", ["finetune", "straighten"])
+@pytest.mark.parametrize("verb", ["finetune", "rectify"])
 def test_only_the_networks_change_and_the_record_says_how(verb, generator, predictor, tmp_path, capsys):
     rest = ["--predictor", predictor, "--weight", "0.5"] if verb == "finetune" else ["--images", "6"]
     assert command(verb, generator, tmp_path / "run", *rest) == 0
@@ -86,11 +86,11 @@ def test_only_the_networks_change_and_the_record_says_how(verb, generator, predi
     assert Record.read(tmp_path / "run" / "record.json") == record
 
 
-def test_an_enlarged_generator_answers_as_before_with_more_pixels(generator, tmp_path, capsys, monkeypatch):
+def test_an_super_resolved_generator_answers_as_before_with_more_pixels(generator, tmp_path, capsys, monkeypatch):
     """Its networks are untouched, do() nothing gives the film back, and a second autoencoder is refused."""
     run = tmp_path / "run"
     rest = ["--resolution", str(2 * SIDE), "--learning_rate", "1e-3"]
-    assert command("enlarge", generator, run, *rest) == 0
+    assert command("super_resolve", generator, run, *rest) == 0
     for part in (*NETWORKS, "scm"):
         assert not differ(generator, run, part)
     assert find_generator(run).resolution == find_generator(run).preset.resolution == 2 * SIDE
@@ -111,7 +111,7 @@ def test_an_enlarged_generator_answers_as_before_with_more_pixels(generator, tmp
         decoded = (large.vae.decode(2 * before - 1).sample + 1) / 2
     assert torch.allclose(after, decoded.clamp(0, 1), atol=1e-4)
     capsys.readouterr()
-    assert command("enlarge", run, tmp_path / "again", "--resolution", str(4 * SIDE)) == 2
+    assert command("super_resolve", run, tmp_path / "again", "--resolution", str(4 * SIDE)) == 2
     assert "has an autoencoder already" in capsys.readouterr().err
     further = ["--learning_rate", "1e-9", "--preset", "phantom", "--resolution", str(2 * SIDE)]
     assert command("train", run, tmp_path / "further", *further) == 0
@@ -155,18 +155,18 @@ def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generat
     ("verb", "rest", "sentence"),
     [
         ("finetune", ["--predictor", "{judge}", "--weight", "-1"], "--weight: -1 is not allowed; give a number from 0"),
-        ("finetune", ["--predictor", "{judge}", "--leak", "nan"], "--leak: 'nan' is invalid"),
+        ("finetune", ["--predictor", "{judge}", "--off_target_weight", "nan"], "--off_target_weight: 'nan' is"),
         ("finetune", ["--predictor", "{empty}"], "not a saved predictor"),
         ("finetune", [], "--predictor"),
         ("finetune", ["--predictor", "{judge}", "--source", "{empty}"], "is not for the phantom"),
         ("finetune", ["--predictor", "{judge}", "--train_batch_size", "1"], "--train_batch_size: 1 is not allowed"),
         ("finetune", ["--predictor", "{large}"], "this predictor reads [n, 1, 32, 32]"),
-        ("straighten", ["--dataloader_num_workers", "1"], "--dataloader_num_workers: must be 0 here"),
-        ("straighten", ["--images", "0"], "--images: 0 is not allowed; give a whole number from 1 on"),
-        ("straighten", ["--num_inference_steps", "0"], "--num_inference_steps: 0 is not allowed"),
-        ("straighten", ["--learning_rate", "-1"], "learning_rate"),
-        ("enlarge", ["--resolution", "24"], "--resolution: 24 is not allowed; this generator works at 16 pixels"),
-        ("enlarge", [], "--resolution"),
+        ("rectify", ["--dataloader_num_workers", "1"], "--dataloader_num_workers: must be 0 here"),
+        ("rectify", ["--images", "0"], "--images: 0 is not allowed; give a whole number from 1 on"),
+        ("rectify", ["--num_inference_steps", "0"], "--num_inference_steps: 0 is not allowed"),
+        ("rectify", ["--learning_rate", "-1"], "learning_rate"),
+        ("super_resolve", ["--resolution", "24"], "--resolution: 24 is not allowed; this generator works at 16 pixels"),
+        ("super_resolve", [], "--resolution"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(verb, rest, sentence, generator, predictor, tmp_path, capsys):

@@ -57,11 +57,11 @@ def test_without_weight_it_is_flow_matching(fresh_pipeline, batch):
 
 def test_the_loss_is_the_stated_sum(fresh_pipeline, batch):
     parts_of = {}
-    for weight, leak in ((0.5, 3.0), (2.0, 0.0)):
+    for weight, off_target_weight in ((0.5, 3.0), (2.0, 0.0)):
         base = matching(fresh_pipeline)
-        objective = CounterfactualObjective(base, fresh_pipeline.scheduler, brightness, weight, leak)
+        objective = CounterfactualObjective(base, fresh_pipeline.scheduler, brightness, weight, off_target_weight)
         loss, parts = objective(batch, seeded(5))
-        expected = parts["matching"] + weight * (parts["target"] + leak * parts["leak"])
+        expected = parts["matching"] + weight * (parts["target"] + off_target_weight * parts["leak"])
         assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
         parts_of[weight] = parts
     assert parts_of[0.5] == parts_of[2.0]
@@ -102,7 +102,7 @@ def test_only_the_generators_networks_are_trained(fresh_pipeline, batch):
 def test_descent_brings_readings_to_what_was_asked(fresh_pipeline, batch, monkeypatch):
     """Known truth: a reader of brightness is satisfied by brightness alone, which this network can learn."""
     objective = CounterfactualObjective(
-        matching(fresh_pipeline), fresh_pipeline.scheduler, brightness, weight=100, leak=0, steps=2
+        matching(fresh_pipeline), fresh_pipeline.scheduler, brightness, weight=100, off_target_weight=0, steps=2
     )
     changed = torch.zeros(3, len(NAMES), dtype=torch.bool)
     changed[:, NAMES.index("sex")] = True

@@ -71,7 +71,7 @@ def test_the_small_generators_are_open_and_read_by_who_saw_training_images_alone
     assert set(predictor.predict(blank)) == set(saved.preset.covariates.names)
 
 
-def test_the_enlarged_edition_keeps_a_films_detail_and_answers_as_the_one_it_was_made_of():
+def test_the_super_resolved_edition_keeps_a_films_detail_and_answers_as_the_one_it_was_made_of():
     directory = DEFAULT_GENERATOR.parent / "chest_xray_128"
     large, small = (CausalDiffusionPipeline.load(one) for one in (directory, DEFAULT_GENERATOR))
     assert Record.read(directory / "record.json").inputs["initial_weights"] == find_generator().revision

@@ -133,7 +133,7 @@ def test_effects_are_the_descendants_in_the_graph():
 
 def test_oracle_and_identity_span_the_band(world):
     names = {"phantom": ["view"], "acquisition": ["scanner"], "morphomnist": ["thickness", "intensity"]}
-    settings = {"names": names[world.name], "cycles": (1, 2), "draws": 20, "interventions": ["forced_change"]}
+    settings = {"names": names[world.name], "cycles": (1, 2), "n_bootstrap": 20, "interventions": ["forced_change"]}
     oracle, identity = (score(system, world, {}, (0,), **settings) for system in (Oracle(world), Identity()))
     for near, far in zip(oracle, identity, strict=True):
         if near["metric"] == "true_l1":
@@ -275,7 +275,7 @@ def test_identity_and_oracle_have_one_drawing_of_each_answer(folder, monkeypatch
 
     monkeypatch.setattr("synthfair_hf.domains.morphomnist.world.render", count)
     world = DigitWorld(MorphoMNIST(folder, MORPHOMNIST, 32), "test", None)
-    asked = {"names": ["thickness"], "pairs": (), "cycles": (), "draws": 20, "interventions": ["forced_change"]}
+    asked = {"names": ["thickness"], "pairs": (), "cycles": (), "n_bootstrap": 20, "interventions": ["forced_change"]}
     rows = [score(system, world, {}, (0, 1), **asked) for system in (Identity(), Oracle(world), Identity())]
     assert rows[0] == rows[2]
     # two values of thickness for each of five digits, and the way back

@@ -138,7 +138,7 @@ def test_other_radiographs_than_those_of_the_start_do_not_inherit_its_access(rad
     )
     for case, (source, said, access) in enumerate(cases):
         run = tmp_path / f"run-{case}"
-        command = ["straighten", "--pretrained_model_name_or_path", start, "--source", source, "--output_dir", run]
+        command = ["rectify", "--pretrained_model_name_or_path", start, "--source", source, "--output_dir", run]
         settings = ["--images", "2", "--num_inference_steps", "1", "--max_train_steps", "1", "--train_batch_size", "2"]
         assert main([*map(str, command), *settings, *(["--access", said] if said else [])]) == 0
         further = Record.read(run / "record.json")
@@ -245,7 +245,7 @@ def test_scanners_that_a_folder_names_are_never_planted_over(radiographs, tmp_pa
     with Image.open(tmp_path / "out" / "observation.png") as image:
         observed = np.asarray(image)
     assert np.array_equal(observed, np.rint(read_image(radiographs / "0.png", 16) * 255))
-    further = ["straighten", "--pretrained_model_name_or_path", str(run), "--output_dir", str(tmp_path / "further")]
+    further = ["rectify", "--pretrained_model_name_or_path", str(run), "--output_dir", str(tmp_path / "further")]
     board = ["measure", "soundness", "--pretrained_model_name_or_path", str(run), "--world", "acquisition"]
     capsys.readouterr()
     for refused, sentence in (

@@ -44,7 +44,7 @@ def test_a_seed_without_rows_is_left_out():
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
     values = np.random.default_rng(0).normal(size=400)
-    found = bootstrap_mean([values], [images(400)], draws=4000)
+    found = bootstrap_mean([values], [images(400)], n_bootstrap=4000)
     half = 1.96 * values.std() / 20
     assert found.mean == pytest.approx(values.mean())
     assert found.low == pytest.approx(values.mean() - half, abs=0.1 * half)
@@ -61,7 +61,7 @@ def test_ten_films_of_a_patient_are_one_observation():
 
 def test_three_seeds_of_a_system_without_randomness_are_no_further_evidence():
     values = np.random.default_rng(0).normal(size=50)
-    one, three = (bootstrap_mean([values] * seeds, [images(50)] * seeds, draws=8000) for seeds in (1, 3))
+    one, three = (bootstrap_mean([values] * seeds, [images(50)] * seeds, n_bootstrap=8000) for seeds in (1, 3))
     assert three.mean == pytest.approx(one.mean)
     assert three.high - three.low == pytest.approx(one.high - one.low, rel=0.05)
 
@@ -77,7 +77,7 @@ def test_95_percent_of_intervals_hold_the_mean():
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(200):
-        found = bootstrap_mean([rng.exponential(size=100)], [images(100)], draws=300)
+        found = bootstrap_mean([rng.exponential(size=100)], [images(100)], n_bootstrap=300)
         held += found.low <= 1 <= found.high
     assert held >= 180
 
@@ -86,8 +86,8 @@ def test_95_percent_of_intervals_hold_the_mean():
 @given(st.integers(0, 2**32), st.integers(2, 40))
 def test_any_function_of_rows_agrees_with_the_vectorised_mean(seed, n):
     values = np.random.default_rng(seed).normal(size=n)
-    by_rows = bootstrap([statistic_of_rows(lambda rows: values[rows].mean(), n)], [images(n)], seed, draws=20)
-    by_weights = bootstrap([mean_of(values)], [images(n)], seed, draws=20)
+    by_rows = bootstrap([statistic_of_rows(lambda rows: values[rows].mean(), n)], [images(n)], seed, n_bootstrap=20)
+    by_weights = bootstrap([mean_of(values)], [images(n)], seed, n_bootstrap=20)
     assert by_rows.low == pytest.approx(by_weights.low)
     assert by_rows.high == pytest.approx(by_weights.high)
 
@@ -150,11 +150,11 @@ def test_a_percentile_interval_leaves_out_equal_tails(seed, level):
 def test_draws_without_the_rare_level_are_left_out_and_counted():
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.5, 0.5]])
     rare = area_under_curve(scores, np.array([0, 1, 0, 0]))
-    found = bootstrap([rare], [images(4)], draws=4000)
+    found = bootstrap([rare], [images(4)], n_bootstrap=4000)
     assert (found.mean, found.low, found.high) == (1, 1, 1)
     vanished = 0.75**4 + 0.25**4
     assert found.draws / 4000 == pytest.approx(1 - vanished, abs=0.03)
-    assert bootstrap([mean_of(scores[:, 0])], [images(4)], draws=4000).draws == 4000
+    assert bootstrap([mean_of(scores[:, 0])], [images(4)], n_bootstrap=4000).draws == 4000
     assert bootstrap([area_under_curve(scores, np.zeros(4))], [images(4)]).draws == 0
 
 
@@ -172,5 +172,5 @@ def test_bad_values_are_named(values, groups, message):
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(InputError, match=r"draws, level: 0, 0\.95 out of range"):
-        bootstrap_mean([np.zeros(2)], [images(2)], draws=0)
+    with pytest.raises(InputError, match=r"n_bootstrap, level: 0, 0\.95 out of range"):
+        bootstrap_mean([np.zeros(2)], [images(2)], n_bootstrap=0)

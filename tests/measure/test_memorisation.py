@@ -80,7 +80,11 @@ def test_without_memorisation_shares_are_as_expected(held):
     """Generated and held-out images of one distribution, many times: means and coverage of the interval."""
     worlds = [
         memorisation(
-            normal(60, 3, 3 * seed), normal(held, 3, 3 * seed + 1), normal(50, 3, 3 * seed + 2), names(held), draws=100
+            normal(60, 3, 3 * seed),
+            normal(held, 3, 3 * seed + 1),
+            normal(50, 3, 3 * seed + 2),
+            names(held),
+            n_bootstrap=100,
         )
         for seed in range(80)
     ]

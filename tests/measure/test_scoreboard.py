@@ -97,7 +97,7 @@ def test_a_score_abducts_each_answer_once(generator, monkeypatch):
 
         monkeypatch.setattr(pipeline.scheduler, name, count)
     names = ["sex", "view", "scanner"]
-    score(PipelineSystem("tiny", pipeline), world, {}, (0,), names, effect="direct", cycles=(1,), draws=20)
+    score(PipelineSystem("tiny", pipeline), world, {}, (0,), names, effect="direct", cycles=(1,), n_bootstrap=20)
     assert done["abduct"] == 1 + 3, "the observation, and the answer to each do()"
     assert done["predict"] == 1 + 3 + 3 + 3 + 6, "nothing, what is, do(), back, and three pairs in both orders"
 

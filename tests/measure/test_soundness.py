@@ -48,7 +48,11 @@ def world(patches):
 @pytest.fixture(scope="module")
 def measured(world, reader):
     """Rows of oracle and identity, by name."""
-    settings = {"contrasts": {"size": (0.2, 0.6)}, "draws": 200, "encoder": lambda x: (x.flatten(1), 0 * x.flatten(1))}
+    settings = {
+        "contrasts": {"size": (0.2, 0.6)},
+        "n_bootstrap": 200,
+        "encoder": lambda x: (x.flatten(1), 0 * x.flatten(1)),
+    }
     systems = (Oracle(world), Identity())
     return {system.name: score(system, world, {"reader": reader()}, SEEDS, **settings) for system in systems}
 
@@ -114,7 +118,7 @@ def test_every_attribute_is_reported_under_every_do(measured):
 
 
 def test_a_predictors_own_error_cancels_in_the_delta(world, reader):
-    rows = score(Oracle(world), world, {"reader": reader(bias=0.3)}, (0,), names=["kind", "tone"], draws=50)
+    rows = score(Oracle(world), world, {"reader": reader(bias=0.3)}, (0,), names=["kind", "tone"], n_bootstrap=50)
     assert figure(rows, "mae", "tone", "size", "reader")["mean"] == pytest.approx(0.3, abs=1e-6)
     assert figure(rows, "mae", "none", "size", "reader")["mean"] == pytest.approx(0.3, abs=1e-6)
     assert figure(rows, "delta_mae", "tone", "size", "reader")["mean"] == pytest.approx(0, abs=1e-6)
@@ -133,18 +137,18 @@ def test_natural_effects_of_size_on_tone_are_all_indirect(measured):
 
 
 def test_direct_effect_holds_descendants_total_lets_them_follow(world, reader):
-    direct = score(Oracle(world), world, {}, (0,), names=["size"], effect="direct", draws=50)
+    direct = score(Oracle(world), world, {}, (0,), names=["size"], effect="direct", n_bootstrap=50)
     assert {row["effect"] for row in direct} == {"direct"}
     asked = hold(world, {"size": from_marginal(world, "size", 0)}, world.table, "direct")
     assert asked["tone"] == world.table["tone"]
     assert figure(direct, "true_l1", "size")["mean"] == 0
-    ignoring = score(Identity(), world, {}, (0,), names=["size"], effect="direct", draws=50)
+    ignoring = score(Identity(), world, {}, (0,), names=["size"], effect="direct", n_bootstrap=50)
     assert figure(ignoring, "mae", "size", "tone", "ruler")["mean"] == pytest.approx(0, abs=1e-6)
 
 
 def test_pairs_of_which_one_causes_the_other_commute_only_when_held(world):
     def pairs(effect):
-        rows = score(Oracle(world), world, {}, (0,), effect=effect, draws=20)
+        rows = score(Oracle(world), world, {}, (0,), effect=effect, n_bootstrap=20)
         return {row["do"]: row["mean"] for row in rows if row["metric"] == "commutativity_l1"}
 
     assert pairs("total") == {"size, kind": 0, "tone, kind": 0}
@@ -159,7 +163,7 @@ def test_a_system_that_forgets_what_was_done_does_not_commute(world):
             own = {name: [column[row] for row in rows] for name, column in world.table.items()}
             return super().counterfactual(image, own, do, rows)
 
-    rows = score(Forgetful(world), world, {}, (0,), names=["size", "kind"], draws=20)
+    rows = score(Forgetful(world), world, {}, (0,), names=["size", "kind"], n_bootstrap=20)
     assert figure(rows, "commutativity_l1", "size, kind")["mean"] > 5
 
 
@@ -170,10 +174,10 @@ def test_one_grey_level_everywhere_is_one_grey_level_of_each_distance(world):
     def brighten(images, table, do, rows):
         return (images - 1 / 255).clamp(0, 1) if do == {} else images, table
 
-    rows = score(Slip(world, brighten), world, {}, (0,), names=["kind"], draws=20)
+    rows = score(Slip(world, brighten), world, {}, (0,), names=["kind"], n_bootstrap=20)
     once = l1((world.images - 1 / 255).clamp(0, 1), world.images).mean()
     assert figure(rows, "composition_l1_at_1")["mean"] == pytest.approx(once)
-    rows = score(Slip(world, darker), world, {}, (0,), names=["kind"], draws=20)
+    rows = score(Slip(world, darker), world, {}, (0,), names=["kind"], n_bootstrap=20)
     expected = l1(world.images * 0.5 + 0.25 + 1 / 255, world.images).mean()
     assert figure(rows, "factual_l1", "kind")["mean"] == pytest.approx(expected)
     assert figure(rows, "reversibility_l1", "kind")["mean"] == pytest.approx(expected)
@@ -185,14 +189,14 @@ def test_a_changed_non_descendant_is_counted(world):
             table["size"] = [0.5 if row < 10 else value for row, value in zip(rows, table["size"], strict=True)]
         return images, table
 
-    rows = score(Slip(world, change), world, {}, (0,), draws=20)
+    rows = score(Slip(world, change), world, {}, (0,), n_bootstrap=20)
     assert figure(rows, "nondescendants_changed", "tone", "covariates", "covariates")["mean"] == 0.25
     assert figure(rows, "nondescendants_changed", "size", "covariates", "covariates")["mean"] == 0
 
 
 def test_without_truth_the_systems_own_covariates_are_the_target(patches):
     world = patches(knows=())
-    rows = score(Identity(), world, {}, (0,), names=["size"], draws=20)
+    rows = score(Identity(), world, {}, (0,), names=["size"], n_bootstrap=20)
     assert not [row for row in rows if row["metric"].startswith("true_")]
     assert figure(rows, "mae", "size", "tone", "ruler")["mean"] == pytest.approx(0, abs=1e-6)
     assert figure(rows, "mae", "size", "size", "ruler")["mean"] > 0.1
@@ -208,7 +212,7 @@ def test_results_do_not_depend_on_the_batch_size(patches, reader, batch_size):
         noise = [torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(row)) for row in rows]
         return 0.9 * images + 0.1 * torch.stack(noise), table
 
-    settings = {"names": ["size", "kind"], "cycles": (1, 2), "draws": 20}
+    settings = {"names": ["size", "kind"], "cycles": (1, 2), "n_bootstrap": 20}
     one, other = (
         score(Slip(world, grain), world, {"reader": reader()}, (0, 1), batch_size=size, **settings)
         for size in (batch_size, 12)
@@ -233,7 +237,7 @@ def test_results_do_not_depend_on_the_batch_size(patches, reader, batch_size):
 )
 def test_a_broken_system_is_named(world, change, message):
     with pytest.raises(InputError, match=message):
-        score(Slip(world, change), world, {}, (0,), names=["kind"], draws=20)
+        score(Slip(world, change), world, {}, (0,), names=["kind"], n_bootstrap=20)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +367,7 @@ def test_real_images_are_encoded_once(world):
         asked.append(images is world.images)
         return images.flatten(1), 0 * images.flatten(1)
 
-    score(Identity(), world, {}, (0, 1), pairs=(), encoder=encoder, draws=20)
+    score(Identity(), world, {}, (0, 1), pairs=(), encoder=encoder, n_bootstrap=20)
     assert asked.count(True) == 1
     assert len(asked) == 1 + 2 * 3
 
@@ -378,7 +382,7 @@ def test_questions_about_one_answer_are_asked_in_a_row(world):
             self.starts.append(image.sum().item())
             return super().counterfactual(image, covariates, do, rows)
 
-    score(Asked(world), world, {}, (0,), effect="direct", cycles=(), batch_size=40, draws=20)
+    score(Asked(world), world, {}, (0,), effect="direct", cycles=(), batch_size=40, n_bootstrap=20)
     begun = [start for start, last in zip(Asked.starts, [None, *Asked.starts], strict=False) if start != last]
     observed = world.images.sum().item()
     answers = [start for start in begun if start != observed]

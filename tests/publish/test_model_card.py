@@ -174,7 +174,7 @@ def test_a_predictor_that_chose_or_judged_is_told_from_one_that_did_not(tmp_path
         assert "its figures flatter" in text
         assert independent not in text
     assert "`synthfair finetune`" in text
-    for later, verb in (("pairs", "straighten"), ("autoencoder", "enlarge")):
+    for later, verb in (("pairs", "rectify"), ("autoencoder", "super_resolve")):
         further = judged.model_copy(update={"inputs": {"predictor": "aa", later: "bb"}})
         text = write(tmp_path / "README.md", record=further)
         assert "its figures flatter" in text, "who judged once has judged"

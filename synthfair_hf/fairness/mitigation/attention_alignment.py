@@ -44,7 +44,7 @@ class AttentionAlignmentSettings(FittingSettings):
 
 
 def attention(classifier: ImageClassifier, images: Tensor) -> Tensor:
-    """a `[B, 1, r, r]` of images `[B, 1, r, r]` in [0, 1]: sums to 1 over pixels, or is 0 where no pixel has effect.
+    """A `[B, 1, r, r]` of images `[B, 1, r, r]` in [0, 1]: sums to 1 over pixels, or is 0 where no pixel has effect.
 
     Differentiable in the classifier's parameters, unless gradients are switched off.
     """

@@ -1,10 +1,10 @@
-"""An autoencoder whose latents are the image itself, smaller: a generator works on them as it is, and has more pixels.
+"""Super-resolution: an autoencoder whose latents are the image at a generator's own, lower resolution.
 
     small = mean of every block of pixels,    z = E(x),    loss = |z - small| + |D(small + s e) - x|,    e ~ N(0, 1)
 
-x and small are centred to [-1, 1] and | | is the mean absolute difference. The decoder learns from small rather than
-from z, and with noise, because it is given what a generator made, which is neither. What it can't know of a film the
-pipeline keeps as residual.
+x and small are centred to [-1, 1] and | | is the mean absolute difference. The decoder is trained on small rather than
+on z, and with noise, because in use it decodes generated images, which are neither. Detail of an observed image that it
+cannot reconstruct is kept by the pipeline as residual.
 """
 
 import torch
@@ -14,17 +14,22 @@ from torch.nn.functional import avg_pool2d
 
 from ..errors import InputError
 
-__all__ = ["NOISE", "EnlargementObjective", "build_autoencoder", "check_enlargement"]
+__all__ = ["NOISE", "SuperResolutionObjective", "build_autoencoder", "check_super_resolution"]
 
 NOISE = 0.02
-"""Standard deviation of the decoder's noise, s: 2.5 grey levels, about what a generator's texture is off by."""
+"""Standard deviation of the decoder's noise, s: 2.5 grey levels, about the error of a generator's texture."""
 CHANNELS = (16, 32, 64)
 """Feature maps at full, half and quarter resolution."""
 GROUPS = 8
 
 
-def check_enlargement(resolution: int, own: int) -> None:
-    """An autoencoder halves as often as it has feature maps but one."""
+def check_super_resolution(resolution: int, own: int) -> None:
+    """Raise InputError unless an autoencoder can bridge the resolutions: it halves once per feature map but the first.
+
+    Args:
+        resolution: of the images, in pixels.
+        own: of the generator.
+    """
     allowed = [own * 2**halvings for halvings in range(1, len(CHANNELS))]
     if resolution not in allowed:
         raise InputError(
@@ -34,7 +39,13 @@ def check_enlargement(resolution: int, own: int) -> None:
 
 
 def build_autoencoder(resolution: int, own: int, channels: int = 1) -> AutoencoderKL:
-    """Untrained, of images `[B, channels, resolution, resolution]` with latents `[B, channels, own, own]`."""
+    """An untrained autoencoder.
+
+    Args:
+        resolution: of the images `[B, channels, resolution, resolution]`, twice or four times `own`.
+        own: of the latents `[B, channels, own, own]`.
+        channels: of both.
+    """
     maps = CHANNELS[: (resolution // own).bit_length()]
     return AutoencoderKL(
         in_channels=channels,
@@ -50,11 +61,11 @@ def build_autoencoder(resolution: int, own: int, channels: int = 1) -> Autoencod
     )
 
 
-class EnlargementObjective(nn.Module):
+class SuperResolutionObjective(nn.Module):
     """objective(batch, generator) -> (loss, parts), for the one training loop.
 
-    Parts, both on the 0-255 scale: `encoding`, of latents against the smaller image, and `decoding`, of what is decoded
-    against the image. The generator draws e.
+    Parts, both on the 0-255 scale: `encoding`, of latents against the smaller image, and `decoding`, of decoded images
+    against the originals. The generator draws e.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:

@@ -1,8 +1,8 @@
-"""Finish and measure an enlarged generator: half-precision weights, what its decoder knows, scoreboard, picture.
+"""Finish and measure an super-resolved generator: half-precision weights, what its decoder knows, scoreboard, picture.
 
-    synthfair enlarge --pretrained_model_name_or_path synthfair_hf/pretrained/chest_xray_64
+    synthfair super_resolve --pretrained_model_name_or_path synthfair_hf/pretrained/chest_xray_64
         --source ../shared/data/cxr --resolution 128 --output_dir RUN
-    python benchmarks/enlarged_generator.py RUN --source ../shared/data/cxr
+    python benchmarks/super_resolved_generator.py RUN --source ../shared/data/cxr
 
 On films of test patients, which trained nothing: how far a film decoded from its smaller self is from the film, beside
 bicubic interpolation of the same; then the axioms and the true pixels of do(scanner) at the higher resolution. What

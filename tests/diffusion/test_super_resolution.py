@@ -1,10 +1,15 @@
-"""Latents of an enlarged generator are its images: what the objective asks for, and what it is given up for."""
+"""Latents of an super-resolved generator are its images: what the objective asks for, and what it is given up for."""
 
 import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
-from synthfair_hf.diffusion.enlargement import NOISE, EnlargementObjective, build_autoencoder, check_enlargement
+from synthfair_hf.diffusion.super_resolution import (
+    NOISE,
+    SuperResolutionObjective,
+    build_autoencoder,
+    check_super_resolution,
+)
 from synthfair_hf.errors import InputError
 
 
@@ -31,7 +36,7 @@ def blocks(factor, seed):
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_an_ideal_autoencoder_is_left_with_the_decoders_noise(factor):
-    loss, parts = EnlargementObjective(Known(factor))(blocks(factor, 0), torch.Generator().manual_seed(1))
+    loss, parts = SuperResolutionObjective(Known(factor))(blocks(factor, 0), torch.Generator().manual_seed(1))
     assert parts["encoding"] < 1e-4
     noise = (2 / torch.pi) ** 0.5 * NOISE
     assert parts["decoding"] / 127.5 == pytest.approx(noise, rel=0.2), "the mean of |e|"
@@ -39,7 +44,7 @@ def test_an_ideal_autoencoder_is_left_with_the_decoders_noise(factor):
 
 
 def test_latents_beside_the_small_image_cost_their_distance_and_the_decoder_nothing():
-    ideal, shifted = (EnlargementObjective(Known(2, shift)) for shift in (0.0, 0.5))
+    ideal, shifted = (SuperResolutionObjective(Known(2, shift)) for shift in (0.0, 0.5))
     (_, one), (_, other) = (each(blocks(2, 0), torch.Generator().manual_seed(1)) for each in (ideal, shifted))
     assert other["encoding"] == pytest.approx(127.5 * 0.5, rel=1e-4)
     assert other["decoding"] == one["decoding"], "it learns from the small image itself"
@@ -60,6 +65,6 @@ def test_the_network_has_latents_of_the_generators_size(resolution, own, channel
 @pytest.mark.parametrize("resolution", [16, 24, 8, 128, 0, -32])
 def test_other_resolutions_are_refused(resolution):
     with pytest.raises(InputError, match=rf"resolution: {resolution} is not allowed.*16 pixels.*32 or 64"):
-        check_enlargement(resolution, 16)
-    check_enlargement(32, 16)
-    check_enlargement(64, 16)
+        check_super_resolution(resolution, 16)
+    check_super_resolution(32, 16)
+    check_super_resolution(64, 16)
