@@ -78,7 +78,7 @@ def fitted(data: DataSet, record: Record) -> Record:
     view, seed = get_view(record.settings["view"], data.preset), record.settings["seed"]
     (attribute,) = data.planted(view)
     method = AttentionAlignment(**record.settings["method"])
-    train, validation, _ = parts_of(data, view, method.sees, seed, record.settings["train_subjects"])
+    train, validation, _ = parts_of(data, view, method.required_annotations, seed, record.settings["train_subjects"])
     method.fit(train, validation, seed)
     test = data.rows("full", "test", (attribute,)).examples
     judged = figures(method.predict_proba(test.images), test, attribute, data.preset)

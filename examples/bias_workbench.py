@@ -72,10 +72,10 @@ groups = {name: np.array(test.levels[name])[test.groups[name]].tolist() for name
 def measured(method: Any) -> dict[str, Any]:
     """The figures of one classifier on the balanced test rows: values, and [value, low, high] where resampled."""
     scores = method.predict_proba(test.images)
-    gaps = audit(scores, test.labels, groups, test.subjects, draws=200, permutations=0).gaps
+    gaps = audit(scores, test.labels, groups, test.subjects, n_bootstrap=200, permutations=0).gaps
     gaps = gaps[gaps.attribute == "scanner"].set_index("metric")
     factors = {name: groups[name] for name in ("sex", "scanner")} | {"finding": test.labels.tolist()}
-    moved = flip_rates(scores, test.subjects, factors, "scanner", draws=200)
+    moved = flip_rates(scores, test.subjects, factors, "scanner", n_bootstrap=200)
     moved = moved[(moved["from"] == "any") & (moved.metric == "flip_rate")].iloc[0]
     found = detect(method.classifier, test, ATTRIBUTES, "counterfactual", permutations=199)
     interval = ["value", "low", "high"]

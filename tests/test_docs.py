@@ -134,7 +134,7 @@ def test_a_leaderboard_begins_as_its_record_is_printed(directory):
     page = render(
         "leaderboard.md.jinja",
         record=Record.read(directory / "benchmark.json"),
-        boards=[],
+        results=[],
         reference=leaderboard.REFERENCE,
         reduced=leaderboard.REDUCED,
         planted=leaderboard.PLANTED,

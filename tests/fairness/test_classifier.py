@@ -16,7 +16,7 @@ from synthfair_hf.fairness.classifier import (
     ImageClassifier,
     LabelledImages,
     _batches,
-    _moved,
+    _shifted,
     fit_classifier,
     load_classifier,
     mean_loss,
@@ -115,10 +115,10 @@ def test_batches_hold_every_row_once_and_none_is_alone(rows, size):
 
 def test_a_shift_moves_columns_and_repeats_edges():
     images = torch.arange(3 * 4).reshape(1, 1, 3, 4).repeat(3, 1, 1, 1)
-    moved = _moved(images, torch.tensor([0, 1, -2]))
-    assert torch.equal(moved[0], images[0])
-    assert moved[1, 0, 0].tolist() == [0, 0, 1, 2]
-    assert moved[2, 0, 0].tolist() == [2, 3, 3, 3]
+    shifted = _shifted(images, torch.tensor([0, 1, -2]))
+    assert torch.equal(shifted[0], images[0])
+    assert shifted[1, 0, 0].tolist() == [0, 0, 1, 2]
+    assert shifted[2, 0, 0].tolist() == [2, 3, 3, 3]
 
 
 def test_logits_features_and_the_map_agree():

@@ -154,7 +154,9 @@ def test_gaps_are_those_of_an_audit(simulated):
     found = detect(scores, examples, ["sex", "site"], "subgroup_gap", **FEW).table.set_index("attribute")
     probabilities, labels = 1 / (1 + np.exp(-scores.logits)), examples.labels.numpy()
     names = {name: examples.groups[name].numpy().astype(str) for name in ("sex", "site")}
-    gaps = audit(probabilities, labels, names, draws=1, permutations=0).gaps.set_index(["attribute", "metric"])["value"]
+    gaps = audit(probabilities, labels, names, n_bootstrap=1, permutations=0).gaps.set_index(["attribute", "metric"])[
+        "value"
+    ]
     for name in names:
         expected = [gaps[name, gap] for gap in ("auc_gap", "tpr_gap", "fpr_gap")]
         assert found.loc[name, ["auc_gap", "tpr_gap", "fpr_gap"]].tolist() == pytest.approx(expected)
@@ -333,7 +335,7 @@ def test_scores_are_counts():
         {**base, "strength": 90, "seed": seed, "top": top, "verdict": verdict, "largest": largest}
         for seed, (top, verdict, largest) in enumerate([("sex", "sex", 0.6), ("sex", None, 0.3), ("age", "age", 0.2)])
     ]
-    table = score(rows, draws=200)
+    table = score(rows, n_bootstrap=200)
     lines = table[table["planted"] == "sex"].set_index(["strength", "metric"])
     value = lines["value"]
     assert (value[50, "false_alarm"], value[90, "top_1"], value[90, "named"]) == (1 / 4, 2 / 3, 1 / 3)

@@ -51,7 +51,7 @@ def test_a_metric_loaded_by_path_is_the_audits(module, asked, name):
     table = audit(
         *list(columns.values())[:2],
         {"group": columns["groups"]},
-        draws=1,
+        n_bootstrap=1,
         permutations=0,
         threshold=asked.get("threshold", 0.5),
     )

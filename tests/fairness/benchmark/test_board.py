@@ -26,8 +26,8 @@ from synthfair_hf.fairness.benchmark import cells
 from synthfair_hf.fairness.benchmark.board import benchmark, load_method
 from synthfair_hf.fairness.benchmark.cells import (
     CELL_VERSION,
-    DRAWS,
     FIGURES,
+    N_BOOTSTRAP,
     DataSet,
     figures,
     method_identity,
@@ -50,7 +50,7 @@ import torch
 from synthfair_hf.fairness.mitigation.method import Method
 
 class Backwards(Method):
-    sees = ("synthetic images",)
+    required_annotations = ("synthetic images",)
 
     def learn(self, train, validation, seed, synthetic):
         assert not set(validation.subjects) & set(synthetic.subjects)
@@ -225,7 +225,7 @@ DOCUMENTED = '"""Scores, mirrored."""\n# why not\n' + SUBMITTED.replace(
         (DOCUMENTED.replace("indeed", "in deed").replace("why not", "because"), True),
         (SUBMITTED.replace("1 - super", "0.5 * super"), False),
         (SUBMITTED.replace("import torch", "import torch\nTHRESHOLD = 0.5"), False),
-        (SUBMITTED.replace("    sees", "    version = 2\n    sees"), False),
+        (SUBMITTED.replace("    required_", "    version = 2\n    required_"), False),
         (SUBMITTED + "\ndef more(): return 'text that is returned'", False),
     ],
 )
@@ -274,7 +274,7 @@ def test_a_raised_version_is_another_cell_and_of_nothing_else(monkeypatch, ident
 
 
 BUILT = SUBMITTED.replace("(Method)", "(Resampling)").replace(
-    "mitigate.method import Method", "mitigate.resampling import Resampling"
+    "mitigation.method import Method", "mitigation.resampling import Resampling"
 )
 
 
@@ -308,13 +308,15 @@ def test_boards_recorded_before_versions_were_declared_go_on(page, monkeypatch):
         resolution=asked["resolution"],
         subjects=range(recorded.counts["subjects_of_train"]),
         planted=lambda view: tuple(name for name in view.attributes if name != asked["finding"]),
+        world=asked["world"],
+        generator=recorded.inputs.get("generator"),
     )
     outside = SimpleNamespace(source=SimpleNamespace(fingerprint=recorded.inputs.get("external")))
     monkeypatch.setattr(module, "DataSet", lambda directory: data)
     monkeypatch.setattr(module, "ExternalSet", lambda *given: outside)
     external = "real" if "external" in recorded.inputs else None
     words = (list(asked["views"]), list(asked["methods"]), asked["seeds"], asked["train_subjects"], asked["steps"])
-    again = module._asked("data", *words, [], external).record
+    again = module._plan(module._Request("data", *words, [], external)).record
     assert again.counts["cells"] == recorded.counts["cells"]
 
 
@@ -374,7 +376,8 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_fitted(store, tmp_pa
         ("1 / 0", "ZeroDivisionError"),
         ("x = 1", "defines 0 subclasses"),
         (SUBMITTED + "class Another(Method): pass", "defines 2 subclasses"),
-        (SUBMITTED.replace("synthetic images", "test labels"), "sees: 'test labels' is unknown"),
+        (SUBMITTED.replace("required_annotations", "sees"), "sets `sees`, which is now `required_annotations`"),
+        (SUBMITTED.replace("synthetic images", "test labels"), "required_annotations: 'test labels' is unknown"),
     ],
 )
 def test_a_file_that_is_no_method_is_refused(tmp_path, text, message):
@@ -386,7 +389,7 @@ def test_a_file_that_is_no_method_is_refused(tmp_path, text, message):
 
 def test_a_file_does_not_take_a_methods_name(store, tmp_path):
     (tmp_path / "erm.py").write_text(SUBMITTED)
-    with pytest.raises(InputError, match="bears the name of another method"):
+    with pytest.raises(InputError, match="has the name of another method"):
         benchmark(store, [STRONG], [], tmp_path / "b", method_files=[tmp_path / "erm.py"])
 
 
@@ -423,7 +426,7 @@ def test_a_method_that_refuses_a_view_is_said_to(store, tmp_path):
     asked = {"train_subjects": 20, "steps": 2, "seeds": 1}
     benchmark(store, [STRONG], ["balanced_synthetic"], tmp_path, **asked)
     page = (tmp_path / "README.md").read_text()
-    assert f"`balanced_synthetic` refused {STRONG}: synthetic:" in page
+    assert f"`balanced_synthetic` does not support {STRONG}: synthetic:" in page
     assert pandas.read_csv(tmp_path / "table.csv")["refused"].str.contains("synthetic:").any()
 
 
@@ -432,7 +435,7 @@ def test_validation_is_as_biased_as_train_and_shares_no_subject_with_what_is_sho
     seen = []
 
     class Seeing(Method):
-        sees = ("synthetic images",)
+        required_annotations = ("synthetic images",)
 
         def learn(self, train, validation, seed, synthetic):
             seen.append((train, validation, synthetic))
@@ -487,15 +490,15 @@ def test_figures_are_those_of_audit_and_flips(judged):
     examples, scores, found = judged
     codes = examples.groups["sex"].numpy()
     names = np.array(examples.levels["sex"])[codes]
-    told = audit(scores, examples.labels.numpy(), {"sex": names}, examples.subjects, permutations=0, draws=1)
+    told = audit(scores, examples.labels.numpy(), {"sex": names}, examples.subjects, permutations=0, n_bootstrap=1)
     expected = dict(zip(told.gaps["metric"], told.gaps["value"], strict=True))
     overall = told.groups[(told.groups["attribute"] == EVERYONE) & (told.groups["metric"] == "auc")]
     expected["auc"] = overall["value"].item()
-    flipped = flip_rates(scores, examples.subjects, {"pair": examples.pairs["sex"], "sex": codes}, "sex", draws=1)
+    flipped = flip_rates(scores, examples.subjects, {"pair": examples.pairs["sex"], "sex": codes}, "sex", n_bootstrap=1)
     expected["flip_rate"] = flipped[flipped["metric"] == "flip_rate"]["value"].iloc[-1]
     for name in FIGURES:
         assert found.figures[name]["value"] == pytest.approx(expected[name], rel=1e-5), name
-        assert len(found.figures[name]["draws"]) == DRAWS
+        assert len(found.figures[name]["draws"]) == N_BOOTSTRAP
 
 
 def test_all_cells_of_a_test_are_drawn_alike(judged, store):
@@ -505,7 +508,7 @@ def test_all_cells_of_a_test_are_drawn_alike(judged, store):
     # each row of the same subjects: a draw of one is a draw of the other
     mirrored = figures(1 - scores, examples, "sex", DataSet(store).preset)
     flip, other = (np.array(one.figures["auc"]["draws"]) for one in (found, mirrored))
-    assert flip + other == pytest.approx(np.ones(DRAWS), abs=1e-5)
+    assert flip + other == pytest.approx(np.ones(N_BOOTSTRAP), abs=1e-5)
 
 
 def test_a_group_that_is_not_there_leaves_gaps_undefined(judged, store):
@@ -532,7 +535,7 @@ def test_reduction_is_by_its_formula_and_worse_is_negative(pairs):
 
 def test_what_moves_both_leaves_the_comparison():
     rng = np.random.default_rng(0)
-    noise = rng.random((3, DRAWS))
+    noise = rng.random((3, N_BOOTSTRAP))
     plain = [{"value": 0.5, "draws": (0.2 + one).tolist()} for one in noise]
     own = [{"value": 0.6, "draws": (0.3 + one).tolist()} for one in noise]
     difference, _ = compare(plain, own)
@@ -561,8 +564,8 @@ def test_what_a_view_plants_is_the_reference_on_it_less_the_reference_on_its_twi
     for path in (copied / "cells").iterdir():
         cell = json.loads(path.read_text())
         one = planted[cell["settings"]["view"]] if cell["settings"]["method"] == "erm" else 0.9
-        cell["measured"]["test"]["auc_gap"] = {"value": one, "draws": [one] * DRAWS}
-        cell["measured"]["test"]["flip_rate"] = {"value": 0.1, "draws": [0.1] * DRAWS}
+        cell["measured"]["test"]["auc_gap"] = {"value": one, "draws": [one] * N_BOOTSTRAP}
+        cell["measured"]["test"]["flip_rate"] = {"value": 0.1, "draws": [0.1] * N_BOOTSTRAP}
         path.write_text(json.dumps(cell))
     write_leaderboard(copied)
     (row,) = [line for line in (copied / "README.md").read_text().splitlines() if line.startswith(f"| {STRONG} | sex")]
@@ -574,7 +577,7 @@ def test_the_page_is_printed_from_cells_and_shows_what_got_worse(copied):
     for path in (copied / "cells").iterdir():
         cell = json.loads(path.read_text())
         worse = 0.4 if cell["settings"]["method"] == "resampling" else 0.1
-        cell["measured"]["test"]["auc_gap"] = {"value": worse, "draws": [worse] * DRAWS}
+        cell["measured"]["test"]["auc_gap"] = {"value": worse, "draws": [worse] * N_BOOTSTRAP}
         path.write_text(json.dumps(cell))
     write_leaderboard(copied)
     page = (copied / "README.md").read_text()

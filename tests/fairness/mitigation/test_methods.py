@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.classifier import Batch, LabelledImages, new_classifier, unit_range
-from synthfair_hf.fairness.mitigation.balanced_synthetic import BalancedSynthetic, balanced_draw
+from synthfair_hf.fairness.mitigation.balanced_synthetic import BalancedSynthetic, balanced_sample
 from synthfair_hf.fairness.mitigation.counterfactual_augmentation import PairConsistency, with_partners
 from synthfair_hf.fairness.mitigation.domain_adversarial import DomainAdversarial, reverse
 from synthfair_hf.fairness.mitigation.group_dro import GroupDRO, ascend
@@ -234,23 +234,23 @@ def test_shifted_scores_decide_by_the_thresholds_and_keep_the_order_inside_a_gro
         ).fit(train, lonely, 0)
 
 
-def test_a_balanced_draw_has_equal_cells_and_no_row_twice(make_toy):
+def test_a_balanced_sample_has_equal_cells_and_no_row_twice(make_toy):
     synthetic = make_toy(200, 0.6, 3)
-    draw = balanced_draw(synthetic, "corner", 100, 0)
+    draw = balanced_sample(synthetic, "corner", 100, 0)
     cells = Counter(zip(draw.labels.tolist(), draw.groups["corner"].tolist(), strict=True))
     assert set(cells.values()) == {25}
     assert len(cells) == 4
     assert len(set(draw.subjects.tolist())) == 100
-    assert draw.fingerprint == balanced_draw(synthetic, "corner", 100, 0).fingerprint
-    assert draw.fingerprint != balanced_draw(synthetic, "corner", 100, 1).fingerprint
+    assert draw.fingerprint == balanced_sample(synthetic, "corner", 100, 0).fingerprint
+    assert draw.fingerprint != balanced_sample(synthetic, "corner", 100, 1).fingerprint
     with pytest.raises(InputError, match=r"synthetic: .* rows of label .* of corner; 50 are needed: lower ratio"):
-        balanced_draw(synthetic, "corner", 200, 0)
+        balanced_sample(synthetic, "corner", 200, 0)
 
 
 def test_balanced_synthetic_is_a_fit_on_both_or_on_one_after_the_other(rows, make_toy, small):
     train, validation = rows
     synthetic = make_toy(200, 0.5, 3, prefix="y")
-    draw = balanced_draw(synthetic, "corner", 32, 7)
+    draw = balanced_sample(synthetic, "corner", 32, 7)
     mixed = BalancedSynthetic(attribute="corner", ratio=0.5, **small).fit(train, validation, 7, synthetic)
     by_hand = Method(**small).fit(train.concatenate(draw), validation, 7)
     assert torch.equal(mixed.classifier.logits(train.images), by_hand.classifier.logits(train.images))

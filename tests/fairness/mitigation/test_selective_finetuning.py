@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.classifier import new_classifier, unit_range
-from synthfair_hf.fairness.mitigation.balanced_synthetic import balanced_draw
+from synthfair_hf.fairness.mitigation.balanced_synthetic import balanced_sample
 from synthfair_hf.fairness.mitigation.method import Method
 from synthfair_hf.fairness.mitigation.selective_finetuning import (
     SelectiveFinetuning,
@@ -102,7 +102,7 @@ def test_the_tensors_trained_are_those_of_the_equations(sets, small):
     train, validation, synthetic = sets
     method = fit(sets, small, share=0.7)
     biased = Method(**small).fit(train, validation, 0).classifier
-    draw = balanced_draw(synthetic, "corner", 64, 0)
+    draw = balanced_sample(synthetic, "corner", 64, 0)
     shares = cell_shares(biased, train, draw, "corner")
     real = gradient_by_backward(biased, train, range(64))
 
@@ -126,7 +126,7 @@ def test_all_tensors_is_the_plain_method_on_one_set_after_the_other(sets, small)
     method = fit(sets, small, selection="all")
     plain = Method(**small)
     start = plain.optimise(train, validation, 0)
-    tuned = plain.optimise(balanced_draw(synthetic, "corner", 64, 0), validation, 0, start=start)
+    tuned = plain.optimise(balanced_sample(synthetic, "corner", 64, 0), validation, 0, start=start)
     assert torch.equal(method.classifier.logits(train.images), tuned.logits(train.images))
     assert method.trained == [name for name, _ in tuned.named_parameters()]
 
@@ -151,7 +151,7 @@ def test_the_composition_of_train_is_read_without_its_groups(make_toy, small):
     """A classifier that took the shortcut tells the corner; 400 rows, of which 90 % have it where the square is."""
     train, synthetic = make_toy(400, 0.9, 0), make_toy(200, 0.5, 3, prefix="y")
     biased = Method(**{**small, "steps": 60}).fit(train, make_toy(100, 0.9, 1, prefix="v"), 0).classifier
-    draw = balanced_draw(synthetic, "corner", 160, 0)
+    draw = balanced_sample(synthetic, "corner", 160, 0)
     blind = type(train)(train.images, train.labels, {}, {}, train.subjects)
     shares = cell_shares(biased, blind, draw, "corner")
     groups = train.groups["corner"]
@@ -171,7 +171,7 @@ def test_bad_input_is_refused_by_one_sentence(sets, small, make_toy):
     with pytest.raises(InputError, match="selection: 'best' is refused"):
         SelectiveFinetuning(attribute="corner", selection="best")
     method = SelectiveFinetuning(attribute="corner", **{**small, "steps": 10**9})
-    with pytest.raises(InputError, match="SelectiveFinetuning sees synthetic images; give them"):
+    with pytest.raises(InputError, match="SelectiveFinetuning requires them; give them"):
         method.fit(train, validation, 0)
     with pytest.raises(InputError, match="synthetic: 64 rows are of subjects of validation"):
         method.fit(train, validation, 0, make_toy(160, 0.5, 3, prefix="v"))
