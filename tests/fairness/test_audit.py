@@ -294,7 +294,7 @@ def test_the_answer_depends_on_seed_and_on_nothing_else_audited():
     [
         (
             {"scores": np.full((4, 3), 1 / 3)},
-            r"scores: shape \(4, 3\), is invalid, for multi-class scores are not supported",
+            r"scores: shape \(4, 3\) is invalid, for multi-class scores are not supported",
         ),
         ({"scores": [0.1, 0.2, 0.3, 1.5]}, r"scores: 1 of 4 not in \[0, 1\], such as 1\.5"),
         ({"scores": [0.1, 0.2, 0.3, np.nan]}, "scores: 1 of 4 not in"),

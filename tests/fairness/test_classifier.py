@@ -133,7 +133,7 @@ def test_logits_features_and_the_map_agree():
         torch.testing.assert_close(classifier.head(features)[:, 0], classifier.logits(images))
         torch.testing.assert_close(classifier(unit_range(images)), classifier.logits(images))
     assert classifier.features(images[:0]).shape == (0, 16)
-    with pytest.raises(InputError, match=r"reads torch.uint8 of shape \[n, 1, 32, 32\]"):
+    with pytest.raises(InputError, match=r"give this classifier torch.uint8 of shape \[n, 1, 32, 32\]"):
         classifier.logits(unit_range(images))
     with pytest.raises(InputError, match="resolution: 24 is not allowed; give a multiple of 16"):
         ImageClassifier(24)

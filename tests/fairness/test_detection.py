@@ -308,7 +308,7 @@ def test_a_classifier_is_asked_for_its_scores(simulated):
     [
         ({"detector": "slice"}, "detector: 'slice' is unknown; .* did you mean 'slices'"),
         ({"attributes": ["race"]}, "attributes: 'race' is unknown; allowed: "),
-        ({"attributes": ["sex", "sex"]}, "attributes: 'sex' is there twice"),
+        ({"attributes": ["sex", "sex"]}, "attributes: 'sex' is given twice"),
         ({"attributes": []}, "attributes: none; give one or more of"),
         ({"alpha": 1.0}, r"alpha: 1 out of range; allowed: \(0, 1\)"),
         ({"permutations": 38, "attributes": ["sex", "age"]}, "permutations: 38 for 2 attributes .* give 39 or more"),

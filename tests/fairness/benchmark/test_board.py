@@ -308,7 +308,7 @@ def test_boards_recorded_before_versions_were_declared_go_on(page, monkeypatch):
         resolution=asked["resolution"],
         subjects=range(recorded.counts["subjects_of_train"]),
         planted=lambda view: tuple(name for name in view.attributes if name != asked["finding"]),
-        world=asked["world"],
+        world=asked.get("world"),
         generator=recorded.inputs.get("generator"),
     )
     outside = SimpleNamespace(source=SimpleNamespace(fingerprint=recorded.inputs.get("external")))
