@@ -23,7 +23,7 @@ demo: $(BIN)/synthfair
 	$(BIN)/synthfair demo --output_dir synthfair --seed $(SEED)
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations=25
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

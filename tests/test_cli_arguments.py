@@ -21,17 +21,12 @@ from synthfair_hf.align.judgement import judge_candidates
 from synthfair_hf.cli import main
 from synthfair_hf.cli_arguments import VERBS
 from synthfair_hf.cli_parser import parse
+from synthfair_hf.diffusion.counterfactual import counterfactual
 from synthfair_hf.diffusion.fitting import enlarge_generator, finetune_generator, straighten_generator, train_generator
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.benchmark.board import benchmark
-from synthfair_hf.generate.dataset import (
-    counterfactual,
-    demo,
-    generate_dataset,
-    merge_datasets,
-    repair_dataset,
-    spread_dataset,
-)
+from synthfair_hf.generate.dataset import generate_dataset, merge_datasets, repair_dataset, spread_dataset
+from synthfair_hf.generate.demo import demo
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.measure.calibration import calibrate
 from synthfair_hf.measure.scoreboard import measure_realism, measure_soundness

@@ -57,7 +57,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PRESETS, "phantom", PHANTOM.model_copy(update={"resolution": 32}))
     monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=20))
-    monkeypatch.setattr("synthfair_hf.diffusion.fitting.SUBJECTS", SUBJECTS)
+    monkeypatch.setattr("synthfair_hf.domains.registry.SUBJECTS", SUBJECTS)
     monkeypatch.setattr("synthfair_hf.domains.worlds.SUBJECTS", SUBJECTS)
     monkeypatch.setattr("synthfair_hf.generate.dataset.DEFAULT_GENERATOR", tmp_path / "runs" / "phantom")
     monkeypatch.setattr(

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from synthfair_hf.cli import main
-from synthfair_hf.diffusion import fitting
 from synthfair_hf.diffusion.fitting import train_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
@@ -25,7 +24,7 @@ NETWORKS = ("unet", "covariate_encoder")
 
 @pytest.fixture(autouse=True)
 def _few_subjects(monkeypatch):
-    monkeypatch.setattr(fitting, "SUBJECTS", SUBJECTS)
+    monkeypatch.setattr("synthfair_hf.domains.registry.SUBJECTS", SUBJECTS)
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def test_a_folder_may_hold_dicom_files(folder):
     source = ImageFolder(folder, CHEST_XRAY, 32)
     assert source.file_names[:2] == ["images/000.dcm", "images/002.DCM"]
     assert source.counts["quarantined"] == {
-        "images/001.dcm": "32x32 is too small; --resolution 32 needs films of at least 64 pixels"
+        "images/001.dcm": "32x32 is too small; resolution 32 needs films of at least 64 pixels"
     }
     np.testing.assert_allclose(read_film(folder / "images" / "000.dcm", 32), levels() / 4095, atol=1e-6)
     assert source.image(0, 32).shape == (32, 32)

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from synthfair_hf.cli import main
-from synthfair_hf.diffusion.saved import SavedGenerator
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.dataset import spread_dataset
 
@@ -12,7 +11,7 @@ from synthfair_hf.generate.dataset import spread_dataset
 def loads(monkeypatch) -> list[str]:
     """Every time that a network would be loaded, and that images would be timed: half a second each."""
     found: list[str] = []
-    monkeypatch.setattr(SavedGenerator, "load", lambda self: found.append("loaded"))
+    monkeypatch.setattr("synthfair_hf.generate.dataset.load_generator", lambda saved: found.append("loaded"))
 
     def timed(*arguments):
         found.append("timed")

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.generate.engines import ENGINES, Place, launch, local_device, place_from_environment
+from synthfair_hf.generate.engines import ENGINES, Place, launch, place_from_environment
 from synthfair_hf.records import file_sha256
 
 HERE = Path(__file__).parent
@@ -99,13 +99,6 @@ def test_a_process_on_its_own_is_rank_0_of_1_and_half_a_place_is_none():
     for name in ("RANK", "WORLD_SIZE"):
         with pytest.raises(InputError, match="only one of them is set"):
             place_from_environment({name: "1"})
-
-
-@pytest.mark.parametrize(("gpus", "local_rank", "device"), [(0, "3", "cpu"), (2, "3", "cuda:1"), (2, None, "cuda:0")])
-def test_gpus_are_shared_out_by_local_rank(monkeypatch, gpus, local_rank, device):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    assert local_device({} if local_rank is None else {"LOCAL_RANK": local_rank}) == device
 
 
 RANK = """

@@ -10,7 +10,7 @@ from PIL import Image
 
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
-from synthfair_hf.diffusion.saved import SavedGenerator, find_generator
+from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.phantom.phantom import Phantom, PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.worlds import Counterfactuals, PhantomWorld
@@ -272,7 +272,7 @@ def test_what_cannot_be_asked_is_refused_before_weights_and_images(
 
     monkeypatch.undo()
     monkeypatch.setattr("synthfair_hf.domains.worlds.SUBJECTS", SUBJECTS)
-    monkeypatch.setattr(SavedGenerator, "load", late)
+    monkeypatch.setattr(scoreboard, "load_generator", late)
     monkeypatch.setattr(scoreboard, "load_predictor", late)
     monkeypatch.setattr(Phantom, "render", late)
     readers = {"predictor": predictor} if measure is measure_realism else {"predictors": [predictor]}

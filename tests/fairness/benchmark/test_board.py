@@ -309,7 +309,7 @@ def test_boards_recorded_before_versions_were_declared_go_on(page, monkeypatch):
         subjects=range(recorded.counts["subjects_of_train"]),
         planted=lambda view: tuple(name for name in view.attributes if name != asked["finding"]),
         world=asked.get("world"),
-        generator=recorded.inputs.get("generator"),
+        generator=recorded.inputs["generator"],
     )
     outside = SimpleNamespace(source=SimpleNamespace(fingerprint=recorded.inputs.get("external")))
     monkeypatch.setattr(module, "DataSet", lambda directory: data)

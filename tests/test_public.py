@@ -1,0 +1,65 @@
+"""The public names: what they are, and that the documents use nothing else."""
+
+import ast
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import synthfair_hf
+
+ROOT = Path(__file__).parents[1]
+STUB = Path(synthfair_hf.__file__).with_suffix(".pyi")
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", synthfair_hf.__all__)
+def test_every_public_name_is_what_its_module_calls_so(name: str):
+    value = getattr(synthfair_hf, name)
+    module = import_module(f"synthfair_hf.{synthfair_hf._PUBLIC[name]}")
+    assert value is getattr(module, name)
+    assert name in module.__all__
+    assert name in dir(synthfair_hf)
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'audits'"):
+        _ = synthfair_hf.audits
+    with pytest.raises(ImportError):
+        from synthfair_hf import audits  # noqa: F401
+
+
+def test_editors_are_told_the_same_names():
+    imported = {
+        (alias.asname, node.module)
+        for node in ast.walk(ast.parse(STUB.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == set(synthfair_hf._PUBLIC.items())
+
+
+def test_importing_the_package_imports_no_more_than_datasets_does():
+    """Beside its own modules and the standard library; so it costs what `import datasets` costs."""
+    code = "import sys, {}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = [
+        set(subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True).stdout.split())
+        for name in ("datasets", "synthfair_hf")
+    ]
+    assert loaded[0]
+    assert loaded[1] - loaded[0] - set(sys.stdlib_module_names) <= {"synthfair_hf"}
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
+)
+def test_documents_import_public_names_alone(page: str):
+    for block in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("synthfair_hf"):
+                names = {alias.name for alias in node.names}
+                assert node.module == "synthfair_hf", f"{page}: {node.module}"
+                assert names <= set(synthfair_hf.__all__), f"{page}: {names - set(synthfair_hf.__all__)}"
