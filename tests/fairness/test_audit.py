@@ -1,4 +1,4 @@
-"""The audit: every figure by masks and by fairlearn, intervals that cover, tests that reject as often as they say."""
+"""The audit: every figure by masks and by fairlearn, coverage of intervals, and the level of tests."""
 
 import json
 
@@ -23,7 +23,7 @@ from synthfair_hf.fairness.summaries import SUMMARIES
 
 
 def sample(n=300, seed=0, levels=("a", "b", "c"), ties=False, effect=0.0):
-    """Scores, labels, groups; the first of `levels` is seen worse by `effect`."""
+    """Scores, labels, groups; scores are less accurate by `effect` in the first of `levels`."""
     rng = np.random.default_rng(seed)
     group, label = rng.choice(levels, n), rng.integers(0, 2, n)
     score = 1 / (1 + np.exp(-rng.normal(size=n) - label * (1 - effect * (group == levels[0]))))
@@ -243,7 +243,7 @@ def test_ten_films_of_a_patient_are_one_observation():
     assert widths[0] > 2 * widths[1]
 
 
-def test_draws_without_a_rare_group_are_left_out_and_counted():
+def test_replicates_without_a_rare_group_are_left_out_and_counted():
     score, label, group = sample(50, levels=("a", "b"))
     group[:] = "a"
     group[0] = "b"
@@ -265,7 +265,7 @@ def test_a_planted_gap_is_found_and_the_record_is_plain():
 
 @pytest.mark.parametrize("clustered", [False, True])
 def test_without_a_gap_five_percent_of_tests_reject(clustered):
-    """Prevalence differs by group, which is no gap given the label; films of one patient share a score's part."""
+    """Prevalence differs by group, which is no gap given the label; radiographs of a patient share a part of the score."""
     rejected, trials = 0, 100
     for trial in range(trials):
         rng = np.random.default_rng(trial)
@@ -279,7 +279,7 @@ def test_without_a_gap_five_percent_of_tests_reject(clustered):
     assert rejected > 0
 
 
-def test_the_answer_depends_on_seed_and_on_nothing_else_audited():
+def test_figures_of_an_attribute_depend_on_the_seed_and_not_on_other_attributes():
     score, label, group = sample()
     few = {"n_bootstrap": 20, "permutations": 20}
     alone = audit(score, label, {"group": group}, **few)
