@@ -265,7 +265,7 @@ def test_a_planted_gap_is_found_and_the_record_is_plain():
 
 @pytest.mark.parametrize("clustered", [False, True])
 def test_without_a_gap_five_percent_of_tests_reject(clustered):
-    """Prevalence differs by group, which is no gap given the label; radiographs of a patient share a part of the score."""
+    """Prevalence differs by group, which is no gap given the label; images of a patient share a part of the score."""
     rejected, trials = 0, 100
     for trial in range(trials):
         rng = np.random.default_rng(trial)

@@ -184,7 +184,7 @@ def test_shifts_are_loops_over_pairs(simulated):
 
 
 def test_shifts_that_differ_by_label_are_in_the_parts(simulated):
-    """A score that separates one sex better moves up with the finding and down without it: shifts cancel, parts differ."""
+    """A score separates one sex better, so rises with the finding and falls without: shifts cancel, parts differ."""
     scores, examples = simulated("sex", 50, 0, families=20)
     sign = 2 * examples.labels.numpy() - 1
     moved = scores._replace(logits=1.0 * sign * examples.groups["sex"].numpy())

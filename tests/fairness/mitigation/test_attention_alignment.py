@@ -193,7 +193,7 @@ def test_the_calibrated_strength_is_the_largest_within_a_standard_error_of_the_b
 
 
 def film_world(n, agree, seed, prefix):
-    """Images of 32 pixels with a square of 6, and a brighter corner of 3 that agrees with it with probability `agree`."""
+    """Images of 32 pixels with a square of 6, and a brighter corner of 3 that agrees with probability `agree`."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     groups = np.where(rng.random(n) < agree, labels, 1 - labels)
