@@ -1,11 +1,11 @@
-"""How much attention alignment helps, and from where on it hurts: strength against what it buys and what it costs.
+"""Benefits and costs of attention alignment by strength.
 
     python benchmarks/attention_alignment.py --data_dir DATA --output_dir RUN [--docs_dir docs/attention_alignment]
 
 DATA is what `synthfair generate` wrote. A fit is a view, a strength and a seed; masks are where an image differs from
-its counterfactual without the finding. Strength 0 is the plain classifier. Strengths are calibrated as somebody would
-who has no test and no groups: by the area under the curve on validation, which is as biased as train. Finished fits are
-kept in RUN and not fitted again; several processes may share RUN's work by the same command.
+its counterfactual without the finding. Strength 0 is empirical risk minimisation. Strengths are calibrated without test
+split and groups: by the AUC on validation, which is as biased as train. Finished fits are kept in RUN and not fitted
+again; several processes may share the fits of RUN by the same command.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from synthfair_hf.fairness.mitigation.attention_alignment import AttentionAlignm
 from synthfair_hf.records import Record, library_versions, write_atomically
 from synthfair_hf.views.view import get_view
 
-SHOWN = ("auc", "worst_group_accuracy", "equal_opportunity_difference", "flip_rate")
+FIGURES = ("auc", "worst_group_accuracy", "equal_opportunity_difference", "flip_rate")
 LABELS = {
     "share_inside": "attention inside the region",
     "validation_auc": "AUC on the biased validation",
@@ -50,8 +50,8 @@ COLUMNS = {
 INK, MARK = "#1b4f72", "#b03a2e"
 
 
-def asked(data: DataSet, views: Sequence[str], strengths: Sequence[float], seeds: int, subjects: int) -> list[Record]:
-    """What is fitted, one record each without figures."""
+def planned(data: DataSet, views: Sequence[str], strengths: Sequence[float], seeds: int, subjects: int) -> list[Record]:
+    """The fits, one record each without figures."""
     found = []
     for name in views:
         view = get_view(name, data.preset)
@@ -74,20 +74,20 @@ def asked(data: DataSet, views: Sequence[str], strengths: Sequence[float], seeds
 
 
 def fitted(data: DataSet, record: Record) -> Record:
-    """One fit and what is measured of it, on validation and on the unbiased test."""
+    """Fit one classifier, and evaluate it on validation and on the unbiased test split."""
     view, seed = get_view(record.settings["view"], data.preset), record.settings["seed"]
     (attribute,) = data.planted(view)
     method = AttentionAlignment(**record.settings["method"])
-    train, validation, _ = parts_of(data, view, method.sees, seed, record.settings["train_subjects"])
+    train, validation, _ = parts_of(data, view, method.required_annotations, seed, record.settings["train_subjects"])
     method.fit(train, validation, seed)
     test = data.rows("full", "test", (attribute,)).examples
-    judged = figures(method.predict_proba(test.images), test, attribute, data.preset)
+    evaluation = figures(method.predict_proba(test.images), test, attribute, data.preset)
     inside = shares_inside(method.classifier, validation)
-    counts = {"train": len(train), "validation": len(validation), "with_region": len(inside), **judged.counts}
+    counts = {"train": len(train), "validation": len(validation), "with_region": len(inside), **evaluation.counts}
     measured = {
         "validation_auc": max(method.curve),
         "share_inside": inside.mean().item(),
-        **{name: judged.figures[name] for name in SHOWN},
+        **{name: evaluation.figures[name] for name in FIGURES},
     }
     return record.model_copy(update={"counts": counts, "measured": measured})
 
@@ -115,7 +115,7 @@ def rows_of(records: Sequence[Record]) -> pandas.DataFrame:
             }
             for name in ("share_inside", "validation_auc"):
                 row[name] = over_seeds([one[name] for one in own["measured"]])
-            for name in SHOWN:
+            for name in FIGURES:
                 figures_of = [one[name] for one in own["measured"]]
                 row[name] = summary(figures_of)
                 row[f"{name}_difference"] = compare([one[name] for one in plain], figures_of)[0]
@@ -143,15 +143,15 @@ def page(record: Record, table: pandas.DataFrame) -> str:
         "Printed by `benchmarks/attention_alignment.py` from `attention_alignment.json`; not typed by hand. Data set",
         f"`{record.inputs['data_set']}` ({record.settings['preset']}, {record.settings['resolution']} pixels), "
         f"{record.settings['train_subjects']} subjects of train, a fifth of them",
-        f"validation; {record.settings['seeds']} seeds; {record.counts['fits']} fits. Judged on "
+        f"validation; {record.settings['seeds']} seeds; {record.counts['fits']} fits. Evaluated on "
         f"{record.counts['rows']} unbiased test rows of {record.counts['subjects']} subjects.",
         "",
-        "- *strength*: nats of cross-entropy that attention costs where all of it is outside the region; 0: plain.",
+        "- *strength*: the penalty, in nats of cross-entropy, of attention entirely outside the region; 0: ERM.",
         "- *inside*: share of the logit's gradient at the pixels that lies in the region, on validation rows with one.",
-        "- *validation AUC* is all that the choice of a strength looks at; **bold** is the calibrated one, the",
-        "  largest within a standard error of the best. Validation is as biased as train.",
+        "- *validation AUC*: the strength is calibrated on it alone; **bold** is the calibrated one, the largest",
+        "  within a standard error of the best. Validation is as biased as train.",
         "- Intervals are of 95 %: over seeds for the first two, over test subjects and seeds for the others;",
-        "  *difference* is against strength 0, draw by draw under the same seeds.",
+        "  *difference* is against strength 0, replicate by replicate under the same seeds.",
         "",
         "![Strength against attention inside, AUC and gaps](strengths.png)",
     ]
@@ -216,7 +216,7 @@ def main() -> None:
     torch.set_num_threads(1)
     data = DataSet(chosen.data_dir)
     strengths = sorted({0.0, *chosen.strengths})
-    records = asked(data, chosen.views, strengths, chosen.seeds, chosen.train_subjects)
+    records = planned(data, chosen.views, strengths, chosen.seeds, chosen.train_subjects)
     chosen.output_dir.mkdir(parents=True, exist_ok=True)
     paths = [chosen.output_dir / f"{one.fingerprint}.json" for one in records]
     for place in unfinished(paths):

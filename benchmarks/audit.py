@@ -1,10 +1,11 @@
-"""The bootstrap of an audit against fairlearn's, same metrics, groups and number of resamples, side by side.
+"""Time of the bootstrap of an audit and of fairlearn's, with the same metrics, groups and number of replicates.
 
     python benchmarks/audit.py
 
-Both resample rows (every row its own subject), by which `audit` gives up nothing; it also makes the intervals of the
-figures over groups, which fairlearn's bootstrap has no equalized odds among. Rounds alternate, so that whatever else
-the machine does falls on both; a round's ratio is of its two times. Values by group are compared before any are timed.
+Both resample rows (every row its own subject), which is no advantage for `audit`; it also computes the intervals of
+fairness metrics over groups, of which fairlearn's bootstrap lacks equalized odds. Rounds alternate, so that other load
+of the machine affects both; the ratio of a round is of its two times. Values by group are compared before any are
+timed.
 """
 
 import argparse
@@ -47,7 +48,7 @@ METRICS = {
 
 
 def sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Scores, labels and groups of a classifier that sees less in one sex."""
+    """Scores, labels and groups of a classifier that is less accurate in one sex."""
     rng = np.random.default_rng(seed)
     groups = {"sex": rng.choice(["female", "male"], n), "age": rng.choice(["<40", "40-60", "60+"], n)}
     label = (rng.random(n) < 0.2).astype(np.int64)
@@ -55,19 +56,21 @@ def sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndar
     return 1 / (1 + np.exp(1.5 - signal - rng.normal(size=n))), label, groups
 
 
-def ours(score: np.ndarray, label: np.ndarray, groups: dict[str, np.ndarray], draws: int) -> AuditTable:
-    return audit(score, label, groups, draws=draws, permutations=0)
+def ours(score: np.ndarray, label: np.ndarray, groups: dict[str, np.ndarray], n_bootstrap: int) -> AuditTable:
+    return audit(score, label, groups, n_bootstrap=n_bootstrap, permutations=0)
 
 
-def theirs(score: np.ndarray, label: np.ndarray, groups: dict[str, np.ndarray], draws: int) -> dict[str, MetricFrame]:
-    """One frame per attribute, as an audit has both attributes on their own."""
+def theirs(
+    score: np.ndarray, label: np.ndarray, groups: dict[str, np.ndarray], n_bootstrap: int
+) -> dict[str, MetricFrame]:
+    """One frame per attribute, as an audit treats attributes separately."""
     return {
         name: MetricFrame(
             metrics=METRICS,
             y_true=label,
             y_pred=score,
             sensitive_features=pandas.Series(group, name=name),
-            n_boot=draws,
+            n_boot=n_bootstrap,
             ci_quantiles=[0.025, 0.975],
             random_state=0,
         )
@@ -75,7 +78,7 @@ def theirs(score: np.ndarray, label: np.ndarray, groups: dict[str, np.ndarray], 
     }
 
 
-def farthest(table: AuditTable, frames: dict[str, MetricFrame]) -> float:
+def largest_difference(table: AuditTable, frames: dict[str, MetricFrame]) -> float:
     """The largest difference between the two in any value of a group."""
     rows = table.groups.set_index(["attribute", "group", "metric"])["value"]
     return max(
@@ -89,19 +92,19 @@ def farthest(table: AuditTable, frames: dict[str, MetricFrame]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--draws", type=int, default=10, help="resamples of either")
+    parser.add_argument("--n_bootstrap", type=int, default=10, help="bootstrap replicates of either")
     parser.add_argument("--rounds", type=int, default=3)
     settings = parser.parse_args()
     data = sample(settings.rows, seed=0)
-    distance = farthest(ours(*data, draws=1), theirs(*data, draws=1))
+    distance = largest_difference(ours(*data, n_bootstrap=1), theirs(*data, n_bootstrap=1))
     print(f"largest difference of a group's value: {distance:.1e}", flush=True)
     assert distance < 1e-9
     ratios = []
     for number in range(settings.rounds):
         began = time.perf_counter()
-        ours(*data, draws=settings.draws)
+        ours(*data, n_bootstrap=settings.n_bootstrap)
         between = time.perf_counter()
-        theirs(*data, draws=settings.draws)
+        theirs(*data, n_bootstrap=settings.n_bootstrap)
         ended = time.perf_counter()
         ratios.append((ended - between) / (between - began))
         print(
@@ -110,13 +113,13 @@ def main() -> None:
             flush=True,
         )
     tracemalloc.start()
-    ours(*data, draws=settings.draws)
+    ours(*data, n_bootstrap=settings.n_bootstrap)
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     figure = statistics.median(ratios)
     print(
         f"median ratio {figure:.3g} ({min(ratios):.3g} to {max(ratios):.3g}), goal >= {GOAL}: "
-        f"{'met' if figure >= GOAL else 'missed'}  ({settings.rows:,} rows, {settings.draws} resamples, {len(METRICS)} "
-        f"metrics, {settings.rounds} rounds; audit's peak memory {peak:.0f} MiB)"
+        f"{'met' if figure >= GOAL else 'missed'}  ({settings.rows:,} rows, {settings.n_bootstrap} replicates, "
+        f"{len(METRICS)} metrics, {settings.rounds} rounds; audit's peak memory {peak:.0f} MiB)"
     )
 
 

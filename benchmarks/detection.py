@@ -1,16 +1,17 @@
-"""Do detectors name the attribute that was planted, and how often do they name one where none was?
+"""How often detectors name the planted attribute, and how often they name one where none was planted.
 
     synthfair generate --world phantom --resolution 64 --num_subjects 1120 --batch_size 72 --output_dir DATA
     python benchmarks/detection.py --data_dir DATA --output_dir RUN
     python benchmarks/detection.py --quick --output_dir RUN
 
 DATA is any data set of a world with exact counterfactuals. A cell is a view `finding_<attribute>_correlated_A_B`, or
-its twin, and a seed: a small classifier fitted by empirical risk minimisation on its train (some of its subjects, other
-ones for each seed), weights chosen on a fifth of these, and every detector asked about the unbiased test split.
-Finished cells are lines of RUN/cells.jsonl, keyed by their recipe; the same command goes on. --quick draws scores from
-a known law instead, and needs no data.
+its twin, and a seed: a small classifier fitted by empirical risk minimisation on its train (a sample of its subjects,
+another for each seed), weights selected on a fifth of these, and every detector evaluated on the unbiased test split.
+Finished cells are lines of RUN/cells.jsonl, keyed by their recipe; the same command continues. --quick simulates scores
+from a known distribution instead, and needs no data.
 
-A verdict is made by two rules: `permutation`, and `references`, in which a classifier is judged by the other twins'.
+A verdict is made by two rules: `permutation`, and `references`, in which a classifier is compared with those fitted on
+the unbiased twins.
 """
 
 import argparse
@@ -42,23 +43,23 @@ from synthfair_hf.views.view import get_view
 
 FINDING = "finding"
 HELD_OUT = 5
-"""One in so many subjects of train chooses the weights."""
+"""One in so many subjects of train is validation, on which the weights are selected."""
 
 TOP_1, FROM, FALSE_ALARMS = 0.9, 80, ALPHA
 """Goals: top-1 from a strength on, and false alarms on twins."""
 
 SIMULATED = ("sex", "age", "scanner")
 
-SHOWN = ("value", "low", "high")
+ESTIMATE = ("value", "low", "high")
 
 GIVEN = ("planted", "strengths", "seeds", "train_subjects", "permutations", "steps")
 """Arguments that decide the figures."""
 
 
 def simulated(planted: str, strength: float, seed: int, families: int = 100) -> tuple[Scores, LabelledImages]:
-    """Families that cross sex, scanner and finding, in age groups, and what a classifier that leans on `planted` says.
+    """Families that cross sex, scanner and finding, in age groups, and the outputs of a classifier biased by `planted`.
 
-    Its logit moves with the attribute as log odds do where `strength` percent of train agree; not at all at 50.
+    Its logit depends on the attribute as log odds do where `strength` percent of train agree; not at all at 50.
     """
     rng = np.random.default_rng(seed)
     columns = np.array(np.meshgrid(range(families), (0, 1), (0, 1), (0, 1), indexing="ij")).reshape(4, -1)
@@ -96,7 +97,7 @@ class Fitted:
         return LabelledImages.from_dataset(dataset, self.preset, self.attributes, FINDING)
 
     def recipe(self, planted: str, strength: int) -> dict[str, Any]:
-        """What decides a classifier, but for its seed, and what it is asked."""
+        """What decides a classifier, except its seed, and the attributes that it is tested for."""
         view = get_view(f"{FINDING}_{planted}_correlated_{strength}_{100 - strength}", self.preset)
         return {
             "view": view.fingerprint,
@@ -107,7 +108,7 @@ class Fitted:
         }
 
     def __call__(self, planted: str, strength: int, seed: int) -> tuple[Scores, LabelledImages]:
-        """Fit one classifier; what it says of the test rows."""
+        """Fit one classifier, and compute its outputs for the test rows."""
         examples = self.load(f"{FINDING}_{planted}_correlated_{strength}_{100 - strength}", "train")
         used = np.random.default_rng(seed).permutation(np.unique(examples.subjects))[: self.train_subjects]
         validation = examples.select(np.isin(examples.subjects, used[::HELD_OUT]))
@@ -118,7 +119,7 @@ class Fitted:
 
 
 def contrasted(examples: LabelledImages, preset: Preset) -> LabelledImages:
-    """Rows of the two groups of every attribute's contrast: a view of it fits on no others."""
+    """Rows of the two groups of every attribute's contrast, as classifiers are fitted on no others."""
     kept = np.ones(len(examples), dtype=bool)
     for name, levels in examples.levels.items():
         contrast = preset.contrasts[name]
@@ -127,12 +128,12 @@ def contrasted(examples: LabelledImages, preset: Preset) -> LabelledImages:
 
 
 def cell_seed(recipe: dict[str, Any]) -> int:
-    """Another seed for each cell, so that cells of one data set are independent of each other."""
+    """A different seed for each cell, so that cells of one data set are independent of each other."""
     return int(fingerprint(recipe, 8), 16)
 
 
 def finished(path: Path) -> dict[str, dict[str, Any]]:
-    """Cells by key; a line cut off where a run was killed is taken away."""
+    """Cells by key; a truncated last line of a killed run is removed."""
     if not path.is_file():
         return {}
     whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
@@ -142,7 +143,7 @@ def finished(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def result_rows(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What `score` takes: a row per cell, detector and rule."""
+    """The argument of `score`: a row per cell, detector and rule."""
     for detector in DETECTORS:
         found = [Detection.from_record(cell["detections"][detector]) for cell in cells]
         twins = [place for place, cell in enumerate(cells) if cell["strength"] == TWIN]
@@ -151,13 +152,13 @@ def result_rows(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             rules = {"permutation": own} | ({"references": against(own, others)} if others else {})
             for rule, one in rules.items():
                 largest = one.largest if math.isfinite(one.largest) else None
-                told = {"top": one.top, "verdict": one.verdict, "largest": largest}
+                outcome = {"top": one.top, "verdict": one.verdict, "largest": largest}
                 place_of = {name: cell[name] for name in ("planted", "strength", "seed")}
-                yield {"detector": detector, "rule": rule, **place_of, **told}
+                yield {"detector": detector, "rule": rule, **place_of, **outcome}
 
 
-def figure(table: pandas.DataFrame, **asked: Any) -> str:
-    for name, value in asked.items():
+def figure(table: pandas.DataFrame, **selection: Any) -> str:
+    for name, value in selection.items():
         table = table[table[name] == value]
     if table.empty or pandas.isna(table["value"].iloc[0]):
         return "-"
@@ -169,28 +170,28 @@ def page(record: Record, table: pandas.DataFrame) -> str:
     """docs/detection/README.md."""
     settings, cells = record.settings, record.counts["cells"]
     attributes, strengths = settings["planted"], settings["strengths"]
-    origin = "scores drawn from a known law" if settings["simulated"] else "classifiers fitted on biased views"
+    origin = "simulated classifiers" if settings["simulated"] else "classifiers fitted on biased views and their twins"
     lines = [
         "# Detection",
         "",
         f"Printed by `benchmarks/detection.py` from `detection.json`; {cells} {origin},",
         f"{settings['seeds']} seeds per view and strength, {settings['train_subjects']} subjects of train each, on "
         f"{record.counts['test_rows']} unbiased test rows.",
-        f"Planted: a correlation of the finding with {' or '.join(attributes)}. Asked about:",
-        f"{', '.join(settings['attributes'])}. Strengths are percentages; 50 is the twin, without bias.",
+        f"Planted: a correlation of the finding with {' or '.join(attributes)}. Attributes tested:",
+        f"{', '.join(settings['attributes'])}. Strengths are percentages; 50 is the unbiased twin.",
         "",
         "- top_1: the attribute ranked first is the planted one",
         "- named: the verdict is the planted one",
         "- false_alarm: the verdict is any attribute, on a twin",
-        "- auc: of the detector's largest figure, this strength against the twins",
+        "- auc: of the detector's largest statistic, this strength against the twins",
         "",
         f"Rule `permutation`: Holm's adjusted p at most {settings['alpha']:g}, of {settings['permutations']}",
-        "permutations, subjects as unit. Rule `references`: the classifier leans more than those of the other twins,",
-        "at that level; it names nothing where there are fewer than 20 twins.",
-        "Intervals are of 95 %: Clopper and Pearson's for shares, a bootstrap over seeds for areas.",
+        "permutations, subjects as unit. Rule `references`: the scores depend on the attribute more than those of",
+        "classifiers fitted on the other twins, at that level; with fewer than 20 twins it never names an attribute.",
+        "Intervals are of 95 %: Clopper and Pearson's for shares, a bootstrap over seeds for AUC.",
         "",
-        "An unbiased classifier's answers, too, move a little with habitus, sex or scanner, and the first rule says so",
-        "of nearly every twin. The second asks whether a classifier leans on an attribute more than unbiased ones do.",
+        "The scores of an unbiased classifier, too, depend a little on habitus, sex or scanner, and the first rule",
+        "detects that on nearly every twin. The second tests whether they depend on it more than unbiased ones do.",
         "",
         "![Top-1, verdicts and false alarms by strength](detection.png)",
         "",
@@ -204,9 +205,9 @@ def page(record: Record, table: pandas.DataFrame) -> str:
         for detector in DETECTORS:
             for planted in (*attributes, "any"):
                 for metric in ("false_alarm", "top_1", "named", "auc"):
-                    asked = {"detector": detector, "rule": rule, "planted": planted, "metric": metric}
-                    shown = [figure(table, strength=strength, **asked) for strength in strengths]
-                    lines.append(f"| {detector} | {planted} | {metric} | {' | '.join(shown)} |")
+                    row = {"detector": detector, "rule": rule, "planted": planted, "metric": metric}
+                    cells_of_row = [figure(table, strength=strength, **row) for strength in strengths]
+                    lines.append(f"| {detector} | {planted} | {metric} | {' | '.join(cells_of_row)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -221,7 +222,7 @@ def picture(table: pandas.DataFrame, strengths: Sequence[int]) -> bytes:
             wanted = [metric if strength != TWIN else "false_alarm" for strength in strengths]
             found = [own[(own["metric"] == m) & (own["strength"] == s)] for m, s in zip(wanted, strengths, strict=True)]
             places = np.arange(len(strengths)) + 0.1 * (number - 1.5)
-            values, lows, highs = (np.array([one[name].iloc[0] for one in found], float) for name in SHOWN)
+            values, lows, highs = (np.array([one[name].iloc[0] for one in found], float) for name in ESTIMATE)
             spread = np.maximum([values - lows, highs - values], 0)
             bars = axis.errorbar(places, values, spread, fmt="o", markersize=4, linewidth=1, label=detector)
             axis.plot(places[1:], values[1:], linewidth=1, color=bars[0].get_color())
@@ -254,7 +255,8 @@ def goals(table: pandas.DataFrame) -> Iterator[str]:
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", help="a directory `synthfair generate` wrote")
     parser.add_argument("--quick", action="store_true", help="simulated scores instead of fitted classifiers")
@@ -266,30 +268,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--train_subjects", type=int, default=200, help="subjects of train that a fit uses")
     parser.add_argument("--permutations", type=int, default=999)
     parser.add_argument("--steps", type=int, default=FittingSettings().steps)
-    asked = parser.parse_args(arguments)
-    if asked.quick == (asked.data_dir is not None):
+    chosen = parser.parse_args(arguments)
+    if chosen.quick == (chosen.data_dir is not None):
         parser.error("give one of --data_dir and --quick")
+    return chosen
 
-    if asked.quick:
-        world, attributes = simulated, list(SIMULATED)
-        test_rows, data_set = len(simulated(SIMULATED[0], TWIN, 0)[1]), "simulated"
-    else:
-        world = Fitted(asked.data_dir, asked.train_subjects, FittingSettings(steps=asked.steps))
-        attributes, test_rows, data_set = world.attributes, len(world.test), world.data_set
-    asked.output_dir.mkdir(parents=True, exist_ok=True)
-    docs_dir, path = asked.docs_dir or asked.output_dir, asked.output_dir / "cells.jsonl"
+
+def fitted_cells(
+    chosen: argparse.Namespace, world: Any, attributes: Sequence[str], data_set: str
+) -> list[dict[str, Any]]:
+    """All cells in order; those that are not in OUTPUT_DIR/cells.jsonl yet are fitted and appended to it."""
+    path = chosen.output_dir / "cells.jsonl"
     known, cells = finished(path), []
-    grid = [(a, b, c) for c in range(asked.seeds) for a in asked.planted for b in asked.strengths]
+    grid = [(a, b, c) for c in range(chosen.seeds) for a in chosen.planted for b in chosen.strengths]
     for number, (planted, strength, seed) in enumerate(grid, start=1):
-        recipe = {"planted": planted, "strength": strength, "seed": seed, "permutations": asked.permutations}
-        recipe |= {"data_set": data_set} if asked.quick else world.recipe(planted, strength)
+        recipe = {"planted": planted, "strength": strength, "seed": seed, "permutations": chosen.permutations}
+        recipe |= {"data_set": data_set} if chosen.quick else world.recipe(planted, strength)
         key = fingerprint(recipe)
         if key not in known:
             began = time.perf_counter()
             scores, test = world(planted, strength, cell_seed(recipe))
             fitted = time.perf_counter()
             found = {
-                name: detect(scores, test, attributes, name, seed, ALPHA, asked.permutations).to_record()
+                name: detect(scores, test, attributes, name, seed, ALPHA, chosen.permutations).to_record()
                 for name in DETECTORS
             }
             cell = {"key": key, "planted": planted, "strength": strength, "seed": seed, "detections": found}
@@ -299,27 +300,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 os.fsync(file.fileno())
             known[key] = cell
             verdicts = ", ".join(f"{name} {one['verdict']}" for name, one in found.items())
-            seconds = f"{fitted - began:.1f} s to fit, {time.perf_counter() - fitted:.1f} s to ask"
+            seconds = f"{fitted - began:.1f} s to fit, {time.perf_counter() - fitted:.1f} s to test"
             print(f"{number}/{len(grid)} {planted} {strength} seed {seed}: {verdicts} ({seconds})", flush=True)
         cells.append(known[key])
+    return cells
 
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    chosen = parsed(arguments)
+    if chosen.quick:
+        world, attributes = simulated, list(SIMULATED)
+        test_rows, data_set = len(simulated(SIMULATED[0], TWIN, 0)[1]), "simulated"
+    else:
+        world = Fitted(chosen.data_dir, chosen.train_subjects, FittingSettings(steps=chosen.steps))
+        attributes, test_rows, data_set = world.attributes, len(world.test), world.data_set
+    chosen.output_dir.mkdir(parents=True, exist_ok=True)
+    cells = fitted_cells(chosen, world, attributes, data_set)
     rows = list(result_rows(cells))
     table = score(rows)
-    plain = table.astype(object).where(table.notna(), None).to_dict("records")
-    settings = {name: getattr(asked, name) for name in GIVEN}
-    settings |= {"alpha": ALPHA, "attributes": attributes, "simulated": asked.quick}
+    settings = {name: getattr(chosen, name) for name in GIVEN}
+    settings |= {"alpha": ALPHA, "attributes": attributes, "simulated": chosen.quick}
     record = Record(
         stage="detection",
         inputs={"data_set": data_set},
         settings=settings,
         versions=library_versions(),
         counts={"cells": len(cells), "test_rows": test_rows},
-        measured={"rows": rows, "score": plain},
+        measured={"rows": rows, "score": table.astype(object).where(table.notna(), None).to_dict("records")},
     )
+    docs_dir = chosen.docs_dir or chosen.output_dir
     docs_dir.mkdir(parents=True, exist_ok=True)
     record.write(docs_dir / "detection.json")
     write_atomically(docs_dir / "README.md", page(record, table).encode())
-    write_atomically(docs_dir / "detection.png", picture(table, sorted(asked.strengths)))
+    write_atomically(docs_dir / "detection.png", picture(table, sorted(chosen.strengths)))
     print("\n".join(goals(table)))
 
 

@@ -1,9 +1,9 @@
-"""Plant a bias, train on it, audit, detect, mitigate, and compare with the unbiased twin: under a minute on one core.
+"""Plant a bias, train, audit, detect, mitigate, and compare with the unbiased twin: under a minute on one core.
 
     python examples/bias_workbench.py [DIRECTORY [RECORD_DIRECTORY]]
 
-The data are the phantom's: every counterfactual in them is exact, so what a classifier exploits is known. They are left
-in DIRECTORY (phantom), the figures in RECORD_DIRECTORY (DIRECTORY/workbench) as workbench.json and README.md.
+The data are phantoms with exact counterfactuals, so the effect of an attribute on a classifier is known. They are
+written to DIRECTORY (phantom), the figures to RECORD_DIRECTORY (DIRECTORY/workbench) as workbench.json and README.md.
 """
 
 # %% The data set: 280 people, each as a man and a woman, without and with either finding, on three scanners
@@ -37,7 +37,7 @@ if not (DIRECTORY / "README.md").exists():
 
 # %% A biased view and its twin: the same number of rows; in the first, 95 % of pneumonia is on the portable scanner
 def view(name: str, split: str) -> LabelledImages:
-    """The rows of a view that show pneumonia or no finding."""
+    """The rows of a view with pneumonia or no finding."""
     rows = load_dataset("synthfair", name, split=split, data_dir=str(DIRECTORY))
     return LabelledImages.from_dataset(rows, PHANTOM, ATTRIBUTES)
 
@@ -48,19 +48,21 @@ balanced = view("full", "validation")
 print(f"{len(biased)} rows of train in the biased view, {len(twin)} in its twin, {len(test)} of test")
 
 
-def apart(examples: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """Train, and every fifth subject for choosing the weights: as biased as what is trained on."""
+def train_and_validation(examples: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    """Train, and every fifth subject as validation to select the weights on, which is as biased as train."""
     held = np.isin(examples.subjects, np.unique(examples.subjects)[::5])
     return examples.select(~held), examples.select(held)
 
 
 # %% Train: a classifier on the biased view, one on the twin, and two mitigations on the biased view
 fitted = {
-    "ERM on the unbiased twin": METHODS["erm"]().fit(*apart(twin), seed=0),
-    "ERM on the biased view": METHODS["erm"]().fit(*apart(biased), seed=0),
-    "resampling on the biased view": METHODS["resampling"](attribute="scanner").fit(*apart(biased), seed=0),
+    "ERM on the unbiased twin": METHODS["erm"]().fit(*train_and_validation(twin), seed=0),
+    "ERM on the biased view": METHODS["erm"]().fit(*train_and_validation(biased), seed=0),
+    "resampling on the biased view": METHODS["resampling"](attribute="scanner").fit(
+        *train_and_validation(biased), seed=0
+    ),
     "balanced synthetic rows beside the biased view": METHODS["balanced_synthetic"](attribute="scanner", ratio=0.5).fit(
-        *apart(biased), seed=0, synthetic=balanced
+        *train_and_validation(biased), seed=0, synthetic=balanced
     ),
 }
 
@@ -68,14 +70,14 @@ fitted = {
 groups = {name: np.array(test.levels[name])[test.groups[name]].tolist() for name in ATTRIBUTES}
 
 
-# %% Audit: figures by group with intervals over subjects; and what do(scanner) alone does to the answers
+# %% Audit: figures by group with intervals over subjects, and flips of the prediction under do(scanner) alone
 def measured(method: Any) -> dict[str, Any]:
     """The figures of one classifier on the balanced test rows: values, and [value, low, high] where resampled."""
     scores = method.predict_proba(test.images)
-    gaps = audit(scores, test.labels, groups, test.subjects, draws=200, permutations=0).gaps
+    gaps = audit(scores, test.labels, groups, test.subjects, n_bootstrap=200, permutations=0).gaps
     gaps = gaps[gaps.attribute == "scanner"].set_index("metric")
     factors = {name: groups[name] for name in ("sex", "scanner")} | {"finding": test.labels.tolist()}
-    moved = flip_rates(scores, test.subjects, factors, "scanner", draws=200)
+    moved = flip_rates(scores, test.subjects, factors, "scanner", n_bootstrap=200)
     moved = moved[(moved["from"] == "any") & (moved.metric == "flip_rate")].iloc[0]
     found = detect(method.classifier, test, ATTRIBUTES, "counterfactual", permutations=199)
     interval = ["value", "low", "high"]
@@ -87,7 +89,7 @@ def measured(method: Any) -> dict[str, Any]:
     }
 
 
-# %% Compare, and keep what came out
+# %% Compare, and record the figures
 def page(record: Record) -> str:
     """The record as a page."""
     counts, methods = record.counts, record.measured
@@ -106,7 +108,7 @@ counterfactuals are exact; no generator is in these figures. In `{record.setting
 95 % of pneumonia is on the portable scanner; of train it has {counts["train"]} rows, its unbiased twin
 {counts["train of the twin"]}.
 One seed; {counts["test"]} unbiased test rows of {counts["test subjects"]} people; 95 % intervals over these people.
-{counts["seconds"]} seconds of one core, the making of the data included.
+{counts["seconds"]} seconds of one core, generation of the data included.
 
 {chr(10).join(table)}
 """
@@ -136,7 +138,7 @@ write_atomically(RECORDS / "README.md", page(record).encode())
 print(page(record))
 
 # %% A picture of the biased classifier's groups; it needs the package's extra `report`
-scores = fitted["trained on the biased view"].predict_proba(test.images)
+scores = fitted["ERM on the biased view"].predict_proba(test.images)
 audited = audit(scores, test.labels, groups, test.subjects, intersections=[ATTRIBUTES[:2]], permutations=0)
 (DIRECTORY / "groups.png").write_bytes(group_figure(audited, "auc"))
 print(f"AUC by group: {DIRECTORY / 'groups.png'}")

@@ -1,4 +1,4 @@
-"""Load a biased view and its unbiased twin, and look at what was planted.
+"""Load biased views and their unbiased twin, and print the planted bias.
 
 synthfair demo            # writes ./synthfair
 python examples/compare_views.py
@@ -8,11 +8,11 @@ from collections import Counter
 
 from datasets import load_dataset
 
-import synthfair_hf  # registers the builder, so that any strength can be asked for
+import synthfair_hf  # registers the builder, which offers every strength
 
 
 def main() -> None:
-    """Print sex by finding in train for the twin, a curated strength and one that no card lists."""
+    """Print sex by finding in train of the twin, a curated strength and one that is not curated."""
     for name in ("sex_imbalanced_50_50", "sex_imbalanced_90_10", "sex_imbalanced_85_15"):
         train = load_dataset("synthfair", name, split="train")
         sex, finding = train.features["sex"], train.features["finding"]

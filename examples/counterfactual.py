@@ -1,4 +1,4 @@
-"""Draw three people from the causal model, then ask what their films would have been under other covariates."""
+"""Sample three people from the causal model, then generate counterfactuals of their radiographs."""
 
 import torch
 
@@ -6,7 +6,7 @@ from synthfair_hf.diffusion.generator import load_generator
 
 
 def main() -> None:
-    """Write one sheet: observation, do(sex), do(finding), do(scanner), one person a row."""
+    """Write counterfactuals.png: observation, do(sex), do(finding), do(scanner), one person per row."""
     from PIL import Image
 
     pipeline = load_generator()
@@ -15,12 +15,16 @@ def main() -> None:
         {name: column.numpy() for name, column in pipeline.scm.sample(3, generators).items()}
     )
     people = pipeline(covariates=covariates, generator=generators)
-    questions = [{"sex": "female", "finding": covariates["finding"]}, {"finding": "pneumonia"}, {"scanner": "portable"}]
+    interventions = [
+        {"sex": "female", "finding": covariates["finding"]},
+        {"finding": "pneumonia"},
+        {"scanner": "portable"},
+    ]
     columns = [people.images]
-    for do in questions:
-        answer = pipeline(covariates=covariates, noise=people.noise, do=do, generator=generators)
-        columns.append(answer.images)
-        print(do, "->", answer.covariates)
+    for do in interventions:
+        counterfactuals = pipeline(covariates=covariates, noise=people.noise, do=do, generator=generators)
+        columns.append(counterfactuals.images)
+        print(do, "->", counterfactuals.covariates)
     side = columns[0][0].width
     sheet = Image.new("L", (side * len(columns), side * 3))
     for column, images in enumerate(columns):

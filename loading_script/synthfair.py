@@ -2,7 +2,7 @@
 
     load_dataset("loading_script/synthfair.py", "sex_imbalanced_90_10", data_dir="synthfair", trust_remote_code=True)
 
-Self-contained. Keep it away from the data: `datasets` >= 4 refuses a directory that holds a script of its own name.
+Self-contained. Keep it away from the data: `datasets` >= 4 does not load a directory that holds a script of its own name.
 """
 
 import glob
@@ -16,7 +16,7 @@ import pyarrow.parquet
 SPLITS = ("train", "validation", "test")
 
 # A view keeps the rows that pass every clause of one of its lines; no line keeps every row. Levels are given by name.
-# The table is written by synthfair_hf.cards.update_view_table.
+# The table is written by synthfair_hf.publish.dataset_card.update_view_table.
 # fmt: off
 VIEWS = {
     "full": [

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas
 import pytest
 
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
@@ -134,7 +135,7 @@ def test_a_leaderboard_begins_as_its_record_is_printed(directory):
     page = render(
         "leaderboard.md.jinja",
         record=Record.read(directory / "benchmark.json"),
-        boards=[],
+        results=[],
         reference=leaderboard.REFERENCE,
         reduced=leaderboard.REDUCED,
         planted=leaderboard.PLANTED,
@@ -184,6 +185,14 @@ def test_a_page_of_costs_is_printed_from_its_record(name, page, monkeypatch):
     record = Record.read(DOCS / "roofline" / f"{name}.json")
     text = (DOCS / "roofline" / page).read_text(encoding="utf-8")
     assert importlib.import_module(name).page(record) == text
+
+
+@pytest.mark.parametrize(("name", "table"), [("detection", "score"), ("attention_alignment", "table")])
+def test_a_page_of_a_benchmark_is_printed_from_its_record(name, table, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    record = Record.read(DOCS / name / f"{name}.json")
+    text = (DOCS / name / "README.md").read_text(encoding="utf-8")
+    assert importlib.import_module(name).page(record, pandas.DataFrame(record.measured[table])) == text
 
 
 def test_the_workbench_in_readme_is_its_record():

@@ -1,1 +1,16 @@
-"""Is the classifier fair? Audit, flips, detection, mitigation and the benchmark of methods."""
+"""Audit a classifier for bias, detect what it exploits, and mitigate it.
+
+- `labelled` — `LabelledImages`: images with labels, groups and subjects, in memory
+- `classifier` — `ImageClassifier` and `fit_classifier`: the small classifier that methods are compared on
+- `rates` — `METRICS`: metrics of one group, for many bootstrap weightings at once
+- `summaries` — `SUMMARIES`: gaps, ratios and worst groups, made of the metrics of every group
+- `audit` — `audit`: every metric of every group and intersection, with intervals and permutation tests
+- `group_figure` — `group_figure`: a picture of one metric by group
+- `flips` — `flip_rates`: how often an intervention on an attribute changes the prediction
+- `permutation` — `permute`: group labels permuted between subjects and within them
+- `detectors` — `DETECTORS`: statistics of how much scores depend on an attribute
+- `detection` — `detect`: which attribute a classifier exploits
+- `hf_metrics` — `HF_METRICS`: metrics of groups for the library `evaluate`
+- `mitigation` — `METHODS`: mitigation methods, one per file
+- `benchmark` — `benchmark.board`: views x methods x seeds, and the leaderboard
+"""

@@ -1,15 +1,16 @@
-"""An audit: every metric of every group and intersection, what is made of them across groups, and how sure that is.
+"""A fairness audit: every metric by group and intersection, fairness metrics over groups, intervals and tests.
 
     groups    value of a metric in a group, with n and the interval over subjects
     gaps      figures over the groups of an attribute (`summaries.SUMMARIES`), with interval and permutation test
 
-Intervals are quantiles of a bootstrap that draws whole subjects. A gap cannot be negative, so its interval lies above 0
-even where nothing is there: that question is answered by `p`, the share of permutations of the groups at least as
-unfair (the data counted as one). Figures of rows of one label (AUC, TPR, FPR and what is made of them) are tested given
-the label: scores do not depend on the group among rows of a label. The others are tested with labels moving along:
-scores and labels do not depend on the group. `permutation` says which rows change places.
+Intervals are percentiles of a bootstrap that resamples whole subjects. A gap cannot be negative, so its interval lies
+above 0 even without any disparity. The test of no disparity is `p`: the share of permutations of the groups that are at
+least as unfair, the data counted as one. Figures of rows of one label (AUC, TPR, FPR and their summaries) are tested
+given the label, under the null hypothesis that scores do not depend on the group among rows of a label. For the others
+labels are permuted with the scores, under the null hypothesis that scores and labels do not depend on the group.
+`permutation` defines which rows are exchangeable.
 
-A group without the rows a metric needs has no value; it is left out of gaps, which count what they left out.
+A group without the rows that a metric needs has no value; gaps leave it out and count it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,20 +31,24 @@ from .summaries import SUMMARIES, Summary, summarise
 __all__ = ["EVERYONE", "AuditTable", "Groups", "audit", "group_codes"]
 
 EVERYONE = "everyone"
-"""Attribute and group of the rows that hold the metrics of all rows."""
+"""Attribute and group of those lines of the table that hold the metrics of all rows."""
 
 _BLOCK = 2**20  # weights held at once
-_TIE = 1e-9  # two sums of the same numbers in another order
+_TIE = 1e-9  # sums of the same numbers in another order differ by rounding
 
 
 @dataclass(frozen=True)
 class AuditTable:
-    """Figures in two tidy tables; what is undefined is NaN in them and None in the record.
+    """The result of an audit: two tidy tables. An undefined figure is NaN in them and None in the record.
 
-    groups: attribute, group, metric, value, low, high, n (rows), positives, subjects, draws (in which it was defined).
-    gaps: attribute, metric, value, low, high, lowest, highest (the groups, or findings in groups, at either end),
-    compared (groups, or findings in groups), left_out (of these, for want of rows), n, unknown (rows whose group is not
-    known), subjects, draws, p, permutations (in which it was defined).
+    Attributes:
+        groups: attribute, group, metric, value, low, high, n (rows), positives, subjects, draws (bootstrap replicates
+            in which it was defined).
+        gaps: attribute, metric, value, low, high, lowest, highest (the groups, or findings in groups, at either end),
+            compared (number of groups, or findings in groups), left_out (of these, for lack of rows), n, unknown (rows
+            without a known group), subjects, draws, p, permutations (in which it was defined).
+        settings: threshold, seed, draws (`n_bootstrap`; the key that records have), permutations, level, and the
+            numbers of rows, positives and subjects.
     """
 
     groups: pandas.DataFrame
@@ -61,14 +66,27 @@ def _plain(frame: pandas.DataFrame) -> list[dict[str, Any]]:
 
 
 class Groups(NamedTuple):
-    """The groups of one attribute: code `[n]` of every row, -1 where unknown, into the groups' names."""
+    """The groups of one attribute: a code `[n]` for every row, -1 where unknown, and the names that codes index."""
 
     codes: np.ndarray
     names: tuple[str, ...]
 
 
 def group_codes(attribute: str, column: Sequence[str | None], n: int) -> Groups:
-    """The groups a column `[n]` of names puts rows into, sorted by name; a pandas categorical keeps its categories."""
+    """Encode a column of group names.
+
+    Args:
+        attribute: its name, for messages.
+        column: group name of each row `[n]`, None where unknown. A pandas categorical keeps its categories, also empty
+            ones; other columns are sorted by name.
+        n: the number of rows.
+
+    Returns:
+        Codes `[n]` and the names of the groups.
+
+    Raises:
+        InputError: there is not one value per row, a value is not a string, or all are unknown.
+    """
     if len(column) != n:
         raise InputError(f"groups[{attribute!r}]: {len(column)} values for {n} scores; give one per score.")
     values = pandas.Series(column)  # type: ignore[arg-type]
@@ -77,7 +95,7 @@ def group_codes(attribute: str, column: Sequence[str | None], n: int) -> Groups:
         if stranger is not None:
             raise InputError(
                 f"groups[{attribute!r}]: {stranger} is no name; give one name per row (bins of a number: '<60', "
-                "'60+'), None where it is not known."
+                "'60+'), None where it is unknown."
             )
     categories = pandas.Categorical(values)
     if not (categories.codes >= 0).any():
@@ -120,22 +138,37 @@ def audit(
     threshold: float = 0.5,
     intersections: Sequence[Sequence[str]] = (),
     seed: int = 0,
-    draws: int = 1000,
+    n_bootstrap: int = 1000,
     permutations: int = 1000,
     level: float = 0.95,
 ) -> AuditTable:
-    """Audit scores `[n]` in [0, 1] of a finding against labels `[n]`, 0 absent and 1 present.
+    """Audit the scores of a binary classifier by group.
 
-    `groups` holds the groups' names `[n]` by attribute, None where unknown; each of `intersections` names attributes to
-    combine, such as ("sex", "age"). Rows of equal `subjects` `[n]` are drawn together; by default each row is its own.
-    Scores from `threshold` on are predicted present. 0 permutations leave the test out. Raises InputError.
+    Args:
+        scores: probabilities `[n]` in [0, 1] that the finding is present.
+        labels: `[n]`, 0 absent and 1 present.
+        groups: by attribute, the name of each row's group `[n]`, None where unknown.
+        subjects: identifiers `[n]`; rows of one subject are resampled and permuted together. By default each row is a
+            subject of its own.
+        threshold: scores at or above it are predicted present.
+        intersections: attributes to combine into intersectional groups, such as [("sex", "age")].
+        seed: seed of bootstrap and permutations.
+        n_bootstrap: number of bootstrap replicates, from 1.
+        permutations: number of permutations of the test; 0 leaves the test out.
+        level: confidence level of the intervals, in (0, 1).
+
+    Returns:
+        Metrics by group, and fairness metrics over the groups of each attribute.
+
+    Raises:
+        InputError: an argument is invalid.
     """
     score = check_scores(scores, threshold)
     label = check_labels(labels, len(score))
-    if draws < 1 or permutations < 0 or not 0 < level < 1:
+    if n_bootstrap < 1 or permutations < 0 or not 0 < level < 1:
         raise InputError(
-            f"draws, permutations, level: {draws}, {permutations}, {level:g} out of range; allowed: draws from 1, "
-            "permutations from 0, level in (0, 1)."
+            f"n_bootstrap, permutations, level: {n_bootstrap}, {permutations}, {level:g} out of range; allowed: "
+            "n_bootstrap from 1, permutations from 0, level in (0, 1)."
         )
     attributes = _attributes(groups, intersections, len(score))
     rows = _Rows(score, label, _subject_numbers(subjects, len(score)))
@@ -144,7 +177,7 @@ def audit(
     for attribute, (codes, names) in attributes.items():
         sections[attribute] = slice(len(masks), len(masks) + 1 + len(names))
         masks += [codes >= 0, *(codes == code for code in range(len(names)))]
-    point, drawn = _bootstrapped(rows, masks, threshold, draws, seed)
+    point, drawn = _bootstrapped(rows, masks, threshold, n_bootstrap, seed)
 
     titles = [(EVERYONE, EVERYONE)]
     group_rows, gap_rows = _group_rows(titles, masks[:1], rows, point, drawn, level), []
@@ -159,7 +192,14 @@ def audit(
         for metric, summary in SUMMARIES.items():
             figures = _gap(summary, names, point[:, own], drawn[:, own], moved[summary.given_label], level)
             gap_rows.append({"attribute": attribute, "metric": metric} | figures | size)
-    settings = {"threshold": threshold, "seed": seed, "draws": draws, "permutations": permutations, "level": level}
+    # records written so far have the key "draws"
+    settings = {
+        "threshold": threshold,
+        "seed": seed,
+        "draws": n_bootstrap,
+        "permutations": permutations,
+        "level": level,
+    }
     return AuditTable(pandas.DataFrame(group_rows), pandas.DataFrame(gap_rows), rows.size | settings)
 
 
@@ -191,9 +231,9 @@ def _subject_numbers(subjects: Sequence[str] | None, n: int) -> np.ndarray:
 
 
 def _bootstrapped(
-    rows: _Rows, masks: Sequence[np.ndarray], threshold: float, draws: int, seed: int
+    rows: _Rows, masks: Sequence[np.ndarray], threshold: float, n_bootstrap: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """METRICS of the rows in each mask, `[1, masks, metrics]`, and in each draw of subjects, `[draws, masks, metrics]`.
+    """METRICS of the rows in each mask: `[1, masks, metrics]`, and of each replicate `[n_bootstrap, masks, metrics]`.
 
     The first mask holds all rows.
     """
@@ -207,16 +247,18 @@ def _bootstrapped(
 
     rng = row_generator(seed, 0)
     block = max(1, _BLOCK // len(rows.scores))
-    blocks = [resample(rng, min(block, draws - first), subjects, evaluate) for first in range(0, draws, block)]
+    blocks = [
+        resample(rng, min(block, n_bootstrap - first), subjects, evaluate) for first in range(0, n_bootstrap, block)
+    ]
     return evaluate(np.ones((1, subjects))), np.concatenate(blocks)
 
 
 def _permuted(
     rows: _Rows, groups: Groups, overall: np.ndarray, threshold: float, permutations: int, seed: int
 ) -> dict[bool, np.ndarray]:
-    """METRICS `[permutations, 1 + groups, metrics]` after moving the groups, by whether that was done given the label.
+    """METRICS `[permutations, 1 + groups, metrics]` of permuted groups, by whether the permutation was given the label.
 
-    `overall` are those of everyone, which stay. All attributes of an audit see the same random numbers.
+    `overall` are those of all rows, which do not change. All attributes of an audit use the same random numbers.
     """
     known, count = rows.where(groups.codes >= 0), len(groups.names)
     codes, n = groups.codes[groups.codes >= 0], len(known.scores)
@@ -260,7 +302,7 @@ def _group_rows(
 def _gap(
     summary: Summary, names: Sequence[str], point: np.ndarray, drawn: np.ndarray, moved: np.ndarray, level: float
 ) -> dict[str, Any]:
-    """One summary of metrics `[1, 1 + groups, metrics]`, of the draws and of the permutations."""
+    """One summary of metrics `[1, 1 + groups, metrics]`, of the replicates and of the permutations."""
     figure, compared, left_out = summarise(summary, point, point)
     value, low, high, defined = _interval(figure[0], summarise(summary, drawn, point)[0], level)
     lowest, highest = _ends(summary.cells(point)[0], names)
@@ -282,7 +324,7 @@ def _gap(
 
 
 def _interval(value: float, drawn: np.ndarray, level: float) -> tuple[float, float, float, int]:
-    """(value, low, high, draws it was defined in); no interval without a value."""
+    """(value, low, high, replicates in which it was defined); no interval without a value."""
     drawn = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or not len(drawn):
         return float(value), np.nan, np.nan, len(drawn)

@@ -1,16 +1,17 @@
-"""A small image classifier (one logit: finding present against absent), its examples, and the loop that fits it.
+"""A small image classifier with one logit, finding present against absent, and the loop that trains it.
 
-    h = max over places of silu(trunk(2 x - 1)),      logit = w h + b,     P(present | x) = 1 / (1 + e^-logit)
-    step:  theta <- AdamW(theta, gradient of loss(batch)), learning rate by cosine, batches from epochs of rows
-    kept:  of ten looks at `validation`, evenly spread, the weights whose area under the ROC curve is the highest
+    h = max over positions of silu(trunk(2 x - 1)),   logit = w h + b,     P(present | x) = 1 / (1 + e^-logit)
+    step:  theta <- AdamW(theta, gradient of loss(batch)), cosine learning rate, batches from epochs of rows
+    kept:  of ten evaluations on `validation`, evenly spaced, the weights with the highest area under the ROC curve
 
-A finding is present where any place shows it, hence the maximum. A mean over places dilutes what is small: with it, a
-fit on phantoms spent most of its steps before it saw the lesion at all, and learned what is everywhere (sex) first.
+A finding is present if it is at any position, hence the maximum. A mean over positions dilutes small findings: with it,
+a fit on phantoms spent most of its steps before it detected the lesion, and learned global attributes (sex) first.
 
-`training.loop.train` is the package's loop for what is published: it owns a directory, checkpoints and an average
-of the weights. Cells of a benchmark are fitted by the hundred, in memory, within seconds, with rows drawn anew each
-epoch and weights chosen on validation, so they have this smaller loop, whose four hooks are what a mitigation changes.
-A fit takes as many steps whatever the number of rows, so a method that adds rows is not given more computing as well.
+`training.loop.train` is the package's loop for published models: it owns a directory, checkpoints and an average of the
+weights. Cells of a benchmark are fitted by the hundred, in memory, within seconds, with rows sampled anew each
+epoch and weights selected on validation, so they have this smaller loop, whose four hooks a mitigation method
+overrides. A fit takes the same number of steps whatever the number of rows, so a method that adds rows has no larger
+compute budget.
 """
 
 import math
@@ -50,17 +51,24 @@ __all__ = [
 ]
 
 BATCH = 256
-"""Images the network reads at once when predicting."""
+"""Images per batch when predicting."""
 
-LOOKS = 10
-"""How often a fit looks at validation."""
+EVALUATIONS = 10
+"""Number of evaluations on validation during a fit."""
 
 
 class FittingSettings(BaseModel):
-    """How one classifier is fitted; the defaults suit some 3,000 images at 64 x 64.
+    """Settings of one fit; the defaults suit some 3,000 images at 64 x 64.
 
-    `shift`: images are moved sideways by up to so many pixels, edges repeated: the one augmentation, because it changes
-    neither a finding nor any covariate (a mirror image would change the heart's side, contrast the scanner).
+    Attributes:
+        steps: optimizer steps, from 1.
+        batch_size: rows per step, from 2.
+        learning_rate: of AdamW, at the start of the cosine schedule.
+        weight_decay: of AdamW.
+        shift: images are shifted sideways by up to so many pixels, edges repeated. This is the only augmentation,
+            because it changes neither a finding nor any covariate (flips would change the side of the heart, contrast
+            the scanner).
+        channels: of `ImageClassifier`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -76,10 +84,13 @@ class FittingSettings(BaseModel):
 class ImageClassifier(ModelMixin, ConfigMixin):
     """A residual network with one logit.
 
-    Parameters:
+    Args:
         resolution: height and width of the images in pixels, a multiple of 16.
         channels: feature maps at 1/4, 1/8 and again 1/8 of the resolution, each a multiple of 8; the last are the
-            features. The last map keeps 1/8 of the resolution so that it still shows where the network looks.
+            features. The last map keeps 1/8 of the resolution so that it localises what the network responds to.
+
+    Raises:
+        InputError: `resolution` or `channels` is invalid.
     """
 
     config_name = "config.json"
@@ -93,7 +104,7 @@ class ImageClassifier(ModelMixin, ConfigMixin):
             raise InputError(f"channels: {tuple(channels)} is not allowed; give three multiples of {GROUPS}.")
         first, second, third = channels
         self.trunk = nn.Sequential(
-            # folding 4 x 4 pixels into channels loses nothing fine: noise and markers tell scanners
+            # folding 4 x 4 pixels into channels keeps fine detail: noise and markers identify scanners
             nn.PixelUnshuffle(4),
             nn.Conv2d(16, first, 3, padding=1),
             ResidualBlock(first, first),
@@ -118,11 +129,11 @@ class ImageClassifier(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features float32 `[n, d]` of images uint8 `[n, 1, r, r]`, on the CPU."""
+        """Features float32 `[n, d]` of images uint8 `[n, 1, r, r]`, on the CPU; InputError for other images."""
         side = self.config["resolution"]
         if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != (1, side, side):
             raise InputError(
-                f"images: {images.dtype} of shape {tuple(images.shape)}; this classifier reads torch.uint8 of shape "
+                f"images: {images.dtype} of shape {tuple(images.shape)}; give this classifier torch.uint8 of shape "
                 f"[n, 1, {side}, {side}]."
             )
         if not len(images):
@@ -131,7 +142,7 @@ class ImageClassifier(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits float32 `[n]` of images uint8 `[n, 1, r, r]`, on the CPU."""
+        """Logits float32 `[n]` of images uint8 `[n, 1, r, r]`, on the CPU; InputError for other images."""
         return self.head(self.features(images).to(self.device))[:, 0].cpu()
 
 
@@ -142,12 +153,14 @@ def unit_range(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows of one step as the hook `loss` sees them.
+    """The rows of one step, the argument of the hook `loss`.
 
-    images: float32 `[B, 1, r, r]` in [0, 1], augmented; masks (or None) are moved with them.
-    examples: the same rows as they are stored: labels, groups, pairs.
-    weights: float32 `[B]`, mean 1 over all rows of training.
-    progress: share of the steps behind this one, in [0, 1).
+    Attributes:
+        images: float32 `[B, 1, r, r]` in [0, 1], augmented.
+        masks: bool `[B, 1, r, r]`, shifted as the images are, or None.
+        examples: the same rows without augmentation: labels, groups, pairs.
+        weights: float32 `[B]`, with mean 1 over all rows of train.
+        progress: share of the steps before this one, in [0, 1).
     """
 
     images: Tensor
@@ -164,12 +177,12 @@ Parameters = Callable[[ImageClassifier], Iterable[nn.Parameter]]
 
 
 def all_rows(train: LabelledImages, generator: torch.Generator) -> Tensor:
-    """Every row once, in random order."""
+    """Indices int64 `[n]` of every row once, in random order."""
     return torch.randperm(len(train), generator=generator)
 
 
 def equal_weights(train: LabelledImages) -> Tensor:
-    """One for every row."""
+    """Ones, float32 `[n]`."""
     return torch.ones(len(train))
 
 
@@ -184,12 +197,12 @@ def batch_errors(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def all_parameters(classifier: ImageClassifier) -> Iterable[nn.Parameter]:
-    """Every weight of the network."""
+    """Every parameter of the network."""
     return classifier.parameters()
 
 
 def new_classifier(examples: LabelledImages, settings: FittingSettings, seed: int) -> ImageClassifier:
-    """A network for these images whose weights are drawn from `seed`."""
+    """A network for images of this resolution, initialised from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ImageClassifier(examples.images.shape[-1], settings.channels)
@@ -207,18 +220,27 @@ def fit_classifier(
     loss: Loss = mean_loss,
     trainable_parameters: Parameters = all_parameters,
 ) -> list[float]:
-    """Fit a classifier in place and return the area under the curve on `validation` at every look.
+    """Fit a classifier in place, by empirical risk minimisation unless a hook is given.
 
-    The classifier keeps the weights at the look with the highest one, the last of equals; no group label is looked at
-    for that, so `validation` should be of the distribution of `train`, never the test. Empirical risk minimisation by
-    default:
+    The classifier keeps the weights of the evaluation with the highest AUC on `validation`, the last of ties.
 
-    rows: the rows of one epoch, in order, drawn from a generator.
-    sample_weights: one positive number per row of `train`; scaled to mean 1.
-    loss: what is minimised, a scalar.
-    trainable_parameters: what the optimiser changes; the others keep their values bit by bit.
+    Args:
+        classifier: the network.
+        train: rows to learn from.
+        validation: rows to select the weights on, of the distribution of `train`; never the test split. Their groups
+            are not used.
+        settings: steps, batch size, learning rate, weight decay and shift.
+        seed: decides the order of rows and their shifts.
+        rows: hook for the indices of the rows of one epoch, in order, drawn from a generator.
+        sample_weights: hook for one positive weight per row of `train`; they are scaled to mean 1.
+        loss: hook for the scalar that is minimised.
+        trainable_parameters: hook for the parameters that the optimiser updates; the others do not change.
 
-    Raises InputError where a set holds one class alone, weights are not positive numbers, or the loss is not finite.
+    Returns:
+        The AUC of every evaluation.
+
+    Raises:
+        InputError: a set has rows of one class only, weights are not positive numbers, or the loss is not finite.
     """
     for name, examples in (("train", train), ("validation", validation)):
         if examples.labels.unique().numel() != 2:
@@ -230,7 +252,7 @@ def fit_classifier(
     generator = torch.Generator().manual_seed(seed)
     parameters = list(trainable_parameters(classifier))
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    looks = {settings.steps * look // LOOKS for look in range(1, LOOKS + 1)}
+    evaluated = {settings.steps * number // EVALUATIONS for number in range(1, EVALUATIONS + 1)}
     curve: list[float] = []
     kept: dict[str, Tensor] = {}
     batches: list[Tensor] = []
@@ -247,18 +269,22 @@ def fit_classifier(
         value.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if step + 1 in looks:
-            classifier.eval()
-            scores, labels = (one.double().numpy() for one in (classifier.logits(validation.images), validation.labels))
-            curve.append(float(area_under_curve(scores, labels)(np.ones((1, len(labels))))[0]))
+        if step + 1 in evaluated:
+            curve.append(_validation_auc(classifier, validation))
             if curve[-1] >= max(curve):
                 kept = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
     classifier.load_state_dict(kept)
     return curve
 
 
+def _validation_auc(classifier: ImageClassifier, validation: LabelledImages) -> float:
+    classifier.eval()
+    scores, labels = (one.double().numpy() for one in (classifier.logits(validation.images), validation.labels))
+    return float(area_under_curve(scores, labels)(np.ones((1, len(labels))))[0])
+
+
 def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """Consecutive places, `size` at a time; a last batch of one joins the one before, so no mean is of a single row."""
+    """Consecutive indices, `size` at a time; a last batch of one row is merged with the one before it."""
     batches = list(order.split(size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -272,14 +298,14 @@ def _batch(
     images = unit_range(examples.images)
     offsets = torch.randint(-shift, shift + 1, (len(places),), generator=generator)
     if shift:
-        images = _moved(images, offsets)
+        images = _shifted(images, offsets)
     if examples.masks is not None:
-        masks = _moved(examples.masks, offsets)
+        masks = _shifted(examples.masks, offsets)
     return Batch(images, masks, examples, weights[places], progress)
 
 
-def _moved(images: Tensor, offsets: Tensor) -> Tensor:
-    """Images `[B, 1, H, W]` moved sideways by offsets `[B]` in pixels, edges repeated."""
+def _shifted(images: Tensor, offsets: Tensor) -> Tensor:
+    """Images `[B, 1, H, W]` shifted sideways by offsets `[B]` in pixels, edges repeated."""
     columns = (torch.arange(images.shape[-1]) - offsets[:, None]).clamp(0, images.shape[-1] - 1)
     return images.gather(3, columns[:, None, None].expand_as(images))
 

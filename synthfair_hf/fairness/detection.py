@@ -1,16 +1,17 @@
-"""Which attribute does a classifier exploit? A table of attributes per detector, and a verdict: one of them, or None.
+"""Detection of the attribute that a classifier exploits: a table of attributes, and a verdict, one of them or None.
 
     detect      p of each attribute by permutation, adjusted over attributes by Holm's step-down (any dependence);
                 verdict: of the attributes with adjusted p <= alpha the one with the largest statistic
     against     z = (statistic - mean) / deviation of an attribute, over this classifier and unbiased references;
                 adjusted p = share of all of these classifiers whose largest z reaches it (single-step, largest of all)
 
-The two answer different questions. A network fitted on unbiased data leans a little on everything, and with enough
-rows the first says so, truly; the second asks whether it leans more than such networks do. It needs 1 / alpha - 1
-references, each fitted as the classifier was, with another seed, on a view's twin, and asked about the same rows.
+The two test different hypotheses. Scores of a network fitted on unbiased data depend a little on every attribute, and
+with enough rows the first test detects that, correctly; the second tests whether they depend on it more than those of
+such networks do. It needs 1 / alpha - 1 references, each fitted as the classifier was, with another seed, on the
+unbiased twin of a view, and evaluated on the same rows.
 
-    score       top-1, verdicts that name the planted attribute, and area under the curve against twins, by strength;
-                false alarms, verdicts that name anything, on twins
+    score       top-1, verdicts that name the planted attribute, and AUC against unbiased twins, by strength;
+                false alarms, verdicts that name any attribute, on unbiased twins
 """
 
 import math
@@ -32,36 +33,41 @@ from .labelled import LabelledImages
 __all__ = ["ALPHA", "TWIN", "Detection", "Scores", "against", "detect", "holm", "score"]
 
 ALPHA = 0.05
-"""Level of a verdict: how often, without any dependence, an attribute may be named."""
+"""Significance level of a verdict: the probability, without any dependence, that an attribute is named."""
 
 TWIN = 50
-"""Strength, in percent, of a view without bias."""
+"""Strength, in percent, of the unbiased twin of a view."""
 
 _ROUNDING = 1e-9  # 3 / 60 may come out above 0.05
 
 
 class Scores(NamedTuple):
-    """What a classifier says of each row."""
+    """The outputs of a classifier for each row.
+
+    Attributes:
+        logits: `[n]`, of the finding being present.
+        features: `[n, d]`, the input of the last layer.
+    """
 
     logits: np.ndarray
-    """`[n]`, of the finding being present."""
     features: np.ndarray
-    """`[n, d]`."""
 
     @classmethod
     def of(cls, classifier: ImageClassifier, examples: LabelledImages) -> "Scores":
-        """Logits and features of every image."""
+        """Logits and features of every image of `examples`, in their order."""
         return cls(classifier.logits(examples.images).numpy(), classifier.features(examples.images).numpy())
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What one detector says of one classifier.
+    """The result of one detector for one classifier.
 
-    table: one line per attribute, as they were given: attribute, statistic, p, p_adjusted, rank (1 is the largest
-    statistic), n (rows, or pairs), subjects, reason (why there is no value), and what the statistic is made of. What
-    could not be said is NaN, with n 0. After `against` also z, p is NaN, and rank is by z.
-    settings: seed, alpha, permutations, correction and, after `against`, the number of references.
+    Attributes:
+        detector: its name in `detectors.DETECTORS`.
+        table: one line per attribute, in the order given: attribute, statistic, p, p_adjusted, rank (1 is the largest
+            statistic), n (rows, or pairs), subjects, reason (why there is no value), and the parts of the statistic. An
+            undefined figure is NaN, with n 0. After `against` there is also z, p is NaN, and rank is by z.
+        settings: seed, alpha, permutations, correction and, after `against`, the number of references.
     """
 
     detector: str
@@ -76,7 +82,7 @@ class Detection:
 
     @property
     def verdict(self) -> str | None:
-        """The first in rank of the attributes whose adjusted p is at most alpha."""
+        """The first in rank of the attributes with adjusted p at most alpha; None if there is none."""
         named = self.table[self.table["p_adjusted"] <= self.settings["alpha"] + _ROUNDING].sort_values("rank")
         return None if named.empty else str(named["attribute"].iloc[0])
 
@@ -93,7 +99,7 @@ class Detection:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Detection":
-        """What `to_record` gave."""
+        """The inverse of `to_record`."""
         table = pandas.DataFrame(record["table"])
         figures = [name for name in table if name not in ("attribute", "n", "subjects", "reason")]
         return cls(record["detector"], table.astype(dict.fromkeys(figures, float)), record["settings"])
@@ -108,13 +114,24 @@ def detect(
     alpha: float = ALPHA,
     permutations: int = 999,
 ) -> Detection:
-    """What a detector of DETECTORS says of a classifier, or of what it said of `examples` in their order.
+    """Test which attributes the scores of a classifier depend on.
 
-    examples: rows it was not fitted on, best of an unbiased split; with pairs, or `counterfactual` has no value.
-    attributes: of the groups of `examples`. One without two groups that have rows of both labels has no value.
-    permutations: a verdict at level alpha needs len(attributes) / alpha - 1 of them.
+    Args:
+        scores: a classifier, or its outputs for `examples`, in their order.
+        examples: rows that the classifier was not fitted on, best of an unbiased split; without `pairs` the detector
+            `counterfactual` is undefined.
+        attributes: names in the groups of `examples`. An attribute without two groups with rows of both labels has no
+            value.
+        detector: a name in `detectors.DETECTORS`.
+        seed: seed of the permutations.
+        alpha: significance level of the verdict, in (0, 1).
+        permutations: number of permutations; a verdict at level alpha needs len(attributes) / alpha - 1 of them.
 
-    Raises InputError.
+    Returns:
+        A line for each attribute, and the verdict.
+
+    Raises:
+        InputError: an argument is invalid.
     """
     if detector not in DETECTORS:
         raise unknown("detector", detector, DETECTORS)
@@ -122,7 +139,7 @@ def detect(
         if attribute not in examples.groups:
             raise unknown("attributes", attribute, examples.groups)
         if attribute in attributes[:number]:
-            raise InputError(f"attributes: {attribute!r} is there twice; give each once.")
+            raise InputError(f"attributes: {attribute!r} is given twice; give each once.")
     if not attributes:
         raise InputError(f"attributes: none; give one or more of {', '.join(examples.groups)}.")
     if not 0 < alpha < 1:
@@ -133,8 +150,8 @@ def detect(
             f"permutations: {permutations} for {len(attributes)} attributes never reach alpha {alpha:g}; give {least} "
             "or more."
         )
-    told = scores if isinstance(scores, Scores) else Scores.of(scores, examples)
-    logits, features = (np.asarray(column, dtype=np.float64) for column in told)
+    outputs = scores if isinstance(scores, Scores) else Scores.of(scores, examples)
+    logits, features = (np.asarray(column, dtype=np.float64) for column in outputs)
     for name, column, shape in (("logits", logits, "[n]"), ("features", features, "[n, d]")):
         if column.ndim != shape.count(",") + 1 or len(column) != len(examples) or not np.isfinite(column).all():
             raise InputError(
@@ -170,12 +187,12 @@ def _one(
     evidence = every.comparable()
     if evidence.groups < 2:
         return Dependence(math.nan, math.nan, 0, 0, "fewer than two groups with rows of both labels")
-    # all attributes see the same random numbers, so their order changes nothing
+    # all attributes use the same random numbers, so their order does not matter
     return DETECTORS[detector](evidence, row_generator(seed), permutations)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p of p `[k]`; NaN stays NaN and is not counted."""
+    """Holm's adjusted p-values of p-values `[k]`; NaN stays NaN and is not counted."""
     order = np.argsort(p, kind="stable")  # NaN last
     known = int(np.isfinite(p).sum())
     steps = np.maximum.accumulate(p[order[:known]] * np.arange(known, 0, -1)).clip(max=1)
@@ -185,21 +202,28 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def _ranks(table: pandas.DataFrame, column: str) -> pandas.Series:
-    """1 for the largest figure; equal ones in the order of names, whatever the order of attributes."""
+    """1 for the largest figure; ties are in the order of names, whatever the order of attributes."""
     ordered = table[table[column].notna()].sort_values([column, "attribute"], ascending=[False, True])
     return pandas.Series(np.arange(1.0, len(ordered) + 1), ordered.index).reindex(table.index)
 
 
 def against(detection: Detection, references: Sequence[Detection]) -> Detection:
-    """The same detection judged by what unbiased classifiers show instead of by permutation.
+    """Test a detection against those of unbiased classifiers instead of by permutation.
 
-    references: what the same detector says of them, by attribute; attributes may come in another order. With fewer than
-    1 / alpha - 1 of them the verdict is always None. An attribute without a value in one of them has none here.
+    Args:
+        detection: the result for the classifier in question.
+        references: results of the same detector for unbiased classifiers, of the same attributes in any order. With
+            fewer than 1 / alpha - 1 of them the verdict is always None. An attribute that is undefined in one of them
+            is undefined in the result.
 
-    Raises InputError where there are none, or of another detector or other attributes.
+    Returns:
+        The detection with z, p and rank among the references.
+
+    Raises:
+        InputError: there are no references, or they are of another detector or of other attributes.
     """
     if not references:
-        raise InputError("references: none; give what the detector says of classifiers fitted without bias.")
+        raise InputError("references: none; give results of the same detector for classifiers fitted without bias.")
     columns = []
     for one in (detection, *references):
         if one.detector != detection.detector or set(one.table["attribute"]) != set(detection.table["attribute"]):
@@ -209,31 +233,39 @@ def against(detection: Detection, references: Sequence[Detection]) -> Detection:
             )
         columns.append(one.table.set_index("attribute")["statistic"].reindex(detection.table["attribute"]))
     values = np.array(columns, dtype=np.float64)
-    # the classifier is among those that set the scale, or it would not be one of them
+    # under the null hypothesis the classifier is exchangeable with the references, so it counts in mean and deviation
     deviation = values.std(axis=0)
     z = (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-    said = np.isfinite(z).all(axis=0)
-    p = np.full(len(said), np.nan)
-    if said.any():
-        most = z[:, said].max(axis=1)
-        p[said] = (most[:, None] >= z[0, said] - _ROUNDING).mean(axis=0)
-    table = detection.table.assign(z=np.where(said, z[0], np.nan), p=np.nan, p_adjusted=p)
+    defined = np.isfinite(z).all(axis=0)
+    p = np.full(len(defined), np.nan)
+    if defined.any():
+        most = z[:, defined].max(axis=1)
+        p[defined] = (most[:, None] >= z[0, defined] - _ROUNDING).mean(axis=0)
+    table = detection.table.assign(z=np.where(defined, z[0], np.nan), p=np.nan, p_adjusted=p)
     table["rank"] = _ranks(table, "z")
     settings = {**detection.settings, "correction": "largest z of all", "references": len(references)}
     return replace(detection, table=table, settings=settings)
 
 
-def score(rows: Sequence[Mapping[str, Any]], seed: int = 0, draws: int = 1000) -> pandas.DataFrame:
-    """Detectors judged by views whose bias is known.
+def score(rows: Sequence[Mapping[str, Any]], seed: int = 0, n_bootstrap: int = 1000) -> pandas.DataFrame:
+    """Evaluate detectors on views whose bias is known.
 
-    rows: one per detector, rule and classifier, with `detector`, `rule` (how its verdict is made), `planted` (what the
-    view, or the view whose twin this is, trades), `strength` in percent, 50 of a twin, `seed`, `top`, `verdict` and
-    `largest`, as a Detection says them.
+    Args:
+        rows: one per detector, rule and classifier, with `detector`, `rule` (how the verdict is made), `planted` (the
+            attribute that the view, or the view whose twin this is, trades), `strength` in percent, 50 of a twin,
+            `seed`, and `top`, `verdict` and `largest` of the Detection.
+        seed: seed of the bootstrap.
+        n_bootstrap: number of bootstrap replicates, from 1.
 
-    One line per detector, rule, planted attribute ("any": all of them) and strength: detector, rule, planted, strength,
-    metric, value, low, high, n (classifiers). top_1 and named are shares of planted views; on twins there is
-    false_alarm. Their intervals are Clopper and Pearson's: classifiers are independent given the data set. auc is the
-    area under the curve of `largest` for this strength against the twins, its interval a bootstrap over seeds.
+    Returns:
+        One line per detector, rule, planted attribute ("any": all of them), strength and metric: detector, rule,
+        planted, strength, metric, value, low, high, n (classifiers). `top_1` and `named` are shares of planted views,
+        and `false_alarm` of twins; their intervals are Clopper and Pearson's, as classifiers are independent given the
+        data set. `auc` is the area under the ROC curve of `largest` for this strength against the twins, its interval a
+        bootstrap over seeds.
+
+    Raises:
+        InputError: a row lacks a key.
     """
     frame = pandas.DataFrame(list(rows))
     needed = ["detector", "rule", "planted", "strength", "seed", "top", "verdict", "largest"]
@@ -253,7 +285,7 @@ def score(rows: Sequence[Mapping[str, Any]], seed: int = 0, draws: int = 1000) -
                     continue
                 for metric, column in (("top_1", "top"), ("named", "verdict")):
                     found.append(title | {"metric": metric} | _proportion(some[column] == some["planted"]))
-                found.append(title | {"metric": "auc"} | _against_twins(some, twins, seed, draws))
+                found.append(title | {"metric": "auc"} | _against_twins(some, twins, seed, n_bootstrap))
     return pandas.DataFrame(found)
 
 
@@ -263,12 +295,12 @@ def _proportion(events: pandas.Series) -> dict[str, Any]:
     return {"value": count / n, "low": float(interval.low), "high": float(interval.high), "n": n}
 
 
-def _against_twins(planted: pandas.DataFrame, twins: pandas.DataFrame, seed: int, draws: int) -> dict[str, Any]:
+def _against_twins(planted: pandas.DataFrame, twins: pandas.DataFrame, seed: int, n_bootstrap: int) -> dict[str, Any]:
     both = pandas.concat([planted, twins])
-    # where no attribute has a value nothing is seen, which is less than any figure
+    # a classifier without any value ranks below all others
     figures = both["largest"].astype(float).rank(na_option="top").to_numpy()
     labels = np.repeat([1, 0], [len(planted), len(twins)])
     curve = area_under_curve(np.stack([figures, figures], axis=1), labels)
-    one = bootstrap([curve], [both["seed"].astype(str).tolist()], seed, draws)
+    one = bootstrap([curve], [both["seed"].astype(str).tolist()], seed, n_bootstrap)
     low, high = (math.nan if end is None else end for end in (one.low, one.high))
     return {"value": math.nan if one.mean is None else one.mean, "low": low, "high": high, "n": len(both)}

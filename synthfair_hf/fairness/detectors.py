@@ -1,21 +1,22 @@
-"""Which attribute do a classifier's scores depend on? Four statistics, each 0 where score and attribute are independent
-given the label, and each with the share of permutations that reach it.
+"""Detectors: statistics of how much a classifier's scores depend on an attribute, given the label.
+
+Each is 0 where score and attribute are independent given the label, and comes with a permutation p-value.
 
     subgroup_gap    max of the gaps (max - min over groups) of AUC, TPR and FPR
     counterfactual  max over levels a, b of |mean over labels of mean (logit under do(b) - logit under do(a))| / s,
                     s the standard deviation of logits within a label
-    shortcut        min(2 A - 1, |2 S - 1|): A the area under the curve of a linear probe of the features for the
-                    groups, S that of the score itself (Brown et al. 2023 ask for both: encoded, and unfair)
-    slices          adjusted mutual information of the attribute with the slices' side: k-means slices of (features,
-                    error) in rows of one label that score above, or below, their label
+    shortcut        min(2 A - 1, |2 S - 1|): A the area under the ROC curve of a linear probe of the features for the
+                    groups, S that of the score itself (Brown et al. 2023 require both: encoded, and unfair)
+    slices          adjusted mutual information of the attribute with the sign of a slice's mean error: k-means slices
+                    of (features, error) among rows of one label
 
-Everything is compared among rows of one label, so a finding is no evidence against what comes with it, and the label
-itself has no value here. A score raised in a group for both labels adds up, as it does where the group stood in for the
-finding; one that is only noisier in a group mostly cancels, except in `subgroup_gap`.
+All comparisons are among rows of one label, so an attribute correlated with the finding is not flagged for that, and
+the label itself has no value here. A score raised in a group for both labels adds up, as it does where the group is a
+shortcut for the finding; one that is only noisier in a group mostly cancels, except in `subgroup_gap`.
 
-Subjects are the unit: groups are moved by `permutation`, and the levels of a counterfactual change places by subject.
-The probe is fitted on other subjects than it is asked about. Levels are numbered as they occur, so names and order of
-levels change nothing.
+Subjects are the unit of permutation: groups are permuted by `permutation`, and the levels of a counterfactual pair by
+subject. The probe is cross-validated by subject. Levels are numbered as they occur, so their names and order do not
+matter.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,22 +40,26 @@ from .rates import METRICS, rates
 __all__ = ["DETECTORS", "Dependence", "Detector", "Evidence"]
 
 FOLDS = 5
-"""Parts of the subjects, each asked about by a probe fitted on the others."""
+"""Folds of the cross-validated probe, by subject."""
 
 SLICES, ROWS_PER_SLICE = 10, 10
-"""Slices of a label, or as many as have so many rows each."""
+"""Largest number of slices of a label, and the mean number of rows of a slice where there are fewer rows."""
 
 _BLOCK = 2**20  # numbers of permuted rows held at once
-_TIE = 1e-9  # two sums of the same numbers in another order
+_TIE = 1e-9  # sums of the same numbers in another order differ by rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a detector sees of one attribute.
+    """The input of a detector, for one attribute.
 
-    logits: float64 `[n]`; features: float64 `[n, d]`; labels: 0 or 1 `[n]`.
-    codes: group of each row `[n]`, numbered as they occur; subjects: their numbers `[n]`.
-    pairs: numbers of pair keys `[n]`, or None where nothing is paired by the attribute.
+    Attributes:
+        logits: float64 `[n]`, of the finding being present.
+        features: float64 `[n, d]`, the input of the classifier's last layer.
+        labels: `[n]`, 0 or 1.
+        codes: `[n]`, the group of each row, numbered as they occur.
+        subjects: `[n]`, the subject of each row, numbered.
+        pairs: `[n]`, counterfactual pair keys, numbered, or None if the attribute has no pairs.
     """
 
     logits: np.ndarray
@@ -79,16 +84,23 @@ class Evidence:
 
 
 class Dependence(NamedTuple):
-    """What a detector found of one attribute; NaN, and the reason, where it cannot say."""
+    """The result of a detector for one attribute.
+
+    Attributes:
+        statistic: how much scores depend on the attribute; NaN if undefined.
+        p: permutation p-value of no dependence; NaN if undefined.
+        n: number of rows, or of pairs (`counterfactual`).
+        subjects: number of subjects.
+        reason: why the statistic is undefined, else empty.
+        parts: the quantities that make up the statistic, by name.
+    """
 
     statistic: float
     p: float
     n: int
-    """Rows, or for `counterfactual` pairs."""
     subjects: int
     reason: str = ""
     parts: Mapping[str, float] = {}
-    """What the statistic is made of."""
 
 
 Detector = Callable[[Evidence, np.random.Generator, int], Dependence]
@@ -96,7 +108,7 @@ Detector = Callable[[Evidence, np.random.Generator, int], Dependence]
 
 
 def subgroup_gap(evidence: Evidence, rng: np.random.Generator, permutations: int) -> Dependence:
-    """Gaps between groups at threshold 0 of the logits; `parts` holds each."""
+    """The largest gap between groups of AUC, TPR and FPR, at threshold 0 of the logits; `parts` holds each gap."""
     scores = 1 / (1 + np.exp(-evidence.logits.clip(-500, 500)))
     metrics = rates(scores, evidence.labels, np.arange(len(scores)))
     places = [list(METRICS).index(name) for name in ("auc", "tpr", "fpr")]
@@ -115,11 +127,12 @@ def subgroup_gap(evidence: Evidence, rng: np.random.Generator, permutations: int
 def counterfactual(evidence: Evidence, rng: np.random.Generator, permutations: int) -> Dependence:
     """Shifts of the logit between rows that differ by do(attribute) alone.
 
-    `parts`, of the two levels that differ most, all in units of s: mean_absolute_shift, and the shifts of rows with and
-    without the finding upwards on the whole, which differ where the attribute interacts with the finding.
+    `parts` are of the two levels that differ most, in units of s, the standard deviation of logits within a label:
+    `mean_absolute_shift`, and `shift_present` and `shift_absent` of rows with and without the finding, signed so that
+    their mean is positive; these two differ where the attribute interacts with the finding.
     """
     if evidence.pairs is None:
-        return _silent(evidence, "no counterfactual pairs")
+        return _undefined(evidence, "no counterfactual pairs")
     cells = pandas.DataFrame({"pair": evidence.pairs, "label": evidence.labels, "subject": evidence.subjects})
     cells["code"], cells["logit"] = evidence.codes, evidence.logits
     # the mean, should rows agree in all of these
@@ -127,13 +140,13 @@ def counterfactual(evidence: Evidence, rng: np.random.Generator, permutations: i
     table = table[table.notna().sum(axis=1) >= 2]
     present = table.index.get_level_values("label").to_numpy() == 1
     if not present.any() or present.all():
-        return _silent(evidence, "no counterfactual pairs of both labels")
+        return _undefined(evidence, "no counterfactual pairs of both labels")
     subject, names = pandas.factorize(table.index.get_level_values("subject"))
     values, ends = table.to_numpy(), list(combinations(range(evidence.groups), 2))
     scale = _deviation(evidence)
 
     def shifts(moved: np.ndarray) -> np.ndarray:
-        """Logits `[draws, cells, levels]` -> mean shift `[draws, label, ends]`; 0 where two levels never meet."""
+        """Logits `[replicates, cells, levels]` -> mean shift `[replicates, label, ends]`; 0 without pairs."""
         difference = np.stack([moved[..., end] - moved[..., start] for start, end in ends], axis=-1)
         known = np.isfinite(difference)
         difference[~known] = 0
@@ -147,8 +160,8 @@ def counterfactual(evidence: Evidence, rng: np.random.Generator, permutations: i
     step = max(1, _BLOCK // values.size)
     chance = []
     for first in range(0, permutations, step):
-        draws = min(step, permutations - first)
-        order = np.broadcast_to(np.arange(evidence.groups), (draws, len(names), evidence.groups))
+        count = min(step, permutations - first)
+        order = np.broadcast_to(np.arange(evidence.groups), (count, len(names), evidence.groups))
         order = rng.permuted(order, axis=2)[:, subject]
         moved = np.take_along_axis(np.broadcast_to(values, order.shape), order, axis=2)
         chance.append(np.abs(shifts(moved).mean(axis=1)).max(axis=1))
@@ -166,21 +179,21 @@ def counterfactual(evidence: Evidence, rng: np.random.Generator, permutations: i
 
 
 def shortcut(evidence: Evidence, rng: np.random.Generator, permutations: int) -> Dependence:
-    """Encoded and used: p is the larger of the two tests', for both must be present (an intersection-union test).
+    """The attribute is encoded in the features and changes the score: an intersection-union test, p the larger of two.
 
-    `parts`: probe_auc A and score_auc S, S of the group in which it is farthest from 1/2; each one group against the
-    rest, in rows of one label, averaged over labels, A over groups as well.
+    `parts`: `probe_auc` A and `score_auc` S, the latter of the group in which it is farthest from 1/2. Both are one
+    group against the rest, among rows of one label, averaged over labels; A is averaged over groups as well.
     """
     folds = min(FOLDS, *(_subjects_of(evidence, code, label) for code, label in _cells(evidence)))
     if folds < 2:
-        return _silent(evidence, "a group with rows of one subject")
+        return _undefined(evidence, "a group with rows of one subject")
     probe = _probe(evidence, folds, rng)
     sides = [evidence.labels == label for label in (0, 1)]
     encoded = [[rankdata(probe[side, group]) for group in range(evidence.groups)] for side in sides]
     scored = [rankdata(evidence.logits[side]) for side in sides]
 
     def areas(codes: np.ndarray) -> np.ndarray:
-        """`[draws, (encoded, scored)]`, both as 2 AUC - 1."""
+        """`[replicates, (encoded, scored)]`, both as 2 AUC - 1."""
         members = [[codes[:, side] == group for group in range(evidence.groups)] for side in sides]
         of_probe = np.mean(
             [
@@ -204,7 +217,7 @@ def shortcut(evidence: Evidence, rng: np.random.Generator, permutations: int) ->
 
 
 def slices(evidence: Evidence, rng: np.random.Generator, permutations: int) -> Dependence:
-    """Slices are found without the attribute; `parts` holds their number."""
+    """Mutual information with error slices that were found without the attribute; `parts` holds their number."""
     above, count = np.zeros(len(evidence.labels), dtype=np.int64), 0
     for label in (0, 1):
         rows = np.flatnonzero(evidence.labels == label)
@@ -237,30 +250,30 @@ def _dependence(evidence: Evidence, statistic: float, p: float, parts: Mapping[s
     return Dependence(statistic, p, len(evidence.labels), len(np.unique(evidence.subjects)), "", parts)
 
 
-def _silent(evidence: Evidence, reason: str) -> Dependence:
+def _undefined(evidence: Evidence, reason: str) -> Dependence:
     return Dependence(np.nan, np.nan, 0, len(np.unique(evidence.subjects)), reason)
 
 
 def _share(chance: np.ndarray, value: float) -> float:
-    """Share of permutations that reach a value, the data counted as one."""
+    """p-value: the share of permutations that reach a value, the data counted as one."""
     return float((1 + np.sum(chance >= value - _TIE)) / (1 + len(chance)))
 
 
 def _permuted(
     evidence: Evidence, rng: np.random.Generator, permutations: int, statistic: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """`statistic` of codes `[draws, n]`, given the label, for all permutations."""
+    """`statistic` of codes `[replicates, n]`, given the label, for all permutations."""
     blocks = exchangeable(evidence.subjects, evidence.labels)
     step = max(1, _BLOCK // (len(evidence.codes) * evidence.groups))
     found = []
     for first in range(0, permutations, step):
-        draws = range(min(step, permutations - first))
-        found.append(statistic(np.stack([permute(evidence.codes, blocks, rng) for _ in draws])))
+        count = min(step, permutations - first)
+        found.append(statistic(np.stack([permute(evidence.codes, blocks, rng) for _ in range(count)])))
     return np.concatenate(found)
 
 
 def _deviation(evidence: Evidence) -> float:
-    """Standard deviation of logits within a label; 1 where they are constant, for then nothing shifts."""
+    """Standard deviation of logits within a label; 1 where they are constant, as all shifts are then 0."""
     return float(np.sqrt(np.mean([evidence.logits[evidence.labels == label].var() for label in (0, 1)]))) or 1.0
 
 
@@ -278,24 +291,24 @@ def _probe(evidence: Evidence, folds: int, rng: np.random.Generator) -> np.ndarr
     parts = GroupKFold(folds, shuffle=True, random_state=int(rng.integers(2**31)))
     for train, test in parts.split(evidence.features, groups=evidence.subjects):
         for label in (0, 1):
-            fitted, asked = (rows[evidence.labels[rows] == label] for rows in (train, test))
+            fitted, held_out = (rows[evidence.labels[rows] == label] for rows in (train, test))
             codes = evidence.codes[fitted]
-            if not len(asked) or np.unique(codes).size < 2:
-                continue  # nobody to ask, or nothing learned: every group is as likely
+            if not len(held_out) or np.unique(codes).size < 2:
+                continue  # no rows to predict, or one group to learn from: every group is as likely
             model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
             model.fit(evidence.features[fitted], codes)
-            probability[np.ix_(asked, model.classes_)] = model.predict_proba(evidence.features[asked])
+            probability[np.ix_(held_out, model.classes_)] = model.predict_proba(evidence.features[held_out])
     return probability
 
 
 def _area(ranks: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Area under the curve `[draws]` of ranks `[n]` (mean ranks of ties) of members `[draws, n]` against the rest."""
+    """AUC `[replicates]` of ranks `[n]` (mean ranks of ties), members `[replicates, n]` against the rest."""
     inside = members.sum(axis=1)
     return (members @ ranks - inside * (inside + 1) / 2) / (inside * (len(ranks) - inside))
 
 
 def _mutual_information(codes: np.ndarray, above: np.ndarray, groups: int) -> np.ndarray:
-    """Mutual information `[draws]` in nats of codes `[draws, n]` with `above` `[n]` 0 or 1."""
+    """Mutual information `[replicates]` in nats of codes `[replicates, n]` with `above` `[n]`, 0 or 1."""
     sides = np.stack([above == 0, above == 1], axis=1).astype(np.float64)
     joint = np.stack([(codes == group) @ sides for group in range(groups)], axis=1) / len(above)
     expected = joint.sum(axis=2, keepdims=True) * joint.sum(axis=1, keepdims=True)

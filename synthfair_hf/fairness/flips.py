@@ -1,15 +1,15 @@
-"""Counterfactual flips: what do(attribute) does to the score of one and the same subject.
+"""Counterfactual flips: how do(attribute) changes the score of the same subject.
 
     pair    two rows of a subject that differ in the attribute and in no other factor;  d = score to - score from
 
-    flip_rate                the share of pairs whose scores lie on different sides of the threshold
-    flip_to_present_rate     the share that crosses it upwards; flip_to_absent_rate downwards
+    flip_rate                share of pairs whose scores lie on different sides of the threshold
+    flip_to_present_rate     share that crosses it upwards; flip_to_absent_rate downwards
     mean_absolute_shift      mean |d|
     mean_shift               mean d
 
 A family crosses its factors, so every subject has every pair. What do(attribute) causes in other covariates is part of
-its effect and may differ in a pair. The way back has the same figures, with up and down exchanged and mean_shift
-negated.
+its effect and may differ in a pair. The reverse intervention has the same figures, with up and down exchanged and
+mean_shift negated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from .rates import check_scores
 __all__ = ["ANY", "flip_rates"]
 
 ANY = "any"
-"""`from` and `to` of the rows over all pairs, whatever their levels; these have no direction."""
+"""`from` and `to` of the lines over all pairs, whatever their levels; these have no direction."""
 
 
 def flip_rates(
@@ -36,14 +36,29 @@ def flip_rates(
     attribute: str,
     threshold: float = 0.5,
     seed: int = 0,
-    draws: int = 1000,
+    n_bootstrap: int = 1000,
     level: float = 0.95,
 ) -> pandas.DataFrame:
-    """Flips of scores `[n]` in [0, 1] under do(attribute), with intervals over subjects `[n]`.
+    """Flip rates of a classifier under do(attribute), with bootstrap intervals over subjects.
 
-    `factors` holds what families cross, the attribute among it, as a value per row `[n]` by name; no other columns. The
-    table has one line per pair of levels, in their order, and metric: attribute, from, to, metric, value, low, high, n
-    (pairs), subjects, draws. A figure without pairs is NaN with n 0. Raises InputError.
+    Args:
+        scores: probabilities `[n]` in [0, 1] that the finding is present.
+        subjects: identifiers `[n]`; all counterfactuals of one observation share theirs.
+        factors: by name, the value of each row `[n]`: everything that families cross, `attribute` included, and nothing
+            else.
+        attribute: the factor that is intervened on.
+        threshold: scores at or above it are predicted present.
+        seed: seed of the bootstrap.
+        n_bootstrap: number of bootstrap replicates, from 1.
+        level: confidence level of the intervals, in (0, 1).
+
+    Returns:
+        One line per pair of levels, in their order, and metric, then one per metric over all pairs: attribute, from,
+        to, metric, value, low, high, n (pairs), subjects, draws (bootstrap replicates). Without pairs a figure is NaN,
+        with n 0.
+
+    Raises:
+        InputError: an argument is invalid, or a subject has two rows with the same factors.
     """
     score = check_scores(scores, threshold)
     if attribute not in factors:
@@ -76,7 +91,7 @@ def flip_rates(
     found = []
     for pair in (*pairs, everything):
         for metric, values in _figures(pair, threshold).items():
-            one = bootstrap_mean([values], [pair.subjects.tolist()], seed, draws, level)
+            one = bootstrap_mean([values], [pair.subjects.tolist()], seed, n_bootstrap, level)
             found.append(
                 {"attribute": attribute, "from": pair.start, "to": pair.end, "metric": metric}
                 | {"value": one.mean, "low": one.low, "high": one.high}
@@ -86,7 +101,7 @@ def flip_rates(
 
 
 class _Pairs(NamedTuple):
-    """Scores `[pairs]` at the levels `start` and `end`, and whose they are."""
+    """Scores `[pairs]` at the levels `start` and `end`, and the subject of each pair."""
 
     start: str
     end: str
@@ -96,7 +111,7 @@ class _Pairs(NamedTuple):
 
 
 def _figures(pairs: _Pairs, threshold: float) -> dict[str, np.ndarray]:
-    """Values `[pairs]` whose means are the figures; those that have a direction only where the pairs have one."""
+    """Values `[pairs]` whose means are the figures; directed figures only where the pairs have a direction."""
     shift = pairs.after - pairs.before
     crossed = (pairs.after >= threshold).astype(float) - (pairs.before >= threshold)
     found = {"flip_rate": np.abs(crossed), "mean_absolute_shift": np.abs(shift)}

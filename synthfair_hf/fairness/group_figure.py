@@ -1,6 +1,6 @@
-"""A picture of one metric: a point per group with its interval and n, by attribute, against everyone.
+"""A figure of one metric by group: a point with its interval and n, beside the value of all rows.
 
-Drawn by matplotlib, which is in the extra `report`.
+It needs matplotlib, which is in the extra `report`.
 """
 
 import io
@@ -18,7 +18,18 @@ INK, GREY, BAND = "#1b4f72", "#666666", "#e8edf1"
 
 
 def group_figure(table: AuditTable, metric: str) -> bytes:
-    """PNG of a metric of the audit's groups. Groups without a value keep their line and say so."""
+    """A figure of one metric of an audit, groups sorted by attribute. Groups without a value are listed as such.
+
+    Args:
+        table: the result of `audit`.
+        metric: one of `rates.METRICS`.
+
+    Returns:
+        The bytes of a PNG file.
+
+    Raises:
+        InputError: matplotlib is not installed, or the metric is unknown.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:

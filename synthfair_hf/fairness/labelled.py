@@ -1,9 +1,10 @@
-"""Labelled images: what a classifier is fitted on and judged by, held in memory.
+"""Labelled images in memory: what a classifier is fitted and evaluated on.
 
     images uint8 [n, 1, r, r],   labels in {0, 1} [n],   groups[attribute] in {0 ... levels - 1} [n],   subjects [n]
     pairs[attribute][i] = pairs[attribute][j]  <=>  i and j are of one subject and differ by do(attribute) alone
 
-A view of the data set gives all of them: the two groups of a contrast are present and absent, or a number's two sides.
+A view of a data set provides all of them. The two groups of a contrast are two levels of a categorical covariate, or
+the two sides of a threshold on a continuous one.
 """
 
 import hashlib
@@ -28,19 +29,21 @@ __all__ = ["LabelledImages"]
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images with one label, any number of attributes and the subject of each row.
+    """Images with one binary label, any number of attributes and the subject of each row.
 
-    images: uint8 `[n, 1, r, r]`, r a multiple of 16.
-    labels: int64 `[n]`, 1 where the finding is present.
-    groups: by attribute, int64 `[n]`, an index into its `levels`.
-    levels: by attribute, the names of its groups.
-    subjects: `[n]` identifiers; all counterfactuals of one observation share theirs.
-    pairs: by attribute, `[n]` keys; rows of one key differ by an intervention on that attribute alone.
-    masks: bool `[n, 1, r, r]`, where the finding is, or None.
-    recipe: of what view of what data set these rows are (`views.builder.recipe_of`), empty where that is not known; a
-        record of what is trained on them holds it, and their own identity does not depend on it.
+    Attributes:
+        images: uint8 `[n, 1, r, r]`, r a multiple of 16.
+        labels: int64 `[n]`, 1 where the finding is present, 0 where it is absent.
+        groups: by attribute, int64 `[n]`, an index into its `levels`.
+        levels: by attribute, the names of its groups.
+        subjects: `[n]` identifiers; all counterfactuals of one observation share theirs.
+        pairs: by attribute, `[n]` keys; rows with equal keys differ by an intervention on that attribute alone.
+        masks: bool `[n, 1, r, r]`, the region of the finding, or None.
+        recipe: the view and data set that the rows come from (`views.builder.recipe_of`), empty if unknown. Records of
+            models trained on the rows hold it; the `fingerprint` of the rows does not depend on it.
 
-    Raises InputError where shapes, types or values are others.
+    Raises:
+        InputError: a shape, type or value is invalid.
     """
 
     images: Tensor
@@ -86,15 +89,22 @@ class LabelledImages:
         finding: str = "finding",
         label: str | None = None,
     ) -> "LabelledImages":
-        """The rows of a view of a SynthFair data set (one split of it) that show one of the finding's two groups.
+        """The rows of one split of a view in which the finding is in one of the two groups of its contrast.
 
-        dataset: columns `image`, `subject_id`, `intervention`, the attributes and the label; encoded, as it is loaded.
-        attributes: covariates of the preset; a continuous one gives the two sides of its contrast's threshold.
-        finding: the covariate whose contrast says what is present and what absent; rows of other levels are left out.
-            It has pairs, too.
-        label: the column with what is to be learned, where that is not the finding itself (`observed_finding`).
+        Args:
+            dataset: columns `image`, `subject_id`, `intervention`, the attributes and the label, encoded as
+                `load_dataset` returns them.
+            preset: the domain of the data set.
+            attributes: covariates of the preset; a continuous one is split at the threshold of its contrast.
+            finding: the covariate whose contrast defines present and absent; rows with other levels are left out. It
+                has `pairs`, too.
+            label: the column to learn, if that is not the finding itself (`observed_finding`).
 
-        Raises InputError for a column, attribute or contrast that is not there, and where a value is missing.
+        Returns:
+            Images, labels, groups and pairs, in the order of the data set.
+
+        Raises:
+            InputError: a column, attribute or contrast does not exist, or a value is missing.
         """
         column = label or finding
         for name in ("image", "subject_id", "intervention", column, *attributes):
@@ -127,7 +137,7 @@ class LabelledImages:
         )
 
     def select(self, rows: Tensor | np.ndarray) -> "LabelledImages":
-        """Rows by place `[m]`, in that order, or by a mask `[n]`."""
+        """Rows by index `[m]`, in that order, or by a boolean mask `[n]`."""
         places = np.asarray(rows)
         places = np.flatnonzero(places) if places.dtype == bool else places
         index = torch.from_numpy(places.astype(np.int64))
@@ -143,7 +153,11 @@ class LabelledImages:
         )
 
     def concatenate(self, other: "LabelledImages") -> "LabelledImages":
-        """These rows, then the other's; attributes, pairs, masks and recipe that only one has are dropped."""
+        """These rows, then the other's; attributes, pairs, masks and recipe that only one of them has are dropped.
+
+        Raises:
+            InputError: resolutions, or levels of an attribute that both have, differ.
+        """
         if self.images.shape[1:] != other.images.shape[1:]:
             raise InputError(
                 f"images: {self.images.shape[-1]} and {other.images.shape[-1]} pixels a side; give one resolution."
@@ -205,7 +219,7 @@ def _check_codes(argument: str, codes: Tensor, rows: int, count: int) -> None:
 
 
 def _known(dataset: "Dataset", name: str) -> np.ndarray:
-    """An encoded column as numbers; a missing value is refused, because dropping its row would be a choice."""
+    """An encoded column as numbers; a missing value is an error, because dropping its row would be a choice."""
     values = np.array([np.nan if value is None else value for value in dataset[name][:]], dtype=np.float64)
     missing = int((np.isnan(values) | (values == -1)).sum())
     if missing:
@@ -224,9 +238,9 @@ def _groups(values: np.ndarray, name: str, preset: Preset) -> tuple[np.ndarray, 
 
 
 def _pairs(dataset: "Dataset", subjects: np.ndarray, attributes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Keys of what is crossed in a family: the subject and the values of every factor but the attribute."""
-    told = [json.loads(text) for text in sorted(set(dataset["intervention"][:]))]
-    factors = sorted({name for intervention in told for name in intervention})
+    """Pair keys by crossed attribute: the subject and the values of every factor but the attribute."""
+    interventions = [json.loads(text) for text in sorted(set(dataset["intervention"][:]))]
+    factors = sorted({name for intervention in interventions for name in intervention})
     columns = {name: dataset[name][:] for name in factors}
     return {
         attribute: np.array(

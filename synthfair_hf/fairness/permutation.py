@@ -1,12 +1,12 @@
-"""Group labels moved where they could as well have been: between subjects and within them.
+"""Permutations of group labels among exchangeable rows: between subjects and within them.
 
     blocks of subjects with equally many rows of each label;  one permutation =
-        each subject's groups move as a whole to a subject of its block, then change places among its rows of one label
+        each subject's groups move as a whole to a subject of its block, then are permuted among its rows of one label
 
-What each label of a subject's rows does to the scores is kept, so that films of one patient are no further evidence. A
-group that every row of a subject shares (the stratum of a family, a patient's sex) is exchanged between subjects; one
-that its rows cross (the factors of a family) changes places within it; an intersection of both does both. Without
-labels these move with the scores, and blocks are of subjects with equally many rows.
+The dependence of scores within a subject is kept, so that several radiographs of one patient are no further evidence. A
+group that all rows of a subject share (the stratum of a family, a patient's sex) is exchanged between subjects; one
+that its rows cross (the factors of a family) is permuted within the subject; an intersection of both does both. Without
+given labels, labels move with the scores, and blocks are of subjects with equally many rows.
 """
 
 from typing import NamedTuple
@@ -17,14 +17,22 @@ __all__ = ["Block", "exchangeable", "permute"]
 
 
 class Block(NamedTuple):
-    """Rows `[subjects, k]` of subjects alike; in each the first `negatives` are of one label, the rest of the other."""
+    """Rows `[subjects, k]` of exchangeable subjects; the first `negatives` of each have label 0, the rest label 1."""
 
     rows: np.ndarray
     negatives: int
 
 
 def exchangeable(subjects: np.ndarray, labels: np.ndarray | None = None) -> list[Block]:
-    """Blocks of rows with subject numbers `[n]` and, where what is compared is given the label, labels `[n]` 0 or 1."""
+    """Blocks of exchangeable subjects.
+
+    Args:
+        subjects: int64 `[n]`, the subject of each row.
+        labels: `[n]`, 0 or 1, if the test is given the label; else None.
+
+    Returns:
+        One block per number of rows of each label that a subject has.
+    """
     labels = np.ones(len(subjects), dtype=np.int64) if labels is None else labels
     _, subjects = np.unique(subjects, return_inverse=True)
     positives = np.bincount(subjects, labels).astype(np.int64)
@@ -39,7 +47,7 @@ def exchangeable(subjects: np.ndarray, labels: np.ndarray | None = None) -> list
 
 
 def permute(groups: np.ndarray, blocks: list[Block], rng: np.random.Generator) -> np.ndarray:
-    """Groups `[n]` after one permutation; how many rows of a label each group has stays."""
+    """One random permutation of groups `[n]`; the number of rows of each label that a group has does not change."""
     moved = groups.copy()
     for rows, negatives in blocks:
         block = groups[rows[rng.permutation(len(rows))]]

@@ -1,11 +1,11 @@
-"""Metrics of scores of a finding, for many weightings of the rows at once.
+"""Metrics of a classifier's scores, for many bootstrap weightings of the rows at once.
 
-    weights [draws, subjects] -> metrics [draws, metrics],    a row counts as often as its subject was drawn
+    weights [replicates, subjects] -> metrics [replicates, metrics],    a row has the weight of its subject
 
-Rows are sorted by score once. Then the area under the curve is sum_i w_i (C[lo_i] + C[hi_i]) / 2 over positive rows,
-C the cumulated weight of negative ones and lo, hi the places of score i among them; a bin of scores is a slice.
+Rows are sorted by score once. Then the area under the ROC curve is sum_i w_i (C[lo_i] + C[hi_i]) / 2 over positive
+rows, C the cumulated weight of negative ones and lo, hi the places of score i among them; a bin of scores is a slice.
 
-A score is predicted positive from the threshold on. What divides by no weight is NaN, never 0.
+A score at or above the threshold is predicted positive. A metric whose denominator is 0 is NaN, never 0.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,14 @@ from ..measure.intervals import pairs_won
 __all__ = ["BINS", "METRICS", "Metric", "Rates", "check_labels", "check_scores", "group_rates", "rates"]
 
 BINS = 10
-"""Bins of equal width in [0, 1] of the expected calibration error; each holds its lower edge, the last both."""
+"""Bins of equal width in [0, 1] of the expected calibration error; each includes its lower edge, the last both."""
 
 Rates = Callable[[np.ndarray], np.ndarray]
-"""Weights of subjects `[draws, subjects]` -> `[draws, metrics]` in the order of METRICS."""
+"""Weights of subjects `[replicates, subjects]` -> `[replicates, metrics]` in the order of METRICS."""
 
 
 class Metric(NamedTuple):
-    """How a metric is read: which end is bad, and whether it looks at rows of one label at a time."""
+    """Which end of a metric is the worse, and whether it is defined on rows of one label (AUC, TPR, FPR)."""
 
     worst: Literal["lowest", "highest"] | None
     given_label: bool
@@ -49,7 +49,17 @@ METRICS: dict[str, Metric] = {
 
 
 def rates(scores: np.ndarray, labels: np.ndarray, members: np.ndarray, threshold: float = 0.5) -> Rates:
-    """METRICS of rows with scores `[n]` in [0, 1], labels `[n]` 0 or 1 and the numbers `[n]` of their subjects."""
+    """METRICS as a function of the weights of subjects.
+
+    Args:
+        scores: `[n]` in [0, 1].
+        labels: `[n]`, 0 or 1.
+        members: int64 `[n]`, each row's subject as a column of the weights.
+        threshold: scores at or above it are predicted positive.
+
+    Returns:
+        A function from weights `[replicates, subjects]` to metrics `[replicates, metrics]`.
+    """
     order = np.argsort(scores, kind="stable")
     negative, positive = (order[labels[order] == label] for label in (0, 1))
     edges = np.linspace(0, 1, BINS + 1)[1:-1]
@@ -95,12 +105,16 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def check_scores(scores: object, threshold: float = 0.5) -> np.ndarray:
-    """Scores as float64 `[n]`; refused by InputError unless they, and the threshold, lie in [0, 1]."""
+    """Scores as float64 `[n]`.
+
+    Raises:
+        InputError: a score or the threshold is not in [0, 1], or there are no scores.
+    """
     score = _numbers("scores", scores)
     if score.ndim != 1:
         raise InputError(
-            f"scores: shape {score.shape}, but scores of several classes are out of scope; give the probability [n] of "
-            "one finding being present, or of each class against the rest in turn."
+            f"scores: shape {score.shape} is invalid, for multi-class scores are not supported; give the "
+            "probability [n] of one finding being present, or of each class against the rest in turn."
         )
     inside = (score >= 0) & (score <= 1)
     if not len(score) or not inside.all():
@@ -115,7 +129,11 @@ def check_scores(scores: object, threshold: float = 0.5) -> np.ndarray:
 
 
 def check_labels(labels: object, n: int) -> np.ndarray:
-    """Labels as int64 `[n]`; refused by InputError unless each is 0 or 1."""
+    """Labels as int64 `[n]`.
+
+    Raises:
+        InputError: there is not one label per score, or one is neither 0 nor 1.
+    """
     label = _numbers("labels", labels)
     if label.shape != (n,):
         raise InputError(f"labels: shape {label.shape} for {n} scores; give one per score.")
@@ -123,7 +141,7 @@ def check_labels(labels: object, n: int) -> np.ndarray:
     if len(wrong):
         raise InputError(
             f"labels: {len(wrong)} of {n} neither 0 nor 1, such as {wrong[0]:g}; code a finding absent 0, present 1 "
-            "(labels of several classes are out of scope)."
+            "(multi-class labels are not supported)."
         )
     return label.astype(np.int64)
 
@@ -136,7 +154,18 @@ def _numbers(argument: str, values: object) -> np.ndarray:
 
 
 def group_rates(scores: np.ndarray, labels: np.ndarray, codes: np.ndarray, groups: int, threshold: float) -> np.ndarray:
-    """METRICS `[1, 1 + groups, metrics]` of everyone and of the rows of each code 0 ... groups - 1."""
+    """METRICS of all rows with a known group and of each group, without resampling.
+
+    Args:
+        scores: `[n]` in [0, 1].
+        labels: `[n]`, 0 or 1.
+        codes: int64 `[n]`, the group of each row, -1 where unknown.
+        groups: the number of groups; their codes are 0 ... groups - 1.
+        threshold: scores at or above it are predicted positive.
+
+    Returns:
+        `[1, 1 + groups, metrics]`, all rows first.
+    """
     known = codes >= 0
     masks = [known, *(codes == group for group in range(groups))]
     parts = [rates(scores[mask], labels[mask], np.zeros(mask.sum(), dtype=np.int64), threshold) for mask in masks]

@@ -1,9 +1,9 @@
-"""Figures over groups, made of the metrics of each: gaps, ratios, worst groups and the field's composites by name.
+"""Fairness metrics over groups: gaps, ratios, worst groups and the composite metrics of the literature, by name.
 
-    metrics [draws, 1 + groups, metrics], everyone first  ->  one figure per draw, over the groups that have the metric
+    metrics [replicates, 1 + groups, metrics], all rows first  ->  one figure per replicate
 
-With two groups a gap is the absolute difference. Names that differ are definitions that differ: "equalized odds" has
-three in use, of one system three numbers.
+A figure is over the groups that have the metric. With two groups a gap is the absolute difference. Different names are
+different definitions: three definitions of equalized odds are in use, and give three numbers for one classifier.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,13 @@ _PLACE = {name: place for place, name in enumerate(METRICS)}
 
 
 class Summary(NamedTuple):
-    """A figure over groups.
+    """A fairness metric over groups.
 
-    `cells` takes what is compared, `[draws, cells, k]`, from metrics `[draws, 1 + groups, metrics]`, and `reduce` makes
-    one figure per draw of it. `unfair` says which end is, `given_label` whether only rows of one label are compared.
+    Attributes:
+        unfair: which end of the figure is unfair.
+        given_label: whether only rows of one label are compared.
+        cells: selects what is compared, `[replicates, cells, k]`, from metrics `[replicates, 1 + groups, metrics]`.
+        reduce: reduces cells to one figure per replicate, `[replicates]`.
     """
 
     unfair: Literal["low", "high"]
@@ -108,15 +111,21 @@ SUMMARIES: dict[str, Summary] = {
 """Figures over groups by name.
 
 `worst_group_accuracy` and `adjusted_accuracy` (Yang et al. 2023) are the least and the mean accuracy over (finding,
-group); `equity_scaled_auc` is AUC / (1 + sum_a |AUC_a - AUC|) (Luo et al. 2024, alpha 1), AUC that of everyone.
+group); `equity_scaled_auc` is AUC / (1 + sum_a |AUC_a - AUC|) (Luo et al. 2024, alpha 1), AUC that of all rows.
 """
 
 
 def summarise(summary: Summary, values: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """(figure per draw `[draws]`, cells compared, cells left out) of metrics `values` `[draws, 1 + groups, metrics]`.
+    """Evaluate a summary on every bootstrap replicate.
 
-    Cells whose metric is undefined in `point` `[1, 1 + groups, metrics]`, all rows once, are left out of every draw.
-    NaN where a draw leaves a compared one undefined, and everywhere with fewer than two of them.
+    Args:
+        summary: one of SUMMARIES.
+        values: metrics `[replicates, 1 + groups, metrics]`, all rows first.
+        point: metrics `[1, 1 + groups, metrics]` of the rows themselves; cells that are undefined in it are left out.
+
+    Returns:
+        (figure of each replicate `[replicates]`, cells compared, cells left out). A figure is NaN where a compared cell
+        is undefined in the replicate, and everywhere if fewer than two cells are compared.
     """
     kept = np.isfinite(summary.cells(point)[0]).all(axis=1)
     compared = int(kept.sum())

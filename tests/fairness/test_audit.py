@@ -1,4 +1,4 @@
-"""The audit: every figure by masks and by fairlearn, intervals that cover, tests that reject as often as they say."""
+"""The audit: every figure by masks and by fairlearn, coverage of intervals, and the level of tests."""
 
 import json
 
@@ -23,7 +23,7 @@ from synthfair_hf.fairness.summaries import SUMMARIES
 
 
 def sample(n=300, seed=0, levels=("a", "b", "c"), ties=False, effect=0.0):
-    """Scores, labels, groups; the first of `levels` is seen worse by `effect`."""
+    """Scores, labels, groups; scores are less accurate by `effect` in the first of `levels`."""
     rng = np.random.default_rng(seed)
     group, label = rng.choice(levels, n), rng.integers(0, 2, n)
     score = 1 / (1 + np.exp(-rng.normal(size=n) - label * (1 - effect * (group == levels[0]))))
@@ -31,7 +31,7 @@ def sample(n=300, seed=0, levels=("a", "b", "c"), ties=False, effect=0.0):
 
 
 def quick(*args, **settings):
-    return audit(*args, **{"draws": 2, "permutations": 0} | settings)
+    return audit(*args, **{"n_bootstrap": 2, "permutations": 0} | settings)
 
 
 def values(table, attribute="group"):
@@ -170,7 +170,7 @@ def test_a_group_without_positives_is_left_out_of_gaps_that_need_them_and_counte
 
 def test_gaps_of_one_group_have_no_value():
     score, label, _ = sample()
-    table = audit(score, label, {"group": ["a"] * len(score)}, draws=2, permutations=2)
+    table = audit(score, label, {"group": ["a"] * len(score)}, n_bootstrap=2, permutations=2)
     assert table.gaps.query("metric != 'worst_group_accuracy' and metric != 'adjusted_accuracy'")["value"].isna().all()
     assert table.gaps.set_index("metric").loc["auc_gap", ["compared", "permutations"]].tolist() == [1, 0]
 
@@ -207,7 +207,7 @@ def test_ends_are_named():
 def test_the_interval_is_that_of_resampled_rows():
     """Against a bootstrap by hand, with other random numbers."""
     score, label, group = sample(400)
-    table = audit(score, label, {"group": group}, draws=1500, permutations=0)
+    table = audit(score, label, {"group": group}, n_bootstrap=1500, permutations=0)
     rng, found = np.random.default_rng(5), []
     for _ in range(1500):
         rows = rng.integers(0, 400, 400)
@@ -223,7 +223,7 @@ def test_the_interval_is_that_of_resampled_rows():
 def test_ten_films_of_a_patient_are_one_observation():
     score, label, group = sample(60, levels=("a", "b"))
     names = [f"p{row}" for row in range(60)]
-    settings = {"draws": 300, "permutations": 300}
+    settings = {"n_bootstrap": 300, "permutations": 300}
     once = audit(score, label, {"group": group}, names, **settings)
     ten = audit(
         *(np.repeat(column, 10) for column in (score, label)),
@@ -243,17 +243,17 @@ def test_ten_films_of_a_patient_are_one_observation():
     assert widths[0] > 2 * widths[1]
 
 
-def test_draws_without_a_rare_group_are_left_out_and_counted():
+def test_replicates_without_a_rare_group_are_left_out_and_counted():
     score, label, group = sample(50, levels=("a", "b"))
     group[:] = "a"
     group[0] = "b"
-    gaps = audit(score, label, {"group": group}, draws=2000, permutations=0).gaps.set_index("metric")
+    gaps = audit(score, label, {"group": group}, n_bootstrap=2000, permutations=0).gaps.set_index("metric")
     assert gaps.loc["accuracy_gap", "draws"] / 2000 == pytest.approx(1 - (1 - 1 / 50) ** 50, abs=0.04)
 
 
 def test_a_planted_gap_is_found_and_the_record_is_plain():
     score, label, group = sample(600, levels=("a", "b"), effect=1.5)
-    table = audit(score, label, {"group": group}, draws=200, permutations=200)
+    table = audit(score, label, {"group": group}, n_bootstrap=200, permutations=200)
     gaps = table.gaps.set_index("metric")
     assert (gaps.loc[["auc_gap", "equalized_odds_max_difference", "equity_scaled_auc"], "p"] < 0.02).all()
     record = json.loads(json.dumps(table.to_record(), allow_nan=False))
@@ -265,7 +265,7 @@ def test_a_planted_gap_is_found_and_the_record_is_plain():
 
 @pytest.mark.parametrize("clustered", [False, True])
 def test_without_a_gap_five_percent_of_tests_reject(clustered):
-    """Prevalence differs by group, which is no gap given the label; films of one patient share a score's part."""
+    """Prevalence differs by group, which is no gap given the label; images of a patient share a part of the score."""
     rejected, trials = 0, 100
     for trial in range(trials):
         rng = np.random.default_rng(trial)
@@ -273,15 +273,15 @@ def test_without_a_gap_five_percent_of_tests_reject(clustered):
         group = np.array(["a", "b"])[rng.integers(0, 2, 120)[patient]]
         label = (rng.random(120)[patient] < np.where(group == "a", 0.3, 0.6)).astype(int)
         score = 1 / (1 + np.exp(-(2 * rng.normal(size=120)[patient] + rng.normal(size=120)) - label))
-        table = audit(score, label, {"group": group}, patient, draws=1, permutations=19, seed=trial)
+        table = audit(score, label, {"group": group}, patient, n_bootstrap=1, permutations=19, seed=trial)
         rejected += table.gaps.set_index("metric").loc["auc_gap", "p"] <= 0.05
     assert rejected / trials < 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
     assert rejected > 0
 
 
-def test_the_answer_depends_on_seed_and_on_nothing_else_audited():
+def test_figures_of_an_attribute_depend_on_the_seed_and_not_on_other_attributes():
     score, label, group = sample()
-    few = {"draws": 20, "permutations": 20}
+    few = {"n_bootstrap": 20, "permutations": 20}
     alone = audit(score, label, {"group": group}, **few)
     beside = audit(score, label, {"other": group[::-1], "group": group}, **few)
     own = beside.gaps[beside.gaps["attribute"] == "group"].reset_index(drop=True)
@@ -292,7 +292,10 @@ def test_the_answer_depends_on_seed_and_on_nothing_else_audited():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": np.full((4, 3), 1 / 3)}, r"scores: shape \(4, 3\), but scores of several classes are out of scope"),
+        (
+            {"scores": np.full((4, 3), 1 / 3)},
+            r"scores: shape \(4, 3\) is invalid, for multi-class scores are not supported",
+        ),
         ({"scores": [0.1, 0.2, 0.3, 1.5]}, r"scores: 1 of 4 not in \[0, 1\], such as 1\.5"),
         ({"scores": [0.1, 0.2, 0.3, np.nan]}, "scores: 1 of 4 not in"),
         ({"scores": []}, "scores: 0 of 0 not in .*give one or more"),
@@ -308,7 +311,7 @@ def test_the_answer_depends_on_seed_and_on_nothing_else_audited():
         ({"intersections": [("sex", "race")]}, "intersections: 'race' is unknown; allowed: sex"),
         ({"intersections": [("sex",)]}, "name two or more attributes"),
         ({"threshold": 2}, "threshold: 2 out of range"),
-        ({"draws": 0}, "draws, permutations, level: 0, 1000, 0.95 out of range"),
+        ({"n_bootstrap": 0}, "n_bootstrap, permutations, level: 0, 1000, 0.95 out of range"),
     ],
 )
 def test_bad_input_is_named(change, message):

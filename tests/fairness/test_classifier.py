@@ -16,7 +16,7 @@ from synthfair_hf.fairness.classifier import (
     ImageClassifier,
     LabelledImages,
     _batches,
-    _moved,
+    _shifted,
     fit_classifier,
     load_classifier,
     mean_loss,
@@ -35,17 +35,17 @@ def labelled(n=64, seed=0, masks=False, prefix="s"):
     """Noise, brighter in its lower half where the label is 1."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
-    films = rng.integers(0, 200, (n, 1, SIDE, SIDE))
-    films[:, :, SIDE // 2 :] += 55 * labels[:, None, None, None]
+    pixels = rng.integers(0, 200, (n, 1, SIDE, SIDE))
+    pixels[:, :, SIDE // 2 :] += 55 * labels[:, None, None, None]
     keys = np.array([f"{prefix}{row // 2}" for row in range(n)])
     return LabelledImages(
-        torch.from_numpy(films.astype(np.uint8)),
+        torch.from_numpy(pixels.astype(np.uint8)),
         torch.from_numpy(labels),
         {"sex": torch.from_numpy(rng.integers(0, 2, n))},
         {"sex": ("male", "female")},
         keys,
         {"sex": keys},
-        torch.from_numpy(films > 128) if masks else None,
+        torch.from_numpy(pixels > 128) if masks else None,
     )
 
 
@@ -115,10 +115,10 @@ def test_batches_hold_every_row_once_and_none_is_alone(rows, size):
 
 def test_a_shift_moves_columns_and_repeats_edges():
     images = torch.arange(3 * 4).reshape(1, 1, 3, 4).repeat(3, 1, 1, 1)
-    moved = _moved(images, torch.tensor([0, 1, -2]))
-    assert torch.equal(moved[0], images[0])
-    assert moved[1, 0, 0].tolist() == [0, 0, 1, 2]
-    assert moved[2, 0, 0].tolist() == [2, 3, 3, 3]
+    shifted = _shifted(images, torch.tensor([0, 1, -2]))
+    assert torch.equal(shifted[0], images[0])
+    assert shifted[1, 0, 0].tolist() == [0, 0, 1, 2]
+    assert shifted[2, 0, 0].tolist() == [2, 3, 3, 3]
 
 
 def test_logits_features_and_the_map_agree():
@@ -133,7 +133,7 @@ def test_logits_features_and_the_map_agree():
         torch.testing.assert_close(classifier.head(features)[:, 0], classifier.logits(images))
         torch.testing.assert_close(classifier(unit_range(images)), classifier.logits(images))
     assert classifier.features(images[:0]).shape == (0, 16)
-    with pytest.raises(InputError, match=r"reads torch.uint8 of shape \[n, 1, 32, 32\]"):
+    with pytest.raises(InputError, match=r"give this classifier torch.uint8 of shape \[n, 1, 32, 32\]"):
         classifier.logits(unit_range(images))
     with pytest.raises(InputError, match="resolution: 24 is not allowed; give a multiple of 16"):
         ImageClassifier(24)
@@ -154,7 +154,7 @@ def test_saved_and_loaded_again(tmp_path):
         load_classifier(tmp_path / "elsewhere")
 
 
-def test_bad_fits_are_refused():
+def test_invalid_fits_are_errors():
     train, validation = labelled(), labelled(seed=1)
     classifier = new_classifier(train, SMALL, 0)
     with pytest.raises(InputError, match="train: rows of one class only"):
@@ -203,7 +203,7 @@ def test_selected_and_concatenated_rows_are_the_rows():
         ({"masks": torch.zeros(64, 1, SIDE, SIDE)}, "masks: torch.float32"),
     ],
 )
-def test_strange_examples_are_refused(change, message):
+def test_invalid_examples_are_errors(change, message):
     good = {name: getattr(labelled(), name) for name in ("images", "labels", "groups", "levels", "subjects", "pairs")}
     with pytest.raises(InputError, match=message):
         LabelledImages(**{**good, **change})
@@ -271,7 +271,7 @@ def test_pair_keys_join_rows_that_differ_in_the_attribute_alone():
                 assert (keys[one] == keys[other]) == same
 
 
-def test_strange_data_sets_are_refused():
+def test_invalid_data_sets_are_errors():
     with pytest.raises(InputError, match="dataset: 4 rows without a value of 'age'; filter them out first"):
         LabelledImages.from_dataset(dataset_of(), CHEST_XRAY, ("age",))
     dataset = dataset_of(missing=30.0)

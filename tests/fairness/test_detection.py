@@ -1,4 +1,4 @@
-"""Detection: silent where nothing is planted, right where something is, and blind to names, order and the finding."""
+"""Detection: no verdict without bias, the right one with it, whatever the names, the order and the finding."""
 
 import importlib.util
 import itertools
@@ -99,7 +99,7 @@ def test_what_is_planted_is_found(detector, planted, simulated):
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
-def test_order_of_attributes_and_names_of_levels_change_nothing(detector, simulated):
+def test_order_of_attributes_and_names_of_levels_do_not_matter(detector, simulated):
     scores, examples = simulated("scanner", 70, 0, families=20)
     examples = third_group(examples)
     examples.pairs["site"] = examples.pairs["sex"]
@@ -128,11 +128,11 @@ def test_what_cannot_be_said_is_none_beside_its_n(detector, simulated):
     assert table.loc[["single", "finding"], "n"].tolist() == [0, 0]
     assert table.loc["single", "reason"] == "fewer than two groups with rows of both labels"
     assert found.verdict == "sex"
-    # silent attributes are not corrected for
+    # undefined attributes are not corrected for
     assert table.loc["sex", "p_adjusted"] == table.loc["sex", "p"]
-    nothing = detect(scores, examples, ["single"], detector, **FEW)
-    assert (nothing.top, nothing.verdict) == (None, None)
-    assert np.isnan(nothing.largest)
+    undefined = detect(scores, examples, ["single"], detector, **FEW)
+    assert (undefined.top, undefined.verdict) == (None, None)
+    assert np.isnan(undefined.largest)
 
 
 def test_without_pairs_the_counterfactual_detector_says_so(simulated):
@@ -154,7 +154,9 @@ def test_gaps_are_those_of_an_audit(simulated):
     found = detect(scores, examples, ["sex", "site"], "subgroup_gap", **FEW).table.set_index("attribute")
     probabilities, labels = 1 / (1 + np.exp(-scores.logits)), examples.labels.numpy()
     names = {name: examples.groups[name].numpy().astype(str) for name in ("sex", "site")}
-    gaps = audit(probabilities, labels, names, draws=1, permutations=0).gaps.set_index(["attribute", "metric"])["value"]
+    gaps = audit(probabilities, labels, names, n_bootstrap=1, permutations=0).gaps.set_index(["attribute", "metric"])[
+        "value"
+    ]
     for name in names:
         expected = [gaps[name, gap] for gap in ("auc_gap", "tpr_gap", "fpr_gap")]
         assert found.loc[name, ["auc_gap", "tpr_gap", "fpr_gap"]].tolist() == pytest.approx(expected)
@@ -181,8 +183,8 @@ def test_shifts_are_loops_over_pairs(simulated):
     assert found["n"] == len(shifts[0]) + len(shifts[1])
 
 
-def test_shifts_that_differ_by_label_are_told(simulated):
-    """A score that separates one sex better moves up with the finding and down without it: no leaning, and it shows."""
+def test_shifts_that_differ_by_label_are_in_the_parts(simulated):
+    """A score separates one sex better, so rises with the finding and falls without: shifts cancel, parts differ."""
     scores, examples = simulated("sex", 50, 0, families=20)
     sign = 2 * examples.labels.numpy() - 1
     moved = scores._replace(logits=1.0 * sign * examples.groups["sex"].numpy())
@@ -248,7 +250,7 @@ def test_holm_is_its_definition(values):
         assert adjusted[place] == pytest.approx(expected)
 
 
-def told(statistics, alpha=0.05):
+def detected(statistics, alpha=0.05):
     names = [f"attribute {number}" for number in range(len(statistics))]
     table = pandas.DataFrame({"attribute": names, "statistic": statistics, "p": 1.0, "p_adjusted": 1.0, "rank": 1.0})
     return Detection("slices", table, {"alpha": alpha})
@@ -258,7 +260,7 @@ def told(statistics, alpha=0.05):
 @settings(max_examples=12)
 def test_of_classifiers_judged_by_each_other_a_share_of_alpha_is_named(seed, count, alpha):
     rng = np.random.default_rng(seed)
-    every = [told(row, alpha) for row in rng.exponential(size=(count, 3)) * [1, 5, 0.1]]
+    every = [detected(row, alpha) for row in rng.exponential(size=(count, 3)) * [1, 5, 0.1]]
     judged = [against(one, every[:place] + every[place + 1 :]) for place, one in enumerate(every)]
     assert sum(one.verdict is not None for one in judged) == int(np.floor(alpha * count + 1e-9))
 
@@ -266,18 +268,18 @@ def test_of_classifiers_judged_by_each_other_a_share_of_alpha_is_named(seed, cou
 def test_references_take_away_what_unbiased_classifiers_show():
     """Every classifier leans on the first attribute; one leans on the second more than the others do."""
     rng = np.random.default_rng(0)
-    references = [told(row) for row in np.array([0.5, 0.05, np.nan]) + 0.01 * rng.random((30, 3))]
-    leaning = told([0.505, 0.2, 0.3])
-    judged = against(leaning, references)
+    references = [detected(row) for row in np.array([0.5, 0.05, np.nan]) + 0.01 * rng.random((30, 3))]
+    dependent = detected([0.505, 0.2, 0.3])
+    judged = against(dependent, references)
     assert judged.verdict == judged.top == "attribute 1"
     assert judged.table["z"].isna().tolist() == [False, False, True]
-    # too few to say so
-    assert against(leaning, references[:10]).verdict is None
+    # too few references for a verdict
+    assert against(dependent, references[:10]).verdict is None
     other = replace(references[0], detector="shortcut")
     with pytest.raises(InputError, match="references: shortcut of attribute 0"):
-        against(leaning, [other])
+        against(dependent, [other])
     with pytest.raises(InputError, match="references: none"):
-        against(leaning, [])
+        against(dependent, [])
 
 
 def test_a_record_gives_the_detection_back(simulated):
@@ -295,9 +297,9 @@ def test_a_classifier_is_asked_for_its_scores(simulated):
     images = torch.from_numpy(rng.integers(0, 256, tuple(examples.images.shape), dtype=np.uint8))
     examples = replace(examples, images=images)
     classifier = new_classifier(examples, FittingSettings(channels=(8, 8, 8)), 0)
-    asked = Scores(classifier.logits(images).numpy(), classifier.features(images).numpy())
+    outputs = Scores(classifier.logits(images).numpy(), classifier.features(images).numpy())
     for detector in DETECTORS:
-        one, other = (detect(source, examples, ["sex"], detector, **FEW) for source in (classifier, asked))
+        one, other = (detect(source, examples, ["sex"], detector, **FEW) for source in (classifier, outputs))
         pandas.testing.assert_frame_equal(one.table, other.table)
 
 
@@ -306,7 +308,7 @@ def test_a_classifier_is_asked_for_its_scores(simulated):
     [
         ({"detector": "slice"}, "detector: 'slice' is unknown; .* did you mean 'slices'"),
         ({"attributes": ["race"]}, "attributes: 'race' is unknown; allowed: "),
-        ({"attributes": ["sex", "sex"]}, "attributes: 'sex' is there twice"),
+        ({"attributes": ["sex", "sex"]}, "attributes: 'sex' is given twice"),
         ({"attributes": []}, "attributes: none; give one or more of"),
         ({"alpha": 1.0}, r"alpha: 1 out of range; allowed: \(0, 1\)"),
         ({"permutations": 38, "attributes": ["sex", "age"]}, "permutations: 38 for 2 attributes .* give 39 or more"),
@@ -321,7 +323,7 @@ def test_bad_input_is_named(change, message, simulated):
         detect(**{"scores": scores, "examples": examples, "attributes": ["sex"], "detector": "slices", **FEW} | change)
 
 
-# -- the board
+# -- the benchmark
 
 
 def test_scores_are_counts():
@@ -333,7 +335,7 @@ def test_scores_are_counts():
         {**base, "strength": 90, "seed": seed, "top": top, "verdict": verdict, "largest": largest}
         for seed, (top, verdict, largest) in enumerate([("sex", "sex", 0.6), ("sex", None, 0.3), ("age", "age", 0.2)])
     ]
-    table = score(rows, draws=200)
+    table = score(rows, n_bootstrap=200)
     lines = table[table["planted"] == "sex"].set_index(["strength", "metric"])
     value = lines["value"]
     assert (value[50, "false_alarm"], value[90, "top_1"], value[90, "named"]) == (1 / 4, 2 / 3, 1 / 3)
@@ -352,17 +354,17 @@ def test_scores_are_counts():
 
 
 def test_the_benchmark_goes_on_where_it_was_cut_off(benchmark, tmp_path, capsys):
-    asked = ["--quick", "--output_dir", str(tmp_path), "--strengths", "50", "80", "--planted", "sex"]
-    asked += ["--seeds", "2", "--permutations", "59"]
-    benchmark.main(asked)
+    arguments = ["--quick", "--output_dir", str(tmp_path), "--strengths", "50", "80", "--planted", "sex"]
+    arguments += ["--seeds", "2", "--permutations", "59"]
+    benchmark.main(arguments)
     cells, page = tmp_path / "cells.jsonl", (tmp_path / "README.md").read_bytes()
     whole = cells.read_bytes()
     assert len(whole.splitlines()) == 4
     cells.write_bytes(whole[:-100])
     capsys.readouterr()
-    benchmark.main(asked)
-    assert "4/4 sex 80 seed 1" in (said := capsys.readouterr().out)
-    assert "3/4" not in said
+    benchmark.main(arguments)
+    assert "4/4 sex 80 seed 1" in (printed := capsys.readouterr().out)
+    assert "3/4" not in printed
     assert cells.read_bytes() == whole
     assert (tmp_path / "README.md").read_bytes() == page
     record = json.loads((tmp_path / "detection.json").read_bytes())

@@ -32,7 +32,7 @@ def figures(table):
 @settings(max_examples=15)
 def test_figures_are_loops_over_pairs(seed, missing, attribute):
     scores, subjects, factors = families(8, seed, missing)
-    found = figures(flip_rates(scores, subjects, factors, attribute, draws=2))
+    found = figures(flip_rates(scores, subjects, factors, attribute, n_bootstrap=2))
     (other,) = set(FACTORS) - {attribute}
     everything = []
     for start, end in combinations(FACTORS[attribute], 2):

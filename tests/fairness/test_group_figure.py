@@ -14,7 +14,7 @@ from synthfair_hf.fairness.group_figure import group_figure
 def table(labels=None, levels=("a", "b")):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 60) if labels is None else labels
-    return audit(rng.random(60), labels, {"group": rng.choice(list(levels), 60)}, draws=20, permutations=0)
+    return audit(rng.random(60), labels, {"group": rng.choice(list(levels), 60)}, n_bootstrap=20, permutations=0)
 
 
 def test_a_group_more_is_a_line_more():

@@ -1,20 +1,20 @@
 """The benchmark: views and their twins x planted attributes x methods x seeds, one cell each, kept by recipe.
 
-    BOARD/cells/<recipe>.json    one cell: what was asked, and what came out or why the method refused
-    BOARD/cells/<recipe>.lock    held by the process that is fitting it, left behind where that was killed
-    BOARD/benchmark.json         what the last call asked for: its cells, in order
-    BOARD/README.md, table.csv, figures.csv, gaps.png    printed from these by `leaderboard`, never typed
+    OUTPUT_DIR/cells/<recipe>.json    one cell: its settings and figures, or why the method cannot be fitted
+    OUTPUT_DIR/cells/<recipe>.lock    held by the process that fits it; left behind by a process that was killed
+    OUTPUT_DIR/benchmark.json         the settings of the last call, and its cells in order
+    OUTPUT_DIR/README.md, table.csv, figures.csv, gaps.png    printed from these by `leaderboard`
 
     recipe = hash(data set, view, attribute, method and settings, seed, subjects, external images, declared versions)
 
-A cell that is there is not fitted again, whoever asked for it: a killed run goes on by the same command, a further view
-or method adds its own cells, and a twin that two strengths share is fitted once. Any number of processes may fit one
-board, on one machine or on several that share its directory: each takes cells that nobody holds. `erm`, the reference,
-is always among the methods. A view that plants several attributes is asked about each. Cells are those of
-`fairness.benchmark.cells.fit_cell`.
+A cell that exists is not fitted again: a killed run continues by the same command, a further view or method adds its
+own cells, and a twin that two strengths share is fitted once. Any number of processes may fit one benchmark, on one
+machine or on several that share its directory: each takes cells that no other holds. `erm`, the reference, is always
+among the methods. A view that plants several attributes is evaluated for each. Cells are those of
+`benchmark.cells.fit_cell`.
 
-A method is asked for by its name, or by its name with settings of its own; on the board, and in records, that is
-balanced_synthetic:ratio=0.5,order=pretrained, a method beside the one without.
+A method is given by its name, or by its name with settings; in the leaderboard, and in records, the latter is called
+balanced_synthetic:ratio=0.5,order=pretrained, a method beside the one with default settings.
 """
 
 import importlib.util
@@ -35,21 +35,50 @@ from ...errors import InputError, unknown
 from ...records import Record, library_versions, writable_directory
 from ...views.view import BiasedView, get_view
 from ..mitigation import METHODS
-from ..mitigation.method import GroupSettings, Method, Shown
-from .cells import DRAWS, HELD_OUT, DataSet, ExternalSet, Refused, fit_cell, method_identity
+from ..mitigation.method import Annotation, GroupSettings, Method
+from .cells import HELD_OUT, N_BOOTSTRAP, DataSet, ExternalSet, UnsupportedView, fit_cell, method_identity
 from .leaderboard import REFERENCE, write_leaderboard
 
 __all__ = ["benchmark", "load_method", "unfinished"]
 
 
+class _Request(NamedTuple):
+    """The arguments of `benchmark` that decide which cells there are, unchecked."""
+
+    data_dir: str | Path
+    views: Sequence[str]
+    methods: Sequence[str | tuple[str, Mapping[str, Any]]]
+    seeds: int
+    train_subjects: int | None
+    steps: int | None
+    method_files: Sequence[str | Path]
+    external: str | Path | None
+
+
 class _Cell(NamedTuple):
-    """A cell that is asked for; the record's fingerprint is its recipe."""
+    """A cell to fit; the fingerprint of the record is its recipe."""
 
     record: Record
     view: BiasedView
     attribute: str
     method: Method
     seed: int
+
+
+class _Configuration(NamedTuple):
+    """A method and the settings that differ from its defaults."""
+
+    kind: type[Method]
+    settings: dict[str, Any]
+
+
+class _Plan(NamedTuple):
+    """A checked request: its data, its cells by recipe, and the record of it."""
+
+    data: DataSet
+    external: ExternalSet | None
+    cells: dict[str, _Cell]
+    record: Record
 
 
 def benchmark(
@@ -64,87 +93,120 @@ def benchmark(
     external: str | Path | None = None,
     num_proc: int = 1,
 ) -> Record:
-    """Fit what is not there yet, print the leaderboard, and return the record of what was asked.
+    """Fit the cells that do not exist yet, and print the leaderboard.
 
-    views: names of biased views; their twins are added.
-    methods: names in METHODS or of submitted ones, each alone or with settings of its own: (name, {setting: value}).
-    method_files: submitted methods, called as their files are: each a Python file that defines one subclass of
-        `Method`, and that this process runs with all of its rights. Give files that you would run. Changed code (not
-        comments) is another method; where a module that the file imports changed, raise the class's `version`.
-    seeds: 0 ... seeds - 1, of first weights and order, and of which fifth of the subjects is validation.
-    train_subjects: subjects of train that are used, validation among them; half of them by default. Rows of the others,
-        and those that the view withholds, are the synthetic images, shown to methods that see these alone.
-    steps: of every fit.
-    external: a folder of real images with metadata.csv, on which every cell is judged as well.
-    num_proc: processes that fit at a time, which share this machine's cores.
+    Args:
+        data_dir: a directory that `synthfair generate` wrote.
+        views: names of biased views; their unbiased twins are added.
+        methods: names in METHODS or of submitted methods, each alone or with settings: (name, {setting: value}).
+        output_dir: the directory of cells and leaderboard; it may hold cells of earlier calls.
+        seeds: number of seeds, which are 0 ... seeds - 1: of first weights and order of rows, and of which fifth of the
+            subjects is validation.
+        train_subjects: number of subjects of train that are used, validation included; half of them by default. Rows of
+            the others, and those that the view withholds, are the synthetic images of methods that require these.
+        steps: optimizer steps of every fit; each method's default by default.
+        method_files: submitted methods, named like their files: Python files that define one subclass of `Method` each,
+            and that this process runs with all of its rights, so give only files that you trust. Changed code (not
+            comments) is another method; where a module that the file imports changed, raise the `version` of the class.
+        external: a folder of real images with metadata.csv, on which every cell is evaluated as well.
+        num_proc: number of processes that fit at the same time, which share this machine's cores.
 
-    Everything that is asked for is checked before anything is fitted; raises InputError.
+    Returns:
+        The record of the call, also written to `benchmark.json`.
+
+    Raises:
+        InputError: an argument is invalid; everything is checked before anything is fitted.
     """
     directory = writable_directory(output_dir)
     if num_proc < 1:
         raise InputError(f"num_proc: {num_proc} is not allowed; give how many, from 1.")
-    wanted = (data_dir, views, methods, seeds, train_subjects, steps, method_files, external)
-    asked = _asked(*wanted)
+    request = _Request(data_dir, views, methods, seeds, train_subjects, steps, method_files, external)
+    plan = _plan(request)
     (directory / "cells").mkdir(parents=True, exist_ok=True)
     if num_proc == 1:
-        _fit_missing(asked, directory)
+        _fit_missing(plan, directory)
     else:
-        # a process that is forked off hangs in torch's threads
+        # a forked process hangs in torch's threads
         with ProcessPoolExecutor(num_proc, multiprocessing.get_context("spawn")) as pool:
-            for run in [pool.submit(_fit_beside, wanted, directory, num_proc) for _ in range(num_proc)]:
+            for run in [pool.submit(_fit_beside, request, directory, num_proc) for _ in range(num_proc)]:
                 run.result()
-    asked.record.write(directory / "benchmark.json")
+    plan.record.write(directory / "benchmark.json")
     write_leaderboard(directory)
-    return asked.record
+    return plan.record
 
 
-class _Asked(NamedTuple):
-    """What a call asked for, checked: its cells by recipe, and the record of it."""
-
-    data: DataSet
-    external: ExternalSet | None
-    cells: dict[str, _Cell]
-    record: Record
-
-
-def _asked(
-    data_dir: str | Path,
-    views: Sequence[str],
-    methods: Sequence[str | tuple[str, Mapping[str, Any]]],
-    seeds: int,
-    train_subjects: int | None,
-    steps: int | None,
-    method_files: Sequence[str | Path],
-    external: str | Path | None,
-) -> _Asked:
-    if seeds < 1:
-        raise InputError(f"seeds: {seeds} is not allowed; give how many, from 1.")
-    if not views:
+def _plan(request: _Request) -> _Plan:
+    """Check a request and list its cells."""
+    if request.seeds < 1:
+        raise InputError(f"seeds: {request.seeds} is not allowed; give how many, from 1.")
+    if not request.views:
         raise InputError("views: none is given; name biased views, such as finding_sex_correlated_90_10.")
-    data = DataSet(data_dir)
-    submitted = _submitted(method_files)
+    data = DataSet(request.data_dir)
+    submitted = _submitted(request.method_files)
+    methods = _configurations(request, submitted)
+    biased = list({view.name: view for view in (_biased(name, data) for name in request.views)}.values())
+    subjects = _subjects(request.train_subjects, data)
+    external = None
+    if request.external is not None:
+        planted = dict.fromkeys(name for view in biased for name in data.planted(view))
+        external = ExternalSet(request.external, data, tuple(planted))
+    inputs = {"data_set": data.identity, **({} if external is None else {"external": external.source.fingerprint})}
+    cells = _cells(data, biased, methods, request.seeds, subjects, inputs)
+    record = Record(
+        stage="benchmark",
+        inputs=inputs if data.world else {**inputs, "generator": str(data.generator)},
+        settings={
+            "preset": data.preset.name,
+            "world": data.world,
+            "finding": data.finding,
+            "resolution": data.resolution,
+            "views": {view.name: view.twin for view in biased},
+            "methods": {name: list(one.kind.required_annotations) for name, one in methods.items()},
+            "submitted": list(submitted),
+            "seeds": request.seeds,
+            "train_subjects": subjects,
+            "steps": request.steps,
+            "draws": N_BOOTSTRAP,  # the key that records have
+        },
+        versions=library_versions(),
+        counts={"subjects_of_train": len(data.subjects), "cells": list(cells)},
+    )
+    return _Plan(data, external, cells, record)
+
+
+def _configurations(request: _Request, submitted: Mapping[str, type[Method]]) -> dict[str, _Configuration]:
+    """The methods of a request by the names that they have in the leaderboard, the reference first."""
     known = {**METHODS, **submitted}
-    kinds, own = {}, {}
-    for one in (REFERENCE, *methods, *submitted):
+    shared = {} if request.steps is None else {"steps": request.steps}
+    found = {}
+    for one in (REFERENCE, *request.methods, *submitted):
         name, settings = (one, {}) if isinstance(one, str) else one
         if name not in known:
             raise unknown("methods", name, known)
-        label = _label(name, settings)
-        kinds[label] = known[name]
-        own[label] = {**({} if steps is None else {"steps": steps}), **settings}
-    wanted = list(kinds)
-    biased = list({view.name: view for view in (_biased(name, data) for name in views)}.values())
-    subjects = _subjects(train_subjects, data)
-    outside = None
-    if external is not None:
-        planted = dict.fromkeys(name for view in biased for name in data.planted(view))
-        outside = ExternalSet(external, data, tuple(planted))
-    inputs = {"data_set": data.identity, **({} if outside is None else {"external": outside.source.fingerprint})}
-    identities = {name: method_identity(kinds[name]) for name in wanted}
+        found[_label(name, settings)] = _Configuration(known[name], {**shared, **settings})
+    return found
+
+
+def _label(name: str, settings: Mapping[str, Any]) -> str:
+    """The name of a method with its settings."""
+    words = ",".join(f"{setting}={value}" for setting, value in settings.items())
+    return f"{name}:{words}" if words else name
+
+
+def _cells(
+    data: DataSet,
+    biased: Sequence[BiasedView],
+    methods: Mapping[str, _Configuration],
+    seeds: int,
+    subjects: int,
+    inputs: Mapping[str, str],
+) -> dict[str, _Cell]:
+    """Cells by recipe: every view and its twin, planted attribute, method and seed."""
+    identities = {name: method_identity(one.kind) for name, one in methods.items()}
     cells: dict[str, _Cell] = {}
     for view in (either for one in biased for either in (one, get_view(str(one.twin), data.preset))):
-        for attribute, name, seed in product(data.planted(view), wanted, range(seeds)):
-            method = _configured(kinds[name], attribute, own[name])
+        for attribute, name, seed in product(data.planted(view), methods, range(seeds)):
+            method = _configured(methods[name], attribute)
             record = Record(
                 stage="benchmark_cell",
                 inputs={**inputs, "view": view.fingerprint, "code": identities[name]},
@@ -160,39 +222,19 @@ def _asked(
             )
             # a twin of two views is one cell
             cells[record.fingerprint] = _Cell(record, view, attribute, method, seed)
-    world = data.made.get("world")
-    record = Record(
-        stage="benchmark",
-        inputs=inputs if world else {**inputs, "generator": data.made["model_revision"]},
-        settings={
-            "preset": data.preset.name,
-            "world": world,
-            "finding": data.finding,
-            "resolution": data.resolution,
-            "views": {view.name: view.twin for view in biased},
-            "methods": {name: list(kinds[name].sees) for name in wanted},
-            "submitted": list(submitted),
-            "seeds": seeds,
-            "train_subjects": subjects,
-            "steps": steps,
-            "draws": DRAWS,
-        },
-        versions=library_versions(),
-        counts={"subjects_of_train": len(data.subjects), "cells": list(cells)},
-    )
-    return _Asked(data, outside, cells, record)
-
-
-def _label(name: str, settings: Mapping[str, Any]) -> str:
-    """What a method is called on the board."""
-    told = ",".join(f"{setting}={value}" for setting, value in settings.items())
-    return f"{name}:{told}" if told else name
+    return cells
 
 
 def unfinished(paths: Sequence[Path]) -> Iterator[int]:
-    """Places of the files that are not there, each while nobody else holds it; then of those that others left undone.
+    """Indices of the files that do not exist, each locked by this process; then of those that others left unfinished.
 
-    The caller writes the file before it asks for the next, and any number of processes may go through the same files.
+    The caller writes the file before it advances the iterator. Any number of processes may go through the same files.
+
+    Args:
+        paths: the files, in the same order in every process.
+
+    Yields:
+        The index of a file to write.
     """
     for blocking in (False, True):
         for place, path in enumerate(paths):
@@ -209,24 +251,28 @@ def unfinished(paths: Sequence[Path]) -> Iterator[int]:
                 path.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _fit_missing(asked: _Asked, directory: Path) -> None:
-    """Fit every cell that is not there and that no other process is fitting; then wait for those."""
-    cells = list(asked.cells.items())
+def _fit_missing(plan: _Plan, directory: Path) -> None:
+    """Fit every cell that does not exist and that no other process is fitting; then wait for those."""
+    cells = list(plan.cells.items())
     paths = [_path(directory, key) for key, _ in cells]
     with tqdm(total=sum(not path.exists() for path in paths), desc="cells") as progress:
         for place in unfinished(paths):
-            _fitted(cells[place][1], asked.data, asked.external).write(paths[place])
+            _fitted(cells[place][1], plan.data, plan.external).write(paths[place])
             progress.update()
 
 
-def _fit_beside(wanted: tuple[Any, ...], directory: Path, processes: int) -> None:
-    """What one of several processes does."""
+def _fit_beside(request: _Request, directory: Path, processes: int) -> None:
+    """The share of one of several processes."""
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-    _fit_missing(_asked(*wanted), directory)
+    _fit_missing(_plan(request), directory)
 
 
 def load_method(path: str | Path) -> type[Method]:
-    """The one subclass of `Method` that a Python file defines. The file is run, with all rights of this process."""
+    """The one subclass of `Method` that a Python file defines. The file is run, with all rights of this process.
+
+    Raises:
+        InputError: the file does not run, does not define exactly one subclass, or that one is declared wrongly.
+    """
     path = Path(path)
     spec = importlib.util.spec_from_file_location(f"submitted_{path.stem}", path)
     if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
@@ -237,7 +283,7 @@ def load_method(path: str | Path) -> type[Method]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"method_files: {path} does not run ({type(error).__name__}: {error}); mend it.") from error
+        raise InputError(f"method_files: {path} does not run ({type(error).__name__}: {error}); correct it.") from error
     found = [
         one
         for one in vars(module).values()
@@ -245,9 +291,11 @@ def load_method(path: str | Path) -> type[Method]:
     ]
     if len(found) != 1:
         raise InputError(f"method_files: {path} defines {len(found)} subclasses of Method; define one.")
-    for shown in found[0].sees:
-        if shown not in get_args(Shown):
-            raise unknown(f"method_files: {path}: sees", shown, get_args(Shown))
+    if any("sees" in vars(kind) for kind in found[0].__mro__):
+        raise InputError(f"method_files: {path} sets `sees`, which is now `required_annotations`; rename it.")
+    for annotation in found[0].required_annotations:
+        if annotation not in get_args(Annotation):
+            raise unknown(f"method_files: {path}: required_annotations", annotation, get_args(Annotation))
     return found[0]
 
 
@@ -256,7 +304,7 @@ def _submitted(files: Sequence[str | Path]) -> dict[str, type[Method]]:
     found: dict[str, type[Method]] = {}
     for path in map(Path, files):
         if path.stem in METHODS or path.stem in found:
-            raise InputError(f"method_files: {path} bears the name of another method; rename it.")
+            raise InputError(f"method_files: {path} has the name of another method; rename it.")
         found[path.stem] = load_method(path)
     return found
 
@@ -268,28 +316,29 @@ def _biased(name: str, data: DataSet) -> BiasedView:
     return view
 
 
-def _subjects(asked: int | None, data: DataSet) -> int:
+def _subjects(requested: int | None, data: DataSet) -> int:
     count = len(data.subjects)
-    if asked is None:
+    if requested is None:
         return max(HELD_OUT, count // 2)
-    if not HELD_OUT <= asked <= count:
-        raise InputError(f"train_subjects: {asked} is not allowed; allowed: {HELD_OUT} to {count}.")
-    return asked
+    if not HELD_OUT <= requested <= count:
+        raise InputError(f"train_subjects: {requested} is not allowed; allowed: {HELD_OUT} to {count}.")
+    return requested
 
 
-def _configured(method: type[Method], attribute: str, settings: Mapping[str, Any]) -> Method:
-    """A method that is not fitted, under these settings; one that looks at an attribute looks at this one."""
-    own = {"attribute": attribute} if issubclass(method.Settings, GroupSettings) else {}
-    return method(**{**own, **settings})
+def _configured(one: _Configuration, attribute: str) -> Method:
+    """A method that is not fitted yet; a method of one attribute is given this attribute."""
+    own = {"attribute": attribute} if issubclass(one.kind.Settings, GroupSettings) else {}
+    return one.kind(**{**own, **one.settings})
 
 
 def _fitted(cell: _Cell, data: DataSet, external: ExternalSet | None) -> Record:
-    """The cell's record with its figures, or with the sentence by which the method refused the view."""
+    """The cell's record with its figures, or with the reason why the method does not support the view."""
     subjects = cell.record.settings["train_subjects"]
     try:
         # the network goes with the copy that was fitted
         judged, counts = fit_cell(data, cell.view, cell.attribute, copy(cell.method), cell.seed, subjects, external)
-    except Refused as error:
+    except UnsupportedView as error:
+        # records written so far have the key "refused"
         return cell.record.model_copy(update={"measured": {"refused": str(error)}})
     sizes = {name: one.counts for name, one in judged.items()}
     found = {name: one.figures for name, one in judged.items()}

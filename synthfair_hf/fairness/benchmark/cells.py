@@ -1,16 +1,16 @@
-"""A cell of the benchmark: one method, fitted on one view under one seed, judged on the whole test by its true labels.
+"""A cell of the benchmark: one method, fitted on one view under one seed, and evaluated on the whole test split.
 
     subjects of train, by stratum and then draw:  `subjects` of them, evenly spaced, are used, the others set aside
-    of those used, each fifth, the seed saying which:   validation, from the rows the view keeps, so as biased as train
+    of those used, every fifth, offset by the seed:     validation, from the rows the view keeps, so as biased as train
     synthetic = rows of full train, not of validation's subjects, that are not in train: what the view withholds of
                 train's subjects, and whole families of the subjects set aside; balanced, and with true labels
     masks = where a row with the finding differs from its counterfactual without, |x - x*| under do(finding)
 
-Draws run evenly through every stratum, so each part is biased as the whole is. Synthetic images are thus the very
-generator's that made the data set: the most that a generator fitted on biased images could hope to give. What is
-learned is what an annotator wrote where the view relabels. A figure is one of `fairness.summaries`, over the two groups
-of the attribute's contrast, beside DRAWS of it: draws of test subjects that are the same for every cell of one test, so
-that two cells are compared pair by pair.
+`draw` is uniform within every stratum, so each part is as biased as the whole. Synthetic images are of the generator
+that made the data set: an upper bound on what a generator fitted on biased images could provide. Where the view
+relabels, the labels to learn are the annotator's; the evaluation is by true labels. A figure is one of
+`fairness.summaries`, over the two groups of the attribute's contrast, with N_BOOTSTRAP replicates over test subjects
+that are the same for every cell of one test split, so that cells are compared replicate by replicate.
 """
 
 import ast
@@ -38,20 +38,20 @@ from ...views.view import COMPARE, BiasedView
 from ..labelled import LabelledImages
 from ..mitigation import METHODS
 from ..mitigation.attention_alignment import changed_pixels
-from ..mitigation.method import Method, Shown
+from ..mitigation.method import Annotation, Method
 from ..rates import METRICS, check_scores, rates
 from ..summaries import EQUALIZED_ODDS, SUMMARIES, summarise
 
 __all__ = [
     "CELL_VERSION",
-    "DRAWS",
     "FIGURES",
     "HELD_OUT",
+    "N_BOOTSTRAP",
     "DataSet",
+    "Evaluation",
     "ExternalSet",
-    "Judged",
     "Parts",
-    "Refused",
+    "UnsupportedView",
     "figures",
     "fit_cell",
     "method_identity",
@@ -59,10 +59,10 @@ __all__ = [
 ]
 
 CELL_VERSION = 1
-"""Version of what the cells of all methods share: the rows a method is shown, the classifier and its fit, the figures.
+"""Version of what the cells of all methods share: the rows of a fit, the classifier and its training, the figures.
 
-Raise it by one whenever a change moves figures of `erm`: every cell is then fitted anew. Where those of one method move
-alone, raise its `Method.version`.
+Raise it by one whenever a change moves figures of `erm`: every cell is then fitted anew. Where a change moves the
+figures of one method alone, raise its `Method.version`.
 """
 
 _FIRST = {
@@ -81,13 +81,13 @@ _FIRST = {
     "attention_alignment": "2a47e78e5db6009e",
 }
 """Version 1 of each method under version 1 of cells: the hash of source text that stood in records before versions were
-declared, so that boards of that time go on. Where two are equal, the recipe tells them apart by the method's name."""
+declared, so that benchmarks of that time continue. Where two are equal, recipes differ by the method's name."""
 
-DRAWS = 200
-"""Bootstrap draws of test subjects that every figure is kept in."""
+N_BOOTSTRAP = 200
+"""Bootstrap replicates over test subjects of every figure."""
 
 HELD_OUT = 5
-"""One in so many subjects chooses the weights."""
+"""One in so many subjects of train is validation, on which the weights are selected."""
 
 GAPS = (
     "worst_group_accuracy",
@@ -99,28 +99,41 @@ GAPS = (
     "underdiagnosis_rate_gap",
 )
 FIGURES = ("auc", *GAPS, "flip_rate")
-"""Figures of a cell: of everyone, over the groups, and under do(attribute)."""
+"""Figures of a cell: of all rows, over the groups, and under do(attribute)."""
 
-_BLOCK = 20  # draws at once
+_BLOCK = 20  # replicates at once
 
 
-class Refused(InputError):
-    """A method's refusal of a view, which is a result; what else is wrong would be wrong of every cell."""
+class UnsupportedView(InputError):
+    """A method cannot be fitted on a view, which is a result; any other InputError would be one of every cell."""
 
 
 class DataSet:
-    """A data set that `synthfair generate` wrote, as cells read it. Raises InputError where it has no finding."""
+    """A data set that `synthfair generate` wrote, as cells read it.
+
+    Attributes:
+        data_dir: its directory.
+        identity: hash of its stored bytes.
+        preset: its domain.
+        world: the world that its images were drawn from, or None.
+        generator: the revision of the generator that made its images, None where a world did.
+        finding: the covariate to classify.
+        resolution: height and width of the images in pixels.
+
+    Raises:
+        InputError: the directory holds no finished data set, or its domain has no finding with a contrast.
+    """
 
     def __init__(self, data_dir: str | Path) -> None:
         record, self.preset = read_record(str(data_dir))
         self.data_dir, self.identity = str(data_dir), str(record.counts.get("store"))
-        self.made = record.settings
-        """The plan's settings."""
         contrasts = self.preset.contrasts
         found = [one.name for one in self.preset.covariates.walk() if one.role == "finding" and one.name in contrasts]
         if not found:
-            raise InputError(f"data_dir: {self.preset.name} has no finding with a contrast; nothing can be detected.")
+            raise InputError(f"data_dir: {self.preset.name} has no finding with a contrast; give another data set.")
         self.finding = found[0]
+        self.world = record.settings.get("world")
+        self.generator = None if self.world else record.settings["model_revision"]
         self.resolution = int(record.settings["resolution"])
         self.rows = lru_cache(maxsize=4)(self._rows)
 
@@ -156,7 +169,16 @@ class Rows(NamedTuple):
 
 
 class ExternalSet:
-    """A folder of real images with metadata.csv, all of whose rows judge; patients are drawn together."""
+    """A folder of real images with metadata.csv, all of whose rows are test rows; patients are resampled as a whole.
+
+    Args:
+        directory: the folder.
+        data: the data set whose preset and resolution the images are read in.
+        planted: attributes that views of the benchmark plant, which metadata.csv must have.
+
+    Raises:
+        InputError: the folder cannot be read, or a column is missing.
+    """
 
     def __init__(self, directory: str | Path, data: DataSet, planted: Sequence[str]) -> None:
         self.source, self.data = ImageFolder(directory, data.preset, data.resolution), data
@@ -173,7 +195,7 @@ class ExternalSet:
         sides = {name: _side(np.asarray(encoded[name], dtype=float), name, preset) for name in names}
         kept = np.flatnonzero(np.min(list(sides.values()), axis=0) >= 0)
         if not len(kept):
-            raise InputError(f"external: no image is in a contrast's group of {', '.join(names)}; give others.")
+            raise InputError(f"external: no image is in a group of the contrasts of {', '.join(names)}; give others.")
         pixels = np.stack([self.source.image(int(row), self.data.resolution) for row in kept])
         return LabelledImages(
             torch.from_numpy(np.rint(pixels * 255).astype(np.uint8))[:, None],
@@ -206,23 +228,41 @@ def _code(sides: np.ndarray, name: str, preset: Preset) -> np.ndarray:
     return np.array([levels.index(contrast.first), levels.index(contrast.second)])[sides]
 
 
-class Judged(NamedTuple):
-    """What a cell measured: by figure its `value` and `draws`, None where undefined, and the sizes of the test."""
+class Evaluation(NamedTuple):
+    """The evaluation of a cell on one set of rows.
+
+    Attributes:
+        figures: by figure its `value` and its bootstrap replicates, `draws` as records have it; None where undefined.
+        counts: numbers of rows, positives and subjects.
+    """
 
     figures: dict[str, dict[str, Any]]
     counts: dict[str, int]
 
 
 class Parts(NamedTuple):
-    """What a method is shown: rows to learn from, rows that choose the weights, and, where it sees them, synthetic."""
+    """The rows of a fit: train, validation to select the weights on, and synthetic rows if the method requires them."""
 
     train: LabelledImages
     validation: LabelledImages
     synthetic: LabelledImages | None
 
 
-def parts_of(data: DataSet, view: BiasedView, sees: Sequence[Shown], seed: int, subjects: int) -> Parts:
-    """The rows of a fit on a view by a method that sees these; with masks if it sees training masks."""
+def parts_of(
+    data: DataSet, view: BiasedView, required_annotations: Sequence[Annotation], seed: int, subjects: int
+) -> Parts:
+    """The rows of a fit on a view.
+
+    Args:
+        data: the data set.
+        view: the view that train and validation are rows of.
+        required_annotations: of the method; synthetic rows and masks are made only if they are among these.
+        seed: decides which fifth of the subjects is validation.
+        subjects: number of subjects of train that are used, validation included.
+
+    Returns:
+        The rows; train and validation have masks if these are required.
+    """
     planted, label = data.planted(view), view.label.column if view.label else None
     kept = data.rows(view.name, "train", planted, label)
     used = data.subjects[(2 * np.arange(subjects) + 1) * len(data.subjects) // (2 * subjects)]
@@ -230,19 +270,19 @@ def parts_of(data: DataSet, view: BiasedView, sees: Sequence[Shown], seed: int, 
     in_validation = np.isin(kept.examples.subjects, held)
     in_train = np.isin(kept.examples.subjects, used) & ~in_validation
     synthetic = None
-    if "synthetic images" in sees:
+    if "synthetic images" in required_annotations:
         full = data.rows("full", "train", planted)
         synthetic = full.examples.select(
             ~np.isin(full.examples.subjects, held) & ~np.isin(full.ids, kept.ids[in_train])
         )
     examples = kept.examples
-    if "training masks" in sees:
+    if "training masks" in required_annotations:
         examples = replace(examples, masks=_regions(kept, data.rows("full", "train", planted), data.finding))
     return Parts(examples.select(in_train), examples.select(in_validation), synthetic)
 
 
 def _regions(rows: Rows, full: Rows, finding: str) -> torch.Tensor:
-    """Masks of rows of the full data set; empty without the finding, and where no counterfactual tells where it is."""
+    """Masks of rows of the full data set; empty without the finding, or without a counterfactual that lacks it."""
     masks = torch.zeros(rows.examples.images.shape, dtype=torch.bool)
     if finding not in full.examples.pairs:
         return masks
@@ -265,13 +305,26 @@ def fit_cell(
     seed: int,
     subjects: int,
     external: ExternalSet | None = None,
-) -> tuple[dict[str, Judged], dict[str, Any]]:
-    """Fit a method on a view and judge it; by set, `test` and `external`, and the counts and seconds of the fit.
+) -> tuple[dict[str, Evaluation], dict[str, Any]]:
+    """Fit a method on a view and evaluate it.
 
-    Raises Refused where the method refuses the view.
+    Args:
+        data: the data set.
+        view: the view to fit on.
+        attribute: the attribute whose groups are compared.
+        method: a method that is not fitted yet.
+        seed: seed of the fit and of the validation fold.
+        subjects: number of subjects of train that are used, validation included.
+        external: real images to evaluate on as well.
+
+    Returns:
+        Evaluations by set, `test` and `external`, and the numbers of rows and seconds of the fit.
+
+    Raises:
+        UnsupportedView: the method cannot be fitted on the view.
     """
     planted = data.planted(view)
-    train, validation, synthetic = parts_of(data, view, method.sees, seed, subjects)
+    train, validation, synthetic = parts_of(data, view, method.required_annotations, seed, subjects)
     sets = {"test": data.rows("full", "test", planted).examples}
     if external is not None:
         sets["external"] = external.examples(planted)
@@ -281,16 +334,29 @@ def fit_cell(
         seconds = time.perf_counter() - started
         scores = {name: method.predict_proba(one.images, one.groups) for name, one in sets.items()}
     except InputError as error:
-        raise Refused(str(error)) from None
-    judged = {name: figures(scores[name], one, attribute, data.preset) for name, one in sets.items()}
+        raise UnsupportedView(str(error)) from None
+    evaluated = {name: figures(scores[name], one, attribute, data.preset) for name, one in sets.items()}
     rows = {"train": len(train), "validation": len(validation), "synthetic": len(synthetic or ())}
-    return judged, {"rows": rows, "seconds": round(seconds, 2)}
+    return evaluated, {"rows": rows, "seconds": round(seconds, 2)}
 
 
-def figures(scores: np.ndarray, examples: LabelledImages, attribute: str, preset: Preset, draws: int = DRAWS) -> Judged:
-    """FIGURES of scores `[n]` in [0, 1], each with `draws` of the subjects; equal subjects are drawn equally often.
+def figures(
+    scores: np.ndarray, examples: LabelledImages, attribute: str, preset: Preset, n_bootstrap: int = N_BOOTSTRAP
+) -> Evaluation:
+    """FIGURES of a classifier's scores, each with its bootstrap replicates over subjects.
 
-    The flip rate is that of `fairness.flips`, and undefined where families do not cross the attribute.
+    Sets of the same subjects have the same replicates. The flip rate is that of `fairness.flips`, and undefined where
+    families do not cross the attribute.
+
+    Args:
+        scores: `[n]` in [0, 1].
+        examples: the rows that were scored.
+        attribute: the attribute whose groups are compared.
+        preset: the domain, whose contrast of the attribute defines the two groups.
+        n_bootstrap: number of bootstrap replicates.
+
+    Returns:
+        The figures, and the sizes of the set.
     """
     score = check_scores(scores)
     labels, codes = examples.labels.numpy(), examples.groups[attribute].numpy()
@@ -311,17 +377,17 @@ def figures(scores: np.ndarray, examples: LabelledImages, attribute: str, preset
         return np.stack([values[:, 0, list(METRICS).index("auc")], *over, flipped(weights)], axis=1)
 
     rng = row_generator(0)
-    sizes = [min(_BLOCK, draws - first) for first in range(0, draws, _BLOCK)]
+    sizes = [min(_BLOCK, n_bootstrap - first) for first in range(0, n_bootstrap, _BLOCK)]
     drawn = np.concatenate([resample(rng, size, len(names), evaluate) for size in sizes])
     found = {
         name: {"value": _plain(value), "draws": [_plain(one) for one in column]}
         for name, value, column in zip(FIGURES, evaluate(everyone)[0], drawn.T, strict=True)
     }
-    return Judged(found, {"rows": len(score), "positives": int(labels.sum()), "subjects": len(names)})
+    return Evaluation(found, {"rows": len(score), "positives": int(labels.sum()), "subjects": len(names)})
 
 
 def _flips(score: np.ndarray, examples: LabelledImages, attribute: str, members: np.ndarray) -> Any:
-    """The share of pairs on different sides of 1/2, from weights of subjects `[draws, subjects]`."""
+    """The share of pairs on different sides of 1/2, from weights of subjects `[replicates, subjects]`."""
     if attribute not in examples.pairs:
         return lambda weights: np.full(len(weights), np.nan)
     rows = pandas.DataFrame({"pair": examples.pairs[attribute], "subject": members, "above": score >= 0.5})
@@ -332,15 +398,15 @@ def _flips(score: np.ndarray, examples: LabelledImages, attribute: str, members:
 
 
 def _plain(value: float) -> float | None:
-    """Six digits of a number, None of NaN: what a record holds."""
+    """A number rounded to six digits, None for NaN, as records hold it."""
     return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
 def method_identity(method: type[Method]) -> str:
     """Identity of what decides a method's figures: the declared versions of cells, of the method and of its bases.
 
-    A class that is not in METHODS, as of a submitted file, is known by the statements of its file as well, comments and
-    docstrings aside. What such a file imports, but for the bases of the class, is covered by its `version` alone.
+    A class that is not in METHODS, as of a submitted file, is identified by the statements of its file as well, without
+    comments and docstrings. What such a file imports, other than bases of the class, is covered by its `version` alone.
     """
     versions = [kind.version for kind in method.__mro__ if issubclass(kind, Method)]
     name = next((name for name, kind in METHODS.items() if kind is method), None)
@@ -352,12 +418,12 @@ def method_identity(method: type[Method]) -> str:
 
 
 def _statements(path: Path) -> str:
-    """Identity of what a Python file does: of its syntax tree without comments, docstrings and layout."""
+    """Hash of the syntax tree of a Python file without comments, docstrings and layout."""
     return fingerprint(ast.unparse(_WithoutDocstrings().visit(ast.parse(path.read_bytes()))))
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
-    """Drops strings that stand alone as statements, which do nothing wherever they stand."""
+    """Drops strings that are statements, which have no effect."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node

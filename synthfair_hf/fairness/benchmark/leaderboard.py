@@ -1,20 +1,20 @@
-"""The leaderboard: what the cells of a benchmark say of each method on each view, with its twin beside it.
+"""The leaderboard: figures of each method on each view and on its unbiased twin, printed from the cells of a benchmark.
 
-    figure(method)        mean over seeds;   interval over draws of test subjects and, in each, of seeds
+    figure(method)        mean over seeds;   interval: bootstrap over test subjects and, in each replicate, over seeds
     difference            figure(method) - figure(reference)
     planted               figure(reference on the view) - figure(reference on the twin)
     gap reduction in %    100 (gap(reference) - gap(method)) / gap(reference),    gaps being means over seeds
 
-Method and reference are compared pair by pair: the same seeds, the same draws of subjects and of seeds, so what moves
-both leaves the difference. A negative reduction is a gap that grew, and is printed as it is; where a draw leaves the
-reference without a gap there is no reduction, and that draw is left out. A gap cannot be negative, so its interval lies
-above 0 even where nothing is there: what to read a view's gap against is its twin's.
+Method and reference are compared in pairs: the same seeds, the same bootstrap replicates of subjects and of seeds, so
+variation common to both cancels. A negative reduction is a gap that grew, and is printed as it is. A replicate in which
+the reference has no gap has no reduction, and is left out. A gap cannot be negative, so its interval lies above 0 even
+without any disparity: compare the gap of a view with that of its twin.
 """
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
@@ -28,6 +28,8 @@ from .cells import FIGURES
 __all__ = [
     "REDUCED",
     "REFERENCE",
+    "MethodResult",
+    "ViewResult",
     "compare",
     "draw_gaps",
     "figures",
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 REFERENCE = "erm"
-"""The method that mitigates nothing."""
+"""Empirical risk minimisation, which all methods are compared with."""
 
 REDUCED = ("auc_gap", "equal_opportunity_difference")
 """Gaps whose reduction the page prints."""
@@ -48,31 +50,82 @@ OVERVIEW = "equal_opportunity_difference"
 """The gap by which the page compares all methods on all views in one table."""
 
 DRAWN = ("worst_group_accuracy", *REDUCED)
-"""Figures that the picture shows."""
+"""Figures that are plotted."""
 
 PLANTED = ("worst_group_accuracy", *REDUCED, "flip_rate", "auc")
-"""Figures by which the page says whether a view plants anything."""
+"""Figures of the reference by which the page compares a view with its twin."""
 
 LEVEL = 0.95
 INK, GREY = "#1b4f72", "#888888"
 
 
+class MethodResult(NamedTuple):
+    """The figures of one method on one set of rows.
+
+    Attributes:
+        method: its name in the leaderboard.
+        seeds: number of seeds with figures.
+        figures: by figure, its estimate over seeds (`summary`).
+        differences: by figure, the estimate of its difference to the reference's; empty for the reference.
+        reductions: by figure, the estimate of the reduction in %; empty for the reference.
+    """
+
+    method: str
+    seeds: int
+    figures: dict[str, dict[str, Any]]
+    differences: dict[str, dict[str, Any]]
+    reductions: dict[str, dict[str, Any]]
+
+
+class ViewResult(NamedTuple):
+    """All methods on one view and on its twin, for one planted attribute.
+
+    Attributes:
+        view: name of the biased view.
+        twin: name of its unbiased twin.
+        attribute: the attribute whose groups are compared.
+        sizes: by set (`test`, `external`), its numbers of rows, positives and subjects.
+        rows: numbers of train, validation and synthetic rows of the first cell on the view.
+        sets: by set, (name, results of methods) of the view and then of the twin.
+        planted: by set and figure, the reference's on the view less its own on the twin.
+        unsupported: by (method, view), why the method cannot be fitted on the view.
+    """
+
+    view: str
+    twin: str
+    attribute: str
+    sizes: dict[str, dict[str, int]]
+    rows: dict[str, int]
+    sets: dict[str, list[tuple[str, list[MethodResult]]]]
+    planted: dict[str, dict[str, dict[str, Any]]]
+    unsupported: dict[tuple[str, str], str]
+
+
 def write_leaderboard(directory: str | Path) -> Path:
     """Print `benchmark.json` and its cells as README.md, table.csv, figures.csv and, with matplotlib, gaps.png.
 
-    table.csv holds every cell's figures, figures.csv their means over seeds, from which the picture is drawn.
+    table.csv holds the figures of every cell, figures.csv their means over seeds, from which gaps.png is drawn.
+
+    Args:
+        directory: the `output_dir` of a benchmark.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: a record is missing or damaged.
     """
     directory = Path(directory)
     record = Record.read(directory / "benchmark.json")
     cells = [Record.read(directory / "cells" / f"{key}.json") for key in record.counts["cells"]]
     write_atomically(directory / "table.csv", table(cells).to_csv(index=False).encode())
-    boards = [_board(view, twin, attribute, record, cells) for view, twin, attribute in _asked(record, cells)]
-    write_atomically(directory / "figures.csv", figures(boards).to_csv(index=False).encode())
+    results = [_result(*planted, record, cells) for planted in _planted(record, cells)]
+    write_atomically(directory / "figures.csv", figures(results).to_csv(index=False).encode())
     picture = draw_gaps(directory)
     page = render(
         "leaderboard.md.jinja",
         record=record,
-        boards=boards,
+        results=results,
         reference=REFERENCE,
         reduced=REDUCED,
         planted=PLANTED,
@@ -86,90 +139,108 @@ def write_leaderboard(directory: str | Path) -> Path:
 
 
 def table(cells: Sequence[Record]) -> pandas.DataFrame:
-    """A line per cell, set and figure, in the order of cells: value and interval over subjects; refused ones too."""
+    """A line per cell, set and figure, in the order of cells, with its value and interval over subjects.
+
+    A cell whose method does not support the view has one line, with the reason in the column `refused`.
+    """
     rows = []
     for cell in cells:
-        asked = {name: cell.settings[name] for name in ("view", "attribute", "method", "seed")}
+        key = {name: cell.settings[name] for name in ("view", "attribute", "method", "seed")}
         for name, found in cell.measured.items():
             if name == "refused":
-                rows.append({**asked, "refused": found})
+                rows.append({**key, "refused": found})
                 continue
             for metric, one in found.items():
                 value, low, high = _interval(*_arrays([one]))
                 figures = {"metric": metric, "value": value, "low": low, "high": high}
-                rows.append({**asked, "set": name, **figures, **cell.counts[name]})
+                rows.append({**key, "set": name, **figures, **cell.counts[name]})
     columns = ("view", "attribute", "method", "seed", "set", "metric", "value", "low", "high")
     return pandas.DataFrame(rows, columns=[*columns, "rows", "positives", "subjects", "refused"])
 
 
 def summary(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """mean, low and high over seeds of one figure, from the `value` and `draws` of each seed's cell."""
+    """Estimate of one figure over seeds.
+
+    Args:
+        figures: of each seed's cell, the `value` of the figure and its bootstrap replicates, `draws`.
+
+    Returns:
+        `mean`, `low` and `high`, None where undefined, and `n`, the number of seeds.
+    """
     return _estimate(*_arrays(figures), len(figures))
 
 
 def compare(
     reference: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Difference and reduction in % of one figure against the reference's, of the same seeds in the same order."""
+    """Difference and reduction in % of one figure against the reference's.
+
+    Args:
+        reference: of each seed's cell, `value` and `draws` of the reference.
+        own: the same of the method, for the same seeds in the same order.
+
+    Returns:
+        Estimates of difference and reduction, as `summary` gives them.
+    """
     (plain, plain_draws), (value, draws) = _arrays(reference), _arrays(own)
     difference = _estimate(value - plain, draws - plain_draws, len(own))
     return difference, _estimate(_reduction(plain, value), _reduction(plain_draws, draws), len(own))
 
 
 def _reduction(plain: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """100 (plain - own) / plain, NaN where there was nothing to reduce."""
+    """100 (plain - own) / plain, NaN where the reference has no gap."""
     return 100 * np.divide(plain - own, plain, out=np.full(np.shape(plain), np.nan), where=plain > 0)
 
 
 def _arrays(figures: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """(mean over seeds `[]`, that mean in every draw `[D]`), in each draw of as many seeds drawn with replacement."""
+    """(mean over seeds `[]`, mean of resampled seeds in every replicate `[n_bootstrap]`)."""
     values = np.array([one["value"] for one in figures], dtype=float)
-    draws = np.array([one["draws"] for one in figures], dtype=float)
-    seeds, count = draws.shape
+    replicates = np.array([one["draws"] for one in figures], dtype=float)
+    seeds, count = replicates.shape
     picked = row_generator(0).integers(0, seeds, (count, seeds))
-    return values.mean(), np.take_along_axis(draws.T, picked, axis=1).mean(axis=1)
+    return values.mean(), np.take_along_axis(replicates.T, picked, axis=1).mean(axis=1)
 
 
-def _interval(value: np.ndarray, draws: np.ndarray) -> tuple[float | None, float | None, float | None]:
-    draws = draws[np.isfinite(draws)]
-    if not np.isfinite(value) or not len(draws):
+def _interval(value: np.ndarray, replicates: np.ndarray) -> tuple[float | None, float | None, float | None]:
+    replicates = replicates[np.isfinite(replicates)]
+    if not np.isfinite(value) or not len(replicates):
         return None, None, None
-    low, high = percentile_interval(draws, (1 - LEVEL) / 2)
+    low, high = percentile_interval(replicates, (1 - LEVEL) / 2)
     return float(value), float(low), float(high)
 
 
-def _estimate(value: np.ndarray, draws: np.ndarray, seeds: int) -> dict[str, Any]:
-    mean, low, high = _interval(value, draws)
+def _estimate(value: np.ndarray, replicates: np.ndarray, seeds: int) -> dict[str, Any]:
+    mean, low, high = _interval(value, replicates)
     return {"mean": mean, "low": low, "high": high, "n": seeds}
 
 
-def _asked(record: Record, cells: Sequence[Record]) -> Iterator[tuple[str, str, str]]:
-    """(view, twin, attribute) in the order asked."""
+def _planted(record: Record, cells: Sequence[Record]) -> Iterator[tuple[str, str, str]]:
+    """(view, twin, attribute) in the order of the request."""
     for view, twin in record.settings["views"].items():
         attributes = dict.fromkeys(cell.settings["attribute"] for cell in cells if cell.settings["view"] == view)
         yield from ((view, twin, attribute) for attribute in attributes)
 
 
-def _board(view: str, twin: str, attribute: str, record: Record, cells: Sequence[Record]) -> dict[str, Any]:
-    """What the page prints of one view: by set, lines of methods on the view and on its twin."""
+def _result(view: str, twin: str, attribute: str, record: Record, cells: Sequence[Record]) -> ViewResult:
+    """All methods on one view and on its twin."""
     own = [cell for cell in cells if cell.settings["attribute"] == attribute]
     on = {name: [cell for cell in own if cell.settings["view"] == name] for name in (view, twin)}
     sets = dict.fromkeys(name for cell in own for name in cell.measured if name != "refused")
     methods = list(record.settings["methods"])
-    return {
-        "view": view,
-        "twin": twin,
-        "attribute": attribute,
-        "sizes": {name: next((cell.counts[name] for cell in own if name in cell.counts), {}) for name in sets},
-        "rows": next((cell.counts["rows"] for cell in on[view] if "rows" in cell.counts), {}),
-        "sets": {name: [(one, _lines(on[one], methods, name)) for one in (view, twin)] for name in sets},
-        "planted": {name: _against(on[twin], on[view], name) for name in sets},
-        "refused": {
+    return ViewResult(
+        view,
+        twin,
+        attribute,
+        sizes={name: next((cell.counts[name] for cell in own if name in cell.counts), {}) for name in sets},
+        rows=next((cell.counts["rows"] for cell in on[view] if "rows" in cell.counts), {}),
+        sets={name: [(one, _method_results(on[one], methods, name)) for one in (view, twin)] for name in sets},
+        planted={name: _against(on[twin], on[view], name) for name in sets},
+        unsupported={
             (cell.settings["method"], cell.settings["view"]): cell.measured["refused"]
             for cell in own
             if "refused" in cell.measured
         },
-    }
+    )
 
 
 def _against(twins: Sequence[Record], views: Sequence[Record], name: str) -> dict[str, dict[str, Any]]:
@@ -183,7 +254,7 @@ def _against(twins: Sequence[Record], views: Sequence[Record], name: str) -> dic
 
 
 def _by_seed(cells: Sequence[Record], method: str, name: str) -> dict[int, Any]:
-    """A method's figures on one set by seed, where it was not refused."""
+    """A method's figures on one set by seed, where it could be fitted."""
     return {
         cell.settings["seed"]: cell.measured[name]
         for cell in cells
@@ -191,10 +262,10 @@ def _by_seed(cells: Sequence[Record], method: str, name: str) -> dict[int, Any]:
     }
 
 
-def _lines(cells: Sequence[Record], methods: Sequence[str], name: str) -> list[dict[str, Any]]:
-    """A line per method that was not refused by every seed: its figures, and against the reference's same seeds."""
+def _method_results(cells: Sequence[Record], methods: Sequence[str], name: str) -> list[MethodResult]:
+    """Results of the methods that have figures for at least one seed, compared with the reference of the same seeds."""
     by_seed = {method: _by_seed(cells, method, name) for method in methods}
-    lines = []
+    results = []
     for method, found in by_seed.items():
         if not found:
             continue
@@ -204,30 +275,30 @@ def _lines(cells: Sequence[Record], methods: Sequence[str], name: str) -> list[d
             metric: compare([one[metric] for one in plain], [one[metric] for one in own])
             for metric in (FIGURES if method != REFERENCE and shared else ())
         }
-        lines.append(
-            {
-                "method": method,
-                "seeds": len(found),
-                "figures": {metric: summary([one[metric] for one in found.values()]) for metric in FIGURES},
-                "differences": {metric: difference for metric, (difference, _) in against.items()},
-                "reductions": {metric: reduction for metric, (_, reduction) in against.items()},
-            }
+        results.append(
+            MethodResult(
+                method,
+                len(found),
+                {metric: summary([one[metric] for one in found.values()]) for metric in FIGURES},
+                {metric: difference for metric, (difference, _) in against.items()},
+                {metric: reduction for metric, (_, reduction) in against.items()},
+            )
         )
-    return lines
+    return results
 
 
-def figures(boards: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
-    """What the page prints of every method, a line per figure: mean over seeds and interval, on views and twins."""
+def figures(results: Sequence[ViewResult]) -> pandas.DataFrame:
+    """A line per view, set, side (`fitted_on` view or twin), method and figure: mean over seeds and interval."""
     rows = [
         {
-            **{name: board[name] for name in ("view", "twin", "attribute")},
-            **{"set": name, "fitted_on": side, "method": line["method"], "metric": metric},
-            **line["figures"][metric],
+            **{"view": result.view, "twin": result.twin, "attribute": result.attribute},
+            **{"set": name, "fitted_on": side, "method": one.method, "metric": metric},
+            **one.figures[metric],
         }
-        for board in boards
-        for name, sides in board["sets"].items()
-        for side, (_, lines) in zip(("view", "twin"), sides, strict=True)
-        for line in lines
+        for result in results
+        for name, sides in result.sets.items()
+        for side, (_, methods) in zip(("view", "twin"), sides, strict=True)
+        for one in methods
         for metric in FIGURES
     ]
     columns = ("view", "twin", "attribute", "set", "fitted_on", "method", "metric", "mean", "low", "high", "n")
@@ -235,12 +306,16 @@ def figures(boards: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
 
 
 def read_figures(directory: str | Path) -> pandas.DataFrame:
-    """figures.csv of a board, as `figures` made it."""
+    """The figures.csv of a benchmark, as `figures` made it."""
     return pandas.read_csv(Path(directory) / "figures.csv")
 
 
 def draw_gaps(directory: str | Path) -> bool:
-    """Draw figures.csv as gaps.png; False, and no picture, without matplotlib or figures of the test."""
+    """Plot figures.csv as gaps.png.
+
+    Returns:
+        Whether gaps.png was written: not without matplotlib, or without figures of the test split.
+    """
     found = read_figures(directory)
     found = found[(found["set"] == "test") & found["metric"].isin(DRAWN)]
     try:
@@ -256,21 +331,25 @@ def draw_gaps(directory: str | Path) -> bool:
 
 
 def gaps_figure(found: pandas.DataFrame) -> Any:
-    """Lines of `figures` on one set as a matplotlib figure: a row per view, a column per metric of DRAWN.
+    """Plot the figures of one set: a row of axes per view, a column per metric of DRAWN.
 
-    A column has one scale, from 0 to its greatest interval, so that views can be compared.
+    Args:
+        found: lines of `figures` of one set.
+
+    Returns:
+        A matplotlib Figure. The axes of a column share one scale, from 0 to its greatest interval.
     """
     from matplotlib.figure import Figure
 
-    boards = list(found.groupby(["view", "attribute"], sort=False))
-    methods = [list(dict.fromkeys(board.loc[board["fitted_on"] == "view", "method"])) for _, board in boards]
+    views = list(found.groupby(["view", "attribute"], sort=False))
+    methods = [list(dict.fromkeys(own.loc[own["fitted_on"] == "view", "method"])) for _, own in views]
     heights = [2 + len(names) for names in methods]
     figure = Figure(figsize=(12, 0.8 + 0.32 * sum(heights)), dpi=120, layout="constrained")
-    axes = figure.subplots(len(boards), len(DRAWN), squeeze=False, sharex="col", height_ratios=heights)
-    for row, names, ((view, attribute), board) in zip(axes, methods, boards, strict=True):
+    axes = figure.subplots(len(views), len(DRAWN), squeeze=False, sharex="col", height_ratios=heights)
+    for row, names, ((view, attribute), own) in zip(axes, methods, views, strict=True):
         places = {name: place for place, name in enumerate(names)}
         for axis, metric in zip(row, DRAWN, strict=True):
-            lines = board[(board["metric"] == metric) & board["mean"].notna() & board["method"].isin(names)]
+            lines = own[(own["metric"] == metric) & own["mean"].notna() & own["method"].isin(names)]
             for line in lines.itertuples():
                 on_view = line.fitted_on == "view"
                 height, colour = places[line.method] + (-0.12 if on_view else 0.16), INK if on_view else GREY
@@ -285,7 +364,7 @@ def gaps_figure(found: pandas.DataFrame) -> Any:
             axis.set_xlabel(metric, fontsize=8)
         row[0].set_title(f"{view}: {attribute}", fontsize=9, loc="left")
     for axis, metric in zip(axes[0], DRAWN, strict=True):
-        # axes of a column share their limits, so these are set once, when everything is drawn
+        # axes of a column share their limits, so these are set once, when everything is plotted
         greatest = found.loc[found["metric"] == metric, "high"].max()
         axis.set_xlim(0, 1.04 * greatest if greatest > 0 else 1)
     figure.suptitle(

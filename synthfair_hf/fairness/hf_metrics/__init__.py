@@ -1,9 +1,13 @@
-"""Metrics of groups for `evaluate`; each file beside this one is loaded by its path, without a network.
+"""Fairness metrics for the library `evaluate`, loaded from files of this package without a network connection.
 
     evaluate.load(str(HF_METRICS / "worst_group_accuracy.py")).compute(predictions=, references=, groups=)
 
-predictions are scores in [0, 1] of a finding, references 0 (absent) or 1 (present), groups names. What fewer than two
-groups have is None. `fairness.audit` has the same figures with intervals.
+`predictions` are scores in [0, 1] of a finding, `references` 0 (absent) or 1 (present), `groups` names. A metric is
+None if fewer than two groups have it. `fairness.audit` has the same figures with intervals.
+
+- `worst_group_accuracy` — `WorstGroupAccuracy`: the least accuracy over (finding, group)
+- `equalized_odds` — `EqualizedOdds`: three definitions of equalized odds
+- `equity_scaled_auc` — `EquityScaledAUC`: AUC penalised by its differences between groups
 """
 
 import math
@@ -31,7 +35,21 @@ def figure(
     groups: Sequence[str | None],
     threshold: float,
 ) -> float | None:
-    """The summary of one attribute's groups; None where it is undefined."""
+    """One fairness metric over the groups of one attribute.
+
+    Args:
+        summary: one of `summaries.SUMMARIES`.
+        predictions: scores `[n]` in [0, 1].
+        references: `[n]`, 0 or 1.
+        groups: names `[n]`, None where unknown.
+        threshold: scores at or above it are predicted present.
+
+    Returns:
+        The metric; None if it is undefined.
+
+    Raises:
+        InputError: an argument is invalid.
+    """
     scores = check_scores(predictions, threshold)
     codes, names = group_codes("groups", groups, len(scores))
     point = group_rates(scores, check_labels(references, len(scores)), codes, len(names), threshold)

@@ -1,4 +1,6 @@
-"""Equalized odds by the definition that is named: of the gaps of TPR and FPR over groups,
+"""Equalized odds by one of three definitions.
+
+They are made of the gaps of TPR and FPR over groups:
 
 max_difference     the larger (fairlearn); lower is fairer
 mean_difference    their mean (AIM-Fair); lower is fairer
@@ -20,8 +22,8 @@ _DEFINITIONS = {name.removeprefix("equalized_odds_"): name for name in EQUALIZED
 class EqualizedOdds(evaluate.Metric):
     """`compute(predictions=scores, references=labels, groups=names, definition=name)` -> {the definition in full: ...}.
 
-    `definition` is max_difference, mean_difference or one_minus_mean. Scores from `threshold` (0.5) on are predicted
-    present; the value is in [0, 1] or None.
+    `definition` is max_difference, mean_difference or one_minus_mean. Scores at or above `threshold` (0.5)
+    are predicted present; the value is in [0, 1] or None.
     """
 
     def _info(self) -> evaluate.MetricInfo:

@@ -12,7 +12,7 @@ __all__ = ["WorstGroupAccuracy"]
 class WorstGroupAccuracy(evaluate.Metric):
     """`compute(predictions=scores, references=labels, groups=names)` -> {"worst_group_accuracy": ...}.
 
-    Scores from `threshold` (0.5) on are predicted present; the value is in [0, 1] or None.
+    Scores at or above `threshold` (0.5) are predicted present; the value is in [0, 1] or None.
     """
 
     def _info(self) -> evaluate.MetricInfo:

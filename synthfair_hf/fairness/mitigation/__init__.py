@@ -1,4 +1,18 @@
-"""One mitigation method per file. To add one: its file, and its line in METHODS."""
+"""Mitigation methods, one per file. To add one: its file, and its line in METHODS.
+
+- `method` — `Method`: empirical risk minimisation, the base class with its four hooks
+- `resampling` — `Resampling`: groups balanced by sampling
+- `reweighting` — `Reweighting`: groups balanced by weights
+- `group_dro` — `GroupDRO`: group distributionally robust optimisation
+- `jtt` — `JustTrainTwice`: mistakes of a first classifier are upweighted
+- `last_layer_retraining` — `LastLayerRetraining`: the last layer is refitted on balanced validation rows
+- `domain_adversarial` — `DomainAdversarial`: features from which the group cannot be predicted
+- `threshold_postprocessing` — `ThresholdPostprocessing`: a threshold per group
+- `balanced_synthetic` — `BalancedSynthetic`: balanced synthetic rows are added
+- `counterfactual_augmentation` — `CounterfactualAugmentation` and `PairConsistency`: counterfactual rows are added
+- `selective_finetuning` — `SelectiveFinetuning`: parameters chosen by gradients are fine-tuned on synthetic rows
+- `attention_alignment` — `AttentionAlignment`: attention is aligned with the region of the finding
+"""
 
 from .attention_alignment import AttentionAlignment
 from .balanced_synthetic import BalancedSynthetic
@@ -30,4 +44,4 @@ METHODS: dict[str, type[Method]] = {
     "selective_finetuning": SelectiveFinetuning,
     "attention_alignment": AttentionAlignment,
 }
-"""Every method by name; `erm`, which mitigates nothing, is what the others are compared with."""
+"""Every method by name; `erm`, empirical risk minimisation, is what the others are compared with."""

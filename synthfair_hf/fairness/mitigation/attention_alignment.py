@@ -1,16 +1,16 @@
-"""Attention alignment (in the manner of Aligner): a present finding should be read where it is.
+"""Attention alignment (similar to Aligner): the classifier should attend to the region of a present finding.
 
     a(p) = |d logit / d x_p| / sum over pixels q of |d logit / d x_q|,     inside = sum over p in the region of a(p)
     loss = mean over rows of  weight cross-entropy + strength (1 - inside),   the latter for rows with a region only
 
 Attention is the logit's gradient at the pixels (right for the right reasons, Ross et al. 2017; share instead of square,
-so that the network's scale does not matter): pixels with no attention can be changed a little without any effect. A
-class-activation map would be cheaper, but each of its places sees a large part of the image, so that evidence from
-outside could be shown inside. Aligner is reported to align cross-attention by a Dice loss.
+so that the network's scale does not matter): small changes of pixels without attention have no effect. A
+class-activation map would be cheaper, but its cells have a large receptive field, so that evidence from outside the
+region could appear inside. Aligner is reported to align cross-attention by a Dice loss.
 
 A region is the row's mask: an expert's box (`domains.chest_xray.nih_bounding_boxes.finding_masks`), a phantom's lesion
-(`PhantomSource.lesion_mask`), or `changed_pixels` under do(finding). No group label is used; `sweep` shows what a
-strength costs on validation, and `calibrated_strength` chooses one.
+(`PhantomSource.lesion_mask`), or `changed_pixels` under do(finding). No group labels are used; `sweep` measures the
+effect of a strength on validation, and `calibrated_strength` chooses one.
 """
 
 from collections.abc import Sequence
@@ -38,15 +38,25 @@ __all__ = [
 
 
 class AttentionAlignmentSettings(FittingSettings):
-    """`strength` in nats of cross-entropy: what attention all outside a region costs; at 0 nothing is aligned."""
+    """Settings.
+
+    Attributes:
+        strength: the penalty, in nats of cross-entropy, of attention entirely outside a region; 0 is empirical risk
+            minimisation.
+    """
 
     strength: float = Field(1.0, ge=0)
 
 
 def attention(classifier: ImageClassifier, images: Tensor) -> Tensor:
-    """A `[B, 1, r, r]` of images `[B, 1, r, r]` in [0, 1]: sums to 1 over pixels, or is 0 where no pixel has effect.
+    """Attention maps, differentiable in the classifier's parameters unless gradients are disabled.
 
-    Differentiable in the classifier's parameters, unless gradients are switched off.
+    Args:
+        classifier: the network.
+        images: `[B, 1, r, r]` in [0, 1].
+
+    Returns:
+        a `[B, 1, r, r]`, which sums to 1 over pixels, or is 0 if no pixel has an effect.
     """
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -57,13 +67,32 @@ def attention(classifier: ImageClassifier, images: Tensor) -> Tensor:
 
 
 def share_inside(maps: Tensor, masks: Tensor) -> Tensor:
-    """Share in [0, 1] of each attention map `[B, 1, r, r]` that lies in its mask, bool of that shape: `[B]`."""
+    """The share of attention inside the region.
+
+    Args:
+        maps: attention maps `[B, 1, r, r]`.
+        masks: bool `[B, 1, r, r]`.
+
+    Returns:
+        Shares `[B]` in [0, 1].
+    """
     return (maps * masks).sum(dim=(1, 2, 3))
 
 
 @torch.no_grad()
 def shares_inside(classifier: ImageClassifier, examples: LabelledImages) -> Tensor:
-    """Share inside of each of the m rows with a region, float32 `[m]`; InputError where there is none."""
+    """The share of attention inside the region, for the rows with a region.
+
+    Args:
+        classifier: the network.
+        examples: rows with masks; m of these have a pixel.
+
+    Returns:
+        Shares float32 `[m]` in [0, 1].
+
+    Raises:
+        InputError: no row has a region.
+    """
     marked = examples.select(_marked(examples, "examples"))
     assert marked.masks is not None, "rows with a region have masks"
     parts = zip(marked.images.split(BATCH), marked.masks.split(BATCH), strict=True)
@@ -71,11 +100,22 @@ def shares_inside(classifier: ImageClassifier, examples: LabelledImages) -> Tens
 
 
 def changed_pixels(images: Tensor, counterfactuals: Tensor, threshold: int = 8) -> Tensor:
-    """Masks bool `[n, 1, r, r]`: where |x - x*| is at least so many of 255 grey levels; images uint8 of that shape.
+    """Masks of the pixels that an intervention changes: |x - x*| >= threshold.
 
-    With x* = x under do(finding), all other covariates held where they were, this is where the finding is seen; were
-    they not held, a view or scanner that follows the finding would be marked too. A fixed threshold, because a quantile
-    would mark pixels of an image that the intervention leaves alone.
+    With x* = x under do(finding), all other covariates held fixed, this is the region of the finding; were they not
+    held fixed, effects of a view or scanner that depends on the finding would be marked too. The threshold is fixed,
+    because a quantile would mark pixels of an image that the intervention does not change.
+
+    Args:
+        images: x, uint8 `[n, 1, r, r]`.
+        counterfactuals: x*, uint8 `[n, 1, r, r]`.
+        threshold: in grey levels, 1 to 255.
+
+    Returns:
+        Masks bool `[n, 1, r, r]`.
+
+    Raises:
+        InputError: types or shapes are invalid, or the threshold is out of range.
     """
     for name, one in (("images", images), ("counterfactuals", counterfactuals)):
         if one.dtype != torch.uint8 or one.ndim != 4 or one.shape != images.shape:
@@ -89,10 +129,10 @@ def changed_pixels(images: Tensor, counterfactuals: Tensor, threshold: int = 8) 
 
 
 class AttentionAlignment(Method):
-    """Draws attention into the regions of train's masks; a mask without a pixel is no region."""
+    """Penalises attention outside the regions of train's masks; a mask without a pixel is no region."""
 
     Settings = AttentionAlignmentSettings
-    sees = ("training masks",)
+    required_annotations = ("training masks",)
     settings: AttentionAlignmentSettings
 
     def learn(
@@ -103,9 +143,9 @@ class AttentionAlignment(Method):
         return self.optimise(train, validation, seed)
 
     def loss(self, classifier: ImageClassifier, batch: Batch) -> Tensor:
-        """Mean cross-entropy, and what of the attention is outside."""
+        """Mean cross-entropy, and the penalty of attention outside the regions."""
         own = mean_loss(classifier, batch)
-        assert batch.masks is not None, "learn refuses a set without"
+        assert batch.masks is not None, "learn checks that there are masks"
         marked = batch.masks.flatten(1).any(dim=1)
         if not marked.any():
             return own
@@ -120,10 +160,21 @@ def sweep(
     seeds: Sequence[int],
     **settings: Any,
 ) -> pandas.DataFrame:
-    """One fit per strength and seed: `strength`, `seed`, `validation_auc`, mean `share_inside`, its number of `rows`.
+    """Fit one classifier per strength and seed, and evaluate it on validation.
 
-    Both figures are of validation, whose rows with a region number `rows`; no group label is looked at. `settings` are
-    the method's others. InputError before any fit where either set has no region or a setting is refused.
+    Args:
+        train: rows with masks.
+        validation: rows with masks, of other subjects.
+        strengths: values of the setting `strength`.
+        seeds: seeds of the fits.
+        **settings: the other settings of the method.
+
+    Returns:
+        One line per fit: `strength`, `seed`, `validation_auc`, mean `share_inside`, and `rows`, the number of rows of
+        validation with a region. No group labels are used.
+
+    Raises:
+        InputError: before any fit, if either set has no region or a setting is invalid.
     """
     _marked(train, "train")
     _marked(validation, "validation")
@@ -136,9 +187,12 @@ def sweep(
 
 
 def calibrated_strength(table: pandas.DataFrame) -> float:
-    """The largest strength of a `sweep` whose mean area under the curve is within a standard error of the best one's.
+    """The largest strength of a `sweep` whose mean AUC is within one standard error of the best strength's.
 
-    The one-standard-error rule (Breiman et al. 1984): the most alignment that validation can't tell from the best.
+    This is the one-standard-error rule (Breiman et al. 1984).
+
+    Raises:
+        InputError: the sweep has a single seed.
     """
     if table["seed"].nunique() < 2:
         raise InputError("table: one seed only; a standard error needs two or more.")

@@ -1,10 +1,10 @@
-"""Balanced synthetic images beside the real ones, in one fit, or before them, in a fit of their own.
+"""Balanced synthetic images: added to train, or used for pre-training.
 
-    mixed       argmin of the loss over train and a draw of synthetic, `ratio` rows of it per row of train
-    pretrained  argmin over the draw alone, then, from those weights, argmin over train; `steps` steps each
+    mixed       argmin of the loss over train and a sample of synthetic, `ratio` rows of it per row of train
+    pretrained  argmin over the sample alone, then, from those weights, argmin over train; `steps` steps each
 
-The draw has equally many rows of every cell (label, group). Both orders are in use: FairGen's and RoentGen-v2's
-classifiers are pre-trained on synthetic images, earlier work mixes (Ktena et al. 2024). No group of a real row is used.
+The sample has equally many rows of every cell (label, group). Both orders are in use: FairGen's and RoentGen-v2's
+classifiers are pre-trained on synthetic images, earlier work mixes (Ktena et al. 2024). Groups of train are not used.
 """
 
 from typing import Literal
@@ -17,18 +17,36 @@ from ...errors import InputError
 from ..classifier import ImageClassifier, LabelledImages
 from .method import GroupSettings, Method, present_groups
 
-__all__ = ["BalancedSynthetic", "BalancedSyntheticSettings", "balanced_draw", "refuse_subjects_of"]
+__all__ = ["BalancedSynthetic", "BalancedSyntheticSettings", "balanced_sample", "check_subjects"]
 
 
 class BalancedSyntheticSettings(GroupSettings):
-    """`ratio` of synthetic to real rows; `order`, whether they are mixed in or come first."""
+    """Settings.
+
+    Attributes:
+        ratio: synthetic rows per row of train.
+        order: whether synthetic rows are mixed with train or used for pre-training.
+    """
 
     ratio: float = Field(1.0, gt=0)
     order: Literal["mixed", "pretrained"] = "mixed"
 
 
-def balanced_draw(synthetic: LabelledImages, attribute: str, count: int, seed: int) -> LabelledImages:
-    """About `count` rows (a whole number per cell), without repeats; InputError where a cell has too few."""
+def balanced_sample(synthetic: LabelledImages, attribute: str, count: int, seed: int) -> LabelledImages:
+    """A random sample, without replacement, with equally many rows of every cell (label, group).
+
+    Args:
+        synthetic: the rows to sample from.
+        attribute: the attribute whose groups are balanced.
+        count: number of rows, rounded to a whole number per cell, at least one.
+        seed: seed of the sample.
+
+    Returns:
+        The sample, cell by cell.
+
+    Raises:
+        InputError: a cell has too few rows.
+    """
     groups, number = present_groups(synthetic, attribute)
     generator = torch.Generator().manual_seed(seed)
     size = max(1, round(count / (2 * number)))
@@ -45,26 +63,30 @@ def balanced_draw(synthetic: LabelledImages, attribute: str, count: int, seed: i
     return synthetic.select(torch.cat(chosen))
 
 
-def refuse_subjects_of(validation: LabelledImages, synthetic: LabelledImages) -> None:
-    """InputError where a row of synthetic is of a subject of validation, which then could not choose the epoch."""
-    if seen := int(np.isin(synthetic.subjects, validation.subjects).sum()):
-        raise InputError(f"synthetic: {seen} rows are of subjects of validation; leave those subjects out.")
+def check_subjects(validation: LabelledImages, synthetic: LabelledImages) -> None:
+    """Check that validation is independent of the synthetic rows.
+
+    Raises:
+        InputError: a synthetic row is of a subject of validation.
+    """
+    if shared := int(np.isin(synthetic.subjects, validation.subjects).sum()):
+        raise InputError(f"synthetic: {shared} rows are of subjects of validation; leave those subjects out.")
 
 
 class BalancedSynthetic(Method):
-    """Adds a balanced draw of synthetic rows, whose subjects must not be in validation."""
+    """Adds a balanced sample of synthetic rows, whose subjects must not be in validation."""
 
     Settings = BalancedSyntheticSettings
-    sees = ("synthetic images",)
+    required_annotations = ("synthetic images",)
     settings: BalancedSyntheticSettings
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
     ) -> ImageClassifier:
         """One stage over both, or one over each."""
-        assert synthetic is not None, "fit refuses a fit without"
-        refuse_subjects_of(validation, synthetic)
-        draw = balanced_draw(synthetic, self.settings.attribute, round(self.settings.ratio * len(train)), seed)
+        assert synthetic is not None, "fit checks that they are given"
+        check_subjects(validation, synthetic)
+        sample = balanced_sample(synthetic, self.settings.attribute, round(self.settings.ratio * len(train)), seed)
         if self.settings.order == "mixed":
-            return self.optimise(train.concatenate(draw), validation, seed)
-        return self.optimise(train, validation, seed, start=self.optimise(draw, validation, seed))
+            return self.optimise(train.concatenate(sample), validation, seed)
+        return self.optimise(train, validation, seed, start=self.optimise(sample, validation, seed))

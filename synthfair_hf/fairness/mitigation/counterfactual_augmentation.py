@@ -1,12 +1,12 @@
-"""Counterfactual rows beside the observed ones: the same subject had the attribute been another, all else held.
+"""Counterfactual augmentation: rows of the same subject under another level of the attribute, all else held fixed.
 
     augmentation    train+ = train and the rows of synthetic with the pair key of a row of train;  plain loss on train+
     consistency     the same, and the loss becomes  mean cross-entropy + weight mean over pairs (f(x_i) - f(x_j))^2
 
-A pair key says subject and every factor but the attribute (`LabelledImages.pairs`), so partners differ by do(attribute)
-alone and show one finding. Pairs lie side by side in an epoch, so that a batch holds both. Counterfactual data
-augmentation: Kusner et al. 2017 for the aim; the squared difference of logits: logit pairing (Kannan et al. 2018;
-Garg et al. 2019). Where no row has a partner both are plain risk minimisation.
+A pair key is the subject and every factor but the attribute (`LabelledImages.pairs`), so partners differ by
+do(attribute) alone and have the same finding. Rows of a pair are adjacent in an epoch, so that a batch holds both.
+Counterfactual fairness is the aim of Kusner et al. 2017; the squared difference of logits is logit pairing (Kannan et
+al. 2018; Garg et al. 2019). If no row has a partner both are empirical risk minimisation.
 """
 
 from dataclasses import replace
@@ -25,16 +25,31 @@ __all__ = ["CounterfactualAugmentation", "PairConsistency", "PairConsistencySett
 
 
 class PairConsistencySettings(GroupSettings):
-    """`weight` of the squared difference between the logits of a pair."""
+    """Settings.
+
+    Attributes:
+        weight: weight of the squared difference between the logits of a pair.
+    """
 
     weight: float = Field(0.1, gt=0)
 
 
 def with_partners(train: LabelledImages, synthetic: LabelledImages, attribute: str) -> LabelledImages:
-    """`train`, then the rows of `synthetic` that have a pair key of it and whose group it does not hold yet.
+    """Add to `train` the counterfactuals of its rows in one attribute.
 
-    A row's partners take its label: intervening on the attribute is no reason to call it otherwise, and the label that
-    was observed may differ from the one the data set states.
+    Partners take the label of their row: an intervention on the attribute does not change it, and the label that was
+    observed may differ from the true one.
+
+    Args:
+        train: rows to learn from.
+        synthetic: rows to take counterfactuals from.
+        attribute: the attribute that is intervened on.
+
+    Returns:
+        `train`, then the rows of `synthetic` with a pair key of `train` and a group that `train` lacks for that key.
+
+    Raises:
+        InputError: a set has no pairs for the attribute.
     """
     for name, examples in (("train", train), ("synthetic", synthetic)):
         if attribute not in examples.pairs:
@@ -54,28 +69,28 @@ def with_partners(train: LabelledImages, synthetic: LabelledImages, attribute: s
 
 
 class CounterfactualAugmentation(Method):
-    """Adds to every row its counterfactuals in one attribute."""
+    """Adds the counterfactuals of every row in one attribute."""
 
     Settings: ClassVar[type[FittingSettings]] = GroupSettings
-    sees = ("training groups", "synthetic images")
+    required_annotations = ("training groups", "synthetic images")
     settings: GroupSettings
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
     ) -> ImageClassifier:
         """One stage over rows and partners."""
-        assert synthetic is not None, "fit refuses a fit without"
+        assert synthetic is not None, "fit checks that they are given"
         return self.optimise(with_partners(train, synthetic, self.settings.attribute), validation, seed)
 
 
 class PairConsistency(CounterfactualAugmentation):
-    """Pulls the logits of partners together."""
+    """Adds counterfactuals, and penalises differences between the logits of partners."""
 
     Settings = PairConsistencySettings
     settings: PairConsistencySettings
 
     def rows(self, train: LabelledImages, generator: torch.Generator) -> Tensor:
-        """Every row once; pairs in random order, the rows of a pair side by side."""
+        """Every row once; pairs in random order, the rows of a pair adjacent."""
         numbers: dict[str, int] = {}
         pairs = torch.tensor([numbers.setdefault(key, len(numbers)) for key in train.pairs[self.settings.attribute]])
         turns = torch.randperm(len(numbers), generator=generator).argsort()

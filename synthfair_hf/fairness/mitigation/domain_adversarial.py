@@ -1,10 +1,10 @@
-"""Domain-adversarial training (Ganin et al. 2016): features from which the group can't be read.
+"""Domain-adversarial training (Ganin et al. 2016): features from which the group cannot be predicted.
 
     loss = cross-entropy(label) + cross-entropy(group | adversary(reverse(h))),     reverse(h) = h,  d reverse = -lambda
-    lambda(p) = strength (2 / (1 + e^(-10 p)) - 1),     p = share of the steps behind
+    lambda(p) = strength (2 / (1 + e^(-10 p)) - 1),     p = share of the steps that are done
 
-The adversary learns to read the group from the features, while the gradient that reaches the trunk is reversed. With
-one group there is nothing to read: both terms of the adversary are zero.
+The adversary learns to predict the group from the features, while the gradient that reaches the trunk is reversed. With
+one group both the adversary's loss and its gradient are zero.
 """
 
 import math
@@ -22,28 +22,33 @@ __all__ = ["DomainAdversarial", "DomainAdversarialSettings", "reverse"]
 
 
 class DomainAdversarialSettings(GroupSettings):
-    """`strength` of the reversed gradient at the end; `width` of the adversary's hidden layer."""
+    """Settings.
+
+    Attributes:
+        strength: factor of the reversed gradient at the end of training.
+        width: units of the adversary's hidden layer.
+    """
 
     strength: float = Field(1.0, gt=0)
     width: int = Field(64, ge=1)
 
 
 def reverse(features: Tensor, strength: float) -> Tensor:
-    """The features themselves, through which a gradient comes back times -strength."""
+    """Gradient reversal: the identity, whose gradient is multiplied by -strength."""
     return (1 + strength) * features.detach() - strength * features
 
 
 class DomainAdversarial(Method):
-    """An adversary reads the group of one attribute from the features."""
+    """Trains against an adversary that predicts the group of one attribute from the features."""
 
     Settings = DomainAdversarialSettings
-    sees = ("training groups",)
+    required_annotations = ("training groups",)
     settings: DomainAdversarialSettings
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
     ) -> ImageClassifier:
-        """One stage, with an adversary drawn from `seed` that is dropped at the end."""
+        """One stage, with an adversary initialised from `seed` that is discarded at the end."""
         self._levels = train.groups[self.settings.attribute].unique()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -58,9 +63,9 @@ class DomainAdversarial(Method):
         features = classifier.embed(batch.images)
         strength = self.settings.strength * (2 / (1 + math.exp(-10 * batch.progress)) - 1)
         groups = torch.searchsorted(self._levels, batch.examples.groups[self.settings.attribute])
-        told = self.adversary(reverse(features, strength))
+        predicted = self.adversary(reverse(features, strength))
         own = (batch.weights * batch_errors(classifier.head(features)[:, 0], batch)).mean()
-        return own + functional.cross_entropy(told, groups)
+        return own + functional.cross_entropy(predicted, groups)
 
     def trainable_parameters(self, classifier: ImageClassifier) -> Iterable[nn.Parameter]:
         """The classifier's and the adversary's."""

@@ -1,11 +1,11 @@
 """Group distributionally robust optimisation (Sagawa et al. 2020): the worse a group's loss, the more it counts.
 
-    q(g | y) <- q(g | y) e^(eta L(y, g)), then scaled to sum 1 over g;     rows drawn as in `resampling`
+    q(g | y) <- q(g | y) e^(eta L(y, g)), then scaled to sum 1 over g;     rows sampled as in `resampling`
     loss = sum over y of P(y) sum over g of q(g | y) L(y, g),     L(y, g) the batch's mean cross-entropy in the cell
 
 Sagawa's groups are the cells (y, g) on one simplex. Here each label has a simplex of its own and counts by its share of
-the batch: labels do not compete, so one group leaves plain risk minimisation. q starts with equal parts. A cell that a
-batch does not hold keeps its q, and those it holds divide the label's loss among them.
+the batch: labels do not compete, so with one group this is empirical risk minimisation. q starts uniform. A cell that
+is not in a batch keeps its q, and those in the batch share the label's loss.
 """
 
 import torch
@@ -20,18 +20,31 @@ __all__ = ["GroupDRO", "GroupDROSettings", "ascend"]
 
 
 class GroupDROSettings(GroupSettings):
-    """`step_size` is eta."""
+    """Settings.
+
+    Attributes:
+        step_size: eta, the step size of the ascent of q.
+    """
 
     step_size: float = Field(0.01, gt=0)
 
 
 def ascend(q: Tensor, losses: Tensor, step_size: float) -> Tensor:
-    """One step of exponentiated gradient ascent: q `[G]`, losses `[G]`; the sum of q stays."""
+    """One step of exponentiated gradient ascent.
+
+    Args:
+        q: weights `[G]` of the groups.
+        losses: `[G]`, the loss of each group.
+        step_size: eta.
+
+    Returns:
+        New weights `[G]`, with the same sum.
+    """
     return q.sum() * torch.softmax(q.log() + step_size * losses, dim=0)
 
 
 class GroupDRO(Resampling):
-    """Cells' losses weighted by q; `q` is `[2, G]`, a row of the simplex per label."""
+    """Weighs the loss of each cell by `q` `[2, G]`, whose rows, one per label, lie on a simplex."""
 
     Settings = GroupDROSettings
     settings: GroupDROSettings
@@ -39,7 +52,7 @@ class GroupDRO(Resampling):
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
     ) -> ImageClassifier:
-        """One stage; q starts with equal parts for the groups that occur in a label."""
+        """One stage; q starts uniform over the groups that occur in a label."""
         codes, count = present_groups(train, self.settings.attribute)
         occurs = torch.zeros(2, count, dtype=torch.float64)
         occurs[train.labels, codes] = 1

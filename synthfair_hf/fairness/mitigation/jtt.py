@@ -1,8 +1,8 @@
-"""Just train twice (Liu et al. 2021): what a first, briefly trained classifier gets wrong counts more in the second.
+"""Just train twice (Liu et al. 2021): rows that a first, briefly trained classifier gets wrong are upweighted.
 
     E = {i in train : first classifier is wrong about i at score 1/2},     w_i = upweight if i in E else 1
 
-Both start from the same weights; no group label is used. Where the first makes no mistake, the second is plain risk
+Both start from the same weights; no group labels are used. If the first makes no mistake, the second is empirical risk
 minimisation.
 """
 
@@ -17,14 +17,19 @@ __all__ = ["JustTrainTwice", "JustTrainTwiceSettings"]
 
 
 class JustTrainTwiceSettings(FittingSettings):
-    """`first_steps` of the first classifier, and the `upweight` of its mistakes in the second."""
+    """Settings.
+
+    Attributes:
+        first_steps: steps of the first classifier.
+        upweight: weight of its mistakes in the second, at least 1.
+    """
 
     first_steps: int = Field(150, ge=1)
     upweight: float = Field(5.0, ge=1)
 
 
 class JustTrainTwice(Method):
-    """Two classifiers; `mistakes` bool `[n]` are the first one's."""
+    """Trains two classifiers; `mistakes`, bool `[n]`, are those of the first on the rows of train."""
 
     Settings = JustTrainTwiceSettings
     settings: JustTrainTwiceSettings

@@ -1,10 +1,10 @@
-"""Last-layer retraining, or deep feature reweighting (Kirichenko et al. 2023): the trunk stays, the head is new.
+"""Last-layer retraining, or deep feature reweighting (Kirichenko et al. 2023): a new head on a frozen trunk.
 
-    1. plain risk minimisation on train
+    1. empirical risk minimisation on train
     2. (w, b) = argmin of  |w|^2 / 2 + C sum over validation of w(y, g) cross-entropy(w z + b),   z = (h - mean) / sd
 
-w(y, g) balances groups inside labels as in `reweighting`; the paper has the mean over balanced subsets instead, and an
-absolute penalty. With one group there is nothing to balance, and the head stays as the first stage left it.
+w(y, g) balances groups within labels as in `reweighting`; the paper averages over balanced subsets instead, with an
+absolute (L1) penalty. With one group the head of the first stage is kept.
 """
 
 import torch
@@ -19,16 +19,20 @@ __all__ = ["LastLayerRetraining", "LastLayerRetrainingSettings"]
 
 
 class LastLayerRetrainingSettings(GroupSettings):
-    """`inverse_penalty` is C."""
+    """Settings.
+
+    Attributes:
+        inverse_penalty: C, the inverse strength of the penalty.
+    """
 
     inverse_penalty: float = Field(0.1, gt=0)
 
 
 class LastLayerRetraining(Method):
-    """The plain classifier with a head fitted on validation, its groups balanced."""
+    """Fits by empirical risk minimisation, then refits the head on validation with balanced groups."""
 
     Settings = LastLayerRetrainingSettings
-    sees = ("validation groups",)
+    required_annotations = ("validation groups",)
     settings: LastLayerRetrainingSettings
 
     def learn(

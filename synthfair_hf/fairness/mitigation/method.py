@@ -8,9 +8,9 @@
     loss                    what is minimised                                  default: weighted mean cross-entropy
     trainable_parameters    what is changed                                    default: everything
 
-The weights are those of the step with the highest area under the curve on `validation`: rows set aside from `train` by
-subject, as biased as it is. No method sees a group label for that choice, and none sees the test. What else a method is
-shown is declared in `sees`.
+The weights are those of the evaluation with the highest AUC on `validation`: rows set aside from `train` by subject,
+and as biased as it is. That choice uses no group labels, and no method uses the test split. What a method requires
+beside images and labels is declared in `required_annotations`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,14 +38,16 @@ from ..classifier import (
     save_classifier,
 )
 
-__all__ = ["GroupSettings", "Method", "Shown", "present_groups", "probabilities"]
+__all__ = ["Annotation", "GroupSettings", "Method", "present_groups", "probabilities"]
 
-Shown = Literal["training groups", "validation groups", "groups at prediction", "training masks", "synthetic images"]
-"""What a method is shown beside images and labels. Synthetic images come with all their covariates."""
+Annotation = Literal[
+    "training groups", "validation groups", "groups at prediction", "training masks", "synthetic images"
+]
+"""What a method may require beside images and labels. Synthetic images come with all their covariates."""
 
 
 class GroupSettings(FittingSettings):
-    """Settings of a method that looks at one attribute."""
+    """Settings of a method that uses the groups of one `attribute`."""
 
     attribute: str = Field(min_length=1)
 
@@ -53,16 +55,21 @@ class GroupSettings(FittingSettings):
 class Method:
     """Empirical risk minimisation, and the base of every mitigation.
 
-    A subclass changes hooks, or, where it has more than one stage, `learn`; settings are keywords of the constructor.
-    `fit` returns the method itself, with the network in `classifier` and, in `curve`, the areas under the curve on
-    validation of the last stage.
+    A subclass changes hooks, or, if it has more than one stage, `learn`; settings are keywords of the constructor.
+    `fit` returns the method itself, with the network in `classifier` and, in `curve`, the AUC of each evaluation on
+    validation in the last stage.
+
+    Attributes:
+        Settings: class of the settings.
+        required_annotations: what the method requires beside images and labels.
+        version: raise it by one whenever the figures of the method change: its cells in a benchmark are then fitted
+            anew, and those of its subclasses. Code that was only reworded, renamed or moved keeps its version.
+        settings: the settings of this instance.
     """
 
     Settings: ClassVar[type[FittingSettings]] = FittingSettings
-    sees: ClassVar[tuple[Shown, ...]] = ()
+    required_annotations: ClassVar[tuple[Annotation, ...]] = ()
     version: ClassVar[int] = 1
-    """Raise it by one whenever the method's figures change: its cells in a benchmark are then fitted anew, and those
-    of its subclasses. Changed words, names and places of code are no reason to."""
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -76,37 +83,44 @@ class Method:
     # -- the four hooks
 
     def rows(self, train: LabelledImages, generator: torch.Generator) -> Tensor:
-        """Places int64 of one epoch's rows, in order."""
+        """Indices int64 of the rows that an epoch visits, in order, drawn from `generator`."""
         return all_rows(train, generator)
 
     def sample_weights(self, train: LabelledImages) -> Tensor:
-        """Positive weights `[n]`; they are scaled to mean 1."""
+        """Positive weights `[n]` of the rows of `train`; they are scaled to mean 1."""
         return equal_weights(train)
 
     def loss(self, classifier: ImageClassifier, batch: Batch) -> Tensor:
-        """What a step minimises, a scalar."""
+        """The scalar that a step minimises."""
         return mean_loss(classifier, batch)
 
     def trainable_parameters(self, classifier: ImageClassifier) -> Iterable[nn.Parameter]:
-        """What a step changes."""
+        """The parameters that a step updates."""
         return all_parameters(classifier)
 
-    # -- what the caller sees
+    # -- for the caller
 
     def fit(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None = None
     ) -> Self:
-        """Fit on `train`, choosing the step on `validation`.
+        """Fit on `train`, selecting the weights on `validation`.
 
-        validation: rows of other subjects than `train`, from the same distribution.
-        seed: decides the first weights, the order of rows and their shifts; equal seeds give equal weights.
-        synthetic: given if and only if the method sees synthetic images.
+        Args:
+            train: rows to learn from.
+            validation: rows of other subjects than `train`, from the same distribution.
+            seed: decides the first weights, the order of rows and their shifts; equal seeds give equal weights.
+            synthetic: synthetic rows, given if and only if `required_annotations` has "synthetic images".
 
-        Raises InputError where one class is alone, subjects are shared, or an attribute the method needs is absent.
+        Returns:
+            The method itself, fitted.
+
+        Raises:
+            InputError: a set has rows of one class only, subjects are shared, or an attribute, masks or synthetic rows
+                that the method requires are missing.
         """
-        if (synthetic is not None) != ("synthetic images" in self.sees):
-            need = "give them" if synthetic is None else "leave them out"
-            raise InputError(f"synthetic: {type(self).__name__} sees {', '.join(self.sees) or 'labels alone'}; {need}.")
+        if (synthetic is not None) != ("synthetic images" in self.required_annotations):
+            need = "requires them; give them" if synthetic is None else "does not use them; leave them out"
+            raise InputError(f"synthetic: {type(self).__name__} {need}.")
         shared = set(train.subjects.tolist()) & set(validation.subjects.tolist())
         if shared:
             raise InputError(
@@ -135,13 +149,23 @@ class Method:
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
     ) -> ImageClassifier:
-        """The stages of a fit; one call of `optimise` by default."""
+        """The stages of a fit, with the arguments of `fit`; by default one call of `optimise`."""
         return self.optimise(train, validation, seed)
 
     def optimise(
         self, train: LabelledImages, validation: LabelledImages, seed: int, start: ImageClassifier | None = None
     ) -> ImageClassifier:
-        """One stage under the hooks, from weights drawn from `seed` or from those of `start`, which it changes."""
+        """One stage of training with the hooks.
+
+        Args:
+            train: rows to learn from.
+            validation: rows to select the weights on.
+            seed: decides the first weights, the order of rows and their shifts.
+            start: a network to train on, in place; by default a new one.
+
+        Returns:
+            The network, with the weights of the best evaluation.
+        """
         classifier = new_classifier(train, self.settings, seed) if start is None else start
         self.curve = fit_classifier(
             classifier,
@@ -157,21 +181,26 @@ class Method:
         return classifier
 
     def empirical_risk_minimisation(self, **changes: Any) -> "Method":
-        """The plain method under this one's settings, some of them changed: a first stage of others."""
+        """Empirical risk minimisation with this method's settings, some of them changed, as the first of two stages."""
         plain = {name: getattr(self.settings, name) for name in FittingSettings.model_fields}
         return Method(**{**plain, **changes})
 
     @property
     def classifier(self) -> ImageClassifier:
-        """The fitted network."""
+        """The fitted network; InputError before `fit`."""
         if self.fitted is None:
             raise InputError(f"{type(self).__name__}: not fitted yet; call fit first.")
         return self.fitted
 
     def predict_proba(self, images: Tensor, groups: Mapping[str, Tensor] | None = None) -> np.ndarray:
-        """Scores float64 `[n]` in [0, 1] that images uint8 `[n, 1, r, r]` show the finding.
+        """Predict the probability of the finding.
 
-        groups: by attribute, int64 `[n]`; looked at by methods that see groups at prediction alone.
+        Args:
+            images: uint8 `[n, 1, r, r]`.
+            groups: by attribute, int64 `[n]`; used only by methods that require groups at prediction.
+
+        Returns:
+            Scores float64 `[n]` in [0, 1].
         """
         return probabilities(self.classifier.logits(images))
 
@@ -183,11 +212,11 @@ class Method:
 
     def _sets_with_groups(self) -> list[str]:
         needed = {"training groups": "train", "validation groups": "validation", "synthetic images": "synthetic"}
-        return [name for shown, name in needed.items() if shown in self.sees]
+        return [name for annotation, name in needed.items() if annotation in self.required_annotations]
 
 
 def present_groups(examples: LabelledImages, attribute: str) -> tuple[Tensor, int]:
-    """Each row's group as int64 `[n]`, numbered over the groups that occur, and how many these are."""
+    """The group of each row, int64 `[n]`, numbered over the groups that occur, and the number of these."""
     found, codes = examples.groups[attribute].unique(return_inverse=True)
     return codes, len(found)
 

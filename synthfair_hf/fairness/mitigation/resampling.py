@@ -1,9 +1,9 @@
-"""Resampling: rows are drawn so that every group is as frequent among rows of one label as any other.
+"""Resampling: rows are sampled so that all groups are equally frequent among rows of one label.
 
     rows of cell (y, g) in an epoch = n(y) / G(y), the rest by largest remainder,     n(y), G(y) as in `reweighting`
 
-Each row of a cell is visited equally often, up to one visit, which is drawn anew in each epoch. Labels, and the length
-of an epoch, stay as they were; with one group each row is visited once.
+Rows of a cell are visited equally often up to one visit; which rows have the extra visit is sampled anew in each epoch.
+The prevalence of the finding and the length of an epoch do not change; with one group each row is visited once.
 """
 
 from typing import ClassVar
@@ -18,7 +18,16 @@ __all__ = ["Resampling", "balanced_rows"]
 
 
 def balanced_rows(labels: Tensor, groups: Tensor, generator: torch.Generator) -> Tensor:
-    """Places int64 `[n]` with n(y) / G(y) visits to each cell, in order of place."""
+    """Sample row indices with n(y) / G(y) visits to each cell.
+
+    Args:
+        labels: int64 `[n]`.
+        groups: int64 `[n]`.
+        generator: decides which rows of a cell have an extra visit.
+
+    Returns:
+        Indices int64 `[n]`, sorted.
+    """
     visits = torch.zeros(len(labels), dtype=torch.int64)
     for label in labels.unique():
         of_label = labels == label
@@ -34,10 +43,10 @@ def balanced_rows(labels: Tensor, groups: Tensor, generator: torch.Generator) ->
 
 
 class Resampling(Method):
-    """Rows drawn so that the groups of one attribute are balanced inside each label."""
+    """Samples rows so that the groups of one attribute are balanced within each label."""
 
     Settings: ClassVar[type[FittingSettings]] = GroupSettings
-    sees = ("training groups",)
+    required_annotations = ("training groups",)
     settings: GroupSettings
 
     def rows(self, train: LabelledImages, generator: torch.Generator) -> Tensor:

@@ -1,10 +1,11 @@
-"""Reweighting: every group counts the same among rows of one label, and every label as much as before.
+"""Reweighting: all groups have the same total weight among rows of one label, and labels keep theirs.
 
     w(y, g) = n(y) / (G(y) n(y, g)),     n(y) rows of label y, n(y, g) of them of group g, G(y) groups that occur in it
 
-Under these weights group and label are independent, the mean of w is 1, and the prevalence of the finding stays, so a
-score keeps its meaning. With one group every weight is 1. (Kamiran and Calders 2012 weigh by P(y) P(g) / P(y, g), which
-keeps the groups' shares as well; here a rare group is not rare any more, as in inverse-frequency weighting.)
+Under these weights group and label are independent, the mean of w is 1, and the prevalence of the finding is unchanged,
+so scores stay calibrated to it. With one group every weight is 1. (Kamiran and Calders 2012 weigh by
+P(y) P(g) / P(y, g), which keeps the groups' shares as well; here rare groups are upweighted, as in inverse-frequency
+weighting.)
 """
 
 import torch
@@ -17,7 +18,7 @@ __all__ = ["Reweighting", "balancing_weights"]
 
 
 def balancing_weights(labels: Tensor, groups: Tensor) -> Tensor:
-    """w(y, g) float64 `[n]` of labels and groups, int64 `[n]`."""
+    """Weights w(y, g), float64 `[n]`, of rows with labels and groups, both int64 `[n]`."""
     weights = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
         of_label = labels == label
@@ -29,10 +30,10 @@ def balancing_weights(labels: Tensor, groups: Tensor) -> Tensor:
 
 
 class Reweighting(Method):
-    """Weights that balance the groups of one attribute inside each label."""
+    """Weighs rows so that the groups of one attribute are balanced within each label."""
 
     Settings = GroupSettings
-    sees = ("training groups",)
+    required_annotations = ("training groups",)
     settings: GroupSettings
 
     def sample_weights(self, train: LabelledImages) -> Tensor:

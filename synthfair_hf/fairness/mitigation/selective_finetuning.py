@@ -1,18 +1,17 @@
-"""Selective fine-tuning (AIM-Fair, Zhao et al. 2025): tensors that the bias moves and the synthetic look does not.
+"""Selective fine-tuning (AIM-Fair, Zhao et al. 2025): tensors sensitive to the bias and not to the synthetic domain.
 
-    1. the biased model: plain risk minimisation on train
+    1. the biased model: empirical risk minimisation on train
     2. G_S = sum over cells (y, g) of P_S(y, g) times the mean gradient of the cross-entropy over the cell's rows
          S = rb  train,  sb  synthetic rows under train's P(y, g),  sf  synthetic rows under P(y) / number of groups
        D1 = mean |G_rb - G_sb|,   D2 = mean |G_sb - G_sf|,   over the entries of each parameter tensor
        chosen = {the k tensors of smallest D1} and {the k of largest D2},   k = share of all tensors, rounded up
-    3. the chosen tensors are trained on a balanced draw of synthetic rows, the others stay as they were
+    3. the chosen tensors are trained on a balanced sample of synthetic rows, the others are frozen
 
-The paper's biased synthetic set has the known bias by construction. Here no group of a real row is used: P(y, g) is
-estimated, by reading the groups of train from the biased model's own features with a logistic regression fitted on the
-balanced draw. Misreadings pull the estimate toward balance, and a model that does not encode the attribute gives none
-to read. The paper draws sb and sf; cells weighted by P are their expectation without the noise of drawing, and both
-have train's share of findings, so that D2 is of the groups alone. With one group there is nothing to balance, and the
-biased model is the answer.
+The paper's biased synthetic set has the known bias by construction. Here groups of train are not used: P(y, g) is
+estimated, by predicting the groups of train from the biased model's own features with a logistic regression fitted on
+the balanced sample. Misclassified rows pull the estimate toward balance, and a model that does not encode the attribute
+gives a balanced one. The paper samples sb and sf; cells weighted by P are their expectation without sampling noise, and
+both have the prevalence of train, so that D2 is of the groups alone. With one group the result is the biased model.
 """
 
 import math
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..classifier import BATCH, ImageClassifier, LabelledImages, unit_range
-from .balanced_synthetic import balanced_draw, refuse_subjects_of
+from .balanced_synthetic import balanced_sample, check_subjects
 from .method import GroupSettings, Method, present_groups
 
 __all__ = [
@@ -40,14 +39,18 @@ __all__ = [
 ]
 
 Gradients = Mapping[str, Tensor]
-"""By name of a parameter tensor, what has its shape."""
+"""By name of a parameter tensor, a tensor of its shape."""
 
 
 class SelectiveFinetuningSettings(GroupSettings):
-    """`ratio` of synthetic to real rows; `share` of tensors on either list, above 1/2 so that the lists meet.
+    """Settings.
 
-    The paper's k is 55 of the 62 tensors of its network. `selection`: by gradients, or what the paper compares with:
-    all tensors, or as many as the gradients would choose, drawn at random.
+    Attributes:
+        ratio: synthetic rows per row of train.
+        share: share of all tensors on either list, above 1/2 so that the lists intersect. The paper's k is 55 of the 62
+            tensors of its network.
+        selection: by gradients, or one of the paper's baselines: all tensors, or as many as the gradients would choose,
+            sampled at random.
     """
 
     ratio: float = Field(1.0, gt=0)
@@ -56,7 +59,16 @@ class SelectiveFinetuningSettings(GroupSettings):
 
 
 def gradients(classifier: ImageClassifier, examples: LabelledImages, weights: Tensor) -> dict[str, Tensor]:
-    """Gradient of the sum over rows of weight `[n]` times cross-entropy, by tensor; the classifier stays as it is."""
+    """Gradient of the weighted cross-entropy by parameter tensor.
+
+    Args:
+        classifier: the network, which is not changed.
+        examples: `n` rows.
+        weights: `[n]`; the loss is the sum over rows of weight times cross-entropy in nats.
+
+    Returns:
+        A gradient for each named parameter.
+    """
     parameters = dict(classifier.named_parameters())
     total = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
     for places in torch.arange(len(examples)).split(BATCH):
@@ -69,7 +81,17 @@ def gradients(classifier: ImageClassifier, examples: LabelledImages, weights: Te
 
 
 def chosen_tensors(real: Gradients, biased: Gradients, balanced: Gradients, share: float) -> list[str]:
-    """Names of the chosen tensors in the network's order, from G_rb, G_sb and G_sf; of equals the first comes first."""
+    """The intersection of the k tensors of smallest D1 and the k of largest D2.
+
+    Args:
+        real: G_rb.
+        biased: G_sb.
+        balanced: G_sf.
+        share: k as a share of all tensors, rounded up.
+
+    Returns:
+        Names in the network's order; of ties the first is chosen.
+    """
     domain = {name: (real[name] - biased[name]).abs().mean().item() for name in real}
     bias = {name: (biased[name] - balanced[name]).abs().mean().item() for name in real}
     count = math.ceil(share * len(real))
@@ -81,62 +103,80 @@ def chosen_tensors(real: Gradients, biased: Gradients, balanced: Gradients, shar
 def cell_shares(
     classifier: ImageClassifier, train: LabelledImages, synthetic: LabelledImages, attribute: str
 ) -> Tensor:
-    """Estimated P(y, g) of train, float64 `[2, G]`, over the groups that occur in synthetic; no group of train is read.
+    """Estimate P(y, g) of train without its groups.
 
-    Synthetic rows should be balanced, or the reading leans to the larger group.
+    Args:
+        classifier: the network whose features groups are predicted from.
+        train: the rows whose shares are estimated; their labels are used, their groups are not.
+        synthetic: rows that the group predictor is fitted on; balanced, or predictions favour the larger group.
+        attribute: the attribute of the groups.
+
+    Returns:
+        Shares float64 `[2, G]` over the groups that occur in `synthetic`.
     """
     groups, count = present_groups(synthetic, attribute)
     features = classifier.features(synthetic.images).double()
     location, scale = features.mean(dim=0), features.std(dim=0).clamp(min=1e-6)
-    reader = LogisticRegression(max_iter=1000).fit(((features - location) / scale).numpy(), groups.numpy())
-    read = reader.predict(((classifier.features(train.images).double() - location) / scale).numpy())
-    cells = torch.bincount(train.labels * count + torch.from_numpy(read), minlength=2 * count)
+    predictor = LogisticRegression(max_iter=1000).fit(((features - location) / scale).numpy(), groups.numpy())
+    predicted = predictor.predict(((classifier.features(train.images).double() - location) / scale).numpy())
+    cells = torch.bincount(train.labels * count + torch.from_numpy(predicted), minlength=2 * count)
     return cells.reshape(2, count).double() / len(train)
 
 
 def cell_weights(shares: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-    """Weights float64 `[n]` under which the rows of each cell, all weighing the same, have its share `[2, G]`."""
+    """Weights under which each cell has a given share, equal within a cell.
+
+    Args:
+        shares: `[2, G]`, of each cell (label, group).
+        labels: int64 `[n]`.
+        groups: int64 `[n]`.
+
+    Returns:
+        Weights float64 `[n]`.
+    """
     cell = labels * shares.shape[1] + groups
     sizes = torch.bincount(cell, minlength=shares.numel())
     return (shares.flatten() / sizes)[cell]
 
 
 class SelectiveFinetuning(Method):
-    """The plain classifier, some of its tensors (`trained`, by name) fine-tuned on balanced synthetic rows."""
+    """Fits by empirical risk minimisation, then fine-tunes the tensors in `trained` on balanced synthetic rows."""
 
     Settings = SelectiveFinetuningSettings
-    sees = ("synthetic images",)
+    required_annotations = ("synthetic images",)
     settings: SelectiveFinetuningSettings
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
     ) -> ImageClassifier:
         """The biased model, the choice of tensors, the fine-tuning."""
-        assert synthetic is not None, "fit refuses a fit without"
-        refuse_subjects_of(validation, synthetic)
-        draw = balanced_draw(synthetic, self.settings.attribute, round(self.settings.ratio * len(train)), seed)
-        plain = self.empirical_risk_minimisation()
-        classifier, self.curve = plain.optimise(train, validation, seed), plain.curve
-        if present_groups(draw, self.settings.attribute)[1] == 1:
+        assert synthetic is not None, "fit checks that they are given"
+        check_subjects(validation, synthetic)
+        sample = balanced_sample(synthetic, self.settings.attribute, round(self.settings.ratio * len(train)), seed)
+        first = self.empirical_risk_minimisation()
+        classifier, self.curve = first.optimise(train, validation, seed), first.curve
+        if present_groups(sample, self.settings.attribute)[1] == 1:
             self.trained: list[str] = []
             return classifier
-        self.trained = self._chosen(classifier, train, draw, seed)
-        return self.optimise(draw, validation, seed, start=classifier)
+        self.trained = self._chosen(classifier, train, sample, seed)
+        return self.optimise(sample, validation, seed, start=classifier)
 
     def trainable_parameters(self, classifier: ImageClassifier) -> Iterable[nn.Parameter]:
         """The chosen tensors."""
         return [tensor for name, tensor in classifier.named_parameters() if name in self.trained]
 
-    def _chosen(self, classifier: ImageClassifier, train: LabelledImages, draw: LabelledImages, seed: int) -> list[str]:
+    def _chosen(
+        self, classifier: ImageClassifier, train: LabelledImages, sample: LabelledImages, seed: int
+    ) -> list[str]:
         names = [name for name, _ in classifier.named_parameters()]
         if self.settings.selection == "all":
             return names
-        groups, count = present_groups(draw, self.settings.attribute)
-        biased = cell_shares(classifier, train, draw, self.settings.attribute)
+        groups, count = present_groups(sample, self.settings.attribute)
+        biased = cell_shares(classifier, train, sample, self.settings.attribute)
         balanced = (biased.sum(dim=1, keepdim=True) / count).expand(2, count)
         real = gradients(classifier, train, torch.full((len(train),), 1 / len(train)))
         first, second = (
-            gradients(classifier, draw, cell_weights(shares, draw.labels, groups)) for shares in (biased, balanced)
+            gradients(classifier, sample, cell_weights(shares, sample.labels, groups)) for shares in (biased, balanced)
         )
         chosen = chosen_tensors(real, first, second, self.settings.share)
         if self.settings.selection == "gradients":

@@ -1,13 +1,13 @@
-"""Thresholds per group (Hardt et al. 2016): one true positive rate for all groups, without touching the network.
+"""Thresholds per group (Hardt et al. 2016): one true positive rate for all groups, with an unchanged network.
 
     t(g; r) : share r of the positives of group g in validation has score > t(g; r), to the nearest row
-    r       : of all rates, the one at which deciding by t(g; r) is right about most rows of validation
+    r       : of all rates, the one at which predicting by t(g; r) is correct for most rows of validation
     predict_proba = 1 / (1 + e^-(logit(x) - logit(t(g; r))))
 
-The shift moves a group's threshold to 1/2 and leaves the order inside the group, so the answer is still a score, and
-whoever decides at 1/2 decides by the groups' thresholds. Where 1/2 itself has the rate it stays; with one group there
-is nothing to equalise, r is the rate at 1/2, and nothing changes. Thresholds are deterministic: Hardt's randomised ones
-reach a rate exactly, and can equalise false positives as well.
+The shift moves a group's threshold to 1/2 and keeps the order within the group, so the result is still a score, and
+predicting at 1/2 is predicting by the thresholds of the groups. A threshold of 1/2 that has the rate is kept; with one
+group r is the rate at 1/2, and scores do not change. Thresholds are deterministic: Hardt's randomised ones reach a rate
+exactly, and can equalise false positives as well.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,15 @@ __all__ = ["ThresholdPostprocessing", "equal_rate_thresholds", "threshold_for_ra
 
 
 def threshold_for_rate(logits: np.ndarray, rate: float) -> float:
-    """A threshold above which the share of logits `[n]` is nearest to `rate`: 0 where it is one, else mid-gap."""
+    """A threshold above which the share of logits is nearest to a rate.
+
+    Args:
+        logits: `[n]`, of the positives of one group.
+        rate: share in [0, 1].
+
+    Returns:
+        0 if that is such a threshold, else the midpoint between the two adjacent logits.
+    """
     above = int(np.rint(rate * len(logits)))
     ends = max(logits.max(), 0) + 1, min(logits.min(), 0) - 1
     ordered = np.array([ends[0], *np.sort(logits)[::-1], ends[1]], dtype=np.float64)
@@ -33,11 +41,20 @@ def threshold_for_rate(logits: np.ndarray, rate: float) -> float:
 
 
 def equal_rate_thresholds(logits: np.ndarray, present: np.ndarray, groups: np.ndarray) -> dict[int, float]:
-    """t(g; r) in logits by group, from logits `[n]`, labels (bool `[n]`) and groups int `[n]`."""
+    """Thresholds that equalise the true positive rate of all groups, at the rate r with the highest accuracy.
+
+    Args:
+        logits: `[n]`.
+        present: bool `[n]`, whether the finding is present; every group has rows where it is.
+        groups: int `[n]`.
+
+    Returns:
+        t(g; r) in logits by group.
+    """
     positives = {int(group): np.sort(logits[present & (groups == group)]) for group in np.unique(groups)}
     own = float((logits[present] > 0).mean())
     rates = np.arange(present.sum() + 1) / present.sum() if len(positives) > 1 else np.array([own])
-    # nearest to the classifier's own rate first, so that of equals that one is kept
+    # rates nearest to the classifier's own come first, so that ties keep them
     best, kept = -1, {group: 0.0 for group in positives}
     for rate in rates[np.argsort(np.abs(rates - own), kind="stable")]:
         found = {group: threshold_for_rate(scores, rate) for group, scores in positives.items()}
@@ -49,16 +66,16 @@ def equal_rate_thresholds(logits: np.ndarray, present: np.ndarray, groups: np.nd
 
 
 class ThresholdPostprocessing(Method):
-    """The plain classifier, and in `thresholds` one logit per group of an attribute."""
+    """Fits by empirical risk minimisation, and chooses `thresholds`, one logit per group of an attribute."""
 
     Settings = GroupSettings
-    sees = ("validation groups", "groups at prediction")
+    required_annotations = ("validation groups", "groups at prediction")
     settings: GroupSettings
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
     ) -> ImageClassifier:
-        """The plain classifier, then the thresholds; InputError for a group of validation without the finding."""
+        """Empirical risk minimisation, then the thresholds; InputError for a group of validation without positives."""
         present, groups = validation.labels.numpy() == 1, validation.groups[self.settings.attribute].numpy()
         if missing := set(groups.tolist()) - set(groups[present].tolist()):
             raise InputError(
@@ -71,7 +88,7 @@ class ThresholdPostprocessing(Method):
         return classifier
 
     def predict_proba(self, images: Tensor, groups: Mapping[str, Tensor] | None = None) -> np.ndarray:
-        """Scores whose threshold is 1/2 in every group; InputError for a group that validation did not hold."""
+        """Scores whose threshold is 1/2 in every group, as in `Method`; InputError for a group not in validation."""
         logits, attribute = self.classifier.logits(images).double(), self.settings.attribute
         if groups is None or attribute not in groups:
             raise unknown("groups", attribute, groups or ())

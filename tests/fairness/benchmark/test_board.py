@@ -1,4 +1,4 @@
-"""Cells are kept by what was asked, whatever else is asked; a leaderboard prints what they say, better or worse."""
+"""Cells are kept by their recipe, whatever else is requested; a leaderboard prints their figures, better or worse."""
 
 import json
 import shutil
@@ -26,8 +26,8 @@ from synthfair_hf.fairness.benchmark import cells
 from synthfair_hf.fairness.benchmark.board import benchmark, load_method
 from synthfair_hf.fairness.benchmark.cells import (
     CELL_VERSION,
-    DRAWS,
     FIGURES,
+    N_BOOTSTRAP,
     DataSet,
     figures,
     method_identity,
@@ -50,7 +50,7 @@ import torch
 from synthfair_hf.fairness.mitigation.method import Method
 
 class Backwards(Method):
-    sees = ("synthetic images",)
+    required_annotations = ("synthetic images",)
 
     def learn(self, train, validation, seed, synthetic):
         assert not set(validation.subjects) & set(synthetic.subjects)
@@ -91,28 +91,28 @@ def _counted(calls, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def board(store, tmp_path_factory):
-    """A finished board of one view, for reading only."""
-    directory = tmp_path_factory.mktemp("boards") / "board"
+def finished(store, tmp_path_factory):
+    """A finished benchmark of one view, read-only."""
+    directory = tmp_path_factory.mktemp("benchmarks") / "finished"
     benchmark(store, [STRONG], ["resampling"], directory, **SMALL)
     return directory
 
 
 @pytest.fixture
-def copied(board, tmp_path):
-    return shutil.copytree(board, tmp_path / "board")
+def copied(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "finished")
 
 
 def cells_of(directory):
-    """Measured figures of a board's cells by file name."""
+    """Measured figures of a benchmark's cells by file name."""
     return {
         path.name: {key: value for key, value in json.loads(path.read_text())["measured"].items()}
         for path in (directory / "cells").iterdir()
     }
 
 
-def test_a_killed_run_goes_on_and_nothing_is_fitted_twice(store, board, copied, calls, monkeypatch):
-    whole = cells_of(board)
+def test_a_killed_run_continues_and_no_cell_is_fitted_twice(store, finished, copied, calls, monkeypatch):
+    whole = cells_of(finished)
     for name in sorted(whole)[3:]:
         (copied / "cells" / name).unlink()
     counted, left = module.fit_cell, [None] * 2
@@ -136,13 +136,13 @@ def test_a_killed_run_goes_on_and_nothing_is_fitted_twice(store, board, copied, 
     assert len(calls) == 5
 
 
-def test_processes_share_a_board_and_leave_what_one_would(store, board, tmp_path):
+def test_processes_share_a_benchmark_and_write_the_cells_of_one(store, finished, tmp_path):
     benchmark(store, [STRONG], ["resampling"], tmp_path / "two", num_proc=2, **SMALL)
-    assert cells_of(tmp_path / "two") == cells_of(board)
+    assert cells_of(tmp_path / "two") == cells_of(finished)
 
 
-def test_a_cell_that_another_process_fits_is_waited_for_and_not_fitted(store, board, copied, calls):
-    name = min(cells_of(board))
+def test_a_cell_that_another_process_fits_is_waited_for_and_not_fitted(store, finished, copied, calls):
+    name = min(cells_of(finished))
     other = (copied / "cells" / name).read_bytes()
     (copied / "cells" / name).unlink()
     taken = threading.Event()
@@ -159,13 +159,13 @@ def test_a_cell_that_another_process_fits_is_waited_for_and_not_fitted(store, bo
     benchmark(store, [STRONG], ["resampling"], copied, **SMALL)
     thread.join()
     assert not calls
-    assert cells_of(copied) == cells_of(board)
+    assert cells_of(copied) == cells_of(finished)
 
 
-def test_a_shared_twin_is_fitted_once_and_cells_know_nothing_of_each_other(store, board, tmp_path, calls):
+def test_a_shared_twin_is_fitted_once_and_cells_are_independent(store, finished, tmp_path, calls):
     benchmark(store, [WEAK, STRONG], [], tmp_path / "two", **SMALL)
     assert sorted(calls) == sorted((view, "Method", seed) for view in (WEAK, STRONG, TWIN) for seed in (0, 1))
-    ours, theirs = cells_of(board), cells_of(tmp_path / "two")
+    ours, theirs = cells_of(finished), cells_of(tmp_path / "two")
     shared = ours.keys() & theirs.keys()
     assert len(shared) == 4
     assert all(ours[name] == theirs[name] for name in shared)
@@ -183,15 +183,17 @@ def test_a_shared_twin_is_fitted_once_and_cells_know_nothing_of_each_other(store
     ],
 )
 def test_a_changed_setting_is_another_cell_and_an_unchanged_one_the_same(store, copied, monkeypatch, changed, fitted):
-    asked = []
-    monkeypatch.setattr(module, "fit_cell", lambda *given: asked.append(given) or ({}, {"rows": {}, "seconds": 0.0}))
+    arguments = []
+    monkeypatch.setattr(
+        module, "fit_cell", lambda *given: arguments.append(given) or ({}, {"rows": {}, "seconds": 0.0})
+    )
     monkeypatch.setattr(module, "write_leaderboard", lambda directory: None)
     benchmark(store, **{"views": [STRONG], "methods": ["resampling"], "output_dir": copied, **SMALL, **changed})
-    assert len(asked) == fitted
+    assert len(arguments) == fitted
 
 
 def test_a_method_with_settings_bears_them_in_its_name(store, copied, monkeypatch):
-    """Cells of earlier boards are found by these names."""
+    """Cells of earlier benchmarks are found by these names."""
     monkeypatch.setattr(module, "fit_cell", lambda *given: ({}, {"rows": {}, "seconds": 0.0}))
     monkeypatch.setattr(module, "write_leaderboard", lambda directory: None)
     methods = ["resampling", ("resampling", {"batch_size": "8", "steps": 3})]
@@ -225,7 +227,7 @@ DOCUMENTED = '"""Scores, mirrored."""\n# why not\n' + SUBMITTED.replace(
         (DOCUMENTED.replace("indeed", "in deed").replace("why not", "because"), True),
         (SUBMITTED.replace("1 - super", "0.5 * super"), False),
         (SUBMITTED.replace("import torch", "import torch\nTHRESHOLD = 0.5"), False),
-        (SUBMITTED.replace("    sees", "    version = 2\n    sees"), False),
+        (SUBMITTED.replace("    required_", "    version = 2\n    required_"), False),
         (SUBMITTED + "\ndef more(): return 'text that is returned'", False),
     ],
 )
@@ -293,55 +295,62 @@ def test_version_1_is_called_what_was_recorded_before_versions_were_declared():
 
 @pytest.mark.usefixtures("_version_1")
 @pytest.mark.parametrize("page", ["chest_xray", "chest_xray_scanner"])
-def test_boards_recorded_before_versions_were_declared_go_on(page, monkeypatch):
-    """The cells that these boards list are those that the same words ask for under version 1.
+def test_benchmarks_recorded_before_versions_were_declared_continue(page, monkeypatch):
+    """The cells that these benchmarks list are those of the same request under version 1.
 
     A page that is recorded anew under another version leaves this list.
     """
     recorded = Record.read(ROOT / "docs" / "benchmark" / page / "benchmark.json")
-    asked = recorded.settings
-    preset = get_preset(asked["preset"])
+    arguments = recorded.settings
+    preset = get_preset(arguments["preset"])
     data = SimpleNamespace(
         identity=recorded.inputs["data_set"],
         preset=preset,
-        finding=asked["finding"],
-        resolution=asked["resolution"],
-        made={"model_revision": recorded.inputs["generator"]},
+        finding=arguments["finding"],
+        resolution=arguments["resolution"],
         subjects=range(recorded.counts["subjects_of_train"]),
-        planted=lambda view: tuple(name for name in view.attributes if name != asked["finding"]),
+        planted=lambda view: tuple(name for name in view.attributes if name != arguments["finding"]),
+        world=arguments.get("world"),
+        generator=recorded.inputs["generator"],
     )
     outside = SimpleNamespace(source=SimpleNamespace(fingerprint=recorded.inputs.get("external")))
     monkeypatch.setattr(module, "DataSet", lambda directory: data)
     monkeypatch.setattr(module, "ExternalSet", lambda *given: outside)
     external = "real" if "external" in recorded.inputs else None
-    words = (list(asked["views"]), list(asked["methods"]), asked["seeds"], asked["train_subjects"], asked["steps"])
-    again = module._asked("data", *words, [], external).record
+    words = (
+        list(arguments["views"]),
+        list(arguments["methods"]),
+        arguments["seeds"],
+        arguments["train_subjects"],
+        arguments["steps"],
+    )
+    again = module._plan(module._Request("data", *words, [], external)).record
     assert again.counts["cells"] == recorded.counts["cells"]
 
 
 CELL = {1: "d2d4ceeeb7ab431c"}
-"""Hash of what a cell shows a method and says of scores, by CELL_VERSION."""
+"""Hash of the rows and figures of a cell, by CELL_VERSION."""
 
 
-def test_what_a_cell_shows_and_says_is_that_of_its_version(store, judged):
+def test_rows_and_figures_of_a_cell_are_those_of_its_version(store, judged):
     """Rows, masks and figures; the fit between them is pinned by `fairness.mitigation.test_method_version`."""
-    data, told = DataSet(store), []
+    data, rows = DataSet(store), []
     for view, seed in product((STRONG, "finding_underdiagnosed_in_female_30"), (0, 1)):
         parts = parts_of(data, get_view(view, data.preset), ("training masks", "synthetic images"), seed, 20)
         for part in parts:
             columns = (part.images.flatten(1).sum(1), part.labels, part.groups["sex"])
-            told.append([sorted(part.subjects), *(column.tolist() for column in columns)])
-        told += [part.masks.flatten(1).sum(1).tolist() for part in parts[:2]]
+            rows.append([sorted(part.subjects), *(column.tolist() for column in columns)])
+        rows += [part.masks.flatten(1).sum(1).tolist() for part in parts[:2]]
     for name in FIGURES:
         figure = judged[2].figures[name]
-        told.append([round(value, 4) for value in (figure["value"], *figure["draws"][:5])])
-    assert fingerprint(told) == CELL.get(CELL_VERSION), (
-        "what cells show or say changed: raise cells.CELL_VERSION, and add the new hash to CELL"
+        rows.append([round(value, 4) for value in (figure["value"], *figure["draws"][:5])])
+    assert fingerprint(rows) == CELL.get(CELL_VERSION), (
+        "rows or figures of cells changed: raise cells.CELL_VERSION, and add the new hash to CELL"
     )
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("arguments", "message"),
     [
         ({"views": ["finding_sex_corelated_90_10"]}, "is no view"),
         ({"views": [TWIN]}, "plants no bias"),
@@ -359,10 +368,10 @@ def test_what_a_cell_shows_and_says_is_that_of_its_version(store, judged):
         ({"method_files": ["nowhere.py"]}, "no Python file"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_anything_is_fitted(store, tmp_path, calls, asked, message):
+def test_an_invalid_request_is_an_error_before_anything_is_fitted(store, tmp_path, calls, arguments, message):
     with pytest.raises(InputError, match=message) as raised:
         benchmark(
-            store, **{"views": [STRONG], "methods": ["resampling"], "output_dir": tmp_path / "b", **SMALL, **asked}
+            store, **{"views": [STRONG], "methods": ["resampling"], "output_dir": tmp_path / "b", **SMALL, **arguments}
         )
     assert "\n" not in str(raised.value)
     assert not calls
@@ -375,10 +384,11 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_fitted(store, tmp_pa
         ("1 / 0", "ZeroDivisionError"),
         ("x = 1", "defines 0 subclasses"),
         (SUBMITTED + "class Another(Method): pass", "defines 2 subclasses"),
-        (SUBMITTED.replace("synthetic images", "test labels"), "sees: 'test labels' is unknown"),
+        (SUBMITTED.replace("required_annotations", "sees"), "sets `sees`, which is now `required_annotations`"),
+        (SUBMITTED.replace("synthetic images", "test labels"), "required_annotations: 'test labels' is unknown"),
     ],
 )
-def test_a_file_that_is_no_method_is_refused(tmp_path, text, message):
+def test_a_file_that_is_no_method_is_an_error(tmp_path, text, message):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
@@ -387,12 +397,12 @@ def test_a_file_that_is_no_method_is_refused(tmp_path, text, message):
 
 def test_a_file_does_not_take_a_methods_name(store, tmp_path):
     (tmp_path / "erm.py").write_text(SUBMITTED)
-    with pytest.raises(InputError, match="bears the name of another method"):
+    with pytest.raises(InputError, match="has the name of another method"):
         benchmark(store, [STRONG], [], tmp_path / "b", method_files=[tmp_path / "erm.py"])
 
 
 def external(directory, n=24, side=40):
-    """A folder of random films of both sexes and findings, and one row whose finding is missing."""
+    """A folder of random images of both sexes and findings, and one row whose finding is missing."""
     directory.mkdir()
     rng = np.random.default_rng(0)
     lines = ["file_name,patient_id,age,sex,finding,view,scanner"]
@@ -420,31 +430,31 @@ def test_a_submitted_method_appears_by_its_files_name_and_real_images_judge_it(s
     assert str(tmp_path) not in page
 
 
-def test_a_method_that_refuses_a_view_is_said_to(store, tmp_path):
-    asked = {"train_subjects": 20, "steps": 2, "seeds": 1}
-    benchmark(store, [STRONG], ["balanced_synthetic"], tmp_path, **asked)
+def test_a_view_that_a_method_does_not_support_is_printed_with_the_reason(store, tmp_path):
+    arguments = {"train_subjects": 20, "steps": 2, "seeds": 1}
+    benchmark(store, [STRONG], ["balanced_synthetic"], tmp_path, **arguments)
     page = (tmp_path / "README.md").read_text()
-    assert f"`balanced_synthetic` refused {STRONG}: synthetic:" in page
+    assert f"`balanced_synthetic` does not support {STRONG}: synthetic:" in page
     assert pandas.read_csv(tmp_path / "table.csv")["refused"].str.contains("synthetic:").any()
 
 
 @pytest.mark.parametrize("view", [STRONG, "age_imbalanced_90_10", "finding_underdiagnosed_in_female_30"])
-def test_validation_is_as_biased_as_train_and_shares_no_subject_with_what_is_shown(store, tmp_path, view, monkeypatch):
-    seen = []
+def test_validation_is_as_biased_as_train_and_shares_no_subject_with_other_rows(store, tmp_path, view, monkeypatch):
+    fits = []
 
-    class Seeing(Method):
-        sees = ("synthetic images",)
+    class Recording(Method):
+        required_annotations = ("synthetic images",)
 
         def learn(self, train, validation, seed, synthetic):
-            seen.append((train, validation, synthetic))
+            fits.append((train, validation, synthetic))
             return self.optimise(train, validation, seed)
 
-    monkeypatch.setitem(METHODS, "seeing", Seeing)
-    benchmark(store, [view], ["seeing"], tmp_path, seeds=5, steps=1, train_subjects=20)
+    monkeypatch.setitem(METHODS, "recording", Recording)
+    benchmark(store, [view], ["recording"], tmp_path, seeds=5, steps=1, train_subjects=20)
     data = DataSet(store)
     attribute = data.planted(get_view(view, data.preset))[0]
     held = []
-    for train, validation, synthetic in seen[:5]:
+    for train, validation, synthetic in fits[:5]:
         parts = [set(one.subjects) for one in (train, validation)]
         assert not parts[0] & parts[1]
         assert not parts[1] & set(synthetic.subjects)
@@ -477,7 +487,7 @@ def test_masks_are_where_a_row_with_the_finding_differs_from_its_counterfactual_
 
 @pytest.fixture(scope="module")
 def judged(store):
-    """Test rows, random scores, and what a cell says of them."""
+    """Test rows, random scores, and their figures."""
     data = DataSet(store)
     examples = data.rows("full", "test", ("sex",)).examples
     scores = np.random.default_rng(0).random(len(examples))
@@ -488,25 +498,25 @@ def test_figures_are_those_of_audit_and_flips(judged):
     examples, scores, found = judged
     codes = examples.groups["sex"].numpy()
     names = np.array(examples.levels["sex"])[codes]
-    told = audit(scores, examples.labels.numpy(), {"sex": names}, examples.subjects, permutations=0, draws=1)
-    expected = dict(zip(told.gaps["metric"], told.gaps["value"], strict=True))
-    overall = told.groups[(told.groups["attribute"] == EVERYONE) & (told.groups["metric"] == "auc")]
+    audited = audit(scores, examples.labels.numpy(), {"sex": names}, examples.subjects, permutations=0, n_bootstrap=1)
+    expected = dict(zip(audited.gaps["metric"], audited.gaps["value"], strict=True))
+    overall = audited.groups[(audited.groups["attribute"] == EVERYONE) & (audited.groups["metric"] == "auc")]
     expected["auc"] = overall["value"].item()
-    flipped = flip_rates(scores, examples.subjects, {"pair": examples.pairs["sex"], "sex": codes}, "sex", draws=1)
+    flipped = flip_rates(scores, examples.subjects, {"pair": examples.pairs["sex"], "sex": codes}, "sex", n_bootstrap=1)
     expected["flip_rate"] = flipped[flipped["metric"] == "flip_rate"]["value"].iloc[-1]
     for name in FIGURES:
         assert found.figures[name]["value"] == pytest.approx(expected[name], rel=1e-5), name
-        assert len(found.figures[name]["draws"]) == DRAWS
+        assert len(found.figures[name]["draws"]) == N_BOOTSTRAP
 
 
-def test_all_cells_of_a_test_are_drawn_alike(judged, store):
+def test_all_cells_of_a_test_split_have_the_same_replicates(judged, store):
     examples, scores, found = judged
     again = figures(scores, examples, "sex", DataSet(store).preset)
     assert again == found
-    # each row of the same subjects: a draw of one is a draw of the other
+    # the same subjects: replicates of one are replicates of the other
     mirrored = figures(1 - scores, examples, "sex", DataSet(store).preset)
     flip, other = (np.array(one.figures["auc"]["draws"]) for one in (found, mirrored))
-    assert flip + other == pytest.approx(np.ones(DRAWS), abs=1e-5)
+    assert flip + other == pytest.approx(np.ones(N_BOOTSTRAP), abs=1e-5)
 
 
 def test_a_group_that_is_not_there_leaves_gaps_undefined(judged, store):
@@ -533,7 +543,7 @@ def test_reduction_is_by_its_formula_and_worse_is_negative(pairs):
 
 def test_what_moves_both_leaves_the_comparison():
     rng = np.random.default_rng(0)
-    noise = rng.random((3, DRAWS))
+    noise = rng.random((3, N_BOOTSTRAP))
     plain = [{"value": 0.5, "draws": (0.2 + one).tolist()} for one in noise]
     own = [{"value": 0.6, "draws": (0.3 + one).tolist()} for one in noise]
     difference, _ = compare(plain, own)
@@ -542,7 +552,7 @@ def test_what_moves_both_leaves_the_comparison():
     assert summary(own)["high"] - summary(own)["low"] > 0.3
 
 
-def test_an_interval_is_that_of_draws_of_subjects_and_seeds_by_brute_force():
+def test_an_interval_is_that_of_replicates_of_subjects_and_seeds_by_brute_force():
     rng = np.random.default_rng(1)
     draws = rng.normal(0.5, 0.1, (4, 4000)) + np.array([[0], [0.1], [0.2], [0.3]])
     found = summary([{"value": 0.0, "draws": one.tolist()} for one in draws])
@@ -551,8 +561,8 @@ def test_an_interval_is_that_of_draws_of_subjects_and_seeds_by_brute_force():
 
 
 def test_no_gap_at_the_reference_is_no_reduction():
-    nothing, some = {"value": 0.0, "draws": [0.0, 0.0]}, {"value": 0.1, "draws": [0.1, 0.1]}
-    assert compare([nothing], [some])[1]["mean"] is None
+    none, some = {"value": 0.0, "draws": [0.0, 0.0]}, {"value": 0.1, "draws": [0.1, 0.1]}
+    assert compare([none], [some])[1]["mean"] is None
     undefined = {"value": None, "draws": [None, None]}
     assert compare([some], [undefined])[0]["mean"] is None
 
@@ -562,8 +572,8 @@ def test_what_a_view_plants_is_the_reference_on_it_less_the_reference_on_its_twi
     for path in (copied / "cells").iterdir():
         cell = json.loads(path.read_text())
         one = planted[cell["settings"]["view"]] if cell["settings"]["method"] == "erm" else 0.9
-        cell["measured"]["test"]["auc_gap"] = {"value": one, "draws": [one] * DRAWS}
-        cell["measured"]["test"]["flip_rate"] = {"value": 0.1, "draws": [0.1] * DRAWS}
+        cell["measured"]["test"]["auc_gap"] = {"value": one, "draws": [one] * N_BOOTSTRAP}
+        cell["measured"]["test"]["flip_rate"] = {"value": 0.1, "draws": [0.1] * N_BOOTSTRAP}
         path.write_text(json.dumps(cell))
     write_leaderboard(copied)
     (row,) = [line for line in (copied / "README.md").read_text().splitlines() if line.startswith(f"| {STRONG} | sex")]
@@ -575,7 +585,7 @@ def test_the_page_is_printed_from_cells_and_shows_what_got_worse(copied):
     for path in (copied / "cells").iterdir():
         cell = json.loads(path.read_text())
         worse = 0.4 if cell["settings"]["method"] == "resampling" else 0.1
-        cell["measured"]["test"]["auc_gap"] = {"value": worse, "draws": [worse] * DRAWS}
+        cell["measured"]["test"]["auc_gap"] = {"value": worse, "draws": [worse] * N_BOOTSTRAP}
         path.write_text(json.dumps(cell))
     write_leaderboard(copied)
     page = (copied / "README.md").read_text()

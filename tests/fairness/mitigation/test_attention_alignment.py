@@ -1,4 +1,4 @@
-"""Attention is a distribution over pixels, strength moves it into the region, and none leaves plain minimisation."""
+"""Attention is a distribution over pixels, strength moves it into the region, and strength 0 is ERM."""
 
 import numpy as np
 import pandas
@@ -156,7 +156,7 @@ def test_changed_pixels_are_those_that_differ_by_so_many_grey_levels():
         changed_pixels(images.float(), other)
 
 
-def test_sets_without_a_region_are_refused_before_work(rows, small):
+def test_sets_without_a_region_are_errors_before_work(rows, small):
     train, validation = rows
     method = AttentionAlignment(**{**small, "steps": 10**9})
     absent = train.select(train.labels == 0)
@@ -193,17 +193,17 @@ def test_the_calibrated_strength_is_the_largest_within_a_standard_error_of_the_b
 
 
 def film_world(n, agree, seed, prefix):
-    """Films of 32 pixels with a square of 6, fainter than the corner of 3 that is bright as often as `agree` says."""
+    """Images of 32 pixels with a square of 6, and a brighter corner of 3 that agrees with probability `agree`."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     groups = np.where(rng.random(n) < agree, labels, 1 - labels)
-    films, masks = rng.integers(0, 140, (n, 32, 32)), np.zeros((n, 32, 32), bool)
+    pixels, masks = rng.integers(0, 140, (n, 32, 32)), np.zeros((n, 32, 32), bool)
     for row, (top, left) in enumerate(rng.integers(8, 24, (n, 2))):
-        films[row, top : top + 6, left : left + 6] += 50 * labels[row]
+        pixels[row, top : top + 6, left : left + 6] += 50 * labels[row]
         masks[row, top : top + 6, left : left + 6] = labels[row]
-    films[groups == 1, :3, :3] = 255
+    pixels[groups == 1, :3, :3] = 255
     names = np.array([f"{prefix}{row}" for row in range(n)])
-    images = torch.from_numpy(films.astype(np.uint8))[:, None]
+    images = torch.from_numpy(pixels.astype(np.uint8))[:, None]
     codes = {"corner": torch.from_numpy(groups)}
     return LabelledImages(
         images,

@@ -1,4 +1,4 @@
-"""What holds for every method: one group leaves plain risk minimisation, seeds decide, bad input is refused."""
+"""Laws of every method: with one group it is ERM, seeds decide, invalid input is an error."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def settings_of(name, small, **changes):
 
 
 def synthetic_for(name, make_toy):
-    if "synthetic images" not in METHODS[name].sees:
+    if "synthetic images" not in METHODS[name].required_annotations:
         return None
     if name == "balanced_synthetic":
         return make_toy(240, 0.5, 9, prefix="y")
@@ -38,10 +38,10 @@ def rows(make_toy):
 
 
 @pytest.mark.parametrize("name", [name for name in GROUP_AWARE if name != "balanced_synthetic"])
-def test_one_group_leaves_plain_risk_minimisation(name, make_toy, small):
+def test_one_group_leaves_empirical_risk_minimisation(name, make_toy, small):
     train, validation = (make_toy(64, 0.9, seed, groups=(1,), prefix=p) for seed, p in ((0, "s"), (1, "v")))
     assert set(train.groups["corner"].tolist()) == {1}
-    synthetic = train if "synthetic images" in METHODS[name].sees else None
+    synthetic = train if "synthetic images" in METHODS[name].required_annotations else None
     method = settings_of(name, small).fit(train, validation, 3, synthetic)
     plain = METHODS["erm"](**small).fit(train, validation, 3)
     # these add up the same numbers in another order: the groups' losses, the norm that gradients are clipped by
@@ -75,34 +75,35 @@ def test_the_seed_decides(name, rows, make_toy, small):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_a_method_does_not_see_changes_nothing(name, rows, make_toy, small):
-    """Group labels are taken away, or turned around, where `sees` does not name them."""
+def test_annotations_that_a_method_does_not_require_do_not_matter(name, rows, make_toy, small):
+    """Group labels are removed, or exchanged, where `required_annotations` does not name them."""
     method, (train, validation) = METHODS[name], rows
-    assert len(set(method.sees)) == len(method.sees)
+    assert len(set(method.required_annotations)) == len(method.required_annotations)
 
     def blind(examples):
         return type(examples)(examples.images, examples.labels, {}, {}, examples.subjects, masks=examples.masks)
 
-    hidden_train = train if "training groups" in method.sees else blind(train)
-    hidden_validation = validation if "validation groups" in method.sees else blind(validation)
+    hidden_train = train if "training groups" in method.required_annotations else blind(train)
+    hidden_validation = validation if "validation groups" in method.required_annotations else blind(validation)
     synthetic = synthetic_for(name, make_toy)
-    told = settings_of(name, small, steps=2).fit(train, validation, 0, synthetic)
-    untold = settings_of(name, small, steps=2).fit(hidden_train, hidden_validation, 0, synthetic)
-    assert torch.equal(weights(told), weights(untold))
-    groups = validation.groups if "groups at prediction" in method.sees else None
+    with_groups = settings_of(name, small, steps=2).fit(train, validation, 0, synthetic)
+    without = settings_of(name, small, steps=2).fit(hidden_train, hidden_validation, 0, synthetic)
+    assert torch.equal(weights(with_groups), weights(without))
+    groups = validation.groups if "groups at prediction" in method.required_annotations else None
     np.testing.assert_array_equal(
-        told.predict_proba(validation.images, validation.groups), untold.predict_proba(validation.images, groups)
+        with_groups.predict_proba(validation.images, validation.groups),
+        without.predict_proba(validation.images, groups),
     )
 
 
 @pytest.mark.parametrize("name", GROUP_AWARE)
-def test_a_missing_attribute_is_refused_before_work(name, rows, make_toy, small):
+def test_a_missing_attribute_is_an_error_before_work(name, rows, make_toy, small):
     method = settings_of(name, small, attribute="sex", steps=1_000_000)
     with pytest.raises(InputError, match=r"attribute \((groups|pairs) of .*'sex' is unknown; allowed: corner"):
         method.fit(*rows, 0, synthetic_for(name, make_toy))
 
 
-def test_bad_input_is_refused_by_one_sentence(rows, make_toy, small):
+def test_invalid_input_is_one_sentence(rows, make_toy, small):
     train, validation = rows
     plain = METHODS["erm"](**small)
     with pytest.raises(InputError, match="train: rows of one class only"):
@@ -111,9 +112,9 @@ def test_bad_input_is_refused_by_one_sentence(rows, make_toy, small):
         plain.fit(train, validation.select(validation.labels == 0), 0)
     with pytest.raises(InputError, match=r"validation: 64 subjects are also in train \(such as 's0'\)"):
         plain.fit(train, train, 0)
-    with pytest.raises(InputError, match="Method sees labels alone; leave them out"):
+    with pytest.raises(InputError, match="Method does not use them; leave them out"):
         plain.fit(train, validation, 0, synthetic=train)
-    with pytest.raises(InputError, match="BalancedSynthetic sees synthetic images; give them"):
+    with pytest.raises(InputError, match="BalancedSynthetic requires them; give them"):
         settings_of("balanced_synthetic", small).fit(train, validation, 0)
     with pytest.raises(InputError, match="not fitted yet"):
         plain.predict_proba(train.images)

@@ -1,4 +1,4 @@
-"""Each method does what its equation says, derived again another way."""
+"""Each method is its equation, re-derived in another way."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.classifier import Batch, LabelledImages, new_classifier, unit_range
-from synthfair_hf.fairness.mitigation.balanced_synthetic import BalancedSynthetic, balanced_draw
+from synthfair_hf.fairness.mitigation.balanced_synthetic import BalancedSynthetic, balanced_sample
 from synthfair_hf.fairness.mitigation.counterfactual_augmentation import PairConsistency, with_partners
 from synthfair_hf.fairness.mitigation.domain_adversarial import DomainAdversarial, reverse
 from synthfair_hf.fairness.mitigation.group_dro import GroupDRO, ascend
@@ -234,29 +234,29 @@ def test_shifted_scores_decide_by_the_thresholds_and_keep_the_order_inside_a_gro
         ).fit(train, lonely, 0)
 
 
-def test_a_balanced_draw_has_equal_cells_and_no_row_twice(make_toy):
+def test_a_balanced_sample_has_equal_cells_and_no_row_twice(make_toy):
     synthetic = make_toy(200, 0.6, 3)
-    draw = balanced_draw(synthetic, "corner", 100, 0)
-    cells = Counter(zip(draw.labels.tolist(), draw.groups["corner"].tolist(), strict=True))
+    sample = balanced_sample(synthetic, "corner", 100, 0)
+    cells = Counter(zip(sample.labels.tolist(), sample.groups["corner"].tolist(), strict=True))
     assert set(cells.values()) == {25}
     assert len(cells) == 4
-    assert len(set(draw.subjects.tolist())) == 100
-    assert draw.fingerprint == balanced_draw(synthetic, "corner", 100, 0).fingerprint
-    assert draw.fingerprint != balanced_draw(synthetic, "corner", 100, 1).fingerprint
+    assert len(set(sample.subjects.tolist())) == 100
+    assert sample.fingerprint == balanced_sample(synthetic, "corner", 100, 0).fingerprint
+    assert sample.fingerprint != balanced_sample(synthetic, "corner", 100, 1).fingerprint
     with pytest.raises(InputError, match=r"synthetic: .* rows of label .* of corner; 50 are needed: lower ratio"):
-        balanced_draw(synthetic, "corner", 200, 0)
+        balanced_sample(synthetic, "corner", 200, 0)
 
 
 def test_balanced_synthetic_is_a_fit_on_both_or_on_one_after_the_other(rows, make_toy, small):
     train, validation = rows
     synthetic = make_toy(200, 0.5, 3, prefix="y")
-    draw = balanced_draw(synthetic, "corner", 32, 7)
+    sample = balanced_sample(synthetic, "corner", 32, 7)
     mixed = BalancedSynthetic(attribute="corner", ratio=0.5, **small).fit(train, validation, 7, synthetic)
-    by_hand = Method(**small).fit(train.concatenate(draw), validation, 7)
+    by_hand = Method(**small).fit(train.concatenate(sample), validation, 7)
     assert torch.equal(mixed.classifier.logits(train.images), by_hand.classifier.logits(train.images))
     order = BalancedSynthetic(attribute="corner", ratio=0.5, order="pretrained", **small)
     plain = Method(**small)
-    start = plain.optimise(draw, validation, 7)
+    start = plain.optimise(sample, validation, 7)
     tuned = plain.optimise(train, validation, 7, start=start)
     found = order.fit(train, validation, 7, synthetic).classifier
     assert torch.equal(found.logits(train.images), tuned.logits(train.images))
@@ -272,8 +272,8 @@ def test_partners_are_the_other_group_of_the_same_subjects_under_the_label_of_th
         both = with_partners(one, synthetic, "corner")
         assert len(both) == 80
         assert torch.equal(both.images[:40], one.images)
-        seen = Counter(zip(both.subjects.tolist(), both.groups["corner"].tolist(), strict=True))
-        assert set(seen.values()) == {1}
+        counts = Counter(zip(both.subjects.tolist(), both.groups["corner"].tolist(), strict=True))
+        assert set(counts.values()) == {1}
         assert set(both.subjects.tolist()) == set(one.subjects.tolist())
         labels = dict(zip(one.subjects.tolist(), one.labels.tolist(), strict=True))
         assert both.labels.tolist() == [labels[subject] for subject in both.subjects.tolist()]

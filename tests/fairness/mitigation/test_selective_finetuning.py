@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.classifier import new_classifier, unit_range
-from synthfair_hf.fairness.mitigation.balanced_synthetic import balanced_draw
+from synthfair_hf.fairness.mitigation.balanced_synthetic import balanced_sample
 from synthfair_hf.fairness.mitigation.method import Method
 from synthfair_hf.fairness.mitigation.selective_finetuning import (
     SelectiveFinetuning,
@@ -102,15 +102,15 @@ def test_the_tensors_trained_are_those_of_the_equations(sets, small):
     train, validation, synthetic = sets
     method = fit(sets, small, share=0.7)
     biased = Method(**small).fit(train, validation, 0).classifier
-    draw = balanced_draw(synthetic, "corner", 64, 0)
-    shares = cell_shares(biased, train, draw, "corner")
+    sample = balanced_sample(synthetic, "corner", 64, 0)
+    shares = cell_shares(biased, train, sample, "corner")
     real = gradient_by_backward(biased, train, range(64))
 
     def of_synthetic(table):
         total = {name: torch.zeros_like(tensor) for name, tensor in biased.named_parameters()}
         for (label, group), part in np.ndenumerate(table.numpy()):
-            cell = torch.nonzero((draw.labels == label) & (draw.groups["corner"] == group))[:, 0].tolist()
-            for name, tensor in gradient_by_backward(biased, draw, cell).items():
+            cell = torch.nonzero((sample.labels == label) & (sample.groups["corner"] == group))[:, 0].tolist()
+            for name, tensor in gradient_by_backward(biased, sample, cell).items():
                 total[name] += part * tensor
         return total
 
@@ -126,7 +126,7 @@ def test_all_tensors_is_the_plain_method_on_one_set_after_the_other(sets, small)
     method = fit(sets, small, selection="all")
     plain = Method(**small)
     start = plain.optimise(train, validation, 0)
-    tuned = plain.optimise(balanced_draw(synthetic, "corner", 64, 0), validation, 0, start=start)
+    tuned = plain.optimise(balanced_sample(synthetic, "corner", 64, 0), validation, 0, start=start)
     assert torch.equal(method.classifier.logits(train.images), tuned.logits(train.images))
     assert method.trained == [name for name, _ in tuned.named_parameters()]
 
@@ -147,31 +147,31 @@ def test_a_random_choice_has_the_same_size_and_follows_the_seed(sets, small):
     assert [name for name, _ in classifier.named_parameters() if name in drawn[0].trained] == drawn[0].trained
 
 
-def test_the_composition_of_train_is_read_without_its_groups(make_toy, small):
-    """A classifier that took the shortcut tells the corner; 400 rows, of which 90 % have it where the square is."""
+def test_the_composition_of_train_is_estimated_without_its_groups(make_toy, small):
+    """The features of a classifier that took the shortcut predict the group; in 90 % of 400 rows it is the label."""
     train, synthetic = make_toy(400, 0.9, 0), make_toy(200, 0.5, 3, prefix="y")
     biased = Method(**{**small, "steps": 60}).fit(train, make_toy(100, 0.9, 1, prefix="v"), 0).classifier
-    draw = balanced_draw(synthetic, "corner", 160, 0)
+    sample = balanced_sample(synthetic, "corner", 160, 0)
     blind = type(train)(train.images, train.labels, {}, {}, train.subjects)
-    shares = cell_shares(biased, blind, draw, "corner")
+    shares = cell_shares(biased, blind, sample, "corner")
     groups = train.groups["corner"]
     truth = [[((train.labels == label) & (groups == group)).double().mean() for group in (0, 1)] for label in (0, 1)]
     torch.testing.assert_close(shares, torch.tensor(truth, dtype=torch.float64), rtol=0, atol=0.05)
     assert shares.sum().item() == pytest.approx(1)
-    # what a network that learned nothing shows may be misread, toward balance
-    unfitted = cell_shares(new_classifier(train, Method(**small).settings, 0), blind, draw, "corner")
+    # predictions from the features of an untrained network are wrong more often, toward balance
+    unfitted = cell_shares(new_classifier(train, Method(**small).settings, 0), blind, sample, "corner")
     assert unfitted.sum(dim=1).tolist() == pytest.approx([0.5, 0.5])
     assert unfitted.diagonal().sum() <= shares.diagonal().sum() + 0.02
 
 
-def test_bad_input_is_refused_by_one_sentence(sets, small, make_toy):
+def test_invalid_input_is_one_sentence(sets, small, make_toy):
     train, validation, synthetic = sets
     with pytest.raises(InputError, match=r"share: 0\.5 is invalid"):
         SelectiveFinetuning(attribute="corner", share=0.5)
     with pytest.raises(InputError, match="selection: 'best' is invalid"):
         SelectiveFinetuning(attribute="corner", selection="best")
     method = SelectiveFinetuning(attribute="corner", **{**small, "steps": 10**9})
-    with pytest.raises(InputError, match="SelectiveFinetuning sees synthetic images; give them"):
+    with pytest.raises(InputError, match="SelectiveFinetuning requires them; give them"):
         method.fit(train, validation, 0)
     with pytest.raises(InputError, match="synthetic: 64 rows are of subjects of validation"):
         method.fit(train, validation, 0, make_toy(160, 0.5, 3, prefix="v"))
