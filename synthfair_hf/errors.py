@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from pydantic import ValidationError
 
-__all__ = ["InputError", "refusal", "unknown"]
+__all__ = ["InputError", "invalid_settings", "unknown"]
 
 
 class InputError(ValueError):
@@ -28,7 +28,7 @@ def unknown(argument: str, value: object, allowed: Iterable[object]) -> InputErr
     return InputError(f"{argument}: {value!r} is unknown; allowed: {', '.join(names) or '(none)'}{hint}")
 
 
-def refusal(error: ValidationError, what: str, fields: Iterable[str]) -> InputError:
+def invalid_settings(error: ValidationError, what: str, fields: Iterable[str]) -> InputError:
     """The first error of settings that pydantic found invalid, as one sentence.
 
     Args:

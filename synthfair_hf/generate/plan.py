@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from ..causal.graph import CausalGraph
 from ..domains.preset import Preset
-from ..errors import InputError, refusal, unknown
+from ..errors import InputError, invalid_settings, unknown
 from ..records import Access, fingerprint
 from ..schema import SPLITS
 from ..views.layout import word
@@ -105,7 +105,7 @@ class GenerationPlan(Numerics, BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise refusal(error, "plan", type(self).model_fields) from None
+            raise invalid_settings(error, "plan", type(self).model_fields) from None
 
     @model_validator(mode="after")
     def _can_be_planned(self) -> "GenerationPlan":

@@ -132,9 +132,11 @@ class Store:
     def open(self) -> Iterator["Store"]:
         """Hold this rank's share of the directory, with what an interrupted run left of it cleared.
 
-        Raises InputError when another process holds it or shares it out otherwise, when it belongs to another plan
-        (naming the first setting that differs), and when it holds files but no plan. A plan that failed before its
-        first shard blocks nobody.
+        A plan that failed before its first shard blocks nobody.
+
+        Raises:
+            InputError: another process holds it or divides it otherwise, it belongs to another plan (the first setting
+                that differs is named), or it holds files but no plan.
         """
         # before anything is created in a directory that may not be ours, and again once no other process can change it
         self.check()

@@ -95,7 +95,7 @@ def test_what_no_filter_can_do_is_no_config_but_a_table_with_its_counts(store, c
     assert len(RELABELLED) >= 6
     columns = rows(store)
     train = columns["split"] == "train"
-    listed, _, needing = card.text.partition("What an annotator wrote cannot be a filter.")
+    listed, _, needing = card.text.partition("Observed labels cannot be a filter.")
     assert "need `import synthfair_hf`" in needing
     for view in RELABELLED:
         assert f"`{view.name}`" not in listed
@@ -158,7 +158,7 @@ def test_only_what_the_data_set_balances_is_listed(store_of_sexes):
 
 def test_the_card_claims_no_more_of_a_counterfactual_than_was_asked_for(card):
     text = " ".join(card.text.split())
-    assert "was asked for by a known change" in text
+    assert "follows from a known intervention" in text
     assert "may leak" in text
     assert "the column `intervention` holds the smallest `do`" in text
     assert "with the same weights, the same source, the versions" in text

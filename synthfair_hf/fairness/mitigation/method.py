@@ -22,7 +22,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from ...errors import InputError, refusal, unknown
+from ...errors import InputError, invalid_settings, unknown
 from ...records import Record, library_versions
 from ..classifier import (
     Batch,
@@ -75,7 +75,7 @@ class Method:
         try:
             self.settings = self.Settings(**settings)
         except ValidationError as error:
-            raise refusal(error, type(self).__name__, self.Settings.model_fields) from None
+            raise invalid_settings(error, type(self).__name__, self.Settings.model_fields) from None
         self.fitted: ImageClassifier | None = None
         self.curve: list[float] = []
         self._record: Record | None = None
