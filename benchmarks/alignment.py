@@ -1,9 +1,10 @@
 """Does alignment to a judge's preferences make images that another judge prefers, for every subgroup alike?
 
     python benchmarks/alignment.py --pretrained_model_name_or_path P --other_predictor B --output_dir RUN \
-        --comparison_type samples | guided_samples --predictor A  or  --comparison_type counterfactuals --judge true_pixels
+        --comparison_type samples | guided_samples --predictor A
+    or  --comparison_type counterfactuals --judge true_pixels
 
-    pairs      two answers of P to each question; the judge (reading by A) prefers one
+    pairs      two images by P of each comparison; the judge (by predictor A) prefers one
     align      `synthfair align` at each beta and seed, on the pairs of train, stopped by those of validation
     compare    on new comparisons, the same for P and for P with the adapters at strengths 1/2 to 4:  how often the
                aligned answer is the better one (win rate), and how much better the best subgroup fares than the worst

@@ -17,7 +17,7 @@ from ..domains.preset import Preset
 from ..domains.presets import get_preset
 from ..domains.registry import open_source
 from ..errors import InputError, unknown
-from ..measure.predictors import load_predictor
+from ..measure.predictors import AttributePredictor, load_predictor
 from ..measure.weights import weights_fingerprint
 from ..records import Access, Record
 from ..schema import Schema
@@ -168,7 +168,7 @@ def _training_images(source_dir: str | Path | None, preset: Preset, side: int) -
 def _judges(
     names: Iterable[str], directory: Path, preset: Preset, predictor: JudgingPredictor | None, reference: Tensor | None
 ) -> Iterator[Judge]:
-    """The judges of these names, of the candidates in a directory."""
+    """The judges of these names, of the candidates in a directory; `reference` is for realism."""
     schema = preset.covariates
     known = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
     for name in names:
@@ -180,12 +180,13 @@ def _judges(
                 )
             yield TruePixels(_images(directory, known, "truth"))
             continue
-        assert predictor is not None  # every other judge needs one, as was checked
+        assert predictor is not None  # checked above: every other judge needs one
         if name == "attribute_fidelity":
             yield AttributeFidelity(predictor)
         elif name == "realism":
-            embed = predictor.predictor.features
-            yield Realism(embed, embed(reference), predictor.identity)
+            trained = predictor.predictor
+            assert isinstance(trained, AttributePredictor)  # what `load_predictor` loads
+            yield Realism(trained.features, trained.features(reference), predictor.identity)
         else:
             values = {one: [line["observed_covariates"][one] for line in known] for one in schema.names}
             covariates = {one: torch.from_numpy(column) for one, column in schema.encode(values).items()}

@@ -117,7 +117,8 @@ class Preferences:
         Both are the same whatever the other rows are, so that answers of several judges can be matched.
 
         Returns:
-            By row the comparison's identity, 16 hex digits, and whether the image whose digest sorts first is preferred.
+            By row the comparison's identity, 16 hex digits, and whether the image whose digest sorts first is
+            preferred.
         """
         found = []
         for row in range(len(self)):

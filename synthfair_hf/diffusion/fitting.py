@@ -304,10 +304,8 @@ def _go_on(
 ) -> tuple[CausalDiffusionPipeline, TrainingExamples, dict[str, str], dict[str, Any]]:
     """A saved generator, the examples it is to be trained on, and the inputs and counts of its new record.
 
-    Args:
-        resolution: of the examples; the generator's own by default.
-        access: to the source. Where it is not given, that of the generator's record if it was trained on the same
-            images, else unknown.
+    `resolution` is that of the examples, the generator's own by default. `access` is that to the source; where it is
+    not given, it is that of the generator's record if it was trained on the same images, else unknown.
     """
     resolution = saved.resolution if resolution is None else resolution
     source = open_source(source_dir, saved.preset, resolution)

@@ -147,7 +147,15 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **keywords: Any) -> "CausalDiffusionPipeline":
-        """Diffusers' own, but safetensors only: pickle weights can run code."""
+        """As diffusers does, but safetensors only: pickle weights can run code.
+
+        Args:
+            path: a directory or the name of a Hub repository.
+            **keywords: diffusers'.
+
+        Raises:
+            InputError: for use_safetensors other than True.
+        """
         if keywords.setdefault("use_safetensors", True) is not True:
             raise InputError("use_safetensors: only True is allowed; pickle weights can run code.")
         return super().from_pretrained(path, **keywords)
@@ -197,7 +205,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
     def save_pretrained(
         self, save_directory: str | Path, push_to_hub: bool = False, repo_id: str | None = None, **settings: Any
     ) -> None:
-        """Diffusers' own, and on request `push_to_hub`.
+        """As diffusers does, and on request `push_to_hub`.
 
         Args:
             save_directory: where the pipeline is saved.

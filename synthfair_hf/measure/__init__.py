@@ -1,1 +1,15 @@
-"""How good is it? Counterfactual soundness against worlds of known truth, realism, memorisation; always with n."""
+"""Evaluation of generators: soundness of counterfactuals, realism, memorisation, each with its interval and n.
+
+- `soundness` — metrics of counterfactuals: `soundness.score`
+- `systems` — what is evaluated, and the ends of every scale: `systems.Identity`, `systems.Oracle`
+- `interventions` — values of do(): `interventions.from_marginal`, `interventions.forced_change`
+- `distances` — distances of pairs of images: `distances.l1`, `distances.ssim`, `distances.minimality`
+- `realism` — distances of sets of images: `realism.realism`, `realism.frechet_distance`
+- `memorisation` — nearest training images: `memorisation.memorisation`
+- `predictors` — attribute predictors: `predictors.train_predictor`, `predictors.load_predictor`
+- `autoencoder` — encoders for minimality: `autoencoder.train_autoencoder`, `autoencoder.load_encoder`
+- `weights` — loading the weights of both: `weights.load_weights`
+- `intervals` — bootstrap intervals: `intervals.bootstrap`, `intervals.bootstrap_mean`
+- `scoreboard` — records and pages: `scoreboard.measure_soundness`, `scoreboard.measure_realism`
+- `calibration` — strengths of changed covariates: `calibration.calibrate`
+"""

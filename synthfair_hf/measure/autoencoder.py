@@ -1,4 +1,4 @@
-"""A variational autoencoder of a source's images: the trained encoder that the metric `minimality` needs.
+"""A variational autoencoder of a source's images, whose encoder the metric `minimality` needs.
 
     q(z | x) = N(m(x), diag s(x)^2),    z ~ q,    p(x | z) = Laplace(D(z), b),    p(z) = N(0, 1)
     loss = -ELBO / N = 1 + log 2b + KL(q || p(z)) / N,    b = mean |x - D(z)|
@@ -6,7 +6,7 @@
 N is the number of pixels and b the scale at which the decoder explains the batch best, so no weight has to be chosen
 between error and divergence (Rybkin et al. 2021, "optimal sigma", here for the absolute error). What is saved is a
 diffusers AutoencoderKL with the `scaling_factor` that gives its posterior means unit standard deviation. A record
-beside the weights says which splits were seen; an encoder that saw anything but `train` is refused.
+beside the weights names the splits it was trained on; an encoder of others than `train` is not allowed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -75,12 +75,20 @@ def train_autoencoder(
 ) -> Record:
     """Train an autoencoder of a source's images on its training patients and save it in `config.output_dir`.
 
-    block_out_channels: feature maps at 1, 1/2, 1/4, ... of the resolution, two or more, each a multiple of 8; the
-        latents have the last of these sizes.
-    latent_channels: channels of the latents, one or more.
+    Args:
+        source: the images.
+        config: settings of the training run.
+        resolution: height and width of the images in pixels.
+        block_out_channels: feature maps at 1, 1/2, 1/4, ... of the resolution, two or more, each a multiple of 8; the
+            latents have the last of these sizes.
+        latent_channels: channels of the latents, one or more.
 
-    The record says which splits were seen and holds, where the source has a validation split, the mean absolute error
-    of its images decoded from posterior means, on the 0-255 scale.
+    Returns:
+        The record, with the splits trained on and, where the source has a validation split, the mean absolute error of
+        its images decoded from posterior means, on the 0-255 scale.
+
+    Raises:
+        InputError: for sizes that are not allowed, before any image is read.
     """
     if len(block_out_channels) < 2:
         raise InputError(f"block_out_channels: {list(block_out_channels)} is not allowed; give two or more numbers.")
@@ -153,11 +161,17 @@ def _reconstruction_error(autoencoder: AutoencoderKL, batches: Iterator[Tensor])
 
 
 def load_encoder(directory: str | Path) -> Encoder:
-    """The encoder of the autoencoder saved in a directory, if it saw training patients alone.
+    """The encoder of the autoencoder saved in a directory, if it was trained on training patients alone.
 
-    It maps images `[n, 1, r, r]` in [0, 1] to mean and log standard deviation of their posteriors, float32 `[n, d]` on
-    the CPU, d = c h w. Raises InputError for missing or damaged files, pickle weights and any split but `train` in the
-    record; the encoder, for images of another shape or range.
+    Args:
+        directory: written by `train_autoencoder`.
+
+    Returns:
+        A function from images `[n, 1, r, r]` in [0, 1] to mean and log standard deviation of their posteriors, float32
+        `[n, d]` on the CPU, d = c h w; it raises InputError for images of another shape or range.
+
+    Raises:
+        InputError: for missing or damaged files, pickle weights and any split but `train` in the record.
     """
     autoencoder = load_weights(directory, AutoencoderKL, "autoencoder")
     channels, side = autoencoder.config["in_channels"], autoencoder.config["sample_size"]
@@ -166,7 +180,7 @@ def load_encoder(directory: str | Path) -> Encoder:
     def encoder(images: Tensor) -> tuple[Tensor, Tensor]:
         if images.ndim != 4 or tuple(images.shape[1:]) != (channels, side, side):
             raise InputError(
-                f"images: unexpected shape {tuple(images.shape)}; this encoder reads [n, {channels}, {side}, {side}]."
+                f"images: unexpected shape {tuple(images.shape)}; this encoder takes [n, {channels}, {side}, {side}]."
             )
         if not torch.isfinite(images).all() or (len(images) and (images.min() < 0 or images.max() > 1)):
             raise InputError(f"images: values span {images.min():g} to {images.max():g}; expected [0, 1].")

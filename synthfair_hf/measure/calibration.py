@@ -1,14 +1,14 @@
 """Calibration: how strongly, and below which noise level, the change of each covariate should act.
 
-    error(k, strength) = L1 to the true film under do(k)                           where the world knows it
+    error(k, strength) = L1 to the exact counterfactual under do(k)                where the world knows it
                        = (d_k + mean over j != k of d_j) / 2                       elsewhere
     d_j = |AUC on counterfactuals - AUC on real images|, or |change of mean absolute error| / standard deviation of j
 
-A change that is too weak shows in d_k, a leak in the others: each side counts half, however many attributes there are.
-It is measured on validation images, for values that differ from the observed one, with what k causes held. Rulers read
-where the world has them, predictors the rest. Readers can be pleased by images that no longer are any (do(view) at
-scale 2 wiped films out), so the weakest change is saved whose error is within TOLERANCE of the least; against the
-truth, the least.
+A change that is too weak shows in d_k, an off-target effect in the others: each side counts half, however many
+attributes there are. It is measured on validation images, for values that differ from the observed one, with what k
+causes held. Attributes that the world measures in images without learning are measured so, the others by predictors.
+Predictors can score unrealistic images well (do(view) at scale 2 erased radiographs), so the weakest change is saved
+whose error is within TOLERANCE of the least; against the exact counterfactual, that of the least error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ LEVELS = (1.0, 0.75, 0.5)
 """The strengths tried."""
 
 TOLERANCE = 0.02
-"""Readings that differ by less count as equal: a few hundred films tell no finer."""
+"""Errors that differ by less count as equal: a few hundred images resolve no finer difference."""
 
 
 def calibrate(
@@ -50,10 +50,24 @@ def calibrate(
     levels: Sequence[float] = LEVELS,
     seed: int = 0,
 ) -> Record:
-    """Choose scale and level of each covariate and save them as the defaults of a saved pipeline in a directory.
+    """Choose scale and level of each covariate and save them as the defaults of a saved pipeline.
 
-    `limit` bounds the validation images used. Writes `calibration.json` beside the pipeline: the error of every
-    strength tried, by covariate.
+    Args:
+        pretrained_model_name_or_path: directory of the pipeline, into which defaults and calibration.json are written.
+        world: name of the world (`domains.worlds`) on whose validation images errors are measured.
+        source_dir: the world's data; None for one that generates its own.
+        predictors: directories of attribute predictors, needed where the world knows no exact counterfactual.
+        limit: images at most; all by default.
+        scales: guidance scales that are tried.
+        levels: noise levels that are tried.
+        seed: of the values of do().
+
+    Returns:
+        The record, with the error of every strength by covariate.
+
+    Raises:
+        InputError: for a pipeline that is not a local directory, a world that does not fit it, or no predictor where
+            one is needed.
     """
     directory = Path(pretrained_model_name_or_path)
     if not (directory / "model_index.json").is_file():
@@ -63,17 +77,19 @@ def calibrate(
         )
     saved = find_generator(directory)
     opened = open_for(saved, world, source_dir, "validation", limit)
-    readers = open_predictors(saved, predictors)
+    opened_predictors = open_predictors(saved, predictors)
     pipeline = load_generator(saved)
-    before = {by: _read(opened, reader, opened.images) for by, reader in readers.items()}
+    before = {by: _predict(opened, one, opened.images) for by, one in opened_predictors.items()}
     system = PipelineSystem(directory.name, pipeline)
     errors: dict[str, list[dict[str, float]]] = {}
     chosen: dict[str, dict[str, float]] = {}
     for name in opened.covariates.names:
         do = hold(opened, {name: forced_change(opened, name, seed)}, opened.table, "direct")
         truth = opened.truth(do)
-        if truth is None and not readers:
-            raise InputError(f"predictors: {world} knows no truth of do({name}); give a predictor's directory.")
+        if truth is None and not opened_predictors:
+            raise InputError(
+                f"predictors: {world} knows no exact counterfactual of do({name}); give a predictor's directory."
+            )
         errors[name] = []
         for level, scale in tqdm(list(product(levels, scales)), desc=f"do({name})"):
             system.settings = {"guidance_scale": {name: scale}, "intervention_level": {name: level}}
@@ -81,7 +97,7 @@ def calibrate(
             if truth is not None:
                 error = float(l1(changed.images, truth.images).mean())
             else:
-                error = _misreading(opened, name, readers, before, changed)
+                error = _prediction_error(opened, name, opened_predictors, before, changed)
             errors[name].append({"scale": scale, "level": level, "error": round(error, 5)})
         chosen[name] = choose(errors[name], TOLERANCE if truth is None else 0)
     record = Record(
@@ -108,34 +124,45 @@ def calibrate(
 
 
 def choose(tried: Sequence[Mapping[str, float]], tolerance: float) -> dict[str, float]:
-    """The weakest strength (least scale, then least level) whose error exceeds the least by at most `tolerance`."""
+    """The weakest strength whose error is near the least.
+
+    Args:
+        tried: scale, level and error of each.
+        tolerance: by how much the error may exceed the least, 0 or more.
+
+    Returns:
+        That of the least scale, then the least level.
+    """
     least = min(one["error"] for one in tried)
     enough = [one for one in tried if one["error"] <= least + tolerance]
     return dict(min(enough, key=lambda one: (one["scale"], one["level"])))
 
 
-def _read(world: World, reader: AttributePredictor, images: Tensor) -> dict[str, np.ndarray]:
-    """What a predictor reads, save where the world has a ruler: nothing learned is measured by what has learned."""
-    return {**reader.predict(images), **{name: ruler(images) for name, ruler in world.measured_attributes.items()}}
+def _predict(world: World, predictor: AttributePredictor, images: Tensor) -> dict[str, np.ndarray]:
+    """Attributes of images: measured where the world can measure them without learning, else predicted."""
+    return {
+        **predictor.predict(images),
+        **{name: measure(images) for name, measure in world.measured_attributes.items()},
+    }
 
 
-def _misreading(
+def _prediction_error(
     world: World,
     target: str,
-    readers: Mapping[str, AttributePredictor],
+    predictors: Mapping[str, AttributePredictor],
     before: Mapping[str, Mapping[str, np.ndarray]],
     changed: Counterfactuals,
 ) -> float:
-    """How much worse, or suspiciously better, attributes are read from counterfactuals than from the real images."""
+    """How much predictions on counterfactuals are worse, or suspiciously better, than those on the real images."""
     parts: dict[bool, list[float]] = {True: [], False: []}
-    for by, reader in readers.items():
-        after = _read(world, reader, changed.images)
+    for by, predictor in predictors.items():
+        after = _predict(world, predictor, changed.images)
         for name in world.covariates.names:
             variable = world.covariates[name]
             real = agreement(variable, before[by][name], world.table[name])
-            asked = agreement(variable, after[name], changed.covariates[name])
+            requested = agreement(variable, after[name], changed.covariates[name])
             figure = "auc" if variable.categorical else "mae"
             spread = 1.0 if variable.categorical else float(np.std(world.training[name]))
-            if real[figure] is not None and asked[figure] is not None:
-                parts[name == target].append(abs(asked[figure] - real[figure]) / spread)  # type: ignore[operator]
+            if real[figure] is not None and requested[figure] is not None:
+                parts[name == target].append(abs(requested[figure] - real[figure]) / spread)  # type: ignore[operator]
     return float(np.mean([np.mean(side) for side in parts.values() if side]))

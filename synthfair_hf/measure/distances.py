@@ -1,4 +1,4 @@
-"""How far apart are images, or what an encoder sees in them? Pure functions of pairs, one figure per pair."""
+"""Distances of pairs of images, or of their encodings: pure functions, one figure per pair."""
 
 import numpy as np
 import torch
@@ -11,12 +11,28 @@ ROWS = 256
 
 
 def l1(images: Tensor, others: Tensor) -> np.ndarray:
-    """Mean absolute difference of each pair of images in [0, 1], on the 0-255 scale `[n]`."""
+    """Mean absolute difference of each pair of images.
+
+    Args:
+        images: `[n, C, H, W]` in [0, 1].
+        others: of the same shape.
+
+    Returns:
+        The difference on the 0-255 scale, `[n]`.
+    """
     return ((images - others).abs().flatten(1).mean(dim=1) * 255).double().cpu().numpy()
 
 
 def ssim(images: Tensor, others: Tensor) -> np.ndarray:
-    """Structural similarity of each pair of images in [0, 1] (Wang et al. 2004; Gaussian window of 11) `[n]`."""
+    """Structural similarity of each pair of images (Wang et al. 2004; Gaussian window of 11).
+
+    Args:
+        images: `[n, C, H, W]` in [0, 1].
+        others: of the same shape.
+
+    Returns:
+        The similarity, up to 1, `[n]`.
+    """
     from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
 
     parts = [
@@ -28,7 +44,15 @@ def ssim(images: Tensor, others: Tensor) -> np.ndarray:
 
 
 def divergence(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    """KL(p_i || q_j) of diagonal normals given as (mean, log standard deviation) `[n, d]` and `[m, d]` -> `[n, m]`."""
+    """Kullback-Leibler divergences KL(p_i || q_j) of diagonal normal distributions.
+
+    Args:
+        first: means and log standard deviations of the p_i, `[n, d]` each.
+        second: of the q_j, `[m, d]` each.
+
+    Returns:
+        `[n, m]`, in nats.
+    """
     (mean, log_scale), (other, other_log_scale) = ((one.double(), two.double()) for one, two in (first, second))
     precision = (-2 * other_log_scale).exp()
     # (m - o)^2 p = m^2 p - 2 m o p + o^2 p, by matrix products
@@ -40,16 +64,23 @@ def divergence(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> T
 def minimality(
     observed: tuple[Tensor, Tensor], changed: tuple[Tensor, Tensor], own: np.ndarray, target: np.ndarray
 ) -> np.ndarray:
-    """Counterfactual latent divergence `[n]` (Melistas et al. 2024, weights 0.8 and 0.2), from 0 to 1.
+    """Counterfactual latent divergence (Melistas et al. 2024, weights 0.8 and 0.2), from 0 to 1.
 
         log(0.8 exp P(S* <= u) + 0.2 exp P(S >= u)),    u = KL(x || x*)
 
     S*, S: divergences of x from real images with the target's bin and with its own. Lower is nearer to x than images of
-    the target's bin are, yet farther than images of its own bin; doing nothing scores log(0.8 + 0.2 e) = 0.295.
+    the target's bin are, yet farther than images of its own bin; the unchanged image scores log(0.8 + 0.2 e) = 0.295.
 
-    `observed` and `changed` are posteriors (mean, log standard deviation) of images and their counterfactuals; `own`
-    and `target` `[n]` the bins of the intervened covariate before and after. The real images that x is compared with
-    are the other observed ones. NaN where no other image has the bin.
+    The real images that x is compared with are the other observed ones.
+
+    Args:
+        observed: means and log standard deviations of the images' posteriors, `[n, d]` each.
+        changed: of their counterfactuals', likewise.
+        own: bins of the intervened covariate before, `[n]`.
+        target: bins of the intervened covariate after, `[n]`.
+
+    Returns:
+        `[n]`; NaN where no other image has the bin.
     """
     numbers, figures = np.arange(len(own)), np.empty(len(own))
     for first in range(0, len(own), ROWS):

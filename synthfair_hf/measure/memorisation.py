@@ -1,10 +1,10 @@
-"""Are generated images copies of training images?  Nearest-training distances against those of held-out patients.
+"""Memorisation: nearest-training distances of generated images, against those of held-out patients.
 
     distance(x) = min over training images t of |v(x) - v(t)|
 
-A generator that memorised nothing lies as far from the training images as held-out patients do. v is `standard_pixels`
-or any encoder's features. Give images drawn from the generator, not counterfactuals of training images: those are near
-by construction.
+Samples of a generator without memorisation are as far from the training images as held-out patients' images are. v is
+`standard_pixels` or any encoder's features. Counterfactuals of training images are near by construction, so only
+samples are compared.
 """
 
 import io
@@ -40,7 +40,8 @@ class Nearest(NamedTuple):
 def standard_pixels(images: Tensor) -> Tensor:
     """Images `[n, 1, r, r]` as vectors `[n, r * r / 4]` whose distance is the root mean square of standardised pixels.
 
-    2 x 2 means, standardised by the image's own mean and deviation, so that scanner and exposure do not hide a copy.
+    The pixels are 2 x 2 means, standardised by the image's own mean and deviation, so that exposure does not hide a
+    copy.
     """
     if images.ndim != 4 or images.shape[1] != 1 or min(images.shape[2:]) < 2:
         raise InputError(f"images: unexpected shape {tuple(images.shape)}; expected [n, 1, r, r], r from 2 on.")
@@ -52,7 +53,15 @@ def standard_pixels(images: Tensor) -> Tensor:
 
 
 def nearest(queries: Tensor, training: Tensor) -> Nearest:
-    """The Euclidean nearest training vector `[m, d]` of each query `[n, d]`."""
+    """The nearest training vector of each query, by Euclidean distance.
+
+    Args:
+        queries: `[n, d]`.
+        training: `[m, d]`, one or more.
+
+    Raises:
+        InputError: for vectors of different length or values that are not finite.
+    """
     queries, training = as_vectors(queries, "queries"), as_vectors(training, "training")
     if not len(training):
         raise InputError("training: no images; give those the generator was trained on.")
@@ -76,17 +85,29 @@ def memorisation(
     suspicious: int = 10,
     n_bootstrap: int = 1000,
 ) -> dict[str, Any]:
-    """Compare nearest-training distances of generated and held-out images, all as vectors `[n, d]` of one encoder.
+    """Compare nearest-training distances of generated and held-out images.
+
+    Intervals are 95 % bootstrap intervals over generated images and whole patients.
+
+    Args:
+        generated: samples as vectors of one encoder, `[n, d]`.
+        held_out: held-out images, likewise.
+        training: training images, likewise.
+        held_out_groups: the patient of each held-out image.
+        seed: of the bootstrap.
+        suspicious: number of nearest pairs that are listed.
+        n_bootstrap: number of bootstrap replicates.
 
     Returns:
-        generated, held_out: n, and quantiles of the distances;
-        near: share of generated images nearer than the first percentile of held-out ones; without memorisation
-            `expected` of them are (0.01, or 1 / (n + 1) where fewer than 99 held-out images can't resolve that);
-        nearer: probability that a generated image is nearer than a held-out one, ties half (Mann-Whitney); 0.5 without
-            memorisation, and below it for images unlike any real one;
-        suspicious: the nearest pairs, as rows of `generated` and `training`, with the share of held-out images at least
-            as near.
-    Intervals are 95 % bootstrap intervals over generated images and whole `held_out_groups` (patients).
+        A JSON object. `generated`, `held_out`: n, and quantiles of the distances. `near`: share of generated images
+        nearer than the first percentile of held-out ones; without memorisation `expected` (0.01, or 1 / (n + 1) where
+        fewer than 99 held-out images can't resolve that). `nearer`: probability that a generated image is nearer than a
+        held-out one, ties half (Mann-Whitney); 0.5 without memorisation, less for images unlike any real one.
+        `suspicious`: the nearest pairs, as rows of `generated` and `training`, with the share of held-out images at
+        least as near.
+
+    Raises:
+        InputError: for no images, and another number of groups than of held-out images.
     """
     for argument, images in (("generated", generated), ("held_out", held_out)):
         if not len(images):
@@ -140,7 +161,7 @@ def _share_nearer(generated: np.ndarray, held_out: np.ndarray) -> float:
     return float(farther.mean() / len(ordered))
 
 
-FILM_SIDE, GAP, CAPTION_WIDTH, LINE = 128, 8, 300, 18
+IMAGE_SIDE, GAP, CAPTION_WIDTH, LINE = 128, 8, 300, 18
 """Pixels of the picture of suspicious pairs: least side of an image, gap, width of a caption, height of a line."""
 
 WHITE_AT = 0.5
@@ -150,16 +171,22 @@ WHITE_AT = 0.5
 def suspicious_png(
     generated: Tensor, training: Tensor, originals: int, suspicious: Sequence[Mapping[str, Any]]
 ) -> bytes:
-    """Suspicious pairs of `memorisation` for the eye: a row of sample, training image, their absolute difference.
+    """A picture of suspicious pairs: by row, sample, training image and their absolute difference.
 
-    The difference is that of a training image which has been given the mean and standard deviation of the sample, so
-    that, as in `standard_pixels`, exposure does not hide a copy; a copy's is black.
+    The training image is first given the mean and standard deviation of the sample, so that, as in `standard_pixels`, a
+    copy of another exposure is found; the difference to a copy is black.
 
-    generated, training: the images `[n, 1, r, r]` and `[m, 1, r, r]` in [0, 1] whose rows the pairs name; of training
-    the first `originals` are images as they are, and each further so many an augmented example of each.
+    Args:
+        generated: samples `[n, 1, r, r]` in [0, 1].
+        training: training images `[m, 1, r, r]` in [0, 1]: the originals, then as many augmented examples, and so on.
+        originals: number of training images that are not augmented.
+        suspicious: the pairs of `memorisation`.
+
+    Returns:
+        A PNG file.
     """
     resolution = generated.shape[-1]
-    side = resolution * -(-FILM_SIDE // resolution)
+    side = resolution * -(-IMAGE_SIDE // resolution)
     places = [GAP + column * (side + GAP) for column in range(4)]
     font = ImageFont.load_default(13)
     sheet = Image.new("RGB", (places[-1] + CAPTION_WIDTH, GAP + LINE + len(suspicious) * (side + GAP)), "white")
@@ -168,17 +195,17 @@ def suspicious_png(
         text.text((place, GAP / 2), title, "black", font)
     for row, pair in enumerate(suspicious):
         top = GAP + LINE + row * (side + GAP)
-        sample, film = generated[pair["generated"], 0].numpy(), training[pair["training"], 0].numpy()
-        # a film of one grey level has no deviation and stays at the mean
-        exposed = sample.mean() + (film - film.mean()) / max(film.std(), 1e-6) * sample.std()
+        sample, original = generated[pair["generated"], 0].numpy(), training[pair["training"], 0].numpy()
+        # an image of one grey level has no deviation and stays at the mean
+        exposed = sample.mean() + (original - original.mean()) / max(original.std(), 1e-6) * sample.std()
         difference = np.abs(sample - exposed).clip(0, WHITE_AT) / WHITE_AT
-        for place, pixels in zip(places[:3], (sample, film, difference), strict=True):
+        for place, pixels in zip(places[:3], (sample, original, difference), strict=True):
             picture = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
             sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (place, top))
-        example, original = divmod(pair["training"], originals)
+        example, number = divmod(pair["training"], originals)
         caption = (
             f"sample {pair['generated']}",
-            f"training image {original}" + (f", augmented example {example}" if example else ""),
+            f"training image {number}" + (f", augmented example {example}" if example else ""),
             f"distance {pair['distance']:.3f}",
             f"held-out images as near: {pair['held_out_share']:.1%}",
             "difference at equal mean and deviation,",

@@ -1,11 +1,11 @@
-"""Attribute predictors: what a small network, trained on the training patients alone, reads from an image.
+"""Attribute predictors: small networks, trained on the training patients alone, that predict covariates of an image.
 
     h = mean over places of CNN(x),     level ~ softmax(W h + b)   or   value = location + scale (w h + b)
     loss = mean over covariates of cross-entropy (levels) or smooth L1 in standard deviations (numbers), where known
 
-They answer for every attribute that no ruler measures, and h is the domain encoder of `realism`. A record beside the
-weights says which splits were seen; a predictor that saw anything but `train` is refused, because it would grade its
-own homework.
+They are used for every attribute that can't be measured without learning, and h is the domain encoder of `realism`. A
+record beside the weights names the splits it was trained on; a predictor of others than `train` is not allowed, because
+its figures on images that it was trained on would be too good.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 BATCH = 64
-"""Images the network reads at once when predicting."""
+"""Batch size of predictions."""
 
 REDUCTION = 16
 """Pixels of the image behind one place of the last feature map, along each side."""
@@ -52,7 +52,7 @@ REDUCTION = 16
 class AttributePredictor(ModelMixin, ConfigMixin):
     """A residual network with one linear head per covariate.
 
-    Parameters:
+    Args:
         variables: the schema's variables as JSON.
         resolution: height and width of the images in pixels, a multiple of 16.
         channels: feature maps at 1/2, 1/4, 1/8 and 1/16 of the resolution, each a multiple of 8.
@@ -72,7 +72,7 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         super().__init__()
         check_resolution(resolution)
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
-        # The first halving folds 2 x 2 pixels into channels: nothing fine is lost, noise and markers tell scanners.
+        # The first halving folds 2 x 2 pixels into channels, which keeps the fine detail by which scanners differ.
         layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4, channels[0], 3, padding=1)]
         for index, outputs in enumerate(channels):
             layers += [nn.AvgPool2d(2)] if index else []
@@ -98,9 +98,9 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         return functional.silu(self.trunk(2 * images - 1)).mean(dim=(2, 3))
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """The heads' answers to features `[B, width]`: logits `[B, levels]`, or deviations from the mean `[B]`."""
-        answers = {name: head(features) for name, head in self.heads.items()}
-        return {name: answer if self.covariates[name].categorical else answer[:, 0] for name, answer in answers.items()}
+        """Outputs of the heads for features `[B, width]`: logits `[B, levels]`, or deviations from the mean `[B]`."""
+        outputs = {name: head(features) for name, head in self.heads.items()}
+        return {name: answer if self.covariates[name].categorical else answer[:, 0] for name, answer in outputs.items()}
 
     def disagreement(
         self,
@@ -109,12 +109,20 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         observed_images: Tensor,
         observed_covariates: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        """By covariate, how far what is read from counterfactuals `[B, 1, r, r]` is from what they should show, `[B]`.
+        """How far predictions on counterfactuals are from the requested covariates.
 
-        Cross-entropy in nats, or smooth L1 in standard deviations between the change that is read and the change of the
-        value: what is misread in the observation already is no fault of its counterfactual. Differentiable in `images`;
-        zero where a value is missing; where the observed one alone is, the reading itself is judged. Covariates are
-        encoded, `[B]`; those not given are not judged.
+        Cross-entropy in nats, or smooth L1 in standard deviations between the predicted change and the change of the
+        value, so that the prediction error on the observation does not count. Differentiable in `images`.
+
+        Args:
+            images: counterfactuals `[B, 1, r, r]` in [0, 1].
+            covariates: theirs, encoded, `[B]` each; those not given are left out.
+            observed_images: observations, likewise.
+            observed_covariates: theirs.
+
+        Returns:
+            By covariate `[B]`; zero where the requested value is missing. Where only the observed one is, the
+            prediction itself is compared.
         """
         answers = {name: answer for name, answer in self(self.embed(images)).items() if name in covariates}
         with torch.no_grad():
@@ -129,7 +137,16 @@ class AttributePredictor(ModelMixin, ConfigMixin):
     def errors(
         self, answers: Mapping[str, Tensor], covariates: Mapping[str, Tensor], label_smoothing: float = 0.0
     ) -> dict[str, Tensor]:
-        """How far the heads' answers are from encoded covariates, `[B]` each; zero where the value is missing."""
+        """Loss of the heads' outputs, by covariate.
+
+        Args:
+            answers: outputs of the heads.
+            covariates: encoded, `[B]` each.
+            label_smoothing: of the cross-entropy, in [0, 1).
+
+        Returns:
+            `[B]` each; zero where the value is missing.
+        """
         errors = {}
         for name, answer in answers.items():
             value, answer = covariates[name], answer.float()
@@ -149,7 +166,7 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         side = self.config["resolution"]
         if images.ndim != 4 or tuple(images.shape[1:]) != (1, side, side):
             raise InputError(
-                f"images: unexpected shape {tuple(images.shape)}; this predictor reads [n, 1, {side}, {side}]."
+                f"images: unexpected shape {tuple(images.shape)}; this predictor takes [n, 1, {side}, {side}]."
             )
         if not len(images):
             return torch.zeros(0, self.config["width"])
@@ -173,7 +190,7 @@ class AttributePredictor(ModelMixin, ConfigMixin):
 
 
 def check_resolution(resolution: int) -> None:
-    """A multiple of 16."""
+    """Raise InputError unless the resolution is a multiple of 16."""
     if resolution < REDUCTION or resolution % REDUCTION:
         raise InputError(f"resolution: {resolution} is not allowed; give a multiple of {REDUCTION}.")
 
@@ -181,7 +198,10 @@ def check_resolution(resolution: int) -> None:
 class PredictionObjective(nn.Module):
     """objective(batch, generator) -> (loss, {covariate: its part}), for the one training loop.
 
-    Features are dropped out with probability `dropout`, levels smoothed by `label_smoothing`.
+    Args:
+        predictor: the network, trained.
+        dropout: probability with which a feature is dropped.
+        label_smoothing: of the cross-entropy, in [0, 1).
     """
 
     def __init__(self, predictor: AttributePredictor, dropout: float = 0.2, label_smoothing: float = 0.05) -> None:
@@ -206,7 +226,17 @@ class PredictionObjective(nn.Module):
 def train_predictor(source: Source, config: TrainingConfig, resolution: int, **size: Any) -> Record:
     """Train a predictor of all covariates of a source on its training patients and save it in `config.output_dir`.
 
-    `size` are `channels` and `width` of AttributePredictor. The record says which splits were seen.
+    Args:
+        source: the images and covariates.
+        config: settings of the training run.
+        resolution: height and width of the images in pixels, a multiple of 16.
+        **size: `channels` and `width` of AttributePredictor.
+
+    Returns:
+        The record, with the splits trained on.
+
+    Raises:
+        InputError: for a resolution or settings that are not allowed, before any image is read.
     """
     check_resolution(resolution)
     check_output_dir(config)
@@ -233,7 +263,7 @@ def train_predictor(source: Source, config: TrainingConfig, resolution: int, **s
 
 @dataclass(frozen=True)
 class SavedPredictor:
-    """A predictor in a directory: known by its weights, and loaded by the process that needs it."""
+    """A predictor in a directory, identified by its weights and loaded by the process that needs it."""
 
     directory: Path
 
@@ -252,35 +282,47 @@ class SavedPredictor:
 
 
 def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:
-    """The predictor saved in a directory, if it knows every covariate of `schema` and saw training patients alone.
+    """The predictor saved in a directory, if it was trained on training patients alone.
 
-    Raises InputError for missing or damaged files, pickle weights, covariates it doesn't know as `schema` has them,
-    and any split but `train` in its record.
+    Args:
+        directory: written by `train_predictor`.
+        schema: covariates that it must predict.
+
+    Raises:
+        InputError: for missing or damaged files, pickle weights, covariates that are absent or differ from those of
+            `schema`, and any split but `train` in its record.
     """
     predictor = load_weights(directory, AttributePredictor, "predictor")
     for variable in schema.walk():
         if variable.name not in predictor.covariates or predictor.covariates[variable.name] != variable:
             raise InputError(
-                f"{directory}: this predictor does not know {variable.name!r} as asked for; it knows "
+                f"{directory}: this predictor does not predict {variable.name!r} as the schema has it; it predicts "
                 f"{', '.join(predictor.covariates.names)}; train one on this schema."
             )
     return predictor
 
 
 def agreement(variable: Variable, predicted: np.ndarray, values: Sequence[Any]) -> dict[str, float | int | None]:
-    """How well predictions agree with values, of which None is left out; n is the number that remains.
+    """How well predictions agree with values.
 
-    Categorical: `auc` (`intervals.area_under_curve`) and `accuracy`, of probabilities `[n, levels]`. Continuous: `mae`
-    in the unit, and `mae_of_mean`, that of always saying the mean. What n rows cannot tell is None.
+    Args:
+        variable: the covariate.
+        predicted: probabilities `[n, levels]`, or values `[n]` in the unit.
+        values: decoded; rows of None are left out.
+
+    Returns:
+        `n`, the number of rows that remain, and of a categorical variable `auc` (`intervals.area_under_curve`) and
+        `accuracy`, of a continuous one `mae` in the unit and `mae_of_mean`, that of predicting the mean; None where
+        they are undefined.
     """
     encoded = variable.encode(values)
     known = encoded >= 0 if variable.categorical else ~np.isnan(encoded)
-    truth, told, n = encoded[known], predicted[known], int(known.sum())
+    truth, kept, n = encoded[known], predicted[known], int(known.sum())
     if not variable.categorical:
-        error = float(np.abs(told - truth).mean()) if n else None
+        error = float(np.abs(kept - truth).mean()) if n else None
         return {"mae": error, "mae_of_mean": float(np.abs(truth - truth.mean()).mean()) if n else None, "n": n}
     if not n:
         return {"auc": None, "accuracy": None, "n": 0}
-    area = float(area_under_curve(told, truth)(np.ones((1, n)))[0])
-    accuracy = float((told.argmax(axis=1) == truth).mean())
+    area = float(area_under_curve(kept, truth)(np.ones((1, n)))[0])
+    accuracy = float((kept.argmax(axis=1) == truth).mean())
     return {"auc": None if np.isnan(area) else area, "accuracy": accuracy, "n": n}

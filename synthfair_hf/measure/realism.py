@@ -1,11 +1,11 @@
-"""How like real images generated ones are, as distances between two sets of features `[n, d]`.
+"""Realism of generated images, as distances between two sets of features `[n, d]`.
 
     frechet_distance = |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2))                      (Heusel et al. 2017)
     kernel_distance  = E k(x, x~) + E k(y, y~) - 2 E k(x, y),  k = (x.y / d + 1)^3    (Binkowski et al. 2018, unbiased)
     precision, recall, density, coverage: shares of one set inside the balls around the other, each ball reaching
     to its centre's k-th nearest neighbour                                           (Naeem et al. 2020)
 
-Known as FID, KID and PRDC where the features are those of Inception; here they are what the caller gives, computed in
+Known as FID, KID and PRDC where the features are those of Inception; here they are those of the caller, compared in
 float64. The Fréchet distance is biased upward at small n, the kernel distance is not: compare groups by the latter.
 """
 
@@ -29,7 +29,15 @@ SMALLEST_GROUP = 10
 
 
 def as_vectors(vectors: Tensor, argument: str) -> Tensor:
-    """Feature vectors `[n, d]` as float64 on the CPU; InputError for another shape or a value that is not finite."""
+    """Feature vectors as float64 on the CPU.
+
+    Args:
+        vectors: `[n, d]`, finite.
+        argument: its name in messages.
+
+    Raises:
+        InputError: for another shape or a value that is not finite.
+    """
     if vectors.ndim != 2:
         raise InputError(f"{argument}: unexpected shape {tuple(vectors.shape)}; expected [n, d], one row per image.")
     if not torch.isfinite(vectors).all():
@@ -53,9 +61,19 @@ def _require_rows(real: Tensor, generated: Tensor, least: int) -> None:
 
 
 def frechet_distance(real: Tensor, generated: Tensor) -> float:
-    """Squared Fréchet distance between normal distributions fitted to two sets of features, 0 or more.
+    """Squared Fréchet distance between normal distributions fitted to two sets of features.
 
     With S = A'A and S' = B'B, tr (S S')^(1/2) is the sum of the singular values of A B': exact for singular S too.
+
+    Args:
+        real: features `[n, d]`, n from 2 on.
+        generated: features `[m, d]`, m from 2 on.
+
+    Returns:
+        0 or more, in squared units of the features.
+
+    Raises:
+        InputError: for too few rows, other shapes or values that are not finite.
     """
     real, generated = _as_pair(real, generated)
     _require_rows(real, generated, 2)
@@ -69,11 +87,23 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
 
 
 def kernel_distance(real: Tensor, generated: Tensor, seed: int = 0, subsets: int = SUBSETS) -> dict[str, float]:
-    """Squared maximum mean discrepancy, unbiased (so it may fall below 0), with a 95 % interval: value, low, high.
+    """Squared maximum mean discrepancy, unbiased (so it may fall below 0), with a 95 % interval.
 
     The interval is the spread of the same estimate on random halves of both sets, drawn without replacement: as the
     half differs from the whole by the variance of the whole itself, no scaling is needed. Where both sets have one
     distribution it is too wide rather than too narrow. Rows are taken as independent: give one image per patient.
+
+    Args:
+        real: features `[n, d]`, n from 4 on.
+        generated: features `[m, d]`, m from 4 on.
+        seed: of the halves.
+        subsets: number of pairs of halves.
+
+    Returns:
+        `value`, `low` and `high`.
+
+    Raises:
+        InputError: for too few rows, other shapes or values that are not finite.
     """
     real, generated = _as_pair(real, generated)
     _require_rows(real, generated, 4)
@@ -113,6 +143,14 @@ def neighbourhood_shares(real: Tensor, generated: Tensor, neighbours: int = NEIG
     precision: generated images inside a real ball. recall: real images inside a generated ball. density: real balls
     around a generated image, over k. coverage: real balls that hold a generated image. Recall and coverage depend on
     both numbers of images: compare systems, and held-out real images, at the same ones.
+
+    Args:
+        real: features `[n, d]`, n above `neighbours`.
+        generated: features `[m, d]`, m above `neighbours`.
+        neighbours: k, 1 or more.
+
+    Raises:
+        InputError: for too few rows, other shapes or values that are not finite.
     """
     real, generated = _as_pair(real, generated)
     _require_rows(real, generated, neighbours + 1)
@@ -138,10 +176,17 @@ def _radii(vectors: Tensor, neighbours: int) -> Tensor:
 
 
 def realism(real: Tensor, generated: Tensor, seed: int = 0, neighbours: int = NEIGHBOURS) -> dict[str, Any]:
-    """All figures of this module for features `[n, d]` and `[m, d]`, and both n.
+    """All figures of this module.
 
-    A figure that so few images cannot give is None: the Fréchet distance needs more than d of each (a covariance of
-    full rank), the others SMALLEST_GROUP and more than `neighbours`.
+    Args:
+        real: features `[n, d]`.
+        generated: features `[m, d]`.
+        seed: of the kernel distance's interval.
+        neighbours: k of precision, recall, density and coverage.
+
+    Returns:
+        Figures by name, `n_real` and `n_generated`. A figure is None where images are too few: the Fréchet distance
+        needs more than d of each (a covariance of full rank), the others SMALLEST_GROUP and more than `neighbours`.
     """
     real, generated = _as_pair(real, generated)
     least = min(len(real), len(generated))
@@ -161,9 +206,21 @@ def realism_by_group(
     seed: int = 0,
     neighbours: int = NEIGHBOURS,
 ) -> dict[str, Any]:
-    """`realism` of all images, and of each group's real against its generated ones: `{"overall", "groups"}`.
+    """`realism` of all images, and of each group's real against its generated ones.
 
-    Groups are named by one string per image; None belongs to no group, and is counted overall alone.
+    Args:
+        real: features `[n, d]`.
+        generated: features `[m, d]`.
+        real_groups: the group of each real image; None belongs to no group, and is counted overall only.
+        generated_groups: the group of each generated image, likewise.
+        seed: of the kernel distances' intervals.
+        neighbours: k of precision, recall, density and coverage.
+
+    Returns:
+        `overall`, and `groups` by name.
+
+    Raises:
+        InputError: for another number of groups than of images.
     """
     for argument, groups, features in (
         ("real_groups", real_groups, real),

@@ -1,17 +1,18 @@
-"""Scoreboards: generators measured in worlds. One record per run, one page printed from the records.
+"""Scoreboards of generators, measured in worlds: one record per run, one page printed from the records.
 
     DIR/soundness-<world>.json     rows of measure.soundness: identity, the generator, and the oracle where there is one
     DIR/realism-<world>.json       distances of samples to held-out images, and to the training images
     DIR/suspicious-<world>.png     the samples nearest to training images, beside these: never published
-    DIR/README.md                  the page; never typed by hand
+    DIR/README.md                  the page
 
-A scoreboard is measured on test images; what a generator saves as its defaults is chosen by `calibration` on
-validation images.
+A scoreboard is measured on test images; a generator's default strengths are chosen by `calibration` on validation
+images.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from ..publish.pages import render
 from ..records import Record, library_versions, row_generator, row_seed, writable_directory, write_atomically
 from ..schema import Schema
 from .autoencoder import load_encoder
+from .interventions import Effect
 from .memorisation import memorisation, standard_pixels, suspicious_png
 from .predictors import AttributePredictor, load_predictor
 from .realism import realism, realism_by_group
-from .soundness import Encoder, check_questions, score
+from .soundness import Encoder, check_interventions, score
 from .systems import Identity, Oracle
 from .weights import weights_fingerprint
 
@@ -53,46 +55,62 @@ N_BOOTSTRAP = 1000
 
 
 class PipelineSystem:
-    """A generator as a system to be measured; `settings` go to every call of the pipeline.
+    """A generator as a system to be measured.
 
-    What is drawn for image i depends on (seed, row i) alone. The noise of the images first asked about, and of those
-    last abducted, is remembered: many questions about the observations, or one after another about an answer, abduct
-    them once.
+    What is sampled for image i depends on (seed, row i) only. The noise of the images first and last abducted is
+    cached, so that many interventions on the observations, or several on one counterfactual, abduct them once.
+
+    Args:
+        name: of the system in rows.
+        pipeline: the generator.
+        seed: of everything that is sampled.
+        **settings: of every call of the pipeline.
     """
 
     def __init__(self, name: str, pipeline: CausalDiffusionPipeline, seed: int = 0, **settings: Any) -> None:
         self.name, self.pipeline, self.seed, self.settings = name, pipeline, seed, settings
         self._known: dict[tuple[int, ...], list[tuple[bytes, dict[str, Any]]]] = {}
-        """By rows, the first and the last images and covariates abducted, by their digest, and their noise."""
+        """By rows, the digest and noise of the images and covariates abducted first and last."""
 
     def counterfactual(
         self, image: Tensor, covariates: dict[str, list[Any]], do: dict[str, list[Any]], rows: Sequence[int]
     ) -> Counterfactuals:
-        """The pipeline's answer."""
+        """The pipeline's counterfactual."""
         generator = [torch.Generator().manual_seed(row_seed(self.seed, row)) for row in rows]
-        asked: dict[str, Any] = {"covariates": covariates, "do": do, "generator": generator, "output_type": "pt"}
+        arguments: dict[str, Any] = {"covariates": covariates, "do": do, "generator": generator, "output_type": "pt"}
         settled = json.dumps([covariates, self.settings.get("num_inference_steps")])
-        question = hashlib.sha256(image.numpy().tobytes() + settled.encode()).digest()
+        observation = hashlib.sha256(image.numpy().tobytes() + settled.encode()).digest()
         abducted = self._known.setdefault(tuple(rows), [])
-        known = next((noise for digest, noise in abducted if digest == question), None)
-        output = self.pipeline(**asked, **({"image": image} if known is None else known), **self.settings)
+        known = next((noise for digest, noise in abducted if digest == observation), None)
+        output = self.pipeline(**arguments, **({"image": image} if known is None else known), **self.settings)
         if known is None:
             noise = {name: getattr(output, name) for name in ("noise", "covariate_noise", "residual")}
-            abducted[1:] = [(question, noise)]
+            abducted[1:] = [(observation, noise)]
         return Counterfactuals(torch.as_tensor(output.images), output.covariates)
 
 
 def open_for(saved: SavedGenerator, world: str, directory: str | Path | None, split: str, limit: int | None) -> World:
-    """A world for a generator, which must know the same covariates, at its resolution; no image is drawn yet."""
+    """Open a world for a generator, at its resolution; no image is generated yet.
+
+    Args:
+        saved: the generator.
+        world: name of the world.
+        directory: the world's data; None for one that generates its own.
+        split: of the images.
+        limit: images at most; None for all.
+
+    Raises:
+        InputError: for a world of other covariates, or planted scanners that the generator was not trained on.
+    """
     if world == "acquisition" and not saved.planted_scanner:
         raise InputError(
-            f"world: acquisition plants scanners, but {saved.directory.name} was trained on films whose own scanner "
-            "is known; give a generator of planted ones."
+            f"world: acquisition plants scanners, but {saved.directory.name} was trained on radiographs whose own "
+            "scanner is recorded; give a generator trained on planted ones."
         )
     opened = open_world(world, split, limit, directory=directory, resolution=saved.resolution)
     if opened.covariates != saved.preset.covariates:
         raise InputError(
-            f"world: {world} has {', '.join(opened.covariates.names)}, but {saved.directory.name} knows "
+            f"world: {world} has {', '.join(opened.covariates.names)}, but {saved.directory.name} has "
             f"{', '.join(saved.preset.covariates.names)}; give a generator trained for this world's covariates and "
             "levels."
         )
@@ -100,13 +118,23 @@ def open_for(saved: SavedGenerator, world: str, directory: str | Path | None, sp
 
 
 def open_predictors(saved: SavedGenerator, directories: Sequence[str | Path]) -> dict[str, AttributePredictor]:
-    """Trained predictors of a generator's covariates at its resolution, by the names of their directories, which must
-    differ.
+    """Load trained predictors of a generator's covariates at its resolution.
+
+    Args:
+        saved: the generator.
+        directories: of the predictors, of different names.
+
+    Returns:
+        The predictors by the names of their directories.
+
+    Raises:
+        InputError: for a name that is used twice, and a predictor that does not fit the generator.
     """
     predictors: dict[str, AttributePredictor] = {}
     for directory in map(Path, directories):
+        # rows measured without learning are by "ruler"
         if directory.name in (*predictors, "ruler"):
-            raise InputError(f"predictors: {directory} bears a name that is taken; give directories of other names.")
+            raise InputError(f"predictors: the name of {directory} is in use; give directories of other names.")
         predictors[directory.name] = load_predictor(directory, saved.preset.covariates)
         predictors[directory.name].features(_blank(saved))
     return predictors
@@ -120,18 +148,25 @@ def _open_encoder(saved: SavedGenerator, directory: str | Path) -> Encoder:
 
 
 def _blank(saved: SavedGenerator) -> Tensor:
-    """Images to try a reader with: another resolution is refused by it now, not after hours of sampling."""
+    """Images to try a network on, so that another resolution is an error now and not after hours of sampling."""
     return torch.zeros(2, 1, saved.resolution, saved.resolution)
 
 
 def inputs_of(
     saved: SavedGenerator, world: World, predictors: Sequence[str | Path], encoder: str | Path | None = None
 ) -> dict[str, str]:
-    """What a measurement was made of, by fingerprints."""
-    readers = {f"predictor {Path(one).name}": Path(one) for one in predictors}
+    """The inputs of a measurement, by fingerprints.
+
+    Args:
+        saved: the generator.
+        world: the world it was measured in.
+        predictors: directories of the predictors that measured.
+        encoder: directory of the autoencoder, if there was one.
+    """
+    networks = {f"predictor {Path(one).name}": Path(one) for one in predictors}
     if encoder is not None:
-        readers[f"encoder {Path(encoder).name}"] = Path(encoder)
-    weights = {name: weights_fingerprint(directory) for name, directory in readers.items()}
+        networks[f"encoder {Path(encoder).name}"] = Path(encoder)
+    weights = {name: weights_fingerprint(directory) for name, directory in networks.items()}
     return {"generator": saved.revision, "world": world.fingerprint, **weights}
 
 
@@ -145,47 +180,67 @@ def measure_soundness(
     limit: int | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     interventions: Sequence[str] = ("from_marginal",),
-    effect: str = "total",
+    effect: Effect = "total",
     num_inference_steps: int | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
     encoder: str | Path | None = None,
     contrasts: Mapping[str, Sequence[Any]] | None = None,
 ) -> Record:
-    """Score the generator, the identity and, for every do() whose truth the world knows, the oracle.
+    """Score the generator, the identity and, for every do() whose exact counterfactual the world knows, the oracle.
 
-    `pairs` are the do()s to commute, all by default; each costs two integrations of every image and seed. `encoder` is
-    the directory of a trained autoencoder, by which minimality is measured. `contrasts` are two values of a variable,
-    by name, for its direct, indirect and total effect. Writes `soundness-<world>.json` and the page. Raises InputError
-    before weights are loaded or images drawn, and where it is the weights that are at fault, before anything is scored.
+    Writes `soundness-<world>.json` and the page.
+
+    Args:
+        output_dir: where they are written.
+        world: name of the world.
+        source_dir: the world's data; None for one that generates its own.
+        pretrained_model_name_or_path: the saved generator; by default the one inside the package.
+        predictors: directories of attribute predictors.
+        split: of the images.
+        limit: images at most; all by default.
+        seeds: of the values of do().
+        interventions: how these are chosen, of `interventions.INTERVENTIONS`.
+        effect: "total": what do() causes follows; "direct": it is held.
+        num_inference_steps: solver steps; the generator's own by default.
+        pairs: do()s whose order is exchanged, all by default; each costs two integrations of every image and seed.
+        encoder: directory of a trained autoencoder, by which minimality is measured.
+        contrasts: by name of a variable, two values whose direct, indirect and total effect is measured.
+
+    Returns:
+        The record, as written.
+
+    Raises:
+        InputError: for arguments that are not allowed, before weights are loaded or images generated; for weights that
+            don't fit, before anything is scored.
     """
     directory = writable_directory(output_dir)
     if num_inference_steps is not None:
         check_settings(num_inference_steps)
     saved = find_generator(pretrained_model_name_or_path)
-    check_questions(saved.preset.covariates, seeds, interventions, effect, pairs)
+    check_interventions(saved.preset.covariates, seeds, interventions, effect, pairs)
     contrasted = _check_contrasts(saved.preset.covariates, contrasts or {})
     opened = open_for(saved, world, source_dir, split, limit)
-    readers = open_predictors(saved, predictors)
+    opened_predictors = open_predictors(saved, predictors)
     encode = None if encoder is None else _open_encoder(saved, encoder)
     pipeline = load_generator(saved)
     steps = pipeline.config.default_steps if num_inference_steps is None else num_inference_steps
     system = PipelineSystem(saved.directory.name, pipeline, num_inference_steps=steps)
-    asked: dict[str, Any] = {
-        "interventions": tuple(interventions),
-        "effect": effect,
-        "encoder": encode,
-        "batch_size": BATCH,
-        "n_bootstrap": N_BOOTSTRAP,
-    }
+    scored: Callable[..., list[dict[str, Any]]] = partial(
+        score,
+        world=opened,
+        predictors=opened_predictors,
+        seeds=seeds,
+        interventions=tuple(interventions),
+        effect=effect,
+        encoder=encode,
+        batch_size=BATCH,
+        n_bootstrap=N_BOOTSTRAP,
+    )
+    rows = [*scored(Identity(), pairs=(), cycles=()), *scored(system, pairs=pairs, contrasts=contrasted)]
     known = [name for name in opened.covariates.names if _truth_is_known(opened, name)]
-    rows = [
-        *score(Identity(), opened, readers, seeds, pairs=(), cycles=(), **asked),
-        *score(system, opened, readers, seeds, pairs=pairs, contrasts=contrasted, **asked),
-    ]
     if known:
-        answered = {name: values for name, values in contrasted.items() if name in known}
-        questions: dict[str, Any] = {"names": known, "pairs": (), "cycles": (), "contrasts": answered}
-        rows += score(Oracle(opened), opened, readers, seeds, **questions, **asked)
+        with_truth = {name: values for name, values in contrasted.items() if name in known}
+        rows += scored(Oracle(opened), names=known, pairs=(), cycles=(), contrasts=with_truth)
     settings = {
         "world": world,
         "split": split,
@@ -195,7 +250,7 @@ def measure_soundness(
         "effect": effect,
         "pairs": None if pairs is None else [list(pair) for pair in pairs],
         "contrasts": {name: list(values) for name, values in contrasted.items()},
-        "draws": N_BOOTSTRAP,
+        "draws": N_BOOTSTRAP,  # named as in the records so far
         "num_inference_steps": steps,
         "guidance_scale": pipeline.config.default_guidance_scale,
         "intervention_level": pipeline.config.default_intervention_level,
@@ -212,7 +267,7 @@ def measure_soundness(
 
 
 def _check_contrasts(covariates: Schema, contrasts: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, Any]]:
-    """Two values of each variable that is named, numbers where they are its."""
+    """The two values of each variable, parsed."""
     checked = {}
     for name, values in contrasts.items():
         if len(values) != 2:
@@ -223,7 +278,7 @@ def _check_contrasts(covariates: Schema, contrasts: Mapping[str, Sequence[Any]])
 
 
 def _truth_is_known(world: World, name: str) -> bool:
-    """Whether the world answers do(name) with another value than the observed."""
+    """Whether the world knows the exact counterfactual of do(name) for another value than the observed."""
     values = world.table[name]
     other = next((value for value in world.training[name] if value != values[0]), values[0])
     return world.truth({name: [other]}, [0]) is not None
@@ -240,18 +295,35 @@ def measure_realism(
     group: str | None = None,
     seed: int = 0,
 ) -> Record:
-    """Compare samples, with the covariates of the held-out images, to these images, overall and by level of `group`;
-    and their nearest-training distances to those of the held-out images. Writes `realism-<world>.json`, the page, and
-    a picture of the samples nearest to training images.
+    """Compare samples with held-out images of the same covariates.
 
-    The encoder is a predictor trained on training images alone. Raises InputError before weights are loaded or images
-    drawn, and for a predictor at fault before anything is sampled.
+    Realism is measured overall and by level of `group`; nearest-training distances of samples are compared with those
+    of the held-out images. Writes `realism-<world>.json`, the page, and a picture of the samples nearest to training
+    images.
+
+    Args:
+        output_dir: where they are written.
+        world: name of the world.
+        predictor: directory of an attribute predictor, trained on training images alone, whose features are compared.
+        source_dir: the world's data; None for one that generates its own.
+        pretrained_model_name_or_path: the saved generator; by default the one inside the package.
+        split: of the held-out images, validation or test.
+        limit: images at most; all by default.
+        group: covariate with levels; none by default.
+        seed: of everything that is sampled.
+
+    Returns:
+        The record, as written.
+
+    Raises:
+        InputError: for arguments that are not allowed, before weights are loaded or images generated; for a predictor
+            that does not fit, before anything is sampled.
     """
     directory = writable_directory(output_dir)
     if seed < 0:
         raise InputError(f"seed: {seed} is not allowed; give a whole number from 0 on.")
     if split == "train":
-        raise InputError("split: 'train' is what samples are compared with for copies; give validation or test.")
+        raise InputError("split: 'train' is not allowed, because memorisation is measured against it; give another.")
     saved = find_generator(pretrained_model_name_or_path)
     if group is not None and group not in saved.preset.covariates:
         raise unknown("group", group, saved.preset.covariates.names)
@@ -259,27 +331,16 @@ def measure_realism(
         raise InputError(f"group: {group} is continuous; give a variable with levels, or none.")
     opened = open_for(saved, world, source_dir, split, limit)
     (encoder,) = open_predictors(saved, [predictor]).values()
-    pipeline = load_generator(saved)
-    samples = []
-    rows = range(len(opened.images))
-    for first in tqdm(range(0, len(rows), BATCH), desc="sampling"):
-        batch = rows[first : first + BATCH]
-        output = pipeline(
-            covariates={name: [column[row] for row in batch] for name, column in opened.table.items()},
-            generator=[torch.Generator().manual_seed(row_seed(seed, row)) for row in batch],
-            output_type="pt",
-        )
-        samples.append(torch.as_tensor(output.images))
-    generated, training = torch.cat(samples), opened.training_images()
-    groups = [None] * len(rows) if group is None else opened.table[group]
+    generated, training = _samples(load_generator(saved), opened, seed), opened.training_images()
+    count, originals = len(generated), len(training) // (1 + opened.augmented_copies)
+    groups = [None] * count if group is None else opened.table[group]
     pixels = [standard_pixels(images) for images in (generated, opened.images, training)]
     features = [encoder.features(images) for images in (generated, opened.images, training)]
-    # Real against real at the same n: what the figures are when nothing is wrong.
-    originals = len(training) // (1 + opened.augmented_copies)
-    others = features[2][row_generator(seed).permutation(originals)[: len(rows)]]
+    # Real against real at the same n: the figures of a perfect generator.
+    others = features[2][row_generator(seed).permutation(originals)[:count]]
     measured = {
         "features": realism_by_group(features[1], features[0], groups, groups, seed),
-        "training_films": realism(features[1], others, seed),
+        "training_films": realism(features[1], others, seed),  # named as in the records so far
         "memorisation": {
             "pixels": memorisation(pixels[0], pixels[1], pixels[2], opened.groups),
             "features": memorisation(features[0], features[1], features[2], opened.groups),
@@ -288,15 +349,29 @@ def measure_realism(
     record = Record(
         stage="measure_realism",
         inputs=inputs_of(saved, opened, [predictor]),
-        settings={"world": world, "split": split, "images": len(rows), "group": group, "seed": seed},
+        settings={"world": world, "split": split, "images": count, "group": group, "seed": seed},
         versions=library_versions(),
-        counts={"images": len(rows), "training_images": originals, "augmented_examples": len(training) - originals},
+        counts={"images": count, "training_images": originals, "augmented_examples": len(training) - originals},
         measured=measured,
     )
     directory.mkdir(parents=True, exist_ok=True)
     picture = suspicious_png(generated, training, originals, measured["memorisation"]["pixels"]["suspicious"])
     write_atomically(directory / f"suspicious-{world}.png", picture)
     return _keep(record, directory, f"realism-{world}")
+
+
+def _samples(pipeline: CausalDiffusionPipeline, world: World, seed: int) -> Tensor:
+    """A sample for the covariates of every image of the world, `[n, C, H, W]` in [0, 1]."""
+    samples, rows = [], range(len(world.images))
+    for first in tqdm(range(0, len(rows), BATCH), desc="sampling"):
+        batch = rows[first : first + BATCH]
+        output = pipeline(
+            covariates={name: [column[row] for row in batch] for name, column in world.table.items()},
+            generator=[torch.Generator().manual_seed(row_seed(seed, row)) for row in batch],
+            output_type="pt",
+        )
+        samples.append(torch.as_tensor(output.images))
+    return torch.cat(samples)
 
 
 def _keep(record: Record, directory: Path, name: str) -> Record:
@@ -309,7 +384,7 @@ def _keep(record: Record, directory: Path, name: str) -> Record:
 SECTIONS = {
     "Axioms": ("composition", "factual", "reversibility", "commutativity", "nondescendants"),
     "True pixels": ("true_",),
-    "Effectiveness and leak": ("mae", "delta_mae", "accuracy", "auc", "delta_auc"),
+    "Effectiveness and off-target effects": ("mae", "delta_mae", "accuracy", "auc", "delta_auc"),
     "Minimality": ("minimality",),
     "Effects": ("total_effect", "direct_effect", "indirect_effect"),
 }
@@ -317,7 +392,7 @@ SECTIONS = {
 
 
 def write_page(directory: str | Path) -> Path:
-    """Print every record of a directory as one page, README.md."""
+    """Print every record of a directory as one page, README.md; returns its path."""
     directory = Path(directory)
     soundness = [_table(Record.read(path)) for path in sorted(directory.glob("soundness-*.json"))]
     realism = [Record.read(path) for path in sorted(directory.glob("realism-*.json"))]
@@ -334,7 +409,7 @@ def _table(record: Record) -> dict[str, Any]:
     for title, beginnings in SECTIONS.items():
         lines: dict[tuple[str, ...], dict[str, Any]] = {}
         for row in rows:
-            # Readers' own figures on the real images (do = "none") have a table of their own.
+            # Predictors' own figures on the real images (do = "none") have a table of their own.
             if row["metric"].startswith(beginnings) and (row["do"] != "none" or title == "Axioms"):
                 key = tuple(row[name] for name in ("metric", "do", "attribute", "by", "intervention"))
                 lines.setdefault(key, {})[row["system"]] = row

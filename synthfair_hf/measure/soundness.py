@@ -1,11 +1,11 @@
-"""Is a counterfactual sound? Axioms and known truth, for anything that answers `counterfactual(image, covariates, do)`.
+"""Soundness of counterfactuals: axioms, and the exact counterfactual where it is known, for any CounterfactualModel.
 
-    composition_l1            d(f_0^m(x), x), m = 1 and 10              f_0: do nothing
+    composition_l1            d(f_0^m(x), x), m = 1 and 10              f_0: no intervention
     factual_l1                d(do(a = the value a has), x)
     reversibility_l1          d(do(a) after do(a'), x)                  back from the counterfactual with its covariates
     commutativity_l1          d(do(b) after do(a), do(a) after do(b))
     true_l1, true_ssim        d(x*, x*_true)                            where the world knows x*_true
-    mae, accuracy, auc        g_k(x*) against k*, for every k           g_k: a predictor of attribute k, or a ruler
+    mae, accuracy, auc        g_k(x*) against k*, for every k           g_k: predicts attribute k, or measures it
     delta_mae, delta_auc      the same less g_k's own figure on the real images
     nondescendants_changed    share of images of which do(a) changed a covariate that a does not cause; must be 0
     minimality                `distances.minimality` of x and x*
@@ -34,7 +34,7 @@ from .intervals import Statistic, area_under_curve, bootstrap, mean_of
 from .interventions import INTERVENTIONS, Effect, bins, hold
 from .systems import CounterfactualModel, answer
 
-__all__ = ["Encoder", "check_questions", "score"]
+__all__ = ["Encoder", "check_interventions", "score"]
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Images -> mean and log standard deviation `[n, d]` of a trained encoder's posterior."""
@@ -57,22 +57,37 @@ def score(
 ) -> list[dict[str, Any]]:
     """Every metric of this module for one system in one world, as tidy rows.
 
-    A row has system, world, metric, do, attribute, by ("pixels", "ruler", "covariates", "encoder" or the name of a
-    predictor), intervention, effect, and the figure with its interval: mean, low, high, n, groups, seeds. Rows of
-    do = "none" are the readers' own figures on the real images. Seeds choose the values of do(); what does not depend
-    on them is measured once. Where the world knows no truth, k* is what the system itself claims of x*.
+    Where the world knows no exact counterfactual, k* is the system's own covariate of x*.
 
-    names: the variables to intervene on; all by default.
-    pairs: which of them to commute; all pairs by default, save, in effect "total", where one causes the other: the
-        order then matters in truth.
-    contrasts: two values of a variable, by name, for its direct, indirect and total effect on what predictors read.
-    encoder: for minimality, which needs a trained one.
+    Args:
+        model: the system.
+        world: the images.
+        predictors: of attributes, by name.
+        seeds: of the values of do(), distinct, 0 or more; what does not depend on them is measured once.
+        names: the variables that are intervened on; all by default.
+        interventions: how the values of do() are chosen, of `interventions.INTERVENTIONS`.
+        effect: "total": what do() causes follows; "direct": it is held.
+        cycles: numbers of reconstructions after which composition is measured.
+        pairs: variables whose do()s are exchanged in order; all pairs by default, except, in effect "total", where one
+            causes the other: the order then matters.
+        contrasts: by name of a variable, two values whose direct, indirect and total effect on predictions is measured.
+        encoder: trained, for minimality; not measured without.
+        batch_size: images per call of the system.
+        n_bootstrap: number of bootstrap replicates of every interval.
+
+    Returns:
+        Rows of system, world, metric, do, attribute, by ("pixels", "covariates", "encoder", the name of a predictor, or
+        "ruler" where the attribute is measured without learning), intervention, effect, and the figure with its
+        interval (`intervals.Estimate`). Rows of do = "none" are the predictors' own figures on the real images.
+
+    Raises:
+        InputError: for arguments that are not allowed, and counterfactuals that are not (`systems.answer`).
     """
     names = world.covariates.names if names is None else names
     contrasts = contrasts or {}
     if pairs is None:
         pairs = [pair for pair in combinations(names, 2) if effect == "direct" or not _related(world, *pair)]
-    check_questions(world.covariates, seeds, interventions, effect, pairs, (*names, *contrasts))
+    check_interventions(world.covariates, seeds, interventions, effect, pairs, (*names, *contrasts))
     pairs = [(one, other) for one, other in pairs]
     if batch_size < 1 or min(cycles, default=1) < 1:
         raise InputError(f"batch_size, cycles: {batch_size}, {list(cycles)} must be positive.")
@@ -82,34 +97,34 @@ def score(
         for intervention in interventions
         for seed in seeds
     ]
-    session = _Session(model, world, predictors, effect, encoder, batch_size)
-    session.composition(cycles)
+    evaluation = _Evaluation(model, world, predictors, effect, encoder, batch_size)
+    evaluation.composition(cycles)
     for name in names:
-        session.factual(name)
-    asked: set[str] = set()
+        evaluation.factual(name)
+    evaluated: set[str] = set()
     for intervention, values in plans:
-        # Two levels leave forced_change no choice: what a system has answered once it answers again alike.
-        questions = {name: json.dumps([intervention, name, values[name]]) for name in variables}
-        new = {name for name, question in questions.items() if question not in asked}
-        asked.update(questions.values())
+        # With two levels forced_change has no choice; equal interventions give equal counterfactuals, so one is enough.
+        keys = {name: json.dumps([intervention, name, values[name]]) for name in variables}
+        new = {name for name, key in keys.items() if key not in evaluated}
+        evaluated.update(keys.values())
         open_pairs = [pair for pair in pairs if not new.isdisjoint(pair)]
-        # All that starts from one answer is asked in a row, so that a system may remember what it abducted from it.
+        # What starts from one counterfactual is evaluated in sequence, so that a system may cache its abduction.
         for name in variables:
             onward = [pair for pair in open_pairs if name in pair]
             if name not in new and not onward:
                 continue
-            changed = session.step({name: values[name]})
+            changed = evaluation.step({name: values[name]})
             if name in new and name in names:
-                session.intervene(name, values[name], changed, intervention)
+                evaluation.single(name, values[name], changed, intervention)
             for pair in onward:
                 (other,) = set(pair) - {name}
-                session.commute(pair, session.step({other: values[other]}, changed), intervention)
+                evaluation.commute(pair, evaluation.step({other: values[other]}, changed), intervention)
     for name, contrast in contrasts.items():
-        session.mediate(name, *contrast)
-    return session.rows(n_bootstrap)
+        evaluation.mediate(name, *contrast)
+    return evaluation.rows(n_bootstrap)
 
 
-def check_questions(
+def check_interventions(
     covariates: Schema,
     seeds: Sequence[int],
     interventions: Sequence[str] = (),
@@ -117,7 +132,16 @@ def check_questions(
     pairs: Sequence[tuple[str, str]] | None = None,
     names: Sequence[str] = (),
 ) -> None:
-    """Refuse what `score` can't be asked about these covariates, while there is neither world nor system yet."""
+    """Raise InputError for arguments of `score` that are not allowed, before there is a world or a system.
+
+    Args:
+        covariates: the schema.
+        seeds: as of `score`.
+        interventions: as of `score`.
+        effect: as of `score`.
+        pairs: as of `score`.
+        names: of variables that are intervened on.
+    """
     for name in names:
         covariates[name]
     for pair in pairs or ():
@@ -125,7 +149,7 @@ def check_questions(
             if name not in covariates:
                 raise unknown("pairs", name, covariates.names)
         if len(pair) != 2 or pair[0] == pair[1]:
-            raise InputError(f"pairs: {', '.join(pair)} is no pair; give two different variables.")
+            raise InputError(f"pairs: {', '.join(pair)} is not a pair; give two different variables.")
     if len({frozenset(pair) for pair in pairs or ()}) != len(pairs or ()):
         raise InputError("pairs: one is given twice; give each once, in either order.")
     for intervention in interventions:
@@ -147,8 +171,8 @@ def _less(one: Statistic, other: Statistic) -> Statistic:
     return lambda weights: one(weights) - other(weights)
 
 
-class _Session:
-    """One system in one world: asks, and keeps per figure one statistic for each seed."""
+class _Evaluation:
+    """The evaluation of one system in one world: by figure, one statistic for each seed."""
 
     def __init__(
         self,
@@ -162,18 +186,18 @@ class _Session:
         self.model, self.world, self.effect, self.batch_size = model, world, effect, batch_size
         self.encoder, self.posterior = encoder, None if encoder is None else encoder(world.images)
         self.ends: dict[tuple[str, str], Tensor] = {}
-        """By pair, where its first order led, until the second is known."""
-        self.readers: dict[str, Callable[[Tensor], Predictions]] = {
+        """By pair, the images of its first order, until those of the second are known."""
+        self.predictors: dict[str, Callable[[Tensor], Predictions]] = {
             name: predictor.predict for name, predictor in predictors.items()
         }
         if world.measured_attributes:
-            self.readers["ruler"] = lambda images: {
-                name: ruler(images) for name, ruler in world.measured_attributes.items()
+            self.predictors["ruler"] = lambda images: {
+                name: measure(images) for name, measure in world.measured_attributes.items()
             }
         self.figures: dict[tuple[str, ...], list[tuple[Statistic, list[str]]]] = defaultdict(list)
         self.own: dict[tuple[str, str], Any] = {}
-        """By reader and attribute: its errors, or its area under the curve, on the real images."""
-        for by in self.readers:
+        """By predictor and attribute, its errors or its area under the curve on the real images."""
+        for by in self.predictors:
             self._compare(by, world.images, world.table, "none", "none")
 
     def add(
@@ -185,7 +209,7 @@ class _Session:
         attribute: str = "image",
         by: str = "pixels",
     ) -> None:
-        """One seed of a figure: values of the images, of which NaN are left out, or a statistic of all of them."""
+        """Add one seed of a figure: values of the images, of which NaN are left out, or a statistic of all of them."""
         groups = self.world.groups
         if isinstance(values, np.ndarray):
             defined = np.isfinite(values)
@@ -205,52 +229,52 @@ class _Session:
             rows.append({**names, **labels, "effect": self.effect, **asdict(estimate)})
         return rows
 
-    def ask(self, do: Table, state: Counterfactuals | None = None) -> Counterfactuals:
-        """The system's answer to do, from the observations or from an earlier answer."""
+    def intervene(self, do: Table, state: Counterfactuals | None = None) -> Counterfactuals:
+        """The system's counterfactuals of the observations, or of earlier counterfactuals."""
         images, covariates = state or (self.world.images, self.world.table)
         return answer(self.model, self.world, images, covariates, do, self.batch_size)
 
     def step(self, do: Table, state: Counterfactuals | None = None) -> Counterfactuals:
-        """The same, with what do causes held where it is in effect "direct"."""
+        """The same, with descendants held in effect "direct"."""
         table = self.world.table if state is None else state.covariates
-        return self.ask(hold(self.world, do, table, self.effect), state)
+        return self.intervene(hold(self.world, do, table, self.effect), state)
 
-    def read(self, by: str, images: Tensor) -> Predictions:
-        """Finite readings of the world's covariates."""
-        reading = {name: np.asarray(read) for name, read in self.readers[by](images).items()}
-        reading = {name: reading[name] for name in self.world.covariates.names if name in reading}
-        for name, read in reading.items():
+    def predict(self, by: str, images: Tensor) -> Predictions:
+        """Predictions of the world's covariates, checked to be finite and of their shape."""
+        predicted = {name: np.asarray(one) for name, one in self.predictors[by](images).items()}
+        predicted = {name: predicted[name] for name in self.world.covariates.names if name in predicted}
+        for name, one in predicted.items():
             variable = self.world.covariates[name]
             shape = (len(images), len(variable.levels)) if variable.categorical else (len(images),)
-            if read.shape != shape or not np.isfinite(read).all():
+            if one.shape != shape or not np.isfinite(one).all():
                 raise InputError(
-                    f"{by}: read {name} of images of {self.model.name} as {list(read.shape)} with "
-                    f"{np.sum(~np.isfinite(read))} not finite; must be {list(shape)}, finite."
+                    f"{by}: predicted {name} of images of {self.model.name} as {list(one.shape)} with "
+                    f"{np.sum(~np.isfinite(one))} not finite; must be {list(shape)}, finite."
                 )
-        return reading
+        return predicted
 
     def composition(self, cycles: Sequence[int]) -> None:
-        """do() nothing, over and over."""
+        """Repeated reconstruction without intervention."""
         state = Counterfactuals(self.world.images, dict(self.world.table))
         for cycle in range(1, max(cycles, default=0) + 1):
-            state = Counterfactuals(self.ask({}, state).images, state.covariates)
+            state = Counterfactuals(self.intervene({}, state).images, state.covariates)
             if cycle in cycles:
                 self.add(f"composition_l1_at_{cycle}", l1(state.images, self.world.images), "none")
 
     def factual(self, name: str) -> None:
-        """do() what is."""
+        """do() of the observed value."""
         same = self.step({name: self.world.table[name]})
         self.add("factual_l1", l1(same.images, self.world.images), name, "factual")
 
-    def intervene(self, name: str, values: list[Any], changed: Counterfactuals, intervention: str) -> None:
-        """All that one do() with one seed shows."""
+    def single(self, name: str, values: list[Any], changed: Counterfactuals, intervention: str) -> None:
+        """Metrics of one do() with one seed."""
         world = self.world
         truth = world.truth(hold(world, {name: values}, world.table, self.effect))
         if truth is not None:
             self.add("true_l1", l1(changed.images, truth.images), name, intervention)
             self.add("true_ssim", ssim(changed.images, truth.images), name, intervention)
         target = changed.covariates if truth is None else truth.covariates
-        for by in self.readers:
+        for by in self.predictors:
             self._compare(by, changed.images, target, name, intervention)
         kept = set(world.covariates.names) - {name, *world.effects(name)}
         before, after = (
@@ -274,19 +298,19 @@ class _Session:
             self.ends[pair] = end.images
 
     def mediate(self, name: str, low: Any, high: Any) -> None:
-        """Natural effects of low -> high on what each reader reads (probability of each level but the first)."""
+        """Natural effects of low -> high on predictions (of a level, on its probability)."""
         n = len(self.world.images)
-        before, after = (self.ask({name: [value] * n}) for value in (low, high))
+        before, after = (self.intervene({name: [value] * n}) for value in (low, high))
         caused = self.world.effects(name)
         mixed = {
-            metric: self.ask({**{one: state.covariates[one] for one in caused}, name: [value] * n})
+            metric: self.intervene({**{one: state.covariates[one] for one in caused}, name: [value] * n})
             for metric, value, state in (("direct_effect", high, before), ("indirect_effect", low, after))
         }
-        for by in self.readers:
-            start = self.read(by, before.images)
+        for by in self.predictors:
+            start = self.predict(by, before.images)
             for metric, state in {"total_effect": after, **mixed}.items():
-                for attribute, read in self.read(by, state.images).items():
-                    change = read - start[attribute]
+                for attribute, one in self.predict(by, state.images).items():
+                    change = one - start[attribute]
                     levels = self.world.covariates[attribute].levels
                     columns = (
                         {attribute: change}
@@ -297,19 +321,19 @@ class _Session:
                         self.add(metric, column, name, f"{low} -> {high}", label, by)
 
     def _compare(self, by: str, images: Tensor, target: Table, do: str, intervention: str) -> None:
-        """Readings against the values that the images should show."""
-        for attribute, read in self.read(by, images).items():
+        """Predictions against the values that the images should show."""
+        for attribute, predicted in self.predict(by, images).items():
             variable = self.world.covariates[attribute]
             truth, labels = variable.encode(target[attribute]), (do, intervention, attribute, by)
             if variable.categorical:
-                self.add("accuracy", (read.argmax(axis=1) == truth).astype(float), *labels)
-                curve = area_under_curve(read, truth)
+                self.add("accuracy", (predicted.argmax(axis=1) == truth).astype(float), *labels)
+                curve = area_under_curve(predicted, truth)
                 self.add("auc", curve, *labels)
                 own = self.own.setdefault((by, attribute), curve)
                 if do != "none":
                     self.add("delta_auc", _less(curve, own), *labels)
             else:
-                errors = np.abs(read - truth)
+                errors = np.abs(predicted - truth)
                 self.add("mae", errors, *labels)
                 own = self.own.setdefault((by, attribute), errors)
                 if do != "none":

@@ -1,4 +1,4 @@
-"""Counterfactual systems: what is measured, its checked answers, and the two ends of every band."""
+"""Counterfactual systems: what is evaluated, and the two references between which every figure lies."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,8 +15,10 @@ __all__ = ["CounterfactualModel", "Identity", "Oracle", "answer"]
 
 
 class CounterfactualModel(Protocol):
-    """What is measured. `rows` number the images in the world: what a system draws for an image may depend on its row
-    alone. `do` holds one decoded value per image; an empty one asks for the image itself.
+    """A system that is evaluated.
+
+    `rows` number the images in the world: what a system samples for an image may depend on its row only. `do` holds one
+    decoded value per image; without any the image itself is reconstructed.
     """
 
     name: str
@@ -29,7 +31,7 @@ class CounterfactualModel(Protocol):
 
 
 class Identity:
-    """Leaves the image as it is and claims to have done what was asked: the far end of every band."""
+    """Returns the image unchanged, with the requested covariates: the worst reference."""
 
     name = "identity"
 
@@ -41,10 +43,13 @@ class Identity:
 
 
 class Oracle:
-    """The world's own truth: the near end of every band.
+    """Returns the world's exact counterfactual: the best reference.
 
-    In a chain of questions, covariates stay as they were set or came to be; what the new do() causes follows it with
-    the observation's noise.
+    In a sequence of interventions, covariates keep the values that earlier ones gave them; what the new one causes
+    follows it with the observation's noise.
+
+    Args:
+        world: the images.
     """
 
     name = "oracle"
@@ -55,12 +60,14 @@ class Oracle:
     def counterfactual(
         self, image: Tensor, covariates: dict[str, list[Any]], do: dict[str, list[Any]], rows: Sequence[int]
     ) -> Counterfactuals:
-        """The world's exact answer; InputError where it has none."""
+        """The world's exact counterfactual; InputError where it has none."""
         caused = {effect for name in do for effect in self.world.effects(name)}
         kept = {name: values for name, values in covariates.items() if name not in caused}
         truth = self.world.truth({**kept, **do}, rows)
         if truth is None:
-            raise InputError(f"oracle: {self.world.name} knows no truth of do({', '.join(do)}); leave it out of names.")
+            raise InputError(
+                f"oracle: {self.world.name} knows no exact counterfactual of do({', '.join(do)}); leave it out."
+            )
         return truth
 
 
@@ -72,20 +79,29 @@ def answer(
     do: Table,
     batch_size: int = 32,
 ) -> Counterfactuals:
-    """A system's checked answers for all images of the world, in batches.
+    """A system's counterfactuals of all images of the world, in batches, checked.
 
-    Raises InputError naming the system when images are not finite numbers in [0, 1] of the asked shape, or covariates
-    are not those of the world, one valid value per image and as `do` sets them.
+    Args:
+        model: the system.
+        world: the images' world.
+        images: `[n, C, H, W]` in [0, 1].
+        covariates: observed values by name, one per image.
+        do: interventions by name, one value per image.
+        batch_size: images per call, 1 or more.
+
+    Raises:
+        InputError: naming the system, where its images are not finite numbers in [0, 1] of the given shape, or its
+            covariates not those of the world, one valid value per image and as `do` sets them.
     """
     parts: list[Counterfactuals] = []
     for first in tqdm(range(0, len(images), batch_size), desc=f"{model.name}: do({', '.join(do)})", leave=False):
         batch = slice(first, min(first + batch_size, len(images)))
-        asked = {name: values[batch] for name, values in do.items()}
+        requested = {name: values[batch] for name, values in do.items()}
         given = {name: values[batch] for name, values in covariates.items()}
         with torch.no_grad():
-            part = model.counterfactual(images[batch], given, asked, range(batch.start, batch.stop))
+            part = model.counterfactual(images[batch], given, requested, range(batch.start, batch.stop))
         parts.append(Counterfactuals(_checked(model.name, part.images, images[batch].shape), dict(part.covariates)))
-        _check_covariates(model.name, world, part.covariates, asked, batch.stop - batch.start)
+        _check_covariates(model.name, world, part.covariates, requested, batch.stop - batch.start)
     names = world.covariates.names
     return Counterfactuals(
         torch.cat([part.images for part in parts]),
@@ -96,7 +112,7 @@ def answer(
 def _checked(system: str, images: Tensor, shape: torch.Size) -> Tensor:
     if images.shape != shape:
         raise InputError(
-            f"{system}: answered images {list(images.shape)}; must be {list(shape)} like those asked about."
+            f"{system}: returned images of shape {list(images.shape)}; must be {list(shape)}, as the images given."
         )
     bad = ~torch.isfinite(images)
     if bad.any():
@@ -109,13 +125,15 @@ def _checked(system: str, images: Tensor, shape: torch.Size) -> Tensor:
 def _check_covariates(system: str, world: World, table: Table, do: Table, rows: int) -> None:
     try:
         encoded = world.covariates.encode(table, "covariates")
-        asked = {name: world.covariates[name].encode(values) for name, values in do.items()}
+        requested = {name: world.covariates[name].encode(values) for name, values in do.items()}
     except InputError as error:
         raise InputError(f"{system}: {error}") from None
     for name, column in encoded.items():
         known = np.sum(column >= 0 if world.covariates[name].categorical else np.isfinite(column))
         if len(column) != rows or known != rows:
-            raise InputError(f"{system}: {known} known values of {name} for {rows} images; answer one for each.")
-    for name, column in asked.items():
+            raise InputError(f"{system}: {known} known values of {name} for {rows} images; return one for each.")
+    for name, column in requested.items():
         if not np.allclose(encoded[name], column, rtol=1e-5):
-            raise InputError(f"{system}: {name} is not what do({name}) set; answer the covariates after do.")
+            raise InputError(
+                f"{system}: {name} is not the value of do({name}); return the covariates after the intervention."
+            )

@@ -1,8 +1,9 @@
-"""Weights of networks that judge: what training saved is loaded again if it saw training patients alone.
+"""Weights of networks that measure, loaded if they were trained on training patients alone.
 
     directory = {record.json, config.json, diffusion_pytorch_model.safetensors},    record.counts["seen"] = {"train": n}
 
-A network that saw other patients would grade its own homework, so it is refused. Pickle is never read.
+Figures of a network on patients that it was trained on would be too good, so others than `train` are not allowed.
+Pickle is never read.
 """
 
 import json
@@ -34,12 +35,15 @@ def weights_fingerprint(directory: str | Path) -> str:
 
 
 def load_weights(directory: str | Path, network: type[Network], noun: str) -> Network:
-    """The network saved in a directory, frozen and in evaluation mode, if it saw training patients alone.
+    """The network saved in a directory, frozen and in evaluation mode.
 
-    network: its class, built from the entries of config.json.
-    noun: what messages call it; `train_<noun>` is what trains it.
+    Args:
+        directory: with record.json, config.json and the weights.
+        network: its class, built from the entries of config.json.
+        noun: its name in messages; `train_<noun>` is the function that trains it.
 
-    Raises InputError for missing or damaged files, pickle weights, and any split but `train` in the record.
+    Raises:
+        InputError: for missing or damaged files, pickle weights, and any split but `train` in the record.
     """
     directory = Path(directory)
     article = "an" if noun[0] in "aeiou" else "a"
@@ -51,15 +55,15 @@ def load_weights(directory: str | Path, network: type[Network], noun: str) -> Ne
             )
     seen = Record.read(directory / "record.json").counts.get("seen")
     if not isinstance(seen, dict) or set(seen) != {"train"}:
-        told = ", ".join(seen) if isinstance(seen, dict) else "nothing"
+        splits = ", ".join(seen) if isinstance(seen, dict) else ""
         raise InputError(
-            f"{directory}: {article} {noun} that saw other than training patients is refused; its record names "
-            f"{told or 'nothing'}, allowed: train; train one by `train_{noun}`."
+            f"{directory}: {article} {noun} must have been trained on training patients alone; its record names "
+            f"{splits or 'no split'}, allowed: train; train one by `train_{noun}`."
         )
     try:
         config = json.loads((directory / "config.json").read_bytes())
         settings = {name: value for name, value in config.items() if not name.startswith("_")}
-        # Built without memory, so that nothing random is drawn for weights that are read next.
+        # Built without memory, so that no random numbers are used for weights that are read next.
         with torch.device("meta"):
             built = network(**settings)
         built.load_state_dict(load_file(directory / WEIGHTS), assign=True)

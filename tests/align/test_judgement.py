@@ -75,8 +75,8 @@ def test_both_answers_are_to_one_question_and_the_shown_lines_say_nothing_more(c
         assert asked["covariates"][name] == pytest.approx(value)
         assert beside["observed_covariates"][name] != value
         assert len(set(beside["strengths"])) == 2
-        with Image.open(candidates / beside["observed"]) as film:
-            assert film.size == (SIDE, SIDE)
+        with Image.open(candidates / beside["observed"]) as radiograph:
+            assert radiograph.size == (SIDE, SIDE)
 
 
 @pytest.mark.parametrize("comparison_type", ["samples", "guided_samples", "counterfactuals"])
@@ -117,13 +117,13 @@ def test_guided_samples_are_of_one_noise_plain_and_guided(generator, tmp_path):
             assert ((again[0] * 255).round() - image).abs().max() <= 1
 
 
-def test_realism_prefers_the_image_nearer_to_training_films(generator, predictor, tmp_path, capsys):
+def test_realism_prefers_the_image_nearer_to_training_radiographs(generator, predictor, tmp_path, capsys):
     make_candidates(tmp_path / "c", 5, "samples", generator)
     words = f"judge --candidates {tmp_path / 'c'} --predictor {predictor} --judges realism=1"
     assert main([*words.split(), "--output_dir", str(tmp_path / "p")]) == 0
     world, trained = PhantomSource(100, WORLD_SEED), load_predictor(predictor, PHANTOM.covariates)
-    films = [world.image(row, SIDE) for row, split in enumerate(world.splits) if split == "train"]
-    reference = trained.features(torch.from_numpy(np.stack(films))[:, None]).double()
+    radiographs = [world.image(row, SIDE) for row, split in enumerate(world.splits) if split == "train"]
+    reference = trained.features(torch.from_numpy(np.stack(radiographs))[:, None]).double()
     found = read_preferences(tmp_path / "p", PHANTOM)
     better, worse = (
         torch.cdist(trained.features(images.float() / 255).double(), reference).sort(dim=1).values[:, 4]
@@ -133,10 +133,12 @@ def test_realism_prefers_the_image_nearer_to_training_films(generator, predictor
     assert (better < worse).all()
 
 
-def test_films_to_compare_with_are_for_realism_alone(generator, predictor, tmp_path):
+def test_radiographs_to_compare_with_are_for_realism_alone(generator, predictor, tmp_path):
     make_candidates(tmp_path / "c", 2, "samples", generator)
-    with pytest.raises(InputError, match="source_dir: films is for realism alone"):
-        judge_candidates(tmp_path / "c", tmp_path / "p", predictor, {"attribute_fidelity": 1.0}, source_dir="films")
+    with pytest.raises(InputError, match="source_dir: radiographs is for realism alone"):
+        judge_candidates(
+            tmp_path / "c", tmp_path / "p", predictor, {"attribute_fidelity": 1.0}, source_dir="radiographs"
+        )
     assert not (tmp_path / "p").exists()
 
 
@@ -190,7 +192,7 @@ def test_from_the_command_line_to_preferences(generator, predictor, tmp_path, ca
         ({"comparison_type": "sample"}, "did you mean 'samples'"),
         ({"num_pairs": 0}, "num_pairs: 0"),
         ({"batch_size": 0}, "batch_size: 0"),
-        ({"source_dir": "films"}, "source_dir: is for counterfactuals"),
+        ({"source_dir": "radiographs"}, "source_dir: is for counterfactuals"),
         ({"balance": ("colour",)}, "balance: 'colour' is unknown"),
         ({"balance": ("age",)}, "balance: age is continuous"),
         ({"balance": ("sex",), "comparison_type": "counterfactuals"}, "balance: is for samples"),

@@ -1,4 +1,4 @@
-"""A tiny pipeline: 16-pixel films, an unfitted causal model, weights from a seed."""
+"""A tiny pipeline: 16-pixel radiographs, an unfitted causal model, weights from a seed."""
 
 import pytest
 import torch

@@ -87,7 +87,7 @@ def test_only_the_networks_change_and_the_record_says_how(verb, generator, predi
 
 
 def test_an_super_resolved_generator_answers_as_before_with_more_pixels(generator, tmp_path, capsys, monkeypatch):
-    """Its networks are untouched, do() nothing gives the film back, and a second autoencoder is refused."""
+    """Its networks are untouched, do() nothing gives the radiograph back, and a second autoencoder is refused."""
     run = tmp_path / "run"
     rest = ["--resolution", str(2 * SIDE), "--learning_rate", "1e-3"]
     assert command("super_resolve", generator, run, *rest) == 0
@@ -98,10 +98,10 @@ def test_an_super_resolved_generator_answers_as_before_with_more_pixels(generato
     assert (large.config.default_steps, large.config.default_guidance_scale) == (3, {"sex": 1.5})
     assert large.latent_shape() == small.latent_shape()
     source = PhantomSource(SUBJECTS, 0)
-    film = torch.from_numpy(source.image(0, 2 * SIDE))[None, None]
+    radiograph = torch.from_numpy(source.image(0, 2 * SIDE))[None, None]
     covariates = {name: column[:1] for name, column in source.table.items()}
-    same = large(image=film, covariates=covariates, do={}, output_type="pt").images
-    assert (same - film).abs().mean() * 255 < 0.01
+    same = large(image=radiograph, covariates=covariates, do={}, output_type="pt").images
+    assert (same - radiograph).abs().mean() * 255 < 0.01
     # A sample is what the decoder makes of the small generator's. Both stop at faint noise, which no range cuts off.
     noise = 0.2 * small.sample_noise(torch.Generator().manual_seed(0))
     monkeypatch.setattr("synthfair_hf.diffusion.solver.ReversibleFlowScheduler.predict", lambda *asked: asked[2])
@@ -160,7 +160,7 @@ def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generat
         ("finetune", [], "--predictor"),
         ("finetune", ["--predictor", "{judge}", "--source", "{empty}"], "is not for the phantom"),
         ("finetune", ["--predictor", "{judge}", "--train_batch_size", "1"], "--train_batch_size: 1 is not allowed"),
-        ("finetune", ["--predictor", "{large}"], "this predictor reads [n, 1, 32, 32]"),
+        ("finetune", ["--predictor", "{large}"], "this predictor takes [n, 1, 32, 32]"),
         ("rectify", ["--dataloader_num_workers", "1"], "--dataloader_num_workers: must be 0 here"),
         ("rectify", ["--images", "0"], "--images: 0 is not allowed; give a whole number from 1 on"),
         ("rectify", ["--num_inference_steps", "0"], "--num_inference_steps: 0 is not allowed"),

@@ -27,7 +27,7 @@ def matching(pipeline) -> FlowMatchingObjective:
 
 
 def brightness(images, covariates, observed, known):
-    """A reader of sex alone: female films are to be white, male ones black."""
+    """A reader of sex alone: female radiographs are to be white, male ones black."""
     wanted = covariates["sex"].to(images.dtype)
     errors = (images.mean(dim=(1, 2, 3)) - wanted).square()
     return {name: errors if name == "sex" else torch.zeros(len(images)) for name in NAMES}

@@ -13,8 +13,8 @@ from synthfair_hf.records import Record
 
 
 @pytest.fixture(scope="module")
-def films():
-    """Two phantom films whose covariates the generator knows, as `(pipeline, images, covariates)`."""
+def radiographs():
+    """Two phantom radiographs whose covariates the generator knows, as `(pipeline, images, covariates)`."""
     pipeline = load_generator()
     source = PhantomSource(40, seed=0)
     known = pipeline.covariates["finding"].levels
@@ -23,17 +23,17 @@ def films():
     return pipeline, images, {name: [source.table[name][row] for row in rows] for name in pipeline.covariates.names}
 
 
-def test_it_composes_at_its_default_steps(films):
-    pipeline, images, covariates = films
+def test_it_composes_at_its_default_steps(radiographs):
+    pipeline, images, covariates = radiographs
     current = images
     for _ in range(2):
         current = pipeline(image=current, covariates=covariates, do={}, output_type="pt").images
     assert (current - images).abs().mean().item() * 255 <= 0.05
 
 
-def test_its_scanners_have_their_frames_and_brightness(films):
-    """The computed scanner's collimation is dark at the edge, the portable one's film is brighter than flat panel's."""
-    pipeline, _, covariates = films
+def test_its_scanners_have_their_frames_and_brightness(radiographs):
+    """The computed scanner's collimation is dark at the edge, the portable one's radiograph is brighter than flat panel's."""
+    pipeline, _, covariates = radiographs
     noise = pipeline.sample_noise([torch.Generator().manual_seed(seed) for seed in range(2)])
     taken = {
         scanner: pipeline(covariates={**covariates, "scanner": [scanner] * 2}, noise=noise, output_type="pt").images
@@ -71,7 +71,7 @@ def test_the_small_generators_are_open_and_read_by_who_saw_training_images_alone
     assert set(predictor.predict(blank)) == set(saved.preset.covariates.names)
 
 
-def test_the_super_resolved_edition_keeps_a_films_detail_and_answers_as_the_one_it_was_made_of():
+def test_the_super_resolved_edition_keeps_a_radiographs_detail_and_answers_as_the_one_it_was_made_of():
     directory = DEFAULT_GENERATOR.parent / "chest_xray_128"
     large, small = (CausalDiffusionPipeline.load(one) for one in (directory, DEFAULT_GENERATOR))
     assert Record.read(directory / "record.json").inputs["initial_weights"] == find_generator().revision
@@ -79,15 +79,15 @@ def test_the_super_resolved_edition_keeps_a_films_detail_and_answers_as_the_one_
         assert torch.equal(large.unet.state_dict()[name], weights), name
     source = PhantomSource(40, seed=0)
     row = source.table["finding"].index("pneumonia")
-    film = torch.from_numpy(source.image(row, 128))[None, None]
+    radiograph = torch.from_numpy(source.image(row, 128))[None, None]
     covariates = {name: [source.table[name][row]] for name in large.covariates.names}
     asked = {"covariates": covariates, "output_type": "pt", "num_inference_steps": 2}
-    assert (large(image=film, do={}, **asked).images - film).abs().mean().item() * 255 <= 0.05
+    assert (large(image=radiograph, do={}, **asked).images - radiograph).abs().mean().item() * 255 <= 0.05
     answers = [
         one(image=image, do={"scanner": "portable"}, **asked).images
-        for one, image in ((large, film), (small, avg_pool2d(film, 2)))
+        for one, image in ((large, radiograph), (small, avg_pool2d(radiograph, 2)))
     ]
-    moved = (avg_pool2d(film, 2) - answers[1]).abs().mean()
+    moved = (avg_pool2d(radiograph, 2) - answers[1]).abs().mean()
     assert (avg_pool2d(answers[0], 2) - answers[1]).abs().mean() < 0.2 * moved
 
 

@@ -1,4 +1,4 @@
-"""The shipped phantom generator, held against its own world's truth: what docs/scoreboard says of it, on few films."""
+"""The shipped phantom generator, held against its own world's truth: what docs/scoreboard says of it, on few radiographs."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_nothing_asked_nothing_changed(world, generator):
 
 
 @pytest.mark.parametrize(("name", "share"), [("scanner", 1 / 3), ("view", 1), ("habitus", 1)])
-def test_a_counterfactual_is_nearer_to_the_truth_than_the_film(world, generator, name, share):
+def test_a_counterfactual_is_nearer_to_the_truth_than_the_radiograph(world, generator, name, share):
     do = hold(world, {name: forced_change(world, name, 0)}, world.table, "direct")
     truth = world.truth(do).images
     found, identity = (

@@ -51,7 +51,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def training_record(access: str) -> Record:
-    source = {"images": 40, "patients": 30, "quarantined": {"patient-17/film.png": "truncated"}}
+    source = {"images": 40, "patients": 30, "quarantined": {"patient-17/radiograph.png": "truncated"}}
     settings = {
         "train_batch_size": 4,
         "gradient_accumulation_steps": 1,
@@ -174,9 +174,9 @@ def test_what_is_generated_by_it_is_known_by_its_revision_and_access(
     assert f"{hub.url}/{NAME} at generator-" in capsys.readouterr().out
     there, here = find_generator(NAME), find_generator(saved)
     assert (there.revision, there.access) == (here.revision, "open")
-    flags = ["--num_subjects", "14", "--factors", "sex", "--output_dir", str(tmp_path / "films")]
+    flags = ["--num_subjects", "14", "--factors", "sex", "--output_dir", str(tmp_path / "radiographs")]
     assert main(["generate", "--pretrained_model_name_or_path", NAME, *flags]) == 0
-    plan = read_plan(tmp_path / "films")
+    plan = read_plan(tmp_path / "radiographs")
     assert (plan.model_revision, plan.access) == (here.revision, "open")
 
 
@@ -187,12 +187,12 @@ def test_without_its_record_a_repository_is_of_unknown_access(hub: Hub, saved: P
 
 
 def test_the_card_prints_the_records_and_says_what_was_not_measured(hub: Hub, run: Path, tmp_path: Path):
-    push_generator(run, NAME, license="cc-by-4.0", datasets=["my-lab/films"])
+    push_generator(run, NAME, license="cc-by-4.0", datasets=["my-lab/radiographs"])
     card = ModelCard(remote(hub)["README.md"].decode())
     assert (card.data.library_name, card.data.license, card.data.datasets) == (
         "diffusers",
         "cc-by-4.0",
-        ["my-lab/films"],
+        ["my-lab/radiographs"],
     )
     assert {"counterfactual", "chest-xray"} <= set(card.data.tags)
     text = " ".join(card.text.split())

@@ -26,7 +26,7 @@ SIDE, CHANNELS = 16, (8, 16)
 
 
 class Blobs:
-    """A disc somewhere in each film, and a bright bar on its left edge for one sex; two films per patient."""
+    """A disc somewhere in each radiograph, and a bright bar on its left edge for one sex; two radiographs per patient."""
 
     name, covariates, fingerprint = "blobs", SCHEMA, "blobs"
     counts: dict = {}  # noqa: RUF012
@@ -42,15 +42,15 @@ class Blobs:
     def __len__(self):
         return len(self.splits)
 
-    def film(self, index, resolution, sex):
+    def radiograph(self, index, resolution, sex):
         height, width = np.meshgrid(*2 * [(np.arange(resolution) + 0.5) / resolution], indexing="ij")
         top, left = self.centres[index]
-        film = 0.6 * (np.hypot(height - top, width - left) < self.radii[index])
-        film[:, : resolution // 8] = 0.9 * (sex == "female")
-        return (film + np.random.default_rng(index).uniform(0, 0.1, film.shape)).astype(np.float32)
+        radiograph = 0.6 * (np.hypot(height - top, width - left) < self.radii[index])
+        radiograph[:, : resolution // 8] = 0.9 * (sex == "female")
+        return (radiograph + np.random.default_rng(index).uniform(0, 0.1, radiograph.shape)).astype(np.float32)
 
     def image(self, index, resolution):
-        return self.film(index, resolution, self.table["sex"][index])
+        return self.radiograph(index, resolution, self.table["sex"][index])
 
     def draw(self, index, resolution, rng):
         self.drawn.append(index)
@@ -61,8 +61,8 @@ class Blobs:
 
     def of(self, split, other_sex=False):
         swap = {"male": "female", "female": "male"} if other_sex else {"male": "male", "female": "female"}
-        films = [self.film(row, SIDE, swap[self.table["sex"][row]]) for row in self.rows(split)]
-        return torch.from_numpy(np.stack(films))[:, None]
+        radiographs = [self.radiograph(row, SIDE, swap[self.table["sex"][row]]) for row in self.rows(split)]
+        return torch.from_numpy(np.stack(radiographs))[:, None]
 
 
 def settings(directory, **changes):
@@ -111,9 +111,12 @@ def saved(directory):
 
 def test_it_learns_and_says_what_it_saw(trained):
     directory, record = trained
-    films = Blobs().of("validation")
-    assert record.measured["validation"]["reconstruction"] < 0.6 * l1(films, films.mean(dim=0, keepdim=True)).mean()
-    assert record.measured["validation"]["n"] == len(films) == 20
+    radiographs = Blobs().of("validation")
+    assert (
+        record.measured["validation"]["reconstruction"]
+        < 0.6 * l1(radiographs, radiographs.mean(dim=0, keepdim=True)).mean()
+    )
+    assert record.measured["validation"]["n"] == len(radiographs) == 20
     assert record.measured["training_divergence"] > 5, "nats: the posterior has not collapsed"
     assert record.counts["seen"] == {"train": {"images": 60, "patients": 30}}
     assert record == Record.read(directory / "record.json")
@@ -126,9 +129,9 @@ def test_the_saved_directory_is_a_pipelines_autoencoder_with_latents_of_unit_dev
     vae = saved(directory)
     with torch.no_grad():
         assert to_latents(Blobs().of("train"), 1, vae).std().item() == pytest.approx(1, rel=1e-3)
-        films = Blobs().of("validation")
-        decoded = to_images(to_latents(films, 1, vae), 1, vae)
-    assert record.measured["validation"]["reconstruction"] == pytest.approx(l1(decoded, films).mean(), abs=1e-3)
+        radiographs = Blobs().of("validation")
+        decoded = to_images(to_latents(radiographs, 1, vae), 1, vae)
+    assert record.measured["validation"]["reconstruction"] == pytest.approx(l1(decoded, radiographs).mean(), abs=1e-3)
     assert vae.config.scaling_factor != AutoencoderKL().config.scaling_factor
 
 
@@ -226,12 +229,12 @@ def test_every_weight_is_trained():
 
 def test_the_encoder_tells_the_posterior_with_its_real_scale(trained):
     directory, _ = trained
-    films = Blobs().of("test")
-    mean, log_scale = load_encoder(directory)(films)
+    radiographs = Blobs().of("test")
+    mean, log_scale = load_encoder(directory)(radiographs)
     with torch.no_grad():
-        posterior = saved(directory).encode(2 * films - 1).latent_dist
+        posterior = saved(directory).encode(2 * radiographs - 1).latent_dist
     draws = torch.stack([posterior.sample(torch.Generator().manual_seed(seed)) for seed in range(400)]).flatten(2)
-    assert mean.shape == log_scale.shape == (len(films), 2 * 8 * 8)
+    assert mean.shape == log_scale.shape == (len(radiographs), 2 * 8 * 8)
     assert mean.dtype == log_scale.dtype == torch.float32
     assert mean.requires_grad is log_scale.requires_grad is False
     standard_error = log_scale.exp() / 400**0.5
@@ -253,11 +256,14 @@ def test_an_image_does_not_depend_on_its_batch(trained):
 
 def test_minimality_prefers_the_exact_counterfactual_to_another_patient(trained):
     encoder, source = load_encoder(trained[0]), Blobs()
-    films, own = source.of("train"), SCHEMA["sex"].encode([source.table["sex"][row] for row in source.rows("train")])
+    radiographs, own = (
+        source.of("train"),
+        SCHEMA["sex"].encode([source.table["sex"][row] for row in source.rows("train")]),
+    )
     rng = np.random.default_rng(0)
-    others = torch.stack([films[rng.choice(np.flatnonzero(own != sex))] for sex in own])
+    others = torch.stack([radiographs[rng.choice(np.flatnonzero(own != sex))] for sex in own])
     exact, other = (
-        minimality(encoder(films), encoder(changed), own, 1 - own).mean()
+        minimality(encoder(radiographs), encoder(changed), own, 1 - own).mean()
         for changed in (source.of("train", other_sex=True), others)
     )
     assert exact < other - 0.2

@@ -51,12 +51,12 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
     assert found.high == pytest.approx(values.mean() + half, abs=0.1 * half)
 
 
-def test_ten_films_of_a_patient_are_one_observation():
+def test_ten_radiographs_of_a_patient_are_one_observation():
     values = np.random.default_rng(0).normal(size=40)
-    films = bootstrap_mean([np.repeat(values, 10)], [np.repeat(images(40), 10)])
+    radiographs = bootstrap_mean([np.repeat(values, 10)], [np.repeat(images(40), 10)])
     patients = bootstrap_mean([values], [images(40)])
-    assert (films.low, films.high) == pytest.approx((patients.low, patients.high))
-    assert (films.n, films.groups) == (400, 40)
+    assert (radiographs.low, radiographs.high) == pytest.approx((patients.low, patients.high))
+    assert (radiographs.n, radiographs.groups) == (400, 40)
 
 
 def test_three_seeds_of_a_system_without_randomness_are_no_further_evidence():

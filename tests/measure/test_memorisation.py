@@ -17,7 +17,7 @@ def normal(rows, columns=6, seed=0):
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def films(count, seed=0, side=16):
+def radiographs(count, seed=0, side=16):
     return torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(seed))
 
 
@@ -43,22 +43,22 @@ def test_a_training_image_is_its_own_nearest_at_no_distance():
 @given(st.floats(0.2, 1), st.floats(0, 0.1))
 @settings(max_examples=20)
 def test_standard_pixels_ignore_exposure(contrast, brightness):
-    images = films(3)
+    images = radiographs(3)
     changed = standard_pixels(images * contrast * 0.9 + brightness)
     assert torch.allclose(changed, standard_pixels(images), atol=1e-5)
 
 
 def test_distance_of_standard_pixels_is_a_root_mean_square():
-    one, other = standard_pixels(films(2))
-    small = torch.nn.functional.avg_pool2d(films(2).double(), 2)[:, 0].numpy()
-    small = [(film - film.mean()) / film.std() for film in small]
+    one, other = standard_pixels(radiographs(2))
+    small = torch.nn.functional.avg_pool2d(radiographs(2).double(), 2)[:, 0].numpy()
+    small = [(radiograph - radiograph.mean()) / radiograph.std() for radiograph in small]
     assert (one - other).norm().item() == pytest.approx(np.sqrt(((small[0] - small[1]) ** 2).mean()))
     assert not standard_pixels(torch.full((1, 1, 4, 4), 0.5)).any(), "an image of one grey level has no pattern"
 
 
 def test_a_planted_copy_is_found_through_another_exposure():
-    training, held_out, generated = films(60), films(50, seed=1), films(40, seed=2)
-    generated[17] = (training[23] * 0.8 + 0.05) + 0.01 * films(1, seed=3)[0]
+    training, held_out, generated = radiographs(60), radiographs(50, seed=1), radiographs(40, seed=2)
+    generated[17] = (training[23] * 0.8 + 0.05) + 0.01 * radiographs(1, seed=3)[0]
     found = memorisation(*map(standard_pixels, (generated, held_out, training)), names(50))
     worst, second = found["suspicious"][:2]
     assert (worst["generated"], worst["training"], worst["held_out_share"]) == (17, 23, 0)
@@ -105,8 +105,8 @@ def test_the_probability_of_being_nearer_counts_pairs_with_ties_half():
     assert found["generated"]["quantiles"]["0.5"] == 2
 
 
-def test_films_of_one_patient_are_drawn_together():
-    """Ten copies of every held-out film change no figure and no interval."""
+def test_radiographs_of_one_patient_are_drawn_together():
+    """Ten copies of every held-out radiograph change no figure and no interval."""
     training, held_out, generated = normal(40), normal(30, seed=1), normal(50, seed=2)
     once = memorisation(generated, held_out, training, names(30))
     tenfold = memorisation(generated, held_out.repeat(10, 1), training, names(30) * 10)
@@ -144,16 +144,16 @@ def picture(generated, training, originals, pairs):
     return np.asarray(Image.open(io.BytesIO(suspicious_png(generated, training, originals, pairs))))
 
 
-def pair(sample, film):
-    return {"generated": sample, "training": film, "distance": 0.25, "held_out_share": 0.1}
+def pair(sample, radiograph):
+    return {"generated": sample, "training": radiograph, "distance": 0.25, "held_out_share": 0.1}
 
 
 def test_suspicious_pairs_are_shown_as_sample_training_image_and_difference():
-    generated, training = films(6), films(9, seed=1)
+    generated, training = radiographs(6), radiographs(9, seed=1)
     sheet = picture(generated, training, 3, [pair(4, 2), pair(0, 7)])
     assert sheet.shape[0] < 2 * (128 + 26)
-    for row, (sample, film) in enumerate([(4, 2), (0, 7)]):
-        one, other = generated[sample, 0].numpy(), training[film, 0].numpy()
+    for row, (sample, radiograph) in enumerate([(4, 2), (0, 7)]):
+        one, other = generated[sample, 0].numpy(), training[radiograph, 0].numpy()
         exposed = one.mean() + one.std() * (other - other.mean()) / other.std()
         shown = (one, other, (2 * np.abs(one - exposed)).clip(0, 1))
         for column, pixels in enumerate(shown):
@@ -168,7 +168,7 @@ def test_suspicious_pairs_are_shown_as_sample_training_image_and_difference():
 
 @pytest.mark.parametrize(("contrast", "brightness"), [(1, 0), (0.6, 0.4), (0.5, 0), (0.02, 0.9)])
 def test_the_difference_of_a_copy_is_black_at_any_brightness_and_contrast(contrast, brightness):
-    training = films(4)
+    training = radiographs(4)
     copies = contrast * training + brightness
     sheet = picture(copies, training, 4, [pair(row, row) for row in range(4)])
     for row in range(4):
@@ -178,17 +178,17 @@ def test_the_difference_of_a_copy_is_black_at_any_brightness_and_contrast(contra
 
 
 def test_an_image_of_one_grey_level_is_compared_as_one():
-    blank, film = torch.full((1, 1, 16, 16), 0.25), films(1)
-    for sample, other in ((film, blank), (blank, film)):
+    blank, radiograph = torch.full((1, 1, 16, 16), 0.25), radiographs(1)
+    for sample, other in ((radiograph, blank), (blank, radiograph)):
         tile = picture(sample, other, 1, [pair(0, 0)])[26:154, 8 + 2 * 136 :][:, :128].astype(float)
         expected = (2 * (sample - sample.mean()).abs()).clip(0, 1)[0, 0].numpy()
         np.testing.assert_allclose(tile[4::8, 4::8, 0], 255 * expected, atol=0.51)
 
 
 def test_an_augmented_example_is_told_from_its_original():
-    """The same pixels as film 2 and as its second augmented example differ in the caption alone."""
-    generated, training = films(3), films(3, seed=1).repeat(3, 1, 1, 1)
-    plain, augmented, same = (picture(generated, training, 3, [pair(1, film)]) for film in (2, 8, 2))
+    """The same pixels as radiograph 2 and as its second augmented example differ in the caption alone."""
+    generated, training = radiographs(3), radiographs(3, seed=1).repeat(3, 1, 1, 1)
+    plain, augmented, same = (picture(generated, training, 3, [pair(1, radiograph)]) for radiograph in (2, 8, 2))
     assert (plain == same).all()
     assert (plain[:, : 3 * 136] == augmented[:, : 3 * 136]).all()
     assert (plain != augmented).any()

@@ -31,9 +31,9 @@ SIDE = 16
 
 
 class Films:
-    """Noise whose left half is brighter for one sex, and its right half with age; two films per patient."""
+    """Noise whose left half is brighter for one sex, and its right half with age; two radiographs per patient."""
 
-    name, covariates, fingerprint = "films", SCHEMA, "films"
+    name, covariates, fingerprint = "radiographs", SCHEMA, "radiographs"
     counts: dict = {}  # noqa: RUF012
 
     def __init__(self, count: int = 120) -> None:
@@ -50,10 +50,10 @@ class Films:
         return len(self.splits)
 
     def image(self, index, resolution):
-        film = np.random.default_rng(index).uniform(0, 0.2, (resolution, resolution)).astype(np.float32)
-        film[:, : resolution // 2] += 0.6 * (self.table["sex"][index] == "female")
-        film[:, resolution // 2 :] += (self.table["age"][index] or 20) / 100
-        return film
+        radiograph = np.random.default_rng(index).uniform(0, 0.2, (resolution, resolution)).astype(np.float32)
+        radiograph[:, : resolution // 2] += 0.6 * (self.table["sex"][index] == "female")
+        radiograph[:, resolution // 2 :] += (self.table["age"][index] or 20) / 100
+        return radiograph
 
     def draw(self, index, resolution, rng):
         return self.image(index, resolution), {name: column[index] for name, column in self.table.items()}
@@ -105,7 +105,9 @@ def test_it_learns_what_is_there_and_says_what_it_saw(trained):
     assert record.counts["seen"] == {"train": {"images": 80, "patients": 40}}
     assert record == Record.read(directory / "record.json")
     question = {"variables": VARIABLES, "resolution": SIDE, "channels": [8, 8, 16, 16], "width": 8}
-    assert record.inputs == {"source": "films", "architecture": architecture(question)}, "the same in every process"
+    assert record.inputs == {"source": "radiographs", "architecture": architecture(question)}, (
+        "the same in every process"
+    )
     assert {path.suffix for path in directory.rglob("*") if path.is_file()} == {".json", ".safetensors"}
 
 
@@ -297,10 +299,12 @@ def test_what_training_did_not_save_is_refused(tmp_path, trained):
 def test_a_schema_it_was_not_trained_on_is_refused(trained):
     directory, _ = trained
     assert load_predictor(directory, SCHEMA.subset(["sex"])).covariates == SCHEMA
-    with pytest.raises(InputError, match="does not know 'finding' as asked for; it knows age, sex, scanner"):
+    with pytest.raises(
+        InputError, match="does not predict 'finding' as the schema has it; it predicts age, sex, scanner"
+    ):
         load_predictor(directory, CHEST_XRAY.covariates.subset(["sex", "finding"]))
     other = SCHEMA["sex"].model_copy(update={"levels": ("female", "male")})
-    with pytest.raises(InputError, match="does not know 'sex' as asked for"):
+    with pytest.raises(InputError, match="does not predict 'sex' as the schema has it"):
         load_predictor(directory, Schema(variables=(other,)))
 
 

@@ -144,7 +144,7 @@ def test_a_collapsed_generator_has_precision_without_recall():
     collapsed = real[:1] + normal(100, seed=1, scale=1e-3)
     shares = neighbourhood_shares(real, collapsed)
     assert shares["precision"] == 1
-    assert shares["recall"] == pytest.approx(0.01), "the film it collapsed to"
+    assert shares["recall"] == pytest.approx(0.01), "the radiograph it collapsed to"
     assert shares["coverage"] < 0.2
 
 

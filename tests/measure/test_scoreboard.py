@@ -135,9 +135,9 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, pred
     assert "| total_effect | age | age | reader | 30.0 -> 75 |" in page
     assert "| minimality | sex | image | encoder |" in page
     rare = [row for row in record.measured["rows"] if row["draws"] < 1000 and row["mean"] is not None]
-    assert rare, "of six subjects some draws lack a sex"
-    assert all(f"({row['draws']} of 1000 draws)" in page for row in rare)
-    assert page.count("of 1000 draws)") <= len(rare)
+    assert rare, "of six subjects some replicates lack a sex"
+    assert all(f"({row['draws']} of 1000 replicates)" in page for row in rare)
+    assert page.count("of 1000 replicates)") <= len(rare)
     assert "| metric | do | attribute | by | values | identity | tiny | oracle |" in page
     composition = rows["tiny", "composition_l1_at_1", "none", "image"]
     assert f"{composition['mean']:.3g} [{composition['low']:.3g}, {composition['high']:.3g}]" in page
@@ -166,15 +166,15 @@ def test_pictures_of_training_images_are_never_committed():
     assert "suspicious-*.png" in rules
 
 
-def test_a_page_of_records_without_draws_is_printed(generator, tmp_path):
-    """Records of earlier versions say nothing of undefined draws."""
+def test_a_page_of_records_without_replicates_is_printed(generator, tmp_path):
+    """Records of earlier versions say nothing of undefined replicates."""
     record = measure_soundness(tmp_path, "phantom", pretrained_model_name_or_path=generator, limit=2, pairs=[])
     rows = [{name: value for name, value in row.items() if name != "draws"} for row in record.measured["rows"]]
     settings = {name: value for name, value in record.settings.items() if name != "draws"}
     old = record.model_copy(update={"settings": settings, "measured": {"rows": rows}})
     page = (tmp_path / "README.md").read_text()
     old.write(tmp_path / "soundness-phantom.json")
-    assert "draws)" not in page
+    assert "replicates)" not in page
     assert write_page(tmp_path).read_text() == page
 
 
@@ -268,7 +268,7 @@ def test_what_cannot_be_asked_is_refused_before_weights_and_images(
     measure, settings, message, generator, predictor, tmp_path, monkeypatch
 ):
     def late(*given, **named):
-        raise AssertionError("weights were loaded or a film drawn")
+        raise AssertionError("weights were loaded or a radiograph drawn")
 
     monkeypatch.undo()
     monkeypatch.setattr("synthfair_hf.domains.worlds.SUBJECTS", SUBJECTS)
@@ -290,7 +290,7 @@ def test_what_cannot_be_asked_is_refused_before_weights_and_images(
             ["measure", "soundness", "--world", "phantom", "--contrasts", "sex=male", "--output_dir", "{out}"],
             "give the two to compare",
         ),
-        (["measure", "soundness", "--world", "acquisition", "--output_dir", "{out}"], "needs a folder of films"),
+        (["measure", "soundness", "--world", "acquisition", "--output_dir", "{out}"], "needs a folder of radiographs"),
         (["measure", "soundness", "--world", "phantom", "--split", "tests", "--output_dir", "{out}"], "'test'"),
         (["calibrate", "--world", "phantom", "--pretrained_model_name_or_path", "{out}"], "not a saved pipeline"),
     ],

@@ -200,7 +200,7 @@ def test_without_truth_the_systems_own_covariates_are_the_target(patches):
     assert not [row for row in rows if row["metric"].startswith("true_")]
     assert figure(rows, "mae", "size", "tone", "ruler")["mean"] == pytest.approx(0, abs=1e-6)
     assert figure(rows, "mae", "size", "size", "ruler")["mean"] > 0.1
-    with pytest.raises(InputError, match=r"oracle: patches knows no truth of do\(size\); leave it out of names"):
+    with pytest.raises(InputError, match=r"oracle: patches knows no exact counterfactual of do\(size\); leave it out"):
         score(Oracle(world), world, {}, (0,), names=["size"])
 
 
@@ -224,7 +224,10 @@ def test_results_do_not_depend_on_the_batch_size(patches, reader, batch_size):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x, t, do, rows: (x[..., :8], t), r"slip: answered images \[32, 1, 16, 8\]; must be \[32, 1, 16, 16\]"),
+        (
+            lambda x, t, do, rows: (x[..., :8], t),
+            r"slip: returned images of shape \[32, 1, 16, 8\]; must be \[32, 1, 16, 16\]",
+        ),
         (lambda x, t, do, rows: (x.log().log(), t), r"slip: \d+ pixels are not finite"),
         (lambda x, t, do, rows: (x * 2, t), r"slip: pixels in \[0, 2\]"),
         (lambda x, t, do, rows: (x - 0.5, t), r"slip: pixels in \[-0.5, 0.5\]"),
@@ -246,7 +249,7 @@ def test_a_broken_system_is_named(world, change, message):
         ({"names": ["colour"]}, "variable: 'colour' is unknown; allowed: size, tone, kind"),
         ({"contrasts": {"colour": (0, 1)}}, "'colour' is unknown"),
         ({"pairs": [("size", "colour")]}, "pairs: 'colour' is unknown; allowed: size, tone, kind"),
-        ({"pairs": [("size", "size")]}, "pairs: size, size is no pair; give two different variables"),
+        ({"pairs": [("size", "size")]}, "pairs: size, size is not a pair; give two different variables"),
         ({"pairs": [("size", "kind"), ("kind", "size")]}, "pairs: one is given twice"),
         ({"interventions": ["from_margin"]}, "interventions: 'from_margin' is unknown.*'from_marginal'"),
         ({"interventions": ["from_marginal"] * 2}, "interventions: from_marginal, from_marginal names one twice"),

@@ -58,7 +58,7 @@ def test_a_network_that_saw_other_patients_is_refused(saved, seen):
     told = ", ".join(seen) or "nothing" if isinstance(seen, dict) else "nothing"
     with pytest.raises(
         InputError,
-        match="a line that saw other than training patients is refused; "
+        match="a line must have been trained on training patients alone; "
         f"its record names {told}, allowed: train; train one by `train_line`",
     ):
         load_weights(saved, Lines, "line")

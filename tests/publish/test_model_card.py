@@ -165,23 +165,23 @@ def test_what_has_no_record_is_said_to_have_none(tmp_path):
 
 
 def test_a_predictor_that_chose_or_judged_is_told_from_one_that_did_not(tmp_path):
-    independent = "measures is not one by which strengths were chosen"
+    independent = "measures was not used to choose the strengths"
     same = CALIBRATION.model_copy(update={"inputs": {"predictor other_name": "aa"}})
     judged = trained().model_copy(update={"inputs": {"predictor": "aa"}})
     assert independent in write(tmp_path / "README.md")
     for flattering in ({"calibration": same}, {"record": judged}, {"record": judged, "calibration": None}):
         text = write(tmp_path / "README.md", **flattering)
-        assert "its figures flatter" in text
+        assert "its figures are optimistic" in text
         assert independent not in text
     assert "`synthfair finetune`" in text
     for later, verb in (("pairs", "rectify"), ("autoencoder", "super_resolve")):
         further = judged.model_copy(update={"inputs": {"predictor": "aa", later: "bb"}})
         text = write(tmp_path / "README.md", record=further)
-        assert "its figures flatter" in text, "who judged once has judged"
+        assert "its figures are optimistic" in text, "who judged once has judged"
         assert f"`synthfair {verb}`" in text
     silent = write(tmp_path / "README.md", calibration=None)
     assert independent not in silent
-    assert "flatter" not in silent
+    assert "optimistic" not in silent
 
 
 def test_merged_adapters_and_the_predictor_behind_their_preferences_are_named(tmp_path):
@@ -191,7 +191,7 @@ def test_merged_adapters_and_the_predictor_behind_their_preferences_are_named(tm
         text = write(tmp_path / "README.md", record)
         assert "adapters (`a1`), trained by `synthfair align` on preferences `p1`, were merged" in text
         assert "(of generator `g1`) at scale 0.5" in text
-        assert "its figures flatter" in text
+        assert "its figures are optimistic" in text
     assert "adapters" not in write(tmp_path / "README.md")
 
 

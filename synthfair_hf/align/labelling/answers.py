@@ -1,12 +1,11 @@
-"""Answers of annotators, one JSON object a line, in a file that only grows:
+"""Answers of annotators in a file to which lines are appended, one JSON object each.
 
     {"id": "p17-3", "annotator": "ada", "answer": "first", "side_swapped": true, "seconds": 4.2, "comment": "",
      "time": "2026-11-23T06:10:33+00:00"}
 
-`answer` names the candidate, not the side it was shown on; `side_swapped` says that `first` was on the right. A line is
-on the disk before `append` returns. A last line without its end is what a crash left of an answer that nobody was told
-is kept: it does not count, and the next answer takes its place. `undo` takes back the annotator's latest answer that
-stands.
+`answer` names the candidate, not its side on the page; `side_swapped` is true where `first` was on the right. A line is
+on the disk before `append` returns. An incomplete last line is left by a crash, of an answer that was never confirmed:
+it does not count, and the next answer replaces it. `undo` revokes the annotator's latest valid answer.
 """
 
 import errno
@@ -27,9 +26,16 @@ Verdict = Literal["first", "second", "tie", "reject"]
 
 
 class Answer(BaseModel):
-    """One line: what an annotator said about a pair, or that the latest answer, about that pair, is taken back.
+    """One line: an annotator's answer about a pair, or `undo` of the latest answer, which is about that pair.
 
-    seconds: how long the pair was looked at; None where the page did not tell. time: ISO 8601 with its offset.
+    Args:
+        id: of the pair.
+        annotator: who answered.
+        answer: the preferred candidate, `tie`, `reject` of both, or `undo`.
+        side_swapped: whether `first` was on the right.
+        seconds: how long the pair was shown; None where the page did not report it.
+        comment: of the annotator.
+        time: ISO 8601 with its offset.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -44,9 +50,13 @@ class Answer(BaseModel):
 
 
 class Answers:
-    """The answers of a file, and how one is added.
+    """The answers of a file, to which more can be appended.
 
-    Raises InputError naming the line that is no answer, answers a pair again, or takes back what is not the latest.
+    Args:
+        path: of the file, which need not exist yet.
+
+    Raises:
+        InputError: naming the line that is not an answer, answers a pair again, or revokes another than the latest.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -62,25 +72,25 @@ class Answers:
                 answer = Answer.model_validate_json(line)
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
-                raise InputError(f"{where}: not an answer ({reason}); mend the line or remove it.") from None
+                raise InputError(f"{where}: not an answer ({reason}); correct the line or remove it.") from None
             self._check(answer, where)
             self._count(answer)
 
     def of(self, annotator: str) -> Sequence[Answer]:
-        """The annotator's answers that stand, in the order in which they were given."""
+        """The annotator's valid answers, in the order in which they were given."""
         return list(self._standing.get(annotator, {}).values())
 
     def lines(self, annotator: str) -> int:
-        """How many lines are the annotator's, those taken back and takings back included."""
+        """How many lines are the annotator's, revoked ones and `undo` included."""
         return self._lines.get(annotator, 0)
 
     @property
     def annotators(self) -> list[str]:
-        """Who has answers that stand, by name."""
+        """Who has valid answers, by name."""
         return sorted(name for name, answers in self._standing.items() if answers)
 
     def claim(self) -> FileLock:
-        """The sole right to append, until it is released or this process ends; InputError where another holds it."""
+        """Lock the file for appending, until released or this process ends; InputError where another process has."""
         lock = FileLock(self.path.with_name(self.path.name + ".lock"))
         try:
             lock.acquire(blocking=False)
@@ -89,12 +99,12 @@ class Answers:
         return lock
 
     def append(self, answer: Answer) -> None:
-        """Add an answer; it is on the disk when this returns, and not counted where this raises."""
+        """Add an answer; it is on the disk when this returns, and does not count where this raises."""
         with self._lock:
             self._check(answer, "answer")
             line = answer.model_dump_json().encode() + b"\n"
             is_new = not self.path.exists()
-            # unbuffered: nothing is left to be written when the file is closed after an error
+            # unbuffered: nothing remains to be written when the file is closed after an error
             with open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0) as file:
                 file.seek(self._size)
                 if os.fstat(file.fileno()).st_size < self._size or b"\n" in file.read():
@@ -117,11 +127,9 @@ class Answers:
         standing = self._standing.get(answer.annotator, {})
         latest = next(reversed(standing), None)
         if answer.answer == "undo" and answer.id != latest:
-            raise InputError(
-                f"{where}: takes back {answer.id!r}, but {answer.annotator}'s latest answer is {latest!r}."
-            )
+            raise InputError(f"{where}: revokes {answer.id!r}, but {answer.annotator}'s latest answer is {latest!r}.")
         if answer.answer != "undo" and answer.id in standing:
-            raise InputError(f"{where}: {answer.annotator} has answered {answer.id!r} before; take that back first.")
+            raise InputError(f"{where}: {answer.annotator} has answered {answer.id!r} before; revoke that first.")
 
     def _count(self, answer: Answer) -> None:
         standing = self._standing.setdefault(answer.annotator, {})

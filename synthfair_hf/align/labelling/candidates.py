@@ -1,10 +1,10 @@
-"""Pairs of images that wait for an answer: a directory with images and one JSON object a line in `candidates.jsonl`.
+"""Pairs of images to be compared: a directory with images and one JSON object per line in `candidates.jsonl`.
 
     {"id": "p17-3", "first": "images/0f.png", "second": "images/a2.png", "subject_id": "p17", "split": "train",
      "covariates": {"age": 61, "sex": "female", "finding": "pneumonia", "view": "PA", "scanner": null}}
 
-A covariate that is null or left out is not said. Paths are relative to the file and stay below its directory. The lines
-say nothing of the models that drew the images: the id is what leads back to them.
+A covariate that is null or left out is missing. Paths are relative to the file and below its directory. The lines do not
+identify the generators of the images; only the id leads back to them.
 """
 
 import json
@@ -31,7 +31,7 @@ KEYS = (*TEXTS, "covariates")
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Pairs without an answer: `pairs` holds `first` as preferred, `second` as rejected, and ids in place of judges."""
+    """Pairs to be compared: `pairs` holds `first` as preferred, `second` as rejected, and ids in place of judges."""
 
     ids: tuple[str, ...]
     pairs: Preferences
@@ -39,11 +39,16 @@ class Candidates:
 
     @classmethod
     def read(cls, directory: str | Path, preset: Preset) -> "Candidates":
-        """Every pair of a directory, images included.
+        """Read every pair of a directory, images included.
 
-        Raises InputError naming the line where it is not of this form, says another covariate or value than the preset
-        has, or names no image below the directory; where images differ in size; where a pair holds one image twice or
-        is asked twice; and where a subject lies in two splits.
+        Args:
+            directory: with candidates.jsonl.
+            preset: the domain.
+
+        Raises:
+            InputError: naming the line where it is not of this form, has a covariate or value that the preset does not
+                allow, or names no image below the directory; where images differ in size; where a pair holds one image
+                twice or occurs twice; and where a subject lies in two splits.
         """
         path = Path(directory) / FILE
         try:
@@ -52,10 +57,10 @@ class Candidates:
             raise InputError(f"candidates_dir: {directory} holds no {FILE}; give a directory with one.") from None
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text ({error.reason}).") from None
-        told = {f"{path}:{number}": one for number, one in enumerate(text.split("\n"), start=1) if one.strip()}
-        if not told:
+        lines = {f"{path}:{number}": one for number, one in enumerate(text.split("\n"), start=1) if one.strip()}
+        if not lines:
             raise InputError(f"{path}: holds no pairs; give one {{{', '.join(KEYS)}}} a line.")
-        rows = {where: _row(line, where, preset) for where, line in told.items()}
+        rows = {where: _row(line, where, preset) for where, line in lines.items()}
         _check_distinct([row["id"] for row in rows.values()], list(rows), "is the id of")
         files = [(row[key], f"{where}: {key}") for key in ("first", "second") for where, row in rows.items()]
         images = stack([_image(path.parent, *file) for file in files], [where for _, where in files])
@@ -69,26 +74,26 @@ class Candidates:
                 {name: torch.from_numpy(column) for name, column in encoded.items()},
                 np.array([row["subject_id"] for row in rows.values()], dtype=str),
                 np.array([row["split"] for row in rows.values()], dtype=str),
-                # nobody has judged yet; a name each, so that a pair asked twice is told by its lines below
+                # no judges yet; distinct names, so that a pair that occurs twice is found by its lines below
                 np.array([row["id"] for row in rows.values()], dtype=str),
                 torch.full((count,), torch.nan),
                 np.array([""] * count, dtype=str),
             )
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        _check_distinct([question for question, _ in pairs.answers()], list(rows), "is the question of")
+        _check_distinct([comparison for comparison, _ in pairs.answers()], list(rows), "is the same pair as")
         return cls(tuple(row["id"] for row in rows.values()), pairs, preset)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def values(self, row: int) -> dict[str, Any]:
-        """What both images of a pair were asked to show, decoded, by name; None where it is not said."""
+        """The covariates that both images of a pair are to show, decoded, by name; None where missing."""
         columns = {name: column[row : row + 1].numpy() for name, column in self.pairs.covariates.items()}
         return {name: value for name, (value,) in self.preset.covariates.decode(columns).items()}
 
     def check(self, answers: Answers) -> None:
-        """Refuse answers to pairs that are not among these."""
+        """Raise InputError for answers to pairs that are not among these."""
         for annotator in answers.annotators:
             for answer in answers.of(annotator):
                 if answer.id not in self.ids:
@@ -98,9 +103,17 @@ class Candidates:
                     )
 
     def judged(self, answers: Answers) -> tuple[Preferences, dict[str, dict[str, int]]]:
-        """The pairs of which an annotator preferred one image, margins unknown; the annotator is the judge.
+        """Preferences from answers; the annotator is the judge, margins are unknown.
 
-        Returns them and, by annotator, `first` + `second` + `ties` + `rejects` = `compared`.
+        Args:
+            answers: to these candidates.
+
+        Returns:
+            The pairs of which an annotator preferred one image and, by annotator, the counts of answers, `first` +
+            `second` + `ties` + `rejects` = `compared`.
+
+        Raises:
+            InputError: for answers to other pairs.
         """
         self.check(answers)
         place = {one: row for row, one in enumerate(self.ids)}
@@ -108,13 +121,13 @@ class Candidates:
         kept = []
         for annotator in answers.annotators:
             given = answers.of(annotator)
-            told = Counter(answer.answer for answer in given)
+            tally = Counter(answer.answer for answer in given)
             counts[annotator] = {
                 "compared": len(given),
-                "first": told["first"],
-                "second": told["second"],
-                "ties": told["tie"],
-                "rejects": told["reject"],
+                "first": tally["first"],
+                "second": tally["second"],
+                "ties": tally["tie"],
+                "rejects": tally["reject"],
             }
             kept += [answer for answer in given if answer.answer in ("first", "second")]
         pairs = self.pairs.select(np.array([place[answer.id] for answer in kept], dtype=np.int64))
@@ -146,7 +159,7 @@ def _row(line: str, where: str, preset: Preset) -> dict[str, Any]:
         if not isinstance(row.get(key), str) or not row[key]:
             raise InputError(f"{where}: {key} is not given as text; give {{{', '.join(KEYS)}}}.")
     if not isinstance(row.get("covariates"), dict):
-        raise InputError(f"{where}: covariates are not given by name; write {{}} where nothing was asked for.")
+        raise InputError(f"{where}: covariates are not given by name; write {{}} where all are missing.")
     for name, value in row["covariates"].items():
         if name not in preset.covariates:
             raise unknown(f"{where}: covariates", name, preset.covariates.names)

@@ -1,4 +1,4 @@
-// What the browser adds to the page: keys that press its buttons, and how long the pair shown has been looked at.
+// Keys that press the buttons of the page, and how long the current pair has been shown.
 window.synthfair ??= (() => {
   const KEYS = { 1: "left", 2: "right", t: "tie", r: "reject", u: "undo" };
   const pair = () => document.querySelector("#pair[data-token]");
@@ -40,7 +40,7 @@ window.synthfair ??= (() => {
   else start();
 
   return {
-    asked: () => ({
+    shownPair: () => ({
       annotator: pair()?.dataset.annotator ?? "",
       token: pair()?.dataset.token ?? "",
       seconds: (performance.now() - since) / 1000,

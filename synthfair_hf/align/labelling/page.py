@@ -1,10 +1,10 @@
-"""The page: two images side by side, what they were asked to show, and five keys; nothing on it tells a model.
+"""The labelling page: two images side by side, the covariates they are to show, and five keys, blinded to models.
 
     1 left is better    2 right is better    T tie    R reject both    U undo    C comment, Esc leaves it
 
-The page in a browser remembers nothing but the token of the pair it shows (`labelling`): a stopped server, a reload or
-a key pressed twice loses no answer and gives none to a pair that was not seen. Images travel inside the page as pixels,
-without their names, and the browser is told to ask this server alone for anything.
+The page keeps no state in the browser but the token of the pair it shows (`session`): a stopped server, a reload or a key
+pressed twice loses no answer and gives none to a pair that was not seen. Images are embedded as pixels, without their
+names, and a content security policy restricts the browser to this server.
 """
 
 import math
@@ -22,13 +22,13 @@ from torch import Tensor
 from ...errors import InputError
 from ...schema import Variable
 from ..pixels import to_png
-from .session import Choice, Labelling, Progress, Question
+from .session import Choice, Labelling, Progress, ShownPair
 
 __all__ = ["render", "serve"]
 
 HOST = "127.0.0.1"
-QUESTION = "Which film is the better radiograph of this patient?"
-RESEARCH_ONLY = "For research on image generators. No basis for any decision about a patient."
+QUESTION = "Which image is the better radiograph of this patient?"
+RESEARCH_ONLY = "For research on image generators. Not for any decision about a patient."
 BUTTONS: dict[Choice, str] = {
     "left": "1 · Left",
     "right": "2 · Right",
@@ -38,13 +38,19 @@ BUTTONS: dict[Choice, str] = {
 OWN_SERVER_ONLY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'"
 )
-"""Content security policy: whatever gradio's own files name beyond this server is not loaded."""
+"""Content security policy: nothing is loaded from other servers, also where gradio's own files name them."""
 
 
 def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str]], None]) -> None:
-    """Show the page on this machine, at a free port if None is given, until interrupted.
+    """Serve the page on this machine until interrupted.
 
-    `ready` is called once, with the address of each annotator's page.
+    Args:
+        labelling: the session.
+        port: of the page; None for a free one.
+        ready: called once, with the address of each annotator's page.
+
+    Raises:
+        InputError: where gradio is not installed, the port is in use, or another page uses the answers.
     """
     # read when gradio is imported
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -73,19 +79,19 @@ def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str
                 app_kwargs={"middleware": [Middleware(_Policy)], "docs_url": None, "redoc_url": None},
             )
         except OSError as error:
-            raise InputError(f"port: {port or 'any'} can't be had ({error}); give another, or none.") from None
+            raise InputError(f"port: {port or 'any'} is not available ({error}); give another, or none.") from None
         ready({name: f"{address}?annotator={quote(name)}" for name in labelling.annotators})
         page.block_thread()
 
 
 class _Policy:
-    """ASGI: every response names `OWN_SERVER_ONLY`."""
+    """ASGI middleware that adds `OWN_SERVER_ONLY` to every response."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def stamped(message: Any) -> None:
+        async def with_policy(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message.get("headers", []),
@@ -93,7 +99,7 @@ class _Policy:
                 ]
             await send(message)
 
-        await self.app(scope, receive, stamped)
+        await self.app(scope, receive, with_policy)
 
 
 def _page(labelling: Labelling) -> Any:
@@ -102,21 +108,21 @@ def _page(labelling: Labelling) -> Any:
     def arrive(request: gradio.Request) -> str:
         return render(labelling, _arrived(labelling, request.query_params.get("annotator")))
 
-    def say(choice: Choice | None, asked: dict[str, Any], comment: str) -> tuple[str, str]:
-        annotator, token = str(asked["annotator"]), str(asked["token"])
+    def answer(choice: Choice | None, shown_pair: dict[str, Any], comment: str) -> tuple[str, str]:
+        annotator, token = str(shown_pair["annotator"]), str(shown_pair["token"])
         try:
             if choice is None:
                 kept = labelling.undo(annotator, token)
             else:
-                kept = labelling.answer(annotator, token, choice, float(asked["seconds"]), comment)
+                kept = labelling.answer(annotator, token, choice, float(shown_pair["seconds"]), comment)
         except (OSError, InputError) as error:
             raise gradio.Error(f"Not saved: {error}", duration=None) from None
         return render(labelling, annotator), "" if kept else comment
 
     with gradio.Blocks(title="Which is better?", analytics_enabled=False, fill_width=True) as page:
         shown = gradio.HTML(elem_id="shown")
-        # filled by the browser: whom it asks, what it shows, and since when
-        asked = gradio.JSON(visible=False)
+        # filled by the browser: annotator, pair and seconds
+        shown_pair = gradio.JSON(visible=False)
         with gradio.Row(elem_id="keys"):
             buttons = {name: gradio.Button(text, elem_id=f"key-{name}") for name, text in BUTTONS.items()}
             undo = gradio.Button("U · Undo", elem_id="key-undo")
@@ -130,10 +136,10 @@ def _page(labelling: Labelling) -> Any:
         gradio.HTML(f"<p>{escape(RESEARCH_ONLY)}</p>", elem_id="research-only")
         for choice, button in (*buttons.items(), (None, undo)):
             button.click(
-                partial(say, choice),
-                [asked, comment],
+                partial(answer, choice),
+                [shown_pair, comment],
                 [shown, comment],
-                js="(_, comment) => [synthfair.asked(), comment]",
+                js="(_, comment) => [synthfair.shownPair(), comment]",
                 show_progress="hidden",
                 api_visibility="private",
             )
@@ -148,16 +154,16 @@ def _arrived(labelling: Labelling, name: str | None) -> str | None:
 
 
 def render(labelling: Labelling, annotator: str | None) -> str:
-    """What an annotator is shown now, as HTML; for None, a choice of annotators."""
+    """The annotator's current pair as HTML; for None, a choice of annotators."""
     if annotator is None:
         links = "".join(
             f'<li><a href="?annotator={quote(name)}">{escape(name)}</a></li>' for name in labelling.annotators
         )
-        return f'<section id="pair" class="who"><h1>Who are you?</h1><ul>{links}</ul></section>'
-    asked, progress = labelling.question(annotator), labelling.progress(annotator)
-    body = _done(progress) if asked is None else _pair(labelling, asked)
+        return f'<section id="pair" class="who"><h1>Choose your name</h1><ul>{links}</ul></section>'
+    current, progress = labelling.next_pair(annotator), labelling.progress(annotator)
+    body = _done(progress) if current is None else _pair(labelling, current)
     return (
-        f'<section id="pair" class="{"done" if asked is None else "asked"}" data-annotator="{escape(annotator)}" '
+        f'<section id="pair" class="{"done" if current is None else "open"}" data-annotator="{escape(annotator)}" '
         f'data-token="{labelling.token(annotator)}">'
         f'<header><span class="annotator">{escape(annotator)}</span>'
         f'<span class="progress" role="status">{_progress(progress)}</span></header>'
@@ -169,28 +175,28 @@ def render(labelling: Labelling, annotator: str | None) -> str:
 def _done(progress: Progress) -> str:
     return (
         f"<h1>All {progress.total} pairs are answered. Thank you.</h1>"
-        "<p>Every answer is saved; you may close this page. U takes the last one back.</p>"
+        "<p>Every answer is saved; you may close this page. U revokes the last one.</p>"
     )
 
 
-def _pair(labelling: Labelling, asked: Question) -> str:
+def _pair(labelling: Labelling, shown: ShownPair) -> str:
     pairs, preset = labelling.candidates.pairs, labelling.candidates.preset
-    images = [pairs.preferred[asked.row], pairs.rejected[asked.row]]
-    told = labelling.candidates.values(asked.row)
+    images = [pairs.preferred[shown.row], pairs.rejected[shown.row]]
+    values = labelling.candidates.values(shown.row)
     covariates = "".join(
         f"<div><dt>{escape(_plain(name))}</dt><dd>{escape(_words(preset.covariates[name], value))}</dd></div>"
-        for name, value in told.items()
+        for name, value in values.items()
         if value is not None
     )
-    sides = zip(("left", "right"), "12", reversed(images) if asked.side_swapped else images, strict=True)
+    sides = zip(("left", "right"), "12", reversed(images) if shown.side_swapped else images, strict=True)
     figures = "".join(_figure(*side) for side in sides)
-    return f'<h1>{escape(QUESTION)}</h1><dl>{covariates}</dl><div class="films">{figures}</div>'
+    return f'<h1>{escape(QUESTION)}</h1><dl>{covariates}</dl><div class="radiographs">{figures}</div>'
 
 
 def _figure(side: str, key: str, image: Tensor) -> str:
     data = b64encode(to_png(image)).decode()
     return (
-        f'<figure><img id="film-{side}" src="data:image/png;base64,{data}" alt="The film on the {side}">'
+        f'<figure><img id="radiograph-{side}" src="data:image/png;base64,{data}" alt="Radiograph on the {side}">'
         f"<figcaption>{key}</figcaption></figure>"
     )
 
@@ -200,7 +206,7 @@ def _plain(name: str) -> str:
 
 
 def _words(variable: Variable, value: Any) -> str:
-    """A value as a person says it: `61 years`, `no finding`."""
+    """A value with its unit or as words: `61 years`, `no finding`."""
     return _plain(value) if variable.categorical else f"{round(value, 1):g} {variable.unit}"
 
 

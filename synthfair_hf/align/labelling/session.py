@@ -1,9 +1,9 @@
-"""Which pair an annotator is shown next, on which side each image is, and what an answer to it means.
+"""Labelling sessions: the order of an annotator's pairs, the side of each image, and what an answer means.
 
     order of the pairs = sort by sha256(seed, annotator, id);      side_swapped = the last bit of it
 
 So both repeat whenever the page is started again and differ between annotators, and neither depends on the images.
-Nothing else is remembered but the file of answers: the next pair is the first in that order without a standing answer.
+The only state is the file of answers: the next pair is the first in that order without a valid answer.
 """
 
 import math
@@ -18,15 +18,15 @@ from ...records import fingerprint
 from .answers import Answer, Answers, Verdict
 from .candidates import Candidates
 
-__all__ = ["Choice", "Labelling", "Progress", "Question"]
+__all__ = ["Choice", "Labelling", "Progress", "ShownPair"]
 
 Choice = Literal["left", "right", "tie", "reject"]
 
 PACE = 20
-"""Latest answers whose median time says how long the rest will take."""
+"""Latest answers whose median time estimates the remaining time."""
 
 
-class Question(NamedTuple):
+class ShownPair(NamedTuple):
     """A pair as it is shown: its row among the candidates, and whether `first` is on the right."""
 
     row: int
@@ -34,7 +34,7 @@ class Question(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Pairs answered, of how many, and the seconds that the rest will take; None before the first answer."""
+    """Pairs answered, of how many, and the estimated remaining seconds; None before the first answer."""
 
     answered: int
     total: int
@@ -42,12 +42,24 @@ class Progress(NamedTuple):
 
 
 class Labelling:
-    """Candidates, their answers, and the annotators who may give them."""
+    """Candidates, their answers, and the annotators who may give them.
+
+    Args:
+        candidates: the pairs.
+        answers: the file of answers.
+        annotators: names of those who may answer, one or more.
+        seed: of the order and sides.
+
+    Raises:
+        InputError: for names that are not allowed, and answers to other pairs.
+    """
 
     def __init__(self, candidates: Candidates, answers: Answers, annotators: Sequence[str], seed: int) -> None:
         for name in annotators:
             if not name.strip() or name != name.strip() or "/" in name or "\\" in name or not name.isprintable():
-                raise InputError(f"annotators: {name!r} is no name; give one without slashes and spaces around it.")
+                raise InputError(
+                    f"annotators: {name!r} is not allowed; give a name without slashes, and without spaces around it."
+                )
         if len(set(annotators)) != len(annotators) or not annotators:
             raise InputError("annotators: give at least one name, each once.")
         candidates.check(answers)
@@ -55,24 +67,24 @@ class Labelling:
         self._lock = Lock()
         self._orders = {name: self._order(name, seed) for name in annotators}
 
-    def _order(self, annotator: str, seed: int) -> dict[str, Question]:
+    def _order(self, annotator: str, seed: int) -> dict[str, ShownPair]:
         digests = [fingerprint([seed, annotator, one], 64) for one in self.candidates.ids]
         rows = sorted(range(len(digests)), key=lambda row: digests[row])
-        return {self.candidates.ids[row]: Question(row, int(digests[row][-1], 16) % 2 == 1) for row in rows}
+        return {self.candidates.ids[row]: ShownPair(row, int(digests[row][-1], 16) % 2 == 1) for row in rows}
 
-    def question(self, annotator: str) -> Question | None:
+    def next_pair(self, annotator: str) -> ShownPair | None:
         """The next pair; None when all are answered."""
         answered = {answer.id for answer in self.answers.of(annotator)}
-        return next((one for id, one in self._questions(annotator).items() if id not in answered), None)
+        return next((one for id, one in self._order_of(annotator).items() if id not in answered), None)
 
     def token(self, annotator: str) -> str:
-        """Names what the annotator is shown now; an answer carries it, so that none counts for a pair not seen."""
-        asked = self.question(annotator)
-        id = "" if asked is None else self.candidates.ids[asked.row]
+        """Identity of what the annotator is shown; an answer carries it, so that none counts for a pair not seen."""
+        shown = self.next_pair(annotator)
+        id = "" if shown is None else self.candidates.ids[shown.row]
         return fingerprint([annotator, id, self.answers.lines(annotator)])
 
     def progress(self, annotator: str) -> Progress:
-        """How far the annotator is."""
+        """How many pairs the annotator has answered, and the remaining time."""
         given = self.answers.of(annotator)
         paces = [answer.seconds for answer in given[-PACE:] if answer.seconds is not None]
         left = len(self.candidates) - len(given)
@@ -81,42 +93,56 @@ class Labelling:
     def answer(
         self, annotator: str, token: str, choice: Choice, seconds: float | None = None, comment: str = ""
     ) -> bool:
-        """Keep what was said of the pair that `token` names; False, and nothing kept, if another is shown now."""
+        """Save an answer.
+
+        Args:
+            annotator: who answers.
+            token: of the pair that is answered.
+            choice: the preferred side, `tie`, or `reject` of both.
+            seconds: how long the pair was shown; None where unknown.
+            comment: of the annotator.
+
+        Returns:
+            False, with nothing saved, if another pair is shown now.
+
+        Raises:
+            InputError: for an unknown annotator or choice.
+        """
         if choice not in get_args(Choice):
             raise unknown("choice", choice, get_args(Choice))
         with self._lock:
-            asked = self.question(annotator)
-            if token != self.token(annotator) or asked is None:
+            shown = self.next_pair(annotator)
+            if token != self.token(annotator) or shown is None:
                 return False
-            left, right = ("second", "first") if asked.side_swapped else ("first", "second")
+            left, right = ("second", "first") if shown.side_swapped else ("first", "second")
             meaning: dict[str, Verdict] = {"left": left, "right": right, "tie": "tie", "reject": "reject"}  # type: ignore[dict-item]
-            self._append(annotator, asked, meaning[choice], seconds, comment)
+            self._append(annotator, shown, meaning[choice], seconds, comment)
             return True
 
     def undo(self, annotator: str, token: str) -> bool:
-        """Take back the annotator's latest answer; False if there is none, or another pair is shown now."""
+        """Revoke the annotator's latest answer; False if there is none, or another pair is shown now."""
         with self._lock:
             given = self.answers.of(annotator)
             if token != self.token(annotator) or not given:
                 return False
-            self._append(annotator, self._questions(annotator)[given[-1].id], "undo", None, "")
+            self._append(annotator, self._order_of(annotator)[given[-1].id], "undo", None, "")
             return True
 
-    def _questions(self, annotator: str) -> dict[str, Question]:
+    def _order_of(self, annotator: str) -> dict[str, ShownPair]:
         if annotator not in self._orders:
             raise unknown("annotator", annotator, self.annotators)
         return self._orders[annotator]
 
     def _append(
-        self, annotator: str, asked: Question, answer: Verdict | Literal["undo"], seconds: float | None, comment: str
+        self, annotator: str, shown: ShownPair, answer: Verdict | Literal["undo"], seconds: float | None, comment: str
     ) -> None:
         known = seconds is not None and math.isfinite(seconds) and seconds >= 0
         self.answers.append(
             Answer(
-                id=self.candidates.ids[asked.row],
+                id=self.candidates.ids[shown.row],
                 annotator=annotator,
                 answer=answer,
-                side_swapped=asked.side_swapped,
+                side_swapped=shown.side_swapped,
                 seconds=round(seconds, 1) if seconds is not None and known else None,
                 comment=comment.strip(),
                 time=datetime.now(UTC).isoformat(timespec="seconds"),

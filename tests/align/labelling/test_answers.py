@@ -127,9 +127,9 @@ def test_the_answers_that_stand_are_a_stack_of_each_annotator(tmp_path_factory, 
         (answer().model_dump_json().replace("first", "third"), "not an answer (Input should be 'first', 'second'"),
         (answer().model_dump_json().replace("1.5", "-1"), "not an answer (Input should be greater than or equal to 0"),
         (answer().model_dump_json().replace('"time"', '"when"'), "not an answer (Field required"),
-        (answer("a", "tie").model_dump_json(), "ada has answered 'a' before; take that back first"),
-        (answer("b", "undo").model_dump_json(), "takes back 'b', but ada's latest answer is 'a'"),
-        (answer("a", "undo", "ben").model_dump_json(), "takes back 'a', but ben's latest answer is None"),
+        (answer("a", "tie").model_dump_json(), "ada has answered 'a' before; revoke that first"),
+        (answer("b", "undo").model_dump_json(), "revokes 'b', but ada's latest answer is 'a'"),
+        (answer("a", "undo", "ben").model_dump_json(), "revokes 'a', but ben's latest answer is None"),
     ],
 )
 def test_other_lines_are_refused(tmp_path, line, sentence):

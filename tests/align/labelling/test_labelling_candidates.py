@@ -80,7 +80,7 @@ def test_a_pair_asked_twice_in_either_order_is_named(candidates):
     lines = [json.loads(line) for line in (candidates / FILE).read_text().splitlines()]
     lines[3] |= {"first": lines[0]["second"], "second": lines[0]["first"], "covariates": lines[0]["covariates"]}
     (candidates / FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(InputError, match=r":4: is the question of .*:1 too; keep one"):
+    with pytest.raises(InputError, match=r":4: is the same pair as .*:1 too; keep one"):
         Candidates.read(candidates, CHEST_XRAY)
 
 
@@ -152,8 +152,8 @@ def test_bad_input_on_the_command_line_is_one_sentence_and_nothing_is_written(ca
     base = ["label", "--candidates", str(candidates), "--output_file", str(tmp_path / "answers.jsonl")]
     for words, sentence in {
         (): "--annotator: give at least one name, each once",
-        ("--annotator", ""): "--annotator: '' is no name",
-        ("--annotator", "a/b"): "--annotator: 'a/b' is no name; give one without slashes",
+        ("--annotator", ""): "--annotator: '' is not allowed",
+        ("--annotator", "a/b"): "--annotator: 'a/b' is not allowed; give a name without slashes",
         ("--annotator", "ada", "ada"): "--annotator: give at least one name, each once",
         ("--export", str(tmp_path / "prefs")): "preferences: no pairs",
     }.items():

@@ -111,14 +111,14 @@ class Tab:
         self.look()
         return self.browser.find_element(By.ID, "pair").text
 
-    def films(self, width: int, height: int) -> list[np.ndarray]:
-        """The window as it is seen, cut to the left film and to the right one; the buttons must be seen, too."""
+    def radiographs(self, width: int, height: int) -> list[np.ndarray]:
+        """The window as it is seen, cut to the left radiograph and to the right one; the buttons must be seen, too."""
         self.browser.set_window_size(width, height)
         seen = Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("L")
         for key in ("left", "right", "tie", "reject", "undo"):
             box = self.browser.find_element(By.ID, f"key-{key}").rect
             assert box["y"] + box["height"] <= seen.height
-        boxes = [self.browser.find_element(By.ID, f"film-{side}").rect for side in ("left", "right")]
+        boxes = [self.browser.find_element(By.ID, f"radiograph-{side}").rect for side in ("left", "right")]
         sides = {round(box[name]) for box in boxes for name in ("width", "height")}
         assert len(sides) == 1, "both are squares of one size"
         assert min(sides) > 0.4 * min(width, height)
@@ -132,23 +132,28 @@ def test_names_are_offered_as_links_for_the_keyboard(browser, server):
     browser.get(server.address)
     WebDriverWait(browser, PATIENCE).until(lambda _: browser.find_elements(By.CSS_SELECTOR, "#pair.who a"))
     webdriver.ActionChains(browser).send_keys(Keys.TAB, Keys.ENTER).perform()
-    WebDriverWait(browser, PATIENCE).until(lambda _: browser.find_elements(By.CSS_SELECTOR, "#pair.asked"))
+    WebDriverWait(browser, PATIENCE).until(lambda _: browser.find_elements(By.CSS_SELECTOR, "#pair.open"))
     assert "annotator=ada" in browser.current_url
 
 
 def test_keys_alone_label_pairs_through_a_crash_and_two_tabs_do_not_mix(browser, server):
     ada = Tab(browser, server, "ada")
     for size in ((1280, 800), (800, 1000)):
-        films = ada.films(*size)
-        assert all(film.std() > 1 for film in films)
-        assert min(film.mean() for film in films) < 110 < 140 < max(film.mean() for film in films)
+        radiographs = ada.radiographs(*size)
+        assert all(radiograph.std() > 1 for radiograph in radiographs)
+        assert (
+            min(radiograph.mean() for radiograph in radiographs)
+            < 110
+            < 140
+            < max(radiograph.mean() for radiograph in radiographs)
+        )
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
     assert loaded
     assert all(name.startswith((server.address, "data:", "blob:")) for name in loaded)
     # every `first` is dark and every `second` light, so what is seen tells what the key means
     expected = []
     for key in "12":
-        left, right = ada.films(1280, 800)
+        left, right = ada.radiographs(1280, 800)
         first = (left if key == "1" else right).mean() < (right if key == "1" else left).mean()
         expected.append(("ada", "first" if first else "second"))
         ada.say(key)

@@ -96,7 +96,7 @@ def test_the_next_pair_is_the_same_after_any_crash(candidates, tmp_path_factory,
         if again.random() < 0.5:
             labelling = Labelling(candidates, Answers(path), NAMES, seed=0)
         expected = order[len(standing)] if len(standing) < len(order) else None
-        assert labelling.question("ada") == expected
+        assert labelling.next_pair("ada") == expected
         assert labelling.progress("ada")[:2] == (len(standing), len(order))
         assert labelling.progress("ben")[:2] == (0, len(order)), "the other annotator is left alone"
     # every `first` is dark and every `second` light: what was on the chosen side is what is preferred
@@ -140,10 +140,10 @@ def test_progress_says_what_the_median_pair_took_for_each_that_is_left(start):
 def test_the_page_tells_covariates_and_no_model(start, candidates):
     labelling = start()
     page = render(labelling, "ada")
-    asked = labelling.question("ada")
+    asked = labelling.next_pair("ada")
     for words in (f"{20 + asked.row} years", "female", "no finding", "PA"):
         assert f"<dd>{words}</dd>" in page
-    assert "scanner" not in page, "what was not asked for is not said"
+    assert "scanner" not in page, "a missing covariate is not shown"
     for secret in ("model", "pair-", "images/", "first", "second", f"p{asked.row}"):
         assert secret not in re.sub('base64,[^"]*', "", page)
 
@@ -158,7 +158,7 @@ def test_strangers_are_offered_the_names_and_names_are_escaped(candidates, tmp_p
 
 def test_the_end_says_so_and_can_be_taken_back(start):
     labelling = start()
-    while labelling.question("ada") is not None:
+    while labelling.next_pair("ada") is not None:
         labelling.answer("ada", labelling.token("ada"), "left", 1.0)
     assert "All 6 pairs are answered" in render(labelling, "ada")
     assert not labelling.answer("ada", labelling.token("ada"), "left")
