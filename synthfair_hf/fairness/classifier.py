@@ -202,7 +202,16 @@ def all_parameters(classifier: ImageClassifier) -> Iterable[nn.Parameter]:
 
 
 def new_classifier(examples: LabelledImages, settings: FittingSettings, seed: int) -> ImageClassifier:
-    """A network for images of this resolution, initialised from a seed."""
+    """A network with weights initialised from a seed.
+
+    Args:
+        examples: images of the resolution of the network.
+        settings: `channels` of the network.
+        seed: of the weights; the global generator of torch is not changed.
+
+    Returns:
+        The network, in training mode.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ImageClassifier(examples.images.shape[-1], settings.channels)

@@ -5,6 +5,7 @@ It needs matplotlib, which is in the extra `report`.
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import pandas
 
@@ -48,16 +49,7 @@ def group_figure(table: AuditTable, metric: str) -> bytes:
         axes.axvline(everyone["value"], color=GREY, linewidth=1, zorder=1)
     for place, (text, row) in enumerate(lines):
         if row is None:
-            axes.annotate(
-                text,
-                (0, place),
-                (-6, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha="right",
-                va="center",
-                weight="bold",
-            )
+            _label(axes, text, 0, place, -6, ha="right", weight="bold")
             continue
         size = f"n = {row['n']:,}, {row['positives']:,} present"
         if pandas.notna(row["value"]):
@@ -65,17 +57,8 @@ def group_figure(table: AuditTable, metric: str) -> bytes:
             axes.plot(row["value"], place, "o", color=INK, markersize=5)
         else:
             size += ": no value"
-        for side, words, offset, align in ((0, text, -6, "right"), (1, size, 6, "left")):
-            axes.annotate(
-                words,
-                (side, place),
-                (offset, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha=align,
-                va="center",
-                color=GREY if side else "black",
-            )
+        _label(axes, text, 0, place, -6, ha="right", color="black")
+        _label(axes, size, 1, place, 6, ha="left", color=GREY)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_yticks([])
     axes.spines[["left", "right", "top"]].set_visible(False)
@@ -89,6 +72,12 @@ def group_figure(table: AuditTable, metric: str) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
+
+
+def _label(axes: Any, text: str, side: int, place: int, offset: int, **style: Any) -> None:
+    """Write a text beside the axes, left (side 0) or right (1), at a line, `offset` points away."""
+    coordinates = ("axes fraction", "data")
+    axes.annotate(text, (side, place), (offset, 0), coordinates, textcoords="offset points", va="center", **style)
 
 
 def _lines(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.Series | None]]:

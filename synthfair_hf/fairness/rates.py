@@ -105,7 +105,14 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def check_scores(scores: object, threshold: float = 0.5) -> np.ndarray:
-    """Scores as float64 `[n]`.
+    """Check scores and threshold.
+
+    Args:
+        scores: `[n]` numbers.
+        threshold: of the scores.
+
+    Returns:
+        Scores as float64 `[n]`.
 
     Raises:
         InputError: a score or the threshold is not in [0, 1], or there are no scores.
@@ -129,7 +136,14 @@ def check_scores(scores: object, threshold: float = 0.5) -> np.ndarray:
 
 
 def check_labels(labels: object, n: int) -> np.ndarray:
-    """Labels as int64 `[n]`.
+    """Check labels.
+
+    Args:
+        labels: `[n]` numbers.
+        n: the number of scores.
+
+    Returns:
+        Labels as int64 `[n]`.
 
     Raises:
         InputError: there is not one label per score, or one is neither 0 nor 1.

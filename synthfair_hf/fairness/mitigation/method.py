@@ -216,7 +216,15 @@ class Method:
 
 
 def present_groups(examples: LabelledImages, attribute: str) -> tuple[Tensor, int]:
-    """The group of each row, int64 `[n]`, numbered over the groups that occur, and the number of these."""
+    """Number the groups that occur.
+
+    Args:
+        examples: `n` rows.
+        attribute: one of their attributes.
+
+    Returns:
+        The group of each row, int64 `[n]` in 0 ... G - 1, and the number G of groups that occur.
+    """
     found, codes = examples.groups[attribute].unique(return_inverse=True)
     return codes, len(found)
 
