@@ -423,9 +423,7 @@ def fit(directory: Path, beta: float, seed: int) -> dict[str, Any]:
 
 
 def best_beta(fits: Sequence[dict[str, Any]]) -> float:
-    """By mean accuracy on validation pairs alone: test pairs and B decide nothing. Of equals the one that holds nearest
-    to the generator.
-    """
+    """The beta of highest mean accuracy on validation pairs; of equals the one that stays nearest to the generator."""
     betas = {one["beta"] for one in fits}
     accuracy = {beta: np.mean([one["validation"]["mean"] for one in fits if one["beta"] == beta]) for beta in betas}
     return max(betas, key=lambda beta: (accuracy[beta], beta))

@@ -43,8 +43,10 @@ GOALS: dict[tuple[str, str, str, str], tuple[str, float] | None] = {
 
 
 def ship(parser: argparse.ArgumentParser, generator: Path, reader: Path) -> argparse.Namespace:
-    """The command's settings; with --run, that run's generator, in half precision, and the predictor that measures it
-    are put among the shipped weights first.
+    """The command's settings.
+
+    With --run, that run's generator, in half precision, and the predictor that measures it are put among the shipped
+    weights first.
     """
     parser.add_argument("--run", type=Path, help="make the shipped weights from this run first")
     parser.add_argument("--predictor", type=Path, metavar="MEASURES")

@@ -51,8 +51,10 @@ CHAIN: dict[str, list[str]] = {
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory to run in, where phantoms are few and small, a causal model is fitted in few steps, no page is
-    served, and what the demo takes for the shipped generator is the first that is trained here.
+    """An empty directory to run in, with small settings.
+
+    Phantoms are few and small, a causal model is fitted in few steps, no page is served, and what the demo takes for
+    the shipped generator is the first that is trained here.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PRESETS, "phantom", PHANTOM.model_copy(update={"resolution": 32}))

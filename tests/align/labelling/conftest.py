@@ -1,4 +1,4 @@
-"""Directories of candidates: random radiographs of the phantom's covariates, a pair's told apart by their brightness."""
+"""Directories of candidates: random images with the phantom's covariates, a pair's told apart by their brightness."""
 
 import io
 import json
