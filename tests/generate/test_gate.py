@@ -66,7 +66,7 @@ def test_images_are_read_as_they_are_stored(covariates):
 @pytest.mark.parametrize(
     ("factors", "tolerance", "sentence"),
     [
-        (("age",), {}, "tolerance: age is continuous; say how far"),
+        (("age",), {}, "tolerance: age is continuous; give its largest"),
         (("age",), {"age": 0}, r"tolerance\['age'\]: 0 is not allowed"),
         (("sex",), {"age": 5}, "tolerance: 'age' is unknown"),
         (("sex",), {"sex": 5}, "tolerance: 'sex' is unknown"),

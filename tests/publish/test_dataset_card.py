@@ -158,8 +158,8 @@ def test_only_what_the_data_set_balances_is_listed(store_of_sexes):
 
 def test_the_card_claims_no_more_of_a_counterfactual_than_was_asked_for(card):
     text = " ".join(card.text.split())
-    assert "follows from a known intervention" in text
-    assert "may leak" in text
+    assert "the intervention between any two images of a subject is known" in text
+    assert "off-target effects" in text
     assert "the column `intervention` holds the smallest `do`" in text
     assert "with the same weights, the same source, the versions" in text
     for claim in ("has a known cause", "images that differ in that factor alone", "is all that is needed"):
