@@ -26,7 +26,7 @@ SIDE, CHANNELS = 16, (8, 16)
 
 
 class Blobs:
-    """A disc somewhere in each radiograph, and a bright bar on its left edge for one sex; two radiographs per patient."""
+    """A disc somewhere in each image, and a bright bar on its left edge for one sex; two images per patient."""
 
     name, covariates, fingerprint = "blobs", SCHEMA, "blobs"
     counts: dict = {}  # noqa: RUF012

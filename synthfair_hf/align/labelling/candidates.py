@@ -3,8 +3,8 @@
     {"id": "p17-3", "first": "images/0f.png", "second": "images/a2.png", "subject_id": "p17", "split": "train",
      "covariates": {"age": 61, "sex": "female", "finding": "pneumonia", "view": "PA", "scanner": null}}
 
-A covariate that is null or left out is missing. Paths are relative to the file and below its directory. The lines do not
-identify the generators of the images; only the id leads back to them.
+A covariate that is null or left out is missing. Paths are relative to the file and below its directory. The lines do
+not identify the generators of the images; only the id leads back to them.
 """
 
 import json

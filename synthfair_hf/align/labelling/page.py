@@ -2,9 +2,9 @@
 
     1 left is better    2 right is better    T tie    R reject both    U undo    C comment, Esc leaves it
 
-The page keeps no state in the browser but the token of the pair it shows (`session`): a stopped server, a reload or a key
-pressed twice loses no answer and gives none to a pair that was not seen. Images are embedded as pixels, without their
-names, and a content security policy restricts the browser to this server.
+The page keeps no state in the browser but the token of the pair it shows (`session`): a stopped server, a reload or a
+key pressed twice loses no answer and gives none to a pair that was not seen. Images are embedded as pixels, without
+their names, and a content security policy restricts the browser to this server.
 """
 
 import math
