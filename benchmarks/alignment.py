@@ -7,15 +7,15 @@
     pairs      two images by P of each comparison; the judge (by predictor A) prefers one
     align      `synthfair align` at each beta and seed, on the pairs of train, stopped by those of validation
     compare    on new comparisons, the same for P and for P with the adapters at strengths 1/2 to 4:  how often the
-               aligned answer is the better one (win rate), and how much better the best subgroup fares than the worst
-               (gap), both by B and, where the world knows the answers, by their true pixels; of samples beside it, what
-               guidance does without any training, at twice the calls, and what B says of real films
+               aligned image is the better one (win rate), and how much better the best subgroup scores than the worst
+               (gap), both by B and, where the exact counterfactual is known, by true pixels; for samples also the effect
+               of guidance without training, at twice the calls, and B's scores of real images
     boards     `synthfair measure soundness | realism` of P and of P with the adapters merged, beta by validation pairs
-    downstream a finding's classifier on real films of which it correlates with sex at 95:5, and on these filled up to
-               balance by P, by the aligned P, or by real films: worst group and gap on unbiased test films
+    downstream a finding's classifier on real images in which it correlates with sex at 95:5, and on these balanced by
+               images of P, of the aligned P, or by real ones: worst group and gap on unbiased test images
 
-A and B read covariates and were trained with other seeds, on training patients alone; B decides nothing. Every stage is
-kept in RUN and not made again.
+A and B are attribute predictors trained with different seeds, on training patients alone; B is used for nothing but
+evaluation. Every stage is kept in RUN and not made again.
 """
 
 import argparse
@@ -60,8 +60,8 @@ BATCH = 32
 SHOWN = 12
 """Answers of the first seed in the picture."""
 
-REAL_FILMS = 600
-"""Held-out films at most of which B says how well they show what they are."""
+REAL_IMAGES = 600
+"""Held-out real images at most that B scores."""
 
 
 class Judged(NamedTuple):
@@ -169,8 +169,8 @@ def subgroups(table: dict[str, list[Any]], balance: Sequence[str]) -> np.ndarray
     )
 
 
-def fidelity_of_films(world: World, fidelity: AttributeFidelity, balance: Sequence[str]) -> dict[str, Any]:
-    """What B says of real films: mean score, by subgroup and overall, and the gap: that of the reader itself."""
+def fidelity_of_real_images(world: World, fidelity: AttributeFidelity, balance: Sequence[str]) -> dict[str, Any]:
+    """B's scores of real images: mean by subgroup and overall, and the gap, which is that of the predictor itself."""
     scores = fidelity(world.images, encoded(world.table, world.covariates)).numpy() / len(world.covariates.names)
     groups = subgroups(world.table, balance)
     means = {str(one): [float(scores[groups == one].mean()), int((groups == one).sum())] for one in np.unique(groups)}
@@ -358,8 +358,8 @@ def main() -> None:
             }
             for scale in SAMPLE_GUIDANCE
         ]
-        films = open_world(asked.world, "test", REAL_FILMS, directory=asked.source)
-        beside["real films"] = fidelity_of_films(films, fidelity, balance)
+        real = open_world(asked.world, "test", REAL_IMAGES, directory=asked.source)
+        beside["real films"] = fidelity_of_real_images(real, fidelity, balance)
     fits, arms, shown = [], [], {}
     for beta in asked.betas:
         directories = [aligned(asked, saved, pairs, beta, seed) for seed in seeds]

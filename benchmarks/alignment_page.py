@@ -32,10 +32,10 @@ def page(record: Record) -> str:
         "",
         f"Measured on {edition(record.inputs['generator'])}.",
         "",
-        f"Printed by `benchmarks/alignment.py` from `alignment.json`: {settings['preset']}, questions:",
+        f"Printed by `benchmarks/alignment.py` from `alignment.json`: {settings['preset']}, comparisons of",
         f"{settings['questions']}, {counts['compared']} pairs compared by {settings['judge']}, {counts['ties']} ties",
         f"(up to {settings['tie']:g}) dropped, {splits}.",
-        f"{settings['max_train_steps']} steps at most, {settings['num_subjects']} new questions of each of",
+        f"{settings['max_train_steps']} steps at most, {settings['num_subjects']} new comparisons of each of",
         f"{settings['seeds']} seeds. Intervals are of 95 %, over subjects, then seeds.",
         "",
         f"Settings: {', '.join(f'{name} {settings[name]}' for name in ASKED if name in settings)}.",
@@ -62,16 +62,16 @@ def page(record: Record) -> str:
     if settings["questions"] != "counterfactuals":
         lines += [
             "",
-            "![Answers](answers.png)",
+            "![Samples](answers.png)",
             "",
-            "*Top: answers of the generator. Middle: the same questions and noise with the chosen adapters of the",
-            "first seed. Bottom: middle less top, four times.*",
+            "*Top: samples of the generator. Middle: the same covariates and noise with the chosen adapters of the",
+            "first seed. Bottom: the difference, four times.*",
         ]
     judges = [name for name in measured["arms"][0] if isinstance(measured["arms"][0][name], Mapping)]
     for judge in judges:
-        lines += ["", f"## The answers, by {judge}", "", *answers(record, judge)]
+        lines += ["", f"## Generated images, by {judge}", "", *answers(record, judge)]
     if "guided" in measured:
-        lines += ["", "## Beside it", "", *beside(measured)]
+        lines += ["", "## Guidance without training", "", *beside(measured)]
     if "boards" in measured:
         lines += ["", "## Scoreboards", "", *boards(measured["boards"])]
     if "downstream" in measured:
@@ -122,8 +122,8 @@ def answers(record: Record, judge: str) -> list[str]:
 
 
 def beside(measured: Mapping[str, Any]) -> list[str]:
-    """What guidance does without training, and what the judge says of real films."""
-    films = measured["real films"]
+    """The effect of guidance without training, and the judge's scores of real images."""
+    real = measured["real films"]
     rows = [
         (
             f"{arm['guidance']:g}",
@@ -135,21 +135,21 @@ def beside(measured: Mapping[str, Any]) -> list[str]:
         )
         for arm in measured["guided"]
     ]
-    groups = [(group, f"{mean:.3f}", rows) for group, (mean, rows) in films["groups"].items()]
+    groups = [(group, f"{mean:.3f}", rows) for group, (mean, rows) in real["groups"].items()]
     return [
         "The base without adapters, its samples guided (`sample_guidance_scale`), at twice the calls of the network:",
         "",
         *table(("guidance", "win rate", "score", "gap", "reduction, %", "moved"), rows),
         "",
-        f"Real films by the same judge: score {films['score']:.3f}, gap {films['gap']:.3f}; what it reads less well in",
-        "one subgroup than in another is in every gap.",
+        f"Real images by the same judge: score {real['score']:.3f}, gap {real['gap']:.3f}; differences of its predictor's",
+        "accuracy between subgroups are part of every gap.",
         "",
-        *table(("subgroup", "real films", "n"), groups),
+        *table(("subgroup", "real images", "n"), groups),
     ]
 
 
 def boards(found: Mapping[str, Any]) -> list[str]:
-    """Figures of the scoreboards beside the base's, those alone that got worse by more than the base's interval."""
+    """Figures of the scoreboards beside the base's, only those that got worse by more than the base's interval."""
     base, seeds = found["base"], [name for name in found if name != "base"]
     rows, compared = [], 0
     for place, row in enumerate(base["soundness"]):
@@ -159,8 +159,8 @@ def boards(found: Mapping[str, Any]) -> list[str]:
         compared += 1
         worse = [one for one in own if worse_by_more_than_interval(row, one)]
         if worse:
-            told = " ".join(str(row[name]) for name in ("metric", "do", "attribute", "by"))
-            rows.append((told, *(estimate(one, ".3g") for one in (row, *own)), f"{len(worse)} of {len(seeds)}"))
+            name = " ".join(str(row[name]) for name in ("metric", "do", "attribute", "by"))
+            rows.append((name, *(estimate(one, ".3g") for one in (row, *own)), f"{len(worse)} of {len(seeds)}"))
     lines = [
         f"`synthfair measure` of the base and of each seed's merged adapters. Of {compared} figures of soundness",
         f"{len(rows)} got worse in some seed by more than the base's own interval:",
@@ -186,16 +186,17 @@ def worse_by_more_than_interval(base: Mapping[str, Any], own: Mapping[str, Any])
 
 
 def downstream(found: Mapping[str, Any]) -> list[str]:
-    """What filled the training films, and what the classifier then did."""
+    """Figures of the classifier, by the images that balanced its training set."""
     names = ("auc", "worst_group_accuracy", "equal_opportunity_difference")
-    kinds = ("nothing", "base", "aligned", "real films")
-    rows = [(kind, *(estimate(found[kind][name]["value"]) for name in names)) for kind in kinds]
+    # by their names in the record
+    kinds = {"nothing": "none", "base": "base", "aligned": "aligned", "real films": "real images"}
+    rows = [(title, *(estimate(found[kind][name]["value"]) for name in names)) for kind, title in kinds.items()]
     change = [estimate(found["aligned"][name]["against base"]) for name in names]
     return [
-        f"{found['train']} real films in which the finding correlates with sex at 95:5; {found['added']} more fill the",
-        f"rare cells. {found['test']} unbiased test films.",
+        f"{found['train']} real images in which the finding correlates with sex at 95:5; {found['added']} more",
+        f"balance the rare subgroups. {found['test']} unbiased test images.",
         "",
-        *table(("filled by", *(name.replace("_", " ") for name in names)), [*rows, ("*aligned less base*", *change)]),
+        *table(("balanced by", *(name.replace("_", " ") for name in names)), [*rows, ("*aligned less base*", *change)]),
     ]
 
 

@@ -5,14 +5,14 @@
 
     weights = (1 - share) weights of RUN + share weights of RUN2
 
-RUN2 is the --output_dir of `synthfair finetune` from RUN, judged by CHOOSES: between the two the answers are neither as
-faint as before nor as much of a caricature as after (Wortsman et al. 2022 interpolate classifiers so). RUN is the
---output_dir of `synthfair train`, CHOOSES and MEASURES those of two runs of `synthfair predictor` with other seeds:
-what one chose by, the other reads. Strengths are chosen on validation patients for RUN, and kept when it is fine-tuned
-under them: whom a network was trained to please is no judge of how much is enough (calibrated anew by CHOOSES, changes
-were too weak for MEASURES, by .10 to .18 of AUC). What the card prints is measured on patients of the test split, whose
-films neither trained nor chose anything (their rows of covariates are among those of the label table that the causal
-model was fitted on).
+RUN2 is the --output_dir of `synthfair finetune` from RUN by CHOOSES: between the two, effects are neither as weak as
+before nor as exaggerated as after (Wortsman et al. 2022 interpolate classifiers so). RUN is the --output_dir of
+`synthfair train`, CHOOSES and MEASURES those of two runs of `synthfair predictor` with different seeds. Strengths are
+chosen by CHOOSES on validation patients for RUN, and kept when it is fine-tuned, because the predictor of a fine-tuning
+is no independent measure of its strength (calibrated anew by CHOOSES, changes were too weak for MEASURES, by .10 to .18
+of AUC). The card's figures are of MEASURES on patients of the test split, whose radiographs were used neither for
+training nor for any choice (their rows of covariates are among those of the label table that the causal model was
+fitted on).
 """
 
 import argparse
@@ -43,12 +43,12 @@ SIDE = 128
 
 CREDITS = (
     "NIH ChestX-ray14 (Wang et al., CVPR 2017; images: NIH Clinical Center), the COVID-19 Image Repository of Hannover "
-    "Medical School (doi:10.6084/m9.figshare.12275009, CC BY 3.0), and nine films of the COVID-19 Image Data "
+    "Medical School (doi:10.6084/m9.figshare.12275009, CC BY 3.0), and nine radiographs of the COVID-19 Image Data "
     "Collection (Cohen et al., arXiv:2006.11988, CC BY or CC BY-SA)."
 )
 LIMITATIONS = (
-    "Findings of the training films are text-mined from reports and noisy. View and finding are confounded in them: "
-    "sick people are filmed AP. The model can carry such associations into do(finding) and do(view).",
+    "Findings of the training radiographs are text-mined from reports and noisy. View and finding are confounded in "
+    "them: sick people are imaged AP. The model can carry such associations into do(finding) and do(view).",
 )
 
 
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=DEFAULT_GENERATOR)
     parser.add_argument("--card_dir", type=Path, default=Path("model_card"))
     parser.add_argument("--scoreboard_dir", type=Path, default=Path("docs/scoreboard"))
-    parser.add_argument("--films", type=int, default=64, help="test patients whose counterfactuals are measured")
+    parser.add_argument("--radiographs", type=int, default=64, help="test patients whose counterfactuals are measured")
     settings = parser.parse_args()
 
     began = time.perf_counter()
@@ -175,7 +175,7 @@ def main() -> None:
         "acquisition",
         **asked,
         predictors=[measures],
-        limit=settings.films,
+        limit=settings.radiographs,
         interventions=("forced_change",),
         effect="direct",
         pairs=(("sex", "finding"),),

@@ -1,12 +1,12 @@
-"""Finish and measure an super-resolved generator: half-precision weights, what its decoder knows, scoreboard, picture.
+"""Finish and measure a super-resolved generator: half-precision weights, decoder error, scoreboard, picture.
 
     synthfair super_resolve --pretrained_model_name_or_path synthfair_hf/pretrained/chest_xray_64
         --source ../shared/data/cxr --resolution 128 --output_dir RUN
     python benchmarks/super_resolved_generator.py RUN --source ../shared/data/cxr
 
-On films of test patients, which trained nothing: how far a film decoded from its smaller self is from the film, beside
-bicubic interpolation of the same; then the axioms and the true pixels of do(scanner) at the higher resolution. What
-readers see in its answers is on the board of the generator it was made of, whose images its latents are.
+On radiographs of test patients: the error of a radiograph decoded from its smaller version, beside
+bicubic interpolation of the same; then the axioms and the true pixels of do(scanner) at the higher resolution. The
+figures of attribute predictors are on the scoreboard of the generator it was made from, whose images its latents are.
 """
 
 import argparse
@@ -29,17 +29,19 @@ WORLD = "acquisition"
 
 
 def decoded(pipeline: CausalDiffusionPipeline, world: World) -> None:
-    """Print how well films `[n, 1, R, R]` are known from their block means `[n, 1, r, r]`."""
-    films = world.images
-    small = avg_pool2d(films, films.shape[-1] // pipeline.vae.encode(films[:1]).latent_dist.mean.shape[-1])
+    """Print how well radiographs `[n, 1, R, R]` are reconstructed from their block means `[n, 1, r, r]`."""
+    radiographs = world.images
+    small = avg_pool2d(
+        radiographs, radiographs.shape[-1] // pipeline.vae.encode(radiographs[:1]).latent_dist.mean.shape[-1]
+    )
     ways = {
         "decoder": (pipeline.vae.decode(2 * small - 1).sample + 1) / 2,
-        "bicubic": interpolate(small, size=films.shape[-2:], mode="bicubic", align_corners=False),
+        "bicubic": interpolate(small, size=radiographs.shape[-2:], mode="bicubic", align_corners=False),
     }
     for name, images in ways.items():
         for metric, distance in {"l1": l1, "ssim": ssim}.items():
-            one = bootstrap_mean([distance(images.clamp(0, 1), films)], [world.groups])
-            print(f"{name} {metric}: {one.mean:.3g} [{one.low:.3g}, {one.high:.3g}], n {len(films)}")
+            one = bootstrap_mean([distance(images.clamp(0, 1), radiographs)], [world.groups])
+            print(f"{name} {metric}: {one.mean:.3g} [{one.low:.3g}, {one.high:.3g}], n {len(radiographs)}")
 
 
 @torch.no_grad()
@@ -50,7 +52,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=GENERATOR)
     parser.add_argument("--scoreboard_dir", type=Path, default=Path("docs/scoreboard") / GENERATOR.name)
     parser.add_argument("--picture", type=Path, default=Path("model_card") / f"{GENERATOR.name}.png")
-    parser.add_argument("--films", type=int, default=32, help="test patients whose counterfactuals are measured")
+    parser.add_argument("--radiographs", type=int, default=32, help="test patients whose counterfactuals are measured")
     settings = parser.parse_args()
 
     began = time.perf_counter()
@@ -64,7 +66,7 @@ def main() -> None:
         WORLD,
         source_dir=settings.source,
         pretrained_model_name_or_path=settings.output_dir,
-        limit=settings.films,
+        limit=settings.radiographs,
         interventions=("forced_change",),
         effect="direct",
         pairs=(),

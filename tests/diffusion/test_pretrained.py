@@ -32,7 +32,7 @@ def test_it_composes_at_its_default_steps(radiographs):
 
 
 def test_its_scanners_have_their_frames_and_brightness(radiographs):
-    """Dark collimation of the computed scanner; the portable one's image is brighter than the flat panel's."""
+    """The computed scanner's collimation is dark at the edge, the portable one's image brighter than flat panel's."""
     pipeline, _, covariates = radiographs
     noise = pipeline.sample_noise([torch.Generator().manual_seed(seed) for seed in range(2)])
     taken = {

@@ -1,4 +1,4 @@
-"""The shipped phantom generator, held against its own world's truth: what docs/scoreboard says of it, on few images."""
+"""The shipped phantom generator, held against its own world's truth: the figures of docs/scoreboard, on few images."""
 
 import pytest
 

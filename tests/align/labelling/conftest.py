@@ -1,4 +1,4 @@
-"""Directories of candidates: random images with the phantom's covariates, a pair's told apart by their brightness."""
+"""Directories of candidates: random images of the phantom's covariates, those of a pair of different brightness."""
 
 import io
 import json
