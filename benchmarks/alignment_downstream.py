@@ -1,9 +1,9 @@
 """What a generator's images do for a classifier when they fill a biased training set up to balance.
 
-    biased    real films in which the finding correlates with sex: CELLS of either majority cell, 1/19 as many of the
-              others, and a validation part that is as biased
-    filled    the minority cells brought up to the majority's number, by other real films or by samples of a generator
-    test      every held-out film of a world
+    biased    real radiographs in which the finding correlates with sex: CELLS of either majority cell, 1/19 as many
+              of the others, and a validation part that is as biased
+    filled    the minority cells brought up to the majority's number, by other real radiographs or by generated samples
+    test      every held-out radiograph of a world
 
 Plain empirical risk minimisation on each, of three seeds.
 """
@@ -29,11 +29,11 @@ CELLS = {"train": 95, "validation": 19}
 SHOWN = ("auc", "worst_group_accuracy", "equal_opportunity_difference")
 BATCH = 32
 TEST = 800
-"""Test films at most."""
+"""Test radiographs at most."""
 
 
 class DownstreamData:
-    """Real films of a world by cell (finding, sex): the two groups of either's contrast."""
+    """Real radiographs of a world by cell (finding, sex): the two groups of either's contrast."""
 
     def __init__(self, world: str, source: str | None, preset: Preset) -> None:
         self.preset, self.name, self.source = preset, world, source
@@ -41,11 +41,11 @@ class DownstreamData:
         self.levels = {"finding": (finding.second, finding.first), "sex": (sex.first, sex.second)}
 
     def opened(self, split: str, limit: int | None = None) -> World:
-        """Its films of a split."""
+        """Its radiographs of a split."""
         return open_world(self.name, split, limit, directory=self.source)
 
     def biased(self, split: str) -> tuple[LabelledImages, LabelledImages]:
-        """Films in which finding and sex correlate, and those that would make up for it."""
+        """Radiographs in which finding and sex correlate, and those that would make up for it."""
         world = self.opened(split)
         cells = {
             (label, sex): [
@@ -63,17 +63,17 @@ class DownstreamData:
         majority = [row for cell in ((1, 0), (0, 1)) for row in cells[cell][:size]]
         minority = [row for cell in ((1, 1), (0, 0)) for row in cells[cell][:few]]
         others = [row for cell in ((1, 1), (0, 0)) for row in cells[cell][few:size]]
-        return self.films(world, majority + minority), self.films(world, others)
+        return self.radiographs(world, majority + minority), self.radiographs(world, others)
 
     def test(self) -> LabelledImages:
-        """Test films that are of one of the contrast's findings."""
+        """Test radiographs that are of one of the contrast's findings."""
         world = self.opened("test", TEST)
-        return self.films(
+        return self.radiographs(
             world, [row for row, one in enumerate(world.table["finding"]) if one in self.levels["finding"]]
         )
 
-    def films(self, world: World, rows: Sequence[int]) -> LabelledImages:
-        """Films of a world by place."""
+    def radiographs(self, world: World, rows: Sequence[int]) -> LabelledImages:
+        """Radiographs of a world by place."""
         found = world.truth({}, rows)
         assert found is not None, "doing nothing is always known"
         return self.labelled(found.images, found.covariates, [world.groups[row] for row in rows])
@@ -107,7 +107,7 @@ class DownstreamData:
 
 
 def downstream(data: DownstreamData, saved: SavedGenerator, adapters: Sequence[Path]) -> dict[str, Any]:
-    """By what filled the training films: figures on the test films, and how much they differ from the base's."""
+    """By what filled the training set: figures on the test set, and how much they differ from the base's."""
     (train, others), (validation, _), test = data.biased("train"), data.biased("validation"), data.test()
     filled: dict[str, list[LabelledImages]] = {
         "nothing": [train] * len(adapters),

@@ -2,8 +2,8 @@
 
     python benchmarks/composition.py [--world acquisition --source DIR] [--pretrained_model_name_or_path P]
 
-Without a world, the shipped generator is asked about films of the phantom that have its covariates, which stand in for
-nothing but the arithmetic. Prints one JSON object with mean, 95 % bootstrap interval over patients and n, at the
+Without a world, the shipped generator is asked about radiographs of the phantom that have its covariates, which stand
+in for nothing but the arithmetic. Prints one JSON object with mean, 95 % bootstrap interval over patients and n, at the
 checkpoint's default steps in float32, and fails above 0.05.
 """
 
@@ -18,7 +18,7 @@ from synthfair_hf.domains.worlds import PhantomWorld
 from synthfair_hf.measure.scoreboard import PipelineSystem, open_for
 from synthfair_hf.measure.soundness import score
 
-LIMIT, FILMS = 0.05, 64
+LIMIT, IMAGES = 0.05, 64
 
 
 def main() -> int:
@@ -29,9 +29,9 @@ def main() -> int:
     settings = parser.parse_args()
     saved = find_generator(settings.pretrained_model_name_or_path)
     if settings.world:
-        world = open_for(saved, settings.world, settings.source, "test", FILMS)
+        world = open_for(saved, settings.world, settings.source, "test", IMAGES)
     else:
-        world = PhantomWorld("test", FILMS, seed=WORLD_SEED, num_subjects=1000)
+        world = PhantomWorld("test", IMAGES, seed=WORLD_SEED, num_subjects=1000)
         known = saved.preset.covariates
         rows = [row for row, finding in enumerate(world.table["finding"]) if finding in known["finding"].levels]
         world.table = {name: [world.table[name][row] for row in rows] for name in known.names}

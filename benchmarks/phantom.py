@@ -7,7 +7,7 @@ distance at which the untouched image lies. With --run RUN --predictor MEASURES 
 those of a run of `synthfair train` or `rectify` in half precision, and the predictor that measures them. Values
 that an image does not have are set (forced change), and what they cause is held (direct effect): whether a finding
 would have moved the view too is decided by noise that the covariates do not tell, and where model and truth draw it
-otherwise the pixels would be those of another film. The subjects of the test split trained nothing and chose nothing.
+otherwise the pixels would be those of another image. The subjects of the test split trained nothing and chose nothing.
 """
 
 import argparse

@@ -5,8 +5,8 @@
     rate          rows/s of one call of the shipped network, the best of rounds in which every way takes its turn; on
                   one thread of a CPU by that thread's own time, so that other processes' turns do not count
     prepare       seconds until the network is ready, compiling included; less where the compiler's cache knows it
-    composition   L1 on the 0-255 scale to the input after 1 and 10 cycles of do={}, for films that the generator draws
-    difference    L1 on the same scale between those films and the plain network's, of the same seeds
+    composition   L1 on the 0-255 scale to the input after 1 and 10 cycles of do={}, for images that the generator draws
+    difference    L1 on the same scale between those images and the plain network's, of the same seeds
 
 Writes precision.json, and from it precision.md.
 """
@@ -39,10 +39,10 @@ WAYS = {
 CYCLES = (1, 10)
 
 
-def people(pipeline: CausalDiffusionPipeline, films: int, seed: int) -> dict[str, list[Any]]:
+def people(pipeline: CausalDiffusionPipeline, images: int, seed: int) -> dict[str, list[Any]]:
     """Covariates drawn from the causal model, brought into range."""
     known = pipeline.covariates
-    drawn = pipeline.scm.evaluate(pipeline.scm.sample_noise(films, torch.Generator().manual_seed(seed)))
+    drawn = pipeline.scm.evaluate(pipeline.scm.sample_noise(images, torch.Generator().manual_seed(seed)))
     within = {
         name: value if known[name].categorical else value.clamp(*known[name].bounds) for name, value in drawn.items()
     }
@@ -70,24 +70,24 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
             # .cpu() waits for a GPU
             predict_velocity(pipeline.unet, latents, sigma, tokens).cpu()
             seconds[name].append(clock() - began)
-    known = people(plain, settings.films, settings.seed)
+    known = people(plain, settings.images, settings.seed)
     found, first = {}, None
     for name, pipeline in pipelines.items():
-        generators = [torch.Generator().manual_seed(settings.seed + row) for row in range(settings.films)]
-        films = torch.as_tensor(pipeline(covariates=known, generator=generators, output_type="pt").images)
-        first = films if first is None else first
-        again, composition = films, {}
+        generators = [torch.Generator().manual_seed(settings.seed + row) for row in range(settings.images)]
+        images = torch.as_tensor(pipeline(covariates=known, generator=generators, output_type="pt").images)
+        first = images if first is None else first
+        again, composition = images, {}
         for cycle in range(1, max(CYCLES) + 1):
-            generators = [torch.Generator().manual_seed(row) for row in range(settings.films)]
+            generators = [torch.Generator().manual_seed(row) for row in range(settings.images)]
             answer = pipeline(image=again, covariates=known, do={}, generator=generators, output_type="pt")
             again = torch.as_tensor(answer.images)
             if cycle in CYCLES:
-                composition[str(cycle)] = 255 * float((again - films).abs().mean())
+                composition[str(cycle)] = 255 * float((again - images).abs().mean())
         found[name] = {
             "rows_per_s": settings.batch_size / min(seconds[name]),
             "prepare_s": ready[name],
             "composition": composition,
-            "difference": 255 * float((films - first).abs().mean()),
+            "difference": 255 * float((images - first).abs().mean()),
         }
     return found
 
@@ -108,8 +108,8 @@ By `python benchmarks/precision.py` on {settings["processor"]}, {settings["threa
 {settings["batch_size"]} rows a call, the best of {settings["rounds"]} rounds in which every way took its
 turn, on one thread of a CPU by that thread's own time. {settings["note"]}
 
-Composition: L1 (0-255) to the input after 1 and 10 cycles of do={{}}, on {settings["films"]} films that each way draws
-(seed {settings["seed"]}); difference: L1 between those films and the plain network's.
+Composition: L1 (0-255) to the input after 1 and 10 cycles of do={{}}, on {settings.get("images", settings.get("films"))} images that each way draws
+(seed {settings["seed"]}); difference: L1 between those images and the plain network's.
 
 | network | rows/s | against plain | s to prepare | composition, 1 | composition, 10 | difference |
 |---|---:|---:|---:|---:|---:|---:|
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("docs/roofline"))
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--films", type=int, default=16)
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="", help="what else was running; it goes on the page")
     settings = parser.parse_args()
