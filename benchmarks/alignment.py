@@ -8,8 +8,8 @@
     align      `synthfair align` at each beta and seed, on the pairs of train, stopped by those of validation
     compare    on new comparisons, the same for P and for P with the adapters at strengths 1/2 to 4:  how often the
                aligned image is the better one (win rate), and how much better the best subgroup scores than the worst
-               (gap), both by B and, where the exact counterfactual is known, by true pixels; for samples also the effect
-               of guidance without training, at twice the calls, and B's scores of real images
+               (gap), both by B and, where the exact counterfactual is known, by true pixels; for samples also the
+               effect of guidance without training, at twice the calls, and B's scores of real images
     boards     `synthfair measure soundness | realism` of P and of P with the adapters merged, beta by validation pairs
     downstream a finding's classifier on real images in which it correlates with sex at 95:5, and on these balanced by
                images of P, of the aligned P, or by real ones: worst group and gap on unbiased test images

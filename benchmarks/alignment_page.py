@@ -141,8 +141,8 @@ def beside(measured: Mapping[str, Any]) -> list[str]:
         "",
         *table(("guidance", "win rate", "score", "gap", "reduction, %", "moved"), rows),
         "",
-        f"Real images by the same judge: score {real['score']:.3f}, gap {real['gap']:.3f}; differences of its predictor's",
-        "accuracy between subgroups are part of every gap.",
+        f"Real images by the same judge: score {real['score']:.3f}, gap {real['gap']:.3f}; differences in its",
+        "predictor's accuracy between subgroups are part of every gap.",
         "",
         *table(("subgroup", "real images", "n"), groups),
     ]

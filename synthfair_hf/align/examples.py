@@ -23,7 +23,7 @@ __all__ = ["PreferenceExamples", "groups_of", "has_groups"]
 
 
 class PreferenceExamples(Dataset[dict[str, Tensor]]):
-    """Pairs as the training loop sees them: `preferred` and `rejected` `[C, r, r]` in [0, 1], and encoded covariates.
+    """Pairs as examples of the training loop: `preferred` and `rejected` `[C, r, r]` in [0, 1], and encoded covariates.
 
     A key is (row, place), as of the training loop's other examples. Where subgroups are balanced, the place determines
     the subgroup, the place and the seed the pair in it, and the row is not used.

@@ -79,7 +79,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         default_steps: solver steps of calls that give none.
         default_guidance_scale: strength on changed covariates of calls that give none.
         default_intervention_level: noise level of changes of calls that give none.
-        planted_scanner: whether the scanners of its training films were planted by `domains.chest_xray.scanners`.
+        planted_scanner: whether the scanners of its training images were planted by `domains.chest_xray.scanners`.
     """
 
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers reads a list here)

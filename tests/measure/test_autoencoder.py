@@ -278,7 +278,7 @@ def test_what_training_did_not_save_is_refused(tmp_path, trained):
 
 def test_bad_input_is_refused_by_name(tmp_path, trained):
     encoder = load_encoder(trained[0])
-    with pytest.raises(InputError, match=r"images: unexpected shape \(2, 1, 32, 32\); this encoder reads \[n, 1, 16"):
+    with pytest.raises(InputError, match=r"images: unexpected shape \(2, 1, 32, 32\); this encoder takes \[n, 1, 16"):
         encoder(images(2, side=32))
     with pytest.raises(InputError, match=r"images: values span 0 to 255; expected \[0, 1\]"):
         encoder(torch.tensor([0.0, 255.0]).repeat(128).view(1, 1, 16, 16))

@@ -310,7 +310,7 @@ def test_a_schema_it_was_not_trained_on_is_refused(trained):
 
 def test_bad_input_is_refused_by_name(tmp_path):
     predictor = small()
-    with pytest.raises(InputError, match=r"images: unexpected shape \(2, 1, 32, 32\); this predictor reads \[n, 1, 16"):
+    with pytest.raises(InputError, match=r"images: unexpected shape \(2, 1, 32, 32\); this predictor takes \[n, 1, 16"):
         predictor.predict(images(2, side=32))
     with pytest.raises(InputError, match="images: values span 0 to 255; expected"):
         predictor.features(torch.tensor([0.0, 255.0]).repeat(128).view(1, 1, 16, 16))

@@ -218,7 +218,7 @@ def test_without_truth_an_error_is_how_readings_change(predictor, monkeypatch):
     readers = {"reader": load_predictor(predictor, world.covariates)}
     read = {by: reader.predict(world.images) for by, reader in readers.items()}
     same, swapped = (Counterfactuals(images, world.table) for images in (world.images, world.images.flip(0)))
-    assert calibration._misreading(world, "sex", readers, read, same) == 0
+    assert calibration._prediction_error(world, "sex", readers, read, same) == 0
     both = (read["reader"], readers["reader"].predict(swapped.images))
     changes = {}
     for variable in world.covariates.walk():
@@ -228,19 +228,19 @@ def test_without_truth_an_error_is_how_readings_change(predictor, monkeypatch):
     for target in world.covariates.names:
         others = [change for name, change in changes.items() if name != target]
         expected = (changes[target] + np.mean(others)) / 2
-        assert calibration._misreading(world, target, readers, read, swapped) == pytest.approx(expected)
+        assert calibration._prediction_error(world, target, readers, read, swapped) == pytest.approx(expected)
 
 
 def test_two_predictors_of_one_name_are_refused(generator, predictor):
-    with pytest.raises(InputError, match="name that is taken"):
+    with pytest.raises(InputError, match="is in use; give directories of other names"):
         scoreboard.open_predictors(find_generator(generator), [predictor, predictor])
 
 
-def test_readers_of_another_resolution_are_refused(generator, predictor, autoencoder):
+def test_predictors_of_another_resolution_are_refused(generator, predictor, autoencoder):
     other = find_generator(generator)._replace(resolution=32)
-    with pytest.raises(InputError, match=r"images: .*this predictor reads \[n, 1, 16, 16\]"):
+    with pytest.raises(InputError, match=r"images: .*this predictor takes \[n, 1, 16, 16\]"):
         scoreboard.open_predictors(other, [predictor])
-    with pytest.raises(InputError, match=r"images: .*this encoder reads \[n, 1, 16, 16\]"):
+    with pytest.raises(InputError, match=r"images: .*this encoder takes \[n, 1, 16, 16\]"):
         scoreboard._open_encoder(other, autoencoder)
 
 
@@ -290,7 +290,7 @@ def test_what_cannot_be_asked_is_refused_before_weights_and_images(
             ["measure", "soundness", "--world", "phantom", "--contrasts", "sex=male", "--output_dir", "{out}"],
             "give the two to compare",
         ),
-        (["measure", "soundness", "--world", "acquisition", "--output_dir", "{out}"], "needs a folder of radiographs"),
+        (["measure", "soundness", "--world", "acquisition", "--output_dir", "{out}"], "needs a folder of films"),
         (["measure", "soundness", "--world", "phantom", "--split", "tests", "--output_dir", "{out}"], "'test'"),
         (["calibrate", "--world", "phantom", "--pretrained_model_name_or_path", "{out}"], "not a saved pipeline"),
     ],
@@ -304,12 +304,12 @@ def test_bad_input_is_one_sentence_and_writes_nothing(command, message, tmp_path
     assert not out.exists()
 
 
-def test_where_there_is_a_ruler_strengths_are_judged_by_it(generator, predictor):
+def test_where_the_world_measures_an_attribute_no_predictor_does(generator, predictor):
     world = small_world("phantom", "test", limit=6)
     reader = calibration.open_predictors(find_generator(generator), [predictor])["reader"]
-    plain = calibration._read(world, reader, world.images)
+    plain = calibration._predict(world, reader, world.images)
     assert plain.keys() == reader.predict(world.images).keys()
     world.measured_attributes["age"] = lambda images: images.mean(dim=(1, 2, 3)).numpy()
-    ruled = calibration._read(world, reader, world.images)
+    ruled = calibration._predict(world, reader, world.images)
     assert (ruled["age"] == world.images.mean(dim=(1, 2, 3)).numpy()).all()
     assert all((ruled[name] == plain[name]).all() for name in plain if name != "age")

@@ -235,7 +235,7 @@ def test_results_do_not_depend_on_the_batch_size(patches, reader, batch_size):
         (lambda x, t, do, rows: (x, {**t, "kind": ["four"] * len(x)}), "slip: .*'four' is unknown"),
         (lambda x, t, do, rows: (x, {**t, "size": [None] * len(x)}), "slip: 0 known values of size for 32 images"),
         (lambda x, t, do, rows: (x, {n: c[1:] for n, c in t.items()}), "slip: 31 known values of size for 32 images"),
-        (lambda x, t, do, rows: (x, {**t, "kind": ["one"] * len(x)}), r"slip: kind is not what do\(kind\) set"),
+        (lambda x, t, do, rows: (x, {**t, "kind": ["one"] * len(x)}), r"slip: kind is not the value of do\(kind\)"),
     ],
 )
 def test_a_broken_system_is_named(world, change, message):
@@ -271,7 +271,7 @@ def test_a_reading_that_is_not_finite_is_named(world):
         def predict(self, images):
             return {"size": np.full(len(images), np.nan)}
 
-    with pytest.raises(InputError, match=r"blind: read size of images of identity as \[40\] with 40 not finite"):
+    with pytest.raises(InputError, match=r"blind: predicted size of images of identity as \[40\] with 40 not finite"):
         score(Identity(), world, {"blind": Blind()}, (0,))
 
 

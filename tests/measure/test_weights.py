@@ -55,11 +55,11 @@ def test_a_network_comes_back_as_it_was_saved_frozen_and_without_a_draw(saved):
 @pytest.mark.parametrize("seen", [{"train": {}, "test": {}}, {"test": {}}, {}, None, "train"])
 def test_a_network_that_saw_other_patients_is_refused(saved, seen):
     remember(saved, seen)
-    told = ", ".join(seen) or "nothing" if isinstance(seen, dict) else "nothing"
+    splits = ", ".join(seen) or "no split" if isinstance(seen, dict) else "no split"
     with pytest.raises(
         InputError,
         match="a line must have been trained on training patients alone; "
-        f"its record names {told}, allowed: train; train one by `train_line`",
+        f"its record names {splits}, allowed: train; train one by `train_line`",
     ):
         load_weights(saved, Lines, "line")
 
@@ -69,7 +69,9 @@ def test_missing_and_damaged_files_are_refused(saved, name):
     # cut off in the middle: `{}` would be a config of defaults, which other weights do not fit either
     for damaged in ((saved / name).read_bytes()[:40], b"", b"{}"):
         (saved / name).write_bytes(damaged)
-        with pytest.raises(InputError, match=r"not a line that can be loaded \(.+\)|not a record|record names nothing"):
+        with pytest.raises(
+            InputError, match=r"not a line that can be loaded \(.+\)|not a record|record names no split"
+        ):
             load_weights(saved, Lines, "line")
     (saved / name).unlink()
     with pytest.raises(InputError, match=rf"not a saved line \(no {name}\); only safetensors that `train_line` wrote"):
@@ -103,7 +105,7 @@ def test_pickle_weights_are_never_read(saved):
 @pytest.mark.parametrize("noun", ["an autoencoder", "a predictor"])
 def test_messages_are_english(saved, noun):
     remember(saved, {})
-    with pytest.raises(InputError, match=f": {noun} that saw"):
+    with pytest.raises(InputError, match=f": {noun} must have been trained"):
         load_weights(saved, Lines, noun.split()[1])
     remember(saved, {"train": {}})
     (saved / WEIGHTS).write_bytes(b"")
