@@ -108,7 +108,7 @@ By `python benchmarks/precision.py` on {settings["processor"]}, {settings["threa
 {settings["batch_size"]} rows a call, the best of {settings["rounds"]} rounds in which every way took its
 turn, on one thread of a CPU by that thread's own time. {settings["note"]}
 
-Composition: L1 (0-255) to the input after 1 and 10 cycles of do={{}}, on {settings.get("images", settings.get("films"))} images that each way draws
+Composition: L1 (0-255) to the input after 1 and 10 cycles of do={{}}, on {settings["films"]} images that each way draws
 (seed {settings["seed"]}); difference: L1 between those images and the plain network's.
 
 | network | rows/s | against plain | s to prepare | composition, 1 | composition, 10 | difference |
@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="what else was running; it goes on the page")
     settings = parser.parse_args()
     named = {name: value for name, value in vars(settings).items() if name != "output_dir"}
+    named["films"] = named.pop("images")  # what records call it
     record = Record(
         stage="precision",
         inputs={"generator": find_generator().revision},

@@ -16,6 +16,7 @@ are imported when they are asked for.
 """
 
 from importlib import import_module
+from threading import RLock
 from typing import Any
 
 import datasets.load
@@ -64,11 +65,15 @@ _PUBLIC = {
 
 __all__ = [*_PUBLIC]
 
+_IMPORTING = RLock()
+
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    # diffusers' own lazy modules fail where several threads import them at once
+    with _IMPORTING:
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
 
 
 def __dir__() -> list[str]:

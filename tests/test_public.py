@@ -32,6 +32,29 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         from synthfair_hf import audits  # noqa: F401
 
 
+THREADS = """
+import sys, threading
+import synthfair_hf
+names, failed = synthfair_hf.__all__, []
+barrier = threading.Barrier(len(names))
+def ask(name):
+    barrier.wait()
+    try:
+        getattr(synthfair_hf, name)
+    except Exception as error:
+        failed.append(f"{name}: {error}")
+threads = [threading.Thread(target=ask, args=[name]) for name in names]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+sys.exit("; ".join(failed) or 0)
+"""
+
+
+def test_threads_may_ask_for_public_names_at_once():
+    ended = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_editors_are_told_the_same_names():
     imported = {
         (alias.asname, node.module)
