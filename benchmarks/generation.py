@@ -28,9 +28,10 @@ import torch
 from datasets import disable_progress_bars, load_dataset, load_dataset_builder
 from PIL import Image
 
+from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.latents import to_images
-from synthfair_hf.diffusion.saved import load_generator
+from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.run import generate
@@ -54,7 +55,7 @@ def report(what: str, figure: float, sign: str, goal: float, details: str) -> No
 
 def driver(steps: int, batch_size: int) -> None:
     """One shard of whole families, so that both sides call the network on as many images."""
-    pipeline, revision = load_generator()
+    pipeline, revision = load_generator(), find_generator().revision
     # strengths other than 1 ask the network several times a step, which no bare loop does
     pipeline.register_to_config(default_steps=steps, default_guidance_scale=1.0, default_intervention_level=1.0)
     plan = GenerationPlan(preset=pipeline.preset, model_revision=revision, num_subjects=28, batch_size=batch_size)

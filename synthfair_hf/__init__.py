@@ -77,7 +77,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return [*_PUBLIC, "__version__"]
 
 
 class _ModuleFactory(datasets.load.PackagedDatasetModuleFactory):

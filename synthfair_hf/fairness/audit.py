@@ -206,6 +206,8 @@ def audit(
 def _attributes(
     groups: Mapping[str, Sequence[str | None]], intersections: Sequence[Sequence[str]], n: int
 ) -> dict[str, Groups]:
+    if not isinstance(groups, Mapping):
+        raise InputError(f"groups: is a {type(groups).__name__}, not a mapping; name the attribute: {{'sex': [...]}}.")
     attributes = {attribute: group_codes(attribute, column, n) for attribute, column in groups.items()}
     if not attributes:
         raise InputError("groups: no attribute; give the groups' names by attribute, such as {'sex': [...]}.")

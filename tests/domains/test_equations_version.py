@@ -106,6 +106,17 @@ def test_the_scanners_are_those_of_their_version():
     )
 
 
+EXPOSED = {1: [0.36691, 0.57413, 0.6945]}
+"""Means of a dark, a usual and a bright image in standard exposure, by scanners.EQUATIONS_VERSION."""
+
+
+def test_exposure_of_dark_and_bright_images_is_that_of_its_version():
+    """Whose median lies beyond both ends of what `expose` corrects."""
+    ramp = np.linspace(0, 1, SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE)
+    means = [float(scanners.expose(image).mean()) for image in (ramp**8, ramp, 1 - ramp**8)]
+    assert means == pytest.approx(EXPOSED[scanners.EQUATIONS_VERSION], abs=1e-4)
+
+
 def test_the_phantom_is_that_of_its_version():
     version = phantom.EQUATIONS_VERSION, scanners.EQUATIONS_VERSION
     assert digest(phantom_output()) == PHANTOM_OUTPUT.get(version), (

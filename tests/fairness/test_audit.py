@@ -318,3 +318,8 @@ def test_bad_input_is_named(change, message):
     given = {"scores": [0.1, 0.4, 0.6, 0.9], "labels": [0, 1, 0, 1], "groups": {"sex": ["f", "m", "f", "m"]}}
     with pytest.raises(InputError, match=message):
         audit(**given | change)
+
+
+def test_groups_without_their_attribute_are_one_sentence():
+    with pytest.raises(InputError, match="groups: is a list, not a mapping; name the attribute"):
+        audit([0.1, 0.9], [0, 1], ["a", "b"])

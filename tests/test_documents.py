@@ -1,0 +1,58 @@
+"""What the documents, benchmarks and examples name exists: imports, verbs, flags; the README's Python runs."""
+
+import ast
+import re
+import shutil
+import textwrap
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthfair_hf.cli_arguments import VERBS
+from synthfair_hf.cli_parser import help_of
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "synthfair_hf").rglob("*.md")])
+COMMAND = re.compile(r"\bsynthfair ((?:measure )?[a-z_]+)((?: [^\n`|]*)?)")
+PROSE = {"measure", "hf", "name", "demo", "views", "verb"}
+"""Words that follow `synthfair` in prose, or verbs without flags."""
+
+
+def imported(path: Path) -> list[tuple[str, str]]:
+    """Module and name of everything that a script imports from the package."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in nodes if str(node.module).partition(".")[0] == "synthfair_hf"]
+    return [(str(node.module), alias.name) for node in ours for alias in node.names]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_what_a_script_imports_exists(path: Path):
+    for module, name in imported(path):
+        assert hasattr(import_module(module), name), f"{path.name}: {module} has no {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_verbs_and_flags_of_a_page_exist(page: Path):
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for verb, rest in COMMAND.findall(text):
+        flags = set(re.findall(r"--([a-z_]+)", rest.partition("  #")[0].partition(";")[0]))
+        if verb not in VERBS:
+            assert verb.split()[0] in PROSE or not flags, f"{page.name}: synthfair {verb} does not exist"
+            continue
+        known = set(re.findall(r"--([a-z_]+)", help_of(verb))) | {"config_file"}
+        assert flags <= known, f"{page.name}: synthfair {verb} has no {flags - known}"
+
+
+def test_the_python_of_the_readme_runs(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In a directory that holds `./synthfair`, as the page says; with the shipped generator."""
+    shutil.copytree(store, tmp_path / "synthfair")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S):
+        exec(textwrap.dedent(block), names)
+    assert len(names["biased"]["train"]) == len(names["twin"]["train"])
+    assert names["image"].shape == names["counterfactual"].images.shape == (1, 1, 64, 64)
+    assert names["counterfactual"].covariates["sex"] == ["female"]
