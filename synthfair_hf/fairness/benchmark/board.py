@@ -332,8 +332,10 @@ def _configured(label: str, one: _Configuration, attribute: str) -> Method:
         return one.kind(**{**own, **one.settings})
     except InputError as error:
         name, with_settings, _ = label.partition(":")
-        # the reference, which has no settings of its own, has accepted those that all methods share
-        raise InputError(f"methods[{name!r}]: {error}") from None if with_settings else error
+        # what all methods share has been accepted by the reference, which has no settings of its own
+        if not with_settings:
+            raise
+        raise InputError(f"methods[{name!r}]: {error}") from None
 
 
 def _fitted(cell: _Cell, data: DataSet, external: ExternalSet | None) -> Record:
