@@ -25,7 +25,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    verb = ""
+    verb, rest = "", words
     try:
         if words[:1] == ["--version"]:
             print(f"synthfair {__version__}")
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return RUNS[verb](parse(verb, rest))
     except InputError as error:
-        print(f"synthfair: {in_flags(str(error), verb)}", file=sys.stderr)
+        print(f"synthfair: {in_flags(str(error), verb, rest)}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"synthfair: {error.filename or 'the system'}: {error.strerror or error}.", file=sys.stderr)
@@ -81,11 +81,14 @@ def _verb(words: Sequence[str], has_inner: bool) -> str:
     """The verb that the words begin with; `has_inner` says that the first word alone is none."""
     if not words:
         raise InputError("verb: not given; see `synthfair --help`.")
+    if has_inner and (len(words) == 1 or words[1].startswith("-")):
+        inner = ", ".join(name for name in VERBS if name.startswith(f"{words[0]} "))
+        raise InputError(f"verb: {words[0]!r} is a group of verbs; give one of: {inner}.")
     name = " ".join(words[: 1 + has_inner])
     if name in RENAMED_VERBS:
         raise InputError(f"verb: {name!r} is called {RENAMED_VERBS[name]!r} now.")
     if name not in VERBS:
-        raise unknown("verb", name, VERBS)
+        raise unknown("verb", name, VERBS, RENAMED_VERBS)
     return name
 
 

@@ -22,10 +22,14 @@ from .generate.plan import GenerationPlan
 from .records import Access
 from .training.config import AutoencoderTrainingConfig, FinetuningConfig, PredictorTrainingConfig, TrainingConfig
 
-__all__ = ["POSITIONAL", "RENAMED_FLAGS", "RENAMED_VERBS", "VERBS", "VerbSettings", "Words"]
+__all__ = ["LIBRARY_NAMES", "RENAMED_FLAGS", "RENAMED_VERBS", "VERBS", "Positional", "VerbSettings", "Words"]
 
-POSITIONAL = "positional"
-"""Marks a field that is given without its name."""
+
+@dataclass(frozen=True)
+class Positional:
+    """Marks a field that is given without its name, on the command line alone, and written like `metavar`."""
+
+    metavar: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ Predictors = Annotated[
     Field(alias="predictor", description="directories that `synthfair predictor` wrote, one or several"),
 ]
 OutputDirectory = Annotated[Path, Field(description="directory that is written")]
-Seed = Annotated[int, Field(description="of everything that is drawn")]
+Seed = Annotated[int, Field(ge=0, lt=2**63, description="of everything that is drawn")]
 World = Annotated[str, Field(description="world whose counterfactuals are known: phantom, acquisition or morphomnist")]
 Limit = Annotated[int | None, Field(description="images at most; all by default")]
 Split = Annotated[str, Field(description="split whose images are used")]
@@ -286,7 +290,7 @@ class Label(VerbSettings):
     )
     preset: str | None = Field(None, description="domain of candidates that no `synthfair candidates` wrote")
     seed: Seed = 0
-    port: int | None = Field(None, description="of the page on this machine; a free one by default")
+    port: int | None = Field(None, ge=0, le=65535, description="of the page on this machine; a free one by default")
     output_dir: Path | None = Field(
         None, alias="export", description="show no page, but write the answers so far as preferences for `align`"
     )
@@ -313,7 +317,7 @@ class MeasureSoundness(VerbSettings):
     limit: Limit = None
     split: Split = "test"
     predictors: Predictors = ()
-    seeds: tuple[int, ...] = Field((0, 1, 2), description="of the values of do()")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0, 1, 2), description="of the values of do()")
     interventions: tuple[str, ...] = Field(
         ("from_marginal",), description="how values of do() are chosen: from_marginal, forced_change"
     )
@@ -358,7 +362,7 @@ class Generate(VerbSettings):
     source_dir: Annotated[
         Path | None, Field(alias="source", description="observe subjects from this folder instead of drawing them")
     ] = None
-    seed: int = _like(GenerationPlan, "seed")
+    seed: Annotated[int, Field(lt=2**63)] = _like(GenerationPlan, "seed")
     factors: Annotated[tuple[str, ...] | None, Field(description=_like(GenerationPlan, "factors").description)] = None
     levels: Annotated[dict[str, tuple[str, ...]], LISTS] = _like(GenerationPlan, "levels")
     target: Annotated[dict[str, dict[str, float]], Words("NAME=A:SHARE,B:SHARE", _shares)] = _like(
@@ -398,7 +402,7 @@ class Verify(VerbSettings):
     """Check every shard of a data set against its plan and records."""
 
     example = "synthfair"
-    directory: Annotated[Path, POSITIONAL] = Field(description="data set that `synthfair generate` wrote")
+    directory: Annotated[Path, Positional("DIR")] = Field(description="data set that `synthfair generate` wrote")
     repair: bool = Field(False, description="first generate damaged and missing shards again, to the same bytes")
     pretrained_model_name_or_path: Annotated[
         str | None, Field(description="saved pipeline that made it, for repair; the shipped one by default")
@@ -413,7 +417,7 @@ class Merge(VerbSettings):
     """Merge the parts of one plan that several machines generated."""
 
     example = "part-0 part-1 --output_dir whole"
-    parts: Annotated[tuple[Path, ...], POSITIONAL] = Field(description="directories, one of each machine")
+    parts: Annotated[tuple[Path, ...], Positional("PART")] = Field(description="directories, one of each machine")
     output_dir: OutputDirectory
     license: License = None
 
@@ -422,7 +426,7 @@ class Push(VerbSettings):
     """Push a data set or a generator to the Hub as a tagged release; the same command goes on after a break."""
 
     example = "synthfair --hub_dataset_id my-lab/synthfair"
-    directory: Annotated[Path, POSITIONAL] = Field(description="data set or saved pipeline")
+    directory: Annotated[Path, Positional("DIR")] = Field(description="data set or saved pipeline")
     hub_dataset_id: str | None = Field(None, description="OWNER/NAME of the data set repository on the Hub")
     hub_model_id: str | None = Field(None, description="OWNER/NAME of the model repository, for a saved pipeline")
     private: bool = Field(False, description="private repository; access is approved by hand for restricted images")
@@ -476,7 +480,7 @@ class Report(VerbSettings):
     """Write a page with pictures and tables about a data set."""
 
     example = "synthfair"
-    directory: Annotated[Path, POSITIONAL] = Field(description="data set that `synthfair generate` wrote")
+    directory: Annotated[Path, Positional("DIR")] = Field(description="data set that `synthfair generate` wrote")
 
 
 class Demo(VerbSettings):
@@ -550,3 +554,10 @@ RENAMED_FLAGS: dict[str, dict[str, str]] = {
     "candidates": {"questions": "comparison_type"},
 }
 """By verb, flags that go by another name now."""
+
+LIBRARY_NAMES: dict[str, dict[str, str]] = {
+    "train": {"guidance_scale": "default_guidance_scale"},
+    "views": {"name": "view"},
+    "benchmark": {"name": "views"},
+}
+"""By verb, arguments of functions that the verb's own calls, with the flags that give them."""

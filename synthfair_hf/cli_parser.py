@@ -7,16 +7,16 @@ validates them.
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from .cli_arguments import POSITIONAL, RENAMED_FLAGS, VERBS, VerbSettings, Words
+from .cli_arguments import LIBRARY_NAMES, RENAMED_FLAGS, VERBS, Positional, VerbSettings, Words
 from .errors import InputError, unknown
 
 __all__ = ["help_of", "in_flags", "parse"]
@@ -43,7 +43,9 @@ def parse(verb: str, words: Sequence[str]) -> VerbSettings:
         raise _unknown_flag(verb, unread[0].removeprefix("--").partition("=")[0], "--")
     given = vars(found)
     if "config_file" in given:
+        _check_words(flags, given)
         given = {**_from_file(verb, Path(given.pop("config_file"))), **given}
+    _check_words(flags, given)
     # an inner model must exist to report what it lacks
     settings: dict[str, Any] = {inner: {} for one in flags.values() for inner in one.inside}
     for name, value in given.items():
@@ -58,26 +60,54 @@ def parse(verb: str, words: Sequence[str]) -> VerbSettings:
         raise _validation_error(error, verb) from None
 
 
+def _check_words(flags: Mapping[str, "_Flag"], given: Mapping[str, Any]) -> None:
+    """Refuse words that no setting takes, but that pydantic would pass on."""
+    for name, value in given.items():
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and "\0" in word:
+                raise InputError(f"{name}: {word!r} holds a NUL character; leave it out.")
+            if isinstance(word, str) and name in flags and flags[name].kind is int and "." in word:
+                raise InputError(f"{name}: {word!r} is invalid: Input should be a valid integer, without a point.")
+
+
 def help_of(verb: str) -> str:
     """What `synthfair VERB --help` prints."""
     return _parser(verb).format_help()
 
 
-def in_flags(sentence: str, verb: str) -> str:
+def in_flags(sentence: str, verb: str, words: Sequence[str] = ()) -> str:
     """`num_subjects: 0 is ...` as `--num_subjects: 0 is ...` where these arguments are flags of the verb.
 
     Args:
         sentence: an error's message; one that begins otherwise is returned as it is.
         verb: a name in `cli_arguments.VERBS`, or "".
+        words: what was given after the verb; a sentence that begins with a value of these, such as the path of a
+            directory called predictor, is about that value.
     """
     if verb not in VERBS:
         return sentence
     called = {name: one.name for one in _flags(VERBS[verb]).values() if not one.positional for name in one.names}
-    head, colon, rest = sentence.partition(":")
-    arguments = [re.fullmatch(r"(\w+)((?:\[.*\])?)", word) for word in head.split(", ")]
-    if not colon or not all(found and found[1] in called for found in arguments):
+    called |= {**LIBRARY_NAMES.get(verb, {}), "config_file": "config_file"}
+    argument = r"(\w+)((?:\[[^\]]*\])?)"
+    head = re.match(rf"{argument}(?:, {argument})*(?=:)", sentence)
+    arguments = [] if head is None else re.findall(argument, head[0])
+    if head is None or head[0] in _values(verb, words) or not all(name in called for name, _ in arguments):
         return sentence
-    return ", ".join(f"--{called[found[1]]}{found[2]}" for found in arguments if found) + colon + rest
+    return ", ".join(f"--{called[name]}{key}" for name, key in arguments) + sentence[head.end() :]
+
+
+def _values(verb: str, words: Sequence[str]) -> set[str]:
+    """The values on a command line and in its settings file, as they stand and as paths print them."""
+    try:
+        found, unread = _parser(verb).parse_known_args([_snake(word) for word in words])
+        given = vars(found)
+        if "config_file" in given:
+            given = {**_from_file(verb, Path(given["config_file"])), **given}
+    except InputError:
+        # what cannot be read is itself what the sentence is about
+        return set()
+    values = [one for value in given.values() for one in (value if isinstance(value, list) else [value])]
+    return {text for one in [*values, *unread] for text in (str(one), str(Path(str(one))))}
 
 
 def _snake(word: str) -> str:
@@ -102,8 +132,8 @@ class _Flag(NamedTuple):
         return {self.name, self.field_name}
 
     @property
-    def positional(self) -> bool:
-        return POSITIONAL in self.field.metadata
+    def positional(self) -> Positional | None:
+        return next((one for one in self.field.metadata if isinstance(one, Positional)), None)
 
     @property
     def words(self) -> Words | None:
@@ -115,7 +145,9 @@ class _Flag(NamedTuple):
         kind = self.field.annotation
         if get_origin(kind) in (Union, UnionType):
             kind = next(one for one in get_args(kind) if one is not NoneType)
-        return get_args(kind)[0] if get_origin(kind) is tuple and self.words is None else kind
+        if get_origin(kind) is tuple and self.words is None:
+            kind = get_args(kind)[0]
+        return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
     @property
     def several(self) -> bool:
@@ -124,6 +156,8 @@ class _Flag(NamedTuple):
 
     @property
     def metavar(self) -> str:
+        if self.positional is not None:
+            return self.positional.metavar
         if self.words is not None:
             return self.words.metavar
         if get_origin(self.kind) is Literal:
@@ -154,6 +188,11 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose errors are ours: one sentence, nothing else."""
 
     def error(self, message: str) -> Any:
+        if switch := re.match(r"argument (--\w+): ignored explicit argument", message):
+            raise InputError(f"{switch[1]}: takes no value; give {switch[1]} alone, or leave it out.")
+        missing = message.removeprefix("the following arguments are required: ")
+        if missing != message:
+            raise InputError(f"{missing}: not given on the command line; see `{self.prog} --help`.")
         raise InputError(f"{message}; see `{self.prog} --help`.")
 
 
@@ -188,9 +227,11 @@ def _parser(verb: str) -> _Parser:
 
 def _unknown_flag(verb: str, name: str, prefix: str = "", where: str = "") -> InputError:
     """The error for a flag that a verb does not have."""
-    if name in (renamed := RENAMED_FLAGS.get(verb, {})):
-        return InputError(f"{where}{prefix}{name}: is called {prefix}{renamed[name]} now.")
-    return unknown(f"{where}synthfair {verb}", f"{prefix}{name}", [f"{prefix}{one}" for one in _flags(VERBS[verb])])
+    renamed = {f"{prefix}{old}": f"{prefix}{new}" for old, new in RENAMED_FLAGS.get(verb, {}).items()}
+    if (written := f"{prefix}{name}") in renamed:
+        return InputError(f"{where}{written}: is called {renamed[written]} now.")
+    known = [f"{prefix}{one.name}" for one in _flags(VERBS[verb]).values() if not one.positional]
+    return unknown(f"{where}synthfair {verb}", written, [*known, "--config_file"] if prefix else known, renamed)
 
 
 def _validation_error(error: ValidationError, verb: str) -> InputError:
@@ -214,6 +255,8 @@ def _from_file(verb: str, path: Path) -> dict[str, Any]:
         name = str(key).replace("-", "_")
         if name not in flags:
             raise _unknown_flag(verb, name, where=f"config_file: {path}: ")
+        if positional := flags[name].positional:
+            raise InputError(f"config_file: {name} of {path} is given on the command line, as {positional.metavar}.")
         if value is None:
             continue
         values = value if isinstance(value, list) else [value]
@@ -224,6 +267,9 @@ def _from_file(verb: str, path: Path) -> dict[str, Any]:
         elif any(isinstance(one, bool) for one in values):
             raise InputError(f"config_file: {name} of {path} is {value} in YAML; quote what it is to be.")
         elif flags[name].several:
+            words = flags[name].words
+            if not values and not (words is not None and words.may_be_empty):
+                raise InputError(f"config_file: {name} of {path} is empty; give one value or more, or leave it out.")
             given[name] = [str(one) for one in values]
         elif len(values) != 1:
             raise InputError(f"config_file: {name} of {path} holds {len(values)} values; give one.")
@@ -247,9 +293,18 @@ def _read_settings(path: Path) -> dict[Any, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """No tag makes anything but plain values, and no alias lets a few lines stand for gigabytes."""
+    """No tag makes anything but plain values, and no alias lets a few lines stand for gigabytes; names are unique."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it repeats a value by an alias; write the value out")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value).replace("-", "_")
+            if name in names:
+                raise yaml.YAMLError(f"it gives {name} twice; give it once")
+            names.add(name)
+        return super().construct_mapping(node, deep)

@@ -1,6 +1,6 @@
 """Bad input is answered by one sentence: argument, value, allowed values, remedy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from pydantic import ValidationError
@@ -12,19 +12,24 @@ class InputError(ValueError):
     """Input that the caller can correct; the command line prints its message alone, and exits with status 2."""
 
 
-def unknown(argument: str, value: object, allowed: Iterable[object]) -> InputError:
+def unknown(
+    argument: str, value: object, allowed: Iterable[object], renamed: Mapping[str, str] | None = None
+) -> InputError:
     """The error for a name that is not among the allowed ones, with the nearest of them suggested.
 
     Args:
         argument: where the name was given, such as `do` or `preset`.
         value: what was given.
         allowed: all names that are known.
+        renamed: former names, each with the name that is suggested instead.
     """
-    names = [str(name) for name in allowed]
-    nearest = get_close_matches(str(value), names, n=1, cutoff=0.5) or [
-        name for name in names if name.lower() == str(value).lower()
-    ]
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+    text, names, former = str(value), [str(name) for name in allowed], renamed or {}
+    nearest = (
+        [name for name in names if text and name.startswith(text)]
+        or get_close_matches(text, [*names, *former], n=1, cutoff=0.5)
+        or [name for name in names if name.lower() == text.lower()]
+    )
+    hint = f"; did you mean {former.get(nearest[0], nearest[0])!r}?" if nearest else "."
     return InputError(f"{argument}: {value!r} is unknown; allowed: {', '.join(names) or '(none)'}{hint}")
 
 

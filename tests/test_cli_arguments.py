@@ -180,11 +180,29 @@ def test_words_are_values(verb, words, name, value):
     [
         (["trian"], "verb: 'trian' is unknown; allowed: train, .*; did you mean 'train'?"),
         (["measure", "realsim"], "verb: 'measure realsim' is unknown; .*; did you mean 'measure realism'?"),
-        (["measure"], "verb: 'measure' is unknown"),
+        (["measure"], "verb: 'measure' is a group of verbs; give one of: measure soundness, measure realism"),
+        (["measure", "--limit", "3"], "verb: 'measure' is a group of verbs"),
+        (["straightn"], "verb: 'straightn' is unknown; .*; did you mean 'rectify'"),
         ([], "verb: not given; see `synthfair --help`"),
         (["views", "--veiw", "full"], "synthfair views: '--veiw' is unknown; allowed: --preset, .* '--view'"),
         (["views", "full"], "'full': belongs to no flag; see `synthfair views --help`"),
-        (["verify"], "the following arguments are required: PATH; see `synthfair verify --help`"),
+        (["verify"], "DIR: not given on the command line; see `synthfair verify --help`"),
+        (["merge", "--output_dir", "d"], "PART: not given on the command line"),
+        (["merge", "p", "--out", "d"], ".*'--out' is unknown; allowed: --output_dir, .*; did you mean '--output_dir'"),
+        (["verify", "d", "--directry", "d"], ".*'--directry' is unknown; allowed: --repair, "),
+        (["rectify", "--pair", "9"], ".*'--pair' is unknown; .*; did you mean '--images'"),
+        (["generate", "--dry_run=true"], "--dry_run: takes no value; give --dry_run alone"),
+        (["generate", "--num_subjects", "3.0"], "--num_subjects: '3.0' is invalid"),
+        (["generate", "--num_subjects", "3", "--seed", str(2**63)], "--seed: '9.*' is invalid"),
+        (["train", "--output_dir", "d", "--seed", str(2**64)], "--seed: '1.*' is invalid"),
+        (["demo", "--seed", str(2**64)], "--seed: '1.*' is invalid"),
+        (["demo", "--output_dir", "a\0b"], r"--output_dir: 'a\\x00b' holds a NUL character"),
+        (["demo", "--config_file", "a\0b"], r"--config_file: 'a\\x00b' holds a NUL character"),
+        (["demo", "--config_file", "nowhere"], "--config_file: nowhere is not readable"),
+        (["label", "--candidates", "c", "--output_file", "f", "--port", "65536"], "--port: '65536' is invalid"),
+        (["views", "--view", "nonsense"], "--view: 'nonsense' is no view"),
+        (["train", "--output_dir", "d", "--preset", "phantom", "--default_guidance_scale", "-1"], "--default_guid"),
+        (["measure", "soundness", "--world", "acquisition", "--output_dir", "d"], "--source: the acquisition world"),
         (["views", "--view"], "argument --view: expected one argument; see `synthfair views --help`"),
         (["rectify", "--pairs", "9"], "--pairs: is called --images now"),
         (["generate"], "--num_subjects: not given; see `synthfair generate --help`"),
@@ -213,6 +231,8 @@ def test_what_is_refused_is_told_in_one_line_by_the_names_of_the_flags(words, se
         ("generate", "gate_attempts, gate_tolerance: are", "--gate_attempts, --gate_tolerance: are"),
         ("generate", "levels['age']: 300 is", "--levels['age']: 300 is"),
         ("generate", "gate_attempts, beauty: are", "gate_attempts, beauty: are"),
+        ("generate", "levels['a:b']: 300 is", "--levels['a:b']: 300 is"),
+        ("benchmark", "methods['jtt']: steps: 0 is", "--methods['jtt']: steps: 0 is"),
         ("generate", "step 3: seed: lower", "step 3: seed: lower"),
         ("train", "learning_rate: 0 is", "--learning_rate: 0 is"),
         ("judge", "weights: none", "--judges: none"),
@@ -223,6 +243,14 @@ def test_what_is_refused_is_told_in_one_line_by_the_names_of_the_flags(words, se
 )
 def test_arguments_at_the_head_of_a_sentence_become_flags(verb, sentence, told):
     assert cli_parser.in_flags(sentence, verb) == told
+
+
+@pytest.mark.parametrize("words", [["--output_dir", "predictor"], ["--output-dir=./predictor"]])
+def test_a_value_at_the_head_of_a_sentence_becomes_no_flag(words, tmp_path):
+    assert cli_parser.in_flags("predictor: is not empty", "generate", words) == "predictor: is not empty"
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("output_dir: predictor\n")
+    assert cli_parser.in_flags("predictor: is", "generate", ["--config_file", str(settings)]) == "predictor: is"
 
 
 def test_a_renamed_verb_is_refused_with_its_new_name(monkeypatch, capsys):
@@ -321,6 +349,9 @@ def test_a_tag_runs_nothing(read, tmp_path, tag):
         pytest.param("view: [[full]]", "view of .* holds more than a list of values", id="nested"),
         pytest.param("view: [full, empty]", "view of .* holds 2 values; give one", id="several"),
         pytest.param("view: no", "view of .* is False in YAML; quote what it is to be", id="no"),
+        pytest.param("view: a\nview: b", "gives view twice", id="twice"),
+        pytest.param("data-dir: a\ndata_dir: b", "gives data_dir twice", id="twice in two spellings"),
+        pytest.param('view: "a\\0b"', "view: .* holds a NUL character", id="NUL"),
         pytest.param("- full", "must map flag names to values", id="list"),
         pytest.param("", "must map flag names to values", id="empty"),
         pytest.param("veiw: full", "'veiw' is unknown; allowed: preset, view, .*; did you mean 'view'", id="unknown"),
@@ -332,6 +363,29 @@ def test_what_is_no_settings_is_refused_in_one_line(read, text, message):
         read(text)
     assert len(str(raised.value)) < 600
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        ("generate", "factors"),
+        ("align", "train_data_dir"),
+        *(("measure soundness", n) for n in ("interventions", "seeds")),
+    ],
+)
+def test_an_empty_list_is_refused_where_a_flag_takes_words(read, verb, name):
+    with pytest.raises(InputError, match=f"config_file: {name} of .* is empty; give one value or more"):
+        read(f"{name}: []", verb)
+
+
+def test_what_may_be_empty_may_be_an_empty_list(read):
+    words = ("--world", "phantom", "--output_dir", "d")
+    assert read("pairs: []", "measure soundness", *words)["pairs"] == ()
+
+
+def test_a_positional_is_given_on_the_command_line(read):
+    with pytest.raises(InputError, match=r"directory of .* is given on the command line, as DIR"):
+        read("directory: d", "verify", "d")
 
 
 def test_a_file_beyond_the_limit_is_not_parsed(read, monkeypatch):

@@ -368,7 +368,7 @@ def _open_phantom(split: str, limit: int | None, seed: int, directory: str | Pat
 def _open_acquisition(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
     if directory is None:
         raise InputError(
-            "directory: the acquisition world needs a folder of radiographs with a metadata.csv; give one."
+            "source_dir: the acquisition world needs a folder of radiographs with a metadata.csv; give one."
         )
     radiographs = ImageFolder(directory, CHEST_XRAY, resolution)
     return ScannerWorld(AcquisitionWorld(radiographs, seed), CHEST_XRAY, split, limit, resolution=resolution)
@@ -376,7 +376,7 @@ def _open_acquisition(split: str, limit: int | None, seed: int, directory: str |
 
 def _open_morphomnist(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
     if directory is None:
-        raise InputError("directory: the morphomnist world needs a folder with train.npz and test.npz; give one.")
+        raise InputError("source_dir: the morphomnist world needs a folder with train.npz and test.npz; give one.")
     return DigitWorld(MorphoMNIST(directory, MORPHOMNIST, resolution), split, limit)
 
 

@@ -52,12 +52,12 @@ class QualityGate:
         self._tolerance = dict(tolerance or {})
         for name, width in self._tolerance.items():
             if name not in factors or covariates[name].categorical:
-                raise unknown("tolerance", name, [one for one in factors if not covariates[one].categorical])
+                raise unknown("gate_tolerance", name, [one for one in factors if not covariates[one].categorical])
             if not width > 0:
-                raise InputError(f"tolerance[{name!r}]: {width} is not allowed; give a number above 0.")
+                raise InputError(f"gate_tolerance[{name!r}]: {width} is not allowed; give a number above 0.")
         for name in factors:
             if not covariates[name].categorical and name not in self._tolerance:
-                raise InputError(f"tolerance: {name} is continuous; give its largest allowed difference.")
+                raise InputError(f"gate_tolerance: {name} is continuous; give its largest allowed difference.")
 
     def read(self, images: np.ndarray, requested: Sequence[Mapping[str, Any]]) -> list[Reading]:
         """Predicted attributes of images, after rounding to the 8 bits in which they are stored.

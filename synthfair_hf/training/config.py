@@ -37,7 +37,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     output_dir: Path = Field(description="where checkpoints, the result and its record go")
-    seed: int = Field(0, ge=0, description="of first weights, order, augmentation and noise")
+    seed: int = Field(0, ge=0, lt=2**63, description="of first weights, order, augmentation and noise")
     train_batch_size: BatchSize = 32
     max_train_steps: Steps = 20_000
     gradient_accumulation_steps: int = Field(1, ge=1, description="forward passes whose gradients make one step")

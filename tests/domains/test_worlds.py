@@ -294,8 +294,8 @@ def test_worlds_open_by_name(folder, monkeypatch):
     ("settings", "message"),
     [
         ({"name": "phantm"}, "world: 'phantm' is unknown; allowed: phantom, acquisition, morphomnist"),
-        ({"name": "acquisition"}, "directory: the acquisition world needs a folder of radiographs"),
-        ({"name": "morphomnist"}, r"directory: the morphomnist world needs a folder with train\.npz"),
+        ({"name": "acquisition"}, "source_dir: the acquisition world needs a folder of radiographs"),
+        ({"name": "morphomnist"}, r"source_dir: the morphomnist world needs a folder with train\.npz"),
         ({"split": "tests"}, "split: 'tests' is unknown; allowed: train, validation, test"),
         ({"limit": 0}, "limit: 0 must be positive"),
     ],

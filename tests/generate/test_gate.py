@@ -66,10 +66,10 @@ def test_images_are_read_as_they_are_stored(covariates):
 @pytest.mark.parametrize(
     ("factors", "tolerance", "sentence"),
     [
-        (("age",), {}, "tolerance: age is continuous; give its largest"),
-        (("age",), {"age": 0}, r"tolerance\['age'\]: 0 is not allowed"),
-        (("sex",), {"age": 5}, "tolerance: 'age' is unknown"),
-        (("sex",), {"sex": 5}, "tolerance: 'sex' is unknown"),
+        (("age",), {}, "gate_tolerance: age is continuous; give its largest"),
+        (("age",), {"age": 0}, r"gate_tolerance\['age'\]: 0 is not allowed"),
+        (("sex",), {"age": 5}, "gate_tolerance: 'age' is unknown"),
+        (("sex",), {"sex": 5}, "gate_tolerance: 'sex' is unknown"),
     ],
 )
 def test_a_tolerance_must_fit_the_factors(covariates, factors, tolerance, sentence):

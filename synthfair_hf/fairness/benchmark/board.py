@@ -206,7 +206,7 @@ def _cells(
     cells: dict[str, _Cell] = {}
     for view in (either for one in biased for either in (one, get_view(str(one.twin), data.preset))):
         for attribute, name, seed in product(data.planted(view), methods, range(seeds)):
-            method = _configured(methods[name], attribute)
+            method = _configured(name, methods[name], attribute)
             record = Record(
                 stage="benchmark_cell",
                 inputs={**inputs, "view": view.fingerprint, "code": identities[name]},
@@ -325,10 +325,17 @@ def _subjects(requested: int | None, data: DataSet) -> int:
     return requested
 
 
-def _configured(one: _Configuration, attribute: str) -> Method:
+def _configured(label: str, one: _Configuration, attribute: str) -> Method:
     """A method that is not fitted yet; a method of one attribute is given this attribute."""
     own = {"attribute": attribute} if issubclass(one.kind.Settings, GroupSettings) else {}
-    return one.kind(**{**own, **one.settings})
+    try:
+        return one.kind(**{**own, **one.settings})
+    except InputError as error:
+        name, with_settings, _ = label.partition(":")
+        # what all methods share has been accepted by the reference, which has no settings of its own
+        if not with_settings:
+            raise
+        raise InputError(f"methods[{name!r}]: {error}") from None
 
 
 def _fitted(cell: _Cell, data: DataSet, external: ExternalSet | None) -> Record:

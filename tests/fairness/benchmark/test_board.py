@@ -363,6 +363,8 @@ def test_rows_and_figures_of_a_cell_are_those_of_its_version(store, judged):
         ({"train_subjects": 4}, "allowed: 5 to 20"),
         ({"train_subjects": 21}, "allowed: 5 to 20"),
         ({"methods": [("resampling", {"bach_size": 3})]}, "batch_size"),
+        ({"methods": [("resampling", {"steps": 0})]}, r"^methods\['resampling'\]: steps: 0 is invalid"),
+        ({"methods": [("resampling", {"batch_size": 8})], "steps": 0}, "^steps: 0 is invalid"),
         ({"num_proc": 0}, "num_proc: 0"),
         ({"external": "nowhere"}, "metadata.csv"),
         ({"method_files": ["nowhere.py"]}, "no Python file"),
