@@ -354,7 +354,7 @@ def test_a_refusal_speaks_of_models(hub: Hub, saved: Path, waits: list[float]):
     with pytest.raises(InputError, match=r"may not write there .* another hub_model_id"):
         push_generator(saved, NAME)
     hub.faults.append(Fault("POST", "/preupload/", 404))
-    with pytest.raises(InputError, match="knows no such generator"):
+    with pytest.raises(InputError, match="the Hub has no such generator"):
         push_generator(saved, NAME)
     assert waits == []
     hub.faults += [Fault("POST", "/api/repos/create", 503), Fault("POST", "/api/repos/create", 500)]

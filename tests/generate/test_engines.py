@@ -339,7 +339,7 @@ def test_slurm_is_given_what_the_dry_run_prints_and_writes_what_one_process_writ
 def test_what_a_cluster_refuses_is_one_sentence(tmp_path, cluster, monkeypatch):
     pytest.importorskip("datatrove")
     (cluster / "sbatch").write_text("#!/bin/bash\nexit 3\n")
-    with pytest.raises(InputError, match=r"^engine: sbatch refused \(exit status 3\); .*/launch_script.slurm\.$"):
+    with pytest.raises(InputError, match=r"^engine: sbatch failed \(exit status 3\); .*/launch_script.slurm\.$"):
         launch("slurm", SimpleNamespace, 2, logging_dir=tmp_path / "logs", options=SLURM)
 
 

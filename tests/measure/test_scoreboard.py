@@ -290,7 +290,7 @@ def test_what_cannot_be_asked_is_refused_before_weights_and_images(
             ["measure", "soundness", "--world", "phantom", "--contrasts", "sex=male", "--output_dir", "{out}"],
             "give the two to compare",
         ),
-        (["measure", "soundness", "--world", "acquisition", "--output_dir", "{out}"], "needs a folder of films"),
+        (["measure", "soundness", "--world", "acquisition", "--output_dir", "{out}"], "needs a folder of radiographs"),
         (["measure", "soundness", "--world", "phantom", "--split", "tests", "--output_dir", "{out}"], "'test'"),
         (["calibrate", "--world", "phantom", "--pretrained_model_name_or_path", "{out}"], "not a saved pipeline"),
     ],
