@@ -371,7 +371,7 @@ BAD = [
     ([*ASK, "--do", "age=140"], "0 to 100 years"),
     ([*ASK, "--do", "sex=Female"], "'female'"),
     ([*ASK, "--do", "age=old"], "--do['age']: 'old' is not a number"),
-    ([*ASK, "--seed", "-1"], "--seed: -1"),
+    ([*ASK, "--seed", "-1"], "--seed: '-1' is invalid"),
     ([*ASK, "--output_dir", "{radiographs}/0.png/below"], "0.png is a file"),
     (
         ["train", "--preset", "phantom", "--source", "{radiographs}", "--output_dir", "{empty}/run"],
