@@ -17,9 +17,11 @@ from .errors import InputError as InputError
 from .fairness.audit import audit as audit
 from .fairness.benchmark.board import benchmark as benchmark
 from .fairness.detection import detect as detect
+from .fairness.detectors import DETECTORS as DETECTORS
 from .fairness.flips import flip_rates as flip_rates
 from .fairness.labelled import LabelledImages as LabelledImages
 from .fairness.mitigation import METHODS as METHODS
+from .fairness.mitigation.method import Method as Method
 from .generate.dataset import generate_dataset as generate_dataset
 from .generate.plan import GenerationPlan as GenerationPlan
 from .generate.verification import verify as verify

@@ -456,7 +456,9 @@ class Benchmark(VerbSettings):
         (), description="of synthfair_hf.fairness.mitigation, alone or with settings of their own; erm is added"
     )
     method_files: tuple[Path, ...] = Field(
-        (), alias="method_file", description="Python files of one Method each; they are run as code"
+        (),
+        alias="method_file",
+        description="Python files that are run, one subclass of Method each; the method has its file's name",
     )
     seeds: int = Field(5, description="how many fits of each method")
     train_subjects: int | None = Field(None, description="subjects of train that are used; half of them by default")

@@ -6,12 +6,15 @@ import shutil
 import textwrap
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from synthfair_hf.cli_arguments import VERBS
 from synthfair_hf.cli_parser import help_of
+from synthfair_hf.fairness.benchmark.board import load_method
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")])
@@ -56,3 +59,12 @@ def test_the_python_of_the_readme_runs(store: Path, tmp_path: Path, monkeypatch:
     assert len(names["biased"]["train"]) == len(names["twin"]["train"])
     assert names["image"].shape == names["counterfactual"].images.shape == (1, 1, 64, 64)
     assert names["counterfactual"].covariates["sex"] == ["female"]
+
+
+def test_the_documented_method_is_one(tmp_path: Path):
+    page = (ROOT / "docs" / "audit_and_mitigate.md").read_text("utf-8")
+    (block,) = [one for one in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "(Method)" in one]
+    (tmp_path / "label_balanced.py").write_text(block)
+    method = load_method(tmp_path / "label_balanced.py")
+    weights = method().sample_weights(SimpleNamespace(labels=torch.tensor([1, 0, 0, 0])))
+    assert weights.tolist() == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
