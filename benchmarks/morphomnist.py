@@ -19,6 +19,7 @@ from default_generator import finish
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
 from synthfair_hf.diffusion.solver import BASES
 from synthfair_hf.measure.scoreboard import measure_realism, measure_soundness
+from synthfair_hf.measure.soundness import MEASURED
 
 WORLD = "morphomnist"
 GENERATOR = DEFAULT_GENERATOR.parent / "morphomnist_32"
@@ -30,15 +31,15 @@ SECONDS = 1200
 GOALS: dict[tuple[str, str, str, str], tuple[str, float] | None] = {
     ("composition_l1_at_1", "none", "image", "pixels"): ("<=", 0.05),
     ("composition_l1_at_10", "none", "image", "pixels"): ("<=", 0.05),
-    ("mae", "thickness", "thickness", "ruler"): ("<=", 0.15),
-    ("mae", "intensity", "intensity", "ruler"): ("<=", 2.0),
+    ("mae", "thickness", "thickness", MEASURED): ("<=", 0.15),
+    ("mae", "intensity", "intensity", MEASURED): ("<=", 2.0),
     ("accuracy", "digit", "digit", LEARNED): (">=", 0.985),
     ("accuracy", "thickness", "digit", LEARNED): (">=", 0.99),
     ("accuracy", "intensity", "digit", LEARNED): (">=", 0.99),
     **{("reversibility_l1", do, "image", "pixels"): ("<=", 1.0) for do in ("thickness", "intensity", "digit")},
     **{("true_l1", do, "image", "pixels"): None for do in ("thickness", "intensity")},
-    ("mae", "thickness", "intensity", "ruler"): None,
-    ("mae", "intensity", "thickness", "ruler"): None,
+    ("mae", "thickness", "intensity", MEASURED): None,
+    ("mae", "intensity", "thickness", MEASURED): None,
 }
 
 

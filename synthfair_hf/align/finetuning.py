@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from huggingface_hub import ModelCardData
-from jinja2 import UndefinedError
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -326,16 +325,14 @@ def write_lora_card(path: Path, record: Record, preset: Preset, resolution: int,
         tags=["lora", "dpo", "diffusion-dpo", "preference-alignment", "synthetic", preset.name.replace("_", "-")],
     )
     found: Mapping[str, Any] = {name: record.measured[name] for name in SPLITS if name in record.measured}
-    try:
-        text = render(
-            "lora_card.md.jinja",
-            metadata=metadata.to_yaml(),
-            title=title,
-            preset=preset,
-            record=record,
-            base_model=base_model,
-            found=found,
-        )
-    except UndefinedError as error:
-        raise InputError(f"record: {error}; the card prints it, so align the generator anew.") from None
+    text = render(
+        "lora_card.md.jinja",
+        remedy="the card prints it, so align the generator anew",
+        metadata=metadata.to_yaml(),
+        title=title,
+        preset=preset,
+        record=record,
+        base_model=base_model,
+        found=found,
+    )
     write_atomically(path, text.encode())

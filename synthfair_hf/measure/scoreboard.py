@@ -35,7 +35,7 @@ from .interventions import Effect
 from .memorisation import memorisation, standard_pixels, suspicious_png
 from .predictors import AttributePredictor, load_predictor
 from .realism import realism, realism_by_group
-from .soundness import Encoder, check_interventions, score
+from .soundness import MEASURED, Encoder, check_interventions, score
 from .systems import Identity, Oracle
 from .weights import weights_fingerprint
 
@@ -132,8 +132,7 @@ def open_predictors(saved: SavedGenerator, directories: Sequence[str | Path]) ->
     """
     predictors: dict[str, AttributePredictor] = {}
     for directory in map(Path, directories):
-        # rows measured without learning are by "ruler"
-        if directory.name in (*predictors, "ruler"):
+        if directory.name in (*predictors, MEASURED):
             raise InputError(f"predictors: the name of {directory} is in use; give directories of other names.")
         predictors[directory.name] = load_predictor(directory, saved.preset.covariates)
         predictors[directory.name].features(_blank(saved))

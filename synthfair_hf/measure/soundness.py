@@ -34,7 +34,10 @@ from .intervals import Statistic, area_under_curve, bootstrap, mean_of
 from .interventions import INTERVENTIONS, Effect, bins, hold
 from .systems import CounterfactualModel, answer
 
-__all__ = ["Encoder", "check_interventions", "score"]
+__all__ = ["MEASURED", "Encoder", "check_interventions", "score"]
+
+MEASURED = "ruler"
+"""What records call the measurement of an attribute without learning, in place of a predictor's name."""
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Images -> mean and log standard deviation `[n, d]` of a trained encoder's posterior."""
@@ -77,7 +80,7 @@ def score(
 
     Returns:
         Rows of system, world, metric, do, attribute, by ("pixels", "covariates", "encoder", the name of a predictor, or
-        "ruler" where the attribute is measured without learning), intervention, effect, and the figure with its
+        MEASURED where the attribute is measured without learning), intervention, effect, and the figure with its
         interval (`intervals.Estimate`). Rows of do = "none" are the predictors' own figures on the real images.
 
     Raises:
@@ -191,7 +194,7 @@ class _Evaluation:
             name: predictor.predict for name, predictor in predictors.items()
         }
         if world.measured_attributes:
-            self.predictors["ruler"] = lambda images: {
+            self.predictors[MEASURED] = lambda images: {
                 name: measure(images) for name, measure in world.measured_attributes.items()
             }
         self.figures: dict[tuple[str, ...], list[tuple[Statistic, list[str]]]] = defaultdict(list)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import UndefinedError
 
 from ..domains.preset import Preset
 from ..domains.presets import PRESETS
@@ -76,28 +75,26 @@ def write_model_card(
         model_name=hub_model_id or title,
         eval_results=[_result(one, row) for one, rows in figures for row, _ in rows if row["mean"] is not None] or None,
     )
-    try:
-        text = render(
-            "model_card.md.jinja",
-            metadata=metadata.to_yaml(),
-            title=title,
-            preset=preset,
-            record=record,
-            config=config,
-            planted="scanner" in preset.covariates and config.get("planted_scanner", True),
-            unknown=[name for name in PRESETS[preset.name].covariates.names if name not in preset.covariates],
-            boards=figures,
-            realism=realism,
-            calibration=calibration,
-            flattered=_shares_predictor(record, calibration, soundness),
-            hub_model_id=hub_model_id,
-            datasets=datasets,
-            picture=picture,
-            credits=credits,
-            limitations=limitations,
-        )
-    except UndefinedError as error:
-        raise InputError(f"record: {error}; the model card prints it, so measure and record it first.") from None
+    text = render(
+        "model_card.md.jinja",
+        remedy="the model card prints it, so measure and record it first",
+        metadata=metadata.to_yaml(),
+        title=title,
+        preset=preset,
+        record=record,
+        config=config,
+        planted="scanner" in preset.covariates and config.get("planted_scanner", True),
+        unknown=[name for name in PRESETS[preset.name].covariates.names if name not in preset.covariates],
+        boards=figures,
+        realism=realism,
+        calibration=calibration,
+        flattered=_shares_predictor(record, calibration, soundness),
+        hub_model_id=hub_model_id,
+        datasets=datasets,
+        picture=picture,
+        credits=credits,
+        limitations=limitations,
+    )
     write_atomically(path, text.encode())
 
 

@@ -6,22 +6,28 @@ HTML is escaped, Markdown is not; a name that a template prints and the caller d
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError, select_autoescape
+
+from ..errors import InputError
 
 __all__ = ["render"]
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, remedy: str = "the page prints it, so write the record anew", **context: Any) -> str:
     """The text of a template with these values.
 
     Args:
         template: its name, such as "report.html.jinja".
+        remedy: what the error says to do where a value is missing.
         **context: the values.
 
     Raises:
-        UndefinedError: of jinja2, for a value that the template prints and `context` does not hold.
+        InputError: a value that the template prints and `context` does not hold.
     """
-    return _ENVIRONMENT.get_template(template).render(**context)
+    try:
+        return _ENVIRONMENT.get_template(template).render(**context)
+    except UndefinedError as error:
+        raise InputError(f"record: {error}; {remedy}.") from None
 
 
 def _figure(row: Mapping[str, Any] | None) -> str:
