@@ -31,7 +31,7 @@ def test_what_is_not_given_is_an_error(template):
     for context in ({}, {"record": {}}, {"record": {"counts": {}}}):
         with pytest.raises(
             InputError,
-            match="^record: .*; the page prints it, so write the record anew",
+            match=r"^record: .*; the page prints it, so write the record anew",
         ):
             pages.render("missing.md.jinja", **context)
 
