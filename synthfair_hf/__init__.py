@@ -40,6 +40,7 @@ _PUBLIC = {
     "BiasedView": "views.view",
     "curated_views": "views.view",
     "get_view": "views.view",
+    "load_preset": "views.preset",
     "CausalDiffusionPipeline": "diffusion.pipeline",
     "counterfactual": "diffusion.counterfactual",
     "find_generator": "diffusion.saved",

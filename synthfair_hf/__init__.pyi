@@ -32,6 +32,7 @@ from .measure.scoreboard import measure_soundness as measure_soundness
 from .records import Record as Record
 from .schema import Schema as Schema
 from .schema import Variable as Variable
+from .views.preset import load_preset as load_preset
 from .views.view import BiasedView as BiasedView
 from .views.view import curated_views as curated_views
 from .views.view import get_view as get_view

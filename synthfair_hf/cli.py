@@ -104,9 +104,9 @@ def _saved(output_dir: Path, record: "Record") -> int:
 
 def _train(settings: verbs.Train) -> int:
     from .diffusion.fitting import train_generator
-    from .domains.presets import get_preset
+    from .views.preset import load_preset
 
-    record = train_generator(**{**dict(settings), "preset": get_preset(settings.preset)})
+    record = train_generator(**{**dict(settings), "preset": load_preset(settings.preset)})
     return _saved(settings.config.output_dir, record)
 
 
@@ -131,21 +131,21 @@ def _super_resolve(asked: verbs.SuperResolve) -> int:
 
 
 def _predictor(settings: verbs.Predictor) -> int:
-    from .domains.presets import get_preset
     from .domains.registry import open_source
     from .measure.predictors import train_predictor
+    from .views.preset import load_preset
 
-    domain = get_preset(settings.preset)
+    domain = load_preset(settings.preset)
     source = open_source(settings.source_dir, domain, domain.resolution)
     return _saved(settings.config.output_dir, train_predictor(source, settings.config, domain.resolution))
 
 
 def _autoencoder(settings: verbs.Autoencoder) -> int:
-    from .domains.presets import get_preset
     from .domains.registry import open_source
     from .measure.autoencoder import train_autoencoder
+    from .views.preset import load_preset
 
-    domain = get_preset(settings.preset)
+    domain = load_preset(settings.preset)
     source = open_source(settings.source_dir, domain, domain.resolution)
     return _saved(settings.config.output_dir, train_autoencoder(source, settings.config, domain.resolution))
 
@@ -196,9 +196,11 @@ def _label(settings: verbs.Label) -> int:
     from .align.labelling.answers import Answers
     from .align.labelling.page import serve
     from .align.labelling.session import Labelling
+    from .views.preset import load_preset
 
+    domain = load_preset(settings.preset)
     if settings.output_dir is not None:
-        exported = export_answers(settings.candidates_dir, settings.answers_file, settings.output_dir, settings.preset)
+        exported = export_answers(settings.candidates_dir, settings.answers_file, settings.output_dir, domain)
         print(json.dumps({name: exported[name] for name in ("annotators", "agreement")}, indent=2))
         print(f"wrote {settings.output_dir} of {exported['pairs']} preferences")
         return 0
@@ -208,7 +210,7 @@ def _label(settings: verbs.Label) -> int:
             print(f"{name}: {address}", flush=True)
         print(f"answers: {settings.answers_file} (Ctrl-C ends; the same command goes on)", flush=True)
 
-    candidates, _ = open_candidates(settings.candidates_dir, settings.preset)
+    candidates, _ = open_candidates(settings.candidates_dir, domain)
     serve(
         Labelling(candidates, Answers(settings.answers_file), settings.annotators, settings.seed), settings.port, ready
     )
@@ -319,8 +321,31 @@ def _benchmark(settings: verbs.Benchmark) -> int:
     return 0
 
 
+def _preset(settings: verbs.PresetFile) -> int:
+    from .domains.draft import draft_preset
+    from .domains.preset_file import preset_yaml
+    from .records import write_atomically
+    from .views.preset import load_preset
+
+    table, written = settings.metadata_file, settings.output_file
+    if (settings.preset is None) == (table is None):
+        raise InputError("preset: give FILE to print a preset, or --from metadata.csv to draft one.")
+    if written is not None and written.exists():
+        raise InputError(f"output_file: {written} exists already; give another name, or remove it.")
+    if table is None:
+        text = preset_yaml(load_preset(str(settings.preset)))
+    else:
+        text = preset_yaml(*draft_preset(table, "my_domain" if written is None else written.stem))
+    if written is None:
+        print(text, end="")
+        return 0
+    write_atomically(written, text.encode())
+    print(f"wrote {written}" + (f"; next: synthfair train --preset {written} --source {table.parent}" if table else ""))
+    return 0
+
+
 def _views(settings: verbs.Views) -> int:
-    from .domains.presets import get_preset
+    from .views.preset import load_preset
     from .views.view import curated_views, get_view
 
     if settings.data_dir is not None:
@@ -328,7 +353,7 @@ def _views(settings: verbs.Views) -> int:
 
         print(f"wrote {write_statistics(settings.data_dir, settings.view or 'full', settings.output_dir)}")
         return 0
-    domain = get_preset(settings.preset)
+    domain = load_preset(settings.preset)
     if settings.view is None:
         for one in curated_views(domain):
             print(f"{one.name:36} {one.sentence}")
@@ -383,6 +408,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "push": _push,
     "counterfactual": _counterfactual,
     "benchmark": _benchmark,
+    "preset": _preset,
     "views": _views,
     "report": _report,
     "demo": _demo,

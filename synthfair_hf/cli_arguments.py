@@ -110,7 +110,7 @@ def _like(model: type[BaseModel], name: str) -> Any:
 
 
 # Flags that several verbs share.
-Preset = Annotated[str, Field(description=f"domain: {', '.join(PRESETS)}")]
+Preset = Annotated[str, Field(description=f"domain: {', '.join(PRESETS)}, or a YAML file of your own")]
 Source = Annotated[
     Path | None,
     Field(alias="source", description="folder with metadata.csv and images, or of the digits; the phantom needs none"),
@@ -288,7 +288,10 @@ class Label(VerbSettings):
     annotators: tuple[str, ...] = Field(
         (), alias="annotator", description="who will answer, each on a page of their own"
     )
-    preset: str | None = Field(None, description="domain of candidates that no `synthfair candidates` wrote")
+    preset: str = Field(
+        "chest_xray",
+        description="domain of candidates that no `synthfair candidates` wrote, or a YAML file of your own",
+    )
     seed: Seed = 0
     port: int | None = Field(None, ge=0, le=65535, description="of the page on this machine; a free one by default")
     output_dir: Path | None = Field(
@@ -468,6 +471,19 @@ class Benchmark(VerbSettings):
     output_dir: OutputDirectory
 
 
+class PresetFile(VerbSettings):
+    """Print a domain as YAML and check it, or draft one from the table of a folder of images."""
+
+    example = "--from images/metadata.csv --output_file my_domain.yaml"
+    preset: Annotated[str | None, Positional("FILE")] = Field(
+        None, description=f"YAML file of your own to check and print, or one of {', '.join(PRESETS)}"
+    )
+    metadata_file: Path | None = Field(
+        None, alias="from", description="metadata.csv beside its images, whose columns a preset is drafted from"
+    )
+    output_file: Path | None = Field(None, description="where the YAML goes; printed by default")
+
+
 class Views(VerbSettings):
     """List biased views, say exactly what one keeps, or write a page of its statistics."""
 
@@ -542,6 +558,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "push": Push,
     "counterfactual": Counterfactual,
     "benchmark": Benchmark,
+    "preset": PresetFile,
     "views": Views,
     "report": Report,
     "demo": Demo,

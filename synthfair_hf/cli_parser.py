@@ -18,11 +18,9 @@ from pydantic.fields import FieldInfo
 
 from .cli_arguments import LIBRARY_NAMES, RENAMED_FLAGS, VERBS, Positional, VerbSettings, Words
 from .errors import InputError, unknown
+from .yaml_files import UNREADABLE, Loader, read_bytes
 
 __all__ = ["help_of", "in_flags", "parse"]
-
-MAX_BYTES = 2**20
-"""No file of settings is larger."""
 
 
 def parse(verb: str, words: Sequence[str]) -> VerbSettings:
@@ -220,7 +218,8 @@ def _parser(verb: str) -> _Parser:
             add(name, action="store_true", help=text)
             continue
         several = "*" if one.words is not None and one.words.may_be_empty else "+"
-        add(name, nargs=several if one.several else None, metavar=one.metavar, help=text)
+        single = "?" if one.positional and not one.field.is_required() else None
+        add(name, nargs=several if one.several else single, metavar=one.metavar, help=text)
     own.add_argument("--config_file", metavar="PATH", help="YAML with settings under the names of the flags")
     return parser
 
@@ -280,25 +279,16 @@ def _from_file(verb: str, path: Path) -> dict[str, Any]:
 
 def _read_settings(path: Path) -> dict[Any, Any]:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise yaml.YAMLError(f"it has more than {MAX_BYTES} bytes")
-        settings = yaml.load(data, _Loader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        settings = yaml.load(read_bytes(path), _Loader)
+    except UNREADABLE as error:
         raise InputError(f"config_file: {path} is not readable YAML ({str(error).splitlines()[0]}).") from None
     if not isinstance(settings, dict):
         raise InputError(f"config_file: {path} must map flag names to values.")
     return settings
 
 
-class _Loader(yaml.SafeLoader):
-    """No tag makes anything but plain values, and no alias lets a few lines stand for gigabytes; names are unique."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it repeats a value by an alias; write the value out")
-        return super().compose_node(parent, index)
+class _Loader(Loader):
+    """Each name is given once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names: set[str] = set()

@@ -389,7 +389,7 @@ def test_a_positional_is_given_on_the_command_line(read):
 
 
 def test_a_file_beyond_the_limit_is_not_parsed(read, monkeypatch):
-    monkeypatch.setattr(cli_parser, "MAX_BYTES", 50)
+    monkeypatch.setattr("synthfair_hf.yaml_files.MAX_BYTES", 50)
     assert read("view: full" + " " * 40)["view"] == "full"
     with pytest.raises(InputError, match="has more than 50 bytes"):
         read("view: full" + " " * 41)

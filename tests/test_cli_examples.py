@@ -43,6 +43,7 @@ CHAIN: dict[str, list[str]] = {
     "push": [],
     "benchmark": ["--seeds", "1", "--steps", "1"],
     "counterfactual": [],
+    "preset": [],
     "views": [],
     "demo": [],
 }
@@ -73,6 +74,10 @@ def prepare(verb: str) -> None:
     if verb == "counterfactual":
         pixels = np.rint(PhantomSource(1, seed=0).image(0, 128) * 255).astype(np.uint8)
         Image.fromarray(pixels).save("radiograph.png")
+    if verb == "preset":
+        rows = [f"{n}.png,p{n},{'AB'[n % 2]},{20 + n}" for n in range(20)]
+        Path("images").mkdir()
+        Path("images", "metadata.csv").write_text("\n".join(["file_name,patient_id,label,age", *rows]))
     if verb == "merge":
         for name, splits in (("part-0", ("train",)), ("part-1", ("validation", "test"))):
             for folder in ("data", "records"):

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..domains.chest_xray.preset import CHEST_XRAY
 from ..domains.preset import Preset
-from ..domains.presets import get_preset
 from ..domains.registry import open_source
 from ..errors import InputError, unknown
 from ..measure.predictors import AttributePredictor, load_predictor
@@ -113,25 +112,25 @@ def judge_candidates(
     return write_preferences(preferences, output_dir, preset, counts, access)
 
 
-def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[Candidates, Access]:
+def open_candidates(directory: str | Path, preset: Preset = CHEST_XRAY) -> tuple[Candidates, Access]:
     """Open candidates for judges or annotators.
 
     Args:
         directory: with candidates.jsonl and images.
-        preset: name of the domain of candidates without a record; chest_xray by default.
+        preset: the domain of candidates without a record; chest_xray by default.
 
     Returns:
         The candidates, and the access to the images they were made from: that of the record, else unknown.
     """
     path = Path(directory) / "record.json"
     if not path.exists():
-        return Candidates.read(directory, get_preset(preset or CHEST_XRAY.name)), "unknown"
+        return Candidates.read(directory, preset), "unknown"
     record = Record.read(path)
     return Candidates.read(directory, Preset.model_validate(record.settings["preset"])), record.access
 
 
 def export_answers(
-    candidates_dir: str | Path, answers_file: str | Path, output_dir: str | Path, preset: str | None = None
+    candidates_dir: str | Path, answers_file: str | Path, output_dir: str | Path, preset: Preset = CHEST_XRAY
 ) -> dict[str, Any]:
     """Write annotators' answers as preferences.
 
@@ -139,7 +138,7 @@ def export_answers(
         candidates_dir: the candidates.
         answers_file: the answers of all annotators, as the labelling page writes them.
         output_dir: new or empty directory.
-        preset: name of the domain of candidates without a record; chest_xray by default.
+        preset: the domain of candidates without a record; chest_xray by default.
 
     Returns:
         `pairs`, the number of preferences; `annotators`, the counts of answers of each; and `agreement` of every two.

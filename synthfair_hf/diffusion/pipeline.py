@@ -400,9 +400,10 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
 
 def check_resolution(resolution: int, network: Network) -> None:
     """Every level of the network halves its folded input, so the resolution must divide."""
-    factor = network.space_to_depth * 2 ** (len(network.channels) - 1)
-    if resolution < factor or resolution % factor:
-        raise InputError(f"resolution: {resolution} is not a positive multiple of {factor}, as this network needs.")
+    if resolution < network.factor or resolution % network.factor:
+        raise InputError(
+            f"resolution: {resolution} is not a positive multiple of {network.factor}, as this network needs."
+        )
 
 
 def _differs(one: Tensor, other: Tensor) -> Tensor:

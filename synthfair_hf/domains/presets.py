@@ -1,14 +1,25 @@
-"""The presets of this package by name. To add a domain, write its preset in a folder of its own and list it here."""
+"""The presets of this package by name. To add a domain, write its preset in a folder of its own and list it here.
+
+A domain that needs no code is a YAML file (`preset_file`), as those of users are.
+"""
+
+from pathlib import Path
 
 from ..errors import unknown
 from .chest_xray.preset import CHEST_XRAY
 from .morphomnist.preset import MORPHOMNIST
 from .phantom.preset import PHANTOM
 from .preset import Preset
+from .preset_file import read_preset
 
 __all__ = ["PRESETS", "get_preset"]
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (CHEST_XRAY, PHANTOM, MORPHOMNIST)}
+FILES = [Path(__file__).parent / domain / "preset.yaml" for domain in ("dermatology", "brain_mri")]
+"""Presets that are files."""
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset for preset in (CHEST_XRAY, PHANTOM, MORPHOMNIST, *(read_preset(path).preset for path in FILES))
+}
 
 
 def get_preset(name: str) -> Preset:

@@ -84,7 +84,7 @@ def write_model_card(
         record=record,
         config=config,
         planted="scanner" in preset.covariates and config.get("planted_scanner", True),
-        unknown=[name for name in PRESETS[preset.name].covariates.names if name not in preset.covariates],
+        unknown=[name for name in PRESETS.get(preset.name, preset).covariates.names if name not in preset.covariates],
         boards=figures,
         realism=realism,
         calibration=calibration,

@@ -4,5 +4,6 @@
 - biases — what a bias plants: `biases.Bias`, `biases.get_bias`
 - grammar — names of biases: `grammar.GRAMMAR`, `grammar.take_apart`
 - layout — names of files, and what they imply for rows: `layout.known`, `layout.find_files`
+- preset — a domain by name or from a file, with views that exist: `preset.load_preset`
 - builder — behind `load_dataset("synthfair", ...)`: `builder.SynthFair`, `builder.recipe_of`
 """

@@ -203,6 +203,12 @@ class AcquisitionWorld:
     """
 
     def __init__(self, source: Source, seed: int, preset: Preset = CHEST_XRAY) -> None:
+        levels = preset.covariates["scanner"].levels, preset.covariates["view"].levels
+        if levels != (tuple(SCANNERS), tuple(SCANNER_GIVEN_VIEW)):
+            raise InputError(
+                f"{source.name}: no column 'scanner' in metadata.csv; add it (scanners are planted only where scanner "
+                f"has the levels {', '.join(SCANNERS)}, and view {', '.join(SCANNER_GIVEN_VIEW)})."
+            )
         self._source, self._seed = source, seed
         self._kept = [index for index, view in enumerate(source.table["view"]) if view is not None]
         if not self._kept:

@@ -1,0 +1,273 @@
+"""A preset drafted from a table: the kinds, levels and ranges of its columns; the rest is for its author to edit.
+
+    column of numbers           continuous: a range that holds them, in round numbers; few that repeat are levels
+    column of words that repeat categorical: its levels, in whatever case they are written
+    any other column            left out, with the reason in a remark
+
+Whoever drafts knows no domain: roles and natures follow from the columns' names, and the only edges are those of
+protected attributes to the finding.
+"""
+
+import math
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from ..schema import Schema, Variable
+from .preset import Contrast, Preset, strengths
+from .preset_file import MAX_COVARIATES, NAME, why_no_name
+from .presets import PRESETS
+from .rows import read_rows
+from .source import read_image
+
+__all__ = ["Draft", "draft_preset"]
+
+MAX_LEVELS = 30
+"""A column with more words is text, or names things."""
+
+FEW = 10
+"""Up to so many numbers that repeat are levels, such as stages of a disease."""
+
+MAX_CROSSED = 24
+"""Members of a family that a draft crosses, unless the finding alone has more levels."""
+
+RESOLUTIONS = (64, 32)
+WIDEST = (-1e12, 1e12)
+"""Numbers beyond are no measurement."""
+
+EXAMINED = 16
+"""Images that are opened to see how large they are."""
+
+IDENTIFIERS = (
+    ("file_name", "names the image", "file|image|path"),
+    ("patient_id", "keeps a patient in one split", "patient|subject|person|case|lesion|animal|specimen|_id$|^id$"),
+)
+"""Columns that every table has, what for, and what others like them are called."""
+
+MISSING = {"", "na", "n/a", "nan", "<na>", "none", "null", "unknown", "?", "-"}
+
+WORDS = {
+    "finding": "finding findings diagnosis dx label labels class disease pathology target outcome",
+    "acquisition": "scanner device camera view projection site_id hospital center centre institution manufacturer "
+    "vendor sequence protocol field_strength field strength magnification stain light exposure source detector machine "
+    "operator",
+    "device": "scanner device camera manufacturer vendor detector machine field_strength field strength",
+    "site": "site_id hospital center centre institution",
+    "negative": "no_finding normal healthy negative none no absent benign control intact sound 0 0.0 false",
+}
+WORDS_BY_USE = {use: frozenset(words.split()) for use, words in WORDS.items()}
+
+
+class Draft(NamedTuple):
+    """A preset, and what its author should know: a remark for each column that was left out."""
+
+    preset: Preset
+    remarks: list[str]
+
+
+def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
+    """Draft a preset from the table of a folder of images.
+
+    Args:
+        table: `metadata.csv` with `file_name`, `patient_id` and a column for each covariate (`imagefolder`).
+        name: of the domain; what can be none becomes `my_domain`.
+
+    Raises:
+        InputError: no table, a damaged one, one without these columns, or without two levels or numbers of anything.
+    """
+    path = Path(table)
+    rows = [row for _, row in read_rows(path)]
+    for column, purpose, like in IDENTIFIERS:
+        if column not in rows[0]:
+            similar = [repr(one) for one in rows[0] if re.search(like, one.casefold())]
+            remedy = f"give that name to {' or '.join(similar[:3])}" if similar else "add it"
+            raise InputError(f"{path}:1: no column {column!r}; {remedy} (it {purpose}).")
+    name = name if NAME.fullmatch(name) and name not in PRESETS else "my_domain"
+    found: dict[str, dict[str, Any]] = {}
+    remarks = ["Drafted: check roles, natures, units and contrasts, and draw the causal graph by `edges`."]
+    for column in [column for column in rows[0] if column not in ("file_name", "patient_id")]:
+        why = why_no_name(column, list(rows[0]))
+        described = why or _described(column, [row[column].strip() for row in rows])
+        if isinstance(described, dict) and len(found) < MAX_COVARIATES:
+            found[column] = described
+        else:
+            why = described if isinstance(described, str) else f"more than {MAX_COVARIATES} covariates are not allowed"
+            remarks.append(f"Left out: {reprlib.repr(column)} {why}.")
+    if not found:
+        raise InputError(f"{path}: no column of words or numbers that repeat beside file_name; add the covariates.")
+    finding = _finding(found)
+    for column, one in found.items():
+        one.update(zip(("role", "nature"), _role(column, finding), strict=True))
+    covariates = Schema(
+        variables=tuple(
+            Variable(name=column, **{field: value for field, value in one.items() if field in Variable.model_fields})
+            for column, one in found.items()
+        )
+    )
+    return Draft(_preset(name, covariates, found, finding, _resolution(path.parent, rows)), remarks)
+
+
+def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
+    """The fields of a column's variable and what occurs in it, or why it is left out."""
+    known = [cell for cell in cells if cell.casefold() not in MISSING]
+    if 2 * len(known) < len(cells):
+        return "is empty in most rows"
+    unit = "years" if re.search(r"(^|_)age($|_)", column.casefold()) else "units"
+    probe = Variable(
+        name=column, kind="continuous", role="protected", nature="patient/anatomy", unit=unit, range=WIDEST
+    )
+    numbers: list[Any] = [number for number, _ in map(probe.parse, known) if number is not None]
+    distinct = len(set(numbers))
+    repeated = distinct <= FEW and 2 * distinct <= len(numbers)
+    if len(numbers) > 0.95 * len(known) and (unit == "years" or not repeated):
+        if distinct < 2:
+            return "has one value"
+        values = np.array(numbers, dtype=float)
+        return {"kind": "continuous", "unit": unit, "range": _range(values, unit), "values": values}
+    levels, aliases, counts = _levels(known)
+    if len(levels) < 2:
+        return "has one value"
+    if len(levels) > MAX_LEVELS or 2 * len(levels) > len(known):
+        return "holds text, or a name of each row"
+    return {"kind": "categorical", "levels": levels, "aliases": aliases, "counts": counts}
+
+
+def _range(values: np.ndarray, unit: str) -> tuple[float, float]:
+    """A range in round numbers with the values inside."""
+    low, high = values.min(), values.max()
+    if unit == "years" and low >= 0 and high <= 120:
+        return 0, 120 if high > 100 else 100
+    step = _step(low, high)
+    return _rounded(0 if 0 <= low < step else low - step, step, math.floor), _rounded(high + step, step, math.ceil)
+
+
+def _step(low: float, high: float) -> float:
+    """A power of ten, a tenth to a hundredth of the span."""
+    return float(10.0 ** math.floor(math.log10(high - low) - 1))
+
+
+def _rounded(value: float, step: float, rounding: Callable[[float], int]) -> float:
+    """The value as a multiple of the step, without the remains of binary fractions."""
+    return float(f"{rounding(value / step) * step:.12g}")
+
+
+def _levels(cells: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str], Counter[str]]:
+    """Levels in the order of their names, the aliases of spellings that differ from them, and how often each occurs.
+
+    Spellings that differ in case and separators alone are one level. It is called as its commonest one where commands
+    and paths can hold that.
+    """
+    spellings: dict[str, Counter[str]] = {}
+    for cell, times in Counter(cells).items():
+        spellings.setdefault(_key(cell), Counter())[cell] += times
+    commonest = {key: spellings[key].most_common(1)[0][0] for key in sorted(spellings)}
+    names = {key: cell for key, cell in commonest.items() if re.fullmatch(r"[0-9A-Za-z.+_-]{1,40}", cell)}
+    for key in commonest.keys() - names.keys():
+        stem = re.sub(r"[^0-9a-z.+-]+", "_", key).strip("_")[:36] or "level"
+        free = (name for number in count() if (name := f"{stem}_{number}" if number else stem) not in cells)
+        names[key] = next(name for name in free if name not in names.values())
+    levels = {key: names[key] for key in commonest}
+    aliases = {cell: levels[key] for key, one in spellings.items() for cell in sorted(one) if cell != levels[key]}
+    return tuple(levels.values()), aliases, Counter({levels[key]: one.total() for key, one in spellings.items()})
+
+
+def _key(cell: str) -> str:
+    """What two spellings of one level have in common; 3 and 3.0 are one number."""
+    try:
+        return f"{float(cell):g}" if "_" not in cell else cell
+    except ValueError:
+        return re.sub(r"[\s_/-]+", "_", cell.casefold())
+
+
+def _finding(found: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The column that holds what is to be predicted: by its name, else the last one of words."""
+    categorical = [column for column, one in found.items() if one["kind"] == "categorical"]
+    named = [column for column in categorical if _is(column, "finding")]
+    return next(iter(named or categorical[-1:]), None)
+
+
+def _is(column: str, use: str) -> bool:
+    words = column.casefold()
+    return words in WORDS_BY_USE[use] or not WORDS_BY_USE[use].isdisjoint(words.split("_"))
+
+
+def _role(column: str, finding: str | None) -> tuple[str, str]:
+    if column == finding:
+        return "finding", "patient/pathology"
+    if _is(column, "acquisition"):
+        nature = "device" if _is(column, "device") else "site" if _is(column, "site") else "protocol"
+        return "acquisition", f"external/{nature}"
+    return "protected", "patient/demographic"
+
+
+def _preset(
+    name: str, covariates: Schema, found: Mapping[str, Mapping[str, Any]], finding: str | None, resolution: int
+) -> Preset:
+    contrasts = {column: _contrast(covariates[column], one) for column, one in found.items()}
+    protected = [variable for variable in covariates.walk() if variable.role == "protected"]
+    strata = [variable.name for variable in protected if not variable.categorical][:1]
+    attributes = [variable.name for variable in covariates.walk() if variable.categorical and variable.name != finding]
+    attributes.sort(key=lambda column: covariates[column].role != "protected")
+    factors, size = [finding] if finding else [], len(covariates[finding].levels) if finding else 1
+    for column in attributes:
+        size *= len(covariates[column].levels)
+        if len(factors) == 3 or size > MAX_CROSSED:
+            break
+        factors.append(column)
+    traded = [column for column in (*factors, *strata) if column != finding]
+    views = [view for column in traded for view in strengths(f"{column}_imbalanced", (50, 90))]
+    views += [view for column in traded if finding for view in strengths(f"{finding}_{column}_correlated", (50, 90))]
+    return Preset(
+        name=name,
+        title=name.replace("_", " ").capitalize(),
+        covariates=covariates,
+        edges=tuple((variable.name, finding) for variable in protected if finding),
+        resolution=resolution,
+        factors=tuple(factors),
+        strata=tuple(strata),
+        contrasts=contrasts,
+        views=tuple(views),
+    )
+
+
+def _contrast(variable: Variable, found: Mapping[str, Any]) -> Contrast:
+    """The two commonest levels, of a finding that which is present first; or the two sides of the median."""
+    if not variable.categorical:
+        values = found["values"]
+        step = _step(values.min(), values.max())
+        threshold = _rounded(float(np.median(values)), step, round)
+        if not values.min() < threshold <= values.max():
+            threshold = float(np.unique(values)[1])
+        text = f"{threshold:.6g} {variable.unit}"
+        more = "older" if variable.unit == "years" else "more"
+        return Contrast(first=f"under {text}", second=f"{text} and {more}", threshold=threshold)
+    first, second = (level for level, _ in found["counts"].most_common(2))
+    if variable.role == "finding":
+        negative = [level for level in variable.levels if level.casefold() in WORDS_BY_USE["negative"]]
+        present = [level for level, _ in found["counts"].most_common() if level not in negative]
+        if negative and present:
+            first, second = present[0], negative[0]
+    return Contrast(first=first, second=second)
+
+
+def _resolution(directory: Path, rows: Sequence[Mapping[str, str]]) -> int:
+    """The largest of RESOLUTIONS for which as many of the examined images are large enough as for any."""
+    names = [row["file_name"].replace("\0", "") for row in rows[:: max(1, len(rows) // EXAMINED)]][:EXAMINED]
+    inside = [path for name in names if (path := (directory / name).resolve()).is_relative_to(directory.resolve())]
+    paths = [path for path in inside if path.is_file()]
+    return max(RESOLUTIONS, key=lambda one: (sum(_readable(path, one) for path in paths), one))
+
+
+def _readable(path: Path, resolution: int) -> bool:
+    try:
+        read_image(path, resolution)
+    except InputError:
+        return False
+    return True
