@@ -43,5 +43,6 @@ def reason(error: Exception) -> tuple[str, int | None]:
     if isinstance(error, OSError):
         return error.strerror or str(error), None
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    text = getattr(error, "problem", None) or str(error)
+    told = [getattr(error, name, None) for name in ("context", "problem")]
+    text = ", ".join(filter(None, told)) or str(error)
     return text.splitlines()[0], None if mark is None else mark.line + 1

@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import InputError
 from ..schema import Schema, Variable
 from .preset import Contrast, Preset, strengths
-from .preset_file import MAX_COVARIATES, NAME, why_no_name
+from .preset_file import LONGEST, MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
 from .rows import read_rows
 from .source import read_image
@@ -131,10 +131,12 @@ def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
             return "has one value"
         values = np.array(numbers, dtype=float)
         return {"kind": "continuous", "unit": unit, "range": _range(values, unit), "values": values}
+    if not all(cell.isprintable() for cell in known):
+        return "holds characters that are not printed"
     levels, aliases, counts = _levels(known)
     if len(levels) < 2:
         return "has one value"
-    if len(levels) > MAX_LEVELS or 2 * len(levels) > len(known):
+    if len(levels) > MAX_LEVELS or max(map(len, known)) > LONGEST or 2 * len(levels) > len(known):
         return "holds text, or a name of each row"
     return {"kind": "categorical", "levels": levels, "aliases": aliases, "counts": counts}
 

@@ -163,12 +163,13 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _numbers(value: Any) -> Any:
-    """The value with 100 for 100.0."""
+    """The value with 100 for 100.0; but -0.0 has no other form."""
     if isinstance(value, dict):
         return {name: _numbers(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_numbers(one) for one in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15 and str(value) != "-0.0"
+    return int(value) if whole else value
 
 
 def _plain(node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path) -> Any:

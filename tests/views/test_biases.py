@@ -10,14 +10,17 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.views.biases import get_bias
 from synthfair_hf.views.grammar import groups_of
 
-SINGLE = sorted({part for preset in PRESETS.values() for name in preset.views for part in name.split("+")})
+PRESET_OF = {
+    part: preset for preset in (*PRESETS.values(), PHANTOM) for name in preset.views for part in name.split("+")
+}
+SINGLE = sorted(PRESET_OF)
 
 
-@pytest.mark.parametrize("name", [name for name in SINGLE if get_bias(name, PHANTOM).decides])
+@pytest.mark.parametrize("name", [name for name in SINGLE if get_bias(name, PRESET_OF[name]).decides])
 def test_every_draw_shows_a_subject_in_one_group_of_what_is_decided(name):
     """So the number of rows cannot depend on the strength, and the twin has as many."""
-    bias = get_bias(name, PHANTOM)
-    given = [groups_of(attribute, PHANTOM) for attribute in bias.attributes if attribute != bias.decides]
+    bias = get_bias(name, PRESET_OF[name])
+    given = [groups_of(attribute, PRESET_OF[name]) for attribute in bias.attributes if attribute != bias.decides]
     assert {*bias.attributes} == {group.attribute for branch in bias.branches for group in branch.groups}
     for draw, groups in product((Fraction(2 * rank + 1, 400) for rank in range(200)), product(*given)):
         shown = [
@@ -28,8 +31,8 @@ def test_every_draw_shows_a_subject_in_one_group_of_what_is_decided(name):
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_a_twin_is_its_own_twin_and_plants_nothing(name):
-    bias = get_bias(name, PHANTOM)
-    twin = get_bias(bias.twin, PHANTOM)
+    bias = get_bias(name, PRESET_OF[name])
+    twin = get_bias(bias.twin, PRESET_OF[name])
     assert bias.name == name
     assert twin.twin == twin.name
     assert (twin.decides, set(twin.attributes)) == (bias.decides, set(bias.attributes))
@@ -37,7 +40,7 @@ def test_a_twin_is_its_own_twin_and_plants_nothing(name):
         assert twin.relabelling == bias.relabelling._replace(rate=0)
         return
     widths = {branch.groups: branch.high - branch.low for branch in twin.branches}
-    for decided in groups_of(bias.decides, PHANTOM):
+    for decided in groups_of(bias.decides, PRESET_OF[name]):
         shares = {width for groups, width in widths.items() if decided in groups}
         assert len(shares) == 1, "the same share in every group of what it is given"
 

@@ -1,0 +1,168 @@
+"""A draft: the kinds, levels and ranges of a table's columns, in a preset that reads the table."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from synthfair_hf.cli import main
+from synthfair_hf.domains.draft import draft_preset
+from synthfair_hf.domains.preset_file import preset_yaml
+from synthfair_hf.errors import InputError
+from synthfair_hf.views.preset import load_preset
+from synthfair_hf.views.view import curated_views
+
+ROWS = 40
+
+
+def table(directory: Path, **columns: list[str]) -> Path:
+    """A table of as many rows as the columns have."""
+    rows = max(map(len, columns.values()), default=ROWS)
+    columns = {"file_name": [f"{n}.png" for n in range(rows)], "patient_id": [f"p{n}" for n in range(rows)], **columns}
+    path = directory / "metadata.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *zip(*columns.values(), strict=True)])
+    return path
+
+
+def repeated(*cells: str, rows: int = ROWS) -> list[str]:
+    return [cells[n % len(cells)] for n in range(rows)]
+
+
+COLUMNS = {
+    "age": [str(20 + n) for n in range(ROWS)],
+    "grade": repeated("1", "2", "3"),
+    "weight": [str(0.31 + 0.07 * n) for n in range(ROWS)],
+    "breed": repeated("Red Fox", "red fox", "Red Fox", "N/A", "Grey_wolf"),
+    "scanner": repeated("old", "new"),
+    "diagnosis": repeated("normal", "sick", "sick"),
+    "note": [f"seen at {n} o'clock" for n in range(ROWS)],
+    "constant": repeated("x"),
+    "Body Part": repeated("arm", "leg"),
+    "split": repeated("a", "b"),
+    "mostly": repeated("a", "", "", "b", ""),
+}
+
+
+def test_kinds_levels_and_ranges_are_those_of_the_columns(tmp_path: Path):
+    preset, remarks = draft_preset(table(tmp_path, **COLUMNS), "fur")
+    found = {variable.name: variable for variable in preset.covariates.walk()}
+    assert list(found) == ["age", "grade", "weight", "breed", "scanner", "diagnosis"]
+    assert (found["age"].unit, found["age"].bounds) == ("years", (0, 100))
+    assert found["grade"].levels == ("1", "2", "3")
+    low, high = found["weight"].bounds
+    assert 0 <= low < 0.31
+    assert 3.04 < high < 4
+    assert found["breed"].levels == ("Grey_wolf", "red_fox")
+    assert found["breed"].aliases == {"Red Fox": "red_fox", "red fox": "red_fox"}
+    assert [one.role for one in found.values()] == [*["protected"] * 4, "acquisition", "finding"]
+    assert found["scanner"].nature == "external/device"
+    left_out = {match[1] for remark in remarks if (match := re.match("Left out: '(.+?)'", remark))}
+    assert left_out == {"note", "constant", "Body Part", "split", "mostly"}
+
+
+def test_edges_lead_from_protected_attributes_to_the_finding(tmp_path: Path):
+    preset, _ = draft_preset(table(tmp_path, **COLUMNS))
+    assert preset.edges == tuple((name, "diagnosis") for name in ("age", "grade", "weight", "breed"))
+    assert preset.contrasts["diagnosis"].first == "sick"
+    assert preset.contrasts["age"].threshold == pytest.approx(40, abs=5)
+    assert preset.strata == ("age",)
+    assert preset.factors[0] == "diagnosis"
+    assert len(curated_views(preset)) == len(preset.views) + 1
+
+
+@pytest.mark.parametrize(("side", "resolution"), [(200, 64), (128, 64), (100, 32), (40, 64)])
+def test_the_resolution_is_one_that_images_are_large_enough_for(tmp_path: Path, side: int, resolution: int):
+    Image.fromarray(np.zeros((side, side + 3), dtype=np.uint8)).save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_text("no image")
+    assert draft_preset(table(tmp_path, **COLUMNS))[0].resolution == resolution
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ("image,patient_id,sex", r"metadata.csv:1: no column 'file_name'; give that name to 'image'"),
+        ("file_name,lesion_id,sex", r"metadata.csv:1: no column 'patient_id'; give that name to 'lesion_id'"),
+        ("file_name,sex,age", r"metadata.csv:1: no column 'patient_id'; add it"),
+        ("file_name,patient_id,sex", "no column of words or numbers that repeat"),
+    ],
+)
+def test_a_table_of_no_images_or_covariates_is_refused(tmp_path: Path, header: str, sentence: str):
+    (tmp_path / "metadata.csv").write_text(f"{header}\na,b,c\n")
+    with pytest.raises(InputError, match=sentence):
+        draft_preset(tmp_path / "metadata.csv")
+
+
+CELLS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), max_size=8),
+    st.integers(-50, 50).map(str),
+    st.floats(-1e6, 1e6).map(str),
+    st.sampled_from(["3", "3.0", "a b", "a_b", "A-B", "_a", "a", "Ä", "é", "nan", "1e400", "male", "Male", "x" * 60]),
+)
+NAMES = st.sampled_from(["age", "sex", "label", "Ärger", "a b", "split", "camera", "type", "x", "noise_x", "dx", ""])
+
+
+@given(
+    columns=st.dictionaries(NAMES, st.lists(CELLS, min_size=1, max_size=6), min_size=1, max_size=5),
+    rows=st.integers(1, 40),
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_table_holds_a_draft_is_a_preset_that_reads_it(tmp_path: Path, columns: dict, rows: int):
+    path = table(tmp_path, **{name: repeated(*cells, rows=rows) for name, cells in columns.items()})
+    try:
+        preset, remarks = draft_preset(path)
+    except InputError as error:
+        preset, sentence = None, str(error)
+    if preset is None:
+        assert "\n" not in sentence
+        return
+    own = tmp_path / "own.yaml"
+    own.write_text(preset_yaml(preset, remarks), encoding="utf-8")
+    assert load_preset(own) == preset
+    assert len(curated_views(preset)) == len(preset.views) + 1
+    for variable in preset.covariates.walk():
+        cells = repeated(*columns[variable.name], rows=rows)
+        known = [cell for cell in cells if cell.strip().casefold() not in ("", "nan")]
+        read = [cell for cell in known if variable.parse(cell)[0] is not None]
+        assert len(read) >= 0.95 * len(known) or variable.categorical
+
+
+def test_the_command_prints_writes_and_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path, own = table(tmp_path, **COLUMNS), tmp_path / "fur.yaml"
+    assert main(["preset", "--from", str(path)]) == 0
+    assert "name: my_domain" in capsys.readouterr().out
+    assert main(["preset", "--from", str(path), "--output_file", str(own)]) == 0
+    written = own.read_text()
+    assert "name: fur" in written
+    assert load_preset(own) == draft_preset(path, "fur").preset
+    assert capsys.readouterr().out == f"wrote {own}; next: synthfair train --preset {own} --source {tmp_path}\n"
+    assert main(["preset", str(own)]) == 0
+    assert capsys.readouterr().out == "".join(line for line in written.splitlines(True) if not line.startswith("#"))
+    for words in (["--from", str(path)], ["chest_xray"]):
+        assert main(["preset", *words, "--output_file", str(own)]) == 2
+        assert capsys.readouterr().err.startswith(f"synthfair: --output_file: {own} exists already")
+    assert own.read_text() == written
+    for words in ([], ["chest_xray", "--from", str(path)]):
+        assert main(["preset", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["train", "predictor", "autoencoder", "views", "label"])
+def test_every_verb_that_takes_a_preset_takes_a_file_and_names_its_line(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    own = tmp_path / "own.yaml"
+    own.write_text(preset_yaml(draft_preset(table(tmp_path, **COLUMNS)).preset).replace("age -> ", "aeg -> "))
+    line = next(n for n, text in enumerate(own.read_text().splitlines(), 1) if "aeg" in text)
+    folder = ["--output_dir", str(tmp_path / "out")] if verb in ("train", "predictor", "autoencoder") else []
+    label = ["--candidates", str(tmp_path), "--output_file", str(tmp_path / "out")] if verb == "label" else []
+    assert main([verb, "--preset", str(own), *folder, *label]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"synthfair: {own}:{line}: edges: aeg -> diagnosis: 'aeg' is unknown;")
+    assert told.count("\n") == 1
+    assert not (tmp_path / "out").exists()
