@@ -117,7 +117,9 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
 def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
     """The fields of a column's variable and what occurs in it, or why it is left out."""
     known = [cell for cell in cells if cell.casefold() not in MISSING]
-    if 2 * len(known) < len(cells):
+    # among words it says that there is none, and its author can strike it out
+    words = [cell for cell in cells if cell.casefold() not in MISSING - {"none"}]
+    if 2 * len(words) < len(cells):
         return "is empty in most rows"
     unit = "years" if re.search(r"(^|_)age($|_)", column.casefold()) else "units"
     probe = Variable(
@@ -126,17 +128,17 @@ def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
     numbers: list[Any] = [number for number, _ in map(probe.parse, known) if number is not None]
     distinct = len(set(numbers))
     repeated = distinct <= FEW and 2 * distinct <= len(numbers)
-    if len(numbers) > 0.95 * len(known) and (unit == "years" or not repeated):
+    if numbers and len(numbers) > 0.95 * len(known) and (unit == "years" or not repeated):
         if distinct < 2:
             return "has one value"
         values = np.array(numbers, dtype=float)
         return {"kind": "continuous", "unit": unit, "range": _range(values, unit), "values": values}
-    if not all(cell.isprintable() for cell in known):
+    if not all(cell.isprintable() for cell in words):
         return "holds characters that are not printed"
-    levels, aliases, counts = _levels(known)
+    levels, aliases, counts = _levels(words)
     if len(levels) < 2:
         return "has one value"
-    if len(levels) > MAX_LEVELS or max(map(len, known)) > LONGEST or 2 * len(levels) > len(known):
+    if len(levels) > MAX_LEVELS or max(map(len, words)) > LONGEST or 2 * len(levels) > len(words):
         return "holds text, or a name of each row"
     return {"kind": "categorical", "levels": levels, "aliases": aliases, "counts": counts}
 

@@ -148,8 +148,8 @@ def preset_yaml(preset: Preset, remarks: Sequence[str] = ()) -> str:
     variables = data["covariates"].get("variables", [])
     data["covariates"] = {variable.pop("name"): variable for variable in variables}
     data["edges"] = [f"{cause} -> {effect}" for cause, effect in preset.edges]
-    text = yaml.dump(_numbers(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    return "".join(f"# {remark}\n" for remark in remarks) + text
+    text = yaml.dump(_numbers(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=90)
+    return "".join(f"# {remark}\n" for remark in remarks) + text.rstrip("\n") + "\n"
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,0 +1,69 @@
+"""The page on a domain of one's own: its commands run, on a folder that it draws, of a domain that only it names."""
+
+import json
+import re
+import shlex
+from functools import partialmethod
+from pathlib import Path
+
+import pytest
+
+from synthfair_hf.causal.scm import StructuralCausalModel
+from synthfair_hf.cli import main
+from synthfair_hf.diffusion.saved import find_generator
+from synthfair_hf.views.preset import load_preset
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "domains.md").read_text(encoding="utf-8")
+COMMANDS, CHECKS = (
+    [shlex.split(line)[1:] for line in block.replace("\\\n", " ").splitlines()]
+    for block in re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
+)
+DRAWING, PYTHON = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+SMALL = ["--max_train_steps", "1", "--train_batch_size", "2", "--default_steps", "1"]
+
+
+def test_the_three_commands_lead_from_a_table_to_a_counterfactual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=20))
+    exec(DRAWING, {})
+    draft, train, ask = COMMANDS
+    assert main(draft) == 0
+    for check in CHECKS:
+        assert main(check) == 0
+    exec(PYTHON, {})
+    own = Path(draft[-1])
+    preset = load_preset(own)
+    assert main([*train, *SMALL]) == 0
+    # what was made holds a copy
+    own.unlink()
+    saved = find_generator(train[-1]).preset
+    assert saved.model_copy(update={"network": preset.network}) == preset
+    capsys.readouterr()
+    assert main(ask) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[0])
+    name, value = ask[-1].split("=")
+    assert answer[name] == value
+    assert {path.name for path in Path("counterfactual").iterdir()} >= {"observation.png", "counterfactual.png"}
+
+
+def test_a_wrong_file_is_told_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(DRAWING, {})
+    assert main(COMMANDS[0]) == 0
+    capsys.readouterr()
+    told = " ".join(re.search(r"its line: `(.*?)`\.", PAGE, re.S)[1].split())
+    wrong, right = re.findall(r"'(\w+)'", told)
+    own = Path(COMMANDS[0][-1])
+    own.write_text(own.read_text().replace(f"{right} ->", f"{wrong} ->"))
+    assert main(CHECKS[0]) == 2
+    assert capsys.readouterr().err == f"synthfair: {told}\n"
+
+
+def test_only_the_page_names_its_domain():
+    name = Path(COMMANDS[0][-1]).stem
+    paths = [path for room in ("synthfair_hf", "tests") for path in (ROOT / room).rglob("*.[py][ya]*")]
+    assert len(paths) > 200
+    assert not [path for path in paths if path.suffix in (".py", ".yaml") and name in path.read_text(encoding="utf-8")]
