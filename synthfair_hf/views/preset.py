@@ -26,11 +26,18 @@ def load_preset(name_or_path: str | Path) -> Preset:
     text = str(name_or_path)
     if text in PRESETS:
         return PRESETS[text]
-    if not text.endswith((".yaml", ".yml")) and not Path(text.replace("\0", "")).is_file():
+    if not text.endswith((".yaml", ".yml")) and not _is_file(text):
         raise unknown("preset", text, [*PRESETS, "the path of a YAML file"])
     own = read_preset(text)
     _check(own)
     return own.preset
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _check(own: PresetFile) -> None:

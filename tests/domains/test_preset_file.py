@@ -261,6 +261,9 @@ def test_what_is_no_file_is_refused(tmp_path: Path):
     assert "not a file" in str(refused(tmp_path / "folder.yaml"))
     with pytest.raises(InputError, match=r"preset: 'chest_xry' is unknown; .*a YAML file; did you mean 'chest_xray'\?"):
         load_preset("chest_xry")
+    for name in ("", "a" * 5000, "a\0b", "\udcff"):
+        with pytest.raises(InputError, match=r"preset: .* is unknown"):
+            load_preset(name)
     with pytest.raises(InputError, match="not a readable preset"):
         load_preset("a\0.yaml")
 
