@@ -52,6 +52,7 @@ IDENTIFIERS = (
 """Columns that every table has, what for, and what others like them are called."""
 
 MISSING = {"", "na", "n/a", "nan", "<na>", "none", "null", "unknown", "?", "-"}
+"""Cells, in lower case, that say nothing."""
 
 WORDS = {
     "finding": "finding findings diagnosis dx label labels class disease pathology target outcome",
@@ -62,6 +63,8 @@ WORDS = {
     "site": "site_id hospital center centre institution",
     "negative": "no_finding normal healthy negative none no absent benign control intact sound 0 0.0 false",
 }
+"""Names of columns by what they are for, and of levels of a finding that is absent."""
+
 WORDS_BY_USE = {use: frozenset(words.split()) for use, words in WORDS.items()}
 
 
@@ -95,11 +98,12 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
     for column in [column for column in rows[0] if column not in ("file_name", "patient_id")]:
         why = why_no_name(column, list(rows[0]))
         described = why or _described(column, [row[column].strip() for row in rows])
-        if isinstance(described, dict) and len(found) < MAX_COVARIATES:
-            found[column] = described
+        if isinstance(described, str):
+            remarks.append(f"Left out: {reprlib.repr(column)} {described}.")
         else:
-            why = described if isinstance(described, str) else f"more than {MAX_COVARIATES} covariates are not allowed"
-            remarks.append(f"Left out: {reprlib.repr(column)} {why}.")
+            found[column] = described
+    if len(found) > MAX_COVARIATES:
+        raise InputError(f"{path}:1: {len(found)} columns are covariates; keep at most {MAX_COVARIATES}.")
     if not found:
         raise InputError(f"{path}: no column of words or numbers that repeat beside file_name; add the covariates.")
     finding = _finding(found)
@@ -135,11 +139,12 @@ def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
         return {"kind": "continuous", "unit": unit, "range": _range(values, unit), "values": values}
     if not all(cell.isprintable() for cell in words):
         return "holds characters that are not printed"
-    levels, aliases, counts = _levels(words)
-    if len(levels) < 2:
+    distinct = len(set(map(_key, words)))
+    if distinct < 2:
         return "has one value"
-    if len(levels) > MAX_LEVELS or max(map(len, words)) > LONGEST or 2 * len(levels) > len(words):
+    if distinct > MAX_LEVELS or max(map(len, words)) > LONGEST or 2 * distinct > len(words):
         return "holds text, or a name of each row"
+    levels, aliases, counts = _levels(words)
     return {"kind": "categorical", "levels": levels, "aliases": aliases, "counts": counts}
 
 
@@ -173,7 +178,7 @@ def _levels(cells: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str], Coun
         spellings.setdefault(_key(cell), Counter())[cell] += times
     commonest = {key: spellings[key].most_common(1)[0][0] for key in sorted(spellings)}
     names = {key: cell for key, cell in commonest.items() if re.fullmatch(r"[0-9A-Za-z.+_-]{1,40}", cell)}
-    for key in commonest.keys() - names.keys():
+    for key in [key for key in commonest if key not in names]:
         stem = re.sub(r"[^0-9a-z.+-]+", "_", key).strip("_")[:36] or "level"
         free = (name for number in count() if (name := f"{stem}_{number}" if number else stem) not in cells)
         names[key] = next(name for name in free if name not in names.values())
@@ -263,15 +268,15 @@ def _contrast(variable: Variable, found: Mapping[str, Any]) -> Contrast:
 
 def _resolution(directory: Path, rows: Sequence[Mapping[str, str]]) -> int:
     """The largest of RESOLUTIONS for which as many of the examined images are large enough as for any."""
-    names = [row["file_name"].replace("\0", "") for row in rows[:: max(1, len(rows) // EXAMINED)]][:EXAMINED]
-    inside = [path for name in names if (path := (directory / name).resolve()).is_relative_to(directory.resolve())]
-    paths = [path for path in inside if path.is_file()]
-    return max(RESOLUTIONS, key=lambda one: (sum(_readable(path, one) for path in paths), one))
+    names = [row["file_name"] for row in rows[:: max(1, len(rows) // EXAMINED)]][:EXAMINED]
+    return max(RESOLUTIONS, key=lambda one: (sum(_is_large_enough(directory, name, one) for name in names), one))
 
 
-def _readable(path: Path, resolution: int) -> bool:
+def _is_large_enough(directory: Path, name: str, resolution: int) -> bool:
+    """Whether an image of the folder is; whoever reads it will say what else is wrong with it."""
     try:
-        read_image(path, resolution)
-    except InputError:
+        path = (directory / name).resolve()
+        return path.is_relative_to(directory.resolve()) and path.is_file() and len(read_image(path, resolution)) > 0
+    # an InputError too
+    except (OSError, ValueError):
         return False
-    return True

@@ -98,6 +98,21 @@ def test_a_table_of_no_images_or_covariates_is_refused(tmp_path: Path, header: s
         draft_preset(tmp_path / "metadata.csv")
 
 
+def test_a_draft_is_the_same_whatever_the_order_of_rows(tmp_path: Path):
+    cells = repeated("a b", "(a b)", "[a b]", "Ä", "Ö", "é", rows=60)
+    drafts = [draft_preset(table(tmp_path, label=column)).preset for column in (cells, cells[::-1])]
+    assert drafts[0].covariates == drafts[1].covariates
+    assert len(drafts[0].covariates["label"].levels) == 6
+
+
+def test_a_long_table_of_free_text_is_drafted_in_linear_time(tmp_path: Path):
+    rows = 10_000
+    path = table(tmp_path, sex=repeated("m", "f", rows=rows), note=[f"({n}) seen" for n in range(rows)])
+    preset, remarks = draft_preset(path)
+    assert preset.covariates.names == ("sex",)
+    assert remarks[1:] == ["Left out: 'note' holds text, or a name of each row."]
+
+
 CELLS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), max_size=8),
     st.integers(-50, 50).map(str),
