@@ -332,6 +332,8 @@ def _preset(settings: verbs.PresetFile) -> int:
         raise InputError("preset: give FILE to print a preset, or --from metadata.csv to draft one.")
     if written is not None and written.exists():
         raise InputError(f"output_file: {written} exists already; give another name, or remove it.")
+    if written is not None and not written.parent.is_dir():
+        raise InputError(f"output_file: {written.parent} is not a directory; give a place that exists.")
     if table is None:
         text = preset_yaml(load_preset(str(settings.preset)))
     else:

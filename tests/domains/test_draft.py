@@ -162,6 +162,8 @@ def test_the_command_prints_writes_and_never_overwrites(tmp_path: Path, capsys: 
         assert main(["preset", *words, "--output_file", str(own)]) == 2
         assert capsys.readouterr().err.startswith(f"synthfair: --output_file: {own} exists already")
     assert own.read_text() == written
+    assert main(["preset", "chest_xray", "--output_file", str(tmp_path / "no" / "own.yaml")]) == 2
+    assert capsys.readouterr().err.startswith(f"synthfair: --output_file: {tmp_path / 'no'} is not a directory")
     for words in ([], ["chest_xray", "--from", str(path)]):
         assert main(["preset", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
