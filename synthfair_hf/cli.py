@@ -267,10 +267,22 @@ def _verify(settings: verbs.Verify) -> int:
         predictor = None if settings.predictor is None else SavedPredictor(settings.predictor)
         made = repair_dataset(directory, settings.pretrained_model_name_or_path, settings.source_dir, predictor)
         print(f"{directory}: made {len(made)} shards again" + "".join(f"\n  {name}" for name in made))
+    else:
+        for name in ("source_dir", "pretrained_model_name_or_path", "predictor"):
+            if getattr(settings, name) is not None:
+                raise InputError(f"{name}: is for repair; give --repair too, or leave it out.")
     problems = verify(directory)
     for problem in problems:
         print(problem)
     print(f"{directory}: {len(problems)} problems" if problems else f"{directory}: sound")
+    # no repair removes a stray file, or writes a card, which alone holds the licence
+    if any(not problem.endswith("remove it.") and not problem.startswith("README.md") for problem in problems):
+        from .generate.dataset import repair_needs
+
+        needs = repair_needs(directory)
+        if needs is not None:
+            flags = "".join(f" --{name.removesuffix('_dir')} {name.upper()}" for name in needs)
+            print(f"next: synthfair verify {directory} --repair{flags}")
     return 1 if problems else 0
 
 

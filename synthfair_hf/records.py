@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from .errors import InputError
 
 __all__ = [
     "Access",
+    "FileRecord",
     "Record",
     "file_sha256",
     "fingerprint",
@@ -29,6 +30,7 @@ __all__ = [
     "strictest",
     "writable_directory",
     "write_atomically",
+    "written",
 ]
 
 Access = Literal["open", "unknown", "credentialed"]
@@ -43,6 +45,11 @@ def strictest(*accesses: Access) -> Access:
 def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces; NaN is an error, because no two parsers agree on it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def written(value: object) -> bytes:
+    """The bytes of a JSON file: indented, with a line's end; NaN is an error."""
+    return f"{json.dumps(value, indent=2, allow_nan=False)}\n".encode()
 
 
 def _plain(value: object) -> object:
@@ -122,8 +129,20 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
+class FileRecord(BaseModel):
+    """Size and sha256 of a file as it was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
 class Record(BaseModel):
-    """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n."""
+    """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n.
+
+    `files` lists the files that the record vouches for, by path; it is written only where there are any.
+    """
 
     # "constants" hands NaN through to `write`, where it is an error; pydantic's default would turn it into null
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -134,6 +153,12 @@ class Record(BaseModel):
     versions: dict[str, str] = {}
     counts: dict[str, Any] = {}
     measured: dict[str, Any] = {}
+    files: dict[str, FileRecord] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_empty_files(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        return found if self.files else {name: value for name, value in found.items() if name != "files"}
 
     @property
     def fingerprint(self) -> str:
@@ -147,7 +172,7 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write as indented JSON, atomically."""
-        write_atomically(path, (json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode())
+        write_atomically(path, written(self.model_dump(mode="json")))
 
     @classmethod
     def read(cls, path: Path) -> "Record":

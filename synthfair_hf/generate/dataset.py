@@ -26,8 +26,9 @@ from .plan import SCM, GenerationPlan
 from .run import check, generate, repair, seconds_per_image
 from .store import read_plan
 from .support import model_support, source_support
+from .verification import known_plan, restore_plan
 
-__all__ = ["generate_dataset", "merge_datasets", "repair_dataset", "spread_dataset"]
+__all__ = ["generate_dataset", "merge_datasets", "repair_dataset", "repair_needs", "spread_dataset"]
 
 
 def generate_dataset(
@@ -260,7 +261,20 @@ def repair_dataset(
     Raises:
         InputError: generator, source or predictor are not those of the data set, or the new bytes differ.
     """
+    restore_plan(Path(directory))
     plan = read_plan(Path(directory))
+    if plan.source != SCM and source_dir is None:
+        raise InputError(
+            f"source_dir: not given, but the subjects of {directory} were observed in {plan.source} "
+            f"({plan.source_fingerprint}); give the folder of its images."
+        )
+    if plan.source == SCM and source_dir is not None:
+        raise InputError(f"source_dir: {source_dir} is given, but {directory} draws its subjects; leave it out.")
+    if plan.world is not None and pretrained_model_name_or_path is not None:
+        raise InputError(
+            f"pretrained_model_name_or_path: {pretrained_model_name_or_path} is given, but the images of {directory} "
+            f"are of the world {plan.world}; leave it out."
+        )
     saved = _generator(pretrained_model_name_or_path, plan.world, plan.resolution if plan.world else None)
     if plan.model_revision != saved.revision:
         raise InputError(
@@ -270,6 +284,23 @@ def repair_dataset(
     gate = _gate(plan, predictor)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
     return repair(directory, _load(saved), source, gate)
+
+
+def repair_needs(directory: str | Path) -> dict[str, str] | None:
+    """What `repair_dataset` has to be given for a data set: its arguments, each with what it was made with.
+
+    None where neither the plan nor the record of the run can be read, so that nothing can be made again.
+
+    Args:
+        directory: the data set.
+    """
+    plan = known_plan(Path(directory))
+    if plan is None:
+        return None
+    needs = {} if plan.source == SCM else {"source_dir": plan.source}
+    if plan.world is None and plan.model_revision != find_generator(DEFAULT_GENERATOR).revision:
+        needs["pretrained_model_name_or_path"] = plan.model_revision
+    return needs if plan.gate is None else {**needs, "predictor": plan.gate}
 
 
 def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license: str | None = None) -> Record:

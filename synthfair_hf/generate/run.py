@@ -34,7 +34,7 @@ from .render import MODEL, WORLD, Renderer, encode_png
 from .rows import Row, Shard
 from .store import RUN, Store, read_plan
 from .subjects import ModelSubjects, Observation, SourceSubjects, choose, columns, pixels, stacked
-from .verification import damaged_shards
+from .verification import damaged_shards, reseal, restore_plan
 
 __all__ = ["check", "generate", "repair", "seconds_per_image"]
 
@@ -161,6 +161,9 @@ def repair(
 ) -> list[str]:
     """Generate exactly the damaged and missing shards of a data set again.
 
+    A damaged plan is restored from the record of the run, that record from the shards', and the card's last line names
+    the new one; a damaged card is left, because it alone holds the licence.
+
     Args:
         directory: the data set.
         pipeline: the generator it was made with.
@@ -176,6 +179,7 @@ def repair(
             the run: another type of device or other versions of the libraries may round otherwise.
     """
     directory = Path(directory)
+    restore_plan(directory)
     plan = read_plan(directory)
     _check_model(plan, pipeline)
     _check_source(plan, source)
@@ -188,12 +192,13 @@ def repair(
         for shard in damaged:
             store.discard(shard)
     after = generate(plan, pipeline, directory, source, progress, gate)
-    if before is not None and after is not None and before.counts.get("store") != after.counts["store"]:
+    if damaged and before is not None and after is not None and before.counts.get("store") != after.counts["store"]:
         raise InputError(
             f"{directory}: the shards made anew are not, byte for byte, those that were lost "
             f"({first_difference(before.versions, after.versions) or 'another type of device'}); make the data set "
             "where it was made, or write its card anew by the same generate command."
         )
+    reseal(directory)
     return [shard.stem for shard in damaged]
 
 
@@ -219,10 +224,15 @@ def _check_gate(plan: GenerationPlan, gate: QualityGate | None) -> None:
 
 
 def _check_source(plan: GenerationPlan, source: Source | None) -> None:
-    name, identity = (SCM, None) if source is None else (source.name, source.fingerprint)
-    if (plan.source, plan.source_fingerprint) != (name, identity):
+    known = f"{plan.source} ({plan.source_fingerprint})"
+    if source is None and plan.source != SCM:
+        raise InputError(f"source: not given, but the subjects of the plan are observed in {known}; give it.")
+    if source is not None and plan.source == SCM:
+        raise InputError(f"source: {source.name} is given, but the plan draws its subjects; leave it out.")
+    if source is not None and (plan.source, plan.source_fingerprint) != (source.name, source.fingerprint):
         raise InputError(
-            f"plan: it is for source {plan.source} ({plan.source_fingerprint}), but {name} ({identity}) was given."
+            f"source: {source.name} ({source.fingerprint}) is given, but the subjects of the plan are observed in "
+            f"{known}; give that."
         )
 
 

@@ -7,8 +7,9 @@
 
 A shard is written under a temporary name, flushed, renamed and then recorded, so a shard is finished exactly when its
 record is there; whatever else an interrupted run left is removed or redone by the same command. Ranks share the shards
-out among themselves, and the one that finds all of them finished records the run. README.md, the card without which
-`load_dataset` has no views, is written after the run and must name the bytes it is about.
+out among themselves, and the one that finds all of them finished records the run: it lists the sha256 of the plan, of
+every shard's record and of every file (`views.manifest`). README.md, the card without which `load_dataset` has no
+views, is written after the run and must name the bytes it is about.
 """
 
 import errno
@@ -26,8 +27,18 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, Image, List, Value
 
 from ..errors import InputError
-from ..records import Record, fingerprint, first_difference, library_versions, write_atomically
+from ..records import (
+    FileRecord,
+    Record,
+    file_sha256,
+    fingerprint,
+    first_difference,
+    library_versions,
+    write_atomically,
+    written,
+)
 from ..schema import Schema
+from ..views.manifest import PLAN, RUN
 from .lock import LOCKS, check_free, lease, mutex
 from .plan import GenerationPlan
 from .rows import Shard
@@ -46,8 +57,6 @@ __all__ = [
 
 ROWS_PER_GROUP = 120
 """Few enough that a viewer can scan a group of 512 x 512 images, and that damage is located."""
-
-PLAN, RUN = "records/plan.json", "records/generate.json"
 
 
 def row_features(covariates: Schema, measured: bool = False) -> Features:
@@ -152,7 +161,7 @@ class Store:
     def _prepare(self) -> None:
         for path in self._written(self.shards()):
             path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
-        settings = f"{json.dumps(self.plan.model_dump(mode='json'), indent=2, allow_nan=False)}\n".encode()
+        settings = written(self.plan.model_dump(mode="json"))
         path = self.directory / PLAN
         if not path.exists() or path.read_bytes() != settings:
             write_atomically(path, settings)
@@ -267,33 +276,58 @@ class Store:
     def finish(self) -> Record | None:
         """Write and return the record of the whole run; None while another rank has shards to write.
 
-        It holds counts summed over the shards, and `store`, the identity of the stored bytes.
+        It is that of `run_record`.
         """
         with mutex(self.directory):
             shards = self.plan.shards()
             if not all(self.finished(shard) for shard in shards):
                 return None
-            records = [Record.read(self.record_path(shard)) for shard in shards]
-            summed = sorted({name for record in records for name in record.counts} - {"files"})
-            record = Record(
-                stage="generate",
-                inputs={
-                    "plan": self.plan.fingerprint,
-                    "model": self.plan.model_revision,
-                    **({"source": self.plan.source_fingerprint} if self.plan.source_fingerprint else {}),
-                },
-                settings=self.plan.model_dump(mode="json"),
-                versions=self._versions,
-                counts={
-                    "subjects": self.plan.num_subjects,
-                    "shards": len(shards),
-                    "files": sum(len(shard.files) for shard in shards),
-                    **{name: sum(record.counts.get(name, 0) for record in records) for name in summed},
-                    "store": identity(records),
-                },
-            )
+            record = self.run_record([Record.read(self.record_path(shard)) for shard in shards])
             record.write(self.directory / RUN)
             return record
+
+    def run_record(self, records: Sequence[Record]) -> Record:
+        """The record of the whole run, from those of all shards in order.
+
+        It holds counts summed over the shards, every version that made one of them, `store`, the identity of the
+        stored bytes, and the sha256 of the plan, of the shards' records and of their files.
+
+        Args:
+            records: of the shards.
+        """
+        shards = self.plan.shards()
+        summed = sorted({name for record in records for name in record.counts} - {"files"})
+        versions: dict[str, dict[str, None]] = {}
+        files = {PLAN: _file_record(self.directory / PLAN)}
+        for shard, record in zip(shards, records, strict=True):
+            path = self.record_path(shard)
+            files[path.relative_to(self.directory).as_posix()] = _file_record(path)
+            for name, file in recorded_files(record).items():
+                files[name] = FileRecord(bytes=file["bytes"], sha256=file["sha256"])
+            for name, version in record.versions.items():
+                versions.setdefault(name, {})[version] = None
+        return Record(
+            stage="generate",
+            inputs={
+                "plan": self.plan.fingerprint,
+                "model": self.plan.model_revision,
+                **({"source": self.plan.source_fingerprint} if self.plan.source_fingerprint else {}),
+            },
+            settings=self.plan.model_dump(mode="json"),
+            versions={name: ", ".join(found) for name, found in versions.items()},
+            counts={
+                "subjects": self.plan.num_subjects,
+                "shards": len(shards),
+                "files": sum(len(shard.files) for shard in shards),
+                **{name: sum(record.counts.get(name, 0) for record in records) for name in summed},
+                "store": identity(records),
+            },
+            files=files,
+        )
+
+
+def _file_record(path: Path) -> FileRecord:
+    return FileRecord(bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def recorded_files(record: Record) -> dict[str, dict[str, Any]]:

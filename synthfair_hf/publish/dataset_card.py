@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS
 from ..views.layout import find_files, known, patterns
+from ..views.manifest import CARD, RUN, sealed
 from ..views.view import BiasedView, curated_views
 from .pages import render
 
@@ -63,7 +64,8 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
     body = _body(shards, columns, preset, record, license)
     metadata = _metadata(files, shards, columns, preset, record, license)
     front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-    write_atomically(directory / "README.md", f"---\n{front}---\n\n{body}".encode())
+    card, run = f"---\n{front}---\n\n{body}".encode(), directory / RUN
+    write_atomically(directory / CARD, sealed(card, run.read_bytes()))
 
 
 def _check_recorded(record: Record) -> None:

@@ -22,6 +22,7 @@ from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS, Variable
+from ..views.manifest import check_files, check_footers, check_records
 from ..views.view import curated_views
 from .pages import render
 
@@ -104,6 +105,10 @@ class _Store:
                 f"directory: the record of {str(directory)!r} counts {record.counts.get('rows')} rows but its data "
                 f"hold {len(table)}; run `synthfair generate` again to complete it."
             )
+        found = {path.relative_to(directory).as_posix(): str(path) for path in paths}
+        check_records(str(directory), record, plan_path.with_name("generate.json").read_bytes())
+        check_files(str(directory), record)
+        check_footers(str(directory), found, record, preset)
         columns = {name: np.asarray(table[name].to_pylist()) for name in names if name not in preset.covariates}
         for variable in preset.covariates.walk():
             missing = MISSING_LEVEL if variable.categorical else math.nan

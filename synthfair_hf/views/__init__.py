@@ -4,5 +4,7 @@
 - biases — what a bias plants: `biases.Bias`, `biases.get_bias`
 - grammar — names of biases: `grammar.GRAMMAR`, `grammar.take_apart`
 - layout — names of files, and what they imply for rows: `layout.known`, `layout.find_files`
+- manifest — are the files those that were written? `manifest.check_records`, `manifest.check_files`,
+  `manifest.check_footers`, `manifest.sealed`
 - builder — behind `load_dataset("synthfair", ...)`: `builder.SynthFair`, `builder.recipe_of`
 """

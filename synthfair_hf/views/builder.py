@@ -5,7 +5,8 @@
 Keywords beside those of the parquet builder: `data_dir`, a directory that `synthfair generate` wrote or the same on the
 Hub (hf://datasets/<owner>/<name>), by default $SYNTHFAIR_HOME, then ./synthfair; `strength`, the numbers that the name
 leaves out. A view that relabels has a column `observed_<finding>` beside the true one, in memory and streaming.
-The cache is keyed by the view's recipe and the run's record, so it outlives neither.
+The cache is keyed by the view's recipe and the run's record, so it outlives neither. A data set whose records or files
+are not those that were written (`manifest`) is refused before the first row.
 
     recipe_of(dataset) = {"view": name, "recipe": hash of the view, "data_set": identity of the stored bytes}
 
@@ -34,6 +35,7 @@ from ..errors import InputError, unknown
 from ..records import Record, fingerprint
 from ..schema import MISSING_LEVEL, SPLITS
 from .layout import known
+from .manifest import RUN, check_files, check_footers, check_records
 from .view import BiasedView, curated_views, get_view
 
 __all__ = ["SynthFair", "SynthFairConfig", "dataset_module", "encoded", "read_record", "recipe_of"]
@@ -62,9 +64,10 @@ class SynthFair(Parquet):
             if keyword not in allowed:
                 raise unknown("load_dataset", keyword, allowed)
         download_config = DownloadConfig(token=self.token, storage_options=self.storage_options)
-        record, preset = read_record(keywords["data_dir"], download_config)
+        record, preset, _ = _read_record(keywords["data_dir"], download_config)
         view = get_view(config_name or "full", preset, keywords.pop("strength", None))
         self.view, self.preset, self.data_set = view, preset, str(record.counts.get("store"))
+        self.record, self.location = record, keywords["data_dir"]
         self.hash = fingerprint({"view": view.fingerprint, "record": record})
         keywords["data_files"], whole = _files_of(view, keywords["data_files"], preset)
         config = SynthFairConfig(**{"description": view.sentence, **keywords, "name": view.name})
@@ -88,6 +91,12 @@ class SynthFair(Parquet):
 
     def _split_generators(self, dl_manager: Any) -> list[Any]:
         generators = super()._split_generators(dl_manager)
+        paths = {
+            f"data/{address.rpartition('/data/')[2]}": path
+            for one in generators
+            for address, path in zip(self.config.data_files[one.name], one.gen_kwargs["files"], strict=True)
+        }
+        check_footers(self.location, paths, self.record, self.preset, dl_manager.download_config)
         if self.label:
             observed = self.preset.covariates.features()[self.label.variable]
             known = {**self.info.features, self.label.column: observed}
@@ -134,12 +143,12 @@ def dataset_module(
         download_config: how remote files are read.
 
     Raises:
-        InputError: `data_files` is given, or there is no finished data set.
+        InputError: `data_files` is given, there is no finished data set, or it is not as it was written.
     """
     if data_files is not None:
         raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
     location = _locate(data_dir)
-    _, preset = read_record(location, download_config)
+    record, preset, raw = _read_record(location, download_config)
     files = DataFilesDict()
     for split in SPLITS:
         either = [f"data/{split}-*.parquet", f"data/{split}/*/*.parquet"]
@@ -147,6 +156,8 @@ def dataset_module(
             files[split] = found
     if not files:
         raise InputError(f"data_dir: {location} holds no shards; give a directory `synthfair generate` finished.")
+    check_records(location, record, raw, download_config)
+    check_files(location, record, download_config)
     return DatasetModule(
         SynthFair.__module__,
         hash="",
@@ -189,13 +200,21 @@ def read_record(location: str, download_config: DownloadConfig | None = None) ->
         download_config: how remote files are read.
 
     Raises:
-        InputError: no such record, or one of another package.
+        InputError: no such record, one of another package, or one that is not as it was written (`views.manifest`).
     """
-    path = f"{location}/records/generate.json"
+    record, preset, raw = _read_record(location, download_config)
+    check_records(location, record, raw, download_config)
+    return record, preset
+
+
+def _read_record(location: str, download_config: DownloadConfig | None) -> tuple[Record, Preset, bytes]:
+    """`read_record` of whatever is there, and its bytes."""
+    path = f"{location}/{RUN}"
     try:
-        with xopen(path, "r", download_config=download_config) as file:
-            record = Record.model_validate_json(file.read())
-        return record, Preset.model_validate(record.settings.get("preset"))
+        with xopen(path, "rb", download_config=download_config) as file:
+            raw = file.read()
+        record = Record.model_validate_json(raw)
+        return record, Preset.model_validate(record.settings.get("preset")), raw
     except FileNotFoundError:
         raise InputError(
             f"data_dir: {location} has no records/generate.json; give a directory `synthfair generate` finished."
