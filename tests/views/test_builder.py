@@ -243,7 +243,7 @@ def test_the_twin_of_a_relabelling_has_the_column_and_its_rows(store):
         assert view["observed_finding"][:] != view["finding"][:]
 
 
-def test_a_missing_label_stays_missing(write_store, tmp_path):
+def test_a_missing_label_stays_missing(write_store, record_again, tmp_path):
     directory = write_store(tmp_path / "synthfair", 2)
     path = min((directory / "data").glob("train-*.parquet"))
     table = pq.read_table(path)
@@ -251,6 +251,7 @@ def test_a_missing_label_stays_missing(write_store, tmp_path):
     pq.write_table(
         table.set_column(table.schema.get_field_index("finding"), table.schema.field("finding"), column), path
     )
+    record_again(directory)
     train = load_dataset("synthfair", "finding_noise_in_female_100", data_dir=str(directory), split="train")
     absent = [label is None for label in train["finding"]]
     assert [label is None for label in train["observed_finding"]] == absent
