@@ -21,7 +21,7 @@ from datasets import ClassLabel, Features
 
 from .plan import SCM, GenerationPlan
 from .rows import Row
-from .store import row_features
+from .store import Store
 
 __all__ = ["UNREADABLE", "read_rows", "row_faults", "subject_faults"]
 
@@ -32,33 +32,36 @@ ATTEMPTS = 16
 """Seeds of a subject that no other subject has; a draw of it has one of them."""
 
 
-def read_rows(plan: GenerationPlan, path: Path) -> pa.Table:
+def read_rows(path: Path, features: Features) -> pa.Table:
     """The rows of a file, with the names of the images in place of these; raises one of UNREADABLE.
 
     Args:
-        plan: of the data set.
         path: of the file.
+        features: the columns of the data set.
 
     Raises:
         ValueError: it has other columns.
     """
-    features = _features(plan)
-    if Features.from_arrow_schema(pq.read_schema(path)) != features:
-        raise ValueError("its columns are not those of the plan")
-    columns = ["image.path" if name == "image" else name for name in features]
-    table = pq.read_table(path, columns=columns, partitioning=None)
-    return table.rename_columns(list(features)).combine_chunks()
+    with pq.ParquetFile(path) as file:
+        if Features.from_arrow_schema(file.schema_arrow) != features:
+            raise ValueError("its columns are not those of the plan")
+        columns = ["image.path" if name == "image" else name for name in features]
+        # a file is small, and threads cost more than they bring
+        table = file.read(columns, use_threads=False)
+    names = table["image"].combine_chunks().field("path")
+    return table.set_column(table.schema.get_field_index("image"), "image", names).combine_chunks()
 
 
-def row_faults(plan: GenerationPlan, table: pa.Table, planned: Sequence[Row], recorded: int) -> Iterator[str]:
+def row_faults(store: Store, table: pa.Table, planned: Sequence[Row], recorded: int) -> Iterator[str]:
     """How the rows of one file differ from the plan's, which have no duplicate and no subject in two splits.
 
     Args:
-        plan: of the data set.
+        store: the data set.
         table: the file, of `read_rows`.
         planned: its rows.
         recorded: number of rows in the record.
     """
+    plan = store.plan
     if not len(planned) == len(table) == recorded:
         yield f"{len(table)} rows, {recorded} recorded, {len(planned)} planned"
     twice = [one for one, times in Counter(table["id"].to_pylist()).items() if times > 1]
@@ -72,20 +75,21 @@ def row_faults(plan: GenerationPlan, table: pa.Table, planned: Sequence[Row], re
         "image": [f"{row.id}.png" for row in planned],
     }
     for name, wanted in expected.items():
-        for position, (found, one) in enumerate(zip(_decoded(plan, table, name), wanted, strict=False)):
+        for position, (found, one) in enumerate(zip(_decoded(store, table, name), wanted, strict=False)):
             if found != one:
                 yield f"row {position} has {name} {found} where the plan has {one}"
                 break
 
 
-def subject_faults(plan: GenerationPlan, table: pa.Table, planned: Sequence[Row]) -> Iterator[tuple[int, str]]:
+def subject_faults(store: Store, table: pa.Table, planned: Sequence[Row]) -> Iterator[tuple[int, str]]:
     """How rows that are the plan's contradict each other, as (position, fault), one a kind.
 
     Args:
-        plan: of the data set.
+        store: the data set.
         table: whole families, in the order of `planned`.
         planned: the rows.
     """
+    plan = store.plan
     families: dict[int, list[int]] = {}
     for position, row in enumerate(planned):
         families.setdefault(row.subject, []).append(position)
@@ -100,9 +104,12 @@ def subject_faults(plan: GenerationPlan, table: pa.Table, planned: Sequence[Row]
             found = column.to_pylist()
             position = next(place for place, value in enumerate(found) if value != found[first[place]])
             yield position, f"has another {name} than its subject's other rows"
-    values = {name: _decoded(plan, table, name) for name in covariates}
-    for check in (_seed_faults, _stratum_faults, _intervention_faults, _gate_faults):
+    values = {name: _decoded(store, table, name) for name in covariates}
+    for check in (_seed_faults, _stratum_faults, _intervention_faults):
         yield from check(plan, table, planned, list(families.values()), values)
+    if plan.gate is not None:
+        read = {name: _decoded(store, table, f"measured_{name}") for name in plan.factors}
+        yield from _gate_faults(plan, table["reached"].to_pylist(), read, values)
 
 
 Values = Mapping[str, Sequence[Any]]
@@ -179,15 +186,13 @@ def _reach(plan: GenerationPlan, family: Sequence[int], written: Sequence[str], 
 
 
 def _gate_faults(
-    plan: GenerationPlan, table: pa.Table, planned: Sequence[Row], families: Families, values: Values
+    plan: GenerationPlan, flags: Sequence[bool], read: Values, values: Values
 ) -> Iterator[tuple[int, str]]:
-    if plan.gate is None:
-        return
-    read = {name: _decoded(plan, table, f"measured_{name}") for name in plan.factors}
-    for position, reached in enumerate(table["reached"].to_pylist()):
+    for position, reached in enumerate(flags):
         agrees = all(
             read[name][position] == values[name][position]
             if plan.preset.covariates[name].categorical
+            # stored in float32, compared before that
             else abs(read[name][position] - values[name][position]) <= plan.gate_tolerance[name] * (1 + 1e-6)
             for name in plan.factors
         )
@@ -196,16 +201,12 @@ def _gate_faults(
             return
 
 
-def _decoded(plan: GenerationPlan, table: pa.Table, name: str) -> list[Any]:
+def _decoded(store: Store, table: pa.Table, name: str) -> list[Any]:
     """A column's values, levels by name."""
     found: list[Any] = table[name].to_pylist()
-    if isinstance(feature := _features(plan)[name], ClassLabel):
+    if isinstance(feature := store.features[name], ClassLabel):
         return [None if one is None else feature.names[one] for one in found]
     return found
-
-
-def _features(plan: GenerationPlan) -> Features:
-    return row_features(plan.preset.covariates, measured=plan.gate is not None)
 
 
 def _intervention(written: str) -> dict[str, Any] | None:

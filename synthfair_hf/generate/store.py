@@ -50,6 +50,7 @@ __all__ = [
     "difference",
     "identity",
     "list_files",
+    "plan_of",
     "read_plan",
     "recorded_files",
     "row_features",
@@ -89,11 +90,16 @@ def row_features(covariates: Schema, measured: bool = False) -> Features:
     )
 
 
+def plan_of(settings: Mapping[str, Any]) -> GenerationPlan:
+    """The plan that a file or a record holds; InputError or TypeError for one of another version."""
+    return GenerationPlan(**settings)
+
+
 def read_plan(directory: Path) -> GenerationPlan:
     """The plan of a generated data set; InputError names what is missing, damaged or from another version."""
     path = Path(directory) / PLAN
     try:
-        return GenerationPlan(**json.loads(path.read_bytes()))
+        return plan_of(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise InputError(f"{path}: not there, so {directory} holds no generated data set.") from None
     except (ValueError, TypeError) as error:
@@ -123,6 +129,11 @@ class Store:
         self.rank, self.world_size = rank, world_size
         self._features = row_features(plan.preset.covariates, measured=plan.gate is not None)
         self._versions = library_versions()
+
+    @property
+    def features(self) -> Features:
+        """Columns of the data set."""
+        return self._features
 
     def data_paths(self, shard: Shard) -> list[Path]:
         """The files of the shard's rows."""

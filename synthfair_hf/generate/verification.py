@@ -18,7 +18,7 @@ from ..views.manifest import CARD, PLAN, RUN, seal_of, sealed
 from .consistency import UNREADABLE, read_rows, row_faults, subject_faults
 from .plan import GenerationPlan
 from .rows import Row, Shard
-from .store import Store, identity, list_files, read_plan, recorded_files
+from .store import Store, identity, list_files, plan_of, read_plan, recorded_files
 
 __all__ = ["damaged_shards", "known_plan", "reseal", "restore_plan", "sealed_run", "shard_problems", "verify"]
 
@@ -103,7 +103,7 @@ def _recorded_plan(directory: Path) -> tuple[GenerationPlan, bytes] | None:
     """The plan that the record of the run holds, and its file; None where the record is missing or damaged."""
     try:
         run = Record.read(directory / RUN)
-        plan = GenerationPlan(**run.settings)
+        plan = plan_of(run.settings)
     except (InputError, TypeError):
         return None
     sound = plan.fingerprint == run.inputs.get("plan") and (not run.files or sealed_run(directory) is not None)
@@ -154,14 +154,14 @@ def shard_problems(store: Store, shard: Shard, listed: Mapping[str, FileRecord] 
             faults.append(f"{name}: its bytes differ from the recorded sha256 ({_damage(path)})")
         else:
             try:
-                tables.append(read_rows(store.plan, path))
+                tables.append(read_rows(path, store.features))
             except UNREADABLE as error:
                 faults.append(f"{name}: its rows cannot be read ({error})")
                 continue
-            faults += (f"{name}: {fault}" for fault in row_faults(store.plan, tables[-1], rows, recorded["rows"]))
+            faults += (f"{name}: {fault}" for fault in row_faults(store, tables[-1], rows, recorded["rows"]))
             places += ((name, position, row) for position, row in enumerate(rows))
     if not faults:
-        for place, fault in subject_faults(store.plan, pa.concat_tables(tables), [row for _, _, row in places]):
+        for place, fault in subject_faults(store, pa.concat_tables(tables), [row for _, _, row in places]):
             faults.append(f"{places[place][0]}: row {places[place][1]} {fault}")
     yield from (f"{fault}; {redo}." for fault in faults)
 
