@@ -26,6 +26,7 @@ import torch
 
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
+from ..missing import is_missing
 from ..records import Access, Record, library_versions, writable_directory, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS
 from .examples import PreferenceExamples, groups_of, has_groups
@@ -249,6 +250,8 @@ def _read(path: Path, preset: Preset) -> dict[str, list[Any]]:
     for name in ("subject_id", "judge"):
         if not all(isinstance(one, str) and one for one in columns[name]):
             raise InputError(f"{path}: some rows have no {name}; give each one.")
+    if any(map(is_missing, columns["subject_id"])):
+        raise InputError(f"{path}: some rows have a subject_id that says unknown; give each one.")
     values = {name: _values(columns[name], found[name]) for name in preset.covariates.names}
     encoded = preset.covariates.encode(values, str(path))
     return {**columns, **{name: column.tolist() for name, column in encoded.items()}}
