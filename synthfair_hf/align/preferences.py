@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ..domains.preset import Preset
+from ..domains.source import totals
 from ..errors import InputError, unknown
 from ..missing import is_missing
 from ..records import Access, Record, library_versions, writable_directory, write_atomically
@@ -52,6 +53,7 @@ def write_preferences(
     preset: Preset,
     counts: Mapping[str, Mapping[str, Any]] | None = None,
     access: Access = "unknown",
+    source: Mapping[str, Any] | None = None,
 ) -> Record:
     """Write pairs into a directory, all or nothing.
 
@@ -61,6 +63,7 @@ def write_preferences(
         preset: the domain.
         counts: by judge, the counts of `from_scores`; none by default.
         access: to the images that these were made from (`records.strictest`).
+        source: counts of the real images that judges compared with, if any.
 
     Returns:
         The record; its `inputs["preferences"]` is the fingerprint of `read_preferences(directory, preset)`.
@@ -84,6 +87,7 @@ def write_preferences(
             "subjects": len(set(ordered.subjects.tolist())),
             "by split": {split: _counts(part, preset) for split, part in parts.items()},
             "comparisons": {judge: dict(counted) for judge, counted in (counts or {}).items()},
+            **({} if source is None else {"source": totals(source)}),
         },
     )
     with new_directory(directory) as temporary:

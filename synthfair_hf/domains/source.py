@@ -97,16 +97,19 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of a source as numbers alone, for what is published: cells and names of files may tell who is in it.
 
     Args:
-        counts: those of a source.
+        counts: those of a source, or their totals.
 
     Returns:
-        `images`, `patients`, `missing` cells by covariate, images `quarantined`, and levels with `no image of` them.
+        `images` and `patients`; of a folder also `missing` cells by covariate, images `quarantined`, and levels with
+        `no image of` them.
     """
-    quarantined = counts.get("quarantined", {})
+    if "missing" not in counts:
+        return {"images": counts["images"], "patients": counts["patients"]}
+    missing, quarantined = counts["missing"], counts["quarantined"]
     return {
         "images": counts["images"],
         "patients": counts["patients"],
-        "missing": {name: sum(reasons.values()) for name, reasons in counts.get("missing", {}).items()},
+        "missing": {name: n if isinstance(n, int) else sum(n.values()) for name, n in missing.items()},
         "quarantined": quarantined if isinstance(quarantined, int) else len(quarantined),
         **({"no image of": counts["no image of"]} if "no image of" in counts else {}),
     }
@@ -116,15 +119,21 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
     """What was read of a source and what was not, as lines to print.
 
     Args:
-        counts: those of a source.
+        counts: those of a source, or their `totals`.
     """
     lines = [f"source: {counts['images']} images of {counts['patients']} patients"]
-    if quarantined := counts.get("quarantined"):
+    quarantined = counts.get("quarantined") or 0
+    if isinstance(quarantined, Mapping):
         first, reason = next(iter(quarantined.items()))
         lines.append(f"  left out: {len(quarantined)} images (first: {first}: {reason})")
+    elif quarantined:
+        lines.append(f"  left out: {quarantined} images that can't be read or show nothing")
     if unseen := counts.get("unknown view"):
         lines.append(f"  left out: {unseen} images of unknown view")
     for name, reasons in counts.get("missing", {}).items():
+        if not isinstance(reasons, Mapping):
+            lines.append(f"  missing {name}: {reasons}")
+            continue
         shown = sorted(reasons.items(), key=lambda one: -one[1])[:5]
         words = ", ".join(f"{reason} {n}" for reason, n in shown) + (", ..." if len(reasons) > len(shown) else "")
         lines.append(f"  missing {name}: {sum(reasons.values())} ({words})")

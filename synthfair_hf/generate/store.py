@@ -264,10 +264,13 @@ class Store:
             writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         return sink.getvalue().to_pybytes()
 
-    def finish(self) -> Record | None:
+    def finish(self, counts: Mapping[str, Any] | None = None) -> Record | None:
         """Write and return the record of the whole run; None while another rank has shards to write.
 
         It holds counts summed over the shards, and `store`, the identity of the stored bytes.
+
+        Args:
+            counts: further counts for the record.
         """
         with mutex(self.directory):
             shards = self.plan.shards()
@@ -290,6 +293,7 @@ class Store:
                     "files": sum(len(shard.files) for shard in shards),
                     **{name: sum(record.counts.get(name, 0) for record in records) for name in summed},
                     "store": identity(records),
+                    **(counts or {}),
                 },
             )
             record.write(self.directory / RUN)

@@ -45,8 +45,8 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
             absent = [level for level in variable.levels if level not in found] if found else []
             if absent:
                 raise InputError(
-                    f"{source.name}: no image of {variable.name} {', '.join(absent)} in split {split!r}, so nothing can "
-                    "be learned of it; give a source with more patients of it."
+                    f"{source.name}: no image of {variable.name} {', '.join(absent)} in split {split!r}, so nothing "
+                    "can be learned of it; give a source with more patients of it."
                 )
 
     def __len__(self) -> int:
