@@ -38,6 +38,8 @@ def is_missing(value: Any) -> bool:
         return True
     if isinstance(value, str):
         return " ".join(value.casefold().replace("_", " ").split()) in MISSING_WORDS
+    if isinstance(value, bool | np.bool_):
+        return False
     try:
         unequal = value != value
     except ArithmeticError:  # a signalling NaN

@@ -49,7 +49,9 @@ def open_image(file: Path | bytes, where: str | None = None) -> Image.Image:
     if isinstance(file, Path):
         check_regular(file, where, "name an image")
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+        # never by name: Pillow would map the pixels of a turned TIFF into memory by the wrong size
+        opened = io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
+        with opened, Image.open(opened, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{where}: {image.width}x{image.height} pixels exceed {MAX_PIXELS}; not decoded.")
             if getattr(image, "n_frames", 1) > 1:

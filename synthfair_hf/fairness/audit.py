@@ -92,7 +92,7 @@ def group_codes(attribute: str, column: Sequence[str | None], n: int) -> Groups:
         raise InputError(f"groups[{attribute!r}]: {len(column)} values for {n} scores; give one per score.")
     values = pandas.Series(column)  # type: ignore[arg-type]
     if isinstance(values.dtype, pandas.CategoricalDtype):
-        values = values.cat.remove_categories([name for name in values.cat.categories if is_missing(name)])
+        values = values.cat.set_categories([name for name in values.cat.categories if not is_missing(name)])
     else:
         known = [None if is_missing(value) else value for value in column]
         values = pandas.Series(known, dtype=object)
