@@ -6,7 +6,8 @@ when it finds problems. The library names its own arguments; its errors are prin
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +98,19 @@ def _given(settings: verbs.VerbSettings) -> dict[str, Any]:
     return {name: value for name, value in settings if value is not None}
 
 
+def _read(counts: Mapping[str, Any]) -> None:
+    """Print what was read of a folder and what was not, where counts of a record or summary tell."""
+    from .domains.source import describe_counts
+
+    source = counts.get("source")
+    # what draws its own images misses nothing
+    if isinstance(source, Mapping) and "missing" in source:
+        print("\n".join(describe_counts(source)))
+
+
 def _saved(output_dir: Path, record: "Record") -> int:
     print(f"saved {output_dir} after {record.counts['steps']} steps; record in {output_dir}/record.json")
+    _read(record.counts)
     return 0
 
 
@@ -134,9 +146,13 @@ def _predictor(settings: verbs.Predictor) -> int:
     from .domains.presets import get_preset
     from .domains.registry import open_source
     from .measure.predictors import train_predictor
+    from .training.checkpoints import check_output_dir
+    from .training.examples import TrainingExamples
 
     domain = get_preset(settings.preset)
-    source = open_source(settings.source_dir, domain, domain.resolution)
+    check_output_dir(settings.config)
+    examples = partial(TrainingExamples, split="train", resolution=domain.resolution, seed=settings.config.seed)
+    source = open_source(settings.source_dir, domain, domain.resolution, check=examples)
     return _saved(settings.config.output_dir, train_predictor(source, settings.config, domain.resolution))
 
 
@@ -144,34 +160,42 @@ def _autoencoder(settings: verbs.Autoencoder) -> int:
     from .domains.presets import get_preset
     from .domains.registry import open_source
     from .measure.autoencoder import train_autoencoder
+    from .training.checkpoints import check_output_dir
+    from .training.examples import TrainingExamples
 
     domain = get_preset(settings.preset)
-    source = open_source(settings.source_dir, domain, domain.resolution)
+    check_output_dir(settings.config)
+    examples = partial(TrainingExamples, split="train", resolution=domain.resolution, seed=settings.config.seed)
+    source = open_source(settings.source_dir, domain, domain.resolution, check=examples)
     return _saved(settings.config.output_dir, train_autoencoder(source, settings.config, domain.resolution))
 
 
 def _calibrate(settings: verbs.Calibrate) -> int:
     from .measure.calibration import calibrate
 
-    for name, one in calibrate(**dict(settings)).measured["chosen"].items():
+    record = calibrate(**dict(settings))
+    for name, one in record.measured["chosen"].items():
         print(f"{name}: scale {one['scale']:g}, level {one['level']:g}, error {one['error']:g}")
     print(f"saved as defaults of {settings.pretrained_model_name_or_path}")
+    _read(record.counts)
     return 0
 
 
 def _soundness(settings: verbs.MeasureSoundness) -> int:
     from .measure.scoreboard import measure_soundness
 
-    measure_soundness(**_given(settings))
+    record = measure_soundness(**_given(settings))
     print(f"wrote {settings.output_dir}/soundness-{settings.world}.json and {settings.output_dir}/README.md")
+    _read(record.counts)
     return 0
 
 
 def _realism(settings: verbs.MeasureRealism) -> int:
     from .measure.scoreboard import measure_realism
 
-    measure_realism(**_given(settings))
+    record = measure_realism(**_given(settings))
     print(f"wrote {settings.output_dir}/realism-{settings.world}.json and {settings.output_dir}/README.md")
+    _read(record.counts)
     return 0
 
 
@@ -180,6 +204,7 @@ def _candidates(settings: verbs.Candidates) -> int:
 
     record = make_candidates(**dict(settings))
     print(f"wrote {settings.output_dir}: {record.counts['pairs']} pairs; next: synthfair label or synthfair judge")
+    _read(record.counts)
     return 0
 
 
@@ -188,6 +213,7 @@ def _judge(settings: verbs.Judge) -> int:
 
     record, place = judge_candidates(**dict(settings)), settings.output_dir
     print(f"wrote {place}: {record.counts['pairs']} pairs; next: synthfair align --train_data_dir {place}")
+    _read(record.counts)
     return 0
 
 
@@ -243,6 +269,7 @@ def _generate(settings: verbs.Generate) -> int:
         summary, launched = spread_dataset(**{"tasks": None, **arguments})
         print(json.dumps(summary, indent=2))
         print(launched)
+        _read(summary)
         return 0
     for name in ("tasks", "workers", "options", "logging_dir"):
         if name in arguments:
@@ -253,6 +280,7 @@ def _generate(settings: verbs.Generate) -> int:
         print(json.dumps(summary, indent=2))
     if summary["finished"]:
         print(f"wrote {settings.output_dir}; next: synthfair verify {settings.output_dir}")
+    _read(summary)
     return 0
 
 
@@ -263,10 +291,13 @@ def _verify(settings: verbs.Verify) -> int:
     if settings.repair:
         from .generate.dataset import repair_dataset
         from .measure.predictors import SavedPredictor
+        from .records import Record
 
         predictor = None if settings.predictor is None else SavedPredictor(settings.predictor)
         made = repair_dataset(directory, settings.pretrained_model_name_or_path, settings.source_dir, predictor)
         print(f"{directory}: made {len(made)} shards again" + "".join(f"\n  {name}" for name in made))
+        if settings.source_dir is not None:
+            _read(Record.read(directory / "records" / "generate.json").counts)
     else:
         for name in ("source_dir", "pretrained_model_name_or_path", "predictor"):
             if getattr(settings, name) is not None:
@@ -328,6 +359,7 @@ def _benchmark(settings: verbs.Benchmark) -> int:
 
     record = benchmark(**dict(settings))
     print(f"wrote {settings.output_dir}/README.md and table.csv of {len(record.counts['cells'])} cells")
+    _read(record.counts)
     return 0
 
 

@@ -6,6 +6,7 @@ fingerprint(x) is the sha256 of x's canonical JSON, so key order never matters a
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
@@ -21,6 +22,7 @@ __all__ = [
     "Access",
     "FileRecord",
     "Record",
+    "check_regular",
     "file_sha256",
     "fingerprint",
     "first_difference",
@@ -66,6 +68,25 @@ def fingerprint(value: object, length: int = 16) -> str:
         length: hex digits, up to 64.
     """
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
+
+
+def check_regular(path: Path, where: str, remedy: str) -> None:
+    """Raise InputError for what is there and no file: whoever opens a pipe or a terminal waits for its other end.
+
+    Args:
+        path: of a file, which may be absent.
+        where: what the error begins with.
+        remedy: what it ends with.
+    """
+    try:
+        found = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{where}: cannot be read ({reason}); {remedy}.") from None
+    if not found:
+        raise InputError(f"{where}: is not a file; {remedy}.")
 
 
 def file_sha256(path: Path) -> str:

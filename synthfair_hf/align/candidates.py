@@ -30,7 +30,7 @@ from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.phantom.phantom import PhantomSource
 from ..domains.preset import Preset
 from ..domains.registry import open_source
-from ..domains.source import Source, patient_split
+from ..domains.source import Source, patient_split, totals
 from ..errors import InputError, unknown
 from ..records import (
     Access,
@@ -161,7 +161,10 @@ def make_candidates(
     cells = _cells(balance, saved.preset)
     source = None
     if comparison_type == "counterfactuals":
-        source = open_source(source_dir, saved.preset, saved.resolution)
+        preset = saved.preset
+        source = open_source(
+            source_dir, preset, saved.resolution, check=lambda tabled: _complete(tabled, preset, num_pairs)
+        )
         requests = _counterfactual_requests(source, saved.preset, num_pairs, seed)
     else:
         requests = _sample_requests(saved, comparison_type, num_pairs, seed)
@@ -186,7 +189,11 @@ def make_candidates(
                 "seed": seed,
             },
             versions=library_versions(),
-            counts={"pairs": written, "the same image twice": equal},
+            counts={
+                "pairs": written,
+                "the same image twice": equal,
+                **({} if source is None else {"source": totals(source.counts)}),
+            },
         )
         record.write(temporary / "record.json")
     return record
@@ -231,12 +238,8 @@ def _sample_requests(
 
 def _counterfactual_requests(source: Source, preset: Preset, num_pairs: int, seed: int) -> list[_Request]:
     """Pairs of counterfactuals of images of which every covariate is known."""
-    if len(source) < num_pairs:
-        raise InputError(f"num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
+    complete = _complete(source, preset, num_pairs)
     rng, schema = row_generator(seed), preset.covariates
-    complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in schema.names)]
-    if len(complete) < num_pairs:
-        raise InputError(f"num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
     requests: list[_Request] = []
     for place, row in enumerate(rng.permutation(complete)[:num_pairs].tolist()):
         own = {name: source.table[name][row] for name in schema.names}
@@ -261,6 +264,20 @@ def _counterfactual_requests(source: Source, preset: Preset, num_pairs: int, see
             )
         )
     return requests
+
+
+def _complete(source: Source, preset: Preset, num_pairs: int) -> list[int]:
+    """Images of which every covariate is known; InputError for fewer than so many pairs need."""
+    if len(source) < num_pairs:
+        raise InputError(f"num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
+    names = preset.covariates.names
+    for name in names:
+        if name not in source.table:
+            raise unknown(f"source_dir: {source.name}", name, source.table)
+    complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in names)]
+    if len(complete) < num_pairs:
+        raise InputError(f"num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
+    return complete
 
 
 def _cells(balance: Sequence[str], preset: Preset) -> list[dict[str, Tensor]]:

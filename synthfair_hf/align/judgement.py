@@ -16,6 +16,7 @@ from ..domains.chest_xray.preset import CHEST_XRAY
 from ..domains.preset import Preset
 from ..domains.presets import get_preset
 from ..domains.registry import open_source
+from ..domains.source import Source
 from ..errors import InputError, unknown
 from ..measure.predictors import AttributePredictor, load_predictor
 from ..measure.weights import weights_fingerprint
@@ -102,7 +103,11 @@ def judge_candidates(
         )
     pairs = candidates.pairs
     judging = None if predictor is None else load_judging_predictor(predictor, preset.covariates)
-    reference = _training_images(source_dir, preset, pairs.preferred.shape[-1]) if "realism" in weights else None
+    source, reference = None, None
+    if "realism" in weights:
+        side = pairs.preferred.shape[-1]
+        source = open_source(source_dir, preset, side, check=_training_rows)
+        reference = torch.from_numpy(np.stack([source.image(row, side) for row in _training_rows(source)]))[:, None]
     judges = {judge: weights[judge.name] for judge in _judges(weights, directory, preset, judging, reference)}
     judge = next(iter(judges))
     if len(judges) > 1:
@@ -110,7 +115,9 @@ def judge_candidates(
     preferences, counts = judge_pairs(
         judge, pairs.preferred, pairs.rejected, pairs.covariates, pairs.subjects, pairs.splits, tie
     )
-    return write_preferences(preferences, output_dir, preset, counts, access)
+    return write_preferences(
+        preferences, output_dir, preset, counts, access, None if source_dir is None or source is None else source.counts
+    )
 
 
 def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[Candidates, Access]:
@@ -158,11 +165,12 @@ def load_judging_predictor(directory: str | Path, schema: Schema) -> JudgingPred
     return JudgingPredictor(predictor, schema, scales, weights_fingerprint(directory))
 
 
-def _training_images(source_dir: str | Path | None, preset: Preset, side: int) -> Tensor:
-    """Real images `[n, 1, side, side]` in [0, 1] of training patients."""
-    source = open_source(source_dir, preset, side)
+def _training_rows(source: Source) -> list[int]:
+    """Images of training patients, REFERENCE of them at most; InputError where there is none."""
     rows = [row for row, split in enumerate(source.splits) if split == "train"][:REFERENCE]
-    return torch.from_numpy(np.stack([source.image(row, side) for row in rows]))[:, None]
+    if not rows:
+        raise InputError(f"source_dir: {source.name} has no image in split 'train'; give images of more patients.")
+    return rows
 
 
 def _judges(

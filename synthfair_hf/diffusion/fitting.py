@@ -21,6 +21,7 @@ from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
 from ..domains.preset import Preset
 from ..domains.registry import WORLD_SEED, open_source
+from ..domains.source import Source
 from ..errors import InputError
 from ..records import Access, Record, file_sha256, fingerprint, row_generator, strictest
 from ..schema import SavedPredictor
@@ -110,14 +111,23 @@ def train_generator(
     if start is not None:
         preset = preset.model_copy(update={"network": start.preset.network})
     check_resolution(resolution, preset.network)
-    source = open_source(source_dir, preset, resolution)
-    preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
-    if start is not None and (start.preset.covariates, start.resolution) != (preset.covariates, resolution):
-        raise InputError(
-            f"pretrained_model_name_or_path: {pretrained_model_name_or_path} has {_names(start.preset)} at "
-            f"{start.resolution} pixels, not {_names(preset)} at {resolution}; give a generator of the same "
-            "covariates, levels and resolution, or none."
-        )
+    domain = preset
+
+    def check(source: Source) -> Preset:
+        """The domain as the source has it, which must be the start's."""
+        own = domain.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
+        if start is not None and (start.preset.covariates, start.resolution) != (own.covariates, resolution):
+            raise InputError(
+                f"pretrained_model_name_or_path: {pretrained_model_name_or_path} has {_names(start.preset)} at "
+                f"{start.resolution} pixels, not {_names(own)} at {resolution}; give a generator of the same "
+                "covariates, levels and resolution, or none."
+            )
+        TrainingExamples(source, "train", resolution, config.seed)
+        return own
+
+    known = None if covariate_table is None else read_table(covariate_table, preset.covariates)
+    source = open_source(source_dir, preset, resolution, check=check)
+    preset = check(source)
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
     source_access = "open" if source_dir is None else access
@@ -125,10 +135,11 @@ def train_generator(
         "source": source.fingerprint,
         "access": source_access if start is None else strictest(source_access, start.access),
     }
-    if covariate_table is None:
+    if covariate_table is None or known is None:
         table = {name: [column[row] for row in examples.rows] for name, column in source.table.items()}
     else:
-        table, counts["covariate_table"] = read_table(covariate_table, preset.covariates)
+        columns, counts["covariate_table"] = known
+        table = {name: column for name, column in columns.items() if name in preset.covariates}
         inputs["covariate_table"] = file_sha256(Path(covariate_table))
 
     torch.manual_seed(config.seed)
@@ -308,18 +319,24 @@ def _go_on(
     not given, it is that of the generator's record if it was trained on the same images, else unknown.
     """
     resolution = saved.resolution if resolution is None else resolution
-    source = open_source(source_dir, saved.preset, resolution)
-    for variable in saved.preset.covariates.walk():
-        if variable.name not in source.covariates or source.covariates[variable.name] != variable:
+
+    def check(source: Source) -> None:
+        """The source must have what the generator was trained on."""
+        for variable in saved.preset.covariates.walk():
+            if variable.name not in source.covariates or source.covariates[variable.name] != variable:
+                raise InputError(
+                    f"source_dir: {source.name} does not have {variable.name!r} as this generator does; it has "
+                    f"{', '.join(source.covariates.names)}; give the source it was trained on."
+                )
+        if isinstance(source, AcquisitionWorld) and not saved.planted_scanner:
             raise InputError(
-                f"source_dir: {source.name} does not have {variable.name!r} as this generator does; it has "
-                f"{', '.join(source.covariates.names)}; give the source it was trained on."
+                f"source_dir: {source_dir} has no column 'scanner' in metadata.csv, but this generator was trained on "
+                "radiographs whose scanner is recorded; add it."
             )
-    if isinstance(source, AcquisitionWorld) and not saved.planted_scanner:
-        raise InputError(
-            f"source_dir: {source_dir} has no column 'scanner' in metadata.csv, but this generator was trained on "
-            "radiographs whose scanner is recorded; add it."
-        )
+        TrainingExamples(source, "train", resolution, config.seed)
+
+    source = open_source(source_dir, saved.preset, resolution, check=check)
+    check(source)
     examples = TrainingExamples(source, "train", resolution, config.seed)
     counts = {"source": source.counts, "training_images": len(examples)}
     inputs = {"source": source.fingerprint, "initial_weights": saved.revision}

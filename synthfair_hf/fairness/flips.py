@@ -21,6 +21,7 @@ import pandas
 
 from ..errors import InputError, unknown
 from ..measure.intervals import bootstrap_mean
+from ..missing import identifier, is_missing
 from .rates import check_scores
 
 __all__ = ["ANY", "flip_rates"]
@@ -66,10 +67,10 @@ def flip_rates(
     if "subject" in factors or "score" in factors:
         raise InputError("factors: subject and score are taken; give the factor another name.")
     for argument, column in (("subjects", subjects), *((f"factors[{name!r}]", factors[name]) for name in factors)):
-        if len(column) != len(score) or pandas.isna(np.asarray(column, dtype=object)).any():
+        if len(column) != len(score) or any(map(is_missing, column)):
             raise InputError(f"{argument}: give one value, none missing, for each of the {len(score)} scores.")
     rows = pandas.DataFrame({name: np.asarray(column) for name, column in factors.items()})
-    rows["subject"], rows["score"] = np.asarray(subjects), score
+    rows["subject"], rows["score"] = [identifier(subject) for subject in subjects], score
     cell = ["subject", *(name for name in factors if name != attribute)]
     twice = rows.duplicated([*cell, attribute])
     if twice.any():

@@ -11,14 +11,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..domains.images import open_image
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
+from ..missing import is_missing
 from ..views.builder import recipe_of
 
 if TYPE_CHECKING:
@@ -72,6 +75,8 @@ class LabelledImages:
         for name, keys in {"subjects": self.subjects, **keyed}.items():
             if len(keys) != shape[0]:
                 raise InputError(f"{name}: {len(keys)} values for {shape[0]} images; give one per image.")
+        if any(map(is_missing, set(self.subjects))):
+            raise InputError("subjects: some are unknown; give every image its subject.")
         if self.masks is not None and (self.masks.dtype != torch.bool or tuple(self.masks.shape) != shape):
             raise InputError(
                 f"masks: {self.masks.dtype} of shape {tuple(self.masks.shape)}; give torch.bool of shape {shape}."
@@ -123,7 +128,7 @@ class LabelledImages:
             codes, levels[name] = _groups(_known(dataset, name), name, preset)
             groups[name] = torch.from_numpy(codes.astype(np.int64))
         subjects = np.asarray(dataset["subject_id"][:], dtype=str)
-        arrays = [np.asarray(row["image"]) for row in dataset.select_columns(["image"])]
+        arrays = _pixels(dataset)
         if len({array.shape for array in arrays}) != 1 or arrays[0].dtype != np.uint8:
             raise InputError("dataset: images differ in size or are not 8-bit grayscale; give one resolution.")
         return cls(
@@ -194,6 +199,20 @@ class LabelledImages:
                 digest.update(f"{one.name}/{name}".encode())
                 digest.update(_bytes(parts[name]))
         return digest.hexdigest()[:16]
+
+
+def _pixels(dataset: "Dataset") -> list[np.ndarray]:
+    """The images of the rows, opened by the decoders that this package lists and not by all that `datasets` would."""
+    from datasets import Image
+
+    column = dataset.select_columns(["image"])
+    if not isinstance(column.features["image"], Image):
+        return [np.asarray(row["image"]) for row in column]
+    files = (row["image"] or {} for row in column.cast_column("image", Image(decode=False)))
+    return [
+        np.asarray(open_image(file.get("bytes") or Path(file.get("path") or ""), f"dataset: image {row}"))
+        for row, file in enumerate(files)
+    ]
 
 
 def _recipe(dataset: "Dataset") -> dict[str, str]:

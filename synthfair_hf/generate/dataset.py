@@ -25,6 +25,7 @@ from .merge import merge
 from .plan import SCM, GenerationPlan
 from .run import check, generate, repair, seconds_per_image
 from .store import read_plan
+from .subjects import choose
 from .support import model_support, source_support
 from .verification import known_plan, restore_plan
 
@@ -70,7 +71,8 @@ def generate_dataset(
         **settings: further fields of GenerationPlan.
 
     Returns:
-        The plan's summary; its `finished` is whether this process completed the data set.
+        The plan's summary; its `finished` is whether this process completed the data set, `source` what was read of
+        the source and what is missing in it.
 
     Raises:
         InputError: settings that are invalid or contradict each other, the generator or the source, or a directory
@@ -90,15 +92,16 @@ def generate_dataset(
         world_size=world_size,
         **settings,
     )
-    if dry_run:
-        return {**planned.plan.summary(), **_duration(planned, world_size), "finished": False}
     plan, saved, source, gate = planned
+    read = {} if source is None else {"source": source.counts}
+    if dry_run:
+        return {**plan.summary(), **_duration(planned, world_size), **read, "finished": False}
     record = generate(plan, _load(saved), output_dir, source, rank == 0, gate, rank, world_size)
     if record is not None:
         # two ranks that end together both find the run finished
         with mutex(Path(output_dir)):
             write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
-    return {**plan.summary(), "finished": record is not None}
+    return {**plan.summary(), **read, "finished": record is not None}
 
 
 class _Planned(NamedTuple):
@@ -130,25 +133,34 @@ def _plan(
     saved = _generator(pretrained_model_name_or_path, world, resolution)
     if world is not None and source_dir is not None:
         raise InputError(f"source_dir: {source_dir} is given beside world {world}, which draws its own; leave one out.")
-    source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
     levels = {
         name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
         for name, given in settings.pop("levels", {}).items()
     }
-    plan = GenerationPlan(
-        preset=saved.preset,
-        model_revision=saved.revision,
-        num_subjects=num_subjects,
-        seed=seed,
-        resolution=saved.resolution,
-        world=world,
-        source=SCM if source is None else source.name,
-        source_fingerprint=None if source is None else source.fingerprint,
-        access=saved.access if source_dir is None else strictest(saved.access, access),
-        gate=None if predictor is None else predictor.revision,
-        levels=levels,
-        **settings,
-    )
+
+    def plan_of(source: Source | None) -> GenerationPlan:
+        return GenerationPlan(
+            preset=saved.preset,
+            model_revision=saved.revision,
+            num_subjects=num_subjects,
+            seed=seed,
+            resolution=saved.resolution,
+            world=world,
+            source=SCM if source is None else source.name,
+            source_fingerprint=None if source is None else source.fingerprint,
+            access=saved.access if source_dir is None else strictest(saved.access, access),
+            gate=None if predictor is None else predictor.revision,
+            levels=levels,
+            **settings,
+        )
+
+    source = None
+    if source_dir is not None:
+        # what the table alone decides, before its images are read
+        source = open_source(
+            source_dir, saved.preset, saved.resolution, check=lambda tabled: choose(plan_of(tabled), tabled)
+        )
+    plan = plan_of(source)
     check(plan, output_dir, source, rank, world_size)
     support = model_support(plan, saved.causal_model()) if source is None else source_support(plan, source)
     return _Planned(plan.model_copy(update={"support": support}), saved, source, _gate(plan, predictor))
@@ -218,7 +230,8 @@ def spread_dataset(
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
     logs = logging_dir or f"{Path(output_dir)}-logs"
     launched = launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
-    return {**planned.plan.summary(), **(_duration(planned, tasks) if dry_run else {})}, launched
+    read = {} if planned.source is None else {"source": planned.source.counts}
+    return {**planned.plan.summary(), **read, **(_duration(planned, tasks) if dry_run else {})}, launched
 
 
 def _gate(plan: GenerationPlan, predictor: SavedPredictor | None) -> QualityGate | None:

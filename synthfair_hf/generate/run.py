@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..domains.source import Source
+from ..domains.source import Source, totals
 from ..errors import InputError
 from ..records import Record, first_difference
 from .gate import QualityGate, Reading
@@ -111,7 +111,7 @@ def generate(
         with tqdm(total=images, initial=images - left, unit="image", disable=not progress, desc="generate") as bar:
             for shard in waiting:
                 store.write(shard, *_render_shard(plan, studio, shard, bar))
-        return store.finish()
+        return store.finish({} if source is None else {"source": totals(source.counts)})
 
 
 def seconds_per_image(

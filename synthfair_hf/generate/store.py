@@ -284,16 +284,20 @@ class Store:
             writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         return sink.getvalue().to_pybytes()
 
-    def finish(self) -> Record | None:
+    def finish(self, counts: Mapping[str, Any] | None = None) -> Record | None:
         """Write and return the record of the whole run; None while another rank has shards to write.
 
         It is that of `run_record`.
+
+        Args:
+            counts: further counts for the record, such as of the source.
         """
         with mutex(self.directory):
             shards = self.plan.shards()
             if not all(self.finished(shard) for shard in shards):
                 return None
             record = self.run_record([Record.read(self.record_path(shard)) for shard in shards])
+            record = record.model_copy(update={"counts": {**record.counts, **(counts or {})}})
             record.write(self.directory / RUN)
             return record
 

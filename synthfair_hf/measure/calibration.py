@@ -111,7 +111,7 @@ def calibrate(
             "num_inference_steps": pipeline.config.default_steps,
         },
         versions=library_versions(),
-        counts={"images": len(opened.images)},
+        counts={"images": len(opened.images), "source": opened.source_counts},
         measured={"errors": errors, "chosen": chosen},
     )
     record.write(directory / "calibration.json")

@@ -259,7 +259,11 @@ def measure_soundness(
         inputs=inputs_of(saved, opened, predictors, encoder),
         settings=settings,
         versions=library_versions(),
-        counts={"images": len(opened.images), "groups": len(set(opened.groups))},
+        counts={
+            "images": len(opened.images),
+            "groups": len(set(opened.groups)),
+            "source": opened.source_counts,
+        },
         measured={"rows": rows},
     )
     return _keep(record, directory, f"soundness-{world}")
@@ -350,7 +354,12 @@ def measure_realism(
         inputs=inputs_of(saved, opened, [predictor]),
         settings={"world": world, "split": split, "images": count, "group": group, "seed": seed},
         versions=library_versions(),
-        counts={"images": count, "training_images": originals, "augmented_examples": len(training) - originals},
+        counts={
+            "images": count,
+            "training_images": originals,
+            "augmented_examples": len(training) - originals,
+            "source": opened.source_counts,
+        },
         measured=measured,
     )
     directory.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError, select_autoescape
 
+from ..domains.source import totals
 from ..errors import InputError
 
 __all__ = ["render"]
@@ -47,6 +48,21 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
+def _gaps(counts: Mapping[str, Any]) -> str:
+    """What of a source was missing or left out, as a sentence; empty where nothing was, or nothing is recorded."""
+    source = counts.get("source") or {}
+    if "missing" not in source:
+        return ""
+    found = totals(source)
+    words = [f"{name} of {n}" for name, n in found["missing"].items()]
+    sentences = [
+        f"Missing among {found['images']} images: {_listed(words)}." if words else "",
+        f"{found['quarantined']} images were left out: unreadable, or showing nothing." if found["quarantined"] else "",
+        *(f"No image of {name} {', '.join(levels)}." for name, levels in found.get("no image of", {}).items()),
+    ]
+    return " ".join(filter(None, sentences))
+
+
 _ENVIRONMENT = Environment(
     loader=PackageLoader(__package__),
     autoescape=select_autoescape(["html.jinja"]),
@@ -57,6 +73,7 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {
     "figure": _figure,
+    "gaps": _gaps,
     "number": _number,
     "listed": _listed,
     "thousands": "{:,}".format,

@@ -18,6 +18,7 @@ import pyarrow
 import pyarrow.dataset
 from PIL import Image
 
+from ..domains.images import open_image
 from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
@@ -253,7 +254,7 @@ def _one_factor_changes(store: _Store, observation: int) -> dict[int, str]:
 
 def _pixels(png: bytes) -> np.ndarray:
     """Luminance `[H, W]` in [0, 1]."""
-    array = np.asarray(Image.open(io.BytesIO(png)))
+    array = np.asarray(open_image(png))
     full = 255 if array.dtype == np.uint8 else 65535
     return (array.mean(axis=2) if array.ndim == 3 else array) / full
 

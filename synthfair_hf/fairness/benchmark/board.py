@@ -31,6 +31,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ...domains.source import totals
 from ...errors import InputError, unknown
 from ...records import Record, library_versions, writable_directory
 from ...views.view import BiasedView, get_view
@@ -169,7 +170,11 @@ def _plan(request: _Request) -> _Plan:
             "draws": N_BOOTSTRAP,  # the key that records have
         },
         versions=library_versions(),
-        counts={"subjects_of_train": len(data.subjects), "cells": list(cells)},
+        counts={
+            "subjects_of_train": len(data.subjects),
+            "cells": list(cells),
+            **({} if external is None else {"source": totals(external.source.counts)}),
+        },
     )
     return _Plan(data, external, cells, record)
 

@@ -177,14 +177,25 @@ class ExternalSet:
         planted: attributes that views of the benchmark plant, which metadata.csv must have.
 
     Raises:
-        InputError: the folder cannot be read, or a column is missing.
+        InputError: the folder cannot be read, or a column or a side of the finding is missing.
     """
 
     def __init__(self, directory: str | Path, data: DataSet, planted: Sequence[str]) -> None:
-        self.source, self.data = ImageFolder(directory, data.preset, data.resolution), data
-        for name in (data.finding, *planted):
-            if name not in self.source.table:
-                raise InputError(f"external: {directory} has no column {name!r}; add it to metadata.csv.")
+
+        def check(source: ImageFolder) -> None:
+            for name in (data.finding, *planted):
+                if name not in source.table:
+                    raise InputError(f"external: {directory} has no column {name!r}; add it to metadata.csv.")
+            contrast, found = data.preset.contrasts[data.finding], source.table[data.finding]
+            for side in (contrast.first, contrast.second):
+                if side not in found:
+                    raise InputError(
+                        f"external: {directory} has no image of {data.finding} {side}, so no classifier can be judged "
+                        "on it; add some."
+                    )
+
+        self.source, self.data = ImageFolder(directory, data.preset, data.resolution, check=check), data
+        check(self.source)
         self.examples = lru_cache(maxsize=4)(self._examples)
 
     def _examples(self, planted: tuple[str, ...]) -> LabelledImages:
