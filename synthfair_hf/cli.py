@@ -137,7 +137,8 @@ def _predictor(settings: verbs.Predictor) -> int:
 
     domain = get_preset(settings.preset)
     source = open_source(settings.source_dir, domain, domain.resolution)
-    return _saved(settings.config.output_dir, train_predictor(source, settings.config, domain.resolution))
+    record = train_predictor(source, settings.config, domain.resolution, settings.access)
+    return _saved(settings.config.output_dir, record)
 
 
 def _autoencoder(settings: verbs.Autoencoder) -> int:
@@ -147,7 +148,8 @@ def _autoencoder(settings: verbs.Autoencoder) -> int:
 
     domain = get_preset(settings.preset)
     source = open_source(settings.source_dir, domain, domain.resolution)
-    return _saved(settings.config.output_dir, train_autoencoder(source, settings.config, domain.resolution))
+    record = train_autoencoder(source, settings.config, domain.resolution, access=settings.access)
+    return _saved(settings.config.output_dir, record)
 
 
 def _calibrate(settings: verbs.Calibrate) -> int:

@@ -20,6 +20,7 @@ from .errors import InputError
 __all__ = [
     "Access",
     "Record",
+    "file_inside",
     "file_sha256",
     "fingerprint",
     "first_difference",
@@ -65,6 +66,33 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_inside(directory: Path, name: str) -> Path:
+    """The file or folder of a directory that some configuration, table or record names.
+
+    Args:
+        directory: that of the configuration.
+        name: relative, with `/` between folders, on every system.
+
+    Returns:
+        `directory / name`, which need not exist.
+
+    Raises:
+        InputError: a name that leads elsewhere: absolute, by `..`, a drive or a backslash, with a NUL, or by a link. In
+            a snapshot of the Hub's cache, links to the blobs of its own repository are the files themselves.
+    """
+    plain = isinstance(name, str) and name.isprintable() and not set(name) & {"\\", ":"}
+    plain = plain and not {"", ".", ".."} & set(name.split("/"))
+    path, root = directory / name if plain else directory, directory.resolve()
+    allowed = [root, *([root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [])]
+    try:
+        inside = plain and any(path.resolve().is_relative_to(one) for one in allowed)
+    except (OSError, RuntimeError):
+        inside = False
+    if not inside:
+        raise InputError(f"{directory}: {name!r} leads out of it; give the name of a file or folder inside.")
+    return path
 
 
 @cache
@@ -123,7 +151,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 class Record(BaseModel):
-    """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n."""
+    """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n.
+
+    `seal` binds the access in `inputs` to what lies beside the record (`access`); records before it have none.
+    """
 
     # "constants" hands NaN through to `write`, where it is an error; pydantic's default would turn it into null
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -134,6 +165,7 @@ class Record(BaseModel):
     versions: dict[str, str] = {}
     counts: dict[str, Any] = {}
     measured: dict[str, Any] = {}
+    seal: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -147,7 +179,8 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write as indented JSON, atomically."""
-        write_atomically(path, (json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode())
+        settings = self.model_dump(mode="json", exclude=None if self.seal else {"seal"})
+        write_atomically(path, (json.dumps(settings, indent=2, allow_nan=False) + "\n").encode())
 
     @classmethod
     def read(cls, path: Path) -> "Record":

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..access import RECORD, sealed
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
@@ -188,7 +189,8 @@ def make_candidates(
             versions=library_versions(),
             counts={"pairs": written, "the same image twice": equal},
         )
-        record.write(temporary / "record.json")
+        record = sealed(record, temporary)
+        record.write(temporary / RECORD)
     return record
 
 
