@@ -309,6 +309,10 @@ def _counterfactual(settings: verbs.Counterfactual) -> int:
     from .diffusion.counterfactual import counterfactual
 
     print(json.dumps(counterfactual(**_given(settings))))
+    if settings.plant_scanner:
+        print(
+            f"planted scanner {settings.covariates['scanner']} on the radiograph first: observation.png is not as given"
+        )
     print(f"wrote {settings.output_dir}/observation.png, counterfactual.png, difference.png, counterfactual.json")
     return 0
 

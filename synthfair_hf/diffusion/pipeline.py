@@ -25,7 +25,6 @@ from ..causal.mechanisms import Generators, draw
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Network, Preset
 from ..errors import InputError
-from ..records import Access
 from ..schema import Schema
 from .adapters import AdapterLoader
 from .conditioning import CovariateEncoder
@@ -36,6 +35,7 @@ from .inputs import (
     check_settings,
     encode_covariates,
     encode_interventions,
+    may_be_unknown,
     prepare_image,
     strengths,
 )
@@ -104,7 +104,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         default_guidance_scale: float | dict[str, float] = 1.0,
         default_intervention_level: float | dict[str, float] = 1.0,
         planted_scanner: bool = True,
-        access: Access | None = None,
+        access: str | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, covariate_encoder=covariate_encoder, scm=scm, scheduler=scheduler, vae=vae)
@@ -342,7 +342,8 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         Args:
             image: observed images, PIL mode L or float `[B, C, H, W]` in [0, 1].
             covariates: observed values by name, one per row: level names, numbers in the variable's unit. None hides
-                a covariate when sampling; counterfactuals need every one.
+                a covariate when sampling; counterfactuals need every one but the scanner, whose None is unknown: it is
+                hidden from the network, and stays unknown unless it is intervened on.
             do: interventions by name, one value or one per row. {} intervenes on nothing.
             num_inference_steps: solver steps, two calls of the network each, four with midpoint; None = the
                 checkpoint's default.
@@ -375,9 +376,11 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         interventions = encode_interventions(do, self.covariates, rows)
         if image is not None and do is None:
             raise InputError("do: not given; with an image, give do={...}, or do={} for the image itself.")
+        unknown = {name: factual[name] < 0 for name in may_be_unknown(self.preset) if (factual[name] < 0).any()}
         if do is not None:
             for name, values in factual.items():
-                if bool((values.isnan() if values.is_floating_point() else values < 0).any()):
+                missing = bool((values.isnan() if values.is_floating_point() else values < 0).any())
+                if missing and name not in unknown:
                     raise InputError(f"covariates[{name!r}]: some values are missing; counterfactuals need every one.")
         if image is not None and residual is not None:
             raise InputError("residual: given beside an image, whose own is computed; give it with `noise` only.")
@@ -396,8 +399,12 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         # 2. Abduct covariates  3. Act
         target, known = factual, covariate_noise
         if do is not None:
-            known = self.scm.abduct(factual, generator) if covariate_noise is None else covariate_noise
-            target = self.scm.counterfactual(factual, interventions, known)
+            # the noise of an unknown one is that of its first level: it causes nothing, and is not asked
+            filled = {name: values.clamp(min=0) if name in unknown else values for name, values in factual.items()}
+            known = self.scm.abduct(filled, generator) if covariate_noise is None else covariate_noise
+            target = self.scm.counterfactual(filled, interventions, known)
+            for name in unknown.keys() - interventions.keys():
+                target[name] = torch.where(unknown[name], factual[name], target[name])
 
         # 4. Encode covariates  [B, V, D]
         tokens = self.covariate_encoder({name: value.to(self.device) for name, value in factual.items()})

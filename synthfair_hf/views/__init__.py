@@ -4,5 +4,6 @@
 - biases — what a bias plants: `biases.Bias`, `biases.get_bias`
 - grammar — names of biases: `grammar.GRAMMAR`, `grammar.take_apart`
 - layout — names of files, and what they imply for rows: `layout.known`, `layout.find_files`
+- pushing — what may be published of a loaded view: `pushing.guard_push_to_hub`
 - builder — behind `load_dataset("synthfair", ...)`: `builder.SynthFair`, `builder.recipe_of`
 """
