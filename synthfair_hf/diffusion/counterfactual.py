@@ -2,8 +2,8 @@
 
 The radiograph is answered as it is: nothing is drawn over it and its grey levels stay. Which scanner took a real one is
 unknown, so that it is left to the null token, which the network was trained on as well: each covariate is hidden from
-it with probability 0.1 (`objective`). Of real radiographs that explains more than any planted scanner does, and more
-than naming the likeliest of them (docs/counterfactuals.md).
+it with probability 0.1 (`objective`). That explains real radiographs better than any planted scanner does
+(docs/counterfactuals.md has figures).
 """
 
 from pathlib import Path
