@@ -153,7 +153,8 @@ def _predictor(settings: verbs.Predictor) -> int:
     check_output_dir(settings.config)
     examples = partial(TrainingExamples, split="train", resolution=domain.resolution, seed=settings.config.seed)
     source = open_source(settings.source_dir, domain, domain.resolution, check=examples)
-    return _saved(settings.config.output_dir, train_predictor(source, settings.config, domain.resolution))
+    record = train_predictor(source, settings.config, domain.resolution, settings.access)
+    return _saved(settings.config.output_dir, record)
 
 
 def _autoencoder(settings: verbs.Autoencoder) -> int:
@@ -167,7 +168,8 @@ def _autoencoder(settings: verbs.Autoencoder) -> int:
     check_output_dir(settings.config)
     examples = partial(TrainingExamples, split="train", resolution=domain.resolution, seed=settings.config.seed)
     source = open_source(settings.source_dir, domain, domain.resolution, check=examples)
-    return _saved(settings.config.output_dir, train_autoencoder(source, settings.config, domain.resolution))
+    record = train_autoencoder(source, settings.config, domain.resolution, access=settings.access)
+    return _saved(settings.config.output_dir, record)
 
 
 def _calibrate(settings: verbs.Calibrate) -> int:
@@ -350,6 +352,10 @@ def _counterfactual(settings: verbs.Counterfactual) -> int:
     from .diffusion.counterfactual import counterfactual
 
     print(json.dumps(counterfactual(**_given(settings))))
+    if settings.plant_scanner:
+        print(
+            f"planted scanner {settings.covariates['scanner']} on the radiograph first: observation.png is not as given"
+        )
     print(f"wrote {settings.output_dir}/observation.png, counterfactual.png, difference.png, counterfactual.json")
     return 0
 

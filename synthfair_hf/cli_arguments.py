@@ -204,6 +204,7 @@ class Predictor(VerbSettings):
     example = "--preset phantom --output_dir runs/predictor"
     preset: Preset = "chest_xray"
     source_dir: Source = None
+    access: NewAccess = "unknown"
     config: PredictorTrainingConfig
 
 
@@ -213,6 +214,7 @@ class Autoencoder(VerbSettings):
     example = "--preset phantom --output_dir runs/autoencoder"
     preset: Preset = "chest_xray"
     source_dir: Source = None
+    access: NewAccess = "unknown"
     config: AutoencoderTrainingConfig
 
 
@@ -248,6 +250,7 @@ class Judge(VerbSettings):
     source_dir: Annotated[
         Path | None, Field(alias="source", description="real images that realism compares with; the phantom needs none")
     ] = None
+    access: NewAccess = "unknown"
     tie: float = Field(0.0, description="difference of scores up to which neither is preferred")
     output_dir: OutputDirectory
 
@@ -305,6 +308,7 @@ class Calibrate(VerbSettings):
     source_dir: WorldSource = None
     limit: Limit = None
     predictors: Predictors = ()
+    access: KnownAccess = None
 
 
 class MeasureSoundness(VerbSettings):
@@ -499,13 +503,14 @@ STRENGTH = Words("X or NAME=X", _strength)
 class Counterfactual(VerbSettings):
     """Show what a radiograph would have been under other covariates."""
 
-    example = (
-        "--image radiograph.png --covariates age=61 sex=male finding=no_finding view=PA scanner=flatpanel "
-        "--do sex=female"
-    )
+    example = "--image radiograph.png --covariates age=61 sex=male finding=no_finding view=PA --do sex=female"
     image: Path = Field(description="a frontal chest radiograph")
-    covariates: Annotated[dict[str, str], VALUES] = Field(description="its covariates, all of those of the generator")
-    already_acquired: bool = Field(False, description="the radiograph shows the named scanner: do not plant it")
+    covariates: Annotated[dict[str, str], VALUES] = Field(
+        description="its covariates, all of those of the generator; an unknown scanner is left out"
+    )
+    plant_scanner: bool = Field(
+        False, description="first take the radiograph anew on the scanner among its covariates, which changes it"
+    )
     do: Annotated[dict[str, str], Words("NAME=VALUE", _assignments, may_be_empty=True)] = Field(
         {}, description="interventions, such as sex=female finding=pneumonia"
     )

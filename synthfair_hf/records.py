@@ -23,6 +23,7 @@ __all__ = [
     "FileRecord",
     "Record",
     "check_regular",
+    "file_inside",
     "file_sha256",
     "fingerprint",
     "first_difference",
@@ -95,6 +96,33 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_inside(directory: Path, name: str) -> Path:
+    """The file or folder of a directory that some configuration, table or record names.
+
+    Args:
+        directory: that of the configuration.
+        name: relative, with `/` between folders, on every system.
+
+    Returns:
+        `directory / name`, which need not exist.
+
+    Raises:
+        InputError: a name that leads elsewhere: absolute, by `..`, a drive or a backslash, with a NUL, or by a link. In
+            a snapshot of the Hub's cache, links to the blobs of its own repository are the files themselves.
+    """
+    plain = isinstance(name, str) and name.isprintable() and not set(name) & {"\\", ":"}
+    plain = plain and not {"", ".", ".."} & set(name.split("/"))
+    path, root = directory / name if plain else directory, directory.resolve()
+    allowed = [root, *([root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [])]
+    try:
+        inside = plain and any(path.resolve().is_relative_to(one) for one in allowed)
+    except (OSError, RuntimeError):
+        inside = False
+    if not inside:
+        raise InputError(f"{directory}: {name!r} leads out of it; give the name of a file or folder inside.")
+    return path
+
+
 @cache
 def library_versions() -> dict[str, str]:
     """Versions of this package and of the libraries whose numerics or formats show in results."""
@@ -163,6 +191,7 @@ class Record(BaseModel):
     """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n.
 
     `files` lists the files that the record vouches for, by path; it is written only where there are any.
+    `seal` binds the access in `inputs` to what lies beside the record (`access`); records before it have none.
     """
 
     # "constants" hands NaN through to `write`, where it is an error; pydantic's default would turn it into null
@@ -176,10 +205,13 @@ class Record(BaseModel):
     measured: dict[str, Any] = {}
     files: dict[str, FileRecord] = {}
 
+    seal: str | None = None
+
     @model_serializer(mode="wrap")
-    def _without_empty_files(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = handler(self)
-        return found if self.files else {name: value for name, value in found.items() if name != "files"}
+        absent = {name for name in ("files", "seal") if not getattr(self, name)}
+        return {name: value for name, value in found.items() if name not in absent}
 
     @property
     def fingerprint(self) -> str:

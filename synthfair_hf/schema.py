@@ -324,6 +324,11 @@ class SavedPredictor(Protocol):
         """Identity of its weights; raises InputError where there are none."""
         ...
 
+    @property
+    def access(self) -> Any:
+        """Access to the images it was trained on, as `records.Access`; "open" where nothing is recorded of it."""
+        ...
+
     def load(self, schema: "Schema") -> Any:
         """The predictor, an `AttributePredictor`; InputError where it lacks one of the schema's covariates."""
         ...

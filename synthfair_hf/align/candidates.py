@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..access import RECORD, sealed
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
@@ -195,7 +196,8 @@ def make_candidates(
                 **({} if source is None else {"source": totals(source.counts)}),
             },
         )
-        record.write(temporary / "record.json")
+        record = sealed(record, temporary)
+        record.write(temporary / RECORD)
     return record
 
 

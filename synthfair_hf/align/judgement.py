@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..access import recorded_access
 from ..domains.chest_xray.preset import CHEST_XRAY
 from ..domains.preset import Preset
 from ..domains.presets import get_preset
@@ -20,7 +21,7 @@ from ..domains.source import Source
 from ..errors import InputError, unknown
 from ..measure.predictors import AttributePredictor, load_predictor
 from ..measure.weights import weights_fingerprint
-from ..records import Access, Record
+from ..records import Access, Record, file_inside, strictest
 from ..schema import Schema
 from .agreement import agreement
 from .candidates import KNOWN
@@ -58,6 +59,7 @@ def judge_candidates(
     weights: Mapping[str, float],
     tie: float = 0.0,
     source_dir: str | Path | None = None,
+    access: Access = "unknown",
 ) -> Record:
     """Judge candidates and write them as preferences.
 
@@ -73,6 +75,8 @@ def judge_candidates(
             and counted.
         source_dir: real images, with whose training part `realism` compares in the predictor's features; None for a
             domain that generates its own.
+        access: to these real images; that of the preferences is the strictest of theirs, the candidates' and the
+            predictor's.
 
     Returns:
         The record, as written.
@@ -87,7 +91,7 @@ def judge_candidates(
         raise InputError(f"weights: none is given; give weights by name, of {', '.join(JUDGES)}.")
     directory = Path(candidates_dir)
     record = Record.read(directory / "record.json")
-    candidates, access = open_candidates(directory)
+    candidates, made_from = open_candidates(directory)
     preset = candidates.preset
     if record.settings["questions"] != "counterfactuals":
         for name in COUNTERFACTUAL_JUDGES:
@@ -97,6 +101,8 @@ def judge_candidates(
         raise InputError(
             f"predictor: {predictor or 'not given'}; true_pixels needs none, and every other judge needs one."
         )
+    if source_dir is None and access != "unknown":
+        raise InputError(f"access: {access} is for a source of real images, and none is given; leave it out.")
     if source_dir is not None and "realism" not in weights:
         raise InputError(
             f"source_dir: {source_dir} is for realism alone, which compares with its images; leave it out."
@@ -115,9 +121,14 @@ def judge_candidates(
     preferences, counts = judge_pairs(
         judge, pairs.preferred, pairs.rejected, pairs.covariates, pairs.subjects, pairs.splits, tie
     )
-    return write_preferences(
-        preferences, output_dir, preset, counts, access, None if source_dir is None or source is None else source.counts
-    )
+    accesses: list[Access] = [made_from]
+    if source_dir is not None:
+        accesses.append(access)
+    if predictor is not None:
+        # one that was trained before its record named an access adds none
+        accesses.append(recorded_access(Path(predictor), silent="open"))
+    read = None if source_dir is None or source is None else source.counts
+    return write_preferences(preferences, output_dir, preset, counts, strictest(*accesses), read)
 
 
 def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[Candidates, Access]:
@@ -133,8 +144,8 @@ def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[C
     path = Path(directory) / "record.json"
     if not path.exists():
         return Candidates.read(directory, get_preset(preset or CHEST_XRAY.name)), "unknown"
-    record = Record.read(path)
-    return Candidates.read(directory, Preset.model_validate(record.settings["preset"])), record.access
+    preset_of = Preset.model_validate(Record.read(path).settings["preset"])
+    return Candidates.read(directory, preset_of), recorded_access(path.parent)
 
 
 def export_answers(
@@ -204,5 +215,5 @@ def _judges(
 def _images(directory: Path, known: Sequence[Mapping[str, Any]], name: str) -> Tensor:
     """The images `[n, C, r, r]` in [0, 1] of this name, of all candidates."""
     ids = [line["id"] for line in known]
-    images = [read_pixels((directory / line[name]).read_bytes(), line["id"]) for line in known]
+    images = [read_pixels(file_inside(directory, line[name]).read_bytes(), line["id"]) for line in known]
     return stack(images, ids).float() / 255

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ..access import RECORD, sealed
 from ..domains.preset import Preset
 from ..domains.source import totals
 from ..errors import InputError, unknown
@@ -94,7 +95,8 @@ def write_preferences(
         (temporary / "data").mkdir()
         for split, part in parts.items():
             write_atomically(temporary / "data" / f"{split}-00000-of-00001.parquet", _parquet(part, preset))
-        record.write(temporary / "record.json")
+        record = sealed(record, temporary)
+        record.write(temporary / RECORD)
     return record
 
 

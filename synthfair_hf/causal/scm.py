@@ -17,6 +17,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from ..access import restrict
 from ..errors import InputError, unknown
 from ..schema import Schema, Variable
 from .graph import CausalGraph
@@ -48,6 +49,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
                 for variable in self.covariates.walk()
             }
         )
+        restrict(self)
 
     @classmethod
     def from_schema(cls, covariates: Schema, edges: Iterable[tuple[str, str]]) -> "StructuralCausalModel":

@@ -13,6 +13,7 @@
 - `super_resolution` — an autoencoder of more pixels: `super_resolution.SuperResolutionObjective`
 - `fitting` — training: `fitting.train_generator`, `fitting.finetune_generator`, `fitting.rectify_generator`,
   `fitting.super_resolve_generator`
+- `coverage` — training images by combination of covariates: `coverage.Coverage`
 - `saved` — saved generators before weights are loaded: `saved.find_generator`
 - `generator` — loaded generators: `generator.load_generator`, `generator.push_generator`
 - `release` — a generator as a model repository: `release.push_directory`

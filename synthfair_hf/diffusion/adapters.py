@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import InputError
+from ..records import file_inside
 
 __all__ = ["AdapterLoader"]
 
@@ -47,6 +48,8 @@ class AdapterLoader(LoraBaseMixin):
         where = f"load_lora_weights: {'the tensors given' if isinstance(source, dict) else source}"
         if settings.setdefault("use_safetensors", True) is not True or not weight_name.endswith(".safetensors"):
             raise InputError("use_safetensors: only True is allowed; pickle weights can run code.")
+        if not isinstance(source, dict) and Path(source).is_dir():
+            file_inside(Path(source), weight_name)
         try:
             weights, alphas, metadata = StableDiffusionLoraLoaderMixin.lora_state_dict(
                 source, weight_name=weight_name, return_lora_metadata=True, **settings

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..access import RECORD
 from ..causal.scm import StructuralCausalModel
 from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
@@ -29,6 +30,7 @@ from ..training.checkpoints import check_output_dir
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig, architecture
 from ..training.examples import TrainingExamples
 from ..training.loop import train
+from .coverage import Coverage
 from .generator import load_generator
 from .inputs import check_settings, strengths
 from .objective import STEPS, CounterfactualObjective, FlowMatchingObjective
@@ -129,7 +131,11 @@ def train_generator(
     source = open_source(source_dir, preset, resolution, check=check)
     preset = check(source)
     examples = TrainingExamples(source, "train", resolution, config.seed)
-    counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
+    counts: dict[str, Any] = {
+        "source": source.counts,
+        "training_images": len(examples),
+        **_coverage(start, source, preset, examples.rows),
+    }
     source_access = "open" if source_dir is None else access
     inputs = {
         "source": source.fingerprint,
@@ -207,7 +213,7 @@ def finetune_generator(
     attribute_predictor = predictor.load(saved.preset.covariates)
     # Two blank images, because group norm is undefined for one that is reduced to a single place.
     attribute_predictor.features(torch.zeros(2, 1, saved.resolution, saved.resolution))
-    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access)
+    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access, further=predictor.access)
     inputs["predictor"] = predictor.revision
     # "leak" is the off-target weight's name in fingerprints recorded so far
     inputs["counterfactual"] = fingerprint({"weight": float(weight), "leak": float(off_target_weight), "steps": STEPS})
@@ -302,6 +308,11 @@ def super_resolve_generator(
     preset = saved.preset.model_copy(update={"resolution": resolution})
     pipeline.register_to_config(resolution=resolution, preset=preset.model_dump(mode="json"))
     inputs["autoencoder"] = architecture(autoencoder.config)
+    pipeline.register_to_config(access=inputs["access"])
+    # the network that knows covariates has seen no further images
+    counts.pop("coverage", None)
+    if saved.coverage is not None:
+        counts |= saved.coverage.counts
     save = partial(pipeline.save_pretrained, safe_serialization=True)
     return train(SuperResolutionObjective(autoencoder), examples, config, save, inputs, counts)
 
@@ -312,11 +323,13 @@ def _go_on(
     config: TrainingConfig,
     access: Access | None,
     resolution: int | None = None,
+    further: Access = "open",
 ) -> tuple[CausalDiffusionPipeline, TrainingExamples, dict[str, str], dict[str, Any]]:
     """A saved generator, the examples it is to be trained on, and the inputs and counts of its new record.
 
     `resolution` is that of the examples, the generator's own by default. `access` is that to the source; where it is
-    not given, it is that of the generator's record if it was trained on the same images, else unknown.
+    not given, it is that of the generator's record if it was trained on the same images, else unknown. `further` is
+    that to whatever else the generator learns from.
     """
     resolution = saved.resolution if resolution is None else resolution
 
@@ -338,17 +351,36 @@ def _go_on(
     source = open_source(source_dir, saved.preset, resolution, check=check)
     check(source)
     examples = TrainingExamples(source, "train", resolution, config.seed)
-    counts = {"source": source.counts, "training_images": len(examples)}
+    counts = {
+        "source": source.counts,
+        "training_images": len(examples),
+        **_coverage(saved, source, saved.preset, examples.rows),
+    }
     inputs = {"source": source.fingerprint, "initial_weights": saved.revision}
     source_access: Access = "open" if source_dir is None else access or "unknown"
-    if (saved.directory / "record.json").exists():
-        record = Record.read(saved.directory / "record.json")
+    if (saved.directory / RECORD).exists():
+        record = Record.read(saved.directory / RECORD)
         if access is None and record.inputs.get("source") == source.fingerprint:
             source_access = saved.access
         counts |= {name: record.counts[name] for name in KEPT_COUNTS if name in record.counts}
         inputs |= {name: record.inputs[name] for name in KEPT_INPUTS if name in record.inputs}
-    inputs["access"] = strictest(saved.access, source_access)
+    inputs["access"] = strictest(saved.access, source_access, further)
     return load_generator(saved), examples, inputs, counts
+
+
+def _coverage(start: SavedGenerator | None, source: Source, preset: Preset, rows: list[int]) -> dict[str, Any]:
+    """The counts of training images by cell, of a generator's first images and of these; none where some are unknown.
+
+    A scanner that is planted is another one each time that an image is seen.
+    """
+    drawn = ("scanner",) if isinstance(source, AcquisitionWorld) else ()
+    own = Coverage.count(preset, source.table, rows, drawn)
+    if start is None:
+        return own.counts
+    record = start.directory / RECORD
+    if record.exists() and Record.read(record).inputs.get("source") == source.fingerprint:
+        return own.counts
+    return {} if start.coverage is None else (start.coverage + own).counts
 
 
 def _matching(pipeline: CausalDiffusionPipeline) -> FlowMatchingObjective:
@@ -367,6 +399,7 @@ def _minimise(
 ) -> Record:
     """Run the training loop and save the pipeline whose networks the objective trains."""
     inputs = {**inputs, "architecture": architecture(pipeline.unet.config, pipeline.covariate_encoder.config)}
+    pipeline.register_to_config(access=inputs["access"])
     save = partial(pipeline.save_pretrained, safe_serialization=True)
     return train(objective, examples, config, save, inputs, counts)
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..causal.mechanisms import Covariates
+from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..schema import Schema
 from .guidance import Strength
@@ -19,6 +20,7 @@ __all__ = [
     "check_settings",
     "encode_covariates",
     "encode_interventions",
+    "may_be_unknown",
     "prepare_image",
     "strengths",
 ]
@@ -146,6 +148,19 @@ def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
             raise InputError(f"do[{name!r}]: None is not a value; leave {name} out of `do` for no intervention on it.")
         encoded[name] = torch.from_numpy(schema[name].encode(column, f"do[{name!r}]"))
     return encoded
+
+
+def may_be_unknown(preset: Preset) -> tuple[str, ...]:
+    """The covariates of an image that its counterfactual can do without: how it was taken, where that causes no other.
+
+    They are left to the null token, and stay unknown unless they are intervened on.
+    """
+    causes = {cause for cause, _ in preset.edges}
+    return tuple(
+        one.name
+        for one in preset.covariates.walk()
+        if one.role == "acquisition" and one.categorical and one.name not in causes
+    )
 
 
 def prepare_image(image: Any, expected: tuple[int, int, int, int]) -> Tensor:

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..access import restrict
 from ..causal.mechanisms import Generators, draw
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Network, Preset
@@ -34,12 +35,13 @@ from .inputs import (
     check_settings,
     encode_covariates,
     encode_interventions,
+    may_be_unknown,
     prepare_image,
     strengths,
 )
 from .latents import to_images, to_latents, to_pil
 from .release import push_pipeline
-from .saved import download
+from .saved import component_files, download, read_index
 from .solver import ReversibleFlowScheduler
 
 __all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput", "check_resolution"]
@@ -80,9 +82,13 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         default_guidance_scale: strength on changed covariates of calls that give none.
         default_intervention_level: noise level of changes of calls that give none.
         planted_scanner: whether the scanners of its training images were planted by `domains.chest_xray.scanners`.
+        access: to its training images, where it is recorded; part of the generator's revision.
     """
 
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers reads a list here)
+
+    saved_in: Path | None = None
+    """The directory that `load` read it from."""
 
     def __init__(
         self,
@@ -98,6 +104,7 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         default_guidance_scale: float | dict[str, float] = 1.0,
         default_intervention_level: float | dict[str, float] = 1.0,
         planted_scanner: bool = True,
+        access: str | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, covariate_encoder=covariate_encoder, scm=scm, scheduler=scheduler, vae=vae)
@@ -110,7 +117,17 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
             default_intervention_level=default_intervention_level,
             planted_scanner=planted_scanner,
         )
+        if access is not None:
+            # generators that were saved without one keep their revision
+            self.register_to_config(access=access)
         self.preset = Preset.model_validate(preset)
+
+    def register_modules(self, **modules: Any) -> None:
+        """As diffusers does; each module is published by itself only if the images behind it are open (`access`)."""
+        super().register_modules(**modules)
+        for module in modules.values():
+            if module is not None:
+                restrict(module)
 
     @classmethod
     def from_preset(
@@ -158,6 +175,8 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         """
         if keywords.setdefault("use_safetensors", True) is not True:
             raise InputError("use_safetensors: only True is allowed; pickle weights can run code.")
+        if (index := Path(path) / "model_index.json").is_file():
+            component_files(Path(path), read_index(index))
         return super().from_pretrained(path, **keywords)
 
     @classmethod
@@ -188,6 +207,10 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
             for part in (pipeline, *pipeline.components.values()):
                 if isinstance(part, ConfigMixin):
                     part.register_to_config(_name_or_path="")
+            pipeline.saved_in = directory
+            for name, component in pipeline.components.items():
+                if component is not None:
+                    restrict(component, directory / name)
         except (OSError, ValueError, SafetensorError) as error:
             if isinstance(error, InputError):
                 raise
@@ -216,6 +239,21 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         super().save_pretrained(save_directory, **({} if push_to_hub else settings))
         if push_to_hub:
             self.push_to_hub(repo_id or Path(save_directory).name, **settings)
+
+    def save_config(self, save_directory: str | Path, push_to_hub: bool = False, **settings: Any) -> None:
+        """As diffusers does, but a configuration without its generator is not published.
+
+        Args:
+            save_directory: where it is saved.
+            push_to_hub: must be False.
+            **settings: diffusers'.
+
+        Raises:
+            InputError: for push_to_hub.
+        """
+        if push_to_hub:
+            raise InputError("push_to_hub: a configuration alone is not published; call the pipeline's push_to_hub.")
+        super().save_config(save_directory, **settings)
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> str:
         """Save the pipeline and publish it with its card, by the rules of `synthfair push`.
@@ -304,7 +342,8 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         Args:
             image: observed images, PIL mode L or float `[B, C, H, W]` in [0, 1].
             covariates: observed values by name, one per row: level names, numbers in the variable's unit. None hides
-                a covariate when sampling; counterfactuals need every one.
+                a covariate when sampling; counterfactuals need every one but the scanner, whose None is unknown: it is
+                hidden from the network, and stays unknown unless it is intervened on.
             do: interventions by name, one value or one per row. {} intervenes on nothing.
             num_inference_steps: solver steps, two calls of the network each, four with midpoint; None = the
                 checkpoint's default.
@@ -337,9 +376,11 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         interventions = encode_interventions(do, self.covariates, rows)
         if image is not None and do is None:
             raise InputError("do: not given; with an image, give do={...}, or do={} for the image itself.")
+        unknown = {name: factual[name] < 0 for name in may_be_unknown(self.preset) if (factual[name] < 0).any()}
         if do is not None:
             for name, values in factual.items():
-                if bool((values.isnan() if values.is_floating_point() else values < 0).any()):
+                missing = bool((values.isnan() if values.is_floating_point() else values < 0).any())
+                if missing and name not in unknown:
                     raise InputError(f"covariates[{name!r}]: some values are missing; counterfactuals need every one.")
         if image is not None and residual is not None:
             raise InputError("residual: given beside an image, whose own is computed; give it with `noise` only.")
@@ -358,8 +399,12 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         # 2. Abduct covariates  3. Act
         target, known = factual, covariate_noise
         if do is not None:
-            known = self.scm.abduct(factual, generator) if covariate_noise is None else covariate_noise
-            target = self.scm.counterfactual(factual, interventions, known)
+            # the noise of an unknown one is that of its first level: it causes nothing, and is not asked
+            filled = {name: values.clamp(min=0) if name in unknown else values for name, values in factual.items()}
+            known = self.scm.abduct(filled, generator) if covariate_noise is None else covariate_noise
+            target = self.scm.counterfactual(filled, interventions, known)
+            for name in unknown.keys() - interventions.keys():
+                target[name] = torch.where(unknown[name], factual[name], target[name])
 
         # 4. Encode covariates  [B, V, D]
         tokens = self.covariate_encoder({name: value.to(self.device) for name, value in factual.items()})

@@ -174,8 +174,21 @@ def read_radiograph(path: Path, resolution: int) -> np.ndarray:
     return radiograph
 
 
-def read_image(path: Path, resolution: int) -> np.ndarray:
-    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of `read_radiograph`."""
+def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarray:
+    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of `read_radiograph`.
+
+    Args:
+        path: of the image.
+        resolution: height and width in pixels.
+        own_size: take an image of exactly this size, such as a generator makes, as it is.
+
+    Raises:
+        InputError: as `read_radiograph`.
+    """
+    if own_size and path.suffix.lower() != ".dcm":
+        pixels = _read_pixels(path)
+        if pixels.shape == (resolution, resolution):
+            return pixels
     return _halve(read_radiograph(path, resolution))
 
 

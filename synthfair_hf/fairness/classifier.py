@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..access import RECORD, recorded_access, restrict, sealed
 from ..errors import InputError
 from ..measure.intervals import area_under_curve
 from ..records import Record
@@ -114,6 +115,7 @@ class ImageClassifier(ModelMixin, ConfigMixin):
             nn.GroupNorm(GROUPS, third),
         )
         self.head = nn.Linear(third, 1)
+        restrict(self)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """The last map `[B, d, r/8, r/8]` of images `[B, 1, r, r]` in [0, 1], differentiably; its maximum: `embed`."""
@@ -322,12 +324,13 @@ def _shifted(images: Tensor, offsets: Tensor) -> Tensor:
 def save_classifier(classifier: ImageClassifier, directory: str | Path, record: Record) -> None:
     """Write config.json, safetensors and, last of all, record.json into a directory."""
     classifier.save_pretrained(directory, safe_serialization=True)
-    record.write(Path(directory) / "record.json")
+    sealed(record, Path(directory)).write(Path(directory) / RECORD)
 
 
 def load_classifier(directory: str | Path) -> ImageClassifier:
     """The classifier saved in a directory, in evaluation mode; InputError for missing or damaged files, or pickle."""
-    Record.read(Path(directory) / "record.json")
+    Record.read(Path(directory) / RECORD)
+    recorded_access(Path(directory))
     try:
         loaded = ImageClassifier.from_pretrained(directory, use_safetensors=True, low_cpu_mem_usage=False)
     except (OSError, ValueError, RuntimeError) as error:

@@ -22,7 +22,9 @@ from ..domains.images import open_image
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..missing import is_missing
+from ..records import Access, strictest
 from ..views.builder import recipe_of
+from ..views.pushing import described_access
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,6 +46,7 @@ class LabelledImages:
         masks: bool `[n, 1, r, r]`, the region of the finding, or None.
         recipe: the view and data set that the rows come from (`views.builder.recipe_of`), empty if unknown. Records of
             models trained on the rows hold it; the `fingerprint` of the rows does not depend on it.
+        access: to the real images that the rows were made from; what is trained on them takes it over.
 
     Raises:
         InputError: a shape, type or value is invalid.
@@ -57,6 +60,7 @@ class LabelledImages:
     pairs: Mapping[str, np.ndarray] = field(default_factory=dict)
     masks: Tensor | None = None
     recipe: Mapping[str, str] = field(default_factory=dict)
+    access: Access = "unknown"
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
@@ -139,6 +143,7 @@ class LabelledImages:
             subjects,
             _pairs(dataset, subjects, (*attributes, finding)),
             recipe=_recipe(dataset),
+            access=described_access(dataset.info.description or "") or "unknown",
         )
 
     def select(self, rows: Tensor | np.ndarray) -> "LabelledImages":
@@ -155,6 +160,7 @@ class LabelledImages:
             {name: keys[places] for name, keys in self.pairs.items()},
             None if self.masks is None else self.masks[index],
             self.recipe,
+            self.access,
         )
 
     def concatenate(self, other: "LabelledImages") -> "LabelledImages":
@@ -184,14 +190,15 @@ class LabelledImages:
             },
             None if self.masks is None or other.masks is None else torch.cat([self.masks, other.masks]),
             self.recipe if self.recipe == other.recipe else {},
+            strictest(self.access, other.access),
         )
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the rows: 16 hex digits of the sha256 of every field but the recipe."""
+        """Identity of the rows: 16 hex digits of the sha256 of every field but recipe and access."""
         digest = hashlib.sha256()
         for one in fields(self):
-            if one.name == "recipe":
+            if one.name in ("recipe", "access"):
                 continue
             value = getattr(self, one.name)
             parts = value if isinstance(value, Mapping) else {"": value}

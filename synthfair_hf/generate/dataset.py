@@ -26,7 +26,7 @@ from .plan import SCM, GenerationPlan
 from .run import check, generate, repair, seconds_per_image
 from .store import read_plan
 from .subjects import choose
-from .support import model_support, source_support
+from .support import model_support, say, source_support, trained_support
 from .verification import known_plan, restore_plan
 
 __all__ = ["generate_dataset", "merge_datasets", "repair_dataset", "repair_needs", "spread_dataset"]
@@ -137,6 +137,7 @@ def _plan(
         name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
         for name, given in settings.pop("levels", {}).items()
     }
+    passed_on: Access = "open" if predictor is None else predictor.access
 
     def plan_of(source: Source | None) -> GenerationPlan:
         return GenerationPlan(
@@ -148,7 +149,7 @@ def _plan(
             world=world,
             source=SCM if source is None else source.name,
             source_fingerprint=None if source is None else source.fingerprint,
-            access=saved.access if source_dir is None else strictest(saved.access, access),
+            access=strictest(saved.access, passed_on, *(() if source_dir is None else (access,))),
             gate=None if predictor is None else predictor.revision,
             levels=levels,
             **settings,
@@ -161,9 +162,17 @@ def _plan(
             source_dir, saved.preset, saved.resolution, check=lambda tabled: choose(plan_of(tabled), tabled)
         )
     plan = plan_of(source)
+    coverage = None if isinstance(saved, Oracle) else saved.coverage
+    if coverage is not None:
+        # part of the plan's identity, because rows show it, so before that is asked for and kept
+        plan = plan.model_copy(update={"support": trained_support(plan, coverage)})
     check(plan, output_dir, source, rank, world_size)
-    support = model_support(plan, saved.causal_model()) if source is None else source_support(plan, source)
-    return _Planned(plan.model_copy(update={"support": support}), saved, source, _gate(plan, predictor))
+    if coverage is None:
+        found = model_support(plan, saved.causal_model()) if source is None else source_support(plan, source)
+        plan = plan.model_copy(update={"support": found})
+    if rank == 0:
+        say(plan, counted=coverage is not None or isinstance(saved, Oracle))
+    return _Planned(plan, saved, source, _gate(plan, predictor))
 
 
 def _generator(path: str | Path | None, world: str | None, resolution: int | None) -> SavedGenerator | Oracle:

@@ -11,10 +11,11 @@ another variable by `draw` does not trade a targeted one along with it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -23,7 +24,7 @@ from ..records import fingerprint, row_generator
 from ..schema import SPLITS
 from .allocation import Allocation
 
-__all__ = ["Design", "Support", "integer", "places"]
+__all__ = ["Design", "Support", "cell_words", "integer", "places"]
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -47,13 +48,29 @@ def integer(*parts: object) -> int:
     return int(fingerprint(parts, length=16), 16) >> 1
 
 
+def cell_words(stratum: Sequence[str], cell: Mapping[str, Any]) -> str:
+    """A cell in words: `group / level / ...`, strata before factors.
+
+    Args:
+        stratum: a group of each stratified variable.
+        cell: a value of each factor.
+    """
+    words = (f"{value:g}" if isinstance(value, float) else str(value) for value in cell.values())
+    return " / ".join((*stratum, *words))
+
+
 class Support(BaseModel):
-    """What was `observed`, in words, and how many such observations each cell `out_of_support` has, by its words."""
+    """What was `observed`, in words, and how many such observations each cell `out_of_support` has, by its words.
+
+    `training_images` is the number of the generator's training images where those were counted; then rows say whether
+    their cell is out of support.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     observed: str
     out_of_support: dict[str, int]
+    training_images: int | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from ..records import Access, fingerprint
 from ..schema import SPLITS
 from ..views.layout import word
 from .allocation import Allocation, checked_fractions, checked_shares
-from .design import Design, Support, integer
+from .design import Design, Support, cell_words, integer
 from .numerics import Numerics
 from .rows import Row, Shard
 from .sharding import divide
@@ -59,7 +59,7 @@ class GenerationPlan(Numerics, BaseModel):
     draws from the model; `access` is the strictest of what model and source were made from. `gate` is the identity of
     the attribute predictor of the quality gate, if there is one; a family that does not pass is drawn `gate_attempts`
     times in all, and `gate_tolerance` is the largest allowed difference of a continuous factor. `support` lists cells
-    that are rare in the model's training data; it decides no row.
+    that are rare in the model's training data; where its images were counted, rows say whether theirs is one of them.
 
     Raises:
         InputError: settings that cannot be planned, in one sentence.
@@ -182,12 +182,22 @@ class GenerationPlan(Numerics, BaseModel):
         """Identity of the plan: any changed setting changes it, the order of keys never does.
 
         The preset's network is left out: `model_revision` decides what is drawn, whatever is built by default today.
-        So are the views that its card lists, `support`, an absent world, an empty target and plain numerics, which
-        change no row.
+        So are the views that its card lists, an absent world, an empty target, plain numerics, and `support` where no
+        column shows it, which change no row.
         """
-        idle: dict[str, Any] = {"preset": {"network", "views"}, "support": True, **self.plain}
+        idle: dict[str, Any] = {"preset": {"network", "views"}, **self.plain}
+        idle |= {} if self.shows_support else {"support": True}
         idle |= {name: True for name in ("target", "world") if not getattr(self, name)}
         return fingerprint(self.model_dump(mode="json", exclude=idle))
+
+    @property
+    def shows_support(self) -> bool:
+        """Whether rows have a column `out_of_support`: where the generator's training images were counted."""
+        return self.support is not None and self.support.training_images is not None
+
+    def is_out_of_support(self, row: Row) -> bool:
+        """Whether a row's cell is among those out of support."""
+        return self.support is not None and cell_words(row.stratum, row.cell) in self.support.out_of_support
 
     @property
     def strata(self) -> tuple[str, ...]:

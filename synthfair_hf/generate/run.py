@@ -374,6 +374,7 @@ def _lines(
             "plan": plan.fingerprint,
             "model_revision": plan.model_revision,
             **(_measured(readings[row.id]) if readings else {}),
+            **({"out_of_support": plan.is_out_of_support(row)} if plan.shows_support else {}),
         }
         for row, do in zip(family, interventions, strict=True)
     ]

@@ -60,12 +60,13 @@ ROWS_PER_GROUP = 120
 """Few enough that a viewer can scan a group of 512 x 512 images, and that damage is located."""
 
 
-def row_features(covariates: Schema, measured: bool = False) -> Features:
+def row_features(covariates: Schema, measured: bool = False, support: bool = False) -> Features:
     """Columns of a data set, in order.
 
     Args:
         covariates: the plan's.
         measured: add the columns of the quality gate.
+        support: add the column that says whether the row's cell is out of support.
     """
     read = {f"measured_{name}": feature for name, feature in covariates.features().items()}
     text, noise = Value("string"), List(Value("float32"))
@@ -86,6 +87,7 @@ def row_features(covariates: Schema, measured: bool = False) -> Features:
             "plan": text,
             "model_revision": text,
             **({**read, "reached": Value("bool")} if measured else {}),
+            **({"out_of_support": Value("bool")} if support else {}),
         }
     )
 
@@ -127,7 +129,7 @@ class Store:
         self.directory = Path(directory)
         self.plan = plan
         self.rank, self.world_size = rank, world_size
-        self._features = row_features(plan.preset.covariates, measured=plan.gate is not None)
+        self._features = row_features(plan.preset.covariates, plan.gate is not None, plan.shows_support)
         self._versions = library_versions()
 
     @property
@@ -377,7 +379,8 @@ def list_files(directory: Path, pattern: str = "*") -> Iterator[Path]:
 
 def difference(ours: GenerationPlan, theirs: GenerationPlan) -> str | None:
     """The first setting in which two plans differ, as `name: ours != theirs`."""
-    return first_difference(*(_flat(plan.model_dump(mode="json", exclude={"support"})) for plan in (ours, theirs)))
+    idle = None if ours.shows_support or theirs.shows_support else {"support"}
+    return first_difference(*(_flat(plan.model_dump(mode="json", exclude=idle)) for plan in (ours, theirs)))
 
 
 def _flat(settings: object, name: str = "") -> dict[str, Any]:

@@ -20,9 +20,11 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..access import recorded_access, restrict
+from ..domains.phantom.phantom import PhantomSource
 from ..domains.source import Source
 from ..errors import InputError
-from ..records import Record
+from ..records import Access, Record
 from ..schema import Schema, Variable
 from ..training.blocks import GROUPS, ResidualBlock
 from ..training.checkpoints import check_output_dir
@@ -92,6 +94,7 @@ class AttributePredictor(ModelMixin, ConfigMixin):
                 for variable in continuous
             }
         )
+        restrict(self)
 
     def embed(self, images: Tensor) -> Tensor:
         """Features `[B, width]` of images `[B, 1, r, r]` in [0, 1], differentiably."""
@@ -223,13 +226,16 @@ class PredictionObjective(nn.Module):
         return torch.stack(means).mean(), parts
 
 
-def train_predictor(source: Source, config: TrainingConfig, resolution: int, **size: Any) -> Record:
+def train_predictor(
+    source: Source, config: TrainingConfig, resolution: int, access: Access = "unknown", **size: Any
+) -> Record:
     """Train a predictor of all covariates of a source on its training patients and save it in `config.output_dir`.
 
     Args:
         source: the images and covariates.
         config: settings of the training run.
         resolution: height and width of the images in pixels, a multiple of 16.
+        access: to the source, recorded because it limits what may be published of whatever is made by the predictor.
         **size: `channels` and `width` of AttributePredictor.
 
     Returns:
@@ -240,6 +246,7 @@ def train_predictor(source: Source, config: TrainingConfig, resolution: int, **s
     """
     check_resolution(resolution)
     check_output_dir(config)
+    access = "open" if isinstance(source, PhantomSource) else access
     examples = TrainingExamples(source, "train", resolution, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -253,7 +260,7 @@ def train_predictor(source: Source, config: TrainingConfig, resolution: int, **s
             standard.data = torch.tensor([known.mean(), known.std()], dtype=torch.float32)
     patients = {source.patient_ids[row] for row in examples.rows}
     counts = {"source": source.counts, "seen": {"train": {"images": len(examples), "patients": len(patients)}}}
-    inputs = {"source": source.fingerprint, "architecture": architecture(predictor.config)}
+    inputs = {"source": source.fingerprint, "access": access, "architecture": architecture(predictor.config)}
 
     def save(directory: Path) -> None:
         predictor.save_pretrained(directory, safe_serialization=True)
@@ -275,6 +282,15 @@ class SavedPredictor:
     def revision(self) -> str:
         """Identity of its weights; raises InputError where there are none."""
         return weights_fingerprint(self.directory)
+
+    @property
+    def access(self) -> Access:
+        """Access to the images it was trained on; "open" where its record was written before it named one.
+
+        Raises:
+            InputError: record and weights contradict each other.
+        """
+        return recorded_access(self.directory, silent="open")
 
     def load(self, schema: Schema) -> AttributePredictor:
         """The predictor, by `load_predictor`."""

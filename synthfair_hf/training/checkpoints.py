@@ -190,5 +190,8 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 
 def _require_same_settings(place: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    if "access" not in theirs:
+        # measuring networks that were trained so far do not name it
+        ours = {name: value for name, value in ours.items() if name != "access"}
     if difference := first_difference(ours, theirs):
         raise InputError(f"{place}: made by other settings ({difference}); repeat them or give another directory.")

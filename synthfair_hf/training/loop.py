@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..access import RECORD, sealed
 from ..errors import InputError
 from ..records import Record, library_versions, row_seed
 from .checkpoints import TrainingState, checkpoint_to_resume, finished_record, restore_checkpoint, write_checkpoint
@@ -98,7 +99,8 @@ def train(
         measured={**progress.figures(), **(figures or {})},
     )
     if accelerator.is_main_process:
-        record.write(config.output_dir / "record.json")
+        record = sealed(record, config.output_dir)
+        record.write(config.output_dir / RECORD)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return record

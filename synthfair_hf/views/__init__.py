@@ -6,5 +6,6 @@
 - layout — names of files, and what they imply for rows: `layout.known`, `layout.find_files`
 - manifest — are the files those that were written? `manifest.check_records`, `manifest.check_files`,
   `manifest.check_footers`, `manifest.sealed`
+- pushing — what may be published of a loaded view: `pushing.guard_push_to_hub`
 - builder — behind `load_dataset("synthfair", ...)`: `builder.SynthFair`, `builder.recipe_of`
 """

@@ -11,14 +11,16 @@ are not those that were written (`manifest`) is refused before the first row.
     recipe_of(dataset) = {"view": name, "recipe": hash of the view, "data_set": identity of the stored bytes}
 
 is what a model trained on a view should record: the last line of `dataset.info.description`, as JSON. It survives
-map, filter, select and save_to_disk, so it names where the rows came from, and not what was done to them since.
+map, filter, select and save_to_disk, so it names where the rows came from, and not what was done to them since. Beside
+it stand licence and access, which `push_to_hub` asks (`pushing`).
 """
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -32,16 +34,20 @@ from datasets.utils.file_utils import xopen
 
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
-from ..records import Record, fingerprint
+from ..records import Access, Record, fingerprint
 from ..schema import MISSING_LEVEL, SPLITS
 from .layout import known
 from .manifest import RUN, check_files, check_footers, check_records
+from .pushing import guard_push_to_hub
 from .view import BiasedView, curated_views, get_view
 
 __all__ = ["SynthFair", "SynthFairConfig", "dataset_module", "encoded", "read_record", "recipe_of"]
 
 NAME = "synthfair"
 HOME = "SYNTHFAIR_HOME"
+
+LICENSE_WITHIN = 4096
+"""Characters of a card among which its licence stands; all views follow, and are slow to parse."""
 
 
 @dataclass
@@ -68,7 +74,9 @@ class SynthFair(Parquet):
         view = get_view(config_name or "full", preset, keywords.pop("strength", None))
         self.view, self.preset, self.data_set = view, preset, str(record.counts.get("store"))
         self.record, self.location = record, keywords["data_dir"]
-        self.hash = fingerprint({"view": view.fingerprint, "record": record})
+        self.access = _access(record)
+        self.license = _license(keywords["data_dir"], download_config)
+        self.hash = fingerprint({"view": view.fingerprint, "record": record, "license": self.license})
         keywords["data_files"], whole = _files_of(view, keywords["data_files"], preset)
         config = SynthFairConfig(**{"description": view.sentence, **keywords, "name": view.name})
         config.strength = view.strength
@@ -86,7 +94,9 @@ class SynthFair(Parquet):
     def _info(self) -> DatasetInfo:
         info = super()._info()
         recipe = {"view": self.view.name, "recipe": self.view.fingerprint, "data_set": self.data_set}
-        info.description = f"{self.view.sentence}\n{json.dumps(recipe)}"
+        recipe |= {"license": self.license, "access": self.access}
+        told = f"Licence: {self.license}. Access to the images that it was made from: {self.access}."
+        info.description, info.license = f"{self.view.sentence}\n{told}\n{json.dumps(recipe)}", self.license
         return info
 
     def _split_generators(self, dl_manager: Any) -> list[Any]:
@@ -147,6 +157,7 @@ def dataset_module(
     """
     if data_files is not None:
         raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
+    guard_push_to_hub()
     location = _locate(data_dir)
     record, preset, raw = _read_record(location, download_config)
     files = DataFilesDict()
@@ -224,6 +235,22 @@ def _read_record(location: str, download_config: DownloadConfig | None) -> tuple
             f"data_dir: {path} is not the record of a data set of this package ({str(error).splitlines()[0]}); "
             "run `synthfair generate` again."
         ) from None
+
+
+def _access(record: Record) -> Access:
+    """The access in the plan's settings that a run recorded."""
+    return next((one for one in get_args(Access) if one == record.settings.get("access")), "unknown")
+
+
+def _license(location: str, download_config: DownloadConfig | None) -> str:
+    """The licence on a data set's card; unknown without a card."""
+    try:
+        with xopen(f"{location}/README.md", "r", download_config=download_config) as file:
+            front = file.read(LICENSE_WITHIN)
+    except (OSError, ValueError):
+        return "unknown"
+    found = re.search(r"^license:[ \t]*(\S.*?)[ \t]*$", front.partition("\n---")[0], flags=re.MULTILINE)
+    return found[1].strip("'\"") if found else "unknown"
 
 
 def encoded(column: pa.ChunkedArray, preset: Preset, name: str) -> np.ndarray:

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from ...domains.source import totals
 from ...errors import InputError, unknown
-from ...records import Record, library_versions, writable_directory
+from ...records import Record, library_versions, strictest, writable_directory
 from ...views.view import BiasedView, get_view
 from ..mitigation import METHODS
 from ..mitigation.method import Annotation, GroupSettings, Method
@@ -153,9 +153,11 @@ def _plan(request: _Request) -> _Plan:
         external = ExternalSet(request.external, data, tuple(planted))
     inputs = {"data_set": data.identity, **({} if external is None else {"external": external.source.fingerprint})}
     cells = _cells(data, biased, methods, request.seeds, subjects, inputs)
+    # of the leaderboard, not of its cells, which are known by their inputs
+    access = strictest(data.access, *(() if external is None else ("unknown",)))
     record = Record(
         stage="benchmark",
-        inputs=inputs if data.world else {**inputs, "generator": str(data.generator)},
+        inputs={**inputs, "access": access, **({} if data.world else {"generator": str(data.generator)})},
         settings={
             "preset": data.preset.name,
             "world": data.world,

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas
@@ -31,7 +31,7 @@ from ...domains.imagefolder import ImageFolder
 from ...domains.preset import Preset
 from ...errors import InputError
 from ...measure.intervals import mean_of, resample
-from ...records import fingerprint, row_generator
+from ...records import Access, fingerprint, row_generator
 from ...views.builder import read_record
 from ...views.grammar import groups_of
 from ...views.view import COMPARE, BiasedView
@@ -132,6 +132,7 @@ class DataSet:
         if not found:
             raise InputError(f"data_dir: {self.preset.name} has no finding with a contrast; give another data set.")
         self.finding = found[0]
+        self.access: Access = next((one for one in get_args(Access) if one == record.settings.get("access")), "unknown")
         self.world = record.settings.get("world")
         self.generator = None if self.world else record.settings["model_revision"]
         self.resolution = int(record.settings["resolution"])
