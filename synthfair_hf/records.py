@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from .errors import InputError
+from .errors import Checked, InputError
 
 __all__ = [
     "Access",
@@ -122,7 +122,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-class Record(BaseModel):
+class Record(Checked, BaseModel):
     """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n."""
 
     # "constants" hands NaN through to `write`, where it is an error; pydantic's default would turn it into null

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from .errors import InputError, unknown
+from .errors import Checked, InputError, unknown
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -39,7 +39,7 @@ MISSING_LEVEL = -1
 """Index of a missing categorical value; a missing continuous value is NaN."""
 
 
-class Variable(BaseModel):
+class Variable(Checked, BaseModel):
     """One covariate.
 
     `role` says how fairness research uses it (protected attribute, finding to predict, acquisition); `nature` places it
@@ -143,7 +143,7 @@ class Variable(BaseModel):
         return (number, None) if low <= number <= high else (None, f"outside {low:g}-{high:g} {self.unit}")
 
 
-class Schema(BaseModel):
+class Schema(Checked, BaseModel):
     """An ordered set of variables. Order matters for display only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

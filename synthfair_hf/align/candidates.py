@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
@@ -120,15 +121,16 @@ class _Pair(NamedTuple):
     """The exact counterfactual, where it is known."""
 
 
+@checked
 def make_candidates(
     output_dir: str | Path,
-    num_pairs: int,
+    num_pairs: Count,
     comparison_type: ComparisonType = "samples",
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     access: Access = "unknown",
-    seed: int = 0,
-    batch_size: int = 16,
+    seed: Seed = 0,
+    batch_size: Count = 16,
     balance: Sequence[str] = (),
 ) -> Record:
     """Write pairs of images by a saved generator into a new directory.

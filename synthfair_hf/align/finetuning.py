@@ -20,6 +20,7 @@ from huggingface_hub import ModelCardData
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..arguments import checked
 from ..diffusion.generator import load_generator
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.preset import Preset
@@ -112,6 +113,7 @@ class EarlyStopping(nn.Module):
             other.copy_(one)
 
 
+@checked
 def align_generator(
     train_data_dir: str | Path | Sequence[str | Path],
     pretrained_model_name_or_path: str | Path,
@@ -253,6 +255,7 @@ def _figures(
     }
 
 
+@checked
 def fuse_generator(
     pretrained_model_name_or_path: str | Path,
     lora_weights: str | Path,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import checked
 from ..domains.chest_xray.preset import CHEST_XRAY
 from ..domains.preset import Preset
 from ..domains.presets import get_preset
@@ -50,6 +51,7 @@ REFERENCE = 2000
 """Training images at most that realism compares with."""
 
 
+@checked
 def judge_candidates(
     candidates_dir: str | Path,
     output_dir: str | Path,
@@ -113,6 +115,7 @@ def judge_candidates(
     return write_preferences(preferences, output_dir, preset, counts, access)
 
 
+@checked
 def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[Candidates, Access]:
     """Open candidates for judges or annotators.
 
@@ -130,6 +133,7 @@ def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[C
     return Candidates.read(directory, Preset.model_validate(record.settings["preset"])), record.access
 
 
+@checked
 def export_answers(
     candidates_dir: str | Path, answers_file: str | Path, output_dir: str | Path, preset: str | None = None
 ) -> dict[str, Any]:

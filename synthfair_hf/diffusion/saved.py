@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import snapshot_download
 
+from ..arguments import checked
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Preset
 from ..domains.presets import PRESETS
@@ -49,6 +50,7 @@ class SavedGenerator(NamedTuple):
         return model
 
 
+@checked
 def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     """Find a saved pipeline.
 

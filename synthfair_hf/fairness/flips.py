@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 
+from ..arguments import Fraction, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import bootstrap_mean
 from .rates import check_scores
@@ -29,13 +30,14 @@ ANY = "any"
 """`from` and `to` of the lines over all pairs, whatever their levels; these have no direction."""
 
 
+@checked
 def flip_rates(
     scores: Sequence[float],
     subjects: Sequence[str],
     factors: Mapping[str, Sequence[Any]],
     attribute: str,
-    threshold: float = 0.5,
-    seed: int = 0,
+    threshold: Fraction = 0.5,
+    seed: Seed = 0,
     n_bootstrap: int = 1000,
     level: float = 0.95,
 ) -> pandas.DataFrame:

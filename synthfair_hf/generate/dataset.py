@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..arguments import Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
@@ -30,10 +31,11 @@ from .support import model_support, source_support
 __all__ = ["generate_dataset", "merge_datasets", "repair_dataset", "spread_dataset"]
 
 
+@checked
 def generate_dataset(
     output_dir: str | Path,
     num_subjects: int,
-    seed: int = 0,
+    seed: Seed = 0,
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     dry_run: bool = False,
@@ -176,6 +178,7 @@ def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
     return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
 
 
+@checked
 def spread_dataset(
     engine: str,
     tasks: int | None,
@@ -240,6 +243,7 @@ def _license(plan: GenerationPlan) -> str:
     return "cc-by-4.0" if plan.source == SCM else "unknown"
 
 
+@checked
 def repair_dataset(
     directory: str | Path,
     pretrained_model_name_or_path: str | Path | None = None,
@@ -272,6 +276,7 @@ def repair_dataset(
     return repair(directory, _load(saved), source, gate)
 
 
+@checked
 def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license: str | None = None) -> Record:
     """Merge parts of one plan that several machines generated into one data set with its card.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..arguments import checked
 from ..errors import InputError
 from ..records import Record, file_sha256
 from .rows import Row, Shard
@@ -28,13 +29,15 @@ def damaged_shards(directory: Path) -> list[Shard]:
     return [shard for shard in store.shards() if any(shard_problems(store, shard))]
 
 
-def verify(directory: Path) -> list[str]:
+@checked
+def verify(directory: str | Path) -> list[str]:
     """What is wrong with a generated data set, one sentence a fault, each naming the file; an empty list means sound.
 
     Every byte is read. Checked: every shard of the plan is there with its record, size, sha256 and exactly the plan's
     rows; no identifier occurs twice and no subject is in two splits; nothing else lies among the data; the record of
     the run agrees with the shards, and the card with the record.
     """
+    directory = Path(directory)
     try:
         store = Store(directory, read_plan(directory))
     except InputError as error:

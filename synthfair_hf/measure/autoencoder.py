@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from ..arguments import checked
 from ..domains.source import Source
 from ..errors import InputError
 from ..records import Record
@@ -66,6 +67,7 @@ def _decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
     return (autoencoder.decode(latents).sample.float() + 1) / 2
 
 
+@checked
 def train_autoencoder(
     source: Source,
     config: TrainingConfig,

@@ -20,6 +20,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..arguments import checked
 from ..domains.source import Source
 from ..errors import InputError
 from ..records import Record
@@ -223,6 +224,7 @@ class PredictionObjective(nn.Module):
         return torch.stack(means).mean(), parts
 
 
+@checked
 def train_predictor(source: Source, config: TrainingConfig, resolution: int, **size: Any) -> Record:
     """Train a predictor of all covariates of a source on its training patients and save it in `config.output_dir`.
 
@@ -281,6 +283,7 @@ class SavedPredictor:
         return load_predictor(self.directory, schema)
 
 
+@checked
 def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:
     """The predictor saved in a directory, if it was trained on training patients alone.
 

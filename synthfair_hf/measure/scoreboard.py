@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.inputs import check_settings
 from ..diffusion.pipeline import CausalDiffusionPipeline
@@ -169,6 +170,7 @@ def inputs_of(
     return {"generator": saved.revision, "world": world.fingerprint, **weights}
 
 
+@checked
 def measure_soundness(
     output_dir: str | Path,
     world: str,
@@ -176,11 +178,11 @@ def measure_soundness(
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
     predictors: Sequence[str | Path] = (),
     split: str = "test",
-    limit: int | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
+    limit: Count | None = None,
+    seeds: Sequence[Seed] = (0, 1, 2),
     interventions: Sequence[str] = ("from_marginal",),
     effect: Effect = "total",
-    num_inference_steps: int | None = None,
+    num_inference_steps: Count | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
     encoder: str | Path | None = None,
     contrasts: Mapping[str, Sequence[Any]] | None = None,
@@ -283,6 +285,7 @@ def _truth_is_known(world: World, name: str) -> bool:
     return world.truth({name: [other]}, [0]) is not None
 
 
+@checked
 def measure_realism(
     output_dir: str | Path,
     world: str,
@@ -290,9 +293,9 @@ def measure_realism(
     source_dir: str | Path | None = None,
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
     split: str = "test",
-    limit: int | None = None,
+    limit: Count | None = None,
     group: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Record:
     """Compare samples with held-out images of the same covariates.
 

@@ -18,6 +18,7 @@ import pyarrow
 import pyarrow.dataset
 from PIL import Image
 
+from ..arguments import checked
 from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
@@ -37,6 +38,7 @@ BLUE, BLACK, RED = np.array([(70, 150, 255), (13, 13, 13), (255, 96, 70)], dtype
 """Colours of a difference map at -limit, 0 and +limit; linear in between."""
 
 
+@checked
 def write_report(directory: Path) -> Path:
     """Write `directory/report.html` on the data set in `directory` and return its path.
 

@@ -31,6 +31,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ...arguments import Count, checked
 from ...errors import InputError, unknown
 from ...records import Record, library_versions, writable_directory
 from ...views.view import BiasedView, get_view
@@ -81,17 +82,18 @@ class _Plan(NamedTuple):
     record: Record
 
 
+@checked
 def benchmark(
     data_dir: str | Path,
     views: Sequence[str],
     methods: Sequence[str | tuple[str, Mapping[str, Any]]],
     output_dir: str | Path,
-    seeds: int = 5,
-    train_subjects: int | None = None,
-    steps: int | None = None,
+    seeds: Count = 5,
+    train_subjects: Count | None = None,
+    steps: Count | None = None,
     method_files: Sequence[str | Path] = (),
     external: str | Path | None = None,
-    num_proc: int = 1,
+    num_proc: Count = 1,
 ) -> Record:
     """Fit the cells that do not exist yet, and print the leaderboard.
 
