@@ -9,7 +9,8 @@ none, and neither is True. What is checked where it is used, such as columns of 
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cache, wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -21,7 +22,18 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 
 from .errors import InputError, invalid_value, shown
 
-__all__ = ["Count", "Fraction", "Guidance", "Seed", "checked", "usable_path"]
+__all__ = [
+    "Count",
+    "Fraction",
+    "Guidance",
+    "Replicates",
+    "Seed",
+    "Size",
+    "Sizes",
+    "check_fields",
+    "checked",
+    "usable_path",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,8 +44,17 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 """How many of something there are to be."""
 
+Replicates = Annotated[int, Field(ge=0, le=100_000)]
+"""Of a bootstrap or a permutation test, whose figures are all held at once."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A share, or a threshold of probabilities."""
+
+Size = Annotated[int, Field(ge=1, le=2**16)]
+"""Of an image or a network, along one dimension."""
+
+Sizes = Annotated[Sequence[Size], Field(min_length=1)]
+"""Of the layers of a network, one or more."""
 
 Guidance = Annotated[float, Field(ge=0, le=float(np.finfo(np.float32).max))]
 """A guidance scale that float32 can hold."""
@@ -60,46 +81,58 @@ def usable_path(argument: str, value: str | Path) -> None:
 def checked(function: Callable[P, T]) -> Callable[P, T]:
     """The function, whose arguments are checked by their annotations.
 
-    Checked are numbers, text, paths, choices, instances of classes, and sequences and mappings of those; not columns
-    of numbers, which may be arrays, and not what is annotated as Any or by a protocol.
+    Checked are numbers, text, paths, choices, instances of classes and protocols, and collections of those; an Iterable
+    becomes a list. Not checked are columns of numbers, which may be arrays, and what is annotated as Any.
     """
     own = signature(function)
-
-    @cache
-    def adapters() -> dict[str, TypeAdapter[Any]]:
-        hints = get_type_hints(function, include_extras=True)
-        several = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
-        kinds = {name: hints[name] for name, one in own.parameters.items() if name in hints and one.kind not in several}
-        return {name: _adapter(name, kind) for name, kind in kinds.items() if _is_checked(kind)}
+    several = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+    names = tuple(name for name, one in own.parameters.items() if one.kind not in several)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         given = own.bind(*args, **kwargs)
-        for name, adapter in adapters().items():
-            if name in given.arguments:
-                given.arguments[name] = _value(name, adapter, given.arguments[name])
+        given.arguments |= _checked(_kinds(function, names), given.arguments)
         return function(*given.args, **given.kwargs)
 
     return call
 
 
-def _adapter(name: str, kind: Any) -> TypeAdapter[Any]:
+def check_fields(instance: Any) -> None:
+    """Check the fields of a dataclass by their annotations, as `checked` does arguments."""
+    holder: Any = type(instance)
+    kinds = _kinds(holder, tuple(one.name for one in fields(instance)))
+    _checked(kinds, {name: getattr(instance, name) for name in kinds})
+
+
+@cache
+def _kinds(holder: Any, names: tuple[str, ...]) -> dict[str, TypeAdapter[Any]]:
+    """By name, what checks the values of that name."""
+    hints = get_type_hints(holder, include_extras=True)
     settings = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-    annotation: Any = Annotated[_refined(name, kind), None]
-    return TypeAdapter(annotation, config=settings)
+    return {
+        name: TypeAdapter(_refined(name, hints[name]), config=settings)
+        for name in names
+        if name in hints and _is_checked(hints[name])
+    }
+
+
+def _checked(kinds: Mapping[str, TypeAdapter[Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _value(name, kinds[name], value) for name, value in given.items() if name in kinds}
 
 
 def _value(name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     try:
-        adapter.validate_python(value)
+        # a column may come as an array, which is no Sequence to pydantic
+        found = adapter.validate_python(value.tolist() if getattr(value, "ndim", 0) == 1 else value)
     except ValidationError as error:
         # of the alternatives of a union, that which got furthest
         first = max(error.errors(), key=lambda one: (len(one["loc"]), "ctx" in one))
         place = "".join(f"[{part!r}]" for part in first["loc"] if _is_in(part, value))
         raise invalid_value(f"{name}{place}", dict(first), adapter._type) from None
-    return value
+    # an iterator can be read once
+    return found if isinstance(value, Iterator) else value
 
 
 def _is_in(part: Any, value: Any) -> bool:
@@ -113,17 +146,18 @@ def _is_checked(kind: Any) -> bool:
         return _is_checked(parts[0])
     if origin in (Union, UnionType):
         return all(map(_is_checked, parts))
-    if origin in (Sequence, list, tuple):
+    if origin in (Sequence, Iterable, list, tuple):
         # bare numbers may come as an array
         return all(_is_checked(part) and part not in (int, float) for part in parts if part is not Ellipsis)
-    if origin in (Mapping, dict):
-        return parts[0] is str and (parts[1] is Any or _is_checked(parts[1]))
-    return origin is Literal or (isinstance(kind, type) and not getattr(kind, "_is_protocol", False))
+    # Any is a type from Python 3.11 on
+    return origin in (Literal, Mapping, dict) or (isinstance(kind, type) and kind is not Any)
 
 
 def _refined(name: str, kind: Any) -> Any:
     """The annotation as pydantic is to check it: paths by `usable_path`, text that may stand for one included."""
     origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return Annotated[_refined(name, parts[0]), *parts[1:]]
     if origin in (Union, UnionType):
         either: Any = Union[tuple(part if part is str else _refined(name, part) for part in parts)]  # noqa: UP007
         return Annotated[either, _path_check(name)] if Path in parts else either
@@ -131,6 +165,14 @@ def _refined(name: str, kind: Any) -> Any:
         part: Any = _refined(name, parts[0])
         sequence: Any = Sequence
         return sequence[part]
+    if origin is Iterable:
+        return Annotated[list[parts[0]], Field(strict=False)]  # type: ignore[valid-type]
+    if origin in (Mapping, dict):
+        values: Any = (
+            _refined(name, parts[1]) if _is_checked(parts[1]) and get_origin(parts[1]) is not Sequence else Any
+        )
+        mapping: Any = Mapping
+        return mapping[str, values]
     if kind is Path:
         return Annotated[Path, _path_check(name)]
     return kind if kind in PLAIN or not isinstance(kind, type) else Annotated[Any, _instance_check(name, kind)]
@@ -149,10 +191,23 @@ def _path_check(name: str) -> AfterValidator:
 
 
 def _instance_check(name: str, kind: type) -> AfterValidator:
+    # a protocol says what its instances have
+    members = (
+        [one for one in (*vars(kind), *kind.__annotations__) if not one.startswith("_")] if _is_protocol(kind) else []
+    )
+
     def check(value: Any) -> Any:
-        # pydantic would build a model of a mapping
-        if not isinstance(value, kind):
+        fits = (
+            all(hasattr(type(value), one) or one in dir(value) for one in members)
+            if members
+            else isinstance(value, kind)
+        )
+        if not fits:
             raise InputError(f"{name}: {shown(value)} is invalid; give a {kind.__name__}.")
         return value
 
     return AfterValidator(check)
+
+
+def _is_protocol(kind: type) -> bool:
+    return bool(getattr(kind, "_is_protocol", False))

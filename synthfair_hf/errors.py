@@ -122,6 +122,9 @@ def _remedy(found: Mapping[str, Any], kind: Any) -> str:
         return f"give {_range(limits, whole)}"
     if problem in ("string_type", "path_type"):
         return "give a path" if problem == "path_type" else "give text"
+    if problem in ("too_short", "too_long"):
+        least, most = context.get("min_length"), context.get("max_length")
+        return f"give at least {least}" if problem == "too_short" else f"give at most {most}"
     if problem.startswith("bool_"):
         return "give true or false"
     if problem in ("model_type", "is_instance_of", "dataclass_type", "model_attributes_type"):

@@ -17,6 +17,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from ..arguments import checked
 from ..errors import InputError, unknown
 from ..schema import Schema, Variable
 from .graph import CausalGraph
@@ -36,6 +37,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
+    @checked
     def __init__(self, variables: list[dict[str, Any]], edges: list[list[str]]) -> None:
         super().__init__()
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 
-from ..arguments import Fraction, Seed, checked
+from ..arguments import Fraction, Replicates, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import percentile_interval, resample
 from ..records import row_generator
@@ -140,8 +140,8 @@ def audit(
     threshold: Fraction = 0.5,
     intersections: Sequence[Sequence[str]] = (),
     seed: Seed = 0,
-    n_bootstrap: int = 1000,
-    permutations: int = 1000,
+    n_bootstrap: Replicates = 1000,
+    permutations: Replicates = 1000,
     level: float = 0.95,
 ) -> AuditTable:
     """Audit the scores of a binary classifier by group.

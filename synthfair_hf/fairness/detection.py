@@ -23,7 +23,7 @@ import numpy as np
 import pandas
 from scipy.stats import binomtest
 
-from ..arguments import Seed, checked
+from ..arguments import Replicates, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import area_under_curve, bootstrap
 from ..records import row_generator
@@ -114,7 +114,7 @@ def detect(
     detector: str,
     seed: Seed = 0,
     alpha: float = ALPHA,
-    permutations: int = 999,
+    permutations: Replicates = 999,
 ) -> Detection:
     """Test which attributes the scores of a classifier depend on.
 

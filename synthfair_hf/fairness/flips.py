@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 
-from ..arguments import Fraction, Seed, checked
+from ..arguments import Fraction, Replicates, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import bootstrap_mean
 from .rates import check_scores
@@ -38,7 +38,7 @@ def flip_rates(
     attribute: str,
     threshold: Fraction = 0.5,
     seed: Seed = 0,
-    n_bootstrap: int = 1000,
+    n_bootstrap: Replicates = 1000,
     level: float = 0.95,
 ) -> pandas.DataFrame:
     """Flip rates of a classifier under do(attribute), with bootstrap intervals over subjects.
@@ -68,7 +68,7 @@ def flip_rates(
     if "subject" in factors or "score" in factors:
         raise InputError("factors: subject and score are taken; give the factor another name.")
     for argument, column in (("subjects", subjects), *((f"factors[{name!r}]", factors[name]) for name in factors)):
-        if len(column) != len(score) or pandas.isna(np.asarray(column, dtype=object)).any():
+        if not hasattr(column, "__len__") or len(column) != len(score) or pandas.isna(np.asarray(column, dtype=object)).any():
             raise InputError(f"{argument}: give one value, none missing, for each of the {len(score)} scores.")
     rows = pandas.DataFrame({name: np.asarray(column) for name, column in factors.items()})
     rows["subject"], rows["score"] = np.asarray(subjects), score

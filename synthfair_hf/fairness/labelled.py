@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import check_fields
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..views.builder import recipe_of
@@ -56,6 +57,7 @@ class LabelledImages:
     recipe: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         shape = tuple(self.images.shape)
         if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3]:
             raise InputError(f"images: {self.images.dtype} of shape {shape}; give torch.uint8 of shape [n, 1, r, r].")

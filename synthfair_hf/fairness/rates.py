@@ -162,8 +162,15 @@ def check_labels(labels: object, n: int) -> np.ndarray:
 
 def _numbers(argument: str, values: object) -> np.ndarray:
     try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+        found = np.ma.filled(np.ma.asarray(values, dtype=None), np.nan) if np.ma.isMaskedArray(values) else values
+        found = np.asarray(found)
+        if found.dtype.kind == "O" and any(isinstance(one, str | bytes) for one in found.flat):
+            raise TypeError
+        # numpy reads text as the number it spells, and a date as the nanoseconds since 1970
+        if found.dtype.kind not in "biufO":
+            raise TypeError
+        return found.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise InputError(f"{argument}: not all are numbers; give one number per row.") from None
 
 

@@ -15,7 +15,7 @@ from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.phantom.oracle import Oracle
 from ..domains.registry import open_source
 from ..domains.source import Source
-from ..errors import InputError, unknown
+from ..errors import InputError, shown, unknown
 from ..publish.dataset_card import write_dataset_card
 from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
@@ -132,9 +132,12 @@ def _plan(
     if world is not None and source_dir is not None:
         raise InputError(f"source_dir: {source_dir} is given beside world {world}, which draws its own; leave one out.")
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
+    crossed = settings.pop("levels", {})
+    if not isinstance(crossed, Mapping) or not all(isinstance(one, list | tuple) for one in crossed.values()):
+        raise InputError(f"levels: {shown(crossed)} is invalid; give lists of values by name.")
     levels = {
         name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
-        for name, given in settings.pop("levels", {}).items()
+        for name, given in crossed.items()
     }
     plan = GenerationPlan(
         preset=saved.preset,

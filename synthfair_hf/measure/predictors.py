@@ -20,7 +20,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..arguments import checked
+from ..arguments import Size, Sizes, checked
 from ..domains.source import Source
 from ..errors import InputError
 from ..records import Record
@@ -63,15 +63,18 @@ class AttributePredictor(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
+    @checked
     def __init__(
         self,
         variables: list[dict[str, Any]],
-        resolution: int = 64,
-        channels: Sequence[int] = (16, 32, 64, 128),
-        width: int = 64,
+        resolution: Size = 64,
+        channels: Sizes = (16, 32, 64, 128),
+        width: Size = 64,
     ) -> None:
         super().__init__()
         check_resolution(resolution)
+        if any(number % GROUPS for number in channels):
+            raise InputError(f"channels: {tuple(channels)} is not allowed; give multiples of {GROUPS}.")
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
         # The first halving folds 2 x 2 pixels into channels, which keeps the fine detail by which scanners differ.
         layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4, channels[0], 3, padding=1)]
@@ -225,7 +228,7 @@ class PredictionObjective(nn.Module):
 
 
 @checked
-def train_predictor(source: Source, config: TrainingConfig, resolution: int, **size: Any) -> Record:
+def train_predictor(source: Source, config: TrainingConfig, resolution: Size, **size: Any) -> Record:
     """Train a predictor of all covariates of a source on its training patients and save it in `config.output_dir`.
 
     Args:
