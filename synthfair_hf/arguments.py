@@ -125,7 +125,8 @@ def _value(name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
         value = value.item()
     try:
         # a column may come as an array, which is no Sequence to pydantic
-        found = adapter.validate_python(value.tolist() if getattr(value, "ndim", 0) == 1 else value)
+        is_column = get_origin(adapter._type) is Sequence and getattr(value, "ndim", 0) == 1
+        found = adapter.validate_python(value.tolist() if is_column else value)
     except ValidationError as error:
         # of the alternatives of a union, that which got furthest
         first = max(error.errors(), key=lambda one: (len(one["loc"]), "ctx" in one))
