@@ -123,9 +123,9 @@ def _checked(kinds: Mapping[str, TypeAdapter[Any]], given: Mapping[str, Any]) ->
 def _value(name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
+    # a column may come as an array, which is no Sequence to pydantic
+    is_column = get_origin(adapter._type) is Sequence and getattr(value, "ndim", 0) == 1
     try:
-        # a column may come as an array, which is no Sequence to pydantic
-        is_column = get_origin(adapter._type) is Sequence and getattr(value, "ndim", 0) == 1
         found = adapter.validate_python(value.tolist() if is_column else value)
     except ValidationError as error:
         # of the alternatives of a union, that which got furthest
@@ -133,7 +133,7 @@ def _value(name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
         place = "".join(f"[{part!r}]" for part in first["loc"] if _is_in(part, value))
         raise invalid_value(f"{name}{place}", dict(first), adapter._type) from None
     # an iterator can be read once
-    return found if isinstance(value, Iterator) else value
+    return found if is_column or isinstance(value, Iterator) else value
 
 
 def _is_in(part: Any, value: Any) -> bool:
@@ -167,7 +167,9 @@ def _refined(name: str, kind: Any) -> Any:
         sequence: Any = Sequence
         return sequence[part]
     if origin is Iterable:
-        return Annotated[list[parts[0]], Field(strict=False)]  # type: ignore[valid-type]
+        # also lists of lists, as JSON has them
+        item: Any = Annotated[parts[0], Field(strict=False)]
+        return Annotated[list[item], Field(strict=False)]
     if origin in (Mapping, dict):
         values: Any = (
             _refined(name, parts[1]) if _is_checked(parts[1]) and get_origin(parts[1]) is not Sequence else Any

@@ -17,6 +17,10 @@ LONGEST = 120
 class InputError(ValueError):
     """Input that the caller can correct; the command line prints its message alone, and exits with status 2."""
 
+    def __init__(self, message: str = "") -> None:
+        # a lone surrogate, as a path may hold, can be written to no file and no terminal
+        super().__init__(str(message).encode("utf-8", "backslashreplace").decode())
+
 
 def printable(text: str) -> str:
     """The text on one line: line breaks, control and bidirectional characters are escaped."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import synthfair_hf
 from synthfair_hf.align.config import AlignmentConfig
@@ -126,7 +127,7 @@ def hall(tmp_path_factory: pytest.TempPathFactory, save_phantom_generator: Calla
     save_phantom_generator(place / "generator", 16, 0)
     (place / "data").symlink_to(store)
     (place / "loop").symlink_to("loop")
-    (place / "file").write_text("a file")
+    Image.new("L", (64, 64), 100).save(place / "image.png")
     return place
 
 
@@ -181,7 +182,7 @@ DOORS: dict[str, dict[str, Any]] = {
     "curated_views": {"preset": PHANTOM},
     "get_view": {"name": "sex_imbalanced", "preset": PHANTOM, "strength": 0.9},
     "counterfactual": {
-        "image": "file",
+        "image": "image.png",
         "covariates": COVARIATES,
         "do": {"sex": "female"},
         "output_dir": "out",

@@ -38,10 +38,10 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
 
     @register_to_config
     @checked
-    def __init__(self, variables: list[dict[str, Any]], edges: list[list[str]]) -> None:
+    def __init__(self, variables: list[dict[str, Any]], edges: Iterable[tuple[str, str]]) -> None:
         super().__init__()
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
-        self.graph = CausalGraph(self.covariates.names, [(cause, effect) for cause, effect in edges])
+        self.graph = CausalGraph(self.covariates.names, edges)
         self.mechanisms = nn.ModuleDict(
             {
                 variable.name: (SplineFlowMechanism, GumbelMaxMechanism)[variable.categorical](
@@ -62,7 +62,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         Raises:
             InputError: an edge that names an unknown covariate, or a cycle.
         """
-        return cls(covariates.model_dump(mode="json")["variables"], [list(edge) for edge in edges])
+        return cls(covariates.model_dump(mode="json")["variables"], [list(edge) for edge in edges])  # type: ignore[arg-type]
 
     def mechanism(self, name: str) -> InvertibleMechanism:
         """The mechanism of one covariate."""

@@ -68,7 +68,11 @@ def flip_rates(
     if "subject" in factors or "score" in factors:
         raise InputError("factors: subject and score are taken; give the factor another name.")
     for argument, column in (("subjects", subjects), *((f"factors[{name!r}]", factors[name]) for name in factors)):
-        if not hasattr(column, "__len__") or len(column) != len(score) or pandas.isna(np.asarray(column, dtype=object)).any():
+        if (
+            not hasattr(column, "__len__")
+            or len(column) != len(score)
+            or pandas.isna(np.asarray(column, dtype=object)).any()
+        ):
             raise InputError(f"{argument}: give one value, none missing, for each of the {len(score)} scores.")
     rows = pandas.DataFrame({name: np.asarray(column) for name, column in factors.items()})
     rows["subject"], rows["score"] = np.asarray(subjects), score
