@@ -62,7 +62,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         Raises:
             InputError: an edge that names an unknown covariate, or a cycle.
         """
-        return cls(covariates.model_dump(mode="json")["variables"], [list(edge) for edge in edges])  # type: ignore[arg-type]
+        return cls(covariates.model_dump(mode="json")["variables"], [list(edge) for edge in edges])
 
     def mechanism(self, name: str) -> InvertibleMechanism:
         """The mechanism of one covariate."""
