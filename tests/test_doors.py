@@ -20,7 +20,10 @@ import torch
 from PIL import Image
 
 import synthfair_hf
+from synthfair_hf import cli
 from synthfair_hf.align.config import AlignmentConfig
+from synthfair_hf.cli_arguments import VERBS
+from synthfair_hf.cli_parser import _flags
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError, shown
@@ -399,4 +402,94 @@ def test_a_public_function_refuses_in_one_sentence_and_writes_nothing(name: str,
             if os.listdir() != there:
                 wrong.setdefault((argument, f"left {set(os.listdir()) - set(there)}"), value)
     assert not wrong, "\n".join(f"{argument}={shown(value)}: {found}" for (argument, found), value in wrong.items())
+    assert snapshot(hall).items() >= before.items()
+
+
+WORDS: dict[str, list[str]] = {
+    "train": ["--preset", "phantom", "--output_dir", "out", "--resolution", "16"],
+    "finetune": ["--pretrained_model_name_or_path", "generator", "--predictor", "predictor", "--output_dir", "out"],
+    "rectify": ["--pretrained_model_name_or_path", "generator", "--output_dir", "out"],
+    "super_resolve": ["--pretrained_model_name_or_path", "generator", "--resolution", "32", "--output_dir", "out"],
+    "predictor": ["--preset", "phantom", "--output_dir", "out"],
+    "autoencoder": ["--preset", "phantom", "--output_dir", "out"],
+    "candidates": ["--pretrained_model_name_or_path", "generator", "--num_pairs", "2", "--output_dir", "out"],
+    "judge": ["--candidates", "data", "--predictor", "predictor", "--judges", "realism=1", "--output_dir", "out"],
+    "label": ["--candidates", "data", "--annotator", "ada", "--output_file", "answers.jsonl"],
+    "align": [
+        *("--pretrained_model_name_or_path", "generator", "--train_data_dir", "preferences", "--output_dir", "out")
+    ],
+    "fuse": ["--pretrained_model_name_or_path", "generator", "--lora_weights", "lora", "--output_dir", "out"],
+    "calibrate": ["--pretrained_model_name_or_path", "generator", "--world", "phantom"],
+    "measure soundness": [
+        *("--world", "phantom", "--pretrained_model_name_or_path", "generator", "--output_dir", "out")
+    ],
+    "measure realism": [
+        *("--world", "phantom", "--pretrained_model_name_or_path", "generator", "--predictor", "predictor"),
+        *("--output_dir", "out"),
+    ],
+    "generate": ["--num_subjects", "28", "--pretrained_model_name_or_path", "generator", "--output_dir", "out"],
+    "verify": ["nowhere"],
+    "merge": ["data", "data", "--output_dir", "out"],
+    "push": ["data", "--hub_dataset_id", "me/data"],
+    "counterfactual": [
+        *("--image", "image.png", "--covariates", *(f"{name}={value}" for name, value in COVARIATES.items())),
+        *("--do", "sex=female", "--pretrained_model_name_or_path", "generator", "--output_dir", "out"),
+    ],
+    "benchmark": [
+        *("--data_dir", "data", "--views", "sex_imbalanced_90_10", "--methods", "erm", "--output_dir", "out")
+    ],
+    "views": ["--preset", "phantom", "--view", "sex_imbalanced_90_10"],
+    "report": ["nowhere"],
+    "demo": ["--output_dir", "out"],
+}
+"""By verb, words that would do."""
+
+
+def test_there_are_words_for_every_verb():
+    assert WORDS.keys() == VERBS.keys()
+
+
+def written(value: Any) -> str:
+    """A hostile value as a word of a command line, which holds no NUL where a shell passes it on; here it may."""
+    return value if isinstance(value, str) else str(value)[:5000]
+
+
+def commands(verb: str) -> Iterator[list[str]]:
+    """The words of a verb with every hostile value, as the value of each flag in turn, or in place of a word."""
+    flags = [one for one in _flags(VERBS[verb]).values() if not one.positional]
+    names = [*(one.name for one in flags), "config_file"]
+    for place, value in enumerate(HOSTILE):
+        words, word = WORDS[verb], written(value)
+        if place % 8 == 7:
+            cut = place // 8 % (len(words) + 1)
+            yield [*words[:cut], word, *words[cut + 1 :]]
+        else:
+            yield [*words, f"--{names[place % len(names)]}={word}"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_refuses_in_one_line_and_writes_nothing(
+    verb: str, hall: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("synthfair_hf.align.labelling.page.serve", reached)
+    before, wrong = snapshot(hall), {}
+    for words in commands(verb):
+        there = os.listdir()
+        try:
+            status = cli.main([*verb.split(), *words])
+        except Reached:
+            continue
+        except BaseException as error:
+            wrong[f"{type(error).__name__}: {error}"[:300]] = words
+            continue
+        told = capsys.readouterr()
+        if status not in (0, 1, 2):
+            wrong[f"status {status}"] = words
+        if status == 2 and (len(told.err.splitlines()) != 1 or not told.err.startswith("synthfair: ")):
+            wrong[f"not one line: {told.err[:300]}"] = words
+        if status == 2 and ("Input should" in told.err or len(told.err) > 6000 or "\x1b" in told.err):
+            wrong[f"not in our words: {told.err[:300]}"] = words
+        if status == 2 and os.listdir() != there:
+            wrong[f"left {set(os.listdir()) - set(there)}"] = words
+    assert not wrong, "\n".join(f"{found}   of   {shown(words)}" for found, words in wrong.items())
     assert snapshot(hall).items() >= before.items()

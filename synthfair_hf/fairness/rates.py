@@ -10,7 +10,7 @@ A score at or above the threshold is predicted positive. A metric whose denomina
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -162,10 +162,10 @@ def check_labels(labels: object, n: int) -> np.ndarray:
 
 def _numbers(argument: str, values: object) -> np.ndarray:
     try:
-        # a masked value is a missing one
-        found = (
-            values.astype(np.float64).filled(np.nan) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
-        )
+        found: Any = np.asarray(values)
+        if isinstance(values, np.ma.MaskedArray):
+            # a masked value is a missing one
+            found = np.where(np.ma.getmaskarray(values), np.nan, found)
         if found.dtype.kind == "O" and any(isinstance(one, str | bytes) for one in found.flat):
             raise TypeError
         # numpy reads text as the number it spells, and a date as the nanoseconds since 1970
