@@ -8,7 +8,17 @@ from typing import Annotated, Any, Self, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-__all__ = ["Checked", "InputError", "invalid_settings", "invalid_value", "printable", "shown", "unknown"]
+__all__ = [
+    "Checked",
+    "InputError",
+    "counted",
+    "invalid_settings",
+    "invalid_value",
+    "printable",
+    "remedy_of",
+    "shown",
+    "unknown",
+]
 
 LONGEST = 120
 """Characters of a value that a sentence repeats; whoever gave more knows it by its beginning."""
@@ -35,6 +45,11 @@ def shown(value: object) -> str:
         text = f"a {type(value).__name__}"
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 problem`, `2 problems`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def unknown(
@@ -113,6 +128,11 @@ def invalid_value(argument: str, found: Mapping[str, Any], kind: Any = None) -> 
     if reason is not None:
         return InputError(f"{argument}: {reason}.")
     return InputError(f"{argument}: {shown(found['input'])} is invalid; {_remedy(found, kind)}.")
+
+
+def remedy_of(kind: Any) -> str:
+    """`give a whole number from 1 to 8`, of the annotation of a number."""
+    return f"give {_range(dict(_limits(kind)), _mentions(kind, int) and not _mentions(kind, float))}"
 
 
 LIMITS = {"ge": "greater_than_equal", "gt": "greater_than", "le": "less_than_equal", "lt": "less_than"}

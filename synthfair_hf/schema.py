@@ -209,7 +209,7 @@ class Schema(Checked, BaseModel):
         }
 
     def parse(self, name: str, value: Any, argument: str) -> Any:
-        """A value of a variable as a level or a number, from text such as `female` or `61`.
+        """A value of a variable as a level or a number, from text such as `female`, its alias `F`, or `61`.
 
         Args:
             name: of the variable.
@@ -221,7 +221,9 @@ class Schema(Checked, BaseModel):
         """
         if name not in self:
             raise unknown(argument, name, self.names)
-        if isinstance(value, str) and not self[name].categorical:
+        if isinstance(value, str) and self[name].categorical:
+            value = self[name].aliases.get(value, value)
+        elif isinstance(value, str):
             with suppress(ValueError):
                 value = _number(value)
         self[name].encode_value(value, f"{argument}[{name!r}]")

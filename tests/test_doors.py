@@ -451,7 +451,7 @@ def test_there_are_words_for_every_verb():
 
 def written(value: Any) -> str:
     """A hostile value as a word of a command line, which holds no NUL where a shell passes it on; here it may."""
-    return value if isinstance(value, str) else str(value)[:5000]
+    return value if isinstance(value, str) else shown(value)
 
 
 def commands(verb: str) -> Iterator[list[str]]:

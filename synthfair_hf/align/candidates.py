@@ -207,6 +207,8 @@ def _check_arguments(
     for argument, number in (("num_pairs", num_pairs), ("batch_size", batch_size)):
         if number < 1:
             raise InputError(f"{argument}: {number} is not allowed; give a whole number from 1 on.")
+    if len(set(balance)) < len(balance):
+        raise InputError(f"balance: {', '.join(balance)} names a covariate twice; name each once.")
     if comparison_type == "counterfactuals":
         if balance:
             raise InputError("balance: is for samples; counterfactuals observe the images of the source. Leave it out.")

@@ -6,10 +6,11 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ..arguments import checked
@@ -56,8 +57,8 @@ def judge_candidates(
     candidates_dir: str | Path,
     output_dir: str | Path,
     predictor: str | Path | None,
-    weights: Mapping[str, float],
-    tie: float = 0.0,
+    weights: Mapping[str, Annotated[float, Field(gt=0)]],
+    tie: Annotated[float, Field(ge=0)] = 0.0,
     source_dir: str | Path | None = None,
 ) -> Record:
     """Judge candidates and write them as preferences.
@@ -130,7 +131,10 @@ def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[C
     if not path.exists():
         return Candidates.read(directory, get_preset(preset or CHEST_XRAY.name)), "unknown"
     record = Record.read(path)
-    return Candidates.read(directory, Preset.model_validate(record.settings["preset"])), record.access
+    recorded = Preset.model_validate(record.settings["preset"])
+    if preset not in (None, recorded.name):
+        raise InputError(f"preset: {preset!r} is not that of {directory}, which is {recorded.name}; leave it out.")
+    return Candidates.read(directory, recorded), record.access
 
 
 @checked
@@ -174,7 +178,12 @@ def _judges(
 ) -> Iterator[Judge]:
     """The judges of these names, of the candidates in a directory; `reference` is for realism."""
     schema = preset.covariates
-    known = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
+    try:
+        known = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
+    except (RecursionError, ValueError) as error:
+        raise InputError(
+            f"{directory / KNOWN}: not JSON, one object a line ({error}); make the candidates anew."
+        ) from None
     for name in names:
         if name == "true_pixels":
             if "truth" not in known[0]:

@@ -65,7 +65,7 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     try:
         config = json.loads(index.read_bytes())
         preset, resolution = Preset.model_validate(config["preset"]), int(config["resolution"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RecursionError, ValueError, KeyError, TypeError):
         raise InputError(
             f"pretrained_model_name_or_path: {path} is not a saved pipeline of this package (no readable "
             "model_index.json); give the output directory of a finished `synthfair train`."

@@ -88,7 +88,7 @@ class _Store:
             plan = json.loads(plan_path.read_bytes())
             preset = Preset.model_validate(plan["preset"])
             factors = tuple(plan["factors"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (RecursionError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{plan_path}: not a plan of this package ({str(error).splitlines()[0]}).") from None
         names = ("id", "split", "subject_id", "intervention", *preset.covariates.names, "draw")
         names += ("synthetic", "source_dataset", "plan", "model_revision")
