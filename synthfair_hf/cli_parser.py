@@ -126,7 +126,7 @@ def _values(verb: str, words: Sequence[str]) -> set[str]:
     try:
         found, unread = _parser(verb).parse_known_args([_snake(word) for word in words])
         given = vars(found)
-        if "config_file" in given:
+        if given.get("config_file"):
             given = {**_from_file(verb, Path(given["config_file"])), **given}
     except InputError:
         # what cannot be read is itself what the sentence is about

@@ -26,7 +26,7 @@ from ..diffusion.inputs import check_settings
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.worlds import Counterfactuals, World, open_world
-from ..errors import InputError, shown, unknown
+from ..errors import InputError, counted, shown, unknown
 from ..publish.editions import edition
 from ..publish.pages import render
 from ..records import Record, library_versions, row_generator, row_seed, writable_directory, write_atomically
@@ -271,8 +271,10 @@ def _check_contrasts(covariates: Schema, contrasts: Mapping[str, Sequence[Any]])
     """The two values of each variable, parsed."""
     checked = {}
     for name, values in contrasts.items():
-        if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
-            raise InputError(f"contrasts[{name!r}]: {shown(values)} are not two values; give the two to compare.")
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise InputError(f"contrasts[{name!r}]: {shown(values)} is invalid; give a list of two values.")
+        if len(values) != 2:
+            raise InputError(f"contrasts[{name!r}]: {counted(len(values), 'value')}; give the two to compare.")
         first, second = (covariates.parse(name, value, "contrasts") for value in values)
         if first == second:
             raise InputError(f"contrasts[{name!r}]: {first} twice; give two values that differ.")
