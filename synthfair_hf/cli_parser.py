@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from .arguments import usable_path
 from .cli_arguments import LIBRARY_NAMES, RENAMED_FLAGS, VERBS, Positional, VerbSettings, Words
-from .errors import InputError, invalid_value, remedy_of, shown, unknown
+from .errors import InputError, MissingSetting, invalid_value, remedy_of, shown, unknown
 
 __all__ = ["help_of", "in_flags", "parse"]
 
@@ -273,7 +273,9 @@ def _validation_error(error: ValidationError, verb: str) -> InputError:
     )
     flags = _flags(VERBS[verb])
     name = next((str(part) for part in first["loc"] if part in flags), "")
-    if first["type"] == "missing":
+    reason = first.get("ctx", {}).get("error")
+    name = reason.name if isinstance(reason, MissingSetting) else name
+    if first["type"] == "missing" or isinstance(reason, MissingSetting):
         return InputError(f"{name}: not given; see `synthfair {verb} --help`.")
     return invalid_value(name, dict(first), flags[name].kind_and_limits if name else None)
 

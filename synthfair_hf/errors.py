@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 __all__ = [
     "Checked",
     "InputError",
+    "MissingSetting",
     "counted",
     "invalid_settings",
     "invalid_value",
@@ -30,6 +31,14 @@ class InputError(ValueError):
     def __init__(self, message: str = "") -> None:
         # a lone surrogate, as a path may hold, can be written to no file and no terminal
         super().__init__(str(message).encode("utf-8", "backslashreplace").decode())
+
+
+class MissingSetting(InputError):
+    """A setting that has no default is not given."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 def printable(text: str) -> str:
@@ -108,7 +117,7 @@ def invalid_settings(error: ValidationError, what: str, fields: Mapping[str, Fie
     if first["type"] == "extra_forbidden":
         return unknown(what, where, fields)
     if first["type"] == "missing":
-        return InputError(f"{what}: {where} is not given; give it.")
+        return MissingSetting(f"{what}: {where} is not given; give it.", where)
     field = fields.get(str(first["loc"][0])) if first["loc"] else None
     kind: Any = None if field is None else Annotated[field.annotation, *field.metadata, None]
     return invalid_value(where or what, dict(first), kind)
@@ -132,7 +141,7 @@ def invalid_value(argument: str, found: Mapping[str, Any], kind: Any = None) -> 
 
 def remedy_of(kind: Any) -> str:
     """`give a whole number from 1 to 8`, of the annotation of a number."""
-    return f"give {_range(dict(_limits(kind)), _mentions(kind, int) and not _mentions(kind, float))}"
+    return f"give {_range(dict(_limits(kind)), 'float' not in str(kind))}"
 
 
 LIMITS = {"ge": "greater_than_equal", "gt": "greater_than", "le": "less_than_equal", "lt": "less_than"}
@@ -142,8 +151,8 @@ def _remedy(found: Mapping[str, Any], kind: Any) -> str:
     problem, context = found["type"], found.get("ctx", {})
     if problem.startswith(("int_", "float_")) or problem in (*LIMITS.values(), "finite_number"):
         limits = {**{name: context[name] for name in LIMITS if name in context}, **dict(_limits(kind))}
-        whole = problem.startswith("int_") or (_mentions(kind, int) and not _mentions(kind, float))
-        return f"give {_range(limits, whole)}"
+        whole = all(isinstance(limit, int) for limit in limits.values()) and "float" not in str(kind)
+        return f"give {_range(limits, problem.startswith('int_') or whole)}"
     if problem in ("string_type", "path_type"):
         return "give a path" if problem == "path_type" else "give text"
     if problem in ("too_short", "too_long"):
@@ -162,10 +171,6 @@ def _parts(kind: Any) -> list[Any]:
     if get_origin(kind) is Annotated or get_origin(kind) in (Union, UnionType):
         return [kind, *(part for one in get_args(kind) for part in _parts(one))]
     return [kind]
-
-
-def _mentions(kind: Any, one: type) -> bool:
-    return one in [part for part in _parts(kind) if isinstance(part, type)]
 
 
 def _limits(kind: Any) -> Iterable[tuple[str, Any]]:

@@ -224,7 +224,7 @@ def test_text_becomes_a_level_or_a_number(name: str, value: object, expected: ob
     [
         ("sxe", "male", "do: 'sxe' is unknown; allowed: age, sex; did you mean 'sex'?"),
         ("sex", "Male", "do['sex']: 'Male' is unknown; allowed: male, female; did you mean 'male'?"),
-        ("sex", "M", "do['sex']: 'M' is unknown; allowed: male, female"),
+        ("sex", "m", "do['sex']: 'm' is unknown; allowed: male, female"),
         ("age", "old", "do['age']: 'old' is not a number; give years in [0, 100]"),
         ("age", "6_1", "do['age']: '6_1' is not a number"),
         ("age", "nan", "do['age']: nan is out of range; allowed: 0 to 100 years"),
@@ -235,3 +235,8 @@ def test_text_that_is_no_value_is_refused(name: str, value: str, sentence: str):
     with pytest.raises(InputError) as error:
         PAIR.parse(name, value, "do")
     assert str(error.value).startswith(sentence)
+
+
+def test_an_alias_of_a_level_is_that_level_wherever_text_is_read():
+    assert PAIR.parse("sex", "M", "do") == "male"
+    assert PAIR.parse("sex", "male", "do") == "male"
