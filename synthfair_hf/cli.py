@@ -5,17 +5,20 @@ when it finds problems. The library names its own arguments; its errors are prin
 """
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from . import __version__
 from . import cli_arguments as verbs
 from .cli_arguments import RENAMED_VERBS, VERBS
 from .cli_parser import help_of, in_flags, parse
-from .errors import InputError, unknown
+from .errors import InputError, counted, printable, unknown
 
 if TYPE_CHECKING:
     from .records import Record
@@ -25,8 +28,12 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
+    # while the package was imported, Ctrl-C ended the process (`synthfair_hf.__init__`)
+    if getattr(signal.getsignal(signal.SIGINT), "__module__", "") == __package__:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb, rest = "", words
+    settings = None
     try:
         if words[:1] == ["--version"]:
             print(f"synthfair {__version__}")
@@ -43,14 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if any([word] in HELP for word in rest):
             print(help_of(verb), end="")
             return 0
-        return RUNS[verb](parse(verb, rest))
+        settings = parse(verb, rest)
+        return RUNS[verb](settings)
     except InputError as error:
-        print(f"synthfair: {in_flags(str(error), verb, rest)}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"synthfair: {error.filename or 'the system'}: {error.strerror or error}.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+        return _refused(in_flags(str(error), verb, rest))
+    except (OSError, SafetensorError) as error:
+        # a full disk and a failing one name no file
+        place = getattr(error, "filename", None) or _place(settings)
+        return _refused(f"{place}: {getattr(error, 'strerror', None) or error}.")
+    except MemoryError:
+        return _refused(f"{_place(settings)}: there is not enough memory; give fewer or smaller images.")
+    except BaseException as error:
+        # libraries raise errors of their own of an interrupt while they are imported
+        if not _was_interrupted(error):
+            raise
         print(
             "synthfair: interrupted; `generate`, `merge`, `push`, `benchmark`, `label` continue by the same command, "
             "`train` and what else trains by --resume_from_checkpoint latest.",
@@ -60,6 +73,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 HELP = (["--help"], ["-h"])
+
+
+def _refused(sentence: str) -> int:
+    print(f"synthfair: {printable(sentence)}", file=sys.stderr)
+    return 2
+
+
+def _place(settings: Any) -> str:
+    """What a verb reads or writes, for an error that does not say."""
+    holders = (settings, getattr(settings, "config", None))
+    names = ("output_dir", "answers_file", "directory", "pretrained_model_name_or_path")
+    found = (getattr(holder, name, None) for holder in holders for name in names)
+    return str(next((one for one in found if one is not None), "the system"))
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _overview(names: Iterable[str]) -> str:
@@ -109,7 +141,7 @@ def _read(counts: Mapping[str, Any]) -> None:
 
 
 def _saved(output_dir: Path, record: "Record") -> int:
-    print(f"saved {output_dir} after {record.counts['steps']} steps; record in {output_dir}/record.json")
+    print(f"saved {output_dir} after {counted(record.counts['steps'], 'step')}; record in {output_dir}/record.json")
     _read(record.counts)
     return 0
 
@@ -205,7 +237,10 @@ def _candidates(settings: verbs.Candidates) -> int:
     from .align.candidates import make_candidates
 
     record = make_candidates(**dict(settings))
-    print(f"wrote {settings.output_dir}: {record.counts['pairs']} pairs; next: synthfair label or synthfair judge")
+    print(
+        f"wrote {settings.output_dir}: {counted(record.counts['pairs'], 'pair')}; "
+        "next: synthfair label or synthfair judge"
+    )
     _read(record.counts)
     return 0
 
@@ -214,7 +249,7 @@ def _judge(settings: verbs.Judge) -> int:
     from .align.judgement import judge_candidates
 
     record, place = judge_candidates(**dict(settings)), settings.output_dir
-    print(f"wrote {place}: {record.counts['pairs']} pairs; next: synthfair align --train_data_dir {place}")
+    print(f"wrote {place}: {counted(record.counts['pairs'], 'pair')}; next: synthfair align --train_data_dir {place}")
     _read(record.counts)
     return 0
 
@@ -228,7 +263,7 @@ def _label(settings: verbs.Label) -> int:
     if settings.output_dir is not None:
         exported = export_answers(settings.candidates_dir, settings.answers_file, settings.output_dir, settings.preset)
         print(json.dumps({name: exported[name] for name in ("annotators", "agreement")}, indent=2))
-        print(f"wrote {settings.output_dir} of {exported['pairs']} preferences")
+        print(f"wrote {settings.output_dir} of {counted(exported['pairs'], 'preference')}")
         return 0
 
     def ready(addresses: dict[str, str]) -> None:
@@ -297,7 +332,7 @@ def _verify(settings: verbs.Verify) -> int:
 
         predictor = None if settings.predictor is None else SavedPredictor(settings.predictor)
         made = repair_dataset(directory, settings.pretrained_model_name_or_path, settings.source_dir, predictor)
-        print(f"{directory}: made {len(made)} shards again" + "".join(f"\n  {name}" for name in made))
+        print(f"{directory}: made {counted(len(made), 'shard')} again" + "".join(f"\n  {name}" for name in made))
         if settings.source_dir is not None:
             _read(Record.read(directory / "records" / "generate.json").counts)
     else:
@@ -307,7 +342,7 @@ def _verify(settings: verbs.Verify) -> int:
     problems = verify(directory)
     for problem in problems:
         print(problem)
-    print(f"{directory}: {len(problems)} problems" if problems else f"{directory}: sound")
+    print(f"{directory}: {counted(len(problems), 'problem')}" if problems else f"{directory}: sound")
     # no repair removes a stray file, or writes a card, which alone holds the licence
     if any(not problem.endswith("remove it.") and not problem.startswith("README.md") for problem in problems):
         from .generate.dataset import repair_needs
@@ -323,7 +358,9 @@ def _merge(settings: verbs.Merge) -> int:
     from .generate.dataset import merge_datasets
 
     record = merge_datasets(**dict(settings))
-    print(f"{settings.output_dir}: {record.counts['rows']} rows in {record.counts['shards']} shards")
+    print(
+        f"{settings.output_dir}: {counted(record.counts['rows'], 'row')} in {counted(record.counts['shards'], 'shard')}"
+    )
     return 0
 
 
@@ -342,7 +379,7 @@ def _push(settings: verbs.Push) -> int:
                 raise InputError(f"{name}: is for a generator; give --hub_model_id, or leave it out.")
         release = publish(**arguments)
     print(
-        f"{release.url} at {release.tag} ({release.commit[:7]}): {release.uploaded} files sent, "
+        f"{release.url} at {release.tag} ({release.commit[:7]}): {counted(release.uploaded, 'file')} sent, "
         f"{release.already_there} there already"
     )
     return 0
@@ -364,7 +401,7 @@ def _benchmark(settings: verbs.Benchmark) -> int:
     from .fairness.benchmark.board import benchmark
 
     record = benchmark(**dict(settings))
-    print(f"wrote {settings.output_dir}/README.md and table.csv of {len(record.counts['cells'])} cells")
+    print(f"wrote {settings.output_dir}/README.md and table.csv of {counted(len(record.counts['cells']), 'cell')}")
     _read(record.counts)
     return 0
 

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from .errors import InputError
+from .arguments import usable_path
+from .errors import Checked, InputError
 
 __all__ = [
     "Access",
     "FileRecord",
+    "MissingEntry",
     "Record",
     "check_regular",
     "file_inside",
@@ -34,6 +37,7 @@ __all__ = [
     "writable_directory",
     "write_atomically",
     "written",
+    "written_to",
 ]
 
 Access = Literal["open", "unknown", "credentialed"]
@@ -156,11 +160,23 @@ def row_seed(seed: int, row: int) -> int:
 
 def writable_directory(output_dir: str | Path) -> Path:
     """The directory as a path, checked before hours of work need it; InputError where a file is in its place."""
+    usable_path("output_dir", output_dir)
     directory = Path(output_dir)
     for place in (directory, *directory.parents):
         if place.exists() and not place.is_dir():
             raise InputError(f"output_dir: {place} is a file; give a directory.")
     return directory
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Names the file in an OSError of the body that names none, as that of a full disk does."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -171,11 +187,15 @@ def write_atomically(path: Path, data: bytes) -> None:
         data: the whole file.
     """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with written_to(path), temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class FileRecord(BaseModel):
@@ -187,7 +207,24 @@ class FileRecord(BaseModel):
     sha256: str
 
 
-class Record(BaseModel):
+class MissingEntry(InputError, KeyError):
+    """A record that was read lacks an entry."""
+
+
+class _Entries(dict[str, Any]):
+    """The entries of one field of a record that was read; an absent one is named, with the file."""
+
+    def __init__(self, entries: Mapping[str, Any], field: str, path: Path) -> None:
+        super().__init__(entries)
+        self.field, self.path = field, path
+
+    def __missing__(self, name: str) -> Any:
+        raise MissingEntry(
+            f"{self.path}: no {name!r} in {self.field}; write the directory anew, the record is damaged."
+        )
+
+
+class Record(Checked, BaseModel):
     """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n.
 
     `files` lists the files that the record vouches for, by path; it is written only where there are any.
@@ -231,11 +268,13 @@ class Record(BaseModel):
     def read(cls, path: Path) -> "Record":
         """Read a record; InputError names a damaged or foreign file."""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            record = cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise InputError(f"{path}: no record here; is this a directory this package wrote?") from None
         except ValueError as error:
             raise InputError(f"{path}: not a record of this package ({str(error).splitlines()[0]}).") from None
+        entries = {name: value for name, value in record if isinstance(value, dict)}
+        return record.model_copy(update={name: _Entries(value, name, path) for name, value in entries.items()})
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:

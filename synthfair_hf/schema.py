@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from .errors import InputError, unknown
+from .errors import Checked, InputError, unknown
 from .missing import is_missing
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ EMPTY, UNKNOWN = "empty", "unknown"
 """Why a cell has no value where its author says so; every other reason is one of a cell that cannot be read."""
 
 
-class Variable(BaseModel):
+class Variable(Checked, BaseModel):
     """One covariate.
 
     `role` says how fairness research uses it (protected attribute, finding to predict, acquisition); `nature` places it
@@ -198,7 +198,7 @@ def _levels_by_spelling(levels: tuple[str, ...], aliases: tuple[tuple[str, str],
     return {name: one.pop() for name, one in found.items() if len(one) == 1}
 
 
-class Schema(BaseModel):
+class Schema(Checked, BaseModel):
     """An ordered set of variables. Order matters for display only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -264,7 +264,7 @@ class Schema(BaseModel):
         }
 
     def parse(self, name: str, value: Any, argument: str) -> Any:
-        """A value of a variable as a level or a number, from text such as `female` or `61`.
+        """A value of a variable as a level or a number, from text such as `female`, its alias `F`, or `61`.
 
         Args:
             name: of the variable.
@@ -276,7 +276,9 @@ class Schema(BaseModel):
         """
         if name not in self:
             raise unknown(argument, name, self.names)
-        if isinstance(value, str) and not self[name].categorical:
+        if isinstance(value, str) and self[name].categorical:
+            value = self[name].aliases.get(value, value)
+        elif isinstance(value, str):
             with suppress(ValueError):
                 value = _number(value)
         self[name].encode_value(value, f"{argument}[{name!r}]")

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..access import RECORD, sealed
+from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
@@ -121,15 +122,16 @@ class _Pair(NamedTuple):
     """The exact counterfactual, where it is known."""
 
 
+@checked
 def make_candidates(
     output_dir: str | Path,
-    num_pairs: int,
+    num_pairs: Count,
     comparison_type: ComparisonType = "samples",
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     access: Access = "unknown",
-    seed: int = 0,
-    batch_size: int = 16,
+    seed: Seed = 0,
+    batch_size: Count = 16,
     balance: Sequence[str] = (),
 ) -> Record:
     """Write pairs of images by a saved generator into a new directory.
@@ -214,6 +216,8 @@ def _check_arguments(
     for argument, number in (("num_pairs", num_pairs), ("batch_size", batch_size)):
         if number < 1:
             raise InputError(f"{argument}: {number} is not allowed; give a whole number from 1 on.")
+    if len(set(balance)) < len(balance):
+        raise InputError(f"balance: {', '.join(balance)} names a covariate twice; name each once.")
     if comparison_type == "counterfactuals":
         if balance:
             raise InputError("balance: is for samples; counterfactuals observe the images of the source. Leave it out.")

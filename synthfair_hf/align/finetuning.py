@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..access import RECORD, recorded_access, sealed
+from ..arguments import checked
 from ..diffusion.generator import load_generator
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.preset import Preset
@@ -111,6 +112,7 @@ class EarlyStopping(nn.Module):
             other.copy_(one)
 
 
+@checked
 def align_generator(
     train_data_dir: str | Path | Sequence[str | Path],
     pretrained_model_name_or_path: str | Path,
@@ -252,6 +254,7 @@ def _figures(
     }
 
 
+@checked
 def fuse_generator(
     pretrained_model_name_or_path: str | Path,
     lora_weights: str | Path,

@@ -6,13 +6,15 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ..access import recorded_access
+from ..arguments import checked
 from ..domains.chest_xray.preset import CHEST_XRAY
 from ..domains.preset import Preset
 from ..domains.presets import get_preset
@@ -52,12 +54,13 @@ REFERENCE = 2000
 """Training images at most that realism compares with."""
 
 
+@checked
 def judge_candidates(
     candidates_dir: str | Path,
     output_dir: str | Path,
     predictor: str | Path | None,
-    weights: Mapping[str, float],
-    tie: float = 0.0,
+    weights: Mapping[str, Annotated[float, Field(gt=0)]],
+    tie: Annotated[float, Field(ge=0)] = 0.0,
     source_dir: str | Path | None = None,
     access: Access = "unknown",
 ) -> Record:
@@ -131,6 +134,7 @@ def judge_candidates(
     return write_preferences(preferences, output_dir, preset, counts, strictest(*accesses), read)
 
 
+@checked
 def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[Candidates, Access]:
     """Open candidates for judges or annotators.
 
@@ -144,10 +148,14 @@ def open_candidates(directory: str | Path, preset: str | None = None) -> tuple[C
     path = Path(directory) / "record.json"
     if not path.exists():
         return Candidates.read(directory, get_preset(preset or CHEST_XRAY.name)), "unknown"
-    preset_of = Preset.model_validate(Record.read(path).settings["preset"])
-    return Candidates.read(directory, preset_of), recorded_access(path.parent)
+    record = Record.read(path)
+    recorded = Preset.model_validate(record.settings["preset"])
+    if preset not in (None, recorded.name):
+        raise InputError(f"preset: {preset!r} is not that of {directory}, which is {recorded.name}; leave it out.")
+    return Candidates.read(directory, recorded), recorded_access(path.parent)
 
 
+@checked
 def export_answers(
     candidates_dir: str | Path, answers_file: str | Path, output_dir: str | Path, preset: str | None = None
 ) -> dict[str, Any]:
@@ -189,7 +197,12 @@ def _judges(
 ) -> Iterator[Judge]:
     """The judges of these names, of the candidates in a directory; `reference` is for realism."""
     schema = preset.covariates
-    known = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
+    try:
+        known = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
+    except (RecursionError, ValueError) as error:
+        raise InputError(
+            f"{directory / KNOWN}: not JSON, one object a line ({error}); make the candidates anew."
+        ) from None
     for name in names:
         if name == "true_pixels":
             if "truth" not in known[0]:

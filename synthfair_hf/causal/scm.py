@@ -18,6 +18,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..access import restrict
+from ..arguments import checked
 from ..errors import InputError, unknown
 from ..schema import Schema, Variable
 from .graph import CausalGraph
@@ -37,10 +38,11 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
-    def __init__(self, variables: list[dict[str, Any]], edges: list[list[str]]) -> None:
+    @checked
+    def __init__(self, variables: list[dict[str, Any]], edges: Iterable[tuple[str, str]]) -> None:
         super().__init__()
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
-        self.graph = CausalGraph(self.covariates.names, [(cause, effect) for cause, effect in edges])
+        self.graph = CausalGraph(self.covariates.names, edges)
         self.mechanisms = nn.ModuleDict(
             {
                 variable.name: (SplineFlowMechanism, GumbelMaxMechanism)[variable.categorical](

@@ -9,6 +9,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from ..arguments import Size, checked
 from ..schema import Schema, Variable
 
 __all__ = ["CovariateEncoder"]
@@ -30,7 +31,8 @@ class CovariateEncoder(ModelMixin, ConfigMixin):
     frequencies = 4
 
     @register_to_config
-    def __init__(self, variables: list[dict[str, Any]], width: int = 128) -> None:
+    @checked
+    def __init__(self, variables: list[dict[str, Any]], width: Size = 128) -> None:
         super().__init__()
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
         self.null = nn.Parameter(torch.randn(len(self.covariates), width) * 0.02)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..arguments import Count, Guidance, Seed, checked
 from ..domains.chest_xray.scanners import acquire, expose
 from ..domains.source import read_image
 from ..errors import InputError
@@ -28,15 +29,16 @@ DIFFERENCE_LIMIT = 0.25
 """Share of the gray range at which a difference map saturates."""
 
 
+@checked
 def counterfactual(
     image: str | Path,
     covariates: dict[str, Any],
     do: dict[str, Any],
     output_dir: str | Path,
-    seed: int = 0,
+    seed: Seed = 0,
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | dict[str, float] | None = None,
+    num_inference_steps: Count | None = None,
+    guidance_scale: Guidance | dict[str, Guidance] | None = None,
     intervention_level: float | dict[str, float] | None = None,
     plant_scanner: bool = False,
 ) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..access import RECORD
+from ..arguments import Count, Guidance, checked
 from ..causal.scm import StructuralCausalModel
 from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
@@ -72,14 +73,15 @@ def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) 
     return scm.fit({name: torch.from_numpy(column) for name, column in encoded.items()}, seed)
 
 
+@checked
 def train_generator(
     preset: Preset,
     source_dir: str | Path | None,
     config: TrainingConfig,
     resolution: int | None = None,
     covariate_table: str | Path | None = None,
-    default_steps: int | None = None,
-    default_guidance_scale: float | dict[str, float] = 1.0,
+    default_steps: Count | None = None,
+    default_guidance_scale: Guidance | dict[str, Guidance] = 1.0,
     pretrained_model_name_or_path: str | Path | None = None,
     access: Access = "unknown",
 ) -> Record:
@@ -173,6 +175,7 @@ def train_generator(
     return _minimise(_matching(pipeline), examples, config, pipeline, inputs, counts)
 
 
+@checked
 def finetune_generator(
     pretrained_model_name_or_path: str | Path,
     predictor: SavedPredictor,
@@ -227,11 +230,12 @@ def finetune_generator(
     return _minimise(objective, examples, config, pipeline, inputs, counts)
 
 
+@checked
 def rectify_generator(
     pretrained_model_name_or_path: str | Path,
     source_dir: str | Path | None,
     config: FinetuningConfig,
-    images: int = 2048,
+    images: Count = 2048,
     num_inference_steps: int = 10,
     access: Access | None = None,
 ) -> Record:
@@ -267,6 +271,7 @@ def rectify_generator(
     return _minimise(_matching(pipeline), paired, config, pipeline, inputs, {**counts, "pairs": len(paired)})
 
 
+@checked
 def super_resolve_generator(
     pretrained_model_name_or_path: str | Path,
     source_dir: str | Path | None,

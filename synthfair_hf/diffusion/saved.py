@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args
 from huggingface_hub import snapshot_download
 
 from ..access import RECORD, component_names, recorded_access, restrict
+from ..arguments import checked
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Preset
 from ..domains.presets import PRESETS
@@ -66,6 +67,7 @@ class SavedGenerator(NamedTuple):
         return model
 
 
+@checked
 def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     """Find a saved pipeline.
 
@@ -80,7 +82,7 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     config = read_index(index)
     try:
         preset, resolution = Preset.model_validate(config["preset"]), int(config["resolution"])
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, OverflowError):
         raise _not_saved(path) from None
     if preset.name in PRESETS:
         # views are those of this version of the package, not of the one that trained the generator

@@ -1,5 +1,6 @@
 """The presets of this package by name. To add a domain, write its preset in a folder of its own and list it here."""
 
+from ..arguments import checked
 from ..errors import unknown
 from .chest_xray.preset import CHEST_XRAY
 from .morphomnist.preset import MORPHOMNIST
@@ -11,6 +12,7 @@ __all__ = ["PRESETS", "get_preset"]
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (CHEST_XRAY, PHANTOM, MORPHOMNIST)}
 
 
+@checked
 def get_preset(name: str) -> Preset:
     """The preset of that name; InputError, which lists the names, for an unknown one."""
     if name not in PRESETS:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..arguments import checked
 from ..errors import InputError, unknown
 from .chest_xray.scanners import AcquisitionWorld
 from .imagefolder import ImageFolder
@@ -35,6 +36,7 @@ DRAWN = ("phantom",)
 """Data sets whose images are drawn, and that have no directory."""
 
 
+@checked
 def open_source(
     directory: str | Path | None,
     preset: Preset,

@@ -186,7 +186,7 @@ def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarra
         InputError: as `read_radiograph`.
     """
     if own_size and path.suffix.lower() != ".dcm":
-        pixels = _read_pixels(path)
+        pixels = gray(open_image(path), str(path))
         if pixels.shape == (resolution, resolution):
             return pixels
     return _halve(read_radiograph(path, resolution))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import Count, Seed, checked
 from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
 from ..records import row_generator
@@ -402,11 +403,12 @@ WORLDS: dict[str, tuple[Preset, Callable[[str, int | None, int, str | Path | Non
 """By name, the domain of a world and what opens it."""
 
 
+@checked
 def open_world(
     name: str,
     split: str,
-    limit: int | None = None,
-    seed: int = WORLD_SEED,
+    limit: Count | None = None,
+    seed: Seed = WORLD_SEED,
     directory: str | Path | None = None,
     resolution: int | None = None,
 ) -> World:

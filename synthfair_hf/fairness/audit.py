@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 
+from ..arguments import Fraction, Replicates, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import percentile_interval, resample
 from ..missing import identifier, is_missing
@@ -135,16 +136,17 @@ class _Rows(NamedTuple):
         }
 
 
+@checked
 def audit(
     scores: Sequence[float],
     labels: Sequence[int],
     groups: Mapping[str, Sequence[str | None]],
     subjects: Sequence[str] | None = None,
-    threshold: float = 0.5,
+    threshold: Fraction = 0.5,
     intersections: Sequence[Sequence[str]] = (),
-    seed: int = 0,
-    n_bootstrap: int = 1000,
-    permutations: int = 1000,
+    seed: Seed = 0,
+    n_bootstrap: Replicates = 1000,
+    permutations: Replicates = 1000,
     level: float = 0.95,
 ) -> AuditTable:
     """Audit the scores of a binary classifier by group.

@@ -15,7 +15,7 @@ compute budget.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..access import RECORD, recorded_access, restrict, sealed
+from ..arguments import Size, Sizes, checked
 from ..errors import InputError
 from ..measure.intervals import area_under_curve
 from ..records import Record
@@ -97,7 +98,8 @@ class ImageClassifier(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
-    def __init__(self, resolution: int = 64, channels: Sequence[int] = (16, 32, 64)) -> None:
+    @checked
+    def __init__(self, resolution: Size = 64, channels: Sizes = (16, 32, 64)) -> None:
         super().__init__()
         if resolution < 16 or resolution % 16:
             raise InputError(f"resolution: {resolution} is not allowed; give a multiple of 16.")

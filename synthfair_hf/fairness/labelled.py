@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import check_fields
 from ..domains.images import open_image
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
@@ -63,6 +64,7 @@ class LabelledImages:
     access: Access = "unknown"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         shape = tuple(self.images.shape)
         if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3]:
             raise InputError(f"images: {self.images.dtype} of shape {shape}; give torch.uint8 of shape [n, 1, r, r].")

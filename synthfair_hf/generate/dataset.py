@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..arguments import Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.phantom.oracle import Oracle
 from ..domains.registry import open_source
 from ..domains.source import Source
-from ..errors import InputError, unknown
+from ..errors import InputError, shown, unknown
 from ..publish.dataset_card import write_dataset_card
 from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
@@ -32,10 +33,11 @@ from .verification import known_plan, restore_plan
 __all__ = ["generate_dataset", "merge_datasets", "repair_dataset", "repair_needs", "spread_dataset"]
 
 
+@checked
 def generate_dataset(
     output_dir: str | Path,
     num_subjects: int,
-    seed: int = 0,
+    seed: Seed = 0,
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     dry_run: bool = False,
@@ -133,9 +135,12 @@ def _plan(
     saved = _generator(pretrained_model_name_or_path, world, resolution)
     if world is not None and source_dir is not None:
         raise InputError(f"source_dir: {source_dir} is given beside world {world}, which draws its own; leave one out.")
+    crossed = settings.pop("levels", {})
+    if not isinstance(crossed, Mapping) or not all(isinstance(one, list | tuple) for one in crossed.values()):
+        raise InputError(f"levels: {shown(crossed)} is invalid; give lists of values by name.")
     levels = {
         name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
-        for name, given in settings.pop("levels", {}).items()
+        for name, given in crossed.items()
     }
     passed_on: Access = "open" if predictor is None else predictor.access
 
@@ -198,6 +203,7 @@ def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
     return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
 
 
+@checked
 def spread_dataset(
     engine: str,
     tasks: int | None,
@@ -263,6 +269,7 @@ def _license(plan: GenerationPlan) -> str:
     return "cc-by-4.0" if plan.source == SCM else "unknown"
 
 
+@checked
 def repair_dataset(
     directory: str | Path,
     pretrained_model_name_or_path: str | Path | None = None,
@@ -325,6 +332,7 @@ def repair_needs(directory: str | Path) -> dict[str, str] | None:
     return needs if plan.gate is None else {**needs, "predictor": plan.gate}
 
 
+@checked
 def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license: str | None = None) -> Record:
     """Merge parts of one plan that several machines generated into one data set with its card.
 

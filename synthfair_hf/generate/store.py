@@ -102,9 +102,9 @@ def read_plan(directory: Path) -> GenerationPlan:
     path = Path(directory) / PLAN
     try:
         return plan_of(json.loads(path.read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: not there, so {directory} holds no generated data set.") from None
-    except (ValueError, TypeError) as error:
+    except (OSError, RecursionError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a plan of this version ({error}).") from None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..arguments import checked
 from ..errors import InputError
 from ..records import FileRecord, Record, file_sha256, write_atomically, written
 from ..views.manifest import CARD, PLAN, RUN, seal_of, sealed
@@ -57,7 +58,8 @@ def damaged_shards(directory: Path) -> list[Shard]:
     return [shard for shard in store.shards() if any(shard_problems(store, shard, files))]
 
 
-def verify(directory: Path) -> list[str]:
+@checked
+def verify(directory: str | Path) -> list[str]:
     """What is wrong with a generated data set, one sentence a fault, each naming the file; an empty list means sound.
 
     Every byte is read. Checked: every shard of the plan is there with its record, size, sha256 and exactly the plan's
@@ -66,6 +68,7 @@ def verify(directory: Path) -> list[str]:
     the card names, and the card the one that was written. Of data sets of earlier versions, whose records list no
     files, the record of the run must agree with the plan and the shards, and the card with the record.
     """
+    directory = Path(directory)
     plan, problems = known_plan(directory), []
     try:
         read_plan(directory)

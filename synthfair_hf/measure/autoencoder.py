@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from ..arguments import checked
 from ..domains.phantom.phantom import PhantomSource
 from ..domains.source import Source
 from ..errors import InputError
@@ -67,6 +68,7 @@ def _decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
     return (autoencoder.decode(latents).sample.float() + 1) / 2
 
 
+@checked
 def train_autoencoder(
     source: Source,
     config: TrainingConfig,

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..access import RECORD, recorded_access, sealed
+from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.worlds import Counterfactuals, World
@@ -41,15 +42,16 @@ TOLERANCE = 0.02
 """Errors that differ by less count as equal: a few hundred images resolve no finer difference."""
 
 
+@checked
 def calibrate(
     pretrained_model_name_or_path: str | Path,
     world: str,
     source_dir: str | Path | None = None,
     predictors: Sequence[str | Path] = (),
-    limit: int | None = None,
+    limit: Count | None = None,
     scales: Sequence[float] = SCALES,
     levels: Sequence[float] = LEVELS,
-    seed: int = 0,
+    seed: Seed = 0,
     access: Access | None = None,
 ) -> Record:
     """Choose scale and level of each covariate and save them as the defaults of a saved pipeline.

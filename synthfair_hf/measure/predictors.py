@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..access import recorded_access, restrict
+from ..arguments import Size, Sizes, checked
 from ..domains.phantom.phantom import PhantomSource
 from ..domains.source import Source
 from ..errors import InputError
@@ -64,15 +65,18 @@ class AttributePredictor(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
+    @checked
     def __init__(
         self,
         variables: list[dict[str, Any]],
-        resolution: int = 64,
-        channels: Sequence[int] = (16, 32, 64, 128),
-        width: int = 64,
+        resolution: Size = 64,
+        channels: Sizes = (16, 32, 64, 128),
+        width: Size = 64,
     ) -> None:
         super().__init__()
         check_resolution(resolution)
+        if any(number % GROUPS for number in channels):
+            raise InputError(f"channels: {tuple(channels)} is not allowed; give multiples of {GROUPS}.")
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
         # The first halving folds 2 x 2 pixels into channels, which keeps the fine detail by which scanners differ.
         layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4, channels[0], 3, padding=1)]
@@ -226,8 +230,9 @@ class PredictionObjective(nn.Module):
         return torch.stack(means).mean(), parts
 
 
+@checked
 def train_predictor(
-    source: Source, config: TrainingConfig, resolution: int, access: Access = "unknown", **size: Any
+    source: Source, config: TrainingConfig, resolution: Size, access: Access = "unknown", **size: Any
 ) -> Record:
     """Train a predictor of all covariates of a source on its training patients and save it in `config.output_dir`.
 
@@ -297,6 +302,7 @@ class SavedPredictor:
         return load_predictor(self.directory, schema)
 
 
+@checked
 def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:
     """The predictor saved in a directory, if it was trained on training patients alone.
 

@@ -71,7 +71,16 @@ def load_weights(directory: str | Path, network: type[Network], noun: str) -> Ne
         with torch.device("meta"):
             built = network(**settings)
         built.load_state_dict(load_file(directory / WEIGHTS), assign=True)
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError,
+        RecursionError,
+        ValueError,
+        TypeError,
+        LookupError,
+        RuntimeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
         raise InputError(
             f"{directory}: not {article} {noun} that can be loaded ({str(error).splitlines()[0]})."
         ) from None

@@ -18,6 +18,7 @@ import pyarrow
 import pyarrow.dataset
 from PIL import Image
 
+from ..arguments import checked
 from ..domains.images import open_image
 from ..domains.preset import Preset
 from ..errors import InputError
@@ -39,6 +40,7 @@ BLUE, BLACK, RED = np.array([(70, 150, 255), (13, 13, 13), (255, 96, 70)], dtype
 """Colours of a difference map at -limit, 0 and +limit; linear in between."""
 
 
+@checked
 def write_report(directory: Path) -> Path:
     """Write `directory/report.html` on the data set in `directory` and return its path.
 
@@ -88,7 +90,7 @@ class _Store:
             plan = json.loads(plan_path.read_bytes())
             preset = Preset.model_validate(plan["preset"])
             factors = tuple(plan["factors"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (RecursionError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{plan_path}: not a plan of this package ({str(error).splitlines()[0]}).") from None
         names = ("id", "split", "subject_id", "intervention", *preset.covariates.names, "draw")
         names += ("synthetic", "source_dataset", "plan", "model_revision")

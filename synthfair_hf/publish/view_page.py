@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from ..arguments import checked
 from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
@@ -77,6 +78,7 @@ def odds_ratio(a: int, b: int, c: int, d: int) -> float | None:
     return a * d / (b * c) if b * c else None
 
 
+@checked
 def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) -> Path:
     """Write `output_dir/<view>.html` on a view of a data set.
 

@@ -147,7 +147,8 @@ class _Update:
         means = self._backward(batch, generator)
         if not math.isfinite(means["loss"]):
             raise InputError(
-                f"step {step}: the loss is {means['loss']}; lower learning_rate and resume from a checkpoint."
+                f"step {step}: the loss is {means['loss']}; give a lower learning_rate and another output_dir, for a "
+                "run that is resumed keeps its settings."
             )
         parameters = self.state.parameters
         norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from ..arguments import checked
 from ..domains.preset import Preset
-from ..errors import InputError, unknown
+from ..errors import Checked, InputError, unknown
 from ..records import fingerprint
 from .biases import Bias, Branch, get_bias
 from .grammar import GRAMMAR, Clause
@@ -39,7 +40,7 @@ TRAIN: Clause = ("split", "==", "train")
 EVALUATION: Clause = ("split", "!=", "train")
 
 
-class LabelRule(BaseModel):
+class LabelRule(Checked, BaseModel):
     """What an annotator wrote: the true level of `variable`, but in each change's rows the level of that index.
 
     A change is (words, clauses that all hold, index); no row is in two. It stands in column `observed_<variable>`.
@@ -76,7 +77,7 @@ class LabelRule(BaseModel):
         return counts
 
 
-class BiasedView(BaseModel):
+class BiasedView(Checked, BaseModel):
     """A named selection of rows, and what an annotator wrote on them where `label` says so.
 
     `filters` is a disjunction of conjunctions of clauses; the empty disjunction of `full` keeps every row. `cells` says
@@ -156,6 +157,7 @@ def _holds(known: Known, clause: Clause) -> bool | None:
     return None if low <= value < high else operator == "!="  # type: ignore[operator]
 
 
+@checked
 def get_view(name: str, preset: Preset, strength: float | Sequence[float] | None = None) -> BiasedView:
     """The view of that name over the preset's contrasts.
 
@@ -191,6 +193,7 @@ def get_view(name: str, preset: Preset, strength: float | Sequence[float] | None
     )
 
 
+@checked
 def curated_views(preset: Preset) -> tuple[BiasedView, ...]:
     """`full` and the views the data set card lists: the preset's, as far as generation balances what they trade."""
     balanced = {name: contrast for name, contrast in preset.contrasts.items() if name in _balanced(preset)}

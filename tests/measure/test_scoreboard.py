@@ -265,7 +265,7 @@ def test_predictors_of_another_resolution_are_refused(generator, predictor, auto
         (measure_soundness, {"interventions": ["forced"]}, "interventions: 'forced' is unknown"),
         (measure_soundness, {"pairs": [("sex", "colour")]}, "pairs: 'colour' is unknown"),
         (measure_soundness, {"contrasts": {"colour": (0, 1)}}, "'colour' is unknown"),
-        (measure_soundness, {"contrasts": {"sex": ("male",)}}, r"contrasts\['sex'\]: 1 values; give the two"),
+        (measure_soundness, {"contrasts": {"sex": ("male",)}}, r"contrasts\['sex'\]: 1 value; give the two"),
         (measure_soundness, {"contrasts": {"age": ("30", "old")}}, r"contrasts\['age'\]: 'old' is not a number"),
         (measure_soundness, {"contrasts": {"age": (30, 300)}}, r"contrasts\['age'\]: 300 is out of range"),
         (measure_soundness, {"num_inference_steps": 0}, "num_inference_steps: 0 is not allowed"),

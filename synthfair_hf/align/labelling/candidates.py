@@ -151,7 +151,7 @@ class Candidates:
 def _row(line: str, where: str, preset: Preset) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise InputError(f"{where}: not JSON ({error}); give {{{', '.join(KEYS)}}}.") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: not an object; give {{{', '.join(KEYS)}}}.")
