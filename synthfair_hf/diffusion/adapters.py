@@ -75,3 +75,15 @@ class AdapterLoader(LoraBaseMixin):
             raise InputError(
                 f"{where} can't be loaded ({str(error).splitlines()[0]}); give adapters of this network."
             ) from error
+
+    def check_without_adapters(self, argument: str) -> None:
+        """Raise InputError where the network has adapters: saved among its weights, they could not be loaded.
+
+        Args:
+            argument: named by the error.
+        """
+        if names := ", ".join(getattr(self.unet, "peft_config", {})):
+            raise InputError(
+                f"{argument}: the network has adapters ({names}); call pipe.unload_lora_weights() to save it without "
+                "them, or before it pipe.fuse_lora(components=['unet']) to save it with them merged."
+            )
