@@ -5,6 +5,9 @@
     torch tensor         [H, W], [C, H, W], [B, H, W] or [B, C, H, W]
     list of these        one image or batch each
 
+Three axes are a batch of gray images where the first has one entry per row, otherwise one image wherever an axis can be
+channels: the first or last of 1, 3 or 4.
+
 Whole numbers of 8 or 16 bits count from black, 0, to white, the largest of their type; floats are in [0, 1]. Colours
 become gray by luminance where the generator makes gray images, and gray three equal colours where it makes colours.
 
@@ -70,13 +73,17 @@ def finite_rows(values: Tensor) -> Tensor:
     return (values.abs() < OVERFLOW).flatten(1).all(dim=1)
 
 
-def separate_images(image: Any) -> list[Image.Image | np.ndarray]:
+def separate_images(image: Any, rows: int | None = None) -> list[Image.Image | np.ndarray]:
     """Single images, PIL's or arrays `[H, W]` or `[C, H, W]`, of one, a batch, or a list.
+
+    Args:
+        image: one image, a batch, or a list.
+        rows: how many are expected, where that is known.
 
     Raises:
         InputError: for anything that is no image.
     """
-    return list(_separate(image))
+    return list(_separate(image, rows))
 
 
 def prepare_images(
@@ -117,7 +124,7 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]
 
 
-def _separate(image: Any) -> Iterator[Image.Image | np.ndarray]:
+def _separate(image: Any, rows: int | None = None) -> Iterator[Image.Image | np.ndarray]:
     """Single images: PIL's, and arrays `[H, W]` or `[C, H, W]`."""
     if isinstance(image, list | tuple):
         for one in image:
@@ -133,8 +140,8 @@ def _separate(image: Any) -> Iterator[Image.Image | np.ndarray]:
         if array.ndim == 2:
             yield array
         elif array.ndim == 3:
-            # one image where an axis can be its channels, else a batch of gray ones
-            single = _channels_first(array, first=isinstance(image, Tensor))
+            gray = rows is not None and len(array) == rows > 1
+            single = None if gray else _channels_first(array, first=isinstance(image, Tensor))
             yield from [single] if single is not None else array
         elif array.ndim == 4 and (batch := _channels_first(array, first=isinstance(image, Tensor))) is not None:
             yield from batch
@@ -176,16 +183,17 @@ def _colours(image: Image.Image | np.ndarray, channels: int) -> np.ndarray:
     if array.dtype == np.uint8 and len(array) == 3 and channels == 1:
         # rounded to 8 bits, as of a file
         array = np.asarray(Image.fromarray(np.ascontiguousarray(np.moveaxis(array, 0, -1))).convert("L"))[None]
-    white = 1 if array.dtype.kind in "bf" else np.iinfo(array.dtype).max
-    colours = array.astype(np.float32) / np.float32(white)
-    low, high = colours.min(), colours.max()
+    if array.dtype.kind != "f":
+        white = 1 if array.dtype.kind == "b" else np.iinfo(array.dtype).max
+        return array.astype(np.float32) / np.float32(white)
+    low, high = float(array.min()), float(array.max())
     # also where one is NaN
     if not (low >= 0 and high <= 1):
         raise InputError(
             f"image: values span {low:g} to {high:g}; expected [0, 1], which (x + 1) / 2 makes of [-1, 1], and x / 255 "
             "of 8-bit levels."
         )
-    return colours
+    return array.astype(np.float32)
 
 
 def _decode(image: Image.Image) -> np.ndarray:
@@ -205,6 +213,8 @@ def _decode(image: Image.Image) -> np.ndarray:
                     f"image: mode {image.mode} spans {levels.min()} to {levels.max()}; give 16 bits, 0 to 65535."
                 )
             return levels.astype(np.uint16)
+        # Pillow knows the way from premultiplied gray only by plain gray
+        image = image.convert("LA") if image.mode == "La" else image
         return np.moveaxis(np.asarray(image.convert("RGB")), -1, 0)
     except InputError:
         raise

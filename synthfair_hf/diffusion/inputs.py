@@ -81,7 +81,7 @@ def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: 
         raise InputError(
             f"{argument}: {_shown(num_inference_steps)} is not allowed; give a whole number from 1 to {MOST_STEPS}."
         )
-    if output_type not in OUTPUT_TYPES:
+    if not isinstance(output_type, str) or output_type not in OUTPUT_TYPES:
         raise unknown("output_type", output_type, OUTPUT_TYPES)
     return steps
 
@@ -184,8 +184,14 @@ def as_columns(covariates: Any, schema: Schema, images: int | None = None) -> di
         raise InputError(f"covariates: a {type(covariates).__name__} is not allowed; give {{name: [values]}}.")
     values = {name: plain(column) for name, column in covariates.items()}
     columns = {name: [plain(one) for one in column] for name, column in values.items() if _is_column(column)}
-    rows = max(map(len, columns.values()), default=1 if images is None else images)
+    rows = row_count(columns) or (1 if images is None else images)
     return {name: columns[name] if name in columns else [value] * rows for name, value in values.items()}
+
+
+def row_count(covariates: Any) -> int | None:
+    """The number of rows of columns by name, of the longest where they differ; None where there are none."""
+    columns = map(plain, covariates.values()) if isinstance(covariates, Mapping) else ()
+    return max((len(column) for column in columns if _is_column(column)), default=None)
 
 
 def _is_column(value: Any) -> bool:

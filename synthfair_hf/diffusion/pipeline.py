@@ -8,6 +8,7 @@ Abduction: the exogenous noise of image and covariates.  Action: the intervened 
 descendants follow.  Prediction: the image of the same noise under the new covariates.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +20,6 @@ from diffusers import AutoencoderKL, ConfigMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -30,6 +30,7 @@ from ..errors import InputError, unknown
 from ..schema import Schema
 from .adapters import AdapterLoader
 from .conditioning import CovariateEncoder
+from .configuration import DEFAULTS, check_configuration, check_sizes
 from .denoiser import TIME_SCALE, Denoiser, build_unet
 from .guidance import classifier_free_velocity, conditional_velocity, guided_velocity
 from .images import NonFiniteOutput, finite_rows, prepare_images, separate_images, to_output
@@ -40,6 +41,7 @@ from .inputs import (
     check_settings,
     encode_covariates,
     encode_interventions,
+    row_count,
     strengths,
 )
 from .latents import to_images, to_latents
@@ -48,7 +50,7 @@ from .release import push_pipeline
 from .saved import download
 from .solver import ReversibleFlowScheduler
 
-__all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput", "check_configuration", "check_resolution"]
+__all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput", "check_resolution"]
 
 COMPONENTS: dict[str, tuple[type, ...]] = {
     "unet": get_args(Denoiser),
@@ -58,19 +60,6 @@ COMPONENTS: dict[str, tuple[type, ...]] = {
     "vae": (AutoencoderKL, type(None)),
 }
 """What each component may be: another solver's steps, for one, could not be undone."""
-
-DEFAULTS: dict[str, Any] = {
-    "resolution": 64,
-    "space_to_depth": 4,
-    "default_steps": 10,
-    "default_guidance_scale": 1.0,
-    "default_intervention_level": 1.0,
-    "planted_scanner": True,
-}
-"""Settings of pipelines that were saved without them."""
-
-LARGEST_SIZE = 16_384
-"""Pixels of a side that can be meant."""
 
 Callback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 
@@ -211,6 +200,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             check_precision(keywords.get(name), name)
         if keywords.setdefault("use_safetensors", True) is not True:
             raise InputError("use_safetensors: only True is allowed; pickle weights can run code.")
+        if Path(path).is_dir():
+            check_sizes(Path(path))
         return super().from_pretrained(path, **keywords)
 
     @classmethod
@@ -281,6 +272,14 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         super().save_pretrained(save_directory, **({} if push_to_hub else settings))
         if push_to_hub:
             self.push_to_hub(repo_id or Path(save_directory).name, **settings)
+
+    def to_json_string(self) -> str:
+        """The configuration as diffusers saves it, of the class that `discovery` explains."""
+        config = json.loads(super().to_json_string())
+        return (
+            json.dumps({**config, "_class_name": f"synthfair_hf.{type(self).__name__}"}, indent=2, sort_keys=True)
+            + "\n"
+        )
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> str:
         """Save the pipeline and publish it with its card, by the rules of `synthfair push`.
@@ -381,7 +380,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
             callback_inputs = callback.tensor_inputs
         _check_callback(callback, callback_inputs, self._callback_tensor_inputs)
-        images = None if image is None else separate_images(image)
+        images = None if image is None else separate_images(image, row_count(covariates))
         factual = encode_covariates(covariates, self.covariates, None if images is None else len(images))
         rows = len(next(iter(factual.values())))
         interventions = None if do is None else encode_interventions(do, self.covariates, rows)
@@ -601,63 +600,6 @@ def _check_tensor(argument: str, value: Any, expected: tuple[int, ...], finite: 
         raise InputError(f"{argument}: unexpected shape {shape}; expected {expected}, that of an earlier output's.")
     if finite and not torch.isfinite(value).all():
         raise InputError(f"{argument}: some values are not finite; give those of an earlier output.")
-
-
-def check_configuration(
-    settings: Mapping[str, Any],
-    unet: Denoiser,
-    covariate_encoder: CovariateEncoder,
-    scm: StructuralCausalModel,
-    vae: AutoencoderKL | None,
-) -> Preset:
-    """The domain of a pipeline's settings, which must be allowed and fit its components.
-
-    Args:
-        settings: `preset`, and those of DEFAULTS.
-        unet: the network.
-        covariate_encoder: of its tokens.
-        scm: the causal model.
-        vae: the autoencoder, if there is one.
-
-    Raises:
-        InputError: for a setting that is not allowed, and for parts that do not fit each other.
-    """
-    try:
-        preset = Preset.model_validate(settings.get("preset"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("preset", *first["loc"])))
-        raise InputError(f"{where}: is invalid ({first['msg']}); give a domain as JSON.") from None
-    for name in ("resolution", "space_to_depth"):
-        size = settings[name]
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:
-            raise InputError(f"{name}: {size!r} is not allowed; give a whole number from 1 to {LARGEST_SIZE}.")
-    check_settings(settings["default_steps"], argument="default_steps")
-    strengths(settings["default_guidance_scale"], settings["default_intervention_level"], preset.covariates)
-    fold, network = settings["space_to_depth"], unet.config
-    size = network.sample_size * fold * (1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1))
-    if size != settings["resolution"]:
-        raise InputError(f"resolution: {settings['resolution']} does not fit the network, which makes {size} pixels.")
-    images = None if vae is None else vae.config.latent_channels
-    if network.in_channels % fold**2 or images not in (None, network.in_channels // fold**2):
-        raise InputError(f"space_to_depth: {fold} does not fit the network, which has {network.in_channels} channels.")
-    width = network.get("cross_attention_dim", network.get("joint_attention_dim"))
-    if width != covariate_encoder.config.width:
-        raise InputError(
-            f"covariate_encoder: tokens of width {covariate_encoder.config.width} do not fit the network, which takes "
-            f"{width}."
-        )
-    for name, part in (("covariate_encoder", covariate_encoder), ("scm", scm)):
-        if _meaning(part.covariates) != _meaning(preset.covariates):
-            raise InputError(
-                f"{name}: has other covariates or levels than the preset; give those that it was made with."
-            )
-    return preset
-
-
-def _meaning(covariates: Schema) -> list[tuple[Any, ...]]:
-    """What decides how values are encoded, and in which order."""
-    return [(one.name, one.kind, one.levels, one.range) for one in covariates.walk()]
 
 
 def _not_finite(component: Any) -> str | None:

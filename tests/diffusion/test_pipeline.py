@@ -155,13 +155,32 @@ def test_save_and_load_answer_alike_by_our_class_and_by_diffusers(pipeline, cova
         assert torch.equal(loaded(covariates=covariates, generator=generators(3), output_type="pt").images, expected)
 
 
-@pytest.mark.parametrize("order", ["import diffusers, synthfair_hf", "import synthfair_hf, diffusers"])
-def test_importing_the_package_is_enough_for_plain_diffusers(pipeline, tmp_path, order):
+def test_importing_the_package_is_enough_for_plain_diffusers(pipeline, tmp_path):
     """Guards diffusers' lookup of pipeline classes on its own module: if this fails, see diffusion/discovery.py."""
     pipeline.save_pretrained(tmp_path, safe_serialization=True)
-    code = f"{order}; print(type(diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r}, use_safetensors=True)))"
+    load = f"diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r}, use_safetensors=True)"
+    code = f"import synthfair_hf, diffusers; print(type({load}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "synthfair_hf.diffusion.pipeline.CausalDiffusionPipeline" in result.stdout
+
+
+def test_without_the_import_diffusers_names_what_is_missing_and_it_helps_even_then(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    code = f"""
+import diffusers
+
+try:
+    diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r})
+except AttributeError as error:
+    print(error)
+import synthfair_hf
+
+print(type(diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r})))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    refused, loaded = result.stdout.splitlines()
+    assert refused == "module diffusers has no attribute synthfair_hf.CausalDiffusionPipeline"
+    assert "synthfair_hf.diffusion.pipeline.CausalDiffusionPipeline" in loaded
 
 
 def test_component_paths_in_published_checkpoints_stay_what_they_are(pipeline, tmp_path):
