@@ -42,10 +42,7 @@ def with_autoencoder(pipeline):
     return CausalDiffusionPipeline(**parts, preset=pipeline.config.preset, resolution=32, space_to_depth=2)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "latent"),
-    [(torch.float16, False), (torch.bfloat16, False), (torch.bfloat16, True), (torch.float64, True)],
-)
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float64])
 def test_every_precision_answers_as_float32_does(fresh_pipeline, ask, dtype):
     pipeline = fresh_pipeline if dtype == torch.float16 else with_autoencoder(fresh_pipeline)
     expected = ask(pipeline)
