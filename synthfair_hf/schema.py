@@ -114,12 +114,13 @@ class Variable(Checked, BaseModel):
                 return self.levels.index(value)
             raise unknown(argument, value, self.levels)
         low, high = self.bounds
-        if isinstance(value, bool | str) or not isinstance(value, int | float | np.number):
+        if isinstance(value, bool | str) or not isinstance(value, int | float | np.integer | np.floating):
             raise InputError(f"{argument}: {value!r} is not a number; give {self.unit} in [{low:g}, {high:g}].")
-        number = float(value)
-        if not low <= number <= high:
-            raise InputError(f"{argument}: {value!r} is out of range; allowed: {low:g} to {high:g} {self.unit}.")
-        return number
+        # compared as it is: not every integer fits a float
+        if not low <= value <= high:
+            text = "this number" if isinstance(value, int) and abs(value) > 10**300 else repr(value)
+            raise InputError(f"{argument}: {text} is out of range; allowed: {low:g} to {high:g} {self.unit}.")
+        return float(value)
 
     def encode(self, values: Sequence[object] | np.ndarray, argument: str | None = None) -> np.ndarray:
         """Values as an array `[B]`: float32 in the unit, or int64 level indices.

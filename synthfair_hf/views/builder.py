@@ -192,9 +192,9 @@ def _files_of(view: BiasedView, files: DataFilesDict, preset: Preset) -> tuple[D
     return kept, whole
 
 
-def _locate(data_dir: str | None) -> str:
+def _locate(data_dir: str | os.PathLike[str] | None) -> str:
     """The data set's directory as an absolute path or URL."""
-    location = data_dir or os.environ.get(HOME) or (NAME if os.path.isdir(NAME) else None)
+    location = os.fspath(data_dir or "") or os.environ.get(HOME) or (NAME if os.path.isdir(NAME) else None)
     if location is None:
         raise InputError(
             f"data_dir: not given, ${HOME} is not set and there is no directory ./{NAME}; write one with "
