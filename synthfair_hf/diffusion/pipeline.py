@@ -545,13 +545,13 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         # 2. Abduct covariates  3. Act
         target, known = factual, request.covariate_noise
         if request.interventions is not None:
-            hidden = request.hidden
+            unobserved = request.hidden
             # the noise of a hidden one is that of its first level: it causes nothing, and is not asked
-            filled = {name: values.clamp(min=0) if name in hidden else values for name, values in factual.items()}
+            filled = {name: values.clamp(min=0) if name in unobserved else values for name, values in factual.items()}
             known = self.scm.abduct(filled, request.generator) if known is None else known
             target = self.scm.counterfactual(filled, request.interventions, known)
-            for name in hidden.keys() - request.interventions.keys():
-                target[name] = torch.where(hidden[name], factual[name], target[name])
+            for name in unobserved.keys() - request.interventions.keys():
+                target[name] = torch.where(unobserved[name], factual[name], target[name])
 
         # 4. Encode covariates  [B, V, D]
         tokens, target_tokens = self._tokens(factual, device), self._tokens(target, device)
