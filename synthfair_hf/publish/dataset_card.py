@@ -100,6 +100,7 @@ def _body(
         rows={split: int((columns["split"] == split).sum()) for split in shards},
         subjects=_subjects(columns, list(shards)),
         synthetic=int(columns["synthetic"].sum()),
+        example=next((view.name for view, *_ in views if view.name.endswith("_90_10")), "full"),
         views=views,
         relabelled=relabelled,
         figures=dict(_flatten({**record.counts, **record.measured})),

@@ -1,5 +1,7 @@
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets.exceptions
@@ -12,6 +14,7 @@ from datasets import Features, load_dataset
 from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 
+from synthfair_hf.align.finetuning import write_lora_card
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
@@ -19,6 +22,7 @@ from synthfair_hf.publish.dataset_card import PRINTED, write_dataset_card
 from synthfair_hf.records import Record
 from synthfair_hf.views.view import curated_views
 
+ROOT = Path(__file__).parents[2]
 LICENSE = "cc-by-4.0"
 SELECTIONS = tuple(view for view in curated_views(CHEST_XRAY) if view.label is None)
 RELABELLED = tuple(view for view in curated_views(CHEST_XRAY) if view.label is not None)
@@ -258,6 +262,17 @@ def test_no_name_title_or_licence_is_markup_on_the_card_or_breaks_its_yaml(copy,
     assert len(card.data.configs) == len(plain.data.configs) > 40
     assert tags(card.text) == tags(plain.text)
     assert load_dataset(str(copy), "sex_imbalanced_90_10", split="train").num_rows == 120
+
+
+def test_examples_on_cards_are_formatted_and_the_check_looks_at_the_project_alone(store, tmp_path):
+    """`make check` after the README's own example, whose data set lies in the same directory, untracked."""
+    shutil.copy(store / "README.md", tmp_path / "dataset.md")
+    fixtures = ROOT / "tests" / "fixtures" / "bb96b81"
+    write_lora_card(tmp_path / "lora.md", Record.read(fixtures / "lora" / "record.json"), PHANTOM, 16, None)
+    command = [sys.executable, "-m", "ruff", "format", "--check", "--config", ROOT / "pyproject.toml", tmp_path]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    check = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    assert re.findall(r"ruff (?:check|format --check) (.*)", check) == ["$(SOURCES)", "$(SOURCES)"]
 
 
 def test_another_preset_has_its_own_card(write_store, tmp_path):
