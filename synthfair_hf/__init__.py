@@ -3,7 +3,7 @@
 domains/     what is observed, and where images come from
 causal/      what would the covariates have been?
 training/    the one training loop
-views/       a biased view is a filter; `load_dataset("synthfair", "sex_imbalanced_90_10")`
+views/       a biased view is a filter; `load_dataset("./synthfair", "sex_imbalanced_90_10")`
 publish/     pages printed from records, releases on the Hub
 diffusion/   what would the image have been?
 generate/    plan -> run -> store

@@ -408,16 +408,20 @@ def _benchmark(settings: verbs.Benchmark) -> int:
 
 def _views(settings: verbs.Views) -> int:
     from .domains.presets import get_preset
+    from .views.builder import read_record
     from .views.view import curated_views, get_view
 
-    if settings.data_dir is not None:
+    if settings.output_dir is not None:
         from .publish.view_page import write_statistics
 
+        if settings.data_dir is None:
+            raise InputError("data_dir: not given; output_dir is for a page of counts, so give a data set to count.")
         print(f"wrote {write_statistics(settings.data_dir, settings.view or 'full', settings.output_dir)}")
         return 0
-    domain = get_preset(settings.preset)
+    domain = get_preset(settings.preset) if settings.data_dir is None else read_record(str(settings.data_dir))[1]
+    curated = curated_views(domain)
     if settings.view is None:
-        for one in curated_views(domain):
+        for one in curated:
             print(f"{one.name:36} {one.sentence}")
         return 0
     one = get_view(settings.view, domain)
@@ -425,6 +429,14 @@ def _views(settings: verbs.Views) -> int:
     if one.label is not None:
         print(f"{one.label.column}: {one.label.variable}, but {json.dumps(one.label.changes)}")
     print(f"twin: {one.twin}\nrecipe: {one.fingerprint}")
+    # a bare name is answered from any cache
+    place = "./synthfair" if settings.data_dir is None else str(settings.data_dir.absolute())
+    if one.label is None and one.name in {other.name for other in curated}:
+        print(f"load: load_dataset({place!r}, {one.name!r})")
+    else:
+        print(
+            f"load: import synthfair_hf; load_dataset('synthfair', {one.name!r}, data_dir={place!r})  # not in the card"
+        )
     return 0
 
 
@@ -441,10 +453,11 @@ def _demo(settings: verbs.Demo) -> int:
     found = demo(settings.output_dir, settings.seed)
     print(f"{settings.output_dir}: sound")
     for name, view in found["views"].items():
-        print(f"  load_dataset('synthfair', {name!r}): " + ", ".join(f"{key} {value}" for key, value in view.items()))
+        print(f"  {name}: " + ", ".join(f"{key} {value}" for key, value in view.items()))
     print(f"  report: {found['report']}")
     print(
-        "try, in this directory:  from datasets import load_dataset; load_dataset('synthfair', 'sex_imbalanced_90_10')"
+        "try:  from datasets import load_dataset; "
+        f"load_dataset({str(settings.output_dir.absolute())!r}, 'sex_imbalanced_90_10')"
     )
     return 0
 

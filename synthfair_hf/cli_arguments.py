@@ -473,13 +473,13 @@ class Benchmark(VerbSettings):
 
 
 class Views(VerbSettings):
-    """List biased views, say exactly what one keeps, or write a page of its statistics."""
+    """List biased views, say exactly what one keeps and how it is loaded, or write a page of its statistics."""
 
     example = "--view sex_imbalanced_85_15"
     preset: Preset = "chest_xray"
     view: str | None = Field(None, description="one view, curated or not, such as sex_imbalanced_85_15")
-    data_dir: Path | None = Field(None, description="data set on whose view a page is written; its own preset counts")
-    output_dir: Annotated[Path, Field(description="where that page goes")] = Path(".")
+    data_dir: Path | None = Field(None, description="data set whose views are meant; its own preset counts")
+    output_dir: Path | None = Field(None, description="write a page of counts on a view of data_dir here")
 
 
 class Report(VerbSettings):

@@ -2,8 +2,9 @@
 
     README.md = YAML(configs: one per curated selection, files and filters; dataset_info: row counts) + prose(records)
 
-The YAML alone makes `load_dataset("synthfair", "sex_imbalanced_90_10")` work in plain Python. `datasets` keys its cache
-by that YAML, not by the shards, so every config carries the identity of the stored bytes.
+The YAML alone makes `load_dataset("./synthfair", "sex_imbalanced_90_10")` work in plain Python. `datasets` keys its
+cache by that YAML, not by the shards, so every config carries the identity of the stored bytes, and asks for page
+checksums, without which rows of a damaged shard would be kept there.
 """
 
 import json
@@ -101,6 +102,7 @@ def _body(
         rows={split: int((columns["split"] == split).sum()) for split in shards},
         subjects=_subjects(columns, list(shards)),
         synthetic=int(columns["synthetic"].sum()),
+        example=next((view.name for view, *_ in views if view.name.endswith("_90_10")), "full"),
         views=views,
         relabelled=relabelled,
         figures=dict(_flatten({**record.counts, **record.measured})),
@@ -145,7 +147,10 @@ class _Dumper(yaml.SafeDumper):
 def _columns(paths: list[Path], preset: Preset) -> dict[str, np.ndarray]:
     """Encoded columns `[B]` that views and counts need, over all shards."""
     names = ["split", "subject_id", "draw", "synthetic", *preset.contrasts]
-    table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=names, partitioning=None) for path in paths])
+    table = pa.concat_tables(
+        pyarrow.parquet.read_table(path, columns=names, partitioning=None, page_checksum_verification=True)
+        for path in paths
+    )
     columns = {}
     for name in names:
         column = table[name]
@@ -175,6 +180,7 @@ def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, st
     config: dict[str, Any] = {
         "config_name": view.name,
         "description": f"Recipe {view.fingerprint}. Data set {store}.",
+        "fragment_scan_options": {"page_checksum_verification": True},
         "data_files": [
             {"split": split, "path": paths[0] if len(paths) == 1 else paths}
             for split, found in kept.items()

@@ -5,8 +5,10 @@
 Keywords beside those of the parquet builder: `data_dir`, a directory that `synthfair generate` wrote or the same on the
 Hub (hf://datasets/<owner>/<name>), by default $SYNTHFAIR_HOME, then ./synthfair; `strength`, the numbers that the name
 leaves out. A view that relabels has a column `observed_<finding>` beside the true one, in memory and streaming.
-The cache is keyed by the view's recipe and the run's record, so it outlives neither. A data set whose records or files
-are not those that were written (`manifest`) is refused before the first row.
+The cache is keyed by the view's recipe, the run's record and what the file system says of each file (size, times), so
+it outlives none of them. A data set whose records or files are not those that were written (`manifest`) is refused
+before the first row. Keywords mean what they mean in plain Python, where the card's YAML defines the view, but for
+`filters`: here they narrow the view, there they replace its own.
 
     recipe_of(dataset) = {"view": name, "recipe": hash of the view, "data_set": identity of the stored bytes}
 
@@ -65,7 +67,8 @@ class SynthFair(Parquet):
     def _create_builder_config(
         self, config_name: str | None = None, custom_features: Any = None, config_id: str | None = None, **keywords: Any
     ) -> tuple[SynthFairConfig, str]:
-        allowed = [field.name for field in fields(SynthFairConfig)]
+        # its version is the identity of its bytes
+        allowed = [field.name for field in fields(SynthFairConfig) if field.name != "version"]
         for keyword in keywords:
             if keyword not in allowed:
                 raise unknown("load_dataset", keyword, allowed)
@@ -187,9 +190,18 @@ def _files_of(view: BiasedView, files: DataFilesDict, preset: Preset) -> tuple[D
         kept_whole = {path: view.keeps(known(path, preset)) for path in found}
         origins = dict(zip(found, found.origin_metadata, strict=True))
         wanted = [path for path in found if kept_whole[path] is not False]
-        kept[split] = DataFilesList(wanted, [origins[path] for path in wanted])
+        # hashed into the name of the cache
+        kept[split] = DataFilesList(wanted, [(*origins[path], *_stored(path)) for path in wanted])
         whole &= None not in kept_whole.values()
     return kept, whole
+
+
+def _stored(path: str) -> tuple[str, ...]:
+    """Size and times of a local file; what `datasets` hashes of it, the time of the last change, a copy may keep."""
+    if "://" in path:
+        return ()
+    found = os.stat(path)
+    return str(found.st_size), str(found.st_mtime_ns), str(found.st_ctime_ns)
 
 
 def _locate(data_dir: str | os.PathLike[str] | None) -> str:
