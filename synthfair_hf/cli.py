@@ -306,7 +306,6 @@ def _generate(settings: verbs.Generate) -> int:
         summary, launched = spread_dataset(**{"tasks": None, **arguments})
         print(json.dumps(summary, indent=2))
         print(launched)
-        _read(summary)
         return 0
     for name in ("tasks", "workers", "options", "logging_dir"):
         if name in arguments:
@@ -317,7 +316,8 @@ def _generate(settings: verbs.Generate) -> int:
         print(json.dumps(summary, indent=2))
     if summary["finished"]:
         print(f"wrote {settings.output_dir}; next: synthfair verify {settings.output_dir}")
-    _read(summary)
+        # without it the output is JSON alone, which holds the same
+        _read(summary)
     return 0
 
 
