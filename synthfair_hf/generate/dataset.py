@@ -24,7 +24,7 @@ from .lock import mutex
 from .merge import merge
 from .plan import SCM, GenerationPlan
 from .run import check, generate, repair, seconds_per_image
-from .store import read_plan
+from .store import PLAN, read_plan
 from .support import model_support, source_support
 
 __all__ = ["generate_dataset", "merge_datasets", "repair_dataset", "spread_dataset"]
@@ -134,6 +134,9 @@ def _plan(
         name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
         for name, given in settings.pop("levels", {}).items()
     }
+    if (Path(output_dir) / PLAN).is_file():
+        # what was begun goes on as it was begun
+        settings.setdefault("draws_version", read_plan(Path(output_dir)).draws_version)
     plan = GenerationPlan(
         preset=saved.preset,
         model_revision=saved.revision,

@@ -4,10 +4,10 @@ A plan fixes the subjects with their split, stratum, draw and seed, and each sub
 full crossing of the factors. Shards and rows are derived from (plan, index) and never stored:
 
     rows = subjects x cells
-    draw = (rank + 1/2) / n,  rank = place in a seeded permutation of the n subjects of the same split and stratum
+    draw = place among the rows of the same split and cell, by a seeded permutation of each stratum (`views.draws`)
 
-so that every finest cell (split x stratum x factor levels) holds one row per subject, and all cells of a split hold the
-same draws. A `target` sets shares of levels and strata instead, and families lack some of their members (`design`).
+so that every finest cell (split x stratum x factor levels) holds one row per subject. A `target` sets shares of levels
+and strata instead, and families lack some of their members (`design`).
 A shard is a number of subjects with their families; where train is large, all are of one stratum and tenth of `draw`,
 and its files hold one cell each (`layout`). The bytes of the images follow from the plan, model, source, library
 versions and type of device.
@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
@@ -26,6 +26,7 @@ from ..domains.preset import Preset
 from ..errors import InputError, invalid_settings, unknown
 from ..records import Access, fingerprint
 from ..schema import SPLITS
+from ..views.draws import Scheme, parities
 from ..views.layout import word
 from .allocation import Allocation, checked_fractions, checked_shares
 from .design import Design, Support, integer
@@ -59,7 +60,8 @@ class GenerationPlan(Numerics, BaseModel):
     draws from the model; `access` is the strictest of what model and source were made from. `gate` is the identity of
     the attribute predictor of the quality gate, if there is one; a family that does not pass is drawn `gate_attempts`
     times in all, and `gate_tolerance` is the largest allowed difference of a continuous factor. `support` lists cells
-    that are rare in the model's training data; it decides no row.
+    that are rare in the model's training data; it decides no row. `draws_version` is that of `views.draws`; a plan that
+    was stored without one has version 1.
 
     Raises:
         InputError: settings that cannot be planned, in one sentence.
@@ -100,6 +102,7 @@ class GenerationPlan(Numerics, BaseModel):
         {}, description="shares of levels or groups, from 0 to 1; what is not named is balanced"
     )
     support: Support | None = None
+    draws_version: Literal[1, 2] = 2
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -183,10 +186,11 @@ class GenerationPlan(Numerics, BaseModel):
 
         The preset's network is left out: `model_revision` decides what is drawn, whatever is built by default today.
         So are the views that its card lists, `support`, an absent world, an empty target and plain numerics, which
-        change no row.
+        change no row, and the first version of draws, which plans did not name.
         """
         idle: dict[str, Any] = {"preset": {"network", "views"}, "support": True, **self.plain}
         idle |= {name: True for name in ("target", "world") if not getattr(self, name)}
+        idle |= {"draws_version": True} if self.draws_version == 1 else {}
         return fingerprint(self.model_dump(mode="json", exclude=idle))
 
     @property
@@ -235,7 +239,11 @@ class GenerationPlan(Numerics, BaseModel):
     def design(self) -> Design:
         """Splits, strata, draws and families of the subjects."""
         shares = self._shares(self.factors) if set(self.factors) & set(self.target) else None
-        return Design(self._allocation, self.stratum_names, len(self.cells), shares, self.seed)
+        levels = [len(self._levels(name)) for name in self.factors]
+        everybody_shows_all = shares is None or all(len(set(one)) == 1 for one in shares)
+        complete = self._allocation.balanced and everybody_shows_all
+        scheme = Scheme(self.draws_version, len(self.stratum_names), parities(levels), complete)
+        return Design(self._allocation, self.stratum_names, scheme, shares, self.seed)
 
     @property
     def num_rows(self) -> int:
@@ -306,9 +314,8 @@ class GenerationPlan(Numerics, BaseModel):
         split, design = shard.split, self.design
         first, width = self.subjects[split].start, len(str(len(self.cells) - 1))
         rows = []
-        for subject in shard.subjects:
+        for subject, draws in zip(shard.subjects, design.draws(split, shard.subjects).tolist(), strict=True):
             subject_id, offset = f"{self.fingerprint[:8]}-{subject:07d}", subject - first
-            own = self.subject_seed(subject), float(design.draws[split][offset])
             stratum = self.stratum_names[design.stratum_of[split][offset]]
             rows += [
                 Row(
@@ -318,7 +325,8 @@ class GenerationPlan(Numerics, BaseModel):
                     subject_id,
                     member,
                     self.cells[member],
-                    *own,
+                    self.subject_seed(subject),
+                    draws[design.scheme.parities[member]],
                     stratum,
                 )
                 for member in design.members(split, offset)

@@ -84,7 +84,8 @@ def read_plan(directory: Path) -> GenerationPlan:
     """The plan of a generated data set; InputError names what is missing, damaged or from another version."""
     path = Path(directory) / PLAN
     try:
-        return GenerationPlan(**json.loads(path.read_bytes()))
+        # plans did not always name the version of their draws
+        return GenerationPlan(**{"draws_version": 1, **json.loads(path.read_bytes())})
     except FileNotFoundError:
         raise InputError(f"{path}: not there, so {directory} holds no generated data set.") from None
     except (ValueError, TypeError) as error:

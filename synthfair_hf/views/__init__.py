@@ -3,6 +3,7 @@
 - view — a named selection of rows: `view.BiasedView`, `view.get_view`, `view.curated_views`
 - biases — what a bias plants: `biases.Bias`, `biases.get_bias`
 - grammar — names of biases: `grammar.GRAMMAR`, `grammar.take_apart`
+- draws — what views filter on: `draws.Draws`, `draws.Scheme`
 - layout — names of files, and what they imply for rows: `layout.known`, `layout.find_files`
 - builder — behind `load_dataset("synthfair", ...)`: `builder.SynthFair`, `builder.recipe_of`
 """

@@ -129,10 +129,10 @@ def test_equal_shares_are_the_balanced_rows():
 @settings(max_examples=30)
 @given(st.integers(1, 3000), st.floats(0.01, 1), st.integers(0, 2**32))
 def test_every_stretch_of_draw_holds_its_part_of_a_cell(n, share, seed):
-    draws = (np.random.default_rng(seed).permutation(n) + 0.5) / n
-    found = places(draws)
+    ranks = np.random.default_rng(seed).permutation(n)
+    found = places(ranks)
     assert np.allclose(np.sort(found), (np.arange(n) + 0.5) / n)
-    kept = np.cumsum(found[np.argsort(draws)] < share)
+    kept = np.cumsum(found[np.argsort(ranks)] < share)
     assert np.abs(kept - share * np.arange(1, n + 1)).max() <= 4
 
 
