@@ -325,7 +325,18 @@ def _views(settings: verbs.Views) -> int:
 
     if settings.data_dir is not None:
         from .publish.view_page import write_statistics
+        from .views.builder import read_record
+        from .views.shares import Train, realised_shares, unmet_views
 
+        record, preset = read_record(str(settings.data_dir))
+        train = Train.of(preset, record.settings)
+        if settings.view is None:
+            told = unmet_views(preset, train)
+        else:
+            told = {settings.view: realised_shares(get_view(settings.view, preset), train)}
+        for name, shares in told.items():
+            if shares:
+                print(f"{name}: {shares}")
         print(f"wrote {write_statistics(settings.data_dir, settings.view or 'full', settings.output_dir)}")
         return 0
     domain = get_preset(settings.preset)

@@ -174,7 +174,9 @@ def _load(saved: SavedGenerator | Oracle) -> CausalDiffusionPipeline | Oracle:
 
 def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
     """How long so many ranks, each as fast as this device, would take without drawing families again."""
-    seconds = seconds_per_image(planned.plan, _load(planned.saved), planned.source, planned.gate)
+    # images of a thousand subjects take as long as those of a million; a source's subjects are those of the plan
+    plan = planned.plan.sample() if planned.source is None else planned.plan
+    seconds = seconds_per_image(plan, _load(planned.saved), planned.source, planned.gate)
     total = seconds * planned.plan.num_rows / ranks
     return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
 

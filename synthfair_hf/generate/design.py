@@ -21,26 +21,13 @@ from pydantic import BaseModel, ConfigDict
 
 from ..records import fingerprint, row_generator
 from ..schema import SPLITS
-from ..views.draws import Scheme
+from ..views.draws import Draws, Scheme, places
 from .allocation import Allocation
 
-__all__ = ["Design", "Support", "integer", "places"]
-
-GOLDEN = (math.sqrt(5) - 1) / 2
+__all__ = ["Design", "Support", "integer"]
 
 Group = tuple[str, tuple[str, ...]]
 """A split and a stratum."""
-
-
-def places(ranks: np.ndarray) -> np.ndarray:
-    """The place in (0, 1) of each of n subjects by its rank: `ranks` `[n]` is a permutation of 0 to n - 1.
-
-    Of the m lowest ranks, those with place < t are within 5 of m x t, as tried for n up to a million.
-    """
-    n = len(ranks)
-    by_rank = np.empty(n)
-    by_rank[np.argsort(np.arange(n) * GOLDEN % 1, kind="stable")] = (np.arange(n) + 0.5) / n
-    return by_rank[ranks]
 
 
 def integer(*parts: object) -> int:
@@ -132,6 +119,14 @@ class Design:
             return None
         found = np.array(list(map(math.prod, product(*self.shares))))
         return found / found.max()
+
+    def totals(self, split: str, stratum: tuple[str, ...]) -> np.ndarray:
+        """How many subjects of a split and stratum show each cell, `[cells]`, without looking at one."""
+        size = len(self.groups[split, stratum])
+        if self.cuts is None:
+            return np.full(len(self.scheme.parities), size)
+        # places are the draws of an even grid, in another order
+        return np.array([Draws(size, nudged=False).below(cut) for cut in self.cuts.tolist()])
 
     def offsets(self, split: str, subjects: Sequence[int] | np.ndarray) -> np.ndarray:
         """Places of subjects within their split, `[subjects]`."""

@@ -28,11 +28,12 @@ from ..records import Access, fingerprint
 from ..schema import SPLITS
 from ..views.draws import Scheme, parities
 from ..views.layout import word
+from ..views.shares import Train, levels_of, strata_of, unmet_views
 from .allocation import Allocation, checked_fractions, checked_shares
 from .design import Design, Support, integer
 from .numerics import Numerics
 from .rows import Row, Shard
-from .sharding import divide
+from .sharding import count_shards, divide
 
 __all__ = ["SCM", "GenerationPlan"]
 
@@ -41,6 +42,9 @@ SCM = "scm"
 
 SEEDS, STRIDE = 2**32, 0x9E3779B1
 """torch's CPU generators distinguish this many seeds; an odd stride visits each of them once."""
+
+SAMPLE = 1000
+"""Subjects that are enough to time a batch of images."""
 
 PNG_BYTES_PER_PIXEL = 0.7
 ROW_BYTES = 700
@@ -199,15 +203,11 @@ class GenerationPlan(Numerics, BaseModel):
 
         A crossed one is left to the family.
         """
-        balanced = (name for name in self.preset.strata if name not in self.target)
-        targeted = (name for name in self.preset.covariates.names if name in self.target)
-        return tuple(name for name in (*balanced, *targeted) if name not in self.factors)
+        return strata_of(self.preset, self.factors, self.target)
 
     def _levels(self, name: str) -> Sequence[float | str]:
         """What a variable is balanced or targeted over: a factor's levels, another's contrast groups."""
-        if name in self.factors:
-            return self.levels.get(name, self.preset.covariates[name].levels)
-        return self.preset.contrasts[name].first, self.preset.contrasts[name].second
+        return levels_of(name, self.preset, self.factors, self.levels)
 
     @cached_property
     def stratum_names(self) -> list[tuple[str, ...]]:
@@ -246,13 +246,27 @@ class GenerationPlan(Numerics, BaseModel):
         return Design(self._allocation, self.stratum_names, scheme, shares, self.seed)
 
     @property
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    @cached_property
+    def train(self) -> Train:
+        """The training subjects, from which the shares of views follow."""
+        train = Train.of(self.preset, self._settings)
+        assert train is not None, "a plan has all settings"
+        return train
+
+    @property
     def num_rows(self) -> int:
         """Rows of the whole data set."""
         return sum(self._rows.values())
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        return {split: int(self.design.rows(split, subjects).sum()) for split, subjects in self.subjects.items()}
+        found = dict.fromkeys(self.subjects, 0)
+        for split, stratum in self.groups:
+            found[split] += int(self.design.totals(split, stratum).sum())
+        return found
 
     def count(self, shard: Shard) -> int:
         """Rows of a shard."""
@@ -359,20 +373,25 @@ class GenerationPlan(Numerics, BaseModel):
         changed = [name for name in self.factors if cell[name] != factual[name]]
         return {name: cell.get(name, factual[name]) for name in self._with_effects(changed)}
 
+    def sample(self) -> "GenerationPlan":
+        """A plan of a thousand subjects or so, or this one if it has fewer, for what is the same of any number."""
+        number = self._allocation._replace(num_subjects=min(self.num_subjects, SAMPLE)).nearest
+        return self if number >= self.num_subjects else type(self)(**{**self._settings, "num_subjects": number})
+
     def summary(self) -> dict[str, Any]:
         """The figures of a dry run: counts by split, factors and levels, target, support, and an estimate of bytes."""
-        shards = [shard.split for shard in self.shards()]
         return {
             "plan": self.fingerprint,
             "subjects": {split: len(subjects) for split, subjects in self.subjects.items()},
             "rows": dict(self._rows),
-            "shards": {split: shards.count(split) for split in self.subjects},
+            "shards": count_shards(self.design, self.subjects_per_shard, self.partitioned),
             "factors": {name: list(dict.fromkeys(cell[name] for cell in self.cells)) for name in self.factors},
             "family_size": len(self.cells),
             "strata": [" / ".join(stratum) for stratum in self.stratum_names if stratum],
             "target": self.target,
             # a rare level may have no row in a small split
-            "cells": sum(int((self.design.rows(split, own) > 0).sum()) for (split, _), own in self.groups.items()),
+            "cells": sum(int((self.design.totals(*group) > 0).sum()) for group in self.groups),
+            "views_not_listed": unmet_views(self.preset, self.train),
             "support": None if self.support is None else self.support.model_dump(),
             "estimated_bytes": round(self.num_rows * (self.resolution**2 * PNG_BYTES_PER_PIXEL + ROW_BYTES)),
         }

@@ -18,7 +18,7 @@ from ..views.layout import TENTHS, train_file, word
 from .design import Design
 from .rows import Shard
 
-__all__ = ["divide"]
+__all__ = ["count_shards", "divide"]
 
 
 def divide(
@@ -45,6 +45,21 @@ def divide(
         for index, part in enumerate(parts):
             stem = f"{split}-{index:05d}-of-{len(parts):05d}"
             yield Shard(split, part, stem, {f"data/{stem}.parquet": range(len(cells))})
+
+
+def count_shards(design: Design, subjects_per_shard: int, partitioned: bool) -> dict[str, int]:
+    """How many shards `divide` makes of each split, without looking at a subject.
+
+    Args:
+        design: who is in which split and stratum.
+        subjects_per_shard: as of `divide`.
+        partitioned: as of `divide`.
+    """
+    sizes = {split: [len(subjects)] for split, subjects in design.subjects.items()}
+    if partitioned:
+        strata = range(len(design.strata))
+        sizes["train"] = [len(ranks) for stratum in strata for ranks, _ in _stretches(design, stratum)]
+    return {split: sum(-(-size // subjects_per_shard) for size in found) for split, found in sizes.items()}
 
 
 def _partitions(

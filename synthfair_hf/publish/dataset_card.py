@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS
 from ..views.layout import find_files, known, patterns
+from ..views.shares import Train, listed_views, unmet_views
 from ..views.view import BiasedView, curated_views
 from .pages import render
 
@@ -84,7 +85,8 @@ def _body(
     train, features = columns["split"] == "train", pyarrow.parquet.read_schema(shards["train"][0])
     views: list[tuple[BiasedView, int, dict[str, int]]] = []
     relabelled: list[tuple[BiasedView, int, dict[str, int]]] = []
-    for view in curated_views(preset):
+    subjects = Train.of(preset, record.settings)
+    for view in listed_views(preset, subjects):
         kept, counts = int((view.mask(columns) & train).sum()), view.counts(columns)
         if view.label is None:
             views.append((view, kept, counts))
@@ -101,6 +103,7 @@ def _body(
         synthetic=int(columns["synthetic"].sum()),
         views=views,
         relabelled=relabelled,
+        not_listed=unmet_views(preset, subjects),
         figures=dict(_flatten({**record.counts, **record.measured})),
     )
 
@@ -114,7 +117,8 @@ def _metadata(
     license: str,
 ) -> dict[str, Any]:
     """The card's YAML; its configs are the views that are filters alone."""
-    selections = [view for view in curated_views(preset) if view.label is None]
+    listed = listed_views(preset, Train.of(preset, record.settings))
+    selections = [view for view in listed if view.label is None]
     return {
         "license": license,
         "pretty_name": f"SynthFair: {preset.title}",

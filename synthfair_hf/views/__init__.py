@@ -5,5 +5,6 @@
 - grammar — names of biases: `grammar.GRAMMAR`, `grammar.take_apart`
 - draws — what views filter on: `draws.Draws`, `draws.Scheme`
 - layout — names of files, and what they imply for rows: `layout.known`, `layout.find_files`
+- shares — what a name's shares are in a data set: `shares.Train`, `shares.listed_views`
 - builder — behind `load_dataset("synthfair", ...)`: `builder.SynthFair`, `builder.recipe_of`
 """

@@ -28,13 +28,15 @@ from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.load import BuilderConfigsParameters, DatasetModule
 from datasets.packaged_modules.parquet.parquet import Parquet, ParquetConfig
 from datasets.utils.file_utils import xopen
+from datasets.utils.logging import get_logger
 
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..records import Record, fingerprint
 from ..schema import MISSING_LEVEL, SPLITS
 from .layout import known
-from .view import BiasedView, curated_views, get_view
+from .shares import Train, listed_views, realised_shares
+from .view import BiasedView, get_view
 
 __all__ = ["SynthFair", "SynthFairConfig", "dataset_module", "encoded", "read_record", "recipe_of"]
 
@@ -65,9 +67,13 @@ class SynthFair(Parquet):
         record, preset = read_record(keywords["data_dir"], download_config)
         view = get_view(config_name or "full", preset, keywords.pop("strength", None))
         self.view, self.preset, self.data_set = view, preset, str(record.counts.get("store"))
+        train = Train.of(preset, record.settings)
+        self.told = " ".join(filter(None, (view.sentence, shares := realised_shares(view, train))))
+        if train is not None and not train.meets(view):
+            get_logger(__name__).warning(f"{view.name}: {shares}")
         self.hash = fingerprint({"view": view.fingerprint, "record": record})
         keywords["data_files"], whole = _files_of(view, keywords["data_files"], preset)
-        config = SynthFairConfig(**{"description": view.sentence, **keywords, "name": view.name})
+        config = SynthFairConfig(**{"description": self.told, **keywords, "name": view.name})
         config.strength = view.strength
         config.filters = config.filters if whole else _both(view.filters_for_parquet(), config.filters)
         if config.fragment_scan_options is None:
@@ -83,7 +89,7 @@ class SynthFair(Parquet):
     def _info(self) -> DatasetInfo:
         info = super()._info()
         recipe = {"view": self.view.name, "recipe": self.view.fingerprint, "data_set": self.data_set}
-        info.description = f"{self.view.sentence}\n{json.dumps(recipe)}"
+        info.description = f"{self.told}\n{json.dumps(recipe)}"
         return info
 
     def _split_generators(self, dl_manager: Any) -> list[Any]:
@@ -139,7 +145,8 @@ def dataset_module(
     if data_files is not None:
         raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
     location = _locate(data_dir)
-    _, preset = read_record(location, download_config)
+    record, preset = read_record(location, download_config)
+    listed = listed_views(preset, Train.of(preset, record.settings))
     files = DataFilesDict()
     for split in SPLITS:
         either = [f"data/{split}-*.parquet", f"data/{split}/*/*.parquet"]
@@ -152,7 +159,7 @@ def dataset_module(
         hash="",
         builder_kwargs={"data_files": files, "data_dir": location, "dataset_name": NAME},
         builder_configs_parameters=BuilderConfigsParameters(
-            builder_configs=[SynthFairConfig(view.name, description=view.sentence) for view in curated_views(preset)],
+            builder_configs=[SynthFairConfig(view.name, description=view.sentence) for view in listed],
             default_config_name="full",
         ),
     )

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from synthfair_hf.cli import main
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
-from synthfair_hf.generate.allocation import Allocation, largest_remainder
-from synthfair_hf.generate.design import places
+from synthfair_hf.generate.allocation import Allocation
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.rows import Row
 from synthfair_hf.generate.run import generate
 from synthfair_hf.generate.verification import verify
 from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.schema import SPLITS
+from synthfair_hf.views.draws import places
+from synthfair_hf.views.shares import largest_remainder
 from synthfair_hf.views.view import curated_views, get_view
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))

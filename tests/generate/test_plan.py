@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.preset import Network
 from synthfair_hf.errors import InputError
-from synthfair_hf.generate.allocation import largest_remainder
 from synthfair_hf.generate.design import Support
 from synthfair_hf.generate.numerics import Numerics
 from synthfair_hf.generate.plan import GenerationPlan
@@ -19,6 +18,7 @@ from synthfair_hf.generate.rows import Row
 from synthfair_hf.records import fingerprint
 from synthfair_hf.schema import SPLITS
 from synthfair_hf.views.layout import known
+from synthfair_hf.views.shares import largest_remainder
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
 
