@@ -413,9 +413,20 @@ def _views(settings: verbs.Views) -> int:
 
     if settings.output_dir is not None:
         from .publish.view_page import write_statistics
+        from .views.builder import read_record
+        from .views.shares import Train, realised_shares, unmet_views
 
         if settings.data_dir is None:
             raise InputError("data_dir: not given; output_dir is for a page of counts, so give a data set to count.")
+        record, preset = read_record(str(settings.data_dir))
+        train = Train.of(preset, record.settings)
+        if settings.view is None:
+            told = unmet_views(preset, train)
+        else:
+            told = {settings.view: realised_shares(get_view(settings.view, preset), train)}
+        for name, shares in told.items():
+            if shares:
+                print(f"{name}: {shares}")
         print(f"wrote {write_statistics(settings.data_dir, settings.view or 'full', settings.output_dir)}")
         return 0
     domain = get_preset(settings.preset) if settings.data_dir is None else read_record(str(settings.data_dir))[1]

@@ -88,7 +88,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def store_of_sexes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set that crosses sex alone; age is stratified, and the finding as frequent as it happens to be."""
-    return _write_store(tmp_path_factory.mktemp("sexes") / "synthfair", 5, factors=("sex",))
+    return _write_store(tmp_path_factory.mktemp("sexes") / "synthfair", 10, factors=("sex",))
 
 
 @pytest.fixture(scope="session")

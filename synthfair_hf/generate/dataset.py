@@ -25,7 +25,7 @@ from .lock import mutex
 from .merge import merge
 from .plan import SCM, GenerationPlan
 from .run import check, generate, repair, seconds_per_image
-from .store import read_plan
+from .store import PLAN, read_plan
 from .subjects import choose
 from .support import model_support, say, source_support, trained_support
 from .verification import known_plan, restore_plan
@@ -142,6 +142,9 @@ def _plan(
         name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
         for name, given in crossed.items()
     }
+    if (Path(output_dir) / PLAN).is_file():
+        # what was begun goes on as it was begun
+        settings.setdefault("draws_version", read_plan(Path(output_dir)).draws_version)
     passed_on: Access = "open" if predictor is None else predictor.access
 
     def plan_of(source: Source | None) -> GenerationPlan:
@@ -198,7 +201,9 @@ def _load(saved: SavedGenerator | Oracle) -> CausalDiffusionPipeline | Oracle:
 
 def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
     """How long so many ranks, each as fast as this device, would take without drawing families again."""
-    seconds = seconds_per_image(planned.plan, _load(planned.saved), planned.source, planned.gate)
+    # images of a thousand subjects take as long as those of a million; a source's subjects are those of the plan
+    plan = planned.plan.sample() if planned.source is None else planned.plan
+    seconds = seconds_per_image(plan, _load(planned.saved), planned.source, planned.gate)
     total = seconds * planned.plan.num_rows / ranks
     return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
 

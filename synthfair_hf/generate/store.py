@@ -94,7 +94,8 @@ def row_features(covariates: Schema, measured: bool = False, support: bool = Fal
 
 def plan_of(settings: Mapping[str, Any]) -> GenerationPlan:
     """The plan that a file or a record holds; InputError or TypeError for one of another version."""
-    return GenerationPlan(**settings)
+    # plans did not always name the version of their draws
+    return GenerationPlan(**{"draws_version": 1, **settings})
 
 
 def read_plan(directory: Path) -> GenerationPlan:
@@ -191,8 +192,11 @@ class Store:
         theirs = read_plan(self.directory) if (self.directory / PLAN).exists() else None
         # by name: a lock that was listed may be gone by now
         locks = (path for path in found if any(fnmatch(path.name, pattern) for pattern in LOCKS))
-        leftovers = (path.with_name(f"{path.name}.tmp") for path in self._written(self.plan.shards()))
-        if found <= {*locks, self.directory / PLAN, *leftovers}:
+        unexplained = found - {*locks, self.directory / PLAN}
+        # a plan may have a million files: they are only named where something lies
+        if not unexplained or unexplained <= {
+            path.with_name(f"{path.name}.tmp") for path in self._written(self.plan.shards())
+        }:
             return
         if theirs is None:
             raise InputError(f"{self.directory}: is not empty and holds no plan; give a new or an empty output_dir.")

@@ -27,6 +27,7 @@ from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS
 from ..views.layout import find_files, known, patterns
 from ..views.manifest import CARD, RUN, sealed
+from ..views.shares import Train, listed_views, unmet_views
 from ..views.view import BiasedView, curated_views
 from .pages import render
 
@@ -87,7 +88,8 @@ def _body(
     train, features = columns["split"] == "train", pyarrow.parquet.read_schema(shards["train"][0])
     views: list[tuple[BiasedView, int, dict[str, int]]] = []
     relabelled: list[tuple[BiasedView, int, dict[str, int]]] = []
-    for view in curated_views(preset):
+    subjects = Train.of(preset, record.settings)
+    for view in listed_views(preset, subjects):
         kept, counts = int((view.mask(columns) & train).sum()), view.counts(columns)
         if view.label is None:
             views.append((view, kept, counts))
@@ -105,6 +107,7 @@ def _body(
         example=next((view.name for view, *_ in views if view.name.endswith("_90_10")), "full"),
         views=views,
         relabelled=relabelled,
+        not_listed=unmet_views(preset, subjects),
         figures=dict(_flatten({**record.counts, **record.measured})),
     )
 
@@ -118,7 +121,8 @@ def _metadata(
     license: str,
 ) -> dict[str, Any]:
     """The card's YAML; its configs are the views that are filters alone."""
-    selections = [view for view in curated_views(preset) if view.label is None]
+    listed = listed_views(preset, Train.of(preset, record.settings))
+    selections = [view for view in listed if view.label is None]
     return {
         "license": license,
         "pretty_name": f"SynthFair: {preset.title}",

@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS, Variable
 from ..views.manifest import check_files, check_footers, check_records
-from ..views.view import curated_views
+from ..views.shares import Train, listed_views
 from .pages import render
 
 __all__ = ["difference_png", "write_report"]
@@ -337,7 +337,7 @@ def _views(store: _Store) -> list[list[dict[str, Any]]]:
     """Views with their rows of train, in all, per cell and by covariate; grouped by what is traded, strongest first."""
     train, variables = store.columns["split"] == "train", store.preset.covariates
     families: dict[str | None, list[dict[str, Any]]] = {}
-    for view in curated_views(store.preset):
+    for view in listed_views(store.preset, Train.of(store.preset, store.record.settings)):
         kept = view.mask(store.columns) & train
         covariates = [cell for one in variables.walk() for cell in _composition(one, store.columns[one.name][kept])]
         families.setdefault(view.twin, []).append(

@@ -25,6 +25,7 @@ from ..views.builder import encoded, read_record
 from ..views.grammar import Group, groups_of
 from ..views.layout import find_files
 from ..views.manifest import check_files, check_footers
+from ..views.shares import Train, realised_shares
 from ..views.view import COMPARE, BiasedView, get_view
 from .pages import render
 
@@ -108,6 +109,7 @@ def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) ->
         "statistics.html.jinja",
         view=view,
         twin=twin,
+        shares=realised_shares(view, Train.of(preset, record.settings)),
         title=preset.title,
         store=record.counts.get("store"),
         samples=[(one.name, len(one.columns["split"])) for one in samples],

@@ -33,6 +33,7 @@ from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.load import BuilderConfigsParameters, DatasetModule
 from datasets.packaged_modules.parquet.parquet import Parquet, ParquetConfig
 from datasets.utils.file_utils import xopen
+from datasets.utils.logging import get_logger
 
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
@@ -41,7 +42,8 @@ from ..schema import MISSING_LEVEL, SPLITS
 from .layout import known
 from .manifest import RUN, check_files, check_footers, check_records
 from .pushing import guard_push_to_hub
-from .view import BiasedView, curated_views, get_view
+from .shares import Train, listed_views, realised_shares
+from .view import BiasedView, get_view
 
 __all__ = ["SynthFair", "SynthFairConfig", "dataset_module", "encoded", "read_record", "recipe_of"]
 
@@ -76,12 +78,16 @@ class SynthFair(Parquet):
         record, preset, _ = _read_record(keywords["data_dir"], download_config)
         view = get_view(config_name or "full", preset, keywords.pop("strength", None))
         self.view, self.preset, self.data_set = view, preset, str(record.counts.get("store"))
+        train = Train.of(preset, record.settings)
+        self.told = " ".join(filter(None, (view.sentence, shares := realised_shares(view, train))))
+        if train is not None and not train.meets(view):
+            get_logger(__name__).warning(f"{view.name}: {shares}")
         self.record, self.location = record, keywords["data_dir"]
         self.access = _access(record)
         self.license = _license(keywords["data_dir"], download_config)
         self.hash = fingerprint({"view": view.fingerprint, "record": record, "license": self.license})
         keywords["data_files"], whole = _files_of(view, keywords["data_files"], preset)
-        config = SynthFairConfig(**{"description": view.sentence, **keywords, "name": view.name})
+        config = SynthFairConfig(**{"description": self.told, **keywords, "name": view.name})
         config.strength = view.strength
         config.filters = config.filters if whole else _both(view.filters_for_parquet(), config.filters)
         if config.fragment_scan_options is None:
@@ -98,8 +104,8 @@ class SynthFair(Parquet):
         info = super()._info()
         recipe = {"view": self.view.name, "recipe": self.view.fingerprint, "data_set": self.data_set}
         recipe |= {"license": self.license, "access": self.access}
-        told = f"Licence: {self.license}. Access to the images that it was made from: {self.access}."
-        info.description, info.license = f"{self.view.sentence}\n{told}\n{json.dumps(recipe)}", self.license
+        known = f"Licence: {self.license}. Access to the images that it was made from: {self.access}."
+        info.description, info.license = f"{self.told}\n{known}\n{json.dumps(recipe)}", self.license
         return info
 
     def _split_generators(self, dl_manager: Any) -> list[Any]:
@@ -163,6 +169,7 @@ def dataset_module(
     guard_push_to_hub()
     location = _locate(data_dir)
     record, preset, raw = _read_record(location, download_config)
+    listed = listed_views(preset, Train.of(preset, record.settings))
     files = DataFilesDict()
     for split in SPLITS:
         either = [f"data/{split}-*.parquet", f"data/{split}/*/*.parquet"]
@@ -177,7 +184,7 @@ def dataset_module(
         hash="",
         builder_kwargs={"data_files": files, "data_dir": location, "dataset_name": NAME},
         builder_configs_parameters=BuilderConfigsParameters(
-            builder_configs=[SynthFairConfig(view.name, description=view.sentence) for view in curated_views(preset)],
+            builder_configs=[SynthFairConfig(view.name, description=view.sentence) for view in listed],
             default_config_name="full",
         ),
     )

@@ -288,7 +288,7 @@ def test_some_families_may_hold_their_observation_and_others_not(
 
 
 def test_a_data_set_that_crosses_nothing_shows_observations_alone(tmp_path: Path, write_store: Callable[..., Path]):
-    page = parse(write_report(write_store(tmp_path / "store", 1, factors=())))
+    page = parse(write_report(write_store(tmp_path / "store", 20, factors=())))
     assert [len(family) for family in families(page)] == [1] * 6
     assert set(view_lines(page)) == {"full", *(name for name in CHEST_XRAY.views if name.startswith("age"))}
 
