@@ -74,6 +74,8 @@ def row_faults(store: Store, table: pa.Table, planned: Sequence[Row], recorded: 
         **{name: [row.cell[name] for row in planned] for name in plan.factors},
         "image": [f"{row.id}.png" for row in planned],
     }
+    if plan.shows_support:
+        expected["out_of_support"] = [plan.is_out_of_support(row) for row in planned]
     for name, wanted in expected.items():
         for position, (found, one) in enumerate(zip(_decoded(store, table, name), wanted, strict=False)):
             if found != one:
