@@ -19,9 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Draws", "Scheme", "parities", "places"]
+__all__ = ["VERSIONS", "Draws", "Scheme", "parities", "places"]
 
 GOLDEN = (math.sqrt(5) - 1) / 2
+
+VERSIONS = (1, 2)
+"""How draws have been laid out; new data sets have the last."""
 
 NUDGE = 2.0**-44
 """Less than the distance of a draw and a share of whole percents that differ, far more than a rounding error."""

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..domains.preset import Preset
+from ..errors import InputError
 from ..schema import SPLITS
-from .draws import Scheme, parities, places
+from .draws import VERSIONS, Scheme, parities, places
 from .grammar import Clause, groups_of
 from .view import COMPARE, TRAIN, BiasedView, curated_views
 
@@ -134,9 +135,19 @@ class Train:
         Args:
             preset: the plan's, which says what it balances.
             settings: those of a plan.
+
+        Raises:
+            InputError: settings that are none of a plan's.
         """
         if not {"num_subjects", "split_fractions", "factors"} <= settings.keys():
             return None
+        try:
+            return cls._of(preset, settings)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InputError(f"settings: not those of a plan of {preset.name} ({error}); generate it again.") from None
+
+    @classmethod
+    def _of(cls, preset: Preset, settings: Mapping[str, Any]) -> "Train":
         factors, target = settings["factors"], settings.get("target") or {}
 
         def levels(name: str) -> Sequence[float | str]:
@@ -154,7 +165,7 @@ class Train:
         of_cells = np.array(list(map(math.prod, product(*shares(factors)))))
         complete = balanced and all(len(set(one)) == 1 for one in shares(factors))
         strata = tuple(product(*(map(str, levels(name)) for name in names)))
-        version = settings.get("draws_version", 1)
+        version = VERSIONS[VERSIONS.index(settings.get("draws_version", 1))]
         scheme = Scheme(version, len(strata), parities([len(one) for one in crossed]), complete)
         cells = tuple(dict(zip(factors, cell, strict=True)) for cell in product(*crossed))
         return cls(preset, names, strata, tuple(sizes), cells, tuple(of_cells / of_cells.max()), scheme)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from synthfair_hf.cli import main
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
+from synthfair_hf.errors import InputError
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.views.draws import Draws
 from synthfair_hf.views.shares import Train, listed_views, realised_shares, unmet_views
@@ -228,3 +229,28 @@ def test_a_plan_of_ten_million_subjects_is_summed_up_without_looking_at_one(monk
     assert plan.sample().num_subjects == 1000
     small = GenerationPlan(preset=PRESET, model_revision="r", num_subjects=28)
     assert small.sample() is small
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_subjects": "28"},
+        {"num_subjects": 10**400},
+        {"num_subjects": None},
+        {"split_fractions": []},
+        {"split_fractions": {"train": "x"}},
+        {"split_fractions": {}},
+        {"factors": 3},
+        {"factors": ["sxe"]},
+        {"levels": {"sex": ["x"]}},
+        {"target": [1]},
+        {"target": {"sex": {"male": "x"}}},
+        {"draws_version": 3},
+        {"draws_version": "2"},
+    ],
+)
+def test_settings_that_are_none_of_a_plans_are_one_sentence(changed):
+    stored = plan_of(28, ("sex", "finding", "scanner"), ("age",), "", 2).model_dump(mode="json")
+    assert Train.of(PRESET, stored) is not None
+    with pytest.raises(InputError, match=r"^settings: not those of a plan of chest_xray \(.*; generate it again\.$"):
+        Train.of(PRESET, {**stored, **changed})
