@@ -111,7 +111,14 @@ def generate(
         with tqdm(total=images, initial=images - left, unit="image", disable=not progress, desc="generate") as bar:
             for shard in waiting:
                 store.write(shard, *_render_shard(plan, studio, shard, bar))
-        return store.finish({} if source is None else {"source": totals(source.counts)})
+        return store.finish({} if source is None else _lacking(source))
+
+
+def _lacking(source: Source) -> dict[str, Any]:
+    """What is missing in a source, for the record; nothing of one that is complete, as in the records so far."""
+    found = totals(source.counts)
+    lacks = found.get("missing") or found.get("quarantined") or found.get("no image of")
+    return {"source": found} if lacks else {}
 
 
 def seconds_per_image(
