@@ -332,9 +332,9 @@ def save_classifier(classifier: ImageClassifier, directory: str | Path, record: 
 def load_classifier(directory: str | Path) -> ImageClassifier:
     """The classifier saved in a directory, in evaluation mode; InputError for missing or damaged files, or pickle."""
     Record.read(Path(directory) / RECORD)
-    recorded_access(Path(directory))
     try:
         loaded = ImageClassifier.from_pretrained(directory, use_safetensors=True, low_cpu_mem_usage=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{directory}: not a classifier that can be loaded ({str(error).splitlines()[0]}).") from None
+    recorded_access(Path(directory))
     return loaded.eval()

@@ -56,7 +56,6 @@ def load_weights(directory: str | Path, network: type[Network], noun: str) -> Ne
                 f"{directory}: not a saved {noun} (no {name}); only safetensors that "
                 f"`train_{noun}` wrote are loaded, never pickle."
             )
-    recorded_access(directory)
     seen = Record.read(directory / "record.json").counts.get("seen")
     if not isinstance(seen, dict) or set(seen) != {"train"}:
         splits = ", ".join(seen) if isinstance(seen, dict) else ""
@@ -84,5 +83,7 @@ def load_weights(directory: str | Path, network: type[Network], noun: str) -> Ne
         raise InputError(
             f"{directory}: not {article} {noun} that can be loaded ({str(error).splitlines()[0]})."
         ) from None
+    # last, so that damage is told as damage
+    recorded_access(directory)
     restrict(built, directory)
     return built.requires_grad_(False).eval()
