@@ -574,8 +574,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         else:
             changed = torch.stack([_differs(target[name], factual[name]) for name in self.covariates.names], dim=1)
             velocity = guided_velocity(self.unet, target_tokens, tokens, changed.to(device), request.strengths)
-        on_step = self._on_step(callback_on_step_end, request.callback_inputs)
-        states = self.scheduler.predict(velocity, pair, request.steps, on_step=on_step)
+        watched = self._watched(callback_on_step_end, request.callback_inputs)
+        states = self.scheduler.predict(velocity, pair, request.steps, **watched)
 
         # 7. Decode  [B, C, H, W] in [0, 1]
         latents = states.mean(dim=1)
@@ -609,20 +609,18 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         tokens: Tensor = self.covariate_encoder(placed, keep)
         return tokens
 
-    def _on_step(
-        self, callback: Callback | None, names: Sequence[str]
-    ) -> Callable[[int, float, Tensor], Tensor] | None:
-        """The user's callback as the solver calls it."""
+    def _watched(self, callback: Callback | None, names: Sequence[str]) -> dict[str, Any]:
+        """The user's callback as the solver's argument, where there is one."""
         if callback is None:
-            return None
+            return {}
 
         def on_step(step: int, level: float, pair: Tensor) -> Tensor:
             returned = callback(self, step, level * TIME_SCALE, {name: pair for name in names})
-            given: Tensor = (returned or {}).get("latents", pair)
+            given: Tensor = returned.get("latents", pair) if isinstance(returned, Mapping) else pair
             _check_tensor("callback_on_step_end: latents", given, tuple(pair.shape), finite=False)
             return given.to(pair)
 
-        return on_step
+        return {"on_step": on_step}
 
 
 def _check_callback(callback: Any, names: Any, allowed: Sequence[str]) -> None:

@@ -168,6 +168,7 @@ def test_bare_call_looks_at_data_dir_then_home_then_here(store, write_store, tmp
     monkeypatch.setenv("SYNTHFAIR_HOME", str(home))
     assert train_rows() == (columns(home)["split"] == "train").sum()
     assert train_rows(data_dir=str(store)) == (columns(store)["split"] == "train").sum()
+    assert train_rows(data_dir=Path(store)) == train_rows(data_dir=str(store))
     assert train_rows(data_dir="synthfair") == (columns(here)["split"] == "train").sum()
     monkeypatch.setenv("SYNTHFAIR_HOME", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"nowhere has no records/generate\.json"):
