@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from types import UnionType
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -136,6 +136,9 @@ def invalid_value(argument: str, found: Mapping[str, Any], kind: Any = None) -> 
         return reason
     if reason is not None:
         return InputError(f"{argument}: {reason}.")
+    choices = [name for part in _parts(kind) if get_origin(part) is Literal for name in get_args(part)]
+    if found["type"] == "literal_error" and choices:
+        return unknown(argument, found["input"], choices)
     return InputError(f"{argument}: {shown(found['input'])} is invalid; {_remedy(found, kind)}.")
 
 

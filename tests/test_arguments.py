@@ -43,7 +43,7 @@ def door(
         ({"seed": "3"}, "seed: '3' is invalid; give a whole number from 0 to 9223372036854775807."),
         ({"count": 0}, "count: 0 is invalid; give a whole number from 1 to 2147483647."),
         ({"share": float("nan")}, "share: nan is invalid; give a finite number from 0 to 1."),
-        ({"kind": "c"}, "kind: 'c' is invalid; give 'a' or 'b'."),
+        ({"kind": "c"}, "kind: 'c' is unknown; allowed: a, b."),
         ({"place": ""}, "place: '' is no path; give one."),
         ({"place": "a\0b"}, r"place: 'a\x00b' holds a NUL character; leave it out."),
         ({"place": Path("x" * 300)}, f"place: '{'x' * 119}... is too long for a path; give a shorter one."),

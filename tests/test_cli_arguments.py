@@ -212,7 +212,10 @@ def test_words_are_values(verb, words, name, value):
             "--num_subjects: 'x' is invalid; give a whole number from 1 to 268435456",
         ),
         (["demo", "--seed", "1.5"], "--seed: '1.5' is invalid; give a whole number from 0 to 9223372036854775807"),
-        (["train", "--output_dir", "d", "--access", "all"], "--access: 'all' is invalid; give 'open', 'unknown' or"),
+        (
+            ["train", "--output_dir", "d", "--access", "all"],
+            "--access: 'all' is unknown; allowed: open, unknown, credentialed",
+        ),
         (["counterfactual", "--image", "i", "--covariates", "age"], "--covariates: 'age' is not NAME=VALUE"),
         (["benchmark", "--methods", "jtt:steps"], r"--methods\['jtt'\]: 'steps' is not NAME=VALUE"),
         (["push", "d"], "--hub_dataset_id, --hub_model_id: give one of them"),

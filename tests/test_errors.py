@@ -59,7 +59,7 @@ class Settings(Checked, BaseModel):
         ({"size": 2**70}, f"size: {2**70} is invalid; give a whole number from 1 to 64."),
         ({"rate": 1}, "rate: 1 is invalid; give a finite number above 0 and below 1."),
         ({"rate": float("nan")}, "rate: nan is invalid; give a finite number above 0 and below 1."),
-        ({"kind": "c"}, "kind: 'c' is invalid; give 'a' or 'b'."),
+        ({"kind": "c"}, "kind: 'c' is unknown; allowed: a, b."),
         ({"name": 3}, "name: 3 is invalid; give text."),
         ({"parts": (1, -1)}, "parts.1: -1 is invalid; give a whole number from 1 on."),
         (

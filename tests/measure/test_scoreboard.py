@@ -268,14 +268,18 @@ def test_predictors_of_another_resolution_are_refused(generator, predictor, auto
         (measure_soundness, {"contrasts": {"sex": ("male",)}}, r"contrasts\['sex'\]: 1 value; give the two"),
         (measure_soundness, {"contrasts": {"age": ("30", "old")}}, r"contrasts\['age'\]: 'old' is not a number"),
         (measure_soundness, {"contrasts": {"age": (30, 300)}}, r"contrasts\['age'\]: 300 is out of range"),
-        (measure_soundness, {"num_inference_steps": 0}, "num_inference_steps: 0 is not allowed"),
-        (measure_soundness, {"seeds": (0, -1)}, r"seeds: \[0, -1\] must be"),
-        (measure_soundness, {"limit": 0}, "limit: 0 must be positive"),
-        (measure_realism, {"limit": 0}, "limit: 0 must be positive"),
+        (
+            measure_soundness,
+            {"num_inference_steps": 0},
+            "num_inference_steps: 0 is invalid; give a whole number from 1",
+        ),
+        (measure_soundness, {"seeds": (0, -1)}, r"seeds\[1\]: -1 is invalid; give a whole number from 0"),
+        (measure_soundness, {"limit": 0}, "limit: 0 is invalid; give a whole number from 1"),
+        (measure_realism, {"limit": 0}, "limit: 0 is invalid; give a whole number from 1"),
         (measure_realism, {"group": "colour"}, "group: 'colour' is unknown; allowed: age"),
         (measure_realism, {"group": "age"}, "group: age is continuous"),
         (measure_realism, {"split": "train"}, "split: 'train'"),
-        (measure_realism, {"seed": -1}, "seed: -1 is not allowed"),
+        (measure_realism, {"seed": -1}, "seed: -1 is invalid; give a whole number from 0"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_weights_and_images(
