@@ -115,9 +115,7 @@ def assert_same_rows(found: str, name: str) -> None:
         assert [path for path in ours if path.startswith("data/") and ours[path] != theirs[path]] == []
         for path in (path for path in ours if path.startswith("records/") and "plan" not in path):
             record, before = (Record.read(Path(root, path)) for root in (found, BEFORE / name))
-            # what was read of a source was not yet counted
-            counts = {name: count for name, count in record.counts.items() if name != "source"}
-            assert (record.inputs, counts) == (before.inputs, before.counts)
+            assert (record.inputs, record.counts) == (before.inputs, before.counts)
     columns = ["id", "subject_id", "split", "seed", "draw", "sex", "plan", "model_revision"]
     for path in (path for path in ours if path.endswith(".parquet")):
         one, other = (pq.read_table(Path(root, path)) for root in (found, BEFORE / name))
