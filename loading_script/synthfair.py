@@ -458,8 +458,10 @@ class SynthFair(datasets.ArrowBasedBuilder):
     def _generate_tables(self, files):
         schema = self.info.features.arrow_schema
         keep = expression(VIEWS[self.config.name], self.info.features)
+        checked = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        parquet = pyarrow.dataset.ParquetFileFormat(default_fragment_scan_options=checked)
         for path in files:
-            for index, batch in enumerate(pyarrow.dataset.dataset(path, format="parquet").to_batches(filter=keep)):
+            for index, batch in enumerate(pyarrow.dataset.dataset(path, format=parquet).to_batches(filter=keep)):
                 yield f"{path}-{index}", pyarrow.Table.from_batches([batch]).cast(schema)
 
 

@@ -3,7 +3,7 @@
 domains/     what is observed, and where images come from
 causal/      what would the covariates have been?
 training/    the one training loop
-views/       a biased view is a filter; `load_dataset("synthfair", "sex_imbalanced_90_10")`
+views/       a biased view is a filter; `load_dataset("./synthfair", "sex_imbalanced_90_10")`
 publish/     pages printed from records, releases on the Hub
 diffusion/   what would the image have been?
 generate/    plan -> run -> store
@@ -15,9 +15,22 @@ Importing the package registers its builder with `datasets` and its pipeline wit
 are imported when they are asked for.
 """
 
+import os
+import signal
+import sys
 from importlib import import_module
-from threading import RLock
+from pathlib import Path
+from threading import RLock, current_thread, main_thread
 from typing import Any
+
+if {"synthfair", "synthfair_hf.cli"} & {Path(word).name for word in sys.orig_argv[:6]}:
+    # Imports take seconds and turn an interrupt into errors of their own; `cli.main` sets Python's handler again.
+    def _end(*_: object) -> None:
+        os.write(2, b"synthfair: interrupted before anything was begun.\n")
+        os._exit(130)
+
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGINT, _end)
 
 import datasets.load
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES

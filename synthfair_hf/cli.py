@@ -5,16 +5,20 @@ when it finds problems. The library names its own arguments; its errors are prin
 """
 
 import json
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from . import __version__
 from . import cli_arguments as verbs
 from .cli_arguments import RENAMED_VERBS, VERBS
 from .cli_parser import help_of, in_flags, parse
-from .errors import InputError, unknown
+from .errors import InputError, counted, printable, unknown
 
 if TYPE_CHECKING:
     from .records import Record
@@ -24,8 +28,12 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
+    # while the package was imported, Ctrl-C ended the process (`synthfair_hf.__init__`)
+    if getattr(signal.getsignal(signal.SIGINT), "__module__", "") == __package__:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb, rest = "", words
+    settings = None
     try:
         if words[:1] == ["--version"]:
             print(f"synthfair {__version__}")
@@ -42,14 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if any([word] in HELP for word in rest):
             print(help_of(verb), end="")
             return 0
-        return RUNS[verb](parse(verb, rest))
+        settings = parse(verb, rest)
+        return RUNS[verb](settings)
     except InputError as error:
-        print(f"synthfair: {in_flags(str(error), verb, rest)}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"synthfair: {error.filename or 'the system'}: {error.strerror or error}.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+        return _refused(in_flags(str(error), verb, rest))
+    except (OSError, SafetensorError) as error:
+        # a full disk and a failing one name no file
+        place = getattr(error, "filename", None) or _place(settings)
+        return _refused(f"{place}: {getattr(error, 'strerror', None) or error}.")
+    except MemoryError:
+        return _refused(f"{_place(settings)}: there is not enough memory; give fewer or smaller images.")
+    except BaseException as error:
+        # libraries raise errors of their own of an interrupt while they are imported
+        if not _was_interrupted(error):
+            raise
         print(
             "synthfair: interrupted; `generate`, `merge`, `push`, `benchmark`, `label` continue by the same command, "
             "`train` and what else trains by --resume_from_checkpoint latest.",
@@ -59,6 +73,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 HELP = (["--help"], ["-h"])
+
+
+def _refused(sentence: str) -> int:
+    print(f"synthfair: {printable(sentence)}", file=sys.stderr)
+    return 2
+
+
+def _place(settings: Any) -> str:
+    """What a verb reads or writes, for an error that does not say."""
+    holders = (settings, getattr(settings, "config", None))
+    names = ("output_dir", "answers_file", "directory", "pretrained_model_name_or_path")
+    found = (getattr(holder, name, None) for holder in holders for name in names)
+    return str(next((one for one in found if one is not None), "the system"))
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _overview(names: Iterable[str]) -> str:
@@ -97,8 +130,19 @@ def _given(settings: verbs.VerbSettings) -> dict[str, Any]:
     return {name: value for name, value in settings if value is not None}
 
 
+def _read(counts: Mapping[str, Any]) -> None:
+    """Print what was read of a folder and what was not, where counts of a record or summary tell."""
+    from .domains.source import describe_counts
+
+    source = counts.get("source")
+    # what draws its own images misses nothing
+    if isinstance(source, Mapping) and "missing" in source:
+        print("\n".join(describe_counts(source)))
+
+
 def _saved(output_dir: Path, record: "Record") -> int:
-    print(f"saved {output_dir} after {record.counts['steps']} steps; record in {output_dir}/record.json")
+    print(f"saved {output_dir} after {counted(record.counts['steps'], 'step')}; record in {output_dir}/record.json")
+    _read(record.counts)
     return 0
 
 
@@ -133,45 +177,59 @@ def _super_resolve(asked: verbs.SuperResolve) -> int:
 def _predictor(settings: verbs.Predictor) -> int:
     from .domains.registry import open_source
     from .measure.predictors import train_predictor
+    from .training.checkpoints import check_output_dir
+    from .training.examples import TrainingExamples
     from .views.preset import load_preset
 
     domain = load_preset(settings.preset)
-    source = open_source(settings.source_dir, domain, domain.resolution)
-    return _saved(settings.config.output_dir, train_predictor(source, settings.config, domain.resolution))
+    check_output_dir(settings.config)
+    examples = partial(TrainingExamples, split="train", resolution=domain.resolution, seed=settings.config.seed)
+    source = open_source(settings.source_dir, domain, domain.resolution, check=examples)
+    record = train_predictor(source, settings.config, domain.resolution, settings.access)
+    return _saved(settings.config.output_dir, record)
 
 
 def _autoencoder(settings: verbs.Autoencoder) -> int:
     from .domains.registry import open_source
     from .measure.autoencoder import train_autoencoder
+    from .training.checkpoints import check_output_dir
+    from .training.examples import TrainingExamples
     from .views.preset import load_preset
 
     domain = load_preset(settings.preset)
-    source = open_source(settings.source_dir, domain, domain.resolution)
-    return _saved(settings.config.output_dir, train_autoencoder(source, settings.config, domain.resolution))
+    check_output_dir(settings.config)
+    examples = partial(TrainingExamples, split="train", resolution=domain.resolution, seed=settings.config.seed)
+    source = open_source(settings.source_dir, domain, domain.resolution, check=examples)
+    record = train_autoencoder(source, settings.config, domain.resolution, access=settings.access)
+    return _saved(settings.config.output_dir, record)
 
 
 def _calibrate(settings: verbs.Calibrate) -> int:
     from .measure.calibration import calibrate
 
-    for name, one in calibrate(**dict(settings)).measured["chosen"].items():
+    record = calibrate(**dict(settings))
+    for name, one in record.measured["chosen"].items():
         print(f"{name}: scale {one['scale']:g}, level {one['level']:g}, error {one['error']:g}")
     print(f"saved as defaults of {settings.pretrained_model_name_or_path}")
+    _read(record.counts)
     return 0
 
 
 def _soundness(settings: verbs.MeasureSoundness) -> int:
     from .measure.scoreboard import measure_soundness
 
-    measure_soundness(**_given(settings))
+    record = measure_soundness(**_given(settings))
     print(f"wrote {settings.output_dir}/soundness-{settings.world}.json and {settings.output_dir}/README.md")
+    _read(record.counts)
     return 0
 
 
 def _realism(settings: verbs.MeasureRealism) -> int:
     from .measure.scoreboard import measure_realism
 
-    measure_realism(**_given(settings))
+    record = measure_realism(**_given(settings))
     print(f"wrote {settings.output_dir}/realism-{settings.world}.json and {settings.output_dir}/README.md")
+    _read(record.counts)
     return 0
 
 
@@ -179,7 +237,11 @@ def _candidates(settings: verbs.Candidates) -> int:
     from .align.candidates import make_candidates
 
     record = make_candidates(**dict(settings))
-    print(f"wrote {settings.output_dir}: {record.counts['pairs']} pairs; next: synthfair label or synthfair judge")
+    print(
+        f"wrote {settings.output_dir}: {counted(record.counts['pairs'], 'pair')}; "
+        "next: synthfair label or synthfair judge"
+    )
+    _read(record.counts)
     return 0
 
 
@@ -187,7 +249,8 @@ def _judge(settings: verbs.Judge) -> int:
     from .align.judgement import judge_candidates
 
     record, place = judge_candidates(**dict(settings)), settings.output_dir
-    print(f"wrote {place}: {record.counts['pairs']} pairs; next: synthfair align --train_data_dir {place}")
+    print(f"wrote {place}: {counted(record.counts['pairs'], 'pair')}; next: synthfair align --train_data_dir {place}")
+    _read(record.counts)
     return 0
 
 
@@ -198,11 +261,11 @@ def _label(settings: verbs.Label) -> int:
     from .align.labelling.session import Labelling
     from .views.preset import load_preset
 
-    domain = load_preset(settings.preset)
+    domain = None if settings.preset is None else load_preset(settings.preset)
     if settings.output_dir is not None:
         exported = export_answers(settings.candidates_dir, settings.answers_file, settings.output_dir, domain)
         print(json.dumps({name: exported[name] for name in ("annotators", "agreement")}, indent=2))
-        print(f"wrote {settings.output_dir} of {exported['pairs']} preferences")
+        print(f"wrote {settings.output_dir} of {counted(exported['pairs'], 'preference')}")
         return 0
 
     def ready(addresses: dict[str, str]) -> None:
@@ -255,6 +318,8 @@ def _generate(settings: verbs.Generate) -> int:
         print(json.dumps(summary, indent=2))
     if summary["finished"]:
         print(f"wrote {settings.output_dir}; next: synthfair verify {settings.output_dir}")
+        # without it the output is JSON alone, which holds the same
+        _read(summary)
     return 0
 
 
@@ -265,14 +330,29 @@ def _verify(settings: verbs.Verify) -> int:
     if settings.repair:
         from .generate.dataset import repair_dataset
         from .measure.predictors import SavedPredictor
+        from .records import Record
 
         predictor = None if settings.predictor is None else SavedPredictor(settings.predictor)
         made = repair_dataset(directory, settings.pretrained_model_name_or_path, settings.source_dir, predictor)
-        print(f"{directory}: made {len(made)} shards again" + "".join(f"\n  {name}" for name in made))
+        print(f"{directory}: made {counted(len(made), 'shard')} again" + "".join(f"\n  {name}" for name in made))
+        if settings.source_dir is not None:
+            _read(Record.read(directory / "records" / "generate.json").counts)
+    else:
+        for name in ("source_dir", "pretrained_model_name_or_path", "predictor"):
+            if getattr(settings, name) is not None:
+                raise InputError(f"{name}: is for repair; give --repair too, or leave it out.")
     problems = verify(directory)
     for problem in problems:
         print(problem)
-    print(f"{directory}: {len(problems)} problems" if problems else f"{directory}: sound")
+    print(f"{directory}: {counted(len(problems), 'problem')}" if problems else f"{directory}: sound")
+    # no repair removes a stray file, or writes a card, which alone holds the licence
+    if any(not problem.endswith("remove it.") and not problem.startswith("README.md") for problem in problems):
+        from .generate.dataset import repair_needs
+
+        needs = repair_needs(directory)
+        if needs is not None:
+            flags = "".join(f" --{name.removesuffix('_dir')} {name.upper()}" for name in needs)
+            print(f"next: synthfair verify {directory} --repair{flags}")
     return 1 if problems else 0
 
 
@@ -280,7 +360,9 @@ def _merge(settings: verbs.Merge) -> int:
     from .generate.dataset import merge_datasets
 
     record = merge_datasets(**dict(settings))
-    print(f"{settings.output_dir}: {record.counts['rows']} rows in {record.counts['shards']} shards")
+    print(
+        f"{settings.output_dir}: {counted(record.counts['rows'], 'row')} in {counted(record.counts['shards'], 'shard')}"
+    )
     return 0
 
 
@@ -299,7 +381,7 @@ def _push(settings: verbs.Push) -> int:
                 raise InputError(f"{name}: is for a generator; give --hub_model_id, or leave it out.")
         release = publish(**arguments)
     print(
-        f"{release.url} at {release.tag} ({release.commit[:7]}): {release.uploaded} files sent, "
+        f"{release.url} at {release.tag} ({release.commit[:7]}): {counted(release.uploaded, 'file')} sent, "
         f"{release.already_there} there already"
     )
     return 0
@@ -309,6 +391,10 @@ def _counterfactual(settings: verbs.Counterfactual) -> int:
     from .diffusion.counterfactual import counterfactual
 
     print(json.dumps(counterfactual(**_given(settings))))
+    if settings.plant_scanner:
+        print(
+            f"planted scanner {settings.covariates['scanner']} on the radiograph first: observation.png is not as given"
+        )
     print(f"wrote {settings.output_dir}/observation.png, counterfactual.png, difference.png, counterfactual.json")
     return 0
 
@@ -317,7 +403,8 @@ def _benchmark(settings: verbs.Benchmark) -> int:
     from .fairness.benchmark.board import benchmark
 
     record = benchmark(**dict(settings))
-    print(f"wrote {settings.output_dir}/README.md and table.csv of {len(record.counts['cells'])} cells")
+    print(f"wrote {settings.output_dir}/README.md and table.csv of {counted(len(record.counts['cells']), 'cell')}")
+    _read(record.counts)
     return 0
 
 
@@ -347,24 +434,43 @@ def _preset(settings: verbs.PresetFile) -> int:
 
 
 def _views(settings: verbs.Views) -> int:
+    from .views.builder import read_record
     from .views.preset import load_preset
-    from .views.view import curated_views, get_view
+    from .views.shares import Train, listed_views, realised_shares, unmet_views
+    from .views.view import get_view
 
-    if settings.data_dir is not None:
+    if settings.output_dir is not None and settings.data_dir is None:
+        raise InputError("data_dir: not given; output_dir is for a page of counts, so give a data set to count.")
+    if settings.data_dir is None:
+        domain, train = load_preset(settings.preset), None
+    else:
+        record, domain = read_record(str(settings.data_dir))
+        train = Train.of(domain, record.settings)
+    listed = listed_views(domain, train)
+    if settings.view is None:
+        for one in listed:
+            print(f"{one.name:36} {one.sentence}")
+        for name, shares in unmet_views(domain, train).items():
+            print(f"{name:36} not listed: {shares}")
+    else:
+        one = get_view(settings.view, domain)
+        print(f"{one.name}\n{one.sentence}\nfilters: {json.dumps(one.filters_for_parquet())}")
+        if shares := realised_shares(one, train):
+            print(f"here: {shares}")
+        if one.label is not None:
+            print(f"{one.label.column}: {one.label.variable}, but {json.dumps(one.label.changes)}")
+        print(f"twin: {one.twin}\nrecipe: {one.fingerprint}")
+        # a bare name is answered from any cache
+        place = "./synthfair" if settings.data_dir is None else str(settings.data_dir.absolute())
+        if one.label is None and one.name in {other.name for other in listed}:
+            print(f"load: load_dataset({place!r}, {one.name!r})")
+        else:
+            how = f"import synthfair_hf; load_dataset('synthfair', {one.name!r}, data_dir={place!r})"
+            print(f"load: {how}  # not in the card")
+    if settings.data_dir is not None and settings.output_dir is not None:
         from .publish.view_page import write_statistics
 
         print(f"wrote {write_statistics(settings.data_dir, settings.view or 'full', settings.output_dir)}")
-        return 0
-    domain = load_preset(settings.preset)
-    if settings.view is None:
-        for one in curated_views(domain):
-            print(f"{one.name:36} {one.sentence}")
-        return 0
-    one = get_view(settings.view, domain)
-    print(f"{one.name}\n{one.sentence}\nfilters: {json.dumps(one.filters_for_parquet())}")
-    if one.label is not None:
-        print(f"{one.label.column}: {one.label.variable}, but {json.dumps(one.label.changes)}")
-    print(f"twin: {one.twin}\nrecipe: {one.fingerprint}")
     return 0
 
 
@@ -381,10 +487,11 @@ def _demo(settings: verbs.Demo) -> int:
     found = demo(settings.output_dir, settings.seed)
     print(f"{settings.output_dir}: sound")
     for name, view in found["views"].items():
-        print(f"  load_dataset('synthfair', {name!r}): " + ", ".join(f"{key} {value}" for key, value in view.items()))
+        print(f"  {name}: " + ", ".join(f"{key} {value}" for key, value in view.items()))
     print(f"  report: {found['report']}")
     print(
-        "try, in this directory:  from datasets import load_dataset; load_dataset('synthfair', 'sex_imbalanced_90_10')"
+        "try:  from datasets import load_dataset; "
+        f"load_dataset({str(settings.output_dir.absolute())!r}, 'sex_imbalanced_90_10')"
     )
     return 0
 

@@ -204,6 +204,7 @@ class Predictor(VerbSettings):
     example = "--preset phantom --output_dir runs/predictor"
     preset: Preset = "chest_xray"
     source_dir: Source = None
+    access: NewAccess = "unknown"
     config: PredictorTrainingConfig
 
 
@@ -213,6 +214,7 @@ class Autoencoder(VerbSettings):
     example = "--preset phantom --output_dir runs/autoencoder"
     preset: Preset = "chest_xray"
     source_dir: Source = None
+    access: NewAccess = "unknown"
     config: AutoencoderTrainingConfig
 
 
@@ -248,6 +250,7 @@ class Judge(VerbSettings):
     source_dir: Annotated[
         Path | None, Field(alias="source", description="real images that realism compares with; the phantom needs none")
     ] = None
+    access: NewAccess = "unknown"
     tie: float = Field(0.0, description="difference of scores up to which neither is preferred")
     output_dir: OutputDirectory
 
@@ -288,9 +291,10 @@ class Label(VerbSettings):
     annotators: tuple[str, ...] = Field(
         (), alias="annotator", description="who will answer, each on a page of their own"
     )
-    preset: str = Field(
-        "chest_xray",
-        description="domain of candidates that no `synthfair candidates` wrote, or a YAML file of your own",
+    preset: str | None = Field(
+        None,
+        description="domain of candidates that no `synthfair candidates` wrote, or a YAML file of your own; "
+        "chest_xray by default",
     )
     seed: Seed = 0
     port: int | None = Field(None, ge=0, le=65535, description="of the page on this machine; a free one by default")
@@ -308,6 +312,7 @@ class Calibrate(VerbSettings):
     source_dir: WorldSource = None
     limit: Limit = None
     predictors: Predictors = ()
+    access: KnownAccess = None
 
 
 class MeasureSoundness(VerbSettings):
@@ -485,13 +490,13 @@ class PresetFile(VerbSettings):
 
 
 class Views(VerbSettings):
-    """List biased views, say exactly what one keeps, or write a page of its statistics."""
+    """List biased views, say exactly what one keeps and how it is loaded, or write a page of its statistics."""
 
     example = "--view sex_imbalanced_85_15"
     preset: Preset = "chest_xray"
     view: str | None = Field(None, description="one view, curated or not, such as sex_imbalanced_85_15")
-    data_dir: Path | None = Field(None, description="data set on whose view a page is written; its own preset counts")
-    output_dir: Annotated[Path, Field(description="where that page goes")] = Path(".")
+    data_dir: Path | None = Field(None, description="data set whose views are meant; its own preset counts")
+    output_dir: Path | None = Field(None, description="write a page of counts on a view of data_dir here")
 
 
 class Report(VerbSettings):
@@ -515,13 +520,14 @@ STRENGTH = Words("X or NAME=X", _strength)
 class Counterfactual(VerbSettings):
     """Show what a radiograph would have been under other covariates."""
 
-    example = (
-        "--image radiograph.png --covariates age=61 sex=male finding=no_finding view=PA scanner=flatpanel "
-        "--do sex=female"
-    )
+    example = "--image radiograph.png --covariates age=61 sex=male finding=no_finding view=PA --do sex=female"
     image: Path = Field(description="a frontal chest radiograph")
-    covariates: Annotated[dict[str, str], VALUES] = Field(description="its covariates, all of those of the generator")
-    already_acquired: bool = Field(False, description="the radiograph shows the named scanner: do not plant it")
+    covariates: Annotated[dict[str, str], VALUES] = Field(
+        description="its covariates, all of those of the generator; an unknown scanner is left out"
+    )
+    plant_scanner: bool = Field(
+        False, description="first take the radiograph anew on the scanner among its covariates, which changes it"
+    )
     do: Annotated[dict[str, str], Words("NAME=VALUE", _assignments, may_be_empty=True)] = Field(
         {}, description="interventions, such as sex=female finding=pneumonia"
     )

@@ -16,11 +16,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from .arguments import usable_path
 from .cli_arguments import LIBRARY_NAMES, RENAMED_FLAGS, VERBS, Positional, VerbSettings, Words
-from .errors import InputError, unknown
+from .errors import InputError, MissingSetting, invalid_value, remedy_of, shown, unknown
 from .yaml_files import UNREADABLE, Loader, read_bytes
 
 __all__ = ["help_of", "in_flags", "parse"]
+
+WHOLE = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*")
+"""How whole numbers are written: not as 1_000, and not with a point."""
 
 
 def parse(verb: str, words: Sequence[str]) -> VerbSettings:
@@ -40,10 +44,10 @@ def parse(verb: str, words: Sequence[str]) -> VerbSettings:
     if unread:
         raise _unknown_flag(verb, unread[0].removeprefix("--").partition("=")[0], "--")
     given = vars(found)
-    if "config_file" in given:
-        _check_words(flags, given)
-        given = {**_from_file(verb, Path(given.pop("config_file"))), **given}
     _check_words(flags, given)
+    if "config_file" in given:
+        given = {**_from_file(verb, Path(given.pop("config_file"))), **given}
+        _check_words(flags, given)
     # an inner model must exist to report what it lacks
     settings: dict[str, Any] = {inner: {} for one in flags.values() for inner in one.inside}
     for name, value in given.items():
@@ -61,11 +65,16 @@ def parse(verb: str, words: Sequence[str]) -> VerbSettings:
 def _check_words(flags: Mapping[str, "_Flag"], given: Mapping[str, Any]) -> None:
     """Refuse words that no setting takes, but that pydantic would pass on."""
     for name, value in given.items():
+        if value == [] and (name not in flags or not flags[name].several):
+            # what argparse makes of `--seed=--`
+            raise InputError(f"{name}: '--' is invalid; give a value.")
         for word in value if isinstance(value, list) else [value]:
             if isinstance(word, str) and "\0" in word:
-                raise InputError(f"{name}: {word!r} holds a NUL character; leave it out.")
-            if isinstance(word, str) and name in flags and flags[name].kind is int and "." in word:
-                raise InputError(f"{name}: {word!r} is invalid: Input should be a valid integer, without a point.")
+                raise InputError(f"{name}: {shown(word)} holds a NUL character; leave it out.")
+            if isinstance(word, str) and name in flags and flags[name].kind is int and not WHOLE.fullmatch(word):
+                raise InputError(f"{name}: {shown(word)} is invalid; {remedy_of(flags[name].kind_and_limits)}.")
+            if isinstance(word, str) and (name == "config_file" or (name in flags and flags[name].kind is Path)):
+                usable_path(name, word)
 
 
 def help_of(verb: str) -> str:
@@ -89,9 +98,25 @@ def in_flags(sentence: str, verb: str, words: Sequence[str] = ()) -> str:
     argument = r"(\w+)((?:\[[^\]]*\])?)"
     head = re.match(rf"{argument}(?:, {argument})*(?=:)", sentence)
     arguments = [] if head is None else re.findall(argument, head[0])
-    if head is None or head[0] in _values(verb, words) or not all(name in called for name, _ in arguments):
-        return sentence
-    return ", ".join(f"--{called[name]}{key}" for name, key in arguments) + sentence[head.end() :]
+    told, _, remedy = sentence.partition("; ")
+    # lists of names follow the place that they are for
+    remedy = remedy if remedy.startswith("allowed:") else _remedy_in_flags(remedy, called)
+    if head is not None and head[0] not in _values(verb, words) and all(name in called for name, _ in arguments):
+        told = ", ".join(f"--{called[name]}{key}" for name, key in arguments) + told[head.end() :]
+    return f"{told}; {remedy}" if remedy else told
+
+
+def _remedy_in_flags(remedy: str, called: Mapping[str, str]) -> str:
+    """`give resume_from_checkpoint='latest'` as `give --resume_from_checkpoint latest`.
+
+    A word with an underscore can only be a name. Others, such as `seed`, are words of English, too.
+    """
+    names = "|".join(sorted((name for name in called if "_" in name), key=len, reverse=True))
+    if not names:
+        return remedy
+    outside = r"(?<![\w./'\"`=-])"
+    remedy = re.sub(rf"{outside}({names})='(\w+)'", lambda found: f"--{called[found[1]]} {found[2]}", remedy)
+    return re.sub(rf"{outside}({names})(?![\w/'\"=])", lambda found: f"--{called[found[1]]}", remedy)
 
 
 def _values(verb: str, words: Sequence[str]) -> set[str]:
@@ -99,7 +124,7 @@ def _values(verb: str, words: Sequence[str]) -> set[str]:
     try:
         found, unread = _parser(verb).parse_known_args([_snake(word) for word in words])
         given = vars(found)
-        if "config_file" in given:
+        if given.get("config_file"):
             given = {**_from_file(verb, Path(given["config_file"])), **given}
     except InputError:
         # what cannot be read is itself what the sentence is about
@@ -146,6 +171,11 @@ class _Flag(NamedTuple):
         if get_origin(kind) is tuple and self.words is None:
             kind = get_args(kind)[0]
         return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+    @property
+    def kind_and_limits(self) -> Any:
+        """The annotation with its range."""
+        return Annotated[self.field.annotation, *self.field.metadata, None]
 
     @property
     def several(self) -> bool:
@@ -241,10 +271,12 @@ def _validation_error(error: ValidationError, verb: str) -> InputError:
         (one for one in errors if one["loc"] and one["loc"][0] == errors[0]["loc"][0]), key=lambda one: len(one["loc"])
     )
     flags = _flags(VERBS[verb])
-    name = next(str(part) for part in first["loc"] if part in flags)
-    if first["type"] == "missing":
+    name = next((str(part) for part in first["loc"] if part in flags), "")
+    reason = first.get("ctx", {}).get("error")
+    name = reason.name if isinstance(reason, MissingSetting) else name
+    if first["type"] == "missing" or isinstance(reason, MissingSetting):
         return InputError(f"{name}: not given; see `synthfair {verb} --help`.")
-    return InputError(f"{name}: {first['input']!r} is invalid: {first['msg']}.")
+    return invalid_value(name, dict(first), flags[name].kind_and_limits if name else None)
 
 
 def _from_file(verb: str, path: Path) -> dict[str, Any]:
@@ -281,7 +313,9 @@ def _read_settings(path: Path) -> dict[Any, Any]:
     try:
         settings = yaml.load(read_bytes(path), _Loader)
     except UNREADABLE as error:
-        raise InputError(f"config_file: {path} is not readable YAML ({str(error).splitlines()[0]}).") from None
+        raise InputError(
+            f"config_file: {path} is not readable YAML ({(str(error) or type(error).__name__).splitlines()[0]})."
+        ) from None
     if not isinstance(settings, dict):
         raise InputError(f"config_file: {path} must map flag names to values.")
     return settings

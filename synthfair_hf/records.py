@@ -6,20 +6,27 @@ fingerprint(x) is the sha256 of x's canonical JSON, so key order never matters a
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from .errors import InputError
+from .arguments import usable_path
+from .errors import Checked, InputError
 
 __all__ = [
     "Access",
+    "FileRecord",
+    "MissingEntry",
     "Record",
+    "check_regular",
+    "file_inside",
     "file_sha256",
     "fingerprint",
     "first_difference",
@@ -29,6 +36,8 @@ __all__ = [
     "strictest",
     "writable_directory",
     "write_atomically",
+    "written",
+    "written_to",
 ]
 
 Access = Literal["open", "unknown", "credentialed"]
@@ -43,6 +52,11 @@ def strictest(*accesses: Access) -> Access:
 def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces; NaN is an error, because no two parsers agree on it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def written(value: object) -> bytes:
+    """The bytes of a JSON file: indented, with a line's end; NaN is an error."""
+    return f"{json.dumps(value, indent=2, allow_nan=False)}\n".encode()
 
 
 def _plain(value: object) -> object:
@@ -61,10 +75,56 @@ def fingerprint(value: object, length: int = 16) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
 
 
+def check_regular(path: Path, where: str, remedy: str) -> None:
+    """Raise InputError for what is there and no file: whoever opens a pipe or a terminal waits for its other end.
+
+    Args:
+        path: of a file, which may be absent.
+        where: what the error begins with.
+        remedy: what it ends with.
+    """
+    try:
+        found = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{where}: cannot be read ({reason}); {remedy}.") from None
+    if not found:
+        raise InputError(f"{where}: is not a file; {remedy}.")
+
+
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_inside(directory: Path, name: str) -> Path:
+    """The file or folder of a directory that some configuration, table or record names.
+
+    Args:
+        directory: that of the configuration.
+        name: relative, with `/` between folders, on every system.
+
+    Returns:
+        `directory / name`, which need not exist.
+
+    Raises:
+        InputError: a name that leads elsewhere: absolute, by `..`, a drive or a backslash, with a NUL, or by a link. In
+            a snapshot of the Hub's cache, links to the blobs of its own repository are the files themselves.
+    """
+    plain = isinstance(name, str) and name.isprintable() and not set(name) & {"\\", ":"}
+    plain = plain and not {"", ".", ".."} & set(name.split("/"))
+    path, root = directory / name if plain else directory, directory.resolve()
+    allowed = [root, *([root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [])]
+    try:
+        inside = plain and any(path.resolve().is_relative_to(one) for one in allowed)
+    except (OSError, RuntimeError):
+        inside = False
+    if not inside:
+        raise InputError(f"{directory}: {name!r} leads out of it; give the name of a file or folder inside.")
+    return path
 
 
 @cache
@@ -100,11 +160,23 @@ def row_seed(seed: int, row: int) -> int:
 
 def writable_directory(output_dir: str | Path) -> Path:
     """The directory as a path, checked before hours of work need it; InputError where a file is in its place."""
+    usable_path("output_dir", output_dir)
     directory = Path(output_dir)
     for place in (directory, *directory.parents):
         if place.exists() and not place.is_dir():
             raise InputError(f"output_dir: {place} is a file; give a directory.")
     return directory
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Names the file in an OSError of the body that names none, as that of a full disk does."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -115,15 +187,49 @@ def write_atomically(path: Path, data: bytes) -> None:
         data: the whole file.
     """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with written_to(path), temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
-class Record(BaseModel):
-    """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n."""
+class FileRecord(BaseModel):
+    """Size and sha256 of a file as it was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
+class MissingEntry(InputError, KeyError):
+    """A record that was read lacks an entry."""
+
+
+class _Entries(dict[str, Any]):
+    """The entries of one field of a record that was read; an absent one is named, with the file."""
+
+    def __init__(self, entries: Mapping[str, Any], field: str, path: Path) -> None:
+        super().__init__(entries)
+        self.field, self.path = field, path
+
+    def __missing__(self, name: str) -> Any:
+        raise MissingEntry(
+            f"{self.path}: no {name!r} in {self.field}; write the directory anew, the record is damaged."
+        )
+
+
+class Record(Checked, BaseModel):
+    """What one stage did. `inputs` maps names to fingerprints; `measured` holds figures with their n.
+
+    `files` lists the files that the record vouches for, by path; it is written only where there are any.
+    `seal` binds the access in `inputs` to what lies beside the record (`access`); records before it have none.
+    """
 
     # "constants" hands NaN through to `write`, where it is an error; pydantic's default would turn it into null
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -134,6 +240,15 @@ class Record(BaseModel):
     versions: dict[str, str] = {}
     counts: dict[str, Any] = {}
     measured: dict[str, Any] = {}
+    files: dict[str, FileRecord] = {}
+
+    seal: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        absent = {name for name in ("files", "seal") if not getattr(self, name)}
+        return {name: value for name, value in found.items() if name not in absent}
 
     @property
     def fingerprint(self) -> str:
@@ -147,17 +262,19 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write as indented JSON, atomically."""
-        write_atomically(path, (json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode())
+        write_atomically(path, written(self.model_dump(mode="json")))
 
     @classmethod
     def read(cls, path: Path) -> "Record":
         """Read a record; InputError names a damaged or foreign file."""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            record = cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise InputError(f"{path}: no record here; is this a directory this package wrote?") from None
         except ValueError as error:
             raise InputError(f"{path}: not a record of this package ({str(error).splitlines()[0]}).") from None
+        entries = {name: value for name, value in record if isinstance(value, dict)}
+        return record.model_copy(update={name: _Entries(value, name, path) for name, value in entries.items()})
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:

@@ -6,19 +6,33 @@ value that float32 can hold.
 """
 
 import math
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from .errors import InputError, unknown
+from .errors import Checked, InputError, unknown
+from .missing import is_missing
 
 if TYPE_CHECKING:
     from datasets import Features
 
-__all__ = ["MISSING_LEVEL", "SPLITS", "AttributePredictor", "Predictions", "Schema", "Variable"]
+__all__ = [
+    "EMPTY",
+    "MISSING_LEVEL",
+    "SPLITS",
+    "UNKNOWN",
+    "AttributePredictor",
+    "Predictions",
+    "Schema",
+    "Variable",
+    "spelling",
+]
 
 Kind = Literal["continuous", "categorical"]
 Role = Literal["protected", "finding", "acquisition"]
@@ -38,8 +52,11 @@ SPLITS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 MISSING_LEVEL = -1
 """Index of a missing categorical value; a missing continuous value is NaN."""
 
+EMPTY, UNKNOWN = "empty", "unknown"
+"""Why a cell has no value where its author says so; every other reason is one of a cell that cannot be read."""
 
-class Variable(BaseModel):
+
+class Variable(Checked, BaseModel):
     """One covariate.
 
     `role` says how fairness research uses it (protected attribute, finding to predict, acquisition); `nature` places it
@@ -97,12 +114,13 @@ class Variable(BaseModel):
                 return self.levels.index(value)
             raise unknown(argument, value, self.levels)
         low, high = self.bounds
-        if isinstance(value, bool | str) or not isinstance(value, int | float | np.number):
+        if isinstance(value, bool | str) or not isinstance(value, int | float | np.integer | np.floating):
             raise InputError(f"{argument}: {value!r} is not a number; give {self.unit} in [{low:g}, {high:g}].")
-        number = float(value)
-        if not low <= number <= high:
-            raise InputError(f"{argument}: {value!r} is out of range; allowed: {low:g} to {high:g} {self.unit}.")
-        return number
+        # compared as it is: not every integer fits a float
+        if not low <= value <= high:
+            text = "this number" if isinstance(value, int) and abs(value) > 10**300 else repr(value)
+            raise InputError(f"{argument}: {text} is out of range; allowed: {low:g} to {high:g} {self.unit}.")
+        return float(value)
 
     def encode(self, values: Sequence[object] | np.ndarray, argument: str | None = None) -> np.ndarray:
         """Values as an array `[B]`: float32 in the unit, or int64 level indices.
@@ -127,23 +145,61 @@ class Variable(BaseModel):
     def parse(self, text: str) -> tuple[object, str | None]:
         """A cell of a source file as (value, reason it is missing).
 
-        A value that cannot be parsed becomes missing with a reason, so that the caller counts it; nothing is clamped.
+        Levels and aliases are compared without regard to case and separators (`spelling`) where that leaves one level.
+        A variable in years is read from a DICOM age string too (053Y, 014M, 003W, 010D). A cell that `missing` calls
+        unknown is EMPTY or UNKNOWN; one that cannot be read becomes missing with another reason, so that the caller
+        counts it; nothing is clamped.
         """
         text = text.strip()
         if not text:
-            return None, "empty"
+            return None, EMPTY
         if self.categorical:
             level = self.aliases.get(text, text)
-            return (level, None) if level in self.levels else (None, f"level {text!r} outside the schema")
+            if level not in self.levels:
+                level = _levels_by_spelling(self.levels, tuple(self.aliases.items())).get(spelling(text), text)
+            if level in self.levels:
+                return level, None
+            return None, UNKNOWN if is_missing(text) else f"level {text!r} outside the schema"
+        if is_missing(text):
+            return None, UNKNOWN
+        aged = _DICOM_AGE.fullmatch(text) if self.unit == "years" else None
         try:
-            number = _number(text)
+            number = int(aged[1]) / _PER_YEAR[aged[2].upper()] if aged else _number(text)
         except ValueError:
             return None, "not a number"
         low, high = self.bounds
         return (number, None) if low <= number <= high else (None, f"outside {low:g}-{high:g} {self.unit}")
 
 
-class Schema(BaseModel):
+_DICOM_AGE, _PER_YEAR = (
+    re.compile(r"([0-9]{1,3})([DWMY])", re.IGNORECASE),
+    {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25},
+)
+_SEPARATORS = re.compile(r"(?<=[^\W\d_])[\s_\-]+(?=[^\W_])|(?<=\d)[\s_\-]+(?=[^\W\d_])")
+
+
+def spelling(text: str) -> str:
+    """What is compared of a level's name: letters in lower case, without spaces, `_` and `-` beside a letter.
+
+    Between two numbers, and before the first, they mean something and stay.
+    """
+    plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
+    return _SEPARATORS.sub("", plain.strip()).casefold()
+
+
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
+
+
+@lru_cache(maxsize=256)
+def _levels_by_spelling(levels: tuple[str, ...], aliases: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """The level of each spelling that belongs to one level alone."""
+    found: dict[str, set[str]] = {}
+    for name, level in (*zip(levels, levels, strict=True), *aliases):
+        found.setdefault(spelling(name), set()).add(level)
+    return {name: one.pop() for name, one in found.items() if len(one) == 1}
+
+
+class Schema(Checked, BaseModel):
     """An ordered set of variables. Order matters for display only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -209,7 +265,7 @@ class Schema(BaseModel):
         }
 
     def parse(self, name: str, value: Any, argument: str) -> Any:
-        """A value of a variable as a level or a number, from text such as `female` or `61`.
+        """A value of a variable as a level or a number, from text such as `female`, its alias `F`, or `61`.
 
         Args:
             name: of the variable.
@@ -221,7 +277,9 @@ class Schema(BaseModel):
         """
         if name not in self:
             raise unknown(argument, name, self.names)
-        if isinstance(value, str) and not self[name].categorical:
+        if isinstance(value, str) and self[name].categorical:
+            value = self[name].aliases.get(value, value)
+        elif isinstance(value, str):
             with suppress(ValueError):
                 value = _number(value)
         self[name].encode_value(value, f"{argument}[{name!r}]")
@@ -267,6 +325,11 @@ class SavedPredictor(Protocol):
     @property
     def revision(self) -> str:
         """Identity of its weights; raises InputError where there are none."""
+        ...
+
+    @property
+    def access(self) -> Any:
+        """Access to the images it was trained on, as `records.Access`; "open" where nothing is recorded of it."""
         ...
 
     def load(self, schema: "Schema") -> Any:

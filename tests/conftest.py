@@ -27,8 +27,9 @@ from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.preset import Preset
 from synthfair_hf.generate.plan import SCM, GenerationPlan
 from synthfair_hf.generate.rows import Row
-from synthfair_hf.generate.store import Store
+from synthfair_hf.generate.store import Store, read_plan
 from synthfair_hf.publish.dataset_card import write_dataset_card
+from synthfair_hf.records import Record, file_sha256
 from synthfair_hf.schema import Variable
 
 # the same examples in every run, however busy the machine
@@ -87,13 +88,31 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def store_of_sexes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set that crosses sex alone; age is stratified, and the finding as frequent as it happens to be."""
-    return _write_store(tmp_path_factory.mktemp("sexes") / "synthfair", 5, factors=("sex",))
+    return _write_store(tmp_path_factory.mktemp("sexes") / "synthfair", 10, factors=("sex",))
 
 
 @pytest.fixture(scope="session")
 def partitioned_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set whose train is partitioned as that of a large one is: two subjects in each tenth of each stratum."""
     return _write_store(tmp_path_factory.mktemp("partitioned") / "synthfair", 20, partitioned_from=20)
+
+
+@pytest.fixture(scope="session")
+def record_again() -> Callable[[Path], None]:
+    """`record_again(directory)` writes the records and the card of a data set whose files a test has changed."""
+    return _record_again
+
+
+def _record_again(directory: Path) -> None:
+    store = Store(directory, read_plan(directory))
+    for shard in store.plan.shards():
+        record = Record.read(store.record_path(shard))
+        for name, file in record.counts["files"].items():
+            path = directory / name
+            file |= {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        size = sum(file["bytes"] for file in record.counts["files"].values())
+        record.model_copy(update={"counts": {**record.counts, "bytes": size}}).write(store.record_path(shard))
+    write_dataset_card(directory, store.plan.preset, store.finish(), license="cc-by-4.0")
 
 
 def _write_store(directory: Path, subjects_per_stratum: int = 10, preset: Preset = CHEST_XRAY, **settings: Any) -> Path:

@@ -47,8 +47,11 @@ def test_every_case_has_its_line_and_every_line_a_test():
 
 
 def test_every_test_that_is_named_exists():
-    found = listed(PAGE.read_text(encoding="utf-8"))
+    page = PAGE.read_text(encoding="utf-8")
+    found = listed(page)
     assert absent([name for names in found.values() for name in names]) == []
+    # also those of the sections whose lines have no number
+    assert absent(re.findall(r"`(tests/[^`]+::[^`]+)`", page)) == []
 
 
 def test_a_name_of_no_test_is_found():

@@ -24,13 +24,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..access import RECORD, sealed
+from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.phantom.phantom import PhantomSource
 from ..domains.preset import Preset
 from ..domains.registry import open_source
-from ..domains.source import Source, patient_split
+from ..domains.source import Source, patient_split, totals
 from ..errors import InputError, unknown
 from ..records import (
     Access,
@@ -120,15 +122,16 @@ class _Pair(NamedTuple):
     """The exact counterfactual, where it is known."""
 
 
+@checked
 def make_candidates(
     output_dir: str | Path,
-    num_pairs: int,
+    num_pairs: Count,
     comparison_type: ComparisonType = "samples",
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     access: Access = "unknown",
-    seed: int = 0,
-    batch_size: int = 16,
+    seed: Seed = 0,
+    batch_size: Count = 16,
     balance: Sequence[str] = (),
 ) -> Record:
     """Write pairs of images by a saved generator into a new directory.
@@ -161,7 +164,10 @@ def make_candidates(
     cells = _cells(balance, saved.preset)
     source = None
     if comparison_type == "counterfactuals":
-        source = open_source(source_dir, saved.preset, saved.resolution)
+        preset = saved.preset
+        source = open_source(
+            source_dir, preset, saved.resolution, check=lambda tabled: _complete(tabled, preset, num_pairs)
+        )
         requests = _counterfactual_requests(source, saved.preset, num_pairs, seed)
     else:
         requests = _sample_requests(saved, comparison_type, num_pairs, seed)
@@ -186,9 +192,14 @@ def make_candidates(
                 "seed": seed,
             },
             versions=library_versions(),
-            counts={"pairs": written, "the same image twice": equal},
+            counts={
+                "pairs": written,
+                "the same image twice": equal,
+                **({} if source is None else {"source": totals(source.counts)}),
+            },
         )
-        record.write(temporary / "record.json")
+        record = sealed(record, temporary)
+        record.write(temporary / RECORD)
     return record
 
 
@@ -205,6 +216,8 @@ def _check_arguments(
     for argument, number in (("num_pairs", num_pairs), ("batch_size", batch_size)):
         if number < 1:
             raise InputError(f"{argument}: {number} is not allowed; give a whole number from 1 on.")
+    if len(set(balance)) < len(balance):
+        raise InputError(f"balance: {', '.join(balance)} names a covariate twice; name each once.")
     if comparison_type == "counterfactuals":
         if balance:
             raise InputError("balance: is for samples; counterfactuals observe the images of the source. Leave it out.")
@@ -231,12 +244,8 @@ def _sample_requests(
 
 def _counterfactual_requests(source: Source, preset: Preset, num_pairs: int, seed: int) -> list[_Request]:
     """Pairs of counterfactuals of images of which every covariate is known."""
-    if len(source) < num_pairs:
-        raise InputError(f"num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
+    complete = _complete(source, preset, num_pairs)
     rng, schema = row_generator(seed), preset.covariates
-    complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in schema.names)]
-    if len(complete) < num_pairs:
-        raise InputError(f"num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
     requests: list[_Request] = []
     for place, row in enumerate(rng.permutation(complete)[:num_pairs].tolist()):
         own = {name: source.table[name][row] for name in schema.names}
@@ -261,6 +270,20 @@ def _counterfactual_requests(source: Source, preset: Preset, num_pairs: int, see
             )
         )
     return requests
+
+
+def _complete(source: Source, preset: Preset, num_pairs: int) -> list[int]:
+    """Images of which every covariate is known; InputError for fewer than so many pairs need."""
+    if len(source) < num_pairs:
+        raise InputError(f"num_pairs: {num_pairs} is too many; {source.name} has {len(source)} images to observe.")
+    names = preset.covariates.names
+    for name in names:
+        if name not in source.table:
+            raise unknown(f"source_dir: {source.name}", name, source.table)
+    complete = [row for row in range(len(source)) if all(source.table[name][row] is not None for name in names)]
+    if len(complete) < num_pairs:
+        raise InputError(f"num_pairs: {num_pairs} is too many; {len(complete)} images have every covariate.")
+    return complete
 
 
 def _cells(balance: Sequence[str], preset: Preset) -> list[dict[str, Tensor]]:

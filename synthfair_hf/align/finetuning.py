@@ -20,6 +20,8 @@ from huggingface_hub import ModelCardData
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..access import RECORD, recorded_access, sealed
+from ..arguments import checked
 from ..diffusion.generator import load_generator
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.preset import Preset
@@ -37,8 +39,6 @@ from .lora import add_lora, save_lora
 from .preferences import Preferences, new_directory, read_preferences
 
 __all__ = ["EarlyStopping", "align_generator", "fuse_generator", "write_lora_card"]
-
-RECORD = "record.json"
 
 
 class EarlyStopping(nn.Module):
@@ -112,6 +112,7 @@ class EarlyStopping(nn.Module):
             other.copy_(one)
 
 
+@checked
 def align_generator(
     train_data_dir: str | Path | Sequence[str | Path],
     pretrained_model_name_or_path: str | Path,
@@ -211,7 +212,7 @@ def _read(directories: Sequence[str | Path], saved: SavedGenerator) -> tuple[Pre
                 f"train_data_dir: {directory} holds preferences of {preset}, but this generator makes "
                 f"{saved.preset.name}; give those of its own domain."
             )
-        accesses.append(record.access)
+        accesses.append(recorded_access(Path(directory)))
         judges = [one.get("judge", {}) for one in record.counts.get("comparisons", {}).values()]
         predictors |= {part["reader"] for judge in judges for part in judge.get("parts", [judge]) if "reader" in part}
         parts.append(read_preferences(directory, saved.preset))
@@ -253,6 +254,7 @@ def _figures(
     }
 
 
+@checked
 def fuse_generator(
     pretrained_model_name_or_path: str | Path,
     lora_weights: str | Path,
@@ -289,7 +291,7 @@ def fuse_generator(
     fused |= {
         "fused_into": saved.revision,
         "adapters": file_sha256(Path(lora_weights) / LORA_WEIGHT_NAME_SAFE)[:16],
-        "access": strictest(saved.access, aligned.access),
+        "access": strictest(saved.access, recorded_access(Path(lora_weights))),
     }
     record = record.model_copy(
         update={"inputs": {**record.inputs, **fused}, "settings": {**record.settings, "lora_scale": lora_scale}}
@@ -299,7 +301,9 @@ def fuse_generator(
         pipeline.load_lora_weights(lora_weights)
         pipeline.fuse_lora(components=["unet"], lora_scale=lora_scale)
         pipeline.unload_lora_weights()
+        pipeline.register_to_config(access=record.access)
         pipeline.save_pretrained(temporary, safe_serialization=True)
+        record = sealed(record, temporary)
         record.write(temporary / RECORD)
     return record
 

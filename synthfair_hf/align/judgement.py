@@ -6,19 +6,23 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from ..access import recorded_access
+from ..arguments import checked
 from ..domains.chest_xray.preset import CHEST_XRAY
 from ..domains.preset import Preset
 from ..domains.registry import open_source
+from ..domains.source import Source
 from ..errors import InputError, unknown
 from ..measure.predictors import AttributePredictor, load_predictor
 from ..measure.weights import weights_fingerprint
-from ..records import Access, Record
+from ..records import Access, Record, file_inside, strictest
 from ..schema import Schema
 from .agreement import agreement
 from .candidates import KNOWN
@@ -49,13 +53,15 @@ REFERENCE = 2000
 """Training images at most that realism compares with."""
 
 
+@checked
 def judge_candidates(
     candidates_dir: str | Path,
     output_dir: str | Path,
     predictor: str | Path | None,
-    weights: Mapping[str, float],
-    tie: float = 0.0,
+    weights: Mapping[str, Annotated[float, Field(gt=0)]],
+    tie: Annotated[float, Field(ge=0)] = 0.0,
     source_dir: str | Path | None = None,
+    access: Access = "unknown",
 ) -> Record:
     """Judge candidates and write them as preferences.
 
@@ -71,6 +77,8 @@ def judge_candidates(
             and counted.
         source_dir: real images, with whose training part `realism` compares in the predictor's features; None for a
             domain that generates its own.
+        access: to these real images; that of the preferences is the strictest of theirs, the candidates' and the
+            predictor's.
 
     Returns:
         The record, as written.
@@ -85,7 +93,7 @@ def judge_candidates(
         raise InputError(f"weights: none is given; give weights by name, of {', '.join(JUDGES)}.")
     directory = Path(candidates_dir)
     record = Record.read(directory / "record.json")
-    candidates, access = open_candidates(directory)
+    candidates, made_from = open_candidates(directory)
     preset = candidates.preset
     if record.settings["questions"] != "counterfactuals":
         for name in COUNTERFACTUAL_JUDGES:
@@ -95,13 +103,19 @@ def judge_candidates(
         raise InputError(
             f"predictor: {predictor or 'not given'}; true_pixels needs none, and every other judge needs one."
         )
+    if source_dir is None and access != "unknown":
+        raise InputError(f"access: {access} is for a source of real images, and none is given; leave it out.")
     if source_dir is not None and "realism" not in weights:
         raise InputError(
             f"source_dir: {source_dir} is for realism alone, which compares with its images; leave it out."
         )
     pairs = candidates.pairs
     judging = None if predictor is None else load_judging_predictor(predictor, preset.covariates)
-    reference = _training_images(source_dir, preset, pairs.preferred.shape[-1]) if "realism" in weights else None
+    source, reference = None, None
+    if "realism" in weights:
+        side = pairs.preferred.shape[-1]
+        source = open_source(source_dir, preset, side, check=_training_rows)
+        reference = torch.from_numpy(np.stack([source.image(row, side) for row in _training_rows(source)]))[:, None]
     judges = {judge: weights[judge.name] for judge in _judges(weights, directory, preset, judging, reference)}
     judge = next(iter(judges))
     if len(judges) > 1:
@@ -109,10 +123,18 @@ def judge_candidates(
     preferences, counts = judge_pairs(
         judge, pairs.preferred, pairs.rejected, pairs.covariates, pairs.subjects, pairs.splits, tie
     )
-    return write_preferences(preferences, output_dir, preset, counts, access)
+    accesses: list[Access] = [made_from]
+    if source_dir is not None:
+        accesses.append(access)
+    if predictor is not None:
+        # one that was trained before its record named an access adds none
+        accesses.append(recorded_access(Path(predictor), silent="open"))
+    read = None if source_dir is None or source is None else source.counts
+    return write_preferences(preferences, output_dir, preset, counts, strictest(*accesses), read)
 
 
-def open_candidates(directory: str | Path, preset: Preset = CHEST_XRAY) -> tuple[Candidates, Access]:
+@checked
+def open_candidates(directory: str | Path, preset: Preset | None = None) -> tuple[Candidates, Access]:
     """Open candidates for judges or annotators.
 
     Args:
@@ -124,13 +146,17 @@ def open_candidates(directory: str | Path, preset: Preset = CHEST_XRAY) -> tuple
     """
     path = Path(directory) / "record.json"
     if not path.exists():
-        return Candidates.read(directory, preset), "unknown"
+        return Candidates.read(directory, preset or CHEST_XRAY), "unknown"
     record = Record.read(path)
-    return Candidates.read(directory, Preset.model_validate(record.settings["preset"])), record.access
+    recorded = Preset.model_validate(record.settings["preset"])
+    if preset is not None and preset.name != recorded.name:
+        raise InputError(f"preset: {preset.name!r} is not that of {directory}, which is {recorded.name}; leave it out.")
+    return Candidates.read(directory, recorded), recorded_access(path.parent)
 
 
+@checked
 def export_answers(
-    candidates_dir: str | Path, answers_file: str | Path, output_dir: str | Path, preset: Preset = CHEST_XRAY
+    candidates_dir: str | Path, answers_file: str | Path, output_dir: str | Path, preset: Preset | None = None
 ) -> dict[str, Any]:
     """Write annotators' answers as preferences.
 
@@ -157,11 +183,12 @@ def load_judging_predictor(directory: str | Path, schema: Schema) -> JudgingPred
     return JudgingPredictor(predictor, schema, scales, weights_fingerprint(directory))
 
 
-def _training_images(source_dir: str | Path | None, preset: Preset, side: int) -> Tensor:
-    """Real images `[n, 1, side, side]` in [0, 1] of training patients."""
-    source = open_source(source_dir, preset, side)
+def _training_rows(source: Source) -> list[int]:
+    """Images of training patients, REFERENCE of them at most; InputError where there is none."""
     rows = [row for row, split in enumerate(source.splits) if split == "train"][:REFERENCE]
-    return torch.from_numpy(np.stack([source.image(row, side) for row in rows]))[:, None]
+    if not rows:
+        raise InputError(f"source_dir: {source.name} has no image in split 'train'; give images of more patients.")
+    return rows
 
 
 def _judges(
@@ -169,7 +196,12 @@ def _judges(
 ) -> Iterator[Judge]:
     """The judges of these names, of the candidates in a directory; `reference` is for realism."""
     schema = preset.covariates
-    known = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
+    try:
+        known = [json.loads(line) for line in (directory / KNOWN).read_text(encoding="utf-8").splitlines()]
+    except (RecursionError, ValueError) as error:
+        raise InputError(
+            f"{directory / KNOWN}: not JSON, one object a line ({error}); make the candidates anew."
+        ) from None
     for name in names:
         if name == "true_pixels":
             if "truth" not in known[0]:
@@ -195,5 +227,5 @@ def _judges(
 def _images(directory: Path, known: Sequence[Mapping[str, Any]], name: str) -> Tensor:
     """The images `[n, C, r, r]` in [0, 1] of this name, of all candidates."""
     ids = [line["id"] for line in known]
-    images = [read_pixels((directory / line[name]).read_bytes(), line["id"]) for line in known]
+    images = [read_pixels(file_inside(directory, line[name]).read_bytes(), line["id"]) for line in known]
     return stack(images, ids).float() / 255

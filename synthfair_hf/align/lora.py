@@ -21,6 +21,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
 from torch import nn
 
+from ..diffusion.adapters import TRAINED_ON, weight_digests
 from ..diffusion.denoiser import Denoiser
 from ..errors import InputError
 from ..records import write_atomically
@@ -93,14 +94,16 @@ def save_lora(denoiser: Denoiser, directory: Path) -> Path:
         directory: where the file is written.
 
     Returns:
-        The file's path. Rank and alpha are in its metadata, where diffusers looks for them.
+        The file's path. Rank and alpha are in its metadata, where diffusers looks for them, and what the adapters were
+        trained on, where the pipeline's `load_lora_weights` looks for it.
     """
     adapter_parameters(denoiser)
     weights = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER)
     tensors = {f"unet.{name}": tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     config = denoiser.peft_config[ADAPTER]
     settings = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules)}
-    metadata = json.dumps({f"unet.{name}": value for name, value in settings.items()}, sort_keys=True)
+    told = {**{f"unet.{name}": value for name, value in settings.items()}, TRAINED_ON: weight_digests(denoiser)}
+    metadata = json.dumps(told, sort_keys=True)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / LORA_WEIGHT_NAME_SAFE
     # one entry alone: several are written in any order

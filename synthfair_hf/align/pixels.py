@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..domains.images import open_image
 from ..errors import InputError
 
 __all__ = ["read_pixels", "stack", "to_png"]
@@ -34,12 +35,8 @@ def read_pixels(data: bytes, where: str) -> Tensor:
     Raises:
         InputError: for any other file.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            mode, pixels = image.mode, np.array(image)
-    # the warning where warnings are errors
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{where}: not a readable image; give 8-bit gray or RGB, as PNG.") from None
+    image = open_image(data, where)
+    mode, pixels = image.mode, np.array(image)
     if mode not in ("L", "RGB"):
         raise InputError(f"{where}: pixel mode {mode} is not supported; give 8-bit gray (L) or RGB.")
     return torch.from_numpy(pixels[None] if mode == "L" else pixels.transpose(2, 0, 1).copy())

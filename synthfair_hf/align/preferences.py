@@ -24,8 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ..access import RECORD, sealed
 from ..domains.preset import Preset
+from ..domains.source import totals
 from ..errors import InputError, unknown
+from ..missing import is_missing
 from ..records import Access, Record, library_versions, writable_directory, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS
 from .examples import PreferenceExamples, groups_of, has_groups
@@ -51,6 +54,7 @@ def write_preferences(
     preset: Preset,
     counts: Mapping[str, Mapping[str, Any]] | None = None,
     access: Access = "unknown",
+    source: Mapping[str, Any] | None = None,
 ) -> Record:
     """Write pairs into a directory, all or nothing.
 
@@ -60,6 +64,7 @@ def write_preferences(
         preset: the domain.
         counts: by judge, the counts of `from_scores`; none by default.
         access: to the images that these were made from (`records.strictest`).
+        source: counts of the real images that judges compared with, if any.
 
     Returns:
         The record; its `inputs["preferences"]` is the fingerprint of `read_preferences(directory, preset)`.
@@ -83,13 +88,15 @@ def write_preferences(
             "subjects": len(set(ordered.subjects.tolist())),
             "by split": {split: _counts(part, preset) for split, part in parts.items()},
             "comparisons": {judge: dict(counted) for judge, counted in (counts or {}).items()},
+            **({} if source is None else {"source": totals(source)}),
         },
     )
     with new_directory(directory) as temporary:
         (temporary / "data").mkdir()
         for split, part in parts.items():
             write_atomically(temporary / "data" / f"{split}-00000-of-00001.parquet", _parquet(part, preset))
-        record.write(temporary / "record.json")
+        record = sealed(record, temporary)
+        record.write(temporary / RECORD)
     return record
 
 
@@ -249,6 +256,8 @@ def _read(path: Path, preset: Preset) -> dict[str, list[Any]]:
     for name in ("subject_id", "judge"):
         if not all(isinstance(one, str) and one for one in columns[name]):
             raise InputError(f"{path}: some rows have no {name}; give each one.")
+    if any(map(is_missing, columns["subject_id"])):
+        raise InputError(f"{path}: some rows have a subject_id that says unknown; give each one.")
     values = {name: _values(columns[name], found[name]) for name in preset.covariates.names}
     encoded = preset.covariates.encode(values, str(path))
     return {**columns, **{name: column.tolist() for name, column in encoded.items()}}

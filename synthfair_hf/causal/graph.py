@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import networkx
 
+from ..arguments import checked
 from ..errors import InputError, unknown
 
 __all__ = ["CausalGraph"]
@@ -20,6 +21,7 @@ class CausalGraph:
         InputError: an edge names an unknown covariate, or edges form a cycle.
     """
 
+    @checked
     def __init__(self, names: Iterable[str], edges: Iterable[tuple[str, str]]) -> None:
         self._graph = networkx.DiGraph()
         self._graph.add_nodes_from(names)

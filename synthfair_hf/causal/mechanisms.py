@@ -12,7 +12,7 @@ import torch
 import zuko
 from torch import Tensor, nn
 
-from ..schema import Schema, Variable
+from ..schema import MISSING_LEVEL, Schema, Variable
 
 __all__ = [
     "Covariates",
@@ -232,8 +232,9 @@ class GumbelMaxMechanism(InvertibleMechanism):
         return _gumbel((rows, len(self.variable.levels)), generator)
 
     def evaluate(self, parents: Mapping[str, Tensor], noise: Tensor) -> Tensor:
-        """`[B]` level indices."""
-        return (self._log_shares(parents, len(noise)) + noise).argmax(dim=1)
+        """`[B]` level indices; MISSING_LEVEL where they would be taken from NaN."""
+        utilities = self._log_shares(parents, len(noise)) + noise
+        return utilities.argmax(dim=1).where(~utilities.isnan().any(dim=1), MISSING_LEVEL)
 
     def infer_noise(self, value: Tensor, parents: Mapping[str, Tensor], generator: Generators) -> Tensor:
         """`[B, K]` Gumbel noise from its posterior given the observed levels."""

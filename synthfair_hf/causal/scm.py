@@ -4,12 +4,14 @@
     intervene       evaluate(noise, do)
     counterfactual  abduct (the noise that made these values) -> act (do) -> predict (evaluate the descendants)
 
-Covariates and their noise are small and live on the CPU, whatever device the mechanisms are on.
+Covariates and their noise are small and live on the CPU, whatever device the mechanisms are on. Mechanisms stay float32
+whatever precision the rest of a pipeline has: abduction undoes what they compute.
 
 Laws: do() of no variable is the identity; what is not a descendant of the intervention stays bit-equal.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from ..access import restrict
+from ..arguments import checked
 from ..errors import InputError, unknown
 from ..schema import Schema, Variable
 from .graph import CausalGraph
@@ -36,10 +40,11 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
-    def __init__(self, variables: list[dict[str, Any]], edges: list[list[str]]) -> None:
+    @checked
+    def __init__(self, variables: list[dict[str, Any]], edges: Iterable[tuple[str, str]]) -> None:
         super().__init__()
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
-        self.graph = CausalGraph(self.covariates.names, [(cause, effect) for cause, effect in edges])
+        self.graph = CausalGraph(self.covariates.names, edges)
         self.mechanisms = nn.ModuleDict(
             {
                 variable.name: (SplineFlowMechanism, GumbelMaxMechanism)[variable.categorical](
@@ -48,6 +53,44 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
                 for variable in self.covariates.walk()
             }
         )
+        restrict(self)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **settings: Any) -> "StructuralCausalModel":
+        """As diffusers does, in float32 whatever `dtype` is asked for.
+
+        Args:
+            path: a directory or the name of a Hub repository.
+            **settings: diffusers'.
+        """
+        settings.pop("torch_dtype", None)
+        model: StructuralCausalModel = super().from_pretrained(path, **{**settings, "dtype": torch.float32})
+        return model
+
+    def to(self, *args: Any, **settings: Any) -> "StructuralCausalModel":
+        """As torch does, but to a device only: a precision is ignored.
+
+        Args:
+            *args: torch's.
+            **settings: torch's.
+        """
+        settings.pop("dtype", None)
+        places = [one for one in args if one is not None and not isinstance(one, torch.dtype)]
+        if places or settings:
+            super().to(*places, **settings)
+        return self
+
+    def half(self) -> "StructuralCausalModel":
+        """The model as it is, in float32."""
+        return self
+
+    def bfloat16(self) -> "StructuralCausalModel":
+        """The model as it is, in float32."""
+        return self
+
+    def double(self) -> "StructuralCausalModel":
+        """The model as it is, in float32."""
+        return self
 
     @classmethod
     def from_schema(cls, covariates: Schema, edges: Iterable[tuple[str, str]]) -> "StructuralCausalModel":
@@ -81,7 +124,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             By variable the `rows` used, and the mean negative log likelihood `held_out_nll` of `held_out_rows` others.
 
         Raises:
-            InputError: fewer than 20 rows have a variable and its causes.
+            InputError: fewer than 20 rows have a variable and its causes, or the loss is not finite.
         """
         report: dict[str, Any] = {}
         for name in self.graph.names:
@@ -113,6 +156,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             tail = {one: column[train:] for one, column in columns.items()}
             with torch.no_grad():
                 loss = -mechanism.log_prob(tail[name], tail).mean()
+            if not loss.isfinite():
+                raise InputError(f"table: fitting {name} ended in a loss that is not finite; check its values.")
             report[name] = {"rows": train, "held_out_rows": held_out, "held_out_nll": round(loss.item(), 4)}
         return report
 
@@ -174,7 +219,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
                 raise InputError(f"covariates[{name!r}]: missing in some rows; abduction needs every covariate.")
         placed = self._place(covariates)
         return {
-            name: self.mechanism(name).infer_noise(placed[name], placed, generator).cpu() for name in self.graph.names
+            name: _finite(name, self.mechanism(name).infer_noise(placed[name], placed, generator).cpu())
+            for name in self.graph.names
         }
 
     @torch.no_grad()
@@ -214,7 +260,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         return {name: value.to(self.device) for name, value in values.items()}
 
     def _evaluate(self, name: str, values: Mapping[str, Tensor], noise: Tensor) -> Tensor:
-        return self.mechanism(name).evaluate(self._place(values), noise.to(self.device)).cpu()
+        return _finite(name, self.mechanism(name).evaluate(self._place(values), noise.to(self.device)).cpu())
 
     def _check(self, do: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
         for name in do or {}:
@@ -225,6 +271,13 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
 
 def _known(column: Tensor) -> Tensor:
     return ~column.isnan() if column.is_floating_point() else column >= 0
+
+
+def _finite(name: str, values: Tensor) -> Tensor:
+    """The values or noise of a covariate; InputError for NaN, or a level that was taken from it."""
+    if not (values.isfinite() if values.is_floating_point() else values >= 0).all():
+        raise InputError(f"scm: the mechanism of {name} gives values that are not finite; fit or load it anew.")
+    return values
 
 
 def _spread(column: Tensor, variable: Variable, generator: torch.Generator) -> Tensor:

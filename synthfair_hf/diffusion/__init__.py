@@ -6,13 +6,17 @@
 - `guidance` — strengths of changed covariates: `guidance.guided_velocity`
 - `solver` — the reversible solver: `solver.ReversibleFlowScheduler`
 - `latents` — images to latents and back: `latents.to_latents`, `latents.to_images`
+- `images` — images as users have them, and as the pipeline gives them: `images.prepare_images`, `images.to_output`
+- `configuration` — settings that are allowed, and fit each other: `configuration.check_configuration`
 - `inputs` — checks of the pipeline's arguments: `inputs.encode_covariates`, `inputs.encode_interventions`
+- `placement` — devices and precisions of the pipeline: `placement.PlacedPipeline`
 - `adapters` — low-rank adapters of the pipeline: `adapters.AdapterLoader`
 - `objective` — training objectives: `objective.FlowMatchingObjective`, `objective.CounterfactualObjective`
 - `reflow` — pairs of image and noise: `reflow.PairedExamples`
 - `super_resolution` — an autoencoder of more pixels: `super_resolution.SuperResolutionObjective`
 - `fitting` — training: `fitting.train_generator`, `fitting.finetune_generator`, `fitting.rectify_generator`,
   `fitting.super_resolve_generator`
+- `coverage` — training images by combination of covariates: `coverage.Coverage`
 - `saved` — saved generators before weights are loaded: `saved.find_generator`
 - `generator` — loaded generators: `generator.load_generator`, `generator.push_generator`
 - `release` — a generator as a model repository: `release.push_directory`

@@ -9,9 +9,14 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from ..arguments import Size, checked
+from ..errors import InputError
 from ..schema import Schema, Variable
 
 __all__ = ["CovariateEncoder"]
+
+WIDEST = 65_536
+"""Length of a token that can be meant."""
 
 
 class CovariateEncoder(ModelMixin, ConfigMixin):
@@ -29,9 +34,16 @@ class CovariateEncoder(ModelMixin, ConfigMixin):
     config_name = "config.json"
     frequencies = 4
 
+    pipeline_settings: dict[str, Any] | None = None
+    """Settings of the pipeline it was last part of, which `CausalDiffusionPipeline(**pipe.components)` leaves out; not
+    saved."""
+
     @register_to_config
-    def __init__(self, variables: list[dict[str, Any]], width: int = 128) -> None:
+    @checked
+    def __init__(self, variables: list[dict[str, Any]], width: Size = 128) -> None:
         super().__init__()
+        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= WIDEST:
+            raise InputError(f"width: {width!r} is not allowed; give a whole number from 1 to {WIDEST}.")
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
         self.null = nn.Parameter(torch.randn(len(self.covariates), width) * 0.02)
         self.embedders = nn.ModuleDict(

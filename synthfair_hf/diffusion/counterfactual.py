@@ -1,4 +1,10 @@
-"""The counterfactual of one radiograph file, and a picture of the difference."""
+"""The counterfactual of one radiograph file, and a picture of the difference.
+
+The radiograph is answered as it is: nothing is drawn over it and its grey levels stay. Which scanner took a real one is
+unknown, so that it is left to the null token, which the network was trained on as well: each covariate is hidden from
+it with probability 0.1 (`objective`). That explains real radiographs better than any planted scanner does
+(docs/counterfactuals.md has figures).
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +13,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..arguments import Count, Guidance, Seed, checked
 from ..domains.chest_xray.scanners import acquire, expose
 from ..domains.source import read_image
 from ..errors import InputError
 from ..publish.report import difference_png
 from ..records import Record, file_sha256, library_versions, writable_directory, write_atomically
 from .generator import load_generator
-from .inputs import check_settings, encode_covariates, encode_interventions, strengths
+from .inputs import check_settings, encode_covariates, encode_interventions, may_be_unknown, strengths
 from .saved import DEFAULT_GENERATOR, find_generator
 
 __all__ = ["DIFFERENCE_LIMIT", "counterfactual"]
@@ -22,26 +29,28 @@ DIFFERENCE_LIMIT = 0.25
 """Share of the gray range at which a difference map saturates."""
 
 
+@checked
 def counterfactual(
     image: str | Path,
     covariates: dict[str, Any],
     do: dict[str, Any],
     output_dir: str | Path,
-    seed: int = 0,
+    seed: Seed = 0,
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | dict[str, float] | None = None,
+    num_inference_steps: Count | None = None,
+    guidance_scale: Guidance | dict[str, Guidance] | None = None,
     intervention_level: float | dict[str, float] | None = None,
-    already_acquired: bool = False,
+    plant_scanner: bool = False,
 ) -> dict[str, Any]:
     """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
 
-    The difference is blue where the image became darker, red where brighter, saturated at DIFFERENCE_LIMIT. Where the
-    generator was trained on images with planted scanners, the named scanner is planted on the radiograph first.
+    The difference is blue where the image became darker, red where brighter, saturated at DIFFERENCE_LIMIT. The
+    radiograph itself is not changed: its centre square is averaged to the generator's resolution, unless it has that.
 
     Args:
-        image: the radiograph's file.
-        covariates: its covariates, all of the generator's: level names, numbers in the variable's unit, or their text.
+        image: the radiograph's file, of at least twice the generator's resolution, or exactly that.
+        covariates: its covariates: level names, numbers in the variable's unit, or their text. All of the generator's,
+            except a scanner that is unknown.
         do: interventions by name.
         output_dir: where the pictures and counterfactual.json are written.
         seed: of everything that is drawn, 0 or more.
@@ -49,10 +58,11 @@ def counterfactual(
         num_inference_steps: solver steps; the generator's own by default.
         guidance_scale: strength on changed covariates, for all or by name; the generator's own by default.
         intervention_level: noise level up to which a change acts, for all or by name; the generator's own by default.
-        already_acquired: the radiograph comes from a SynthFair data set and shows the named scanner: none is planted.
+        plant_scanner: first take the radiograph anew, in standard exposure on the scanner among the covariates, with
+            its side marker, as the training images of generators with planted scanners were. The record says so.
 
     Returns:
-        The counterfactual's covariates.
+        The counterfactual's covariates; an unknown scanner stays None.
 
     Raises:
         InputError: for arguments that are not allowed, before the weights are loaded.
@@ -64,10 +74,21 @@ def counterfactual(
     schema = saved.preset.covariates
     covariates = {name: schema.parse(name, value, "covariates") for name, value in covariates.items()}
     do = {name: schema.parse(name, value, "do") for name, value in do.items()}
+    unknown = [name for name in may_be_unknown(saved.preset) if covariates.get(name) is None]
+    covariates |= dict.fromkeys(unknown)
     table = {name: [value] for name, value in covariates.items()}
     for name, column in encode_covariates(table, schema).items():
-        if column.isnan().any() or (column < 0).any():
+        if name not in unknown and (column.isnan().any() or (column < 0).any()):
             raise InputError(f"covariates: {name} is missing; a counterfactual needs every covariate.")
+    if plant_scanner and (not saved.planted_scanner or "scanner" in unknown):
+        raise InputError(
+            "plant_scanner: "
+            + (
+                "no scanner is among the covariates; give the one to plant, or leave plant_scanner out."
+                if saved.planted_scanner
+                else "this generator was not trained on planted scanners; leave it out."
+            )
+        )
     encode_interventions(do, schema, rows=1)
     check_settings(1 if num_inference_steps is None else num_inference_steps)
     strengths(
@@ -75,8 +96,8 @@ def counterfactual(
         1.0 if intervention_level is None else intervention_level,
         schema,
     )
-    observed = read_image(Path(image), saved.resolution)
-    if saved.planted_scanner and not already_acquired:
+    observed = read_image(Path(image), saved.resolution, own_size=True)
+    if plant_scanner:
         noise = np.random.default_rng(seed).standard_normal(observed.shape, dtype=np.float32)
         observed = acquire(expose(observed), covariates["scanner"], noise)
     output = load_generator(saved)(
@@ -106,7 +127,7 @@ def counterfactual(
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
             "intervention_level": intervention_level,
-            "already_acquired": already_acquired,
+            "plant_scanner": plant_scanner,
         },
         versions=library_versions(),
         measured={"counterfactual": answer},

@@ -3,6 +3,10 @@
 diffusers looks a pipeline's class up as an attribute of its own module. That attribute is added as soon as diffusers is
 imported: now, when it already is; otherwise right after, by a finder that steps in for that one import. Reading the
 attribute imports the pipeline, and with it torch.
+
+Without this package imported, diffusers has no such attribute, and its error repeats the class's name and nothing
+else. So a saved pipeline is of class `synthfair_hf.CausalDiffusionPipeline`: the error names what is to be imported.
+Pipelines saved before are of class `CausalDiffusionPipeline`; both are known here.
 """
 
 import sys
@@ -15,6 +19,8 @@ from typing import Any
 __all__ = ["announce"]
 
 NAME = "CausalDiffusionPipeline"
+SAVED_NAME = f"synthfair_hf.{NAME}"
+"""The class of a saved pipeline, as written in its model_index.json."""
 
 
 def announce() -> None:
@@ -36,7 +42,7 @@ def _add_attribute(diffusers: ModuleType) -> None:
 
     kind = type(diffusers)
     if not hasattr(kind, NAME):
-        diffusers.__class__ = type(kind.__name__, (kind,), {NAME: property(read)})
+        diffusers.__class__ = type(kind.__name__, (kind,), {NAME: property(read), SAVED_NAME: property(read)})
 
 
 class _DiffusersFinder(MetaPathFinder):

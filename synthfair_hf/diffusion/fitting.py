@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..access import RECORD
+from ..arguments import Count, Guidance, checked
 from ..causal.scm import StructuralCausalModel
 from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
 from ..domains.preset import Preset
 from ..domains.registry import WORLD_SEED, open_source
+from ..domains.source import Source
 from ..errors import InputError
 from ..records import Access, Record, file_sha256, fingerprint, row_generator, strictest
 from ..schema import SavedPredictor
@@ -28,6 +31,7 @@ from ..training.checkpoints import check_output_dir
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig, architecture
 from ..training.examples import TrainingExamples
 from ..training.loop import train
+from .coverage import Coverage
 from .generator import load_generator
 from .inputs import check_settings, strengths
 from .objective import STEPS, CounterfactualObjective, FlowMatchingObjective
@@ -69,14 +73,15 @@ def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) 
     return scm.fit({name: torch.from_numpy(column) for name, column in encoded.items()}, seed)
 
 
+@checked
 def train_generator(
     preset: Preset,
     source_dir: str | Path | None,
     config: TrainingConfig,
     resolution: int | None = None,
     covariate_table: str | Path | None = None,
-    default_steps: int | None = None,
-    default_guidance_scale: float | dict[str, float] = 1.0,
+    default_steps: Count | None = None,
+    default_guidance_scale: Guidance | dict[str, Guidance] = 1.0,
     pretrained_model_name_or_path: str | Path | None = None,
     access: Access = "unknown",
 ) -> Record:
@@ -110,25 +115,39 @@ def train_generator(
     if start is not None:
         preset = preset.model_copy(update={"network": start.preset.network})
     check_resolution(resolution, preset.network)
-    source = open_source(source_dir, preset, resolution)
-    preset = preset.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
-    if start is not None and (start.preset.covariates, start.resolution) != (preset.covariates, resolution):
-        raise InputError(
-            f"pretrained_model_name_or_path: {pretrained_model_name_or_path} has {_names(start.preset)} at "
-            f"{start.resolution} pixels, not {_names(preset)} at {resolution}; give a generator of the same "
-            "covariates, levels and resolution, or none."
-        )
+    domain = preset
+
+    def check(source: Source) -> Preset:
+        """The domain as the source has it, which must be the start's."""
+        own = domain.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
+        if start is not None and (start.preset.covariates, start.resolution) != (own.covariates, resolution):
+            raise InputError(
+                f"pretrained_model_name_or_path: {pretrained_model_name_or_path} has {_names(start.preset)} at "
+                f"{start.resolution} pixels, not {_names(own)} at {resolution}; give a generator of the same "
+                "covariates, levels and resolution, or none."
+            )
+        TrainingExamples(source, "train", resolution, config.seed)
+        return own
+
+    known = None if covariate_table is None else read_table(covariate_table, preset.covariates)
+    source = open_source(source_dir, preset, resolution, check=check)
+    preset = check(source)
     examples = TrainingExamples(source, "train", resolution, config.seed)
-    counts: dict[str, Any] = {"source": source.counts, "training_images": len(examples)}
+    counts: dict[str, Any] = {
+        "source": source.counts,
+        "training_images": len(examples),
+        **_coverage(start, source, preset, examples.rows),
+    }
     source_access = "open" if source_dir is None else access
     inputs = {
         "source": source.fingerprint,
         "access": source_access if start is None else strictest(source_access, start.access),
     }
-    if covariate_table is None:
+    if covariate_table is None or known is None:
         table = {name: [column[row] for row in examples.rows] for name, column in source.table.items()}
     else:
-        table, counts["covariate_table"] = read_table(covariate_table, preset.covariates)
+        columns, counts["covariate_table"] = known
+        table = {name: column for name, column in columns.items() if name in preset.covariates}
         inputs["covariate_table"] = file_sha256(Path(covariate_table))
 
     torch.manual_seed(config.seed)
@@ -156,6 +175,7 @@ def train_generator(
     return _minimise(_matching(pipeline), examples, config, pipeline, inputs, counts)
 
 
+@checked
 def finetune_generator(
     pretrained_model_name_or_path: str | Path,
     predictor: SavedPredictor,
@@ -196,7 +216,7 @@ def finetune_generator(
     attribute_predictor = predictor.load(saved.preset.covariates)
     # Two blank images, because group norm is undefined for one that is reduced to a single place.
     attribute_predictor.features(torch.zeros(2, 1, saved.resolution, saved.resolution))
-    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access)
+    pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access, further=predictor.access)
     inputs["predictor"] = predictor.revision
     # "leak" is the off-target weight's name in fingerprints recorded so far
     inputs["counterfactual"] = fingerprint({"weight": float(weight), "leak": float(off_target_weight), "steps": STEPS})
@@ -210,11 +230,12 @@ def finetune_generator(
     return _minimise(objective, examples, config, pipeline, inputs, counts)
 
 
+@checked
 def rectify_generator(
     pretrained_model_name_or_path: str | Path,
     source_dir: str | Path | None,
     config: FinetuningConfig,
-    images: int = 2048,
+    images: Count = 2048,
     num_inference_steps: int = 10,
     access: Access | None = None,
 ) -> Record:
@@ -250,6 +271,7 @@ def rectify_generator(
     return _minimise(_matching(pipeline), paired, config, pipeline, inputs, {**counts, "pairs": len(paired)})
 
 
+@checked
 def super_resolve_generator(
     pretrained_model_name_or_path: str | Path,
     source_dir: str | Path | None,
@@ -291,6 +313,11 @@ def super_resolve_generator(
     preset = saved.preset.model_copy(update={"resolution": resolution})
     pipeline.register_to_config(resolution=resolution, preset=preset.model_dump(mode="json"))
     inputs["autoencoder"] = architecture(autoencoder.config)
+    pipeline.register_to_config(access=inputs["access"])
+    # the network that knows covariates has seen no further images
+    counts.pop("coverage", None)
+    if saved.coverage is not None:
+        counts |= saved.coverage.counts
     save = partial(pipeline.save_pretrained, safe_serialization=True)
     return train(SuperResolutionObjective(autoencoder), examples, config, save, inputs, counts)
 
@@ -301,37 +328,64 @@ def _go_on(
     config: TrainingConfig,
     access: Access | None,
     resolution: int | None = None,
+    further: Access = "open",
 ) -> tuple[CausalDiffusionPipeline, TrainingExamples, dict[str, str], dict[str, Any]]:
     """A saved generator, the examples it is to be trained on, and the inputs and counts of its new record.
 
     `resolution` is that of the examples, the generator's own by default. `access` is that to the source; where it is
-    not given, it is that of the generator's record if it was trained on the same images, else unknown.
+    not given, it is that of the generator's record if it was trained on the same images, else unknown. `further` is
+    that to whatever else the generator learns from.
     """
     resolution = saved.resolution if resolution is None else resolution
-    source = open_source(source_dir, saved.preset, resolution)
-    for variable in saved.preset.covariates.walk():
-        if variable.name not in source.covariates or source.covariates[variable.name] != variable:
+
+    def check(source: Source) -> None:
+        """The source must have what the generator was trained on."""
+        for variable in saved.preset.covariates.walk():
+            if variable.name not in source.covariates or source.covariates[variable.name] != variable:
+                raise InputError(
+                    f"source_dir: {source.name} does not have {variable.name!r} as this generator does; it has "
+                    f"{', '.join(source.covariates.names)}; give the source it was trained on."
+                )
+        if isinstance(source, AcquisitionWorld) and not saved.planted_scanner:
             raise InputError(
-                f"source_dir: {source.name} does not have {variable.name!r} as this generator does; it has "
-                f"{', '.join(source.covariates.names)}; give the source it was trained on."
+                f"source_dir: {source_dir} has no column 'scanner' in metadata.csv, but this generator was trained on "
+                "radiographs whose scanner is recorded; add it."
             )
-    if isinstance(source, AcquisitionWorld) and not saved.planted_scanner:
-        raise InputError(
-            f"source_dir: {source_dir} has no column 'scanner' in metadata.csv, but this generator was trained on "
-            "radiographs whose scanner is recorded; add it."
-        )
+        TrainingExamples(source, "train", resolution, config.seed)
+
+    source = open_source(source_dir, saved.preset, resolution, check=check)
+    check(source)
     examples = TrainingExamples(source, "train", resolution, config.seed)
-    counts = {"source": source.counts, "training_images": len(examples)}
+    counts = {
+        "source": source.counts,
+        "training_images": len(examples),
+        **_coverage(saved, source, saved.preset, examples.rows),
+    }
     inputs = {"source": source.fingerprint, "initial_weights": saved.revision}
     source_access: Access = "open" if source_dir is None else access or "unknown"
-    if (saved.directory / "record.json").exists():
-        record = Record.read(saved.directory / "record.json")
+    if (saved.directory / RECORD).exists():
+        record = Record.read(saved.directory / RECORD)
         if access is None and record.inputs.get("source") == source.fingerprint:
             source_access = saved.access
         counts |= {name: record.counts[name] for name in KEPT_COUNTS if name in record.counts}
         inputs |= {name: record.inputs[name] for name in KEPT_INPUTS if name in record.inputs}
-    inputs["access"] = strictest(saved.access, source_access)
+    inputs["access"] = strictest(saved.access, source_access, further)
     return load_generator(saved), examples, inputs, counts
+
+
+def _coverage(start: SavedGenerator | None, source: Source, preset: Preset, rows: list[int]) -> dict[str, Any]:
+    """The counts of training images by cell, of a generator's first images and of these; none where some are unknown.
+
+    A scanner that is planted is another one each time that an image is seen.
+    """
+    drawn = ("scanner",) if isinstance(source, AcquisitionWorld) else ()
+    own = Coverage.count(preset, source.table, rows, drawn)
+    if start is None:
+        return own.counts
+    record = start.directory / RECORD
+    if record.exists() and Record.read(record).inputs.get("source") == source.fingerprint:
+        return own.counts
+    return {} if start.coverage is None else (start.coverage + own).counts
 
 
 def _matching(pipeline: CausalDiffusionPipeline) -> FlowMatchingObjective:
@@ -350,6 +404,7 @@ def _minimise(
 ) -> Record:
     """Run the training loop and save the pipeline whose networks the objective trains."""
     inputs = {**inputs, "architecture": architecture(pipeline.unet.config, pipeline.covariate_encoder.config)}
+    pipeline.register_to_config(access=inputs["access"])
     save = partial(pipeline.save_pretrained, safe_serialization=True)
     return train(objective, examples, config, save, inputs, counts)
 

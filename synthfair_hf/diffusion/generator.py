@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ..arguments import checked
 from ..publish.hub.release import Publication
 from .devices import local_device
 from .pipeline import CausalDiffusionPipeline
@@ -12,6 +13,7 @@ from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 __all__ = ["load_generator", "push_generator"]
 
 
+@checked
 def load_generator(generator: str | Path | SavedGenerator = DEFAULT_GENERATOR) -> CausalDiffusionPipeline:
     """The pipeline saved in a directory or a Hub repository, on this process's GPU where there is one.
 
@@ -29,6 +31,7 @@ def load_generator(generator: str | Path | SavedGenerator = DEFAULT_GENERATOR) -
     return pipeline
 
 
+@checked
 def push_generator(directory: str | Path, hub_model_id: str, **settings: Any) -> Publication:
     """Push a saved pipeline with its card to the Hub.
 

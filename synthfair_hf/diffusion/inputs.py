@@ -1,54 +1,118 @@
 """Checks and encodings of the pipeline's arguments, none of which needs the network."""
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ..causal.mechanisms import Covariates
+from ..causal.mechanisms import Covariates, Generators
+from ..domains.preset import Preset
 from ..errors import InputError, unknown
 from ..schema import Schema
 from .guidance import Strength
+from .images import OUTPUT_TYPES
 
 __all__ = [
+    "Request",
+    "as_columns",
     "check_sample_guidance",
     "check_settings",
     "encode_covariates",
     "encode_interventions",
-    "prepare_image",
+    "may_be_unknown",
     "strengths",
 ]
 
 
-SCALE = "a number from 0 on (1 is no guidance)"
+SCALE = "a number from 0 on (1 is no guidance) that float32 can hold"
+LARGEST = float(np.finfo(np.float32).max)
+"""A guidance scale that float32 can hold."""
+MOST_STEPS = 10_000
+"""Solver steps that can be meant."""
 
 
-def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: str = "num_inference_steps") -> None:
-    """Raise InputError unless settings are allowed.
+@dataclass(frozen=True)
+class Request:
+    """Arguments of one call of the pipeline, checked and encoded.
 
     Args:
-        num_inference_steps: 1 or more.
-        output_type: "pil" or "pt".
+        factual: encoded covariates by name, `[B]`.
+        hidden: by name which rows, bool `[B]`, do not know a covariate that a counterfactual can do without.
+        interventions: encoded values by name, `[B]`; None for a sample.
+        pixels: of the images, `[B, C, R, R]` in [0, 1], where any are given.
+        noise: of the images, `[B, 2, c, h, w]`, where it is given.
+        covariate_noise: by name, where it is given.
+        residual: of the images, `[B, C, R, R]`, where it is given.
+        generator: one, or one per row.
+        steps: of the solver.
+        strengths: of changed covariates by their places.
+        sample_scale: strength on all covariates of a sample.
+        callback_inputs: names of the tensors that the callback is given.
+    """
+
+    factual: Covariates
+    hidden: Covariates
+    interventions: Covariates | None
+    pixels: Tensor | None
+    noise: Tensor | None
+    covariate_noise: Mapping[str, Tensor] | None
+    residual: Tensor | None
+    generator: Generators
+    steps: int
+    strengths: dict[int, Strength]
+    sample_scale: float
+    callback_inputs: Sequence[str] = ()
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, B."""
+        return len(next(iter(self.factual.values())))
+
+
+def check_settings(num_inference_steps: Any, output_type: str = "pt", argument: str = "num_inference_steps") -> int:
+    """The number of steps; InputError unless settings are allowed.
+
+    Args:
+        num_inference_steps: a whole number from 1 to MOST_STEPS, Python's or numpy's.
+        output_type: one of OUTPUT_TYPES.
         argument: the name of the steps in messages.
     """
-    if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int) or num_inference_steps < 1:
-        raise InputError(f"{argument}: {num_inference_steps!r} is not allowed; give a whole number from 1 on.")
-    if output_type not in ("pil", "pt"):
-        raise unknown("output_type", output_type, ("pil", "pt"))
+    steps = plain(num_inference_steps)
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
+        raise InputError(
+            f"{argument}: {_shown(num_inference_steps)} is not allowed; give a whole number from 1 to {MOST_STEPS}."
+        )
+    if not isinstance(output_type, str) or output_type not in OUTPUT_TYPES:
+        raise unknown("output_type", output_type, OUTPUT_TYPES)
+    return steps
 
 
-def check_sample_guidance(scale: Any, do: Any) -> None:
-    """Raise InputError unless the scale is a number from 0 on, and 1 where `do` is given."""
-    _check_number("sample_guidance_scale", scale, 0, math.inf, SCALE)
-    if do is not None and scale != 1:
+def check_sample_guidance(scale: Any, do: Any) -> float:
+    """The scale; InputError unless it is a number from 0 on, and 1 where `do` is given."""
+    number = _number("sample_guidance_scale", scale, 0, LARGEST, SCALE)
+    if do is not None and number != 1:
         raise InputError(
             f"sample_guidance_scale: {scale!r} is for samples; with do={{...}}, give guidance_scale, which acts on the "
             "covariates that changed."
         )
+    return number
+
+
+def check_generator(generator: Any, rows: int) -> Generators:
+    """The generator, or a list of one per row; InputError for anything else."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    if not isinstance(generator, list | tuple) or not all(isinstance(one, torch.Generator) for one in generator):
+        raise InputError(
+            f"generator: {_shown(generator)} is not allowed; give torch.Generator().manual_seed(...), one or one per "
+            "row, with a seed from 0 to 2**63 - 1."
+        )
+    if len(generator) != rows:
+        raise InputError(f"generator: {len(generator)} generators for {rows} rows; give one, or one per row.")
+    return list(generator)
 
 
 def strengths(guidance_scale: Any, intervention_level: Any, schema: Schema) -> dict[int, Strength]:
@@ -65,7 +129,7 @@ def strengths(guidance_scale: Any, intervention_level: Any, schema: Schema) -> d
     Raises:
         InputError: for unknown names and numbers out of range.
     """
-    scales = _by_name("guidance_scale", guidance_scale, schema, 0, math.inf, SCALE)
+    scales = _by_name("guidance_scale", guidance_scale, schema, 0, LARGEST, SCALE)
     levels = _by_name("intervention_level", intervention_level, schema, 1e-3, 1, "a noise level from 0.001 to 1")
     return {place: Strength(scales[name], levels[name]) for place, name in enumerate(schema.names)}
 
@@ -73,43 +137,86 @@ def strengths(guidance_scale: Any, intervention_level: Any, schema: Schema) -> d
 def _by_name(argument: str, given: Any, schema: Schema, low: float, high: float, remedy: str) -> dict[str, float]:
     """One finite number in [low, high] per covariate; 1 for names left out."""
     named = dict(given) if isinstance(given, Mapping) else dict.fromkeys(schema.names, given)
+    numbers = dict.fromkeys(schema.names, 1.0)
     for name, value in named.items():
         if name not in schema:
             raise unknown(argument, name, schema.names)
         where = f"{argument}[{name!r}]" if isinstance(given, Mapping) else argument
-        _check_number(where, value, low, high, remedy)
-    return {name: float(named.get(name, 1)) for name in schema.names}
+        numbers[name] = _number(where, value, low, high, remedy)
+    return numbers
 
 
-def _check_number(where: str, value: Any, low: float, high: float, remedy: str) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        raise InputError(f"{where}: {value!r} is not allowed; give {remedy}.")
+def _number(where: str, value: Any, low: float, high: float, remedy: str) -> float:
+    """A number in [low, high], Python's or numpy's."""
+    number = plain(value)
+    # false of NaN, and of integers that no float can hold
+    if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
+        raise InputError(f"{where}: {_shown(value)} is not allowed; give {remedy}.")
+    return float(number)
 
 
-def encode_covariates(covariates: Any, schema: Schema) -> Covariates:
+def plain(value: Any) -> Any:
+    """The numbers, text and lists of numpy, pandas and torch as Python's; anything else as it is."""
+    convert = getattr(value, "tolist", None)
+    return convert() if callable(convert) else value
+
+
+def _shown(value: Any) -> str:
+    """A value as a message repeats it."""
+    try:
+        text = " ".join(repr(value).split())
+    # whatever it is, it is not what was asked for
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 120 else f"{text[:120]}..."
+
+
+def as_columns(covariates: Any, schema: Schema, images: int | None = None) -> dict[str, list[Any]]:
+    """Covariates as lists of one value per row.
+
+    Args:
+        covariates: by name, a value for every row, or a sequence of one per row.
+        schema: the covariates.
+        images: number of images, by which single values are repeated where all are single; 1 by default.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if covariates is None or (isinstance(covariates, Mapping) and not covariates):
+        raise InputError(f"covariates: not given; needed: {', '.join(schema.names)}, a value or a list of them each.")
+    if not isinstance(covariates, Mapping):
+        raise InputError(f"covariates: a {type(covariates).__name__} is not allowed; give {{name: [values]}}.")
+    values = {name: plain(column) for name, column in covariates.items()}
+    columns = {name: [plain(one) for one in column] for name, column in values.items() if _is_column(column)}
+    rows = row_count(columns) or (1 if images is None else images)
+    return {name: columns[name] if name in columns else [value] * rows for name, value in values.items()}
+
+
+def row_count(covariates: Any) -> int | None:
+    """The number of rows of columns by name, of the longest where they differ; None where there are none."""
+    columns = map(plain, covariates.values()) if isinstance(covariates, Mapping) else ()
+    return max((len(column) for column in columns if _is_column(column)), default=None)
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def encode_covariates(covariates: Any, schema: Schema, images: int | None = None) -> Covariates:
     """Encode columns of covariates.
 
     Args:
-        covariates: decoded values by name, one per row.
+        covariates: decoded values by name, one for every row or one per row.
         schema: the covariates.
+        images: number of images, for `as_columns`.
 
     Returns:
         Tensors `[B]` by name.
 
     Raises:
-        InputError: for anything else than columns of allowed values.
+        InputError: for anything else than allowed values.
     """
-    if covariates is None or (isinstance(covariates, Mapping) and not covariates):
-        raise InputError(f"covariates: not given; needed: {', '.join(schema.names)}, a list of values each.")
-    if not isinstance(covariates, Mapping):
-        raise InputError(f"covariates: a {type(covariates).__name__} is not allowed; give {{name: [values]}}.")
-    for name, column in covariates.items():
-        if isinstance(column, str) or not isinstance(column, Sequence | np.ndarray):
-            raise InputError(
-                f"covariates[{name!r}]: {column!r} is not a list; give one value per row, as [{column!r}]."
-            )
-    encoded = schema.encode(covariates)
+    encoded = schema.encode(as_columns(covariates, schema, images))
     if not len(next(iter(encoded.values()))):
         raise InputError("covariates: the columns are empty; give one value per row.")
     return {name: torch.from_numpy(column) for name, column in encoded.items()}
@@ -137,9 +244,8 @@ def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
     for name, value in (do or {}).items():
         if name not in schema:
             raise unknown("do", name, schema.names)
-        if isinstance(value, Tensor | np.ndarray):
-            value = value.tolist()
-        column = list(value) if isinstance(value, list | tuple) else [value] * rows
+        value = plain(value)
+        column = [plain(one) for one in value] if _is_column(value) else [value] * rows
         if len(column) != rows:
             raise InputError(f"do[{name!r}]: {len(column)} values for {rows} rows; give one value, or one per row.")
         if any(one is None for one in column):
@@ -148,34 +254,14 @@ def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
     return encoded
 
 
-def prepare_image(image: Any, expected: tuple[int, int, int, int]) -> Tensor:
-    """Images as a tensor.
+def may_be_unknown(preset: Preset) -> tuple[str, ...]:
+    """The covariates of an image that its counterfactual can do without: how it was taken, where that causes no other.
 
-    Args:
-        image: a tensor in [0, 1], or 8-bit grayscale PIL images.
-        expected: the shape `(B, C, H, W)`.
-
-    Returns:
-        Float32 of the expected shape.
-
-    Raises:
-        InputError: for anything else.
+    They are left to the null token, and stay unknown unless they are intervened on.
     """
-    if isinstance(image, Image.Image):
-        image = [image]
-    if isinstance(image, list):
-        for one in image:
-            if not isinstance(one, Image.Image) or one.mode != "L":
-                kind = f"mode {one.mode}" if isinstance(one, Image.Image) else type(one).__name__
-                raise InputError(
-                    f"image: {kind} is not supported; give 8-bit grayscale PIL images (mode L) or a tensor."
-                )
-        if len({one.size for one in image}) > 1:
-            raise InputError("image: the images differ in size; give all of them in the pipeline's size.")
-        image = torch.stack([torch.from_numpy(np.asarray(one, dtype=np.float32) / 255)[None] for one in image])
-    if not isinstance(image, Tensor) or tuple(image.shape) != expected:
-        shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise InputError(f"image: unexpected shape {shape}; expected {expected}: one image per row of `covariates`.")
-    if not torch.isfinite(image).all() or image.min() < 0 or image.max() > 1:
-        raise InputError(f"image: values span {image.min():g} to {image.max():g}; expected [0, 1].")
-    return image.float()
+    causes = {cause for cause, _ in preset.edges}
+    return tuple(
+        one.name
+        for one in preset.covariates.walk()
+        if one.role == "acquisition" and one.categorical and one.name not in causes
+    )

@@ -1,16 +1,15 @@
 """Images to the space the network works in, and back.
 
 Images are `[B, 1|3, H, W]` in [0, 1]; latents are 2x - 1, or the posterior mean that an autoencoder makes of it, folded
-by `space_to_depth` (an exact rearrangement of pixels into channels).
+by `space_to_depth` (an exact rearrangement of pixels into channels). Both keep the precision of what they are given,
+whatever that of the autoencoder.
 """
 
-import torch
 from diffusers import AutoencoderKL
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-__all__ = ["to_images", "to_latents", "to_pil"]
+__all__ = ["to_images", "to_latents"]
 
 
 def to_latents(images: Tensor, space_to_depth: int, vae: AutoencoderKL | None = None) -> Tensor:
@@ -26,7 +25,8 @@ def to_latents(images: Tensor, space_to_depth: int, vae: AutoencoderKL | None = 
     """
     centred = images * 2 - 1
     if vae is not None:
-        centred = vae.encode(centred).latent_dist.mean * vae.config.scaling_factor
+        encoded = vae.encode(centred.to(vae.dtype)).latent_dist.mean.to(centred.dtype)
+        centred = encoded * vae.config.scaling_factor
     return pixel_unshuffle(centred, space_to_depth)
 
 
@@ -43,11 +43,5 @@ def to_images(latents: Tensor, space_to_depth: int, vae: AutoencoderKL | None = 
     """
     centred = pixel_shuffle(latents, space_to_depth)
     if vae is not None:
-        centred = vae.decode(centred / vae.config.scaling_factor).sample
+        centred = vae.decode((centred / vae.config.scaling_factor).to(vae.dtype)).sample.to(centred.dtype)
     return (centred + 1) / 2
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """Images in 8 bits, of mode L or RGB."""
-    arrays = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]

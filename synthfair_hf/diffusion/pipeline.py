@@ -8,41 +8,62 @@ Abduction: the exogenous noise of image and covariates.  Action: the intervened 
 descendants follow.  Prediction: the image of the same noise under the new covariates.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, get_args
 
+import numpy as np
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, DiffusionPipeline
+from diffusers import AutoencoderKL, ConfigMixin
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..access import restrict
 from ..causal.mechanisms import Generators, draw
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Network, Preset
-from ..errors import InputError
+from ..errors import InputError, unknown
 from ..schema import Schema
 from .adapters import AdapterLoader
 from .conditioning import CovariateEncoder
-from .denoiser import Denoiser, build_unet
+from .configuration import DEFAULTS, check_configuration, check_sizes
+from .denoiser import TIME_SCALE, Denoiser, build_unet
 from .guidance import classifier_free_velocity, conditional_velocity, guided_velocity
+from .images import NonFiniteOutput, finite_rows, prepare_images, separate_images, to_output
 from .inputs import (
+    Request,
+    check_generator,
     check_sample_guidance,
     check_settings,
     encode_covariates,
     encode_interventions,
-    prepare_image,
+    may_be_unknown,
+    row_count,
     strengths,
 )
-from .latents import to_images, to_latents, to_pil
+from .latents import to_images, to_latents
+from .placement import PlacedPipeline, check_precision
 from .release import push_pipeline
-from .saved import download
+from .saved import component_files, download, read_index
 from .solver import ReversibleFlowScheduler
 
 __all__ = ["CausalDiffusionPipeline", "CausalPipelineOutput", "check_resolution"]
+
+COMPONENTS: dict[str, tuple[type, ...]] = {
+    "unet": get_args(Denoiser),
+    "covariate_encoder": (CovariateEncoder,),
+    "scm": (StructuralCausalModel,),
+    "scheduler": (ReversibleFlowScheduler,),
+    "vae": (AutoencoderKL, type(None)),
+}
+"""What each component may be: another solver's steps, for one, could not be undone."""
+
+Callback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass
@@ -50,21 +71,22 @@ class CausalPipelineOutput(BaseOutput):
     """The pipeline's output.
 
     Args:
-        images: PIL images, or float32 `[B, C, H, W]` in [0, 1] for output_type="pt".
+        images: PIL images; float32 in [0, 1], `[B, C, H, W]` for output_type="pt" and `[B, H, W, C]` of numpy for "np";
+            or latents `[B, c, h, w]` for "latent".
         covariates: decoded values by name; those of the counterfactual where `do` was given.
         noise: exogenous noise of the image `[B, 2, c, h, w]`: the solver's pair of states.
         covariate_noise: exogenous noise of the covariates by name, `[B]` or `[B, K]`; None for samples.
         residual: difference of the input image and its reconstruction, `[B, C, H, W]`; None without an autoencoder.
     """
 
-    images: list[Image.Image] | Tensor
+    images: list[Image.Image] | np.ndarray | Tensor
     covariates: dict[str, list[Any]]
     noise: Tensor
     covariate_noise: dict[str, Tensor] | None
     residual: Tensor | None
 
 
-class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
+class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
     """A denoiser with one token per covariate, a structural causal model, and a reversible solver.
 
     Args:
@@ -80,9 +102,14 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         default_guidance_scale: strength on changed covariates of calls that give none.
         default_intervention_level: noise level of changes of calls that give none.
         planted_scanner: whether the scanners of its training images were planted by `domains.chest_xray.scanners`.
+        access: to its training images, where it is recorded; part of the generator's revision.
     """
 
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers reads a list here)
+    _callback_tensor_inputs: ClassVar = ["latents"]
+
+    saved_in: Path | None = None
+    """The directory that `load` read it from."""
 
     def __init__(
         self,
@@ -92,25 +119,54 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         scheduler: ReversibleFlowScheduler,
         vae: AutoencoderKL | None = None,
         preset: dict[str, Any] | None = None,
-        resolution: int = 64,
-        space_to_depth: int = 4,
-        default_steps: int = 10,
-        default_guidance_scale: float | dict[str, float] = 1.0,
-        default_intervention_level: float | dict[str, float] = 1.0,
-        planted_scanner: bool = True,
+        resolution: int | None = None,
+        space_to_depth: int | None = None,
+        default_steps: int | None = None,
+        default_guidance_scale: float | dict[str, float] | None = None,
+        default_intervention_level: float | dict[str, float] | None = None,
+        planted_scanner: bool | None = None,
+        access: str | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, covariate_encoder=covariate_encoder, scm=scm, scheduler=scheduler, vae=vae)
-        self.register_to_config(
-            preset=preset,
-            resolution=resolution,
-            space_to_depth=space_to_depth,
-            default_steps=default_steps,
-            default_guidance_scale=default_guidance_scale,
-            default_intervention_level=default_intervention_level,
-            planted_scanner=planted_scanner,
-        )
-        self.preset = Preset.model_validate(preset)
+        given = {
+            "preset": preset,
+            "resolution": resolution,
+            "space_to_depth": space_to_depth,
+            "default_steps": default_steps,
+            "default_guidance_scale": default_guidance_scale,
+            "default_intervention_level": default_intervention_level,
+            "planted_scanner": planted_scanner,
+        }
+        remembered = (covariate_encoder.pipeline_settings or {}) if preset is None else {}
+        settings = {**DEFAULTS, **remembered, **{name: one for name, one in given.items() if one is not None}}
+        self.preset = check_configuration(settings, unet, covariate_encoder, scm, vae)
+        self.register_to_config(**settings)
+        if access is not None:
+            # generators that were saved without one keep their revision
+            self.register_to_config(access=access)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # torch.compile wraps a module
+        if name in COMPONENTS and not isinstance(getattr(value, "_orig_mod", value), COMPONENTS[name]):
+            allowed = " or ".join(one.__name__ for one in COMPONENTS[name] if one is not type(None))
+            reason = ", whose steps can be undone, which abduction needs" if name == "scheduler" else ""
+            raise InputError(f"{name}: a {type(value).__name__} is not allowed; give a {allowed}{reason}.")
+        super().__setattr__(name, value)
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The components by name; `CausalDiffusionPipeline(**pipe.components)` is a pipeline of the same settings."""
+        parts: dict[str, Any] = super().components
+        parts["covariate_encoder"].pipeline_settings = {name: self.config[name] for name in ("preset", *DEFAULTS)}
+        return parts
+
+    def register_modules(self, **modules: Any) -> None:
+        """As diffusers does; each module is published by itself only if the images behind it are open (`access`)."""
+        super().register_modules(**modules)
+        for module in modules.values():
+            if module is not None:
+                restrict(module)
 
     @classmethod
     def from_preset(
@@ -154,16 +210,23 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
             **keywords: diffusers'.
 
         Raises:
-            InputError: for use_safetensors other than True.
+            InputError: for use_safetensors other than True, a precision that is none, and settings that are not
+                allowed or do not fit the components.
         """
+        for name in ("dtype", "torch_dtype"):
+            check_precision(keywords.get(name), name)
         if keywords.setdefault("use_safetensors", True) is not True:
             raise InputError("use_safetensors: only True is allowed; pickle weights can run code.")
+        if (index := Path(path) / "model_index.json").is_file():
+            component_files(Path(path), read_index(index))
+        if Path(path).is_dir():
+            check_sizes(Path(path))
         return super().from_pretrained(path, **keywords)
 
     @classmethod
-    def load(cls, directory: Path) -> "CausalDiffusionPipeline":
+    def load(cls, directory: str | Path) -> "CausalDiffusionPipeline":
         """The pipeline saved in a local directory, checked to be whole, with one sentence on failure."""
-        argument = "pretrained_model_name_or_path"
+        argument, directory = "pretrained_model_name_or_path", Path(directory)
         if not (directory / "model_index.json").is_file():
             raise InputError(
                 f"{argument}: {directory} is not a saved pipeline (no model_index.json); "
@@ -184,14 +247,26 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
                 if isinstance(component, torch.nn.Module) and stored != set(component.state_dict()):
                     odd = sorted(stored ^ set(component.state_dict()))[0]
                     raise InputError(f"{argument}: {directory}/{name} lacks or adds weights ({odd}); save it anew.")
+                if weight := _not_finite(component):
+                    raise InputError(
+                        f"{argument}: {directory}/{name} holds weights that are not finite ({weight}); train it anew, "
+                        "or use another checkpoint."
+                    )
             # The path it was loaded from is not part of a pipeline: copies are equal, and contain no local path.
             for part in (pipeline, *pipeline.components.values()):
                 if isinstance(part, ConfigMixin):
                     part.register_to_config(_name_or_path="")
-        except (OSError, ValueError, SafetensorError) as error:
-            if isinstance(error, InputError):
+            pipeline.saved_in = directory
+            for name, component in pipeline.components.items():
+                if component is not None:
+                    restrict(component, directory / name)
+        # configurations of any kind end in errors of any kind
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, SafetensorError,
+                TypeError, ValueError) as error:  # fmt: skip
+            if isinstance(error, InputError) and str(error).startswith(argument):
                 raise
-            raise InputError(f"{argument}: {directory} can't be loaded ({str(error).splitlines()[0]}).") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise InputError(f"{argument}: {directory} can't be loaded ({reason}).") from error
         return pipeline
 
     @classmethod
@@ -212,10 +287,37 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
             push_to_hub: whether it is published as well.
             repo_id: OWNER/NAME of the repository; the directory's name by default.
             **settings: diffusers', or with `push_to_hub` those of that method.
+
+        Raises:
+            InputError: with adapters in the network, which could not be loaded from there.
         """
+        self.check_without_adapters("save_pretrained")
         super().save_pretrained(save_directory, **({} if push_to_hub else settings))
         if push_to_hub:
             self.push_to_hub(repo_id or Path(save_directory).name, **settings)
+
+    def save_config(self, save_directory: str | Path, push_to_hub: bool = False, **settings: Any) -> None:
+        """As diffusers does, but a configuration without its generator is not published.
+
+        Args:
+            save_directory: where it is saved.
+            push_to_hub: must be False.
+            **settings: diffusers'.
+
+        Raises:
+            InputError: for push_to_hub.
+        """
+        if push_to_hub:
+            raise InputError("push_to_hub: a configuration alone is not published; call the pipeline's push_to_hub.")
+        super().save_config(save_directory, **settings)
+
+    def to_json_string(self) -> str:
+        """The configuration as diffusers saves it, of the class that `discovery` explains."""
+        config = json.loads(super().to_json_string())
+        return (
+            json.dumps({**config, "_class_name": f"synthfair_hf.{type(self).__name__}"}, indent=2, sort_keys=True)
+            + "\n"
+        )
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> str:
         """Save the pipeline and publish it with its card, by the rules of `synthfair push`.
@@ -262,32 +364,111 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         channels = folded if self.vae is None else self.vae.config.in_channels
         return rows, channels, self.config.resolution, self.config.resolution
 
-    def check_noise(self, noise: Tensor | None, covariate_noise: Mapping[str, Tensor] | None, rows: int) -> None:
-        """Raise InputError unless given noise has the shape of this pipeline's.
+    def check_inputs(
+        self,
+        image: Any,
+        covariates: Any,
+        do: Any,
+        num_inference_steps: Any,
+        guidance_scale: Any,
+        intervention_level: Any,
+        sample_guidance_scale: Any,
+        generator: Any,
+        noise: Any,
+        covariate_noise: Any,
+        residual: Any,
+        output_type: Any,
+        strict: bool = False,
+        callback: Any = None,
+        callback_inputs: Any = ("latents",),
+    ) -> Request:
+        """The arguments of a call, checked and encoded; the network does not run.
 
         Args:
-            noise: of the image, `[rows, 2, c, h, w]`, or None.
-            covariate_noise: by covariate, one value per row, or None.
-            rows: number of rows.
+            image: as of a call, and so for all others.
+            covariates: as of a call.
+            do: as of a call.
+            num_inference_steps: as of a call.
+            guidance_scale: as of a call.
+            intervention_level: as of a call.
+            sample_guidance_scale: as of a call.
+            generator: as of a call.
+            noise: as of a call.
+            covariate_noise: as of a call.
+            residual: as of a call.
+            output_type: as of a call.
+            strict: as of a call.
+            callback: `callback_on_step_end` of a call.
+            callback_inputs: `callback_on_step_end_tensor_inputs` of a call.
+
+        Raises:
+            InputError: for arguments that are not allowed or do not fit together.
         """
-        expected = (rows, 2, *self.latent_shape())
-        if noise is not None and (not isinstance(noise, Tensor) or tuple(noise.shape) != expected):
-            shape = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
-            raise InputError(f"noise: unexpected shape {shape}; expected {expected}, that of an output's `.noise`.")
-        if noise is not None and not torch.isfinite(noise).all():
-            raise InputError("noise: some values are not finite; give an earlier output's `.noise`.")
-        if covariate_noise is not None and set(covariate_noise) != set(self.covariates.names):
-            given = ", ".join(covariate_noise) or "(none)"
-            raise InputError(f"covariate_noise: names {given}; expected {', '.join(self.covariates.names)}.")
-        for name, values in (covariate_noise or {}).items():
-            if len(values) != rows:
-                raise InputError(f"covariate_noise[{name!r}]: {len(values)} values for {rows} rows; give one per row.")
+        # defaults saved with the checkpoint
+        settings = self.config
+        steps = check_settings(
+            settings.default_steps if num_inference_steps is None else num_inference_steps, output_type
+        )
+        strength = strengths(
+            settings.default_guidance_scale if guidance_scale is None else guidance_scale,
+            settings.default_intervention_level if intervention_level is None else intervention_level,
+            self.covariates,
+        )
+        sample_scale = check_sample_guidance(sample_guidance_scale, do)
+        if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
+            callback_inputs = callback.tensor_inputs
+        _check_callback(callback, callback_inputs, self._callback_tensor_inputs)
+        images = None if image is None else separate_images(image, row_count(covariates))
+        factual = encode_covariates(covariates, self.covariates, None if images is None else len(images))
+        rows = len(next(iter(factual.values())))
+        interventions = None if do is None else encode_interventions(do, self.covariates, rows)
+        if image is not None and do is None:
+            raise InputError("do: not given; with an image, give do={...}, or do={} for the image itself.")
+        hidden = {name: factual[name] < 0 for name in may_be_unknown(self.preset) if (factual[name] < 0).any()}
+        if do is not None:
+            for name, values in factual.items():
+                missing = bool((values.isnan() if values.is_floating_point() else values < 0).any())
+                if missing and name not in hidden:
+                    raise InputError(f"covariates[{name!r}]: some values are missing; counterfactuals need every one.")
+        if image is not None and residual is not None:
+            raise InputError("residual: given beside an image, whose own is computed; give it with `noise` only.")
+        if image is not None and noise is not None:
+            raise InputError("noise: given beside an image; give the image to abduct noise from, or the noise.")
+        _check_tensor("noise", noise, (rows, 2, *self.latent_shape()))
+        _check_tensor("residual", residual, self.image_shape(rows))
+        self._check_covariate_noise(covariate_noise, rows)
+        return Request(
+            factual=factual,
+            hidden=hidden,
+            interventions=interventions,
+            pixels=None if images is None else prepare_images(images, self.image_shape(rows), strict),
+            noise=noise,
+            covariate_noise=covariate_noise,
+            residual=residual,
+            generator=check_generator(generator, rows),
+            steps=steps,
+            strengths=strength,
+            sample_scale=sample_scale,
+            callback_inputs=callback_inputs,
+        )
+
+    def _check_covariate_noise(self, noise: Any, rows: int) -> None:
+        if noise is None:
+            return
+        if not isinstance(noise, Mapping) or set(noise) != set(self.covariates.names):
+            given = ", ".join(map(str, noise)) if isinstance(noise, Mapping) else type(noise).__name__
+            raise InputError(
+                f"covariate_noise: names {given or '(none)'}; expected {', '.join(self.covariates.names)}."
+            )
+        for variable in self.covariates.walk():
+            expected = (rows, len(variable.levels)) if variable.categorical else (rows,)
+            _check_tensor(f"covariate_noise[{variable.name!r}]", noise[variable.name], expected)
 
     @torch.no_grad()
     def __call__(
         self,
-        image: Tensor | Image.Image | list[Image.Image] | None = None,
-        covariates: Mapping[str, Sequence[Any]] | None = None,
+        image: Any = None,
+        covariates: Mapping[str, Any] | None = None,
         do: Mapping[str, Any] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
@@ -298,13 +479,20 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
         covariate_noise: Mapping[str, Tensor] | None = None,
         residual: Tensor | None = None,
         output_type: str = "pil",
+        return_dict: bool = True,
+        strict: bool = False,
+        callback_on_step_end: Callback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> CausalPipelineOutput:
         """Generate samples or counterfactuals.
 
         Args:
-            image: observed images, PIL mode L or float `[B, C, H, W]` in [0, 1].
-            covariates: observed values by name, one per row: level names, numbers in the variable's unit. None hides
-                a covariate when sampling; counterfactuals need every one.
+            image: observed images: one or a list of PIL images, arrays or tensors, of any mode and size. Those of the
+                generator's size are taken as they are; others are cropped about their centre to a square and resized
+                (`diffusion.images`).
+            covariates: observed values by name, one per row, or one for all rows: level names, numbers in the
+                variable's unit. None hides a covariate when sampling; counterfactuals need every one but the
+                scanner, whose None is unknown: it is hidden from the network, and stays so unless it is intervened on.
             do: interventions by name, one value or one per row. {} intervenes on nothing.
             num_inference_steps: solver steps, two calls of the network each, four with midpoint; None = the
                 checkpoint's default.
@@ -318,84 +506,151 @@ class CausalDiffusionPipeline(AdapterLoader, DiffusionPipeline):
             noise: of an earlier output, instead of an image from which it is abducted.
             covariate_noise: of an earlier output, likewise.
             residual: of an earlier output, likewise.
-            output_type: "pil" or "pt".
+            output_type: "pil", "np", "pt" or "latent".
+            return_dict: False gives a tuple of the output's fields, in their order.
+            strict: refuse images of another mode or size instead of converting them.
+            callback_on_step_end: called after each step of prediction, not of abduction, as diffusers does: with the
+                pipeline, the step's number, its noise level times 1000 and a dict of tensors. A dict that it returns
+                replaces them.
+            callback_on_step_end_tensor_inputs: names of those tensors: "latents", the solver's pair of states
+                `[B, 2, c, h, w]`.
 
         Raises:
             InputError: for arguments that are not allowed or do not fit together, before the network runs.
+            NonFiniteOutput: for images that come out NaN, infinite or overflown.
         """
-        # 0. Defaults saved with the checkpoint
-        steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
-        scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
-        level = self.config.default_intervention_level if intervention_level is None else intervention_level
-
         # 1. Check inputs
-        check_settings(steps, output_type)
-        strength = strengths(scale, level, self.covariates)
-        check_sample_guidance(sample_guidance_scale, do)
-        factual = encode_covariates(covariates, self.covariates)
-        rows = len(next(iter(factual.values())))
-        interventions = encode_interventions(do, self.covariates, rows)
-        if image is not None and do is None:
-            raise InputError("do: not given; with an image, give do={...}, or do={} for the image itself.")
-        if do is not None:
-            for name, values in factual.items():
-                if bool((values.isnan() if values.is_floating_point() else values < 0).any()):
-                    raise InputError(f"covariates[{name!r}]: some values are missing; counterfactuals need every one.")
-        if image is not None and residual is not None:
-            raise InputError("residual: given beside an image, whose own is computed; give it with `noise` only.")
-        if residual is not None and tuple(residual.shape) != self.image_shape(rows):
-            raise InputError(f"residual: unexpected shape {tuple(residual.shape)}; expected {self.image_shape(rows)}.")
-        if image is not None and noise is not None:
-            raise InputError("noise: given beside an image; give the image to abduct noise from, or the noise.")
-        if isinstance(generator, list) and len(generator) != rows:
-            raise InputError(f"generator: {len(generator)} generators for {rows} rows; give one, or one per row.")
-        self.check_noise(noise, covariate_noise, rows)
-        pixels = None if image is None else prepare_image(image, self.image_shape(rows)).to(self.device)
-        if image is None and noise is None:
+        request = self.check_inputs(
+            image,
+            covariates,
+            do,
+            num_inference_steps,
+            guidance_scale,
+            intervention_level,
+            sample_guidance_scale,
+            generator,
+            noise,
+            covariate_noise,
+            residual,
+            output_type,
+            strict,
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
+        )
+        device, factual, residual = self._execution_device, request.factual, request.residual
+        if request.pixels is None and noise is None:
             # Before the covariates' noise: a seed gives the same image whatever the intervention.
-            noise = self.sample_noise(generator, rows)
+            noise = self.sample_noise(request.generator, request.rows)
 
         # 2. Abduct covariates  3. Act
-        target, known = factual, covariate_noise
-        if do is not None:
-            known = self.scm.abduct(factual, generator) if covariate_noise is None else covariate_noise
-            target = self.scm.counterfactual(factual, interventions, known)
+        target, known = factual, request.covariate_noise
+        if request.interventions is not None:
+            unobserved = request.hidden
+            # the noise of a hidden one is that of its first level: it causes nothing, and is not asked
+            filled = {name: values.clamp(min=0) if name in unobserved else values for name, values in factual.items()}
+            known = self.scm.abduct(filled, request.generator) if known is None else known
+            target = self.scm.counterfactual(filled, request.interventions, known)
+            for name in unobserved.keys() - request.interventions.keys():
+                target[name] = torch.where(unobserved[name], factual[name], target[name])
 
         # 4. Encode covariates  [B, V, D]
-        tokens = self.covariate_encoder({name: value.to(self.device) for name, value in factual.items()})
-        target_tokens = self.covariate_encoder({name: value.to(self.device) for name, value in target.items()})
+        tokens, target_tokens = self._tokens(factual, device), self._tokens(target, device)
 
         # 5. Abduct the image: integrate backward to noise, keep the decoder's residual  [B, 2, c, h, w]
-        if pixels is not None:
+        if request.pixels is not None:
+            pixels = request.pixels.to(device)
             latents = to_latents(pixels, self.config.space_to_depth, self.vae)
             if self.vae is not None:
                 residual = pixels - to_images(latents, self.config.space_to_depth, self.vae)
             pair = latents[:, None].repeat(1, 2, 1, 1, 1)
-            pair = self.scheduler.abduct(conditional_velocity(self.unet, tokens), pair, steps)
+            pair = self.scheduler.abduct(conditional_velocity(self.unet, tokens), pair, request.steps)
         else:
-            pair = noise.to(self.device)  # type: ignore[union-attr]
+            pair = noise.to(device, torch.float32)  # type: ignore[union-attr]
 
         # 6. Predict: integrate forward, guidance only on covariates that changed; of a sample, on all
-        if do is None:
-            hidden = self.covariate_encoder.null.expand_as(tokens)
-            velocity = classifier_free_velocity(self.unet, tokens, hidden, sample_guidance_scale)
+        if request.interventions is None:
+            hidden = self._tokens(factual, device, hidden=True)
+            velocity = classifier_free_velocity(self.unet, tokens, hidden, request.sample_scale)
         else:
             changed = torch.stack([_differs(target[name], factual[name]) for name in self.covariates.names], dim=1)
-            velocity = guided_velocity(self.unet, target_tokens, tokens, changed.to(self.device), strength)
-        states = self.scheduler.predict(velocity, pair, steps)
+            velocity = guided_velocity(self.unet, target_tokens, tokens, changed.to(device), request.strengths)
+        watched = self._watched(callback_on_step_end, request.callback_inputs)
+        states = self.scheduler.predict(velocity, pair, request.steps, **watched)
 
         # 7. Decode  [B, C, H, W] in [0, 1]
-        images = to_images(states.mean(dim=1), self.config.space_to_depth, self.vae)
-        images = (images if residual is None else images + residual.to(images)).clamp(0, 1).float().cpu()
+        latents = states.mean(dim=1)
+        images = to_images(latents, self.config.space_to_depth, self.vae)
+        images = (images if residual is None else images + residual.to(images)).float().cpu()
+        pair = pair.cpu()
+        self.maybe_free_model_hooks()
+        finite = finite_rows(images) & finite_rows(pair)
+        images = images.clamp(0, 1).where(finite[:, None, None, None], torch.nan)
 
         # 8. Return
-        return CausalPipelineOutput(
-            images=images if output_type == "pt" else to_pil(images),
+        output = CausalPipelineOutput(
+            images=images,
             covariates=self.covariates.decode({name: value.numpy() for name, value in target.items()}),
-            noise=pair.cpu(),
+            noise=pair,
             covariate_noise=None if known is None else dict(known),
             residual=None if residual is None else residual.cpu(),
         )
+        if not finite.all():
+            raise NonFiniteOutput(output, (~finite).nonzero()[:, 0].tolist())
+        output.images = latents.float().cpu() if output_type == "latent" else to_output(images, output_type)
+        if return_dict:
+            return output
+        return tuple(getattr(output, field.name) for field in fields(output))  # type: ignore[return-value]
+
+    def _tokens(self, covariates: Mapping[str, Tensor], device: torch.device, hidden: bool = False) -> Tensor:
+        """Tokens of covariates `[B, V, D]`, or where `hidden` the null tokens of as many rows."""
+        placed = {name: value.to(device) for name, value in covariates.items()}
+        rows = len(next(iter(placed.values())))
+        keep = torch.zeros(rows, len(placed), dtype=torch.bool, device=device) if hidden else None
+        tokens: Tensor = self.covariate_encoder(placed, keep)
+        return tokens
+
+    def _watched(self, callback: Callback | None, names: Sequence[str]) -> dict[str, Any]:
+        """The user's callback as the solver's argument, where there is one."""
+        if callback is None:
+            return {}
+
+        def on_step(step: int, level: float, pair: Tensor) -> Tensor:
+            returned = callback(self, step, level * TIME_SCALE, {name: pair for name in names})
+            given: Tensor = returned.get("latents", pair) if isinstance(returned, Mapping) else pair
+            _check_tensor("callback_on_step_end: latents", given, tuple(pair.shape), finite=False)
+            return given.to(pair)
+
+        return {"on_step": on_step}
+
+
+def _check_callback(callback: Any, names: Any, allowed: Sequence[str]) -> None:
+    if callback is not None and not callable(callback):
+        raise InputError(
+            f"callback_on_step_end: a {type(callback).__name__} is not a function; give one of (pipeline, step, "
+            "timestep, tensors)."
+        )
+    if not isinstance(names, list | tuple):
+        raise InputError(f"callback_on_step_end_tensor_inputs: {names!r} is not a list; give ['latents'].")
+    for name in names:
+        if name not in allowed:
+            raise unknown("callback_on_step_end_tensor_inputs", name, allowed)
+
+
+def _check_tensor(argument: str, value: Any, expected: tuple[int, ...], finite: bool = True) -> None:
+    """Raise InputError unless a value, where there is one, is a finite tensor of the expected shape."""
+    if value is None:
+        return
+    if not isinstance(value, Tensor) or tuple(value.shape) != expected:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"{argument}: unexpected shape {shape}; expected {expected}, that of an earlier output's.")
+    if finite and not torch.isfinite(value).all():
+        raise InputError(f"{argument}: some values are not finite; give those of an earlier output.")
+
+
+def _not_finite(component: Any) -> str | None:
+    """The name of the first of a network's weights that holds NaN or infinity."""
+    weights = component.state_dict() if isinstance(component, torch.nn.Module) else {}
+    return next((name for name, one in weights.items() if one.is_floating_point() and not one.isfinite().all()), None)
 
 
 def check_resolution(resolution: int, network: Network) -> None:

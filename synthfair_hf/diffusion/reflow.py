@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ..errors import InputError
 from ..training.examples import StepSampler, TrainingExamples
 from .guidance import conditional_velocity
+from .images import finite_rows
 from .latents import to_images, to_latents
 from .objective import intervene
 from .pipeline import CausalDiffusionPipeline
@@ -94,4 +96,10 @@ class PairedExamples(Dataset[dict[str, Tensor]]):
         tokens = pipeline.covariate_encoder({name: column.to(pipeline.device) for name, column in covariates.items()})
         levels = pipeline.scheduler.levels(self.num_inference_steps)
         velocity = conditional_velocity(pipeline.unet, tokens)
-        return integrate("midpoint", velocity, states, levels[::-1] if up else levels)
+        found = integrate("midpoint", velocity, states, levels[::-1] if up else levels)
+        if not finite_rows(found).all():
+            raise InputError(
+                "pretrained_model_name_or_path: some of the generator's images or noise are not finite; check its "
+                "weights, or give more num_inference_steps."
+            )
+        return found

@@ -12,21 +12,21 @@ The repository loads as the directory does. Checkpoints, logs and pictures of tr
 """
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers import DiffusionPipeline
-from safetensors.torch import load_file
 
+from ..access import same_weights, sealed, warn_of_unsealed
 from ..errors import InputError
 from ..publish.hub.release import CARD, PERMISSION, Publication, Release, Target
 from ..publish.model_card import write_model_card
-from ..records import Access, Record, file_sha256, fingerprint
-from .saved import SavedGenerator, find_generator
+from ..records import Access, Record, file_sha256, fingerprint, strictest
+from .saved import SavedGenerator, access_to_training_images, find_generator, read_index
 
 __all__ = ["push_directory", "push_pipeline"]
 
@@ -65,13 +65,17 @@ def push_directory(
             files; and for any error of the Hub.
     """
     target = Target("model", hub_model_id, **settings)
-    if not (Path(directory) / INDEX).is_file():
+    directory = Path(directory)
+    if not (directory / INDEX).is_file():
         raise InputError(
             f"{directory}: is not a saved pipeline (no {INDEX}); give the output directory of a finished "
             "`synthfair train`."
         )
+    # by what the records say, before gigabytes are hashed or loaded
+    _check_access(directory, target)
     saved = find_generator(directory)
     target.check(saved.access)
+    warn_of_unsealed(directory)
     measured = [] if scoreboard is None else _scoreboard(Path(scoreboard), saved)
     for name in saved.files:
         _check_place(saved.directory / name)
@@ -100,6 +104,13 @@ def push_pipeline(pipeline: DiffusionPipeline, hub_model_id: str, **settings: An
     Raises:
         InputError: as `push_directory` does.
     """
+    rules = {name: one for name, one in settings.items() if name not in ("scoreboard", "license", "datasets")}
+    target, known = Target("model", hub_model_id, **rules), _saved_in(pipeline)
+    if known is None:
+        target.check(strictest("unknown", pipeline.config.get("access", "unknown")))
+    else:
+        _check_access(known, target)
+    source = _origin(pipeline, known)
     with TemporaryDirectory() as directory:
         saved = Path(directory)
         pipeline.save_pretrained(saved)
@@ -107,31 +118,44 @@ def push_pipeline(pipeline: DiffusionPipeline, hub_model_id: str, **settings: An
             config = json.loads(path.read_bytes())
             if config.get("_name_or_path"):
                 path.write_text(json.dumps({**config, "_name_or_path": ""}, indent=2, sort_keys=True) + "\n")
-        source = _origin(pipeline)
-        for name in (RECORD, CALIBRATION):
-            if source is not None and (source / name).exists():
-                shutil.copy(source / name, saved / name)
+        if source is not None:
+            access_to_training_images(source)
+            for name in (RECORD, CALIBRATION):
+                if (source / name).exists():
+                    record = Record.read(source / name)
+                    # the same weights, which may be held and written in another precision
+                    (sealed(record, saved) if record.seal else record).write(saved / name)
         return push_directory(saved, hub_model_id, type(pipeline).load, **settings).url
 
 
-def _origin(pipeline: DiffusionPipeline) -> Path | None:
-    """The directory a pipeline was loaded from, if its weights are still the same; else None."""
-    try:
-        directory = find_generator(pipeline.config["_name_or_path"]).directory
-    except (KeyError, InputError):
+def _check_access(directory: Path, target: Target) -> None:
+    """Raise InputError where record or configuration name an access that the target does not allow."""
+    accesses: list[Access] = []
+    if (directory / RECORD).exists():
+        accesses.append(Record.read(directory / RECORD).access)
+    if (own := read_index(directory / INDEX).get("access")) is not None:
+        accesses.append(own if own in get_args(Access) else "unknown")
+    target.check(strictest(*(accesses or ["unknown"])))
+
+
+def _saved_in(pipeline: DiffusionPipeline) -> Path | None:
+    """The directory that a pipeline says it was loaded from, if it is one."""
+    place = getattr(pipeline, "saved_in", None) or pipeline.config.get("_name_or_path")
+    if not place:
         return None
-    for name, component in pipeline.components.items():
-        if isinstance(component, torch.nn.Module):
-            stored: dict[str, torch.Tensor] = {}
-            for file in (directory / name).glob("*.safetensors"):
-                stored |= load_file(file)
-            held = {key: one.cpu() for key, one in component.state_dict().items()}
-            # in whatever precision they are held
-            if stored.keys() != held.keys() or any(
-                not torch.equal(stored[key].to(one), one) for key, one in held.items()
-            ):
-                return None
-    return directory
+    directory = Path(place) if Path(place).is_dir() else None
+    if directory is None:
+        with suppress(InputError):
+            directory = find_generator(place).directory
+    return directory if directory is not None and (directory / INDEX).is_file() else None
+
+
+def _origin(pipeline: DiffusionPipeline, directory: Path | None) -> Path | None:
+    """The directory a pipeline was loaded from, if its weights are still the same; else None."""
+    if directory is None:
+        return None
+    parts = {name: one for name, one in pipeline.components.items() if isinstance(one, torch.nn.Module)}
+    return directory if all(same_weights(one, directory / name) for name, one in parts.items()) else None
 
 
 def _scoreboard(directory: Path, saved: SavedGenerator) -> list[tuple[str, Record]]:

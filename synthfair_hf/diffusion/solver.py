@@ -26,6 +26,8 @@ from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
+from ..errors import InputError, unknown
+
 __all__ = ["BASES", "ReversibleFlowScheduler", "Velocity", "integrate"]
 
 Velocity = Callable[[Tensor, float], Tensor]
@@ -76,12 +78,11 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
 
     @register_to_config
     def __init__(self, shift: float = 1.0, mixing: float = 0.9, base: str = "euler") -> None:
-        if not 0 < mixing <= 1:
-            raise ValueError(f"mixing: {mixing} is out of range; allowed: above 0, up to 1.")
-        if shift <= 0:
-            raise ValueError(f"shift: {shift} is out of range; it must be positive.")
+        for name, number, high in (("shift", shift, 1e6), ("mixing", mixing, 1)):
+            if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= high:
+                raise InputError(f"{name}: {number!r} is out of range; allowed: above 0, up to {high:g}.")
         if base not in BASES:
-            raise ValueError(f"base: {base!r} is unknown; allowed: {', '.join(BASES)}.")
+            raise unknown("base", base, BASES)
         self.shift, self.mixing, self.base = shift, mixing, base
 
     def levels(self, num_inference_steps: int) -> list[float]:
@@ -89,7 +90,14 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
         even = np.linspace(1, 0, num_inference_steps + 1)
         return [float(level) for level in self.shift * even / (1 + (self.shift - 1) * even)]
 
-    def predict(self, velocity: Velocity, pair: Tensor, num_inference_steps: int, stop: int | None = None) -> Tensor:
+    def predict(
+        self,
+        velocity: Velocity,
+        pair: Tensor,
+        num_inference_steps: int,
+        stop: int | None = None,
+        on_step: Callable[[int, float, Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """From noise to image.
 
         Args:
@@ -97,15 +105,19 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
             pair: states `[B, 2, C, H, W]` at s = 1.
             num_inference_steps: steps from s = 1 to s = 0.
             stop: steps that are taken; all by default.
+            on_step: called after each step with its number, the noise level it began at, and the pair; what it returns
+                takes the pair's place.
 
         Returns:
             The pair at s = 0, or after `stop` steps.
         """
         step, (y, z) = BASES[self.base], pair.unbind(dim=1)
         levels = self.levels(num_inference_steps)[: None if stop is None else stop + 1]
-        for now, after in pairwise(levels):
+        for number, (now, after) in enumerate(pairwise(levels)):
             y = self.mixing * y + (1 - self.mixing) * z + step(velocity, z, now, after)
             z = z - step(velocity, y, after, now)
+            if on_step is not None:
+                y, z = on_step(number, now, torch.stack([y, z], dim=1)).unbind(dim=1)
         return torch.stack([y, z], dim=1)
 
     def abduct(self, velocity: Velocity, pair: Tensor, num_inference_steps: int) -> Tensor:

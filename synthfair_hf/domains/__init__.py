@@ -6,6 +6,9 @@
 - presets — the domains by name: `presets.PRESETS`, `presets.get_preset`
 - source — images with covariates and patients: `source.Source`, `source.read_image`, `source.patient_split`
 - imagefolder — a folder with a metadata.csv: `imagefolder.ImageFolder`
+- images — files of images, by decoders that are listed: `images.open_image`, `images.FORMATS`
+- findings — what data sets call findings beside the schema's: `findings.is_other_finding`
+- cells — columns that can't be read, and lost levels: `cells.check_readable`, `cells.absent_levels`
 - rows — tables in CSV: `rows.read_rows`
 - dicom — radiographs in DICOM files: `dicom.read_dicom`
 - registry — every data set that can be opened: `registry.open_source`, `registry.SOURCES`

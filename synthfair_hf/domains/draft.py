@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InputError
+from ..missing import is_missing
 from ..schema import Schema, Variable
 from .preset import Contrast, Preset, strengths
 from .preset_file import LONGEST, MAX_COVARIATES, NAME, why_no_name
@@ -50,9 +51,6 @@ IDENTIFIERS = (
     ("patient_id", "keeps a patient in one split", "patient|subject|person|case|lesion|animal|specimen|_id$|^id$"),
 )
 """Columns that every table has, what for, and what others like them are called."""
-
-MISSING = {"", "na", "n/a", "nan", "<na>", "none", "null", "unknown", "?", "-"}
-"""Cells, in lower case, that say nothing."""
 
 WORDS = {
     "finding": "finding findings diagnosis dx label labels class disease pathology target outcome",
@@ -120,9 +118,9 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
 
 def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
     """The fields of a column's variable and what occurs in it, or why it is left out."""
-    known = [cell for cell in cells if cell.casefold() not in MISSING]
+    known = [cell for cell in cells if not is_missing(cell)]
     # among words it says that there is none, and its author can strike it out
-    words = [cell for cell in cells if cell.casefold() not in MISSING - {"none"}]
+    words = [cell for cell in cells if cell.casefold() == "none" or not is_missing(cell)]
     if 2 * len(words) < len(cells):
         return "is empty in most rows"
     unit = "years" if re.search(r"(^|_)age($|_)", column.casefold()) else "units"

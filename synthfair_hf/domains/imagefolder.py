@@ -3,10 +3,12 @@
 file_name,patient_id,age,sex,view,finding
 images/0001.png,p17,61,F,PA,Pneumonia
 
-Images are what Pillow reads, or DICOM (.dcm); their covariates stand in metadata.csv, never in a DICOM file's header.
+Images are of the formats in `images`, or DICOM (.dcm); their covariates stand in metadata.csv, never in a DICOM file's
+header. Levels are read in any case and with any separators, ages in DICOM's form too (`schema.Variable.parse`).
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..missing import identifier
 from ..records import file_sha256, fingerprint
+from .cells import absent_levels, check_readable
 from .preset import Preset
 from .rows import read_rows
-from .source import count_patients, jitter, patient_split, read_image, read_radiograph
+from .source import BLANK, count_patients, jitter, patient_split, read_image, read_radiograph
 
 __all__ = ["CACHE_BYTES", "ImageFolder"]
-
 
 CACHE_BYTES = 4 * 2**30
 """Decoded images that one source keeps in memory; the others are decoded anew at every draw."""
@@ -30,72 +33,115 @@ CACHE_BYTES = 4 * 2**30
 class ImageFolder:
     """Images and covariates of a folder, as far as the preset has them.
 
-    Every image is decoded once at opening. Images that can't be read are quarantined: left out, counted and listed in
-    `counts["quarantined"]`; more than `max_bad_fraction` of them is an error, because then the folder is not what it
-    seems. Cells no rule can read become missing and are counted in `counts["missing"]`.
+    The table is checked first, then every image is decoded once. Images that can't be read, and those that show nothing
+    (`source.BLANK`), are quarantined: left out, counted and listed in `counts["quarantined"]`; more than
+    `max_bad_fraction` that can't be read is an error, because then the folder is not what it seems. Cells without a
+    value are missing and counted in `counts["missing"]`, by reason; of a column, `cells.MAX_UNREADABLE` may be cells
+    that no rule can read. No level may be lost: one without an image is an error in a column of findings, and in every
+    column with missing cells; in a column that is known throughout it is listed in `counts["no image of"]`.
 
     Args:
         directory: holds metadata.csv with the columns `file_name`, `patient_id` and some of the preset's covariates.
         preset: the domain, whose covariates are read.
         resolution: height and width in pixels that images will have; theirs must be twice that or more.
         max_bad_fraction: share of unreadable images, 0 to 1, that is tolerated.
+        check: what needs the table alone; called with this source before an image is read. Then it has all rows.
 
     Raises:
-        InputError: a damaged table, a row without image or patient, two patients with the same image, an image outside
-            the folder, or too many unreadable ones.
+        InputError: a damaged table, a column that can't be read or has lost a level, a row without image or patient,
+            two patients with the same image, an image outside the folder, or too many unreadable ones.
     """
 
-    def __init__(self, directory: str | Path, preset: Preset, resolution: int, max_bad_fraction: float = 0.05) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        preset: Preset,
+        resolution: int,
+        max_bad_fraction: float = 0.05,
+        check: Callable[["ImageFolder"], object] | None = None,
+    ) -> None:
         root = Path(directory)
-        table = read_rows(root / "metadata.csv")
-        rows = [row for _, row in table]
-        paths, patients = _locate(root, table)
-        self.name = root.resolve().name
-        self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in rows[0])
+        self._metadata = root / "metadata.csv"
+        self._rows = read_rows(self._metadata)
+        self._paths, self.patient_ids = _locate(root, self._rows)
+        root = root.resolve()
+        self.name = root.name
+        columns = self._rows[0][1]
+        self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in columns)
+        self._cells = [
+            [variable.parse(row[variable.name]) for _, row in self._rows] for variable in self.covariates.walk()
+        ]
+        for variable, cells in zip(self.covariates.walk(), self._cells, strict=True):
+            check_readable(self._metadata, variable, [row[variable.name] for _, row in self._rows], cells)
+        self._keep(range(len(self._rows)), {}, [""] * len(self._rows))
+        if check is not None:
+            check(self)
 
+        paths = self._paths
         with ThreadPoolExecutor() as threads:
             examined = threads.map(lambda path: _examine(path, resolution), paths)
             hashes, reasons = zip(*tqdm(examined, total=len(paths), desc="reading images"), strict=True)
         quarantined = {
-            str(path.relative_to(root.resolve())): reason for path, reason in zip(paths, reasons, strict=True) if reason
+            str(path.relative_to(root)): reason for path, reason in zip(paths, reasons, strict=True) if reason
         }
-        if len(quarantined) > max_bad_fraction * len(rows):
-            first, reason = next(iter(quarantined.items()))
+        bad = {name: reason for name, reason in quarantined.items() if not reason.startswith(BLANK)}
+        if len(bad) > max_bad_fraction * len(paths):
+            first, reason = next(iter(bad.items()))
             raise InputError(
-                f"{root}: {len(quarantined)} of {len(rows)} images are unreadable (first: {first}: {reason}); "
+                f"{directory}: {len(bad)} of {len(paths)} images are unreadable (first: {first}: {reason}); "
                 f"at most {max_bad_fraction:.0%} may be; repair or remove them."
             )
+        if len(quarantined) == len(paths) and max_bad_fraction < 1:
+            first, reason = next(iter(quarantined.items()))
+            raise InputError(f"{directory}: no image can be used (first: {first}: {reason}); give others.")
         kept = [index for index, reason in enumerate(reasons) if not reason]
         owners: dict[str, int] = {}
         for index in kept:
             owner = owners.setdefault(hashes[index], index)
-            if patients[owner] != patients[index]:
+            if self.patient_ids[owner] != self.patient_ids[index]:
                 raise InputError(
-                    f"{root / 'metadata.csv'}:{table[index][0]}: the image is byte for byte that of line "
-                    f"{table[owner][0]}, of another patient; give both the same patient_id or remove one."
+                    f"{self._metadata}:{self._rows[index][0]}: the image is byte for byte that of line "
+                    f"{self._rows[owner][0]}, of another patient; give both the same patient_id or remove one."
                 )
-
-        self._paths = [paths[index] for index in kept]
-        self.file_names = [path.relative_to(root.resolve()).as_posix() for path in self._paths]
+        self._keep(kept, quarantined, hashes)
+        # only needed so far, and large
+        del self._rows, self._cells
+        self.file_names = [path.relative_to(root).as_posix() for path in self._paths]
         """Of each image, relative to the folder."""
-        self.patient_ids = [patients[index] for index in kept]
-        self.splits = [patient_split(patient) for patient in self.patient_ids]
-        missing: dict[str, Counter[str]] = {name: Counter() for name in self.covariates.names}
-        self.table: dict[str, list[Any]] = {name: [] for name in self.covariates.names}
-        for index in kept:
-            for variable in self.covariates.walk():
-                value, reason = variable.parse(rows[index][variable.name])
-                self.table[variable.name].append(value)
-                if reason:
-                    missing[variable.name][reason] += 1
-        self.counts: dict[str, Any] = {
-            **count_patients(self.patient_ids, self.splits),
-            "missing": {name: dict(reasons) for name, reasons in missing.items() if reasons},
-            "quarantined": quarantined,
-        }
-        self.fingerprint = fingerprint([[sorted(rows[index].items()), hashes[index]] for index in kept])
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._cached_bytes = 0
+
+    def _keep(self, kept: Iterable[int], quarantined: dict[str, str], hashes: Sequence[str]) -> None:
+        """Keep these rows, and set everything that follows from them."""
+        kept = list(kept)
+        self._rows = [self._rows[index] for index in kept]
+        self._paths = [self._paths[index] for index in kept]
+        self.patient_ids = [self.patient_ids[index] for index in kept]
+        self._cells = [[cells[index] for index in kept] for cells in self._cells]
+        self.splits = [patient_split(patient) for patient in self.patient_ids]
+        names = self.covariates.names
+        self.table: dict[str, list[Any]] = {
+            name: [value for value, _ in cells] for name, cells in zip(names, self._cells, strict=True)
+        }
+        absent = {
+            variable.name: absent_levels(self._metadata, variable, [row[variable.name] for _, row in self._rows], cells)
+            for variable, cells in zip(self.covariates.walk(), self._cells, strict=True)
+        }
+        reasons = {
+            name: dict(Counter(reason for _, reason in cells if reason))
+            for name, cells in zip(names, self._cells, strict=True)
+        }
+        self.counts: dict[str, Any] = {
+            **count_patients(self.patient_ids, self.splits),
+            "missing": {name: counted for name, counted in reasons.items() if counted},
+            "quarantined": quarantined,
+        }
+        if any(absent.values()):
+            self.counts["no image of"] = {name: levels for name, levels in absent.items() if levels}
+        # what a row says, and not how a patient's name was spelt
+        self.fingerprint = fingerprint(
+            [[sorted(row.items()), hashes[index]] for index, (_, row) in zip(kept, self._rows, strict=True)]
+        )
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -122,6 +168,7 @@ def _locate(root: Path, table: list[tuple[int, dict[str, str]]]) -> tuple[list[P
         if column not in table[0][1]:
             raise InputError(f"{metadata}:1: no column {column!r}; add it (it {purpose}).")
     lines: dict[Path, int] = {}
+    zeros: dict[str, tuple[str, int]] = {}
     patients = []
     for line, row in table:
         path = _inside(root, row["file_name"], f"{metadata}:{line}")
@@ -131,9 +178,20 @@ def _locate(root: Path, table: list[tuple[int, dict[str, str]]]) -> tuple[list[P
                 "give every image one row."
             )
         lines[path] = line
-        patients.append(row["patient_id"].strip())
-        if not patients[-1]:
-            raise InputError(f"{metadata}:{line}: patient_id is empty; give every image its patient.")
+        patient = identifier(row["patient_id"])
+        if patient is None:
+            cell = row["patient_id"].strip()
+            raise InputError(
+                f"{metadata}:{line}: patient_id is {repr(cell) if cell else 'empty'}; give every image its patient."
+            )
+        if patient.isdecimal():
+            other, first = zeros.setdefault(patient.lstrip("0"), (patient, line))
+            if other != patient:
+                raise InputError(
+                    f"{metadata}:{line}: patient_id {patient!r} is {other!r} of line {first} but for leading zeros; "
+                    "give one patient one name, and two patients names that differ otherwise."
+                )
+        patients.append(patient)
     return list(lines), patients
 
 
@@ -142,7 +200,8 @@ def _inside(root: Path, name: str, where: str) -> Path:
     try:
         path = (root / name).resolve()
         openable = path.is_file() or not path.exists()
-    except (OSError, ValueError) as error:
+    # RuntimeError: a link to itself
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{where}: file_name {name!r} is not a path ({error}).") from None
     if not path.is_relative_to(root.resolve()):
         raise InputError(f"{where}: file_name {name!r} leaves the folder; keep images under {root}.")

@@ -5,6 +5,7 @@ A domain that needs no code is a YAML file (`preset_file`), as those of users ar
 
 from pathlib import Path
 
+from ..arguments import checked
 from ..errors import unknown
 from .chest_xray.preset import CHEST_XRAY
 from .morphomnist.preset import MORPHOMNIST
@@ -22,6 +23,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+@checked
 def get_preset(name: str) -> Preset:
     """The preset of that name; InputError, which lists the names, for an unknown one."""
     if name not in PRESETS:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..arguments import checked
 from ..errors import InputError, unknown
 from .chest_xray.scanners import AcquisitionWorld
 from .imagefolder import ImageFolder
@@ -35,8 +36,13 @@ DRAWN = ("phantom",)
 """Data sets whose images are drawn, and that have no directory."""
 
 
+@checked
 def open_source(
-    directory: str | Path | None, preset: Preset, resolution: int, dataset_name: str | None = None
+    directory: str | Path | None,
+    preset: Preset,
+    resolution: int,
+    dataset_name: str | None = None,
+    check: Callable[[Source], object] | None = None,
 ) -> Source:
     """The images of a data set with the preset's covariates.
 
@@ -47,6 +53,8 @@ def open_source(
         preset: the domain; covariates that it does not name are not read.
         resolution: height and width in pixels that images will have.
         dataset_name: a name in SOURCES; by default the preset's own name where it is one, else "imagefolder".
+        check: what needs covariates and patients alone; of a folder of images it is called before one of them is read,
+            with a source of all its rows. It sees more images than there will be where some are quarantined.
 
     Raises:
         InputError: for an unknown name, a directory that is missing or holds something else, and for radiographs
@@ -57,9 +65,20 @@ def open_source(
         raise unknown("dataset_name", name, SOURCES)
     if directory is None and name not in DRAWN:
         raise InputError(f"source_dir: not given; {preset.name} needs the folder of its images.")
-    source = SOURCES[name](directory, preset, resolution)
-    if "scanner" in preset.covariates and "scanner" not in source.covariates:
-        if "view" not in source.covariates:
-            raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
-        source = AcquisitionWorld(source, WORLD_SEED, preset)
-    return source
+    if check is not None and directory is not None and name == "imagefolder":
+        tabled = check
+        source: Source = ImageFolder(
+            directory, preset, resolution, check=lambda one: tabled(_with_scanners(one, directory, preset))
+        )
+    else:
+        source = SOURCES[name](directory, preset, resolution)
+    return _with_scanners(source, directory, preset)
+
+
+def _with_scanners(source: Source, directory: str | Path | None, preset: Preset) -> Source:
+    """The source itself, or on planted scanners where the preset has a scanner and the source does not."""
+    if "scanner" not in preset.covariates or "scanner" in source.covariates:
+        return source
+    if "view" not in source.covariates:
+        raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
+    return AcquisitionWorld(source, WORLD_SEED, preset)

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import InputError
+from ..records import check_regular
 
 __all__ = ["MAX_BYTES", "read_rows"]
 
@@ -21,9 +22,10 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     Columns at the end without a name or a value are left out.
 
     Raises:
-        InputError: the file is absent, damaged, larger than MAX_BYTES, not UTF-8, not CSV, has no rows, rows of
+        InputError: the file is absent, a pipe, damaged, larger than MAX_BYTES, not UTF-8, not CSV, has no rows, rows of
             different lengths or columns of the same name.
     """
+    check_regular(path, str(path), "give a table in CSV with one row per image")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)

@@ -8,20 +8,33 @@ source.splits[i]           fixed by the patient alone: split(i) = f(sha256(patie
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import InputError
+from ..records import check_regular
 from ..schema import SPLITS, Schema
 from .dicom import read_dicom
+from .images import MAX_PIXELS, gray, open_image
 
-__all__ = ["MAX_PIXELS", "Source", "count_patients", "jitter", "patient_split", "read_image", "read_radiograph"]
+__all__ = [
+    "BLANK",
+    "Source",
+    "count_patients",
+    "describe_counts",
+    "jitter",
+    "patient_split",
+    "read_image",
+    "read_radiograph",
+    "totals",
+]
 
-MAX_PIXELS = 80_000_000
-"""Larger images are an error before a pixel is decoded: no detector has that many, so it is a decompression bomb."""
+BLANK = "shows nothing"
+"""What is said of an image whose pixels, but for one in a hundred at either end, are of one gray level at 8 bits."""
 
 
 class Source(Protocol):
@@ -80,21 +93,71 @@ def count_patients(patient_ids: list[str], splits: list[str]) -> dict[str, Any]:
     return {"images": len(patient_ids), "patients": len(pairs), "patients by split": dict(sorted(by_split.items()))}
 
 
+def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of a source as numbers alone, for what is published: cells and names of files may tell who is in it.
+
+    Args:
+        counts: those of a source, or their totals.
+
+    Returns:
+        `images` and `patients`; of a folder also `missing` cells by covariate, images `quarantined`, and levels with
+        `no image of` them.
+    """
+    if "missing" not in counts:
+        return {"images": counts["images"], "patients": counts["patients"]}
+    missing, quarantined = counts["missing"], counts["quarantined"]
+    return {
+        "images": counts["images"],
+        "patients": counts["patients"],
+        "missing": {name: n if isinstance(n, int) else sum(n.values()) for name, n in missing.items()},
+        "quarantined": quarantined if isinstance(quarantined, int) else len(quarantined),
+        **({"no image of": counts["no image of"]} if "no image of" in counts else {}),
+    }
+
+
+def describe_counts(counts: Mapping[str, Any]) -> list[str]:
+    """What was read of a source and what was not, as lines to print.
+
+    Args:
+        counts: those of a source, or their `totals`.
+    """
+    lines = [f"source: {counts['images']} images of {counts['patients']} patients"]
+    quarantined = counts.get("quarantined") or 0
+    if isinstance(quarantined, Mapping):
+        first, reason = next(iter(quarantined.items()))
+        lines.append(f"  left out: {len(quarantined)} images (first: {first}: {reason})")
+    elif quarantined:
+        lines.append(f"  left out: {quarantined} images that can't be read or show nothing")
+    if unseen := counts.get("unknown view"):
+        lines.append(f"  left out: {unseen} images of unknown view")
+    for name, reasons in counts.get("missing", {}).items():
+        if not isinstance(reasons, Mapping):
+            lines.append(f"  missing {name}: {reasons}")
+            continue
+        shown = sorted(reasons.items(), key=lambda one: -one[1])[:5]
+        words = ", ".join(f"{reason} {n}" for reason, n in shown) + (", ..." if len(reasons) > len(shown) else "")
+        lines.append(f"  missing {name}: {sum(reasons.values())} ({words})")
+    lines += [f"  no image of {name} {', '.join(levels)}" for name, levels in counts.get("no image of", {}).items()]
+    return lines
+
+
 def read_radiograph(path: Path, resolution: int) -> np.ndarray:
     """A grayscale radiograph as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
 
-    Twice the resolution, so that `jitter` can move it before the pixels are averaged. 16-bit pixels are rescaled from
-    the image's own [min, max]: Pillow's convert would clip them at 255. A file `.dcm` is read by `dicom.read_dicom`.
+    Twice the resolution, so that `jitter` can move it before the pixels are averaged. A file `.dcm` is read by
+    `dicom.read_dicom`, every other by `images.open_image`, upright and by the full scale of its file.
 
     Args:
-        path: of an image that Pillow reads, or of a DICOM file.
+        path: of an image, or of a DICOM file.
         resolution: half the height and width of what is returned, in pixels.
 
     Raises:
-        InputError: naming the file, which is unreadable, truncated, animated, too small, too large, or in colours that
-            are not luminance.
+        InputError: naming the file, which is unreadable, truncated, animated, too small, too large, in colours that
+            are not luminance, or BLANK.
     """
-    pixels = read_dicom(path, MAX_PIXELS) if path.suffix.lower() == ".dcm" else _read_pixels(path)
+    check_regular(path, str(path), "name an image")
+    is_dicom = path.suffix.lower() == ".dcm"
+    pixels = read_dicom(path, MAX_PIXELS) if is_dicom else gray(open_image(path), str(path))
     height, width = pixels.shape
     if min(height, width) < 2 * resolution:
         raise InputError(
@@ -104,34 +167,28 @@ def read_radiograph(path: Path, resolution: int) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = Image.fromarray(pixels[top : top + side, left : left + side])
-    return np.asarray(square.resize((2 * resolution, 2 * resolution), Image.Resampling.LANCZOS)).clip(0, 1)
+    radiograph = np.asarray(square.resize((2 * resolution, 2 * resolution), Image.Resampling.LANCZOS)).clip(0, 1)
+    low, high = np.quantile(radiograph, [0.01, 0.99])
+    if high - low < 1 / 255:
+        raise InputError(f"{path}: {BLANK}: its pixels are of one gray level, {low:.3g} of 1.")
+    return radiograph
 
 
-def _read_pixels(path: Path) -> np.ndarray:
-    """What Pillow reads of a file, as luminance: float32 `[H, W]` in [0, 1]."""
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{path}: {image.width}x{image.height} pixels exceed {MAX_PIXELS}; not decoded.")
-            if getattr(image, "n_frames", 1) > 1:
-                raise InputError(f"{path}: has several frames; give one frame per file.")
-            if image.mode.startswith("I"):
-                levels = np.asarray(image, dtype=np.float64)
-                return ((levels - levels.min()) / max(np.ptp(levels), 1)).astype(np.float32)
-            if image.mode in ("1", "L", "LA", "RGB", "RGBA", "P"):
-                return np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
-            raise InputError(f"{path}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit.")
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a readable image (unknown format).") from None
-    # the warning where warnings are errors; elsewhere the limit above applies
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path}: not a readable image ({getattr(error, 'strerror', None) or error}).") from None
+def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarray:
+    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of `read_radiograph`.
 
+    Args:
+        path: of the image.
+        resolution: height and width in pixels.
+        own_size: take an image of exactly this size, such as a generator makes, as it is.
 
-def read_image(path: Path, resolution: int) -> np.ndarray:
-    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of `read_radiograph`."""
+    Raises:
+        InputError: as `read_radiograph`.
+    """
+    if own_size and path.suffix.lower() != ".dcm":
+        pixels = gray(open_image(path), str(path))
+        if pixels.shape == (resolution, resolution):
+            return pixels
     return _halve(read_radiograph(path, resolution))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import Count, Seed, checked
 from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
 from ..records import row_generator
@@ -29,7 +30,7 @@ from .phantom.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample
 from .phantom.preset import PHANTOM
 from .preset import Preset
 from .registry import WORLD_SEED
-from .source import Source
+from .source import Source, totals
 
 __all__ = [
     "WORLDS",
@@ -78,6 +79,11 @@ class World(Protocol):
     @property
     def images(self) -> Tensor:
         """float32 `[n, C, H, W]` in [0, 1]: the observations, drawn or read when they are first needed."""
+        ...
+
+    @property
+    def source_counts(self) -> dict[str, Any]:
+        """What was read of the data behind the world, and what is missing in it (`source.totals`)."""
         ...
 
     @property
@@ -154,6 +160,11 @@ class _Observations:
         self.covariates[name]
         caused = self._graph.descendants([name])
         return tuple(other for other in self.covariates.names if other in caused)
+
+    @property
+    def source_counts(self) -> dict[str, Any]:
+        """Of the whole source."""
+        return totals(self._observed.counts)
 
     @property
     def fingerprint(self) -> str:
@@ -370,8 +381,12 @@ def _open_acquisition(split: str, limit: int | None, seed: int, directory: str |
         raise InputError(
             "source_dir: the acquisition world needs a folder of radiographs with a metadata.csv; give one."
         )
-    radiographs = ImageFolder(directory, CHEST_XRAY, resolution)
-    return ScannerWorld(AcquisitionWorld(radiographs, seed), CHEST_XRAY, split, limit, resolution=resolution)
+
+    def planted(radiographs: ImageFolder) -> ScannerWorld:
+        return ScannerWorld(AcquisitionWorld(radiographs, seed), CHEST_XRAY, split, limit, resolution=resolution)
+
+    # whether there is anything to score is told by the table, before its images are read
+    return planted(ImageFolder(directory, CHEST_XRAY, resolution, check=planted))
 
 
 def _open_morphomnist(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
@@ -388,11 +403,12 @@ WORLDS: dict[str, tuple[Preset, Callable[[str, int | None, int, str | Path | Non
 """By name, the domain of a world and what opens it."""
 
 
+@checked
 def open_world(
     name: str,
     split: str,
-    limit: int | None = None,
-    seed: int = WORLD_SEED,
+    limit: Count | None = None,
+    seed: Seed = WORLD_SEED,
     directory: str | Path | None = None,
     resolution: int | None = None,
 ) -> World:

@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 
+from ..arguments import Fraction, Replicates, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import percentile_interval, resample
+from ..missing import identifier, is_missing
 from ..records import row_generator
 from .permutation import exchangeable, permute
 from .rates import METRICS, check_labels, check_scores, rates
@@ -77,8 +79,8 @@ def group_codes(attribute: str, column: Sequence[str | None], n: int) -> Groups:
 
     Args:
         attribute: its name, for messages.
-        column: group name of each row `[n]`, None where unknown. A pandas categorical keeps its categories, also empty
-            ones; other columns are sorted by name.
+        column: group name of each row `[n]`; None, or another value that `missing.is_missing` names, where unknown. A
+            pandas categorical keeps its categories, also empty ones; other columns are sorted by name.
         n: the number of rows.
 
     Returns:
@@ -90,8 +92,12 @@ def group_codes(attribute: str, column: Sequence[str | None], n: int) -> Groups:
     if len(column) != n:
         raise InputError(f"groups[{attribute!r}]: {len(column)} values for {n} scores; give one per score.")
     values = pandas.Series(column)  # type: ignore[arg-type]
-    if not isinstance(values.dtype, pandas.CategoricalDtype):
-        stranger = next((value for value in values.dropna().unique() if not isinstance(value, str)), None)
+    if isinstance(values.dtype, pandas.CategoricalDtype):
+        values = values.cat.set_categories([name for name in values.cat.categories if not is_missing(name)])
+    else:
+        known = [None if is_missing(value) else value for value in column]
+        values = pandas.Series(known, dtype=object)
+        stranger = next((value for value in known if value is not None and not isinstance(value, str)), None)
         if stranger is not None:
             raise InputError(
                 f"groups[{attribute!r}]: {stranger} is no name; give one name per row (bins of a number: '<60', "
@@ -130,16 +136,17 @@ class _Rows(NamedTuple):
         }
 
 
+@checked
 def audit(
     scores: Sequence[float],
     labels: Sequence[int],
     groups: Mapping[str, Sequence[str | None]],
     subjects: Sequence[str] | None = None,
-    threshold: float = 0.5,
+    threshold: Fraction = 0.5,
     intersections: Sequence[Sequence[str]] = (),
-    seed: int = 0,
-    n_bootstrap: int = 1000,
-    permutations: int = 1000,
+    seed: Seed = 0,
+    n_bootstrap: Replicates = 1000,
+    permutations: Replicates = 1000,
     level: float = 0.95,
 ) -> AuditTable:
     """Audit the scores of a binary classifier by group.
@@ -147,7 +154,7 @@ def audit(
     Args:
         scores: probabilities `[n]` in [0, 1] that the finding is present.
         labels: `[n]`, 0 absent and 1 present.
-        groups: by attribute, the name of each row's group `[n]`, None where unknown.
+        groups: by attribute, the name of each row's group `[n]`, None (or nan, "n/a", ...) where unknown.
         subjects: identifiers `[n]`; rows of one subject are resampled and permuted together. By default each row is a
             subject of its own.
         threshold: scores at or above it are predicted present.
@@ -226,7 +233,7 @@ def _subject_numbers(subjects: Sequence[str] | None, n: int) -> np.ndarray:
         return np.arange(n)
     if len(subjects) != n:
         raise InputError(f"subjects: {len(subjects)} names for {n} scores; give one per score.")
-    numbers, _ = pandas.factorize(np.asarray(subjects, dtype=object))
+    numbers, _ = pandas.factorize(np.array([identifier(subject) for subject in subjects], dtype=object))
     if (numbers < 0).any():
         raise InputError(f"subjects: {(numbers < 0).sum()} of {n} are missing; give every row its subject.")
     return numbers

@@ -15,7 +15,7 @@ compute budget.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..access import RECORD, recorded_access, restrict, sealed
+from ..arguments import Size, Sizes, checked
 from ..errors import InputError
 from ..measure.intervals import area_under_curve
 from ..records import Record
@@ -96,7 +98,8 @@ class ImageClassifier(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
-    def __init__(self, resolution: int = 64, channels: Sequence[int] = (16, 32, 64)) -> None:
+    @checked
+    def __init__(self, resolution: Size = 64, channels: Sizes = (16, 32, 64)) -> None:
         super().__init__()
         if resolution < 16 or resolution % 16:
             raise InputError(f"resolution: {resolution} is not allowed; give a multiple of 16.")
@@ -114,6 +117,7 @@ class ImageClassifier(ModelMixin, ConfigMixin):
             nn.GroupNorm(GROUPS, third),
         )
         self.head = nn.Linear(third, 1)
+        restrict(self)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """The last map `[B, d, r/8, r/8]` of images `[B, 1, r, r]` in [0, 1], differentiably; its maximum: `embed`."""
@@ -322,14 +326,15 @@ def _shifted(images: Tensor, offsets: Tensor) -> Tensor:
 def save_classifier(classifier: ImageClassifier, directory: str | Path, record: Record) -> None:
     """Write config.json, safetensors and, last of all, record.json into a directory."""
     classifier.save_pretrained(directory, safe_serialization=True)
-    record.write(Path(directory) / "record.json")
+    sealed(record, Path(directory)).write(Path(directory) / RECORD)
 
 
 def load_classifier(directory: str | Path) -> ImageClassifier:
     """The classifier saved in a directory, in evaluation mode; InputError for missing or damaged files, or pickle."""
-    Record.read(Path(directory) / "record.json")
+    Record.read(Path(directory) / RECORD)
     try:
         loaded = ImageClassifier.from_pretrained(directory, use_safetensors=True, low_cpu_mem_usage=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{directory}: not a classifier that can be loaded ({str(error).splitlines()[0]}).") from None
+    recorded_access(Path(directory))
     return loaded.eval()

@@ -23,6 +23,7 @@ import numpy as np
 import pandas
 from scipy.stats import binomtest
 
+from ..arguments import Replicates, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import area_under_curve, bootstrap
 from ..records import row_generator
@@ -105,14 +106,15 @@ class Detection:
         return cls(record["detector"], table.astype(dict.fromkeys(figures, float)), record["settings"])
 
 
+@checked
 def detect(
     scores: ImageClassifier | Scores,
     examples: LabelledImages,
     attributes: Sequence[str],
     detector: str,
-    seed: int = 0,
+    seed: Seed = 0,
     alpha: float = ALPHA,
-    permutations: int = 999,
+    permutations: Replicates = 999,
 ) -> Detection:
     """Test which attributes the scores of a classifier depend on.
 

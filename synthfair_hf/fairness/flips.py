@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 
+from ..arguments import Fraction, Replicates, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import bootstrap_mean
+from ..missing import identifier, is_missing
 from .rates import check_scores
 
 __all__ = ["ANY", "flip_rates"]
@@ -29,14 +31,15 @@ ANY = "any"
 """`from` and `to` of the lines over all pairs, whatever their levels; these have no direction."""
 
 
+@checked
 def flip_rates(
     scores: Sequence[float],
     subjects: Sequence[str],
     factors: Mapping[str, Sequence[Any]],
     attribute: str,
-    threshold: float = 0.5,
-    seed: int = 0,
-    n_bootstrap: int = 1000,
+    threshold: Fraction = 0.5,
+    seed: Seed = 0,
+    n_bootstrap: Replicates = 1000,
     level: float = 0.95,
 ) -> pandas.DataFrame:
     """Flip rates of a classifier under do(attribute), with bootstrap intervals over subjects.
@@ -66,10 +69,10 @@ def flip_rates(
     if "subject" in factors or "score" in factors:
         raise InputError("factors: subject and score are taken; give the factor another name.")
     for argument, column in (("subjects", subjects), *((f"factors[{name!r}]", factors[name]) for name in factors)):
-        if len(column) != len(score) or pandas.isna(np.asarray(column, dtype=object)).any():
+        if not hasattr(column, "__len__") or len(column) != len(score) or any(map(is_missing, column)):
             raise InputError(f"{argument}: give one value, none missing, for each of the {len(score)} scores.")
     rows = pandas.DataFrame({name: np.asarray(column) for name, column in factors.items()})
-    rows["subject"], rows["score"] = np.asarray(subjects), score
+    rows["subject"], rows["score"] = [identifier(subject) for subject in subjects], score
     cell = ["subject", *(name for name in factors if name != attribute)]
     twice = rows.duplicated([*cell, attribute])
     if twice.any():

@@ -11,15 +11,21 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import check_fields
+from ..domains.images import open_image
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
+from ..missing import is_missing
+from ..records import Access, strictest
 from ..views.builder import recipe_of
+from ..views.pushing import described_access
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,6 +47,7 @@ class LabelledImages:
         masks: bool `[n, 1, r, r]`, the region of the finding, or None.
         recipe: the view and data set that the rows come from (`views.builder.recipe_of`), empty if unknown. Records of
             models trained on the rows hold it; the `fingerprint` of the rows does not depend on it.
+        access: to the real images that the rows were made from; what is trained on them takes it over.
 
     Raises:
         InputError: a shape, type or value is invalid.
@@ -54,8 +61,10 @@ class LabelledImages:
     pairs: Mapping[str, np.ndarray] = field(default_factory=dict)
     masks: Tensor | None = None
     recipe: Mapping[str, str] = field(default_factory=dict)
+    access: Access = "unknown"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         shape = tuple(self.images.shape)
         if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3]:
             raise InputError(f"images: {self.images.dtype} of shape {shape}; give torch.uint8 of shape [n, 1, r, r].")
@@ -72,6 +81,8 @@ class LabelledImages:
         for name, keys in {"subjects": self.subjects, **keyed}.items():
             if len(keys) != shape[0]:
                 raise InputError(f"{name}: {len(keys)} values for {shape[0]} images; give one per image.")
+        if any(map(is_missing, set(self.subjects))):
+            raise InputError("subjects: some are unknown; give every image its subject.")
         if self.masks is not None and (self.masks.dtype != torch.bool or tuple(self.masks.shape) != shape):
             raise InputError(
                 f"masks: {self.masks.dtype} of shape {tuple(self.masks.shape)}; give torch.bool of shape {shape}."
@@ -123,7 +134,7 @@ class LabelledImages:
             codes, levels[name] = _groups(_known(dataset, name), name, preset)
             groups[name] = torch.from_numpy(codes.astype(np.int64))
         subjects = np.asarray(dataset["subject_id"][:], dtype=str)
-        arrays = [np.asarray(row["image"]) for row in dataset.select_columns(["image"])]
+        arrays = _pixels(dataset)
         if len({array.shape for array in arrays}) != 1 or arrays[0].dtype != np.uint8:
             raise InputError("dataset: images differ in size or are not 8-bit grayscale; give one resolution.")
         return cls(
@@ -134,6 +145,7 @@ class LabelledImages:
             subjects,
             _pairs(dataset, subjects, (*attributes, finding)),
             recipe=_recipe(dataset),
+            access=described_access(dataset.info.description or "") or "unknown",
         )
 
     def select(self, rows: Tensor | np.ndarray) -> "LabelledImages":
@@ -150,6 +162,7 @@ class LabelledImages:
             {name: keys[places] for name, keys in self.pairs.items()},
             None if self.masks is None else self.masks[index],
             self.recipe,
+            self.access,
         )
 
     def concatenate(self, other: "LabelledImages") -> "LabelledImages":
@@ -179,14 +192,15 @@ class LabelledImages:
             },
             None if self.masks is None or other.masks is None else torch.cat([self.masks, other.masks]),
             self.recipe if self.recipe == other.recipe else {},
+            strictest(self.access, other.access),
         )
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the rows: 16 hex digits of the sha256 of every field but the recipe."""
+        """Identity of the rows: 16 hex digits of the sha256 of every field but recipe and access."""
         digest = hashlib.sha256()
         for one in fields(self):
-            if one.name == "recipe":
+            if one.name in ("recipe", "access"):
                 continue
             value = getattr(self, one.name)
             parts = value if isinstance(value, Mapping) else {"": value}
@@ -194,6 +208,20 @@ class LabelledImages:
                 digest.update(f"{one.name}/{name}".encode())
                 digest.update(_bytes(parts[name]))
         return digest.hexdigest()[:16]
+
+
+def _pixels(dataset: "Dataset") -> list[np.ndarray]:
+    """The images of the rows, opened by the decoders that this package lists and not by all that `datasets` would."""
+    from datasets import Image
+
+    column = dataset.select_columns(["image"])
+    if not isinstance(column.features["image"], Image):
+        return [np.asarray(row["image"]) for row in column]
+    files = (row["image"] or {} for row in column.cast_column("image", Image(decode=False)))
+    return [
+        np.asarray(open_image(file.get("bytes") or Path(file.get("path") or ""), f"dataset: image {row}"))
+        for row, file in enumerate(files)
+    ]
 
 
 def _recipe(dataset: "Dataset") -> dict[str, str]:

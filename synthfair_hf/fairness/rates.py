@@ -10,11 +10,11 @@ A score at or above the threshold is predicted positive. A metric whose denomina
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..measure.intervals import pairs_won
 
 __all__ = ["BINS", "METRICS", "Metric", "Rates", "check_labels", "check_scores", "group_rates", "rates"]
@@ -130,8 +130,8 @@ def check_scores(scores: object, threshold: float = 0.5) -> np.ndarray:
             f"scores: {np.sum(~inside)} of {len(score)} not in [0, 1]{example}; give one or more probabilities (of a "
             "logit its sigmoid)."
         )
-    if not 0 <= threshold <= 1:
-        raise InputError(f"threshold: {threshold:g} out of range; allowed: [0, 1].")
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not 0 <= threshold <= 1:
+        raise InputError(f"threshold: {shown(threshold)} is invalid or out of range; allowed: [0, 1].")
     return score
 
 
@@ -162,8 +162,17 @@ def check_labels(labels: object, n: int) -> np.ndarray:
 
 def _numbers(argument: str, values: object) -> np.ndarray:
     try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+        found: Any = np.asarray(values)
+        if isinstance(values, np.ma.MaskedArray):
+            # a masked value is a missing one
+            found = np.where(np.ma.getmaskarray(values), np.nan, found)
+        if found.dtype.kind == "O" and any(isinstance(one, str | bytes) for one in found.flat):
+            raise TypeError
+        # numpy reads text as the number it spells, and a date as the nanoseconds since 1970
+        if found.dtype.kind not in "biufO":
+            raise TypeError
+        return found.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise InputError(f"{argument}: not all are numbers; give one number per row.") from None
 
 

@@ -17,6 +17,8 @@
 - store — files and records: `store.Store`, `store.read_plan`
 - lock — who may write into a directory: `lock.lease`, `lock.mutex`
 - verification — every byte and row checked: `verification.verify`
+- consistency — what the plan and a family imply for stored rows: `consistency.row_faults`,
+  `consistency.subject_faults`
 - merge — parts of one plan become one data set: `merge.merge`
 - publish — a data set on the Hub: `publish.publish`
 """

@@ -13,24 +13,9 @@ import numpy as np
 from ..errors import InputError, unknown
 from ..schema import SPLITS
 from ..views.layout import word
+from ..views.shares import allocated
 
-__all__ = ["Allocation", "checked_fractions", "checked_shares", "largest_remainder"]
-
-
-def largest_remainder(total: int, fractions: Sequence[float]) -> list[int]:
-    """Non-negative integers that sum to `total`, each less than one away from its share; ties go to the first.
-
-    Args:
-        total: 0 or more.
-        fractions: not negative; their sum counts as the whole.
-    """
-    whole = math.fsum(fractions)
-    quotas = [total * fraction / whole for fraction in fractions]
-    counts = [math.floor(quota) for quota in quotas]
-    by_remainder = sorted(range(len(quotas)), key=lambda index: counts[index] - quotas[index])
-    for index in by_remainder[: total - sum(counts)]:
-        counts[index] += 1
-    return counts
+__all__ = ["Allocation", "checked_fractions", "checked_shares"]
 
 
 def checked_fractions(fractions: Mapping[str, float]) -> tuple[float, ...]:
@@ -98,10 +83,7 @@ class Allocation(NamedTuple):
     @property
     def counts(self) -> list[list[int]]:
         """Subjects by split and stratum."""
-        if self.balanced:
-            per_stratum = largest_remainder(self.num_subjects // len(self.shares), self.fractions)
-            return [[count] * len(self.shares) for count in per_stratum]
-        return [largest_remainder(size, self.shares) for size in largest_remainder(self.num_subjects, self.fractions)]
+        return allocated(self.num_subjects, self.fractions, self.shares, self.balanced)
 
     @property
     def fills(self) -> bool:

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..arguments import Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.phantom.oracle import Oracle
 from ..domains.registry import open_source
 from ..domains.source import Source
-from ..errors import InputError, unknown
+from ..errors import InputError, shown, unknown
 from ..publish.dataset_card import write_dataset_card
 from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
@@ -24,16 +25,19 @@ from .lock import mutex
 from .merge import merge
 from .plan import SCM, GenerationPlan
 from .run import check, generate, repair, seconds_per_image
-from .store import read_plan
-from .support import model_support, source_support
+from .store import PLAN, read_plan
+from .subjects import choose
+from .support import model_support, say, source_support, trained_support
+from .verification import known_plan, restore_plan
 
-__all__ = ["generate_dataset", "merge_datasets", "repair_dataset", "spread_dataset"]
+__all__ = ["generate_dataset", "merge_datasets", "repair_dataset", "repair_needs", "spread_dataset"]
 
 
+@checked
 def generate_dataset(
     output_dir: str | Path,
     num_subjects: int,
-    seed: int = 0,
+    seed: Seed = 0,
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | None = None,
     dry_run: bool = False,
@@ -69,7 +73,8 @@ def generate_dataset(
         **settings: further fields of GenerationPlan.
 
     Returns:
-        The plan's summary; its `finished` is whether this process completed the data set.
+        The plan's summary; its `finished` is whether this process completed the data set, `source` what was read of
+        the source and what is missing in it.
 
     Raises:
         InputError: settings that are invalid or contradict each other, the generator or the source, or a directory
@@ -89,15 +94,16 @@ def generate_dataset(
         world_size=world_size,
         **settings,
     )
-    if dry_run:
-        return {**planned.plan.summary(), **_duration(planned, world_size), "finished": False}
     plan, saved, source, gate = planned
+    read = {} if source is None else {"source": source.counts}
+    if dry_run:
+        return {**plan.summary(), **_duration(planned, world_size), **read, "finished": False}
     record = generate(plan, _load(saved), output_dir, source, rank == 0, gate, rank, world_size)
     if record is not None:
         # two ranks that end together both find the run finished
         with mutex(Path(output_dir)):
             write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
-    return {**plan.summary(), "finished": record is not None}
+    return {**plan.summary(), **read, "finished": record is not None}
 
 
 class _Planned(NamedTuple):
@@ -129,28 +135,52 @@ def _plan(
     saved = _generator(pretrained_model_name_or_path, world, resolution)
     if world is not None and source_dir is not None:
         raise InputError(f"source_dir: {source_dir} is given beside world {world}, which draws its own; leave one out.")
-    source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
+    crossed = settings.pop("levels", {})
+    if not isinstance(crossed, Mapping) or not all(isinstance(one, list | tuple) for one in crossed.values()):
+        raise InputError(f"levels: {shown(crossed)} is invalid; give lists of values by name.")
     levels = {
         name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
-        for name, given in settings.pop("levels", {}).items()
+        for name, given in crossed.items()
     }
-    plan = GenerationPlan(
-        preset=saved.preset,
-        model_revision=saved.revision,
-        num_subjects=num_subjects,
-        seed=seed,
-        resolution=saved.resolution,
-        world=world,
-        source=SCM if source is None else source.name,
-        source_fingerprint=None if source is None else source.fingerprint,
-        access=saved.access if source_dir is None else strictest(saved.access, access),
-        gate=None if predictor is None else predictor.revision,
-        levels=levels,
-        **settings,
-    )
+    if (Path(output_dir) / PLAN).is_file():
+        # what was begun goes on as it was begun
+        settings.setdefault("draws_version", read_plan(Path(output_dir)).draws_version)
+    passed_on: Access = "open" if predictor is None else predictor.access
+
+    def plan_of(source: Source | None) -> GenerationPlan:
+        return GenerationPlan(
+            preset=saved.preset,
+            model_revision=saved.revision,
+            num_subjects=num_subjects,
+            seed=seed,
+            resolution=saved.resolution,
+            world=world,
+            source=SCM if source is None else source.name,
+            source_fingerprint=None if source is None else source.fingerprint,
+            access=strictest(saved.access, passed_on, *(() if source_dir is None else (access,))),
+            gate=None if predictor is None else predictor.revision,
+            levels=levels,
+            **settings,
+        )
+
+    source = None
+    if source_dir is not None:
+        # what the table alone decides, before its images are read
+        source = open_source(
+            source_dir, saved.preset, saved.resolution, check=lambda tabled: choose(plan_of(tabled), tabled)
+        )
+    plan = plan_of(source)
+    coverage = None if isinstance(saved, Oracle) else saved.coverage
+    if coverage is not None:
+        # part of the plan's identity, because rows show it, so before that is asked for and kept
+        plan = plan.model_copy(update={"support": trained_support(plan, coverage)})
     check(plan, output_dir, source, rank, world_size)
-    support = model_support(plan, saved.causal_model()) if source is None else source_support(plan, source)
-    return _Planned(plan.model_copy(update={"support": support}), saved, source, _gate(plan, predictor))
+    if coverage is None:
+        found = model_support(plan, saved.causal_model()) if source is None else source_support(plan, source)
+        plan = plan.model_copy(update={"support": found})
+    if rank == 0:
+        say(plan, counted=coverage is not None or isinstance(saved, Oracle))
+    return _Planned(plan, saved, source, _gate(plan, predictor))
 
 
 def _generator(path: str | Path | None, world: str | None, resolution: int | None) -> SavedGenerator | Oracle:
@@ -171,11 +201,14 @@ def _load(saved: SavedGenerator | Oracle) -> CausalDiffusionPipeline | Oracle:
 
 def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
     """How long so many ranks, each as fast as this device, would take without drawing families again."""
-    seconds = seconds_per_image(planned.plan, _load(planned.saved), planned.source, planned.gate)
+    # images of a thousand subjects take as long as those of a million; a source's subjects are those of the plan
+    plan = planned.plan.sample() if planned.source is None else planned.plan
+    seconds = seconds_per_image(plan, _load(planned.saved), planned.source, planned.gate)
     total = seconds * planned.plan.num_rows / ranks
     return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
 
 
+@checked
 def spread_dataset(
     engine: str,
     tasks: int | None,
@@ -217,7 +250,8 @@ def spread_dataset(
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
     logs = logging_dir or f"{Path(output_dir)}-logs"
     launched = launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
-    return {**planned.plan.summary(), **(_duration(planned, tasks) if dry_run else {})}, launched
+    read = {} if planned.source is None else {"source": planned.source.counts}
+    return {**planned.plan.summary(), **read, **(_duration(planned, tasks) if dry_run else {})}, launched
 
 
 def _gate(plan: GenerationPlan, predictor: SavedPredictor | None) -> QualityGate | None:
@@ -240,6 +274,7 @@ def _license(plan: GenerationPlan) -> str:
     return "cc-by-4.0" if plan.source == SCM else "unknown"
 
 
+@checked
 def repair_dataset(
     directory: str | Path,
     pretrained_model_name_or_path: str | Path | None = None,
@@ -260,7 +295,20 @@ def repair_dataset(
     Raises:
         InputError: generator, source or predictor are not those of the data set, or the new bytes differ.
     """
+    restore_plan(Path(directory))
     plan = read_plan(Path(directory))
+    if plan.source != SCM and source_dir is None:
+        raise InputError(
+            f"source_dir: not given, but the subjects of {directory} were observed in {plan.source} "
+            f"({plan.source_fingerprint}); give the folder of its images."
+        )
+    if plan.source == SCM and source_dir is not None:
+        raise InputError(f"source_dir: {source_dir} is given, but {directory} draws its subjects; leave it out.")
+    if plan.world is not None and pretrained_model_name_or_path is not None:
+        raise InputError(
+            f"pretrained_model_name_or_path: {pretrained_model_name_or_path} is given, but the images of {directory} "
+            f"are of the world {plan.world}; leave it out."
+        )
     saved = _generator(pretrained_model_name_or_path, plan.world, plan.resolution if plan.world else None)
     if plan.model_revision != saved.revision:
         raise InputError(
@@ -272,6 +320,24 @@ def repair_dataset(
     return repair(directory, _load(saved), source, gate)
 
 
+def repair_needs(directory: str | Path) -> dict[str, str] | None:
+    """What `repair_dataset` has to be given for a data set: its arguments, each with what it was made with.
+
+    None where neither the plan nor the record of the run can be read, so that nothing can be made again.
+
+    Args:
+        directory: the data set.
+    """
+    plan = known_plan(Path(directory))
+    if plan is None:
+        return None
+    needs = {} if plan.source == SCM else {"source_dir": plan.source}
+    if plan.world is None and plan.model_revision != find_generator(DEFAULT_GENERATOR).revision:
+        needs["pretrained_model_name_or_path"] = plan.model_revision
+    return needs if plan.gate is None else {**needs, "predictor": plan.gate}
+
+
+@checked
 def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license: str | None = None) -> Record:
     """Merge parts of one plan that several machines generated into one data set with its card.
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from datasets import load_dataset
 
+from ..arguments import Seed, checked
 from ..errors import InputError
 from ..publish.report import write_report
 from .dataset import generate_dataset
@@ -16,7 +17,8 @@ __all__ = ["demo"]
 DEMO_VIEWS = ("full", "sex_imbalanced_90_10", "finding_scanner_correlated_90_10")
 
 
-def demo(output_dir: str | Path = "synthfair", seed: int = 0) -> dict[str, Any]:
+@checked
+def demo(output_dir: str | Path = "synthfair", seed: Seed = 0) -> dict[str, Any]:
     """Generate a small data set, verify it, load three views and write the report; returns what was found.
 
     28 subjects: 20, 4 and 4 in train, validation and test, half of them under 50 years, 12 images each.

@@ -4,10 +4,10 @@ A plan fixes the subjects with their split, stratum, draw and seed, and each sub
 full crossing of the factors. Shards and rows are derived from (plan, index) and never stored:
 
     rows = subjects x cells
-    draw = (rank + 1/2) / n,  rank = place in a seeded permutation of the n subjects of the same split and stratum
+    draw = place among the rows of the same split and cell, by a seeded permutation of each stratum (`views.draws`)
 
-so that every finest cell (split x stratum x factor levels) holds one row per subject, and all cells of a split hold the
-same draws. A `target` sets shares of levels and strata instead, and families lack some of their members (`design`).
+so that every finest cell (split x stratum x factor levels) holds one row per subject. A `target` sets shares of levels
+and strata instead, and families lack some of their members (`design`).
 A shard is a number of subjects with their families; where train is large, all are of one stratum and tenth of `draw`,
 and its files hold one cell each (`layout`). The bytes of the images follow from the plan, model, source, library
 versions and type of device.
@@ -17,21 +17,32 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from ..causal.graph import CausalGraph
 from ..domains.preset import Preset
 from ..errors import InputError, invalid_settings, unknown
 from ..records import Access, fingerprint
 from ..schema import SPLITS
+from ..views.draws import Scheme, parities
 from ..views.layout import word
+from ..views.shares import Train, levels_of, strata_of, unmet_views
 from .allocation import Allocation, checked_fractions, checked_shares
-from .design import Design, Support, integer
+from .design import Design, Support, cell_words, integer
 from .numerics import Numerics
 from .rows import Row, Shard
-from .sharding import divide
+from .sharding import count_shards, divide
 
 __all__ = ["SCM", "GenerationPlan"]
 
@@ -40,6 +51,9 @@ SCM = "scm"
 
 SEEDS, STRIDE = 2**32, 0x9E3779B1
 """torch's CPU generators distinguish this many seeds; an odd stride visits each of them once."""
+
+SAMPLE = 1000
+"""Subjects that are enough to time a batch of images."""
 
 PNG_BYTES_PER_PIXEL = 0.7
 ROW_BYTES = 700
@@ -59,7 +73,8 @@ class GenerationPlan(Numerics, BaseModel):
     draws from the model; `access` is the strictest of what model and source were made from. `gate` is the identity of
     the attribute predictor of the quality gate, if there is one; a family that does not pass is drawn `gate_attempts`
     times in all, and `gate_tolerance` is the largest allowed difference of a continuous factor. `support` lists cells
-    that are rare in the model's training data; it decides no row.
+    that are rare in the model's training data; where its images were counted, rows say whether theirs is one of them.
+    `draws_version` is that of `views.draws`; a plan that was stored without one has version 1.
 
     Raises:
         InputError: settings that cannot be planned, in one sentence.
@@ -100,6 +115,7 @@ class GenerationPlan(Numerics, BaseModel):
         {}, description="shares of levels or groups, from 0 to 1; what is not named is balanced"
     )
     support: Support | None = None
+    draws_version: Literal[1, 2] = 2
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -182,12 +198,29 @@ class GenerationPlan(Numerics, BaseModel):
         """Identity of the plan: any changed setting changes it, the order of keys never does.
 
         The preset's network is left out: `model_revision` decides what is drawn, whatever is built by default today.
-        So are the views that its card lists, `support`, an absent world, an empty target and plain numerics, which
-        change no row.
+        So are the views that its card lists, an absent world, an empty target, plain numerics, and `support` where no
+        column shows it, which change no row, and the first version of draws, which plans did not name.
         """
-        idle: dict[str, Any] = {"preset": {"network", "views"}, "support": True, **self.plain}
+        idle: dict[str, Any] = {"preset": {"network", "views"}, **self.plain}
+        idle |= {} if self.shows_support else {"support": True}
         idle |= {name: True for name in ("target", "world") if not getattr(self, name)}
+        idle |= {"draws_version": True} if self.draws_version == 1 else {}
         return fingerprint(self.model_dump(mode="json", exclude=idle))
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the first version of draws, which plans did not name: their files stay as they were written."""
+        found: dict[str, Any] = handler(self)
+        return {name: value for name, value in found.items() if (name, value) != ("draws_version", 1)}
+
+    @property
+    def shows_support(self) -> bool:
+        """Whether rows have a column `out_of_support`: where the generator's training images were counted."""
+        return self.support is not None and self.support.training_images is not None
+
+    def is_out_of_support(self, row: Row) -> bool:
+        """Whether a row's cell is among those out of support."""
+        return self.support is not None and cell_words(row.stratum, row.cell) in self.support.out_of_support
 
     @property
     def strata(self) -> tuple[str, ...]:
@@ -195,15 +228,11 @@ class GenerationPlan(Numerics, BaseModel):
 
         A crossed one is left to the family.
         """
-        balanced = (name for name in self.preset.strata if name not in self.target)
-        targeted = (name for name in self.preset.covariates.names if name in self.target)
-        return tuple(name for name in (*balanced, *targeted) if name not in self.factors)
+        return strata_of(self.preset, self.factors, self.target)
 
     def _levels(self, name: str) -> Sequence[float | str]:
         """What a variable is balanced or targeted over: a factor's levels, another's contrast groups."""
-        if name in self.factors:
-            return self.levels.get(name, self.preset.covariates[name].levels)
-        return self.preset.contrasts[name].first, self.preset.contrasts[name].second
+        return levels_of(name, self.preset, self.factors, self.levels)
 
     @cached_property
     def stratum_names(self) -> list[tuple[str, ...]]:
@@ -235,7 +264,22 @@ class GenerationPlan(Numerics, BaseModel):
     def design(self) -> Design:
         """Splits, strata, draws and families of the subjects."""
         shares = self._shares(self.factors) if set(self.factors) & set(self.target) else None
-        return Design(self._allocation, self.stratum_names, len(self.cells), shares, self.seed)
+        levels = [len(self._levels(name)) for name in self.factors]
+        everybody_shows_all = shares is None or all(len(set(one)) == 1 for one in shares)
+        complete = self._allocation.balanced and everybody_shows_all
+        scheme = Scheme(self.draws_version, len(self.stratum_names), parities(levels), complete)
+        return Design(self._allocation, self.stratum_names, scheme, shares, self.seed)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    @cached_property
+    def train(self) -> Train:
+        """The training subjects, from which the shares of views follow."""
+        train = Train.of(self.preset, self._settings)
+        assert train is not None, "a plan has all settings"
+        return train
 
     @property
     def num_rows(self) -> int:
@@ -244,7 +288,10 @@ class GenerationPlan(Numerics, BaseModel):
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        return {split: int(self.design.rows(split, subjects).sum()) for split, subjects in self.subjects.items()}
+        found = dict.fromkeys(self.subjects, 0)
+        for split, stratum in self.groups:
+            found[split] += int(self.design.totals(split, stratum).sum())
+        return found
 
     def count(self, shard: Shard) -> int:
         """Rows of a shard."""
@@ -306,9 +353,8 @@ class GenerationPlan(Numerics, BaseModel):
         split, design = shard.split, self.design
         first, width = self.subjects[split].start, len(str(len(self.cells) - 1))
         rows = []
-        for subject in shard.subjects:
+        for subject, draws in zip(shard.subjects, design.draws(split, shard.subjects).tolist(), strict=True):
             subject_id, offset = f"{self.fingerprint[:8]}-{subject:07d}", subject - first
-            own = self.subject_seed(subject), float(design.draws[split][offset])
             stratum = self.stratum_names[design.stratum_of[split][offset]]
             rows += [
                 Row(
@@ -318,7 +364,8 @@ class GenerationPlan(Numerics, BaseModel):
                     subject_id,
                     member,
                     self.cells[member],
-                    *own,
+                    self.subject_seed(subject),
+                    draws[design.scheme.parities[member]],
                     stratum,
                 )
                 for member in design.members(split, offset)
@@ -351,20 +398,25 @@ class GenerationPlan(Numerics, BaseModel):
         changed = [name for name in self.factors if cell[name] != factual[name]]
         return {name: cell.get(name, factual[name]) for name in self._with_effects(changed)}
 
+    def sample(self) -> "GenerationPlan":
+        """A plan of a thousand subjects or so, or this one if it has fewer, for what is the same of any number."""
+        number = self._allocation._replace(num_subjects=min(self.num_subjects, SAMPLE)).nearest
+        return self if number >= self.num_subjects else type(self)(**{**self._settings, "num_subjects": number})
+
     def summary(self) -> dict[str, Any]:
         """The figures of a dry run: counts by split, factors and levels, target, support, and an estimate of bytes."""
-        shards = [shard.split for shard in self.shards()]
         return {
             "plan": self.fingerprint,
             "subjects": {split: len(subjects) for split, subjects in self.subjects.items()},
             "rows": dict(self._rows),
-            "shards": {split: shards.count(split) for split in self.subjects},
+            "shards": count_shards(self.design, self.subjects_per_shard, self.partitioned),
             "factors": {name: list(dict.fromkeys(cell[name] for cell in self.cells)) for name in self.factors},
             "family_size": len(self.cells),
             "strata": [" / ".join(stratum) for stratum in self.stratum_names if stratum],
             "target": self.target,
             # a rare level may have no row in a small split
-            "cells": sum(int((self.design.rows(split, own) > 0).sum()) for (split, _), own in self.groups.items()),
+            "cells": sum(int((self.design.totals(*group) > 0).sum()) for group in self.groups),
+            "views_not_listed": unmet_views(self.preset, self.train),
             "support": None if self.support is None else self.support.model_dump(),
             "estimated_bytes": round(self.num_rows * (self.resolution**2 * PNG_BYTES_PER_PIXEL + ROW_BYTES)),
         }

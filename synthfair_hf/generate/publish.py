@@ -8,6 +8,7 @@ there only once they are.
 
 from pathlib import Path
 
+from ..arguments import checked
 from ..errors import InputError
 from ..publish.hub.release import CARD, Publication, Release, Target
 from ..records import Record
@@ -17,6 +18,7 @@ from .verification import verify
 __all__ = ["publish"]
 
 
+@checked
 def publish(
     directory: Path | str,
     hub_dataset_id: str,

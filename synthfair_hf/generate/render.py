@@ -21,6 +21,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ..diffusion.images import NonFiniteOutput
 from ..errors import InputError
 from .generator import CausalGenerator
 from .numerics import Numerics
@@ -83,13 +84,7 @@ class Renderer:
         if self.limit is None or count <= self.limit:
             states = [one.get_state() for one in rows.get("generator", ())]
             try:
-                found = self._pipeline(
-                    **rows,
-                    num_inference_steps=self._plan.num_inference_steps,
-                    guidance_scale=self._plan.guidance_scale,
-                    output_type="pt",
-                )
-                return Rendered(torch.as_tensor(found.images), found.noise, found.covariate_noise, found.residual)
+                return self._rendered(rows)
             except torch.OutOfMemoryError:
                 # what the failed call held is free only after this block
                 self.limit = count // 2
@@ -109,6 +104,19 @@ class Renderer:
             for start in range(0, count, size)
         ]
         return Rendered(*(_join(values) for values in zip(*parts, strict=True)))
+
+    def _rendered(self, rows: Mapping[str, Any]) -> Rendered:
+        try:
+            found = self._pipeline(
+                **rows,
+                num_inference_steps=self._plan.num_inference_steps,
+                guidance_scale=self._plan.guidance_scale,
+                output_type="pt",
+            )
+        except NonFiniteOutput as error:
+            # subjects whose images are NaN are drawn again
+            found = error.output
+        return Rendered(torch.as_tensor(found.images), found.noise, found.covariate_noise, found.residual)
 
 
 def prepared(pipeline: CausalGenerator, numerics: Numerics, rows: int) -> CausalGenerator:

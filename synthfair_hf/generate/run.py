@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..domains.source import Source
+from ..domains.source import Source, totals
 from ..errors import InputError
 from ..records import Record, first_difference
 from .gate import QualityGate, Reading
@@ -34,7 +34,7 @@ from .render import MODEL, WORLD, Renderer, encode_png
 from .rows import Row, Shard
 from .store import RUN, Store, read_plan
 from .subjects import ModelSubjects, Observation, SourceSubjects, choose, columns, pixels, stacked
-from .verification import damaged_shards
+from .verification import damaged_shards, reseal, restore_plan
 
 __all__ = ["check", "generate", "repair", "seconds_per_image"]
 
@@ -111,7 +111,14 @@ def generate(
         with tqdm(total=images, initial=images - left, unit="image", disable=not progress, desc="generate") as bar:
             for shard in waiting:
                 store.write(shard, *_render_shard(plan, studio, shard, bar))
-        return store.finish()
+        return store.finish({} if source is None else _lacking(source))
+
+
+def _lacking(source: Source) -> dict[str, Any]:
+    """What is missing in a source, for the record; nothing of one that is complete, as in the records so far."""
+    found = totals(source.counts)
+    lacks = found.get("missing") or found.get("quarantined") or found.get("no image of")
+    return {"source": found} if lacks else {}
 
 
 def seconds_per_image(
@@ -161,6 +168,9 @@ def repair(
 ) -> list[str]:
     """Generate exactly the damaged and missing shards of a data set again.
 
+    A damaged plan is restored from the record of the run, that record from the shards', and the card's last line names
+    the new one; a damaged card is left, because it alone holds the licence.
+
     Args:
         directory: the data set.
         pipeline: the generator it was made with.
@@ -176,6 +186,7 @@ def repair(
             the run: another type of device or other versions of the libraries may round otherwise.
     """
     directory = Path(directory)
+    restore_plan(directory)
     plan = read_plan(directory)
     _check_model(plan, pipeline)
     _check_source(plan, source)
@@ -188,12 +199,13 @@ def repair(
         for shard in damaged:
             store.discard(shard)
     after = generate(plan, pipeline, directory, source, progress, gate)
-    if before is not None and after is not None and before.counts.get("store") != after.counts["store"]:
+    if damaged and before is not None and after is not None and before.counts.get("store") != after.counts["store"]:
         raise InputError(
             f"{directory}: the shards made anew are not, byte for byte, those that were lost "
             f"({first_difference(before.versions, after.versions) or 'another type of device'}); make the data set "
             "where it was made, or write its card anew by the same generate command."
         )
+    reseal(directory)
     return [shard.stem for shard in damaged]
 
 
@@ -219,10 +231,15 @@ def _check_gate(plan: GenerationPlan, gate: QualityGate | None) -> None:
 
 
 def _check_source(plan: GenerationPlan, source: Source | None) -> None:
-    name, identity = (SCM, None) if source is None else (source.name, source.fingerprint)
-    if (plan.source, plan.source_fingerprint) != (name, identity):
+    known = f"{plan.source} ({plan.source_fingerprint})"
+    if source is None and plan.source != SCM:
+        raise InputError(f"source: not given, but the subjects of the plan are observed in {known}; give it.")
+    if source is not None and plan.source == SCM:
+        raise InputError(f"source: {source.name} is given, but the plan draws its subjects; leave it out.")
+    if source is not None and (plan.source, plan.source_fingerprint) != (source.name, source.fingerprint):
         raise InputError(
-            f"plan: it is for source {plan.source} ({plan.source_fingerprint}), but {name} ({identity}) was given."
+            f"source: {source.name} ({source.fingerprint}) is given, but the subjects of the plan are observed in "
+            f"{known}; give that."
         )
 
 
@@ -364,6 +381,7 @@ def _lines(
             "plan": plan.fingerprint,
             "model_revision": plan.model_revision,
             **(_measured(readings[row.id]) if readings else {}),
+            **({"out_of_support": plan.is_out_of_support(row)} if plan.shows_support else {}),
         }
         for row, do in zip(family, interventions, strict=True)
     ]

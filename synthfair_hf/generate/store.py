@@ -7,8 +7,9 @@
 
 A shard is written under a temporary name, flushed, renamed and then recorded, so a shard is finished exactly when its
 record is there; whatever else an interrupted run left is removed or redone by the same command. Ranks share the shards
-out among themselves, and the one that finds all of them finished records the run. README.md, the card without which
-`load_dataset` has no views, is written after the run and must name the bytes it is about.
+out among themselves, and the one that finds all of them finished records the run: it lists the sha256 of the plan, of
+every shard's record and of every file (`views.manifest`). README.md, the card without which `load_dataset` has no
+views, is written after the run and must name the bytes it is about.
 """
 
 import errno
@@ -26,8 +27,18 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, Image, List, Value
 
 from ..errors import InputError
-from ..records import Record, fingerprint, first_difference, library_versions, write_atomically
+from ..records import (
+    FileRecord,
+    Record,
+    file_sha256,
+    fingerprint,
+    first_difference,
+    library_versions,
+    write_atomically,
+    written,
+)
 from ..schema import Schema
+from ..views.manifest import PLAN, RUN
 from .lock import LOCKS, check_free, lease, mutex
 from .plan import GenerationPlan
 from .rows import Shard
@@ -39,6 +50,7 @@ __all__ = [
     "difference",
     "identity",
     "list_files",
+    "plan_of",
     "read_plan",
     "recorded_files",
     "row_features",
@@ -47,15 +59,14 @@ __all__ = [
 ROWS_PER_GROUP = 120
 """Few enough that a viewer can scan a group of 512 x 512 images, and that damage is located."""
 
-PLAN, RUN = "records/plan.json", "records/generate.json"
 
-
-def row_features(covariates: Schema, measured: bool = False) -> Features:
+def row_features(covariates: Schema, measured: bool = False, support: bool = False) -> Features:
     """Columns of a data set, in order.
 
     Args:
         covariates: the plan's.
         measured: add the columns of the quality gate.
+        support: add the column that says whether the row's cell is out of support.
     """
     read = {f"measured_{name}": feature for name, feature in covariates.features().items()}
     text, noise = Value("string"), List(Value("float32"))
@@ -76,18 +87,25 @@ def row_features(covariates: Schema, measured: bool = False) -> Features:
             "plan": text,
             "model_revision": text,
             **({**read, "reached": Value("bool")} if measured else {}),
+            **({"out_of_support": Value("bool")} if support else {}),
         }
     )
+
+
+def plan_of(settings: Mapping[str, Any]) -> GenerationPlan:
+    """The plan that a file or a record holds; InputError or TypeError for one of another version."""
+    # plans did not always name the version of their draws
+    return GenerationPlan(**{"draws_version": 1, **settings})
 
 
 def read_plan(directory: Path) -> GenerationPlan:
     """The plan of a generated data set; InputError names what is missing, damaged or from another version."""
     path = Path(directory) / PLAN
     try:
-        return GenerationPlan(**json.loads(path.read_bytes()))
-    except FileNotFoundError:
+        return plan_of(json.loads(path.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: not there, so {directory} holds no generated data set.") from None
-    except (ValueError, TypeError) as error:
+    except (OSError, RecursionError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a plan of this version ({error}).") from None
 
 
@@ -112,8 +130,13 @@ class Store:
         self.directory = Path(directory)
         self.plan = plan
         self.rank, self.world_size = rank, world_size
-        self._features = row_features(plan.preset.covariates, measured=plan.gate is not None)
+        self._features = row_features(plan.preset.covariates, plan.gate is not None, plan.shows_support)
         self._versions = library_versions()
+
+    @property
+    def features(self) -> Features:
+        """Columns of the data set."""
+        return self._features
 
     def data_paths(self, shard: Shard) -> list[Path]:
         """The files of the shard's rows."""
@@ -152,7 +175,7 @@ class Store:
     def _prepare(self) -> None:
         for path in self._written(self.shards()):
             path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
-        settings = f"{json.dumps(self.plan.model_dump(mode='json'), indent=2, allow_nan=False)}\n".encode()
+        settings = written(self.plan.model_dump(mode="json"))
         path = self.directory / PLAN
         if not path.exists() or path.read_bytes() != settings:
             write_atomically(path, settings)
@@ -169,8 +192,11 @@ class Store:
         theirs = read_plan(self.directory) if (self.directory / PLAN).exists() else None
         # by name: a lock that was listed may be gone by now
         locks = (path for path in found if any(fnmatch(path.name, pattern) for pattern in LOCKS))
-        leftovers = (path.with_name(f"{path.name}.tmp") for path in self._written(self.plan.shards()))
-        if found <= {*locks, self.directory / PLAN, *leftovers}:
+        unexplained = found - {*locks, self.directory / PLAN}
+        # a plan may have a million files: they are only named where something lies
+        if not unexplained or unexplained <= {
+            path.with_name(f"{path.name}.tmp") for path in self._written(self.plan.shards())
+        }:
             return
         if theirs is None:
             raise InputError(f"{self.directory}: is not empty and holds no plan; give a new or an empty output_dir.")
@@ -264,36 +290,65 @@ class Store:
             writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         return sink.getvalue().to_pybytes()
 
-    def finish(self) -> Record | None:
+    def finish(self, counts: Mapping[str, Any] | None = None) -> Record | None:
         """Write and return the record of the whole run; None while another rank has shards to write.
 
-        It holds counts summed over the shards, and `store`, the identity of the stored bytes.
+        It is that of `run_record`.
+
+        Args:
+            counts: further counts for the record, such as of the source.
         """
         with mutex(self.directory):
             shards = self.plan.shards()
             if not all(self.finished(shard) for shard in shards):
                 return None
-            records = [Record.read(self.record_path(shard)) for shard in shards]
-            summed = sorted({name for record in records for name in record.counts} - {"files"})
-            record = Record(
-                stage="generate",
-                inputs={
-                    "plan": self.plan.fingerprint,
-                    "model": self.plan.model_revision,
-                    **({"source": self.plan.source_fingerprint} if self.plan.source_fingerprint else {}),
-                },
-                settings=self.plan.model_dump(mode="json"),
-                versions=self._versions,
-                counts={
-                    "subjects": self.plan.num_subjects,
-                    "shards": len(shards),
-                    "files": sum(len(shard.files) for shard in shards),
-                    **{name: sum(record.counts.get(name, 0) for record in records) for name in summed},
-                    "store": identity(records),
-                },
-            )
+            record = self.run_record([Record.read(self.record_path(shard)) for shard in shards])
+            record = record.model_copy(update={"counts": {**record.counts, **(counts or {})}})
             record.write(self.directory / RUN)
             return record
+
+    def run_record(self, records: Sequence[Record]) -> Record:
+        """The record of the whole run, from those of all shards in order.
+
+        It holds counts summed over the shards, every version that made one of them, `store`, the identity of the
+        stored bytes, and the sha256 of the plan, of the shards' records and of their files.
+
+        Args:
+            records: of the shards.
+        """
+        shards = self.plan.shards()
+        summed = sorted({name for record in records for name in record.counts} - {"files"})
+        versions: dict[str, dict[str, None]] = {}
+        files = {PLAN: _file_record(self.directory / PLAN)}
+        for shard, record in zip(shards, records, strict=True):
+            path = self.record_path(shard)
+            files[path.relative_to(self.directory).as_posix()] = _file_record(path)
+            for name, file in recorded_files(record).items():
+                files[name] = FileRecord(bytes=file["bytes"], sha256=file["sha256"])
+            for name, version in record.versions.items():
+                versions.setdefault(name, {})[version] = None
+        return Record(
+            stage="generate",
+            inputs={
+                "plan": self.plan.fingerprint,
+                "model": self.plan.model_revision,
+                **({"source": self.plan.source_fingerprint} if self.plan.source_fingerprint else {}),
+            },
+            settings=self.plan.model_dump(mode="json"),
+            versions={name: ", ".join(found) for name, found in versions.items()},
+            counts={
+                "subjects": self.plan.num_subjects,
+                "shards": len(shards),
+                "files": sum(len(shard.files) for shard in shards),
+                **{name: sum(record.counts.get(name, 0) for record in records) for name in summed},
+                "store": identity(records),
+            },
+            files=files,
+        )
+
+
+def _file_record(path: Path) -> FileRecord:
+    return FileRecord(bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def recorded_files(record: Record) -> dict[str, dict[str, Any]]:
@@ -328,7 +383,8 @@ def list_files(directory: Path, pattern: str = "*") -> Iterator[Path]:
 
 def difference(ours: GenerationPlan, theirs: GenerationPlan) -> str | None:
     """The first setting in which two plans differ, as `name: ours != theirs`."""
-    return first_difference(*(_flat(plan.model_dump(mode="json", exclude={"support"})) for plan in (ours, theirs)))
+    idle = None if ours.shows_support or theirs.shows_support else {"support"}
+    return first_difference(*(_flat(plan.model_dump(mode="json", exclude=idle)) for plan in (ours, theirs)))
 
 
 def _flat(settings: object, name: str = "") -> dict[str, Any]:

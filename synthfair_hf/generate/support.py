@@ -3,29 +3,85 @@
     support(stratum, cell) = observations in the stratum that show the cell's levels
                              a number: the fewer of those at or below it and those at or above it, among the former
 
-Observations are a source's training patients, or draws from the causal model. So a number between observed ones has
-support, and the farther out it lies the less; of several numbers the least supported counts. Cells with fewer than
-FEWEST observations are out of support: there the generator extrapolates. They are reported, and generated all the same.
+Observations are the generator's training images, where its record counts them (`diffusion.coverage`); there a number
+has those of its contrast group, and none outside their range. Of older generators they are a source's training
+patients, or draws from the causal model. So a number between observed ones has support, and the farther out it lies the
+less; of several numbers the least supported counts. Cells with fewer than FEWEST observations are out of support: there
+the generator extrapolates. They are reported, and generated all the same.
 """
 
+import logging
 from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
 import torch
 
+from ..diffusion.coverage import Coverage
 from ..domains.source import Source
-from .design import Support
+from .design import Support, cell_words
 from .generator import CausalModel
 from .plan import GenerationPlan
 from .subjects import source_values
 
-__all__ = ["FEWEST", "cell_counts", "model_support", "source_support"]
+__all__ = ["FEWEST", "cell_counts", "model_support", "say", "source_support", "trained_support"]
 
 FEWEST = 5
 """Observations below which a cell counts as out of support."""
 
+SHOWN = 6
+"""Cells that are named in a line."""
+
 DRAWS = 20_000
+
+LOGGER = logging.getLogger(__name__)
+
+
+def trained_support(plan: GenerationPlan, coverage: Coverage) -> Support:
+    """The support of a plan's cells among the generator's training images.
+
+    Args:
+        plan: the cells.
+        coverage: of the generator.
+    """
+    counts = {}
+    for stratum, cell in product(plan.stratum_names, plan.cells):
+        values = {**dict(zip(plan.strata, stratum, strict=True)), **cell}
+        counts[cell_words(stratum, cell)] = coverage.number(plan.preset, values)
+    return Support(
+        observed=f"the generator's {coverage.images} training images",
+        out_of_support={cell: count for cell, count in counts.items() if count < FEWEST},
+        training_images=coverage.images,
+    )
+
+
+def say(plan: GenerationPlan, counted: bool) -> None:
+    """One line about the cells of a plan that are out of support, or about what they were looked for in.
+
+    Args:
+        plan: with its support.
+        counted: whether the generator is one whose training images are counted, or an exact world.
+    """
+    support = plan.support
+    assert support is not None
+    by = "" if counted else "; its record does not count its training images, so that it may extrapolate elsewhere too"
+    if support.out_of_support:
+        cells = ", ".join(f"{cell} ({count})" for cell, count in list(support.out_of_support.items())[:SHOWN])
+        more = len(support.out_of_support) - SHOWN
+        total = len(plan.stratum_names) * len(plan.cells)
+        LOGGER.warning(
+            "out of support: %d of %d cells have fewer than %d observations among %s, and the generator extrapolates "
+            "there: %s%s%s",
+            len(support.out_of_support),
+            total,
+            FEWEST,
+            support.observed,
+            cells,
+            f" and {more} more" if more > 0 else "",
+            by,
+        )
+    elif not counted:
+        LOGGER.warning("out of support: no cell, by %s%s", support.observed, by)
 
 
 def model_support(plan: GenerationPlan, scm: CausalModel, draws: int = DRAWS, seed: int = 0) -> Support:
@@ -93,8 +149,7 @@ def cell_counts(plan: GenerationPlan, columns: Mapping[str, np.ndarray], observe
         sides = [inside]
         for name in numbers:
             sides += [inside & (columns[name] <= cell[name]), inside & (columns[name] >= cell[name])]
-        words = (f"{value:g}" if isinstance(value, float) else str(value) for value in cell.values())
-        counts[" / ".join((*stratum, *words))] = min(len(np.unique(observed[side])) for side in sides)
+        counts[cell_words(stratum, cell)] = min(len(np.unique(observed[side])) for side in sides)
     return counts
 
 

@@ -1,46 +1,88 @@
 """Is a data set what its plan and records say? Every byte is read.
 
-sound = every file of every shard as recorded, every row as planned, the run's record and the card of these shards
+sound = every file of every shard as recorded, every row as planned (`consistency`), and one unbroken chain: the plan
+        and the shards' records as the run's record lists them, that as the card's last line names it, and the card as
+        it was written
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..arguments import checked
 from ..errors import InputError
-from ..records import Record, file_sha256
+from ..records import FileRecord, Record, file_sha256, write_atomically, written
+from ..views.manifest import CARD, PLAN, RUN, seal_of, sealed
+from .consistency import UNREADABLE, read_rows, row_faults, subject_faults
+from .plan import GenerationPlan
 from .rows import Row, Shard
-from .store import RUN, Store, identity, list_files, read_plan, recorded_files
+from .store import Store, identity, list_files, plan_of, read_plan, recorded_files
 
-__all__ = ["damaged_shards", "shard_problems", "verify"]
+__all__ = ["damaged_shards", "known_plan", "reseal", "restore_plan", "sealed_run", "shard_problems", "verify"]
 
-UNREADABLE = (OSError, ValueError, pa.ArrowException)
-"""What pyarrow raises of damaged bytes; a flip inside a name is no UTF-8, a ValueError."""
+
+def sealed_run(directory: Path) -> Record | None:
+    """The record of the run, where the card's last line names its bytes; None where nothing vouches for it."""
+    try:
+        seal, path = seal_of((directory / CARD).read_bytes()), directory / RUN
+        return Record.read(path) if seal is not None and seal.run == file_sha256(path) else None
+    except (OSError, InputError):
+        return None
+
+
+def restore_plan(directory: Path) -> None:
+    """Write records/plan.json as the record of the run holds it, where it is damaged and that is not."""
+    recorded = _recorded_plan(directory)
+    if recorded is not None and not _is(directory / PLAN, recorded[1]):
+        write_atomically(directory / PLAN, recorded[1])
+
+
+def reseal(directory: Path) -> None:
+    """Let the last line of a card that is as it was written name the record of the run as it is now."""
+    card, run = directory / CARD, directory / RUN
+    if not card.is_file() or not run.is_file():
+        return
+    text = card.read_bytes()
+    seal, store = seal_of(text), str(Record.read(run).counts.get("store"))
+    if (seal is None or seal.whole) and store.encode() in text:
+        write_atomically(card, sealed(text, run.read_bytes()))
 
 
 def damaged_shards(directory: Path) -> list[Shard]:
     """Shards of the plan that are missing, unrecorded or not as recorded; every byte is read."""
-    store = Store(directory, read_plan(directory))
-    return [shard for shard in store.shards() if any(shard_problems(store, shard))]
+    store, run = Store(directory, read_plan(directory)), sealed_run(directory)
+    files = {} if run is None else run.files
+    return [shard for shard in store.shards() if any(shard_problems(store, shard, files))]
 
 
-def verify(directory: Path) -> list[str]:
+@checked
+def verify(directory: str | Path) -> list[str]:
     """What is wrong with a generated data set, one sentence a fault, each naming the file; an empty list means sound.
 
     Every byte is read. Checked: every shard of the plan is there with its record, size, sha256 and exactly the plan's
-    rows; no identifier occurs twice and no subject is in two splits; nothing else lies among the data; the record of
-    the run agrees with the shards, and the card with the record.
+    rows; no identifier occurs twice, no subject is in two splits, and families agree with themselves; nothing else lies
+    among the data; the plan and the shards' records are those that the record of the run lists, that is the one that
+    the card names, and the card the one that was written. Of data sets of earlier versions, whose records list no
+    files, the record of the run must agree with the plan and the shards, and the card with the record.
     """
+    directory = Path(directory)
+    plan, problems = known_plan(directory), []
     try:
-        store = Store(directory, read_plan(directory))
+        read_plan(directory)
+        recorded = _recorded_plan(directory)
+        if recorded is not None and not _is(directory / PLAN, recorded[1]):
+            problems = [f"{PLAN}: its bytes are not those that {RUN} was written with; repair the data set."]
     except InputError as error:
-        return [str(error)]
+        problems = [str(error)]
+    if plan is None:
+        return problems
+    store, run = Store(directory, plan), sealed_run(directory)
     shards = store.plan.shards()
-    problems = list(chain.from_iterable(shard_problems(store, shard) for shard in shards))
+    files = {} if run is None else run.files
+    problems += chain.from_iterable(shard_problems(store, shard, files) for shard in shards)
     known = set(chain.from_iterable(store.data_paths(shard) for shard in shards))
     strays = {
         *list_files(store.directory / "data"),
@@ -51,12 +93,37 @@ def verify(directory: Path) -> list[str]:
     return problems or _run_problems(store, shards)
 
 
-def shard_problems(store: Store, shard: Shard) -> Iterator[str]:
+def known_plan(directory: Path) -> GenerationPlan | None:
+    """The plan of a data set, that of the record of the run where the plan's own file is damaged; None if both are."""
+    recorded = _recorded_plan(directory)
+    try:
+        return read_plan(directory) if recorded is None else recorded[0]
+    except InputError:
+        return None
+
+
+def _recorded_plan(directory: Path) -> tuple[GenerationPlan, bytes] | None:
+    """The plan that the record of the run holds, and its file; None where the record is missing or damaged."""
+    try:
+        run = Record.read(directory / RUN)
+        plan = plan_of(run.settings)
+    except (InputError, TypeError):
+        return None
+    sound = plan.fingerprint == run.inputs.get("plan") and (not run.files or sealed_run(directory) is not None)
+    return (plan, written(run.settings)) if sound else None
+
+
+def _is(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
+
+
+def shard_problems(store: Store, shard: Shard, listed: Mapping[str, FileRecord] | None = None) -> Iterator[str]:
     """What is wrong with one shard, a sentence a fault; nothing is written.
 
     Args:
         store: the data set.
         shard: of its plan.
+        listed: the files in a record of the run that is as it was written.
     """
     redo = "delete it and run the same command again"
     try:
@@ -64,6 +131,10 @@ def shard_problems(store: Store, shard: Shard) -> Iterator[str]:
         files = recorded_files(record)
     except InputError as error:
         yield f"{_name(store, store.record_path(shard))}: no readable record of its shard ({error}); {redo}."
+        return
+    kept = (listed or {}).get(_name(store, store.record_path(shard)))
+    if kept is not None and kept.sha256 != file_sha256(store.record_path(shard)):
+        yield f"{_name(store, store.record_path(shard))}: its bytes differ from the sha256 in {RUN}; {redo}."
         return
     missing = [path for path in store.data_paths(shard) if not path.exists()]
     if missing:
@@ -73,17 +144,29 @@ def shard_problems(store: Store, shard: Shard) -> Iterator[str]:
     if own != (store.plan.fingerprint, shard.stem, set(shard.files)):
         yield f"{_name(store, store.record_path(shard))}: is the record of another plan or shard; {redo}."
         return
-    planned = store.plan.rows(shard)
+    planned, faults = store.plan.rows(shard), []
+    tables: list[pa.Table] = []
+    places: list[tuple[str, int, Row]] = []
     for name, members in shard.files.items():
         path, recorded = store.directory / name, files[name]
+        rows = [row for row in planned if row.member in members]
         size = path.stat().st_size
         if size != recorded["bytes"]:
-            yield f"{name}: has {size} bytes where its record says {recorded['bytes']}; {redo}."
+            faults.append(f"{name}: has {size} bytes where its record says {recorded['bytes']}")
         elif file_sha256(path) != recorded["sha256"]:
-            yield f"{name}: its bytes differ from the recorded sha256 ({_damage(path)}); {redo}."
+            faults.append(f"{name}: its bytes differ from the recorded sha256 ({_damage(path)})")
         else:
-            rows = [row for row in planned if row.member in members]
-            yield from (f"{name}: {fault}; {redo}." for fault in _row_faults(store, path, rows, recorded["rows"]))
+            try:
+                tables.append(read_rows(path, store.features))
+            except UNREADABLE as error:
+                faults.append(f"{name}: its rows cannot be read ({error})")
+                continue
+            faults += (f"{name}: {fault}" for fault in row_faults(store, tables[-1], rows, recorded["rows"]))
+            places += ((name, position, row) for position, row in enumerate(rows))
+    if not faults:
+        for place, fault in subject_faults(store, pa.concat_tables(tables), [row for _, _, row in places]):
+            faults.append(f"{places[place][0]}: row {places[place][1]} {fault}")
+    yield from (f"{fault}; {redo}." for fault in faults)
 
 
 def _damage(path: Path) -> str:
@@ -104,42 +187,36 @@ def _readable(file: pq.ParquetFile, group: int) -> bool:
     return True
 
 
-def _row_faults(store: Store, path: Path, planned: Sequence[Row], recorded: int) -> Iterator[str]:
-    """How an undamaged file's rows differ from the plan's, which have no duplicate and no subject in two splits."""
-    columns = ["id", "subject_id", "split", "plan"]
-    try:
-        table = pq.read_table(path, columns=columns, partitioning=None).to_pydict()
-    except UNREADABLE as error:
-        yield f"its rows cannot be read ({error})"
-        return
-    if not len(planned) == len(table["id"]) == recorded:
-        yield f"{len(table['id'])} rows, {recorded} recorded, {len(planned)} planned"
-    twice = [identifier for identifier, times in Counter(table["id"]).items() if times > 1]
-    if twice:
-        yield f"id {twice[0]} occurs more than once"
-    for column in columns:
-        wanted = [getattr(row, column, store.plan.fingerprint) for row in planned]
-        for position, (found, expected) in enumerate(zip(table[column], wanted, strict=False)):
-            if found != expected:
-                yield f"row {position} has {column} {found} where the plan has {expected}"
-                break
-
-
 def _run_problems(store: Store, shards: list[Shard]) -> list[str]:
     path = store.directory / RUN
     try:
         run = Record.read(path)
     except InputError as error:
         return [f"{_name(store, path)}: no readable record of the run ({error}); run the same command again."]
-    sound = identity([Record.read(store.record_path(shard)) for shard in shards])
-    if run.inputs.get("plan") != store.plan.fingerprint or run.counts.get("store") != sound:
+    records = [Record.read(store.record_path(shard)) for shard in shards]
+    sound, derived = identity(records), store.run_record(records)
+    if run.inputs.get("plan") != store.plan.fingerprint or run.counts.get("store") != sound or not _agree(run, derived):
         return [f"{_name(store, path)}: is not the record of these shards; run the same command again."]
-    card = store.directory / "README.md"
+    card = store.directory / CARD
     if not card.is_file():
         return [f"{card.name}: missing, so load_dataset has no views; run the same generate command again."]
-    if sound.encode() not in card.read_bytes():
+    text = card.read_bytes()
+    if sound.encode() not in text:
         return [f"{card.name}: is not the card of these shards ({sound}); run the same generate command again."]
+    seal = seal_of(text)
+    if seal is None and run.files:
+        return [f"{card.name}: has lost its last line, the sha256 of {RUN}; run the same generate command again."]
+    if seal is not None and not seal.whole:
+        return [f"{card.name}: its bytes differ from the sha256 in its last line; run the same generate command again."]
+    if seal is not None and seal.run != file_sha256(path):
+        return [f"{RUN}: its bytes differ from the sha256 in {card.name}; run the same generate command again."]
     return []
+
+
+def _agree(one: Record, other: Record) -> bool:
+    """Whether two records hold the same of every input and count that both hold."""
+    pairs = (one.inputs, other.inputs), (one.counts, other.counts)
+    return all(ours[name] == theirs[name] for ours, theirs in pairs for name in ours.keys() & theirs.keys())
 
 
 def _name(store: Store, path: Path) -> str:

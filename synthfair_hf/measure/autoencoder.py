@@ -17,9 +17,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from ..arguments import checked
+from ..domains.phantom.phantom import PhantomSource
 from ..domains.source import Source
 from ..errors import InputError
-from ..records import Record
+from ..records import Access, Record
 from ..training.blocks import GROUPS
 from ..training.checkpoints import check_output_dir
 from ..training.config import TrainingConfig, architecture
@@ -66,12 +68,14 @@ def _decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
     return (autoencoder.decode(latents).sample.float() + 1) / 2
 
 
+@checked
 def train_autoencoder(
     source: Source,
     config: TrainingConfig,
     resolution: int,
     block_out_channels: Sequence[int] = (16, 32, 64),
     latent_channels: int = 4,
+    access: Access = "unknown",
 ) -> Record:
     """Train an autoencoder of a source's images on its training patients and save it in `config.output_dir`.
 
@@ -82,6 +86,7 @@ def train_autoencoder(
         block_out_channels: feature maps at 1, 1/2, 1/4, ... of the resolution, two or more, each a multiple of 8; the
             latents have the last of these sizes.
         latent_channels: channels of the latents, one or more.
+        access: to the source, recorded because it limits what may be published.
 
     Returns:
         The record, with the splits trained on and, where the source has a validation split, the mean absolute error of
@@ -102,6 +107,7 @@ def train_autoencoder(
     if resolution < reduction or resolution % reduction:
         raise InputError(f"resolution: {resolution} is not allowed; give a multiple of {reduction}.")
     check_output_dir(config)
+    access = "open" if isinstance(source, PhantomSource) else access
     examples = TrainingExamples(source, "train", resolution, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -118,7 +124,7 @@ def train_autoencoder(
         )
     patients = {source.patient_ids[row] for row in examples.rows}
     counts = {"source": source.counts, "seen": {"train": {"images": len(examples), "patients": len(patients)}}}
-    inputs = {"source": source.fingerprint, "architecture": architecture(autoencoder.config)}
+    inputs = {"source": source.fingerprint, "access": access, "architecture": architecture(autoencoder.config)}
     held_out = [row for row, split in enumerate(source.splits) if split == "validation"]
 
     def save(directory: Path) -> dict[str, dict[str, float]]:

@@ -19,11 +19,13 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from ..access import RECORD, recorded_access, sealed
+from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
-from ..diffusion.saved import find_generator
+from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.worlds import Counterfactuals, World
 from ..errors import InputError
-from ..records import Record, library_versions
+from ..records import Access, Record, library_versions, strictest
 from .distances import l1
 from .interventions import forced_change, hold
 from .predictors import AttributePredictor, agreement
@@ -40,15 +42,17 @@ TOLERANCE = 0.02
 """Errors that differ by less count as equal: a few hundred images resolve no finer difference."""
 
 
+@checked
 def calibrate(
     pretrained_model_name_or_path: str | Path,
     world: str,
     source_dir: str | Path | None = None,
     predictors: Sequence[str | Path] = (),
-    limit: int | None = None,
+    limit: Count | None = None,
     scales: Sequence[float] = SCALES,
     levels: Sequence[float] = LEVELS,
-    seed: int = 0,
+    seed: Seed = 0,
+    access: Access | None = None,
 ) -> Record:
     """Choose scale and level of each covariate and save them as the defaults of a saved pipeline.
 
@@ -61,6 +65,8 @@ def calibrate(
         scales: guidance scales that are tried.
         levels: noise levels that are tried.
         seed: of the values of do().
+        access: to the world's data; by default as the generator's record has it of the same data, else unknown. The
+            generator takes it over where it is stricter than its own, and that of the predictors too.
 
     Returns:
         The record, with the error of every strength by covariate.
@@ -78,6 +84,11 @@ def calibrate(
     saved = find_generator(directory)
     opened = open_for(saved, world, source_dir, "validation", limit)
     opened_predictors = open_predictors(saved, predictors)
+    strictness = strictest(
+        saved.access,
+        "open" if source_dir is None else access or _recorded_access_to(opened, saved),
+        *(recorded_access(Path(one), silent="open") for one in predictors),
+    )
     pipeline = load_generator(saved)
     before = {by: _predict(opened, one, opened.images) for by, one in opened_predictors.items()}
     system = PipelineSystem(directory.name, pipeline)
@@ -102,7 +113,7 @@ def calibrate(
         chosen[name] = choose(errors[name], TOLERANCE if truth is None else 0)
     record = Record(
         stage="calibrate",
-        inputs=inputs_of(saved, opened, predictors),
+        inputs={**inputs_of(saved, opened, predictors), "access": strictness},
         settings={
             "world": world,
             "split": "validation",
@@ -111,16 +122,28 @@ def calibrate(
             "num_inference_steps": pipeline.config.default_steps,
         },
         versions=library_versions(),
-        counts={"images": len(opened.images)},
+        counts={"images": len(opened.images), "source": opened.source_counts},
         measured={"errors": errors, "chosen": chosen},
     )
     record.write(directory / "calibration.json")
     pipeline.register_to_config(
         default_guidance_scale={name: one["scale"] for name, one in chosen.items()},
         default_intervention_level={name: one["level"] for name, one in chosen.items()},
+        access=strictness,
     )
     pipeline.save_config(directory)
+    if (directory / RECORD).exists():
+        trained = Record.read(directory / RECORD)
+        trained = trained.model_copy(update={"inputs": {**trained.inputs, "access": strictness}})
+        sealed(trained, directory).write(directory / RECORD)
     return record
+
+
+def _recorded_access_to(world: World, saved: SavedGenerator) -> Access:
+    """The access to a world's data, where a generator's record names it as that of its training images."""
+    path = saved.directory / RECORD
+    known = path.exists() and Record.read(path).inputs.get("source") == world.fingerprint
+    return saved.access if known else "unknown"
 
 
 def choose(tried: Sequence[Mapping[str, float]], tolerance: float) -> dict[str, float]:

@@ -20,9 +20,12 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..access import recorded_access, restrict
+from ..arguments import Size, Sizes, checked
+from ..domains.phantom.phantom import PhantomSource
 from ..domains.source import Source
 from ..errors import InputError
-from ..records import Record
+from ..records import Access, Record
 from ..schema import Schema, Variable
 from ..training.blocks import GROUPS, ResidualBlock
 from ..training.checkpoints import check_output_dir
@@ -62,15 +65,18 @@ class AttributePredictor(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
+    @checked
     def __init__(
         self,
         variables: list[dict[str, Any]],
-        resolution: int = 64,
-        channels: Sequence[int] = (16, 32, 64, 128),
-        width: int = 64,
+        resolution: Size = 64,
+        channels: Sizes = (16, 32, 64, 128),
+        width: Size = 64,
     ) -> None:
         super().__init__()
         check_resolution(resolution)
+        if any(number % GROUPS for number in channels):
+            raise InputError(f"channels: {tuple(channels)} is not allowed; give multiples of {GROUPS}.")
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
         # The first halving folds 2 x 2 pixels into channels, which keeps the fine detail by which scanners differ.
         layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4, channels[0], 3, padding=1)]
@@ -92,6 +98,7 @@ class AttributePredictor(ModelMixin, ConfigMixin):
                 for variable in continuous
             }
         )
+        restrict(self)
 
     def embed(self, images: Tensor) -> Tensor:
         """Features `[B, width]` of images `[B, 1, r, r]` in [0, 1], differentiably."""
@@ -223,13 +230,17 @@ class PredictionObjective(nn.Module):
         return torch.stack(means).mean(), parts
 
 
-def train_predictor(source: Source, config: TrainingConfig, resolution: int, **size: Any) -> Record:
+@checked
+def train_predictor(
+    source: Source, config: TrainingConfig, resolution: Size, access: Access = "unknown", **size: Any
+) -> Record:
     """Train a predictor of all covariates of a source on its training patients and save it in `config.output_dir`.
 
     Args:
         source: the images and covariates.
         config: settings of the training run.
         resolution: height and width of the images in pixels, a multiple of 16.
+        access: to the source, recorded because it limits what may be published of whatever is made by the predictor.
         **size: `channels` and `width` of AttributePredictor.
 
     Returns:
@@ -240,6 +251,7 @@ def train_predictor(source: Source, config: TrainingConfig, resolution: int, **s
     """
     check_resolution(resolution)
     check_output_dir(config)
+    access = "open" if isinstance(source, PhantomSource) else access
     examples = TrainingExamples(source, "train", resolution, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -253,7 +265,7 @@ def train_predictor(source: Source, config: TrainingConfig, resolution: int, **s
             standard.data = torch.tensor([known.mean(), known.std()], dtype=torch.float32)
     patients = {source.patient_ids[row] for row in examples.rows}
     counts = {"source": source.counts, "seen": {"train": {"images": len(examples), "patients": len(patients)}}}
-    inputs = {"source": source.fingerprint, "architecture": architecture(predictor.config)}
+    inputs = {"source": source.fingerprint, "access": access, "architecture": architecture(predictor.config)}
 
     def save(directory: Path) -> None:
         predictor.save_pretrained(directory, safe_serialization=True)
@@ -276,11 +288,21 @@ class SavedPredictor:
         """Identity of its weights; raises InputError where there are none."""
         return weights_fingerprint(self.directory)
 
+    @property
+    def access(self) -> Access:
+        """Access to the images it was trained on; "open" where its record was written before it named one.
+
+        Raises:
+            InputError: record and weights contradict each other.
+        """
+        return recorded_access(self.directory, silent="open")
+
     def load(self, schema: Schema) -> AttributePredictor:
         """The predictor, by `load_predictor`."""
         return load_predictor(self.directory, schema)
 
 
+@checked
 def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:
     """The predictor saved in a directory, if it was trained on training patients alone.
 

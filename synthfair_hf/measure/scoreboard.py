@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.inputs import check_settings
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.worlds import Counterfactuals, World, open_world
-from ..errors import InputError, unknown
+from ..errors import InputError, counted, shown, unknown
 from ..publish.editions import edition
 from ..publish.pages import render
 from ..records import Record, library_versions, row_generator, row_seed, writable_directory, write_atomically
@@ -169,6 +170,7 @@ def inputs_of(
     return {"generator": saved.revision, "world": world.fingerprint, **weights}
 
 
+@checked
 def measure_soundness(
     output_dir: str | Path,
     world: str,
@@ -176,11 +178,11 @@ def measure_soundness(
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
     predictors: Sequence[str | Path] = (),
     split: str = "test",
-    limit: int | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
+    limit: Count | None = None,
+    seeds: Sequence[Seed] = (0, 1, 2),
     interventions: Sequence[str] = ("from_marginal",),
     effect: Effect = "total",
-    num_inference_steps: int | None = None,
+    num_inference_steps: Count | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
     encoder: str | Path | None = None,
     contrasts: Mapping[str, Sequence[Any]] | None = None,
@@ -259,7 +261,11 @@ def measure_soundness(
         inputs=inputs_of(saved, opened, predictors, encoder),
         settings=settings,
         versions=library_versions(),
-        counts={"images": len(opened.images), "groups": len(set(opened.groups))},
+        counts={
+            "images": len(opened.images),
+            "groups": len(set(opened.groups)),
+            "source": opened.source_counts,
+        },
         measured={"rows": rows},
     )
     return _keep(record, directory, f"soundness-{world}")
@@ -269,9 +275,13 @@ def _check_contrasts(covariates: Schema, contrasts: Mapping[str, Sequence[Any]])
     """The two values of each variable, parsed."""
     checked = {}
     for name, values in contrasts.items():
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise InputError(f"contrasts[{name!r}]: {shown(values)} is invalid; give a list of two values.")
         if len(values) != 2:
-            raise InputError(f"contrasts[{name!r}]: {len(values)} values; give the two to compare.")
+            raise InputError(f"contrasts[{name!r}]: {counted(len(values), 'value')}; give the two to compare.")
         first, second = (covariates.parse(name, value, "contrasts") for value in values)
+        if first == second:
+            raise InputError(f"contrasts[{name!r}]: {first} twice; give two values that differ.")
         checked[name] = (first, second)
     return checked
 
@@ -283,6 +293,7 @@ def _truth_is_known(world: World, name: str) -> bool:
     return world.truth({name: [other]}, [0]) is not None
 
 
+@checked
 def measure_realism(
     output_dir: str | Path,
     world: str,
@@ -290,9 +301,9 @@ def measure_realism(
     source_dir: str | Path | None = None,
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
     split: str = "test",
-    limit: int | None = None,
+    limit: Count | None = None,
     group: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Record:
     """Compare samples with held-out images of the same covariates.
 
@@ -350,7 +361,12 @@ def measure_realism(
         inputs=inputs_of(saved, opened, [predictor]),
         settings={"world": world, "split": split, "images": count, "group": group, "seed": seed},
         versions=library_versions(),
-        counts={"images": count, "training_images": originals, "augmented_examples": len(training) - originals},
+        counts={
+            "images": count,
+            "training_images": originals,
+            "augmented_examples": len(training) - originals,
+            "source": opened.source_counts,
+        },
         measured=measured,
     )
     directory.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from ..access import recorded_access, restrict
 from ..errors import InputError
-from ..records import Record, file_sha256
+from ..records import Record, file_inside, file_sha256
 
 __all__ = ["WEIGHTS", "load_weights", "weights_fingerprint"]
 
@@ -28,7 +29,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 def weights_fingerprint(directory: str | Path) -> str:
     """Identity of the weights saved in a directory; InputError where there are none."""
-    path = Path(directory) / WEIGHTS
+    path = file_inside(Path(directory), WEIGHTS)
     if not path.is_file():
         raise InputError(f"{directory}: holds no {WEIGHTS}; give the output directory of a finished training.")
     return file_sha256(path)[:16]
@@ -43,11 +44,13 @@ def load_weights(directory: str | Path, network: type[Network], noun: str) -> Ne
         noun: its name in messages; `train_<noun>` is the function that trains it.
 
     Raises:
-        InputError: for missing or damaged files, pickle weights, and any split but `train` in the record.
+        InputError: for missing or damaged files, pickle weights, any split but `train` in the record, and an access
+            that was recorded of other weights.
     """
     directory = Path(directory)
     article = "an" if noun[0] in "aeiou" else "a"
     for name in ("record.json", "config.json", WEIGHTS):
+        file_inside(directory, name)
         if not (directory / name).is_file():
             raise InputError(
                 f"{directory}: not a saved {noun} (no {name}); only safetensors that "
@@ -67,8 +70,20 @@ def load_weights(directory: str | Path, network: type[Network], noun: str) -> Ne
         with torch.device("meta"):
             built = network(**settings)
         built.load_state_dict(load_file(directory / WEIGHTS), assign=True)
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError,
+        RecursionError,
+        ValueError,
+        TypeError,
+        LookupError,
+        RuntimeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
         raise InputError(
             f"{directory}: not {article} {noun} that can be loaded ({str(error).splitlines()[0]})."
         ) from None
+    # last, so that damage is told as damage
+    recorded_access(directory)
+    restrict(built, directory)
     return built.requires_grad_(False).eval()

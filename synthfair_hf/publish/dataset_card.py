@@ -2,8 +2,9 @@
 
     README.md = YAML(configs: one per curated selection, files and filters; dataset_info: row counts) + prose(records)
 
-The YAML alone makes `load_dataset("synthfair", "sex_imbalanced_90_10")` work in plain Python. `datasets` keys its cache
-by that YAML, not by the shards, so every config carries the identity of the stored bytes.
+The YAML alone makes `load_dataset("./synthfair", "sex_imbalanced_90_10")` work in plain Python. `datasets` keys its
+cache by that YAML, not by the shards, so every config carries the identity of the stored bytes, and asks for page
+checksums, without which rows of a damaged shard would be kept there.
 """
 
 import json
@@ -25,6 +26,8 @@ from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS
 from ..views.layout import find_files, known, patterns
+from ..views.manifest import CARD, RUN, sealed
+from ..views.shares import Train, listed_views, unmet_views
 from ..views.view import BiasedView, curated_views
 from .pages import render
 
@@ -63,7 +66,8 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
     body = _body(shards, columns, preset, record, license)
     metadata = _metadata(files, shards, columns, preset, record, license)
     front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-    write_atomically(directory / "README.md", f"---\n{front}---\n\n{body}".encode())
+    card, run = f"---\n{front}---\n\n{body}".encode(), directory / RUN
+    write_atomically(directory / CARD, sealed(card, run.read_bytes()))
 
 
 def _check_recorded(record: Record) -> None:
@@ -84,7 +88,8 @@ def _body(
     train, features = columns["split"] == "train", pyarrow.parquet.read_schema(shards["train"][0])
     views: list[tuple[BiasedView, int, dict[str, int]]] = []
     relabelled: list[tuple[BiasedView, int, dict[str, int]]] = []
-    for view in curated_views(preset):
+    subjects = Train.of(preset, record.settings)
+    for view in listed_views(preset, subjects):
         kept, counts = int((view.mask(columns) & train).sum()), view.counts(columns)
         if view.label is None:
             views.append((view, kept, counts))
@@ -99,8 +104,10 @@ def _body(
         rows={split: int((columns["split"] == split).sum()) for split in shards},
         subjects=_subjects(columns, list(shards)),
         synthetic=int(columns["synthetic"].sum()),
+        example=next((view.name for view, *_ in views if view.name.endswith("_90_10")), "full"),
         views=views,
         relabelled=relabelled,
+        not_listed=unmet_views(preset, subjects),
         figures=dict(_flatten({**record.counts, **record.measured})),
     )
 
@@ -114,7 +121,8 @@ def _metadata(
     license: str,
 ) -> dict[str, Any]:
     """The card's YAML; its configs are the views that are filters alone."""
-    selections = [view for view in curated_views(preset) if view.label is None]
+    listed = listed_views(preset, Train.of(preset, record.settings))
+    selections = [view for view in listed if view.label is None]
     return {
         "license": license,
         "pretty_name": f"SynthFair: {preset.title}",
@@ -143,7 +151,10 @@ class _Dumper(yaml.SafeDumper):
 def _columns(paths: list[Path], preset: Preset) -> dict[str, np.ndarray]:
     """Encoded columns `[B]` that views and counts need, over all shards."""
     names = ["split", "subject_id", "draw", "synthetic", *preset.contrasts]
-    table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=names, partitioning=None) for path in paths])
+    table = pa.concat_tables(
+        pyarrow.parquet.read_table(path, columns=names, partitioning=None, page_checksum_verification=True)
+        for path in paths
+    )
     columns = {}
     for name in names:
         column = table[name]
@@ -173,6 +184,7 @@ def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, st
     config: dict[str, Any] = {
         "config_name": view.name,
         "description": f"Recipe {view.fingerprint}. Data set {store}.",
+        "fragment_scan_options": {"page_checksum_verification": True},
         "data_files": [
             {"split": split, "path": paths[0] if len(paths) == 1 else paths}
             for split, found in kept.items()

@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+from markupsafe import Markup
+
+from .pages import code
+
 __all__ = ["EDITIONS", "edition"]
 
 EDITIONS: dict[str, list[str]] = json.loads((Path(__file__).parents[1] / "pretrained" / "editions.json").read_bytes())
@@ -16,11 +20,13 @@ def edition(revision: str) -> str:
         revision: Fingerprint of weights and configuration, as records hold it.
 
     Returns:
-        A phrase that follows "measured on" or begins with "Generator" elsewhere.
+        A phrase in Markdown that follows "measured on" or begins with "Generator" elsewhere.
     """
     for name, revisions in EDITIONS.items():
         if revision == revisions[-1]:
-            return f"generator revision `{revision}`, the shipped `{name}`"
+            return Markup(f"generator revision `{revision}`, the shipped `{name}`")
         if revision in revisions:
-            return f"generator revision `{revision}`, an earlier edition of `{name}`; today's is `{revisions[-1]}`"
-    return f"generator revision `{revision}`, which is none of the shipped"
+            return Markup(
+                f"generator revision `{revision}`, an earlier edition of `{name}`; today's is `{revisions[-1]}`"
+            )
+    return Markup(f"generator revision {code(revision)}, which is none of the shipped")

@@ -18,11 +18,14 @@ import pyarrow
 import pyarrow.dataset
 from PIL import Image
 
+from ..arguments import checked
+from ..domains.images import open_image
 from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS, Variable
-from ..views.view import curated_views
+from ..views.manifest import check_files, check_footers, check_records
+from ..views.shares import Train, listed_views
 from .pages import render
 
 __all__ = ["difference_png", "write_report"]
@@ -37,6 +40,7 @@ BLUE, BLACK, RED = np.array([(70, 150, 255), (13, 13, 13), (255, 96, 70)], dtype
 """Colours of a difference map at -limit, 0 and +limit; linear in between."""
 
 
+@checked
 def write_report(directory: Path) -> Path:
     """Write `directory/report.html` on the data set in `directory` and return its path.
 
@@ -86,7 +90,7 @@ class _Store:
             plan = json.loads(plan_path.read_bytes())
             preset = Preset.model_validate(plan["preset"])
             factors = tuple(plan["factors"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (RecursionError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{plan_path}: not a plan of this package ({str(error).splitlines()[0]}).") from None
         names = ("id", "split", "subject_id", "intervention", *preset.covariates.names, "draw")
         names += ("synthetic", "source_dataset", "plan", "model_revision")
@@ -104,6 +108,10 @@ class _Store:
                 f"directory: the record of {str(directory)!r} counts {record.counts.get('rows')} rows but its data "
                 f"hold {len(table)}; run `synthfair generate` again to complete it."
             )
+        found = {path.relative_to(directory).as_posix(): str(path) for path in paths}
+        check_records(str(directory), record, plan_path.with_name("generate.json").read_bytes())
+        check_files(str(directory), record)
+        check_footers(str(directory), found, record, preset)
         columns = {name: np.asarray(table[name].to_pylist()) for name in names if name not in preset.covariates}
         for variable in preset.covariates.walk():
             missing = MISSING_LEVEL if variable.categorical else math.nan
@@ -248,7 +256,7 @@ def _one_factor_changes(store: _Store, observation: int) -> dict[int, str]:
 
 def _pixels(png: bytes) -> np.ndarray:
     """Luminance `[H, W]` in [0, 1]."""
-    array = np.asarray(Image.open(io.BytesIO(png)))
+    array = np.asarray(open_image(png))
     full = 255 if array.dtype == np.uint8 else 65535
     return (array.mean(axis=2) if array.ndim == 3 else array) / full
 
@@ -329,7 +337,7 @@ def _views(store: _Store) -> list[list[dict[str, Any]]]:
     """Views with their rows of train, in all, per cell and by covariate; grouped by what is traded, strongest first."""
     train, variables = store.columns["split"] == "train", store.preset.covariates
     families: dict[str | None, list[dict[str, Any]]] = {}
-    for view in curated_views(store.preset):
+    for view in listed_views(store.preset, Train.of(store.preset, store.record.settings)):
         kept = view.mask(store.columns) & train
         covariates = [cell for one in variables.walk() for cell in _composition(one, store.columns[one.name][kept])]
         families.setdefault(view.twin, []).append(

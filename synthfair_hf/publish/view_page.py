@@ -16,13 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from ..arguments import checked
 from ..domains.preset import Preset
 from ..errors import InputError
-from ..records import write_atomically
+from ..records import Record, write_atomically
 from ..schema import SPLITS
 from ..views.builder import encoded, read_record
 from ..views.grammar import Group, groups_of
 from ..views.layout import find_files
+from ..views.manifest import check_files, check_footers
+from ..views.shares import Train, realised_shares
 from ..views.view import COMPARE, BiasedView, get_view
 from .pages import render
 
@@ -76,6 +79,7 @@ def odds_ratio(a: int, b: int, c: int, d: int) -> float | None:
     return a * d / (b * c) if b * c else None
 
 
+@checked
 def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) -> Path:
     """Write `output_dir/<view>.html` on a view of a data set.
 
@@ -92,7 +96,7 @@ def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) ->
     """
     record, preset = read_record(str(data_dir))
     view = get_view(name, preset)
-    columns = _columns(Path(data_dir), preset)
+    columns = _columns(Path(data_dir), record, preset)
     twin = None if view.twin is None or view.twin == view.name else get_view(view.twin, preset)
     samples = [_train("train", view, columns)]
     if twin is not None:
@@ -105,6 +109,7 @@ def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) ->
         "statistics.html.jinja",
         view=view,
         twin=twin,
+        shares=realised_shares(view, Train.of(preset, record.settings)),
         title=preset.title,
         store=record.counts.get("store"),
         samples=[(one.name, len(one.columns["split"])) for one in samples],
@@ -119,15 +124,17 @@ def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) ->
     return path
 
 
-def _columns(directory: Path, preset: Preset) -> dict[str, np.ndarray]:
+def _columns(directory: Path, record: Record, preset: Preset) -> dict[str, np.ndarray]:
     """Encoded columns `[B]` of every row."""
     names = ["split", "draw", *preset.covariates.names]
-    paths = [directory / name for split in SPLITS for name in find_files(directory, split)]
+    paths = {name: directory / name for split in SPLITS for name in find_files(directory, split)}
     if not paths:
         raise InputError(f"data_dir: {directory} holds no shards; give a directory `synthfair generate` finished.")
+    check_files(str(directory), record)
+    check_footers(str(directory), {name: str(path) for name, path in paths.items()}, record, preset)
     table = pa.concat_tables(
         pyarrow.parquet.read_table(path, columns=names, partitioning=None, page_checksum_verification=True)
-        for path in paths
+        for path in paths.values()
     )
     return {name: encoded(table[name], preset, name) for name in names}
 

@@ -4,6 +4,7 @@ output_dir/checkpoint-N/   model.safetensors  ema.safetensors  optimizer.safeten
 output_dir/record.json     written last: a run with a record is finished
 """
 
+import errno
 import json
 import os
 import shutil
@@ -14,11 +15,12 @@ from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..records import Record, first_difference
+from ..records import Record, first_difference, writable_directory, written_to
 from .config import TrainingConfig
 
 __all__ = [
@@ -86,14 +88,13 @@ def checkpoint_to_resume(config: TrainingConfig) -> Path | None:
     Raises:
         InputError: as `check_output_dir`.
     """
-    if config.output_dir.exists() and not config.output_dir.is_dir():
-        raise InputError(f"output_dir: {config.output_dir} is a file; give a directory.")
+    writable_directory(config.output_dir)
     found = _checkpoints(config.output_dir)
     if config.resume_from_checkpoint is None:
         if found or (config.output_dir / "record.json").exists():
             raise InputError(
-                f"output_dir: {config.output_dir} holds an earlier run; give resume_from_checkpoint latest to go "
-                "on with it, or another directory."
+                f"output_dir: {config.output_dir} holds an earlier run; give resume_from_checkpoint='latest' "
+                "to go on with it, or another output_dir."
             )
         return None
     if config.resume_from_checkpoint == "latest":
@@ -136,22 +137,33 @@ def write_checkpoint(config: TrainingConfig, step: int, state: TrainingState, id
     temporary = config.output_dir / f".checkpoint-{step}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
+    try:
+        with written_to(final):
+            _write(temporary, step, state, identity)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise
+        raise OSError(errno.EIO, str(error), str(final)) from error
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(temporary, final)
+    for old in _checkpoints(config.output_dir)[: -config.checkpoints_total_limit]:
+        shutil.rmtree(old)
+
+
+def _write(directory: Path, step: int, state: TrainingState, identity: Mapping[str, Any]) -> None:
     weights = {name: tensor.contiguous() for name, tensor in state.objective.state_dict().items()}
-    save_file(weights, temporary / "model.safetensors")
+    save_file(weights, directory / "model.safetensors")
     shadows = {str(i): shadow.contiguous() for i, shadow in enumerate(state.average.shadow_params)}
-    save_file(shadows, temporary / "ema.safetensors")
+    save_file(shadows, directory / "ema.safetensors")
     moments = {
         f"{index}.{name}": value
         for index, values in state.optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
-    save_file(moments, temporary / "optimizer.safetensors")
+    save_file(moments, directory / "optimizer.safetensors")
     written = {"step": step, "ema_steps": state.average.optimization_step, "settings": identity}
-    (temporary / "state.json").write_text(json.dumps(written, indent=2))
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
-    for old in _checkpoints(config.output_dir)[: -config.checkpoints_total_limit]:
-        shutil.rmtree(old)
+    (directory / "state.json").write_text(json.dumps(written, indent=2))
 
 
 def restore_checkpoint(checkpoint: Path, state: TrainingState, identity: Mapping[str, Any]) -> int:
@@ -168,8 +180,15 @@ def restore_checkpoint(checkpoint: Path, state: TrainingState, identity: Mapping
     Raises:
         InputError: the checkpoint belongs to a run with other settings or inputs.
     """
-    written = json.loads((checkpoint / "state.json").read_text())
-    _require_same_settings(checkpoint, identity, written["settings"])
+    try:
+        written = json.loads((checkpoint / "state.json").read_bytes())
+        _require_same_settings(checkpoint, identity, written["settings"])
+    except InputError:
+        raise
+    except (OSError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{checkpoint}: not a whole checkpoint ({type(error).__name__}: {error}); resume from another."
+        ) from None
     state.objective.load_state_dict(load_file(checkpoint / "model.safetensors"))
     shadows = load_file(checkpoint / "ema.safetensors")
     for index, shadow in enumerate(state.average.shadow_params):
@@ -190,5 +209,8 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 
 def _require_same_settings(place: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    if "access" not in theirs:
+        # measuring networks that were trained so far do not name it
+        ours = {name: value for name, value in ours.items() if name != "access"}
     if difference := first_difference(ours, theirs):
-        raise InputError(f"{place}: made by other settings ({difference}); repeat them or give another directory.")
+        raise InputError(f"{place}: made by other settings ({difference}); repeat them or give another output_dir.")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ..errors import Checked
 from ..records import fingerprint
 
 __all__ = [
@@ -31,7 +32,7 @@ Decay = Annotated[float, Field(gt=0, lt=1, description="of the moving average of
 CheckpointingSteps = Annotated[int, Field(ge=1, description="steps between two checkpoints")]
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Checked, BaseModel):
     """Settings of one run; the names are those of diffusers' training scripts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -32,7 +32,7 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         seed: of the augmentation.
 
     Raises:
-        InputError: no image is in the split.
+        InputError: no image is in the split, or none with some level of a finding.
     """
 
     def __init__(self, source: Source, split: str, resolution: int, seed: int) -> None:
@@ -40,6 +40,14 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         self.rows = [index for index, one in enumerate(source.splits) if one == split]
         if not self.rows:
             raise InputError(f"{source.name}: no image in split {split!r}; give a source with more patients.")
+        for variable in source.covariates.walk():
+            found = {source.table[variable.name][row] for row in self.rows} if variable.role == "finding" else ()
+            absent = [level for level in variable.levels if level not in found] if found else []
+            if absent:
+                raise InputError(
+                    f"{source.name}: no image of {variable.name} {', '.join(absent)} in split {split!r}, so nothing "
+                    "can be learned of it; give a source with more patients of it."
+                )
 
     def __len__(self) -> int:
         return len(self.rows)

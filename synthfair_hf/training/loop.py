@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..access import RECORD, sealed
 from ..errors import InputError
 from ..records import Record, library_versions, row_seed
 from .checkpoints import TrainingState, checkpoint_to_resume, finished_record, restore_checkpoint, write_checkpoint
@@ -98,7 +99,8 @@ def train(
         measured={**progress.figures(), **(figures or {})},
     )
     if accelerator.is_main_process:
-        record.write(config.output_dir / "record.json")
+        record = sealed(record, config.output_dir)
+        record.write(config.output_dir / RECORD)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return record
@@ -145,7 +147,8 @@ class _Update:
         means = self._backward(batch, generator)
         if not math.isfinite(means["loss"]):
             raise InputError(
-                f"step {step}: the loss is {means['loss']}; lower learning_rate and resume from a checkpoint."
+                f"step {step}: the loss is {means['loss']}; give a lower learning_rate and another output_dir, for a "
+                "run that is resumed keeps its settings."
             )
         parameters = self.state.parameters
         norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))

@@ -5,19 +5,24 @@
 Keywords beside those of the parquet builder: `data_dir`, a directory that `synthfair generate` wrote or the same on the
 Hub (hf://datasets/<owner>/<name>), by default $SYNTHFAIR_HOME, then ./synthfair; `strength`, the numbers that the name
 leaves out. A view that relabels has a column `observed_<finding>` beside the true one, in memory and streaming.
-The cache is keyed by the view's recipe and the run's record, so it outlives neither.
+The cache is keyed by the view's recipe, the run's record and what the file system says of each file (size, times), so
+it outlives none of them. A data set whose records or files are not those that were written (`manifest`) is refused
+before the first row. Keywords mean what they mean in plain Python, where the card's YAML defines the view, but for
+`filters`: here they narrow the view, there they replace its own.
 
     recipe_of(dataset) = {"view": name, "recipe": hash of the view, "data_set": identity of the stored bytes}
 
 is what a model trained on a view should record: the last line of `dataset.info.description`, as JSON. It survives
-map, filter, select and save_to_disk, so it names where the rows came from, and not what was done to them since.
+map, filter, select and save_to_disk, so it names where the rows came from, and not what was done to them since. Beside
+it stand licence and access, which `push_to_hub` asks (`pushing`).
 """
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -28,18 +33,25 @@ from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.load import BuilderConfigsParameters, DatasetModule
 from datasets.packaged_modules.parquet.parquet import Parquet, ParquetConfig
 from datasets.utils.file_utils import xopen
+from datasets.utils.logging import get_logger
 
 from ..domains.preset import Preset
 from ..errors import InputError, unknown
-from ..records import Record, fingerprint
+from ..records import Access, Record, fingerprint
 from ..schema import MISSING_LEVEL, SPLITS
 from .layout import known
-from .view import BiasedView, curated_views, get_view
+from .manifest import RUN, check_files, check_footers, check_records
+from .pushing import guard_push_to_hub
+from .shares import Train, listed_views, realised_shares
+from .view import BiasedView, get_view
 
 __all__ = ["SynthFair", "SynthFairConfig", "dataset_module", "encoded", "read_record", "recipe_of"]
 
 NAME = "synthfair"
 HOME = "SYNTHFAIR_HOME"
+
+LICENSE_WITHIN = 4096
+"""Characters of a card among which its licence stands; all views follow, and are slow to parse."""
 
 
 @dataclass
@@ -57,17 +69,25 @@ class SynthFair(Parquet):
     def _create_builder_config(
         self, config_name: str | None = None, custom_features: Any = None, config_id: str | None = None, **keywords: Any
     ) -> tuple[SynthFairConfig, str]:
-        allowed = [field.name for field in fields(SynthFairConfig)]
+        # its version is the identity of its bytes
+        allowed = [field.name for field in fields(SynthFairConfig) if field.name != "version"]
         for keyword in keywords:
             if keyword not in allowed:
                 raise unknown("load_dataset", keyword, allowed)
         download_config = DownloadConfig(token=self.token, storage_options=self.storage_options)
-        record, preset = read_record(keywords["data_dir"], download_config)
+        record, preset, _ = _read_record(keywords["data_dir"], download_config)
         view = get_view(config_name or "full", preset, keywords.pop("strength", None))
         self.view, self.preset, self.data_set = view, preset, str(record.counts.get("store"))
-        self.hash = fingerprint({"view": view.fingerprint, "record": record})
+        train = Train.of(preset, record.settings)
+        self.told = " ".join(filter(None, (view.sentence, shares := realised_shares(view, train))))
+        if train is not None and not train.meets(view):
+            get_logger(__name__).warning(f"{view.name}: {shares}")
+        self.record, self.location = record, keywords["data_dir"]
+        self.access = _access(record)
+        self.license = _license(keywords["data_dir"], download_config)
+        self.hash = fingerprint({"view": view.fingerprint, "record": record, "license": self.license})
         keywords["data_files"], whole = _files_of(view, keywords["data_files"], preset)
-        config = SynthFairConfig(**{"description": view.sentence, **keywords, "name": view.name})
+        config = SynthFairConfig(**{"description": self.told, **keywords, "name": view.name})
         config.strength = view.strength
         config.filters = config.filters if whole else _both(view.filters_for_parquet(), config.filters)
         if config.fragment_scan_options is None:
@@ -83,11 +103,19 @@ class SynthFair(Parquet):
     def _info(self) -> DatasetInfo:
         info = super()._info()
         recipe = {"view": self.view.name, "recipe": self.view.fingerprint, "data_set": self.data_set}
-        info.description = f"{self.view.sentence}\n{json.dumps(recipe)}"
+        recipe |= {"license": self.license, "access": self.access}
+        known = f"Licence: {self.license}. Access to the images that it was made from: {self.access}."
+        info.description, info.license = f"{self.told}\n{known}\n{json.dumps(recipe)}", self.license
         return info
 
     def _split_generators(self, dl_manager: Any) -> list[Any]:
         generators = super()._split_generators(dl_manager)
+        paths = {
+            f"data/{address.rpartition('/data/')[2]}": path
+            for one in generators
+            for address, path in zip(self.config.data_files[one.name], one.gen_kwargs["files"], strict=True)
+        }
+        check_footers(self.location, paths, self.record, self.preset, dl_manager.download_config)
         if self.label:
             observed = self.preset.covariates.features()[self.label.variable]
             known = {**self.info.features, self.label.column: observed}
@@ -134,12 +162,14 @@ def dataset_module(
         download_config: how remote files are read.
 
     Raises:
-        InputError: `data_files` is given, or there is no finished data set.
+        InputError: `data_files` is given, there is no finished data set, or it is not as it was written.
     """
     if data_files is not None:
         raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
+    guard_push_to_hub()
     location = _locate(data_dir)
-    _, preset = read_record(location, download_config)
+    record, preset, raw = _read_record(location, download_config)
+    listed = listed_views(preset, Train.of(preset, record.settings))
     files = DataFilesDict()
     for split in SPLITS:
         either = [f"data/{split}-*.parquet", f"data/{split}/*/*.parquet"]
@@ -147,12 +177,14 @@ def dataset_module(
             files[split] = found
     if not files:
         raise InputError(f"data_dir: {location} holds no shards; give a directory `synthfair generate` finished.")
+    check_records(location, record, raw, download_config)
+    check_files(location, record, download_config)
     return DatasetModule(
         SynthFair.__module__,
         hash="",
         builder_kwargs={"data_files": files, "data_dir": location, "dataset_name": NAME},
         builder_configs_parameters=BuilderConfigsParameters(
-            builder_configs=[SynthFairConfig(view.name, description=view.sentence) for view in curated_views(preset)],
+            builder_configs=[SynthFairConfig(view.name, description=view.sentence) for view in listed],
             default_config_name="full",
         ),
     )
@@ -165,14 +197,23 @@ def _files_of(view: BiasedView, files: DataFilesDict, preset: Preset) -> tuple[D
         kept_whole = {path: view.keeps(known(path, preset)) for path in found}
         origins = dict(zip(found, found.origin_metadata, strict=True))
         wanted = [path for path in found if kept_whole[path] is not False]
-        kept[split] = DataFilesList(wanted, [origins[path] for path in wanted])
+        # hashed into the name of the cache
+        kept[split] = DataFilesList(wanted, [(*origins[path], *_stored(path)) for path in wanted])
         whole &= None not in kept_whole.values()
     return kept, whole
 
 
-def _locate(data_dir: str | None) -> str:
+def _stored(path: str) -> tuple[str, ...]:
+    """Size and times of a local file; what `datasets` hashes of it, the time of the last change, a copy may keep."""
+    if "://" in path:
+        return ()
+    found = os.stat(path)
+    return str(found.st_size), str(found.st_mtime_ns), str(found.st_ctime_ns)
+
+
+def _locate(data_dir: str | os.PathLike[str] | None) -> str:
     """The data set's directory as an absolute path or URL."""
-    location = data_dir or os.environ.get(HOME) or (NAME if os.path.isdir(NAME) else None)
+    location = os.fspath(data_dir or "") or os.environ.get(HOME) or (NAME if os.path.isdir(NAME) else None)
     if location is None:
         raise InputError(
             f"data_dir: not given, ${HOME} is not set and there is no directory ./{NAME}; write one with "
@@ -189,13 +230,21 @@ def read_record(location: str, download_config: DownloadConfig | None = None) ->
         download_config: how remote files are read.
 
     Raises:
-        InputError: no such record, or one of another package.
+        InputError: no such record, one of another package, or one that is not as it was written (`views.manifest`).
     """
-    path = f"{location}/records/generate.json"
+    record, preset, raw = _read_record(location, download_config)
+    check_records(location, record, raw, download_config)
+    return record, preset
+
+
+def _read_record(location: str, download_config: DownloadConfig | None) -> tuple[Record, Preset, bytes]:
+    """`read_record` of whatever is there, and its bytes."""
+    path = f"{location}/{RUN}"
     try:
-        with xopen(path, "r", download_config=download_config) as file:
-            record = Record.model_validate_json(file.read())
-        return record, Preset.model_validate(record.settings.get("preset"))
+        with xopen(path, "rb", download_config=download_config) as file:
+            raw = file.read()
+        record = Record.model_validate_json(raw)
+        return record, Preset.model_validate(record.settings.get("preset")), raw
     except FileNotFoundError:
         raise InputError(
             f"data_dir: {location} has no records/generate.json; give a directory `synthfair generate` finished."
@@ -205,6 +254,22 @@ def read_record(location: str, download_config: DownloadConfig | None = None) ->
             f"data_dir: {path} is not the record of a data set of this package ({str(error).splitlines()[0]}); "
             "run `synthfair generate` again."
         ) from None
+
+
+def _access(record: Record) -> Access:
+    """The access in the plan's settings that a run recorded."""
+    return next((one for one in get_args(Access) if one == record.settings.get("access")), "unknown")
+
+
+def _license(location: str, download_config: DownloadConfig | None) -> str:
+    """The licence on a data set's card; unknown without a card."""
+    try:
+        with xopen(f"{location}/README.md", "r", download_config=download_config) as file:
+            front = file.read(LICENSE_WITHIN)
+    except (OSError, ValueError):
+        return "unknown"
+    found = re.search(r"^license:[ \t]*(\S.*?)[ \t]*$", front.partition("\n---")[0], flags=re.MULTILINE)
+    return found[1].strip("'\"") if found else "unknown"
 
 
 def encoded(column: pa.ChunkedArray, preset: Preset, name: str) -> np.ndarray:

@@ -3,8 +3,9 @@
     train(A_B) = { first group : draw < A/100 }  ∪  { second group : draw >= A/100 },     validation, test = everything
 
 `draw` runs evenly through [0, 1) in each group and the conditions are complementary: the number of rows is the same at
-every strength, shares are exact to the nearest subject, strengths are nested, and the twin, without bias, has as many
-rows. `full` keeps every row; the other names are those of `grammar`.
+every strength, shares are exact to half a subject of the whole view, strengths are nested, and the twin, without bias,
+has as many rows. (`shares` tells what they are in a data set, and which views it is too small for.) `full` keeps every
+row; the other names are those of `grammar`.
 
     <name>+<name>     several biases, each within what those before it keep: [a, b) of [l, h) is l + (h - l) [a, b)
 
@@ -17,29 +18,30 @@ which have equally many subjects. A view of anything else can be named, but is n
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from ..arguments import checked
 from ..domains.preset import Preset
-from ..errors import InputError, unknown
+from ..errors import Checked, InputError, unknown
 from ..records import fingerprint
 from .biases import Bias, Branch, get_bias
 from .grammar import GRAMMAR, Clause
 from .layout import Known
 
-__all__ = ["BiasedView", "Clause", "LabelRule", "curated_views", "get_view"]
+__all__ = ["BiasedView", "Clause", "LabelRule", "Promise", "curated_views", "get_view"]
 
 COMPARE = {"==": np.equal, "!=": np.not_equal, "<": np.less, ">=": np.greater_equal}
 TRAIN: Clause = ("split", "==", "train")
 EVALUATION: Clause = ("split", "!=", "train")
 
 
-class LabelRule(BaseModel):
+class LabelRule(Checked, BaseModel):
     """What an annotator wrote: the true level of `variable`, but in each change's rows the level of that index.
 
     A change is (words, clauses that all hold, index); no row is in two. It stands in column `observed_<variable>`.
@@ -76,13 +78,22 @@ class LabelRule(BaseModel):
         return counts
 
 
-class BiasedView(BaseModel):
+class Promise(NamedTuple):
+    """That of the rows of a view that are `given` this share is `chosen`; without that, relabelled as `words` say."""
+
+    words: str
+    share: float
+    given: tuple[Clause, ...]
+    chosen: tuple[Clause, ...] = ()
+
+
+class BiasedView(Checked, BaseModel):
     """A named selection of rows, and what an annotator wrote on them where `label` says so.
 
     `filters` is a disjunction of conjunctions of clauses; the empty disjunction of `full` keeps every row. `cells` says
     in words what each disjunct but the last keeps of train; the last keeps validation and test whole. `strength` is
     A/100 or R/100 of a single bias, 1 for a missing group; `twin` the name of the same selection without bias;
-    `attributes` are what the biases trade.
+    `attributes` are what the biases trade, and `promises` the shares that their names say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -95,6 +106,7 @@ class BiasedView(BaseModel):
     cells: tuple[str, ...] = ()
     filters: tuple[tuple[Clause, ...], ...] = ()
     label: LabelRule | None = None
+    promises: tuple[Promise, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -156,6 +168,7 @@ def _holds(known: Known, clause: Clause) -> bool | None:
     return None if low <= value < high else operator == "!="  # type: ignore[operator]
 
 
+@checked
 def get_view(name: str, preset: Preset, strength: float | Sequence[float] | None = None) -> BiasedView:
     """The view of that name over the preset's contrasts.
 
@@ -188,9 +201,11 @@ def get_view(name: str, preset: Preset, strength: float | Sequence[float] | None
         cells=tuple("/".join(group.words for group in branch.groups) for branch in branches) if selects else (),
         filters=(*(_clauses(branch) for branch in branches), (EVALUATION,)) if selects else (),
         label=_label(name, biases, branches),
+        promises=tuple(promise for bias in biases for promise in _promises(bias)),
     )
 
 
+@checked
 def curated_views(preset: Preset) -> tuple[BiasedView, ...]:
     """`full` and the views the data set card lists: the preset's, as far as generation balances what they trade."""
     balanced = {name: contrast for name, contrast in preset.contrasts.items() if name in _balanced(preset)}
@@ -264,6 +279,24 @@ def _clauses(branch: Branch) -> tuple[Clause, ...]:
     if branch.high < 1:
         clauses.append(("draw", "<", float(branch.high)))
     return tuple(clauses)
+
+
+def _promises(bias: Bias) -> Iterator[Promise]:
+    """The share of the first group of what a bias decides, in each combination of the others; or of relabelled rows."""
+    seen = set()
+    for branch in bias.branches:
+        given = tuple(group for group in branch.groups if group.attribute != bias.decides)
+        if given not in seen:
+            seen.add(given)
+            (chosen,) = (group for group in branch.groups if group.attribute == bias.decides)
+            words = " in ".join((chosen.words, *(group.words for group in given)))
+            share = float(branch.high - branch.low)
+            yield Promise(words, share, tuple(group.clause for group in given), (chosen.clause,))
+    if bias.relabelling is not None:
+        group, changes, rate = bias.relabelling
+        for source, target in changes:
+            words = f"{group.words}: {source.words} labelled {target.words}"
+            yield Promise(words, float(rate), (group.clause, source.clause))
 
 
 def _label(name: str, biases: Sequence[Bias], branches: Sequence[Branch]) -> LabelRule | None:

@@ -1,13 +1,16 @@
 """Questions have two answers of one generator, repeat by their seed, and judges prefer one by what they read."""
 
 import json
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from synthfair_hf.access import recorded_access, sealed
 from synthfair_hf.align.candidates import SAMPLE_GUIDANCE, make_candidates
 from synthfair_hf.align.judgement import judge_candidates
 from synthfair_hf.align.labelling.candidates import Candidates
@@ -234,3 +237,35 @@ def test_eyes_are_given_to_the_judges_that_read_and_to_no_other(generator, predi
     with pytest.raises(InputError, match="needs exact counterfactuals"):
         judge_candidates(tmp_path / "c", tmp_path / "p", None, {"true_pixels": 1.0})
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"), [("credentialed", "credentialed"), ("open", "unknown"), (None, "unknown")]
+)
+def test_preferences_take_over_the_strictest_access(candidates, predictor, tmp_path, recorded, expected):
+    """The candidates' own is unknown; the judging predictor's counts as well, if its record names one."""
+    reader = Path(shutil.copytree(predictor, tmp_path / "reader"))
+    record = Record.read(reader / "record.json")
+    inputs = {} if recorded is None else {"access": recorded}
+    sealed(record.model_copy(update={"inputs": inputs}), reader).write(reader / "record.json")
+    directory = tmp_path / "preferences"
+    assert judge_candidates(candidates, directory, reader, {"attribute_fidelity": 1.0}).access == expected
+    assert recorded_access(directory) == expected
+    opened = (directory / "record.json").read_text().replace(f'"access": "{expected}"', '"access": "open"')
+    (directory / "record.json").write_text(opened)
+    with pytest.raises(InputError, match="its access 'open' was recorded of other contents"):
+        recorded_access(directory)
+    with pytest.raises(InputError, match="access: open is for a source of real images, and none is given"):
+        judge_candidates(candidates, tmp_path / "other", reader, {"attribute_fidelity": 1.0}, access="open")
+
+
+def test_a_line_that_names_a_file_elsewhere_is_not_read(candidates, predictor, tmp_path):
+    copied = Path(shutil.copytree(candidates, tmp_path / "candidates"))
+    known = lines(copied, "questions.jsonl")
+    if "observed" not in known[0]:
+        return
+    Record.read(copied / "record.json").model_copy(update={"seal": None}).write(copied / "record.json")
+    known[0]["observed"] = "../secret.png"
+    (copied / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in known))
+    with pytest.raises(InputError, match=r"'\.\./secret\.png' leads out of it"):
+        judge_candidates(copied, tmp_path / "preferences", predictor, {"counterfactual_soundness": 1.0})

@@ -155,13 +155,32 @@ def test_save_and_load_answer_alike_by_our_class_and_by_diffusers(pipeline, cova
         assert torch.equal(loaded(covariates=covariates, generator=generators(3), output_type="pt").images, expected)
 
 
-@pytest.mark.parametrize("order", ["import diffusers, synthfair_hf", "import synthfair_hf, diffusers"])
-def test_importing_the_package_is_enough_for_plain_diffusers(pipeline, tmp_path, order):
+def test_importing_the_package_is_enough_for_plain_diffusers(pipeline, tmp_path):
     """Guards diffusers' lookup of pipeline classes on its own module: if this fails, see diffusion/discovery.py."""
     pipeline.save_pretrained(tmp_path, safe_serialization=True)
-    code = f"{order}; print(type(diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r}, use_safetensors=True)))"
+    load = f"diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r}, use_safetensors=True)"
+    code = f"import synthfair_hf, diffusers; print(type({load}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "synthfair_hf.diffusion.pipeline.CausalDiffusionPipeline" in result.stdout
+
+
+def test_without_the_import_diffusers_names_what_is_missing_and_it_helps_even_then(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    code = f"""
+import diffusers
+
+try:
+    diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r})
+except AttributeError as error:
+    print(error)
+import synthfair_hf
+
+print(type(diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r})))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    refused, loaded = result.stdout.splitlines()
+    assert refused == "module diffusers has no attribute synthfair_hf.CausalDiffusionPipeline"
+    assert "synthfair_hf.diffusion.pipeline.CausalDiffusionPipeline" in loaded
 
 
 def test_component_paths_in_published_checkpoints_stay_what_they_are(pipeline, tmp_path):
@@ -259,12 +278,17 @@ BAD = [
     ({"guidance_scale": float("nan")}, "guidance_scale: nan"),
     ({"sample_guidance_scale": "2"}, "sample_guidance_scale: '2' is not allowed"),
     ({"sample_guidance_scale": 2.0}, "sample_guidance_scale: 2.0 is for samples"),
-    ({"output_type": "np"}, "output_type: 'np' is unknown"),
-    ({"image": torch.rand(2, 1, 16, 16)}, r"unexpected shape \(2, 1, 16, 16\)"),
+    ({"output_type": "tf"}, "output_type: 'tf' is unknown; allowed: pil, np, pt, latent"),
+    ({"image": torch.rand(2, 1, 16, 16)}, "image: 2 images for 3 rows"),
     ({"image": torch.full((3, 1, 16, 16), 255.0)}, "expected \\[0, 1\\]"),
     ({"image": torch.full((3, 1, 16, 16), float("nan"))}, "expected \\[0, 1\\]"),
-    ({"image": [Image.new("RGB", (16, 16))] * 3}, "mode RGB is not supported"),
-    ({"image": [Image.new("I;16", (16, 16))] * 3}, "mode I;16 is not supported"),
+    ({"image": [Image.new("RGB", (16, 16))] * 3, "strict": True}, "mode RGB, 16x16 is not allowed with strict=True"),
+    ({"image": [Image.new("I;16", (16, 16))] * 3, "strict": True}, "mode I;16, 16x16 is not allowed"),
+    ({"image": [Image.new("L", (17, 16))] * 3, "strict": True}, "mode L, 17x16 is not allowed"),
+    ({"image": torch.zeros(3, 1, 16, 16, dtype=torch.int64)}, "image: int64 is not supported; give uint8"),
+    ({"image": torch.zeros(3, 1, 0, 16)}, "holds no pixels"),
+    ({"image": torch.zeros(3, 2, 16, 7)}, "with 1, 3 or 4 channels"),
+    ({"image": "film.png"}, "image: a str is not supported; give a PIL image"),
     ({"generator": generators(2)}, "2 generators for 3 rows"),
     ({"noise": torch.zeros(3, 2, 4, 8, 8)}, "given beside an image"),
     ({"image": None, "noise": torch.full((3, 2, 4, 8, 8), float("nan"))}, "noise: some values are not finite"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from synthfair_hf.domains import source as module
+from synthfair_hf.domains import images as module
 from synthfair_hf.domains.source import count_patients, jitter, patient_split, read_image, read_radiograph
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import SPLITS

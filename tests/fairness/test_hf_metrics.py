@@ -4,6 +4,7 @@ import socket
 
 import evaluate
 import numpy as np
+import pandas
 import pytest
 
 from synthfair_hf.errors import InputError
@@ -64,3 +65,84 @@ def test_one_group_has_no_figure_and_a_definition_must_be_named():
     assert metric.compute(**columns, definition="max_difference") == {"equalized_odds_max_difference": None}
     with pytest.raises(InputError, match="definition: 'max' is unknown; allowed: max_difference"):
         metric.compute(**columns, definition="max")
+
+
+METRICS = {"equity_scaled_auc": {}, "worst_group_accuracy": {}, "equalized_odds": {"definition": "max_difference"}}
+VALID = {"predictions": [0.1, 0.9, 0.4, 0.8], "references": [0, 1, 1, 0], "groups": ["a", "a", "b", "b"]}
+
+
+@pytest.fixture(scope="module", params=METRICS)
+def compute(request, _offline):
+    """`compute(**given)`: one of the metrics of VALID columns and its own arguments, some of them replaced."""
+    metric = evaluate.load(str(HF_METRICS / f"{request.param}.py"))
+    return lambda **given: metric.compute(**{**VALID, **METRICS[request.param], **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"references": [0.0, 0.9, 1.0, 0.0]}, "references: 1 of 4 neither 0 nor 1, such as 0.9"),
+        ({"references": [0, 1, 2, 0]}, "references: 1 of 4 neither"),
+        ({"references": ["0", "1", "1", "0"]}, "references: not all are numbers"),
+        ({"references": [0, None, 1, 0]}, "references: 1 of 4 neither"),
+        ({"references": np.ma.array([0, 1, 1, 0], mask=[0, 0, 0, 1])}, "references: 1 of 4 neither"),
+        ({"references": [0, 1]}, "references: shape .* for 4"),
+        ({"references": [[0], [1], [1], [0]]}, "references: shape"),
+        ({"references": None}, "references: not given"),
+        ({"predictions": ["0.1", "0.9", "0.4", "0.8"]}, "predictions: not all are numbers"),
+        ({"predictions": [0.1, 1.9, 0.4, 0.8]}, "predictions: 1 of 4 not in"),
+        ({"predictions": [0.1, float("nan"), 0.4, 0.8]}, "predictions: 1 of 4 not in"),
+        ({"predictions": [0.1, None, 0.4, 0.8]}, "predictions: 1 of 4 not in"),
+        ({"predictions": np.array(["2020-01-01"] * 4, dtype="datetime64[D]")}, "predictions: not all are numbers"),
+        ({"predictions": [10**400] * 4}, "predictions: not all are numbers"),
+        ({"predictions": []}, "predictions: 0 of 0"),
+        ({"groups": ["a", "b"]}, "groups: not one name for each of 4"),
+        ({"groups": "abab"}, "groups: not one name"),
+        ({"groups": 3}, "groups: not one name"),
+        ({"groups": [1, 2, 1, 2]}, "groups: 1 is no name"),
+        ({"groups": [None] * 4}, "groups.*: no row has a value"),
+        ({"treshold": 0.5}, "compute: 'treshold' is unknown; allowed: predictions, "),
+        ({"predictions": None, "references": None, "groups": None}, "predictions, references, groups: not given"),
+    ],
+)
+def test_columns_are_checked_as_they_are_given(compute, given, message):
+    with pytest.raises(InputError, match=message) as raised:
+        compute(**given)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"references": np.array([0.0, 1.0, 1.0, 0.0])},
+        {"references": [False, True, True, False]},
+        {"predictions": np.array([0.1, 0.9, 0.4, 0.8], dtype=np.float16).astype(np.float64)},
+    ],
+)
+def test_numbers_that_are_labels_are_labels(compute, columns):
+    assert compute(**columns).keys() == compute().keys()
+    assert next(iter(compute(**columns).values())) == pytest.approx(next(iter(compute().values())), abs=1e-3)
+
+
+@pytest.mark.parametrize("place", [0, 4])
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float64("nan"), pandas.NA, pandas.NaT])
+def test_a_missing_group_is_no_group_of_its_own(compute, missing, place):
+    rows = {name: [*column[:place], column[1], *column[place:]] for name, column in VALID.items()}
+    groups = [*VALID["groups"][:place], missing, *VALID["groups"][place:]]
+    assert compute(**{**rows, "groups": groups}) == compute()
+
+
+def test_what_a_definition_needs_is_named_and_rows_may_be_added_one_by_one():
+    metric = evaluate.load(str(HF_METRICS / "equalized_odds.py"))
+    with pytest.raises(InputError, match=r"definition: not given; EqualizedOdds\.compute needs definition"):
+        metric.compute(**VALID)
+    with pytest.raises(InputError, match=r"definition: \['max_difference'\] is unknown"):
+        metric.compute(**VALID, definition=["max_difference"])
+    with pytest.raises(InputError, match="threshold: nan is invalid"):
+        metric.compute(**VALID, definition="max_difference", threshold=float("nan"))
+    with pytest.raises(InputError, match="references: 1 of 1 neither 0 nor 1"):
+        metric.add(prediction=0.5, reference=0.9, groups="a")
+    for prediction, reference, group in zip(*VALID.values(), strict=True):
+        metric.add(prediction=prediction, reference=reference, groups=group)
+    added = metric.compute(definition="max_difference")
+    assert added == metric.compute(**VALID, definition="max_difference")

@@ -13,11 +13,13 @@ import torch
 from datasets import load_dataset
 from PIL import Image
 
+from synthfair_hf.access import sealed
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.source import read_image
+from synthfair_hf.errors import InputError
 from synthfair_hf.generate.store import read_plan
 from synthfair_hf.records import Record
 
@@ -70,7 +72,10 @@ def test_training_saves_a_pipeline_with_its_record(generator):
     pipeline = CausalDiffusionPipeline.load(generator)
     assert pipeline.config.resolution == 32
     assert pipeline.covariates.names == ("age", "sex", "finding", "view", "scanner"), "the folder has no race"
-    assert Record.read(generator / "record.json").counts["source"]["scanner"].startswith("planted")
+    counts = Record.read(generator / "record.json").counts
+    assert counts["source"]["scanner"].startswith("planted")
+    assert find_generator(generator).coverage.images == counts["training_images"]
+    assert "scanner" not in counts["coverage"]["variables"], "planted anew each time that an image is trained on"
     assert not [path for path in generator.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
 
 
@@ -123,9 +128,13 @@ def test_other_radiographs_than_those_of_the_start_do_not_inherit_its_access(rad
     start = tmp_path / "start"
     shutil.copytree(generator, start)
     record = Record.read(start / "record.json")
-    record.model_copy(update={"inputs": {**record.inputs, "access": "open", "predictor": "aa"}}).write(
-        start / "record.json"
-    )
+    record = record.model_copy(update={"inputs": {**record.inputs, "access": "open", "predictor": "aa"}})
+    record.write(start / "record.json")
+    with pytest.raises(InputError, match="its access 'open' was recorded of other contents"):
+        find_generator(start)
+    sealed(record, start).write(start / "record.json")
+    index = start / "model_index.json"
+    index.write_text(index.read_text().replace('"access": "unknown"', '"access": "open"'))
     others = tmp_path / "radiographs"
     shutil.copytree(radiographs, others)
     lines = (others / "metadata.csv").read_text().splitlines()
@@ -361,7 +370,7 @@ BAD = [
     (["views", "--view", "sxe_imbalanced_90_10"], "sex"),
     ([*GENERATE, "28", "--guidance_scale", "-1"], "guidance_scale"),
     ([*GENERATE, "28", "--num_inference_steps", "0"], "num_inference_steps"),
-    ([*GENERATE, "280", "--license", "other", "--source", "{radiographs}"], "largest num_subjects"),
+    ([*GENERATE, "280", "--license", "other", "--source", "{radiographs}"], "largest --num_subjects"),
     ([*GENERATE, "28", "--output_dir", "{radiographs}/0.png"], "is a file"),
     ([*TRAIN, "--default_steps", "0"], "--default_steps: 0"),
     ([*TRAIN, "--resolution", "0"], "--resolution: 0"),
@@ -369,7 +378,7 @@ BAD = [
     ([*TRAIN, "--resolution", "64"], "128"),
     ([*ASK, "--do", "sxe=female"], "'sex'"),
     ([*ASK, "--do", "age=140"], "0 to 100 years"),
-    ([*ASK, "--do", "sex=Female"], "'female'"),
+    ([*ASK, "--do", "sex=Femal"], "'female'"),
     ([*ASK, "--do", "age=old"], "--do['age']: 'old' is not a number"),
     ([*ASK, "--seed", "-1"], "--seed: '-1' is invalid"),
     ([*ASK, "--output_dir", "{radiographs}/0.png/below"], "0.png is a file"),

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from synthfair_hf.cli import main
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
-from synthfair_hf.generate.allocation import Allocation, largest_remainder
-from synthfair_hf.generate.design import places
+from synthfair_hf.generate.allocation import Allocation
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.generate.rows import Row
 from synthfair_hf.generate.run import generate
 from synthfair_hf.generate.verification import verify
 from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.schema import SPLITS
+from synthfair_hf.views.draws import places
+from synthfair_hf.views.shares import largest_remainder
 from synthfair_hf.views.view import curated_views, get_view
 
 PRESET = CHEST_XRAY.restrict(("age", "sex", "finding", "view", "scanner"))
@@ -129,10 +130,10 @@ def test_equal_shares_are_the_balanced_rows():
 @settings(max_examples=30)
 @given(st.integers(1, 3000), st.floats(0.01, 1), st.integers(0, 2**32))
 def test_every_stretch_of_draw_holds_its_part_of_a_cell(n, share, seed):
-    draws = (np.random.default_rng(seed).permutation(n) + 0.5) / n
-    found = places(draws)
+    ranks = np.random.default_rng(seed).permutation(n)
+    found = places(ranks)
     assert np.allclose(np.sort(found), (np.arange(n) + 0.5) / n)
-    kept = np.cumsum(found[np.argsort(draws)] < share)
+    kept = np.cumsum(found[np.argsort(ranks)] < share)
     assert np.abs(kept - share * np.arange(1, n + 1)).max() <= 4
 
 

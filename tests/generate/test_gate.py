@@ -78,16 +78,24 @@ def test_a_tolerance_must_fit_the_factors(covariates, factors, tolerance, senten
 
 
 class Chance:
-    """A gate by lot: every family's draw is good or bad by its pixels alone, so that any order of asking agrees."""
+    """A gate by lot: every family's draw is good or bad by its pixels alone, so that any order of asking agrees.
+
+    What it reads is what was asked, or its opposite.
+    """
 
     def __init__(self, covariates) -> None:
-        self.inner = QualityGate(Reader(covariates), covariates, ())
+        self.covariates, self.inner = covariates, QualityGate(Reader(covariates), covariates, ())
 
     def read(self, images, asked):
         readings = self.inner.read(images, asked)
+        good = [crc32(image.tobytes()) % 8 > 0 for image in images]
         return [
-            one._replace(reached=crc32(image.tobytes()) % 8 > 0) for one, image in zip(readings, images, strict=True)
+            one._replace(values={**one.values, **(row if lucky else self.other(row))}, reached=lucky)
+            for one, row, lucky in zip(readings, asked, good, strict=True)
         ]
+
+    def other(self, row) -> dict:
+        return {name: next(one for one in self.covariates[name].levels if one != row[name]) for name in row}
 
 
 def rows_of(directory) -> list[dict]:

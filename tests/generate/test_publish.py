@@ -19,6 +19,7 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.generate.publish import publish
 from synthfair_hf.publish.hub import repository as module
 from synthfair_hf.records import Record
+from synthfair_hf.views.manifest import sealed
 
 pytest_plugins = ["hub.fixtures"]
 
@@ -352,7 +353,8 @@ def test_a_tag_is_never_moved(hub: Hub, directory: Path, stores: dict[str, Path]
     with pytest.raises(InputError, match=r"tag: 'v1' is on the Hub already, for another records/plan\.json; give"):
         publish(stores["other"], NAME, tag="v1")
     card = directory / "README.md"
-    card.write_bytes(card.read_bytes() + b"A line more.\n")
+    run = (directory / "records" / "generate.json").read_bytes()
+    card.write_bytes(sealed(card.read_bytes().replace(b"\n## Glossary", b"\nA line more.\n\n## Glossary"), run))
     with pytest.raises(InputError, match=r"tag: 'v1' .* for another README.md"):
         publish(directory, NAME, tag="v1")
     assert hub.repository(NAME).tags == {"v1": first.commit}

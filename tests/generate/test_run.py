@@ -262,9 +262,13 @@ def test_a_family_without_its_own_cell_has_no_parent(tmp_path, make_plan, pipeli
 @pytest.mark.parametrize(
     ("changed", "given", "message"),
     [
-        ({"source": "nih"}, False, r"plan: it is for source nih \(None\), but scm"),
-        ({}, True, r"plan: it is for source scm \(None\), but stub"),
-        ({"source": "stub", "source_fingerprint": "x"}, True, r"it is for source stub \(x\), but stub \(0123"),
+        ({"source": "nih"}, False, r"source: not given, but the subjects .* are observed in nih \(None\); give it"),
+        ({}, True, r"source: stub is given, but the plan draws its subjects; leave it out"),
+        (
+            {"source": "stub", "source_fingerprint": "x"},
+            True,
+            r"source: stub \(0123.* is given, but .* are observed in stub \(x\); give that",
+        ),
         ({"resolution": 16}, False, "resolution: 16, but the model renders 8"),
     ],
 )
@@ -294,7 +298,7 @@ def test_a_source_with_too_few_patients_is_refused_before_anything_is_written(tm
 
 def test_check_refuses_what_generate_would_and_touches_nothing(tmp_path, make_plan, pipeline, source):
     plan, directory = make_plan(), tmp_path / "data"
-    with pytest.raises(InputError, match="plan: it is for source scm"):
+    with pytest.raises(InputError, match="source: stub is given, but the plan draws its subjects"):
         check(plan, directory, source)
     directory.mkdir()
     check(plan, directory)

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import shutil
 import signal
@@ -41,8 +42,14 @@ def stored(tmp_path, plan, pipeline) -> Path:
 
 
 def rows_of(plan, shard, **changed) -> list[dict]:
-    """Rows of a shard whose images and values need no pipeline."""
+    """Rows of a shard whose images and values need no pipeline; the first of each family is the subject's own."""
     rng = np.random.default_rng(0)
+    own = {row.subject: row for row in reversed(plan.rows(shard))}
+    subjects = {one: {"age": 60.0 if "older" in row.stratum[0] else 40.0, "view": "PA"} for one, row in own.items()}
+    do = {
+        row.id: plan.intervention(row.cell, {**subjects[row.subject], **own[row.subject].cell})
+        for row in plan.rows(shard)
+    }
     return [
         {
             "id": row.id,
@@ -52,9 +59,10 @@ def rows_of(plan, shard, **changed) -> list[dict]:
             },
             "split": row.split,
             "subject_id": row.subject_id,
-            "parent_id": None,
-            "intervention": "{}",
-            **{"age": 60.0, "view": "PA", **row.cell},
+            "parent_id": own[row.subject].id if do[row.id] else None,
+            "intervention": json.dumps(do[row.id], sort_keys=True),
+            **subjects[row.subject],
+            **row.cell,
             **{f"noise_{name}": [0.5] for name in plan.preset.covariates.names},
             "seed": row.seed,
             "draw": row.draw,

@@ -1,6 +1,7 @@
 """A generator on its scoreboard: the band holds it, the page prints records, strengths are the best of those tried."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from synthfair_hf.access import sealed
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
@@ -179,8 +181,6 @@ def test_a_page_of_records_without_replicates_is_printed(generator, tmp_path):
 
 
 def test_calibration_saves_the_least_error_of_those_it_tried(generator, predictor, tmp_path):
-    import shutil
-
     directory = shutil.copytree(generator, tmp_path / "tiny")
     record = calibrate(directory, "phantom", limit=4, scales=(1.0, 4.0), levels=(1.0, 0.3), seed=2)
     world = small_world("phantom", "validation", limit=4)
@@ -201,6 +201,20 @@ def test_calibration_saves_the_least_error_of_those_it_tried(generator, predicto
         by_hand = float((output.images - world.truth(do).images).abs().mean() * 255)
         assert best["error"] == pytest.approx(by_hand, abs=1e-3), "the saved defaults give the error recorded"
     assert json.loads((directory / "calibration.json").read_text())["stage"] == "calibrate"
+    assert record.access == find_generator(directory).access == "unknown", "of the generator, which has no record"
+
+
+def test_calibration_passes_on_the_strictest_access(generator, predictor, tmp_path):
+    directory = Path(shutil.copytree(generator, tmp_path / "tiny"))
+    sealed(Record(stage="train", inputs={"access": "open"}), directory).write(directory / "record.json")
+    reader = Path(shutil.copytree(predictor, tmp_path / "reader"))
+    assert calibrate(directory, "phantom", predictors=[reader], limit=2, scales=(1.0,), levels=(1.0,)).access == "open"
+    assert find_generator(directory).access == "open"
+    own = Record.read(reader / "record.json")
+    closed = own.model_copy(update={"inputs": {**own.inputs, "access": "credentialed"}})
+    sealed(closed, reader).write(reader / "record.json")
+    record = calibrate(directory, "phantom", predictors=[reader], limit=2, scales=(1.0,), levels=(1.0,))
+    assert record.access == find_generator(directory).access == "credentialed"
 
 
 def test_the_weakest_change_that_is_good_enough_is_chosen():
@@ -251,17 +265,21 @@ def test_predictors_of_another_resolution_are_refused(generator, predictor, auto
         (measure_soundness, {"interventions": ["forced"]}, "interventions: 'forced' is unknown"),
         (measure_soundness, {"pairs": [("sex", "colour")]}, "pairs: 'colour' is unknown"),
         (measure_soundness, {"contrasts": {"colour": (0, 1)}}, "'colour' is unknown"),
-        (measure_soundness, {"contrasts": {"sex": ("male",)}}, r"contrasts\['sex'\]: 1 values; give the two"),
+        (measure_soundness, {"contrasts": {"sex": ("male",)}}, r"contrasts\['sex'\]: 1 value; give the two"),
         (measure_soundness, {"contrasts": {"age": ("30", "old")}}, r"contrasts\['age'\]: 'old' is not a number"),
         (measure_soundness, {"contrasts": {"age": (30, 300)}}, r"contrasts\['age'\]: 300 is out of range"),
-        (measure_soundness, {"num_inference_steps": 0}, "num_inference_steps: 0 is not allowed"),
-        (measure_soundness, {"seeds": (0, -1)}, r"seeds: \[0, -1\] must be"),
-        (measure_soundness, {"limit": 0}, "limit: 0 must be positive"),
-        (measure_realism, {"limit": 0}, "limit: 0 must be positive"),
+        (
+            measure_soundness,
+            {"num_inference_steps": 0},
+            "num_inference_steps: 0 is invalid; give a whole number from 1",
+        ),
+        (measure_soundness, {"seeds": (0, -1)}, r"seeds\[1\]: -1 is invalid; give a whole number from 0"),
+        (measure_soundness, {"limit": 0}, "limit: 0 is invalid; give a whole number from 1"),
+        (measure_realism, {"limit": 0}, "limit: 0 is invalid; give a whole number from 1"),
         (measure_realism, {"group": "colour"}, "group: 'colour' is unknown; allowed: age"),
         (measure_realism, {"group": "age"}, "group: age is continuous"),
         (measure_realism, {"split": "train"}, "split: 'train'"),
-        (measure_realism, {"seed": -1}, "seed: -1 is not allowed"),
+        (measure_realism, {"seed": -1}, "seed: -1 is invalid; give a whole number from 0"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_weights_and_images(

@@ -1,5 +1,7 @@
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets.exceptions
@@ -10,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Features, load_dataset
 from huggingface_hub import DatasetCard
+from markdown_it import MarkdownIt
 
+from synthfair_hf.align.finetuning import write_lora_card
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
@@ -18,6 +22,7 @@ from synthfair_hf.publish.dataset_card import PRINTED, write_dataset_card
 from synthfair_hf.records import Record
 from synthfair_hf.views.view import curated_views
 
+ROOT = Path(__file__).parents[2]
 LICENSE = "cc-by-4.0"
 SELECTIONS = tuple(view for view in curated_views(CHEST_XRAY) if view.label is None)
 RELABELLED = tuple(view for view in curated_views(CHEST_XRAY) if view.label is not None)
@@ -219,6 +224,55 @@ def test_a_subject_in_two_splits_is_refused(copy):
     pq.write_table(table.set_column(position, "subject_id", pa.array([stolen] * len(table))), path)
     with pytest.raises(InputError, match=f"'{stolen}' is in train and in test"):
         write_dataset_card(copy, CHEST_XRAY, run_record(copy), LICENSE)
+
+
+EVIL = (
+    "<script>alert(1)</script> | `x` [a](javascript:alert(1)) 'q' \"r\": {yaml: [1]} # & * ! % @ \\ ``` {{ 1 }}",
+    "a\n---\n# b\n\n<img src=x onerror=y>\u2028---\u2028",
+)
+
+
+def printed_with(copy: Path, word: str) -> DatasetCard:
+    """The card of a data set whose names, title, licence and record all hold this word."""
+    record = run_record(copy)
+    told = dict.fromkeys(("source", "world", "model_revision", "resolution", "seed", "num_subjects"), word)
+    support = {"out_of_support": {word: word}, "observed": word}
+    settings = record.settings | told | {"factors": [word], "target": {word: {word: 0.5}}, "support": support}
+    counts = record.counts | {word: word, "store": word}
+    fields = {"settings": settings, "inputs": {"plan": word}, "counts": counts, "versions": {"synthfair-hf": word}}
+    contrast = CHEST_XRAY.contrasts["age"].model_copy(update={"first": word})
+    preset = CHEST_XRAY.model_copy(
+        update={"title": word, "name": word, "contrasts": CHEST_XRAY.contrasts | {"age": contrast}}
+    )
+    write_dataset_card(copy, preset, record.model_copy(update=fields), word)
+    return DatasetCard.load(copy / "README.md")
+
+
+def tags(page: str) -> list[str]:
+    """The tags of a page's HTML but those of code."""
+    shown = MarkdownIt("commonmark", {"html": True}).enable("table").render(page)
+    return [tag for tag in re.findall(r"<[^>]*>", shown) if "code" not in tag]
+
+
+@pytest.mark.parametrize("word", EVIL)
+def test_no_name_title_or_licence_is_markup_on_the_card_or_breaks_its_yaml(copy, word):
+    plain, card = printed_with(copy, "plain"), printed_with(copy, word)
+    assert card.data.license == word
+    assert card.data.pretty_name == f"SynthFair: {word}"
+    assert len(card.data.configs) == len(plain.data.configs) > 40
+    assert tags(card.text) == tags(plain.text)
+    assert load_dataset(str(copy), "sex_imbalanced_90_10", split="train").num_rows == 120
+
+
+def test_examples_on_cards_are_formatted_and_the_check_looks_at_the_project_alone(store, tmp_path):
+    """`make check` after the README's own example, whose data set lies in the same directory, untracked."""
+    shutil.copy(store / "README.md", tmp_path / "dataset.md")
+    fixtures = ROOT / "tests" / "fixtures" / "bb96b81"
+    write_lora_card(tmp_path / "lora.md", Record.read(fixtures / "lora" / "record.json"), PHANTOM, 16, None)
+    command = [sys.executable, "-m", "ruff", "format", "--check", "--config", ROOT / "pyproject.toml", tmp_path]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    check = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    assert re.findall(r"ruff (?:check|format --check) (.*)", check) == ["$(SOURCES)", "$(SOURCES)"]
 
 
 def test_another_preset_has_its_own_card(write_store, tmp_path):

@@ -1,5 +1,8 @@
+import re
+
 import pytest
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
@@ -206,3 +209,49 @@ def test_a_figure_the_model_card_needs_is_an_error_when_absent(tmp_path):
         with pytest.raises(InputError, match="first"):
             write(tmp_path / "README.md", **absent)
         assert not (tmp_path / "README.md").exists()
+
+
+EVIL = (
+    "<script>alert(1)</script> | `x` [a](javascript:alert(1)) 'q' \"r\": {yaml: [1]} # & * ! % @ \\ ``` {{ 1 }}",
+    "a\n---\n# b\n\n<img src=x onerror=y>\u2028---\u2028",
+)
+
+
+def replaced(tree, word):
+    """A record's fields with every text in them replaced; names and numbers stay."""
+    if isinstance(tree, dict):
+        return {name: replaced(value, word) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [replaced(value, word) for value in tree]
+    return word if isinstance(tree, str) else tree
+
+
+@pytest.mark.parametrize("word", EVIL)
+def test_nothing_recorded_or_given_is_markup_on_the_card_or_breaks_its_yaml(tmp_path, word):
+    found = []
+    for text in ("plain", word):
+        trained_with = trained()
+        record = trained_with.model_copy(
+            update={
+                "inputs": {"access": text, "adapters": text, "preferences": text, "fused_into": text},
+                "settings": replaced(trained_with.settings, text) | {"lora_scale": 1},
+                "versions": {text: text},
+                "counts": trained_with.counts
+                | {"mechanisms": {text: {"rows": 1, "held_out_rows": 1, "held_out_nll": text}}},
+            }
+        )
+        keywords = {"license": text, "picture": text, "credits": text, "limitations": [text], "datasets": [text]}
+        calibrated = CALIBRATION.model_copy(
+            update={"measured": {"chosen": {text: {"scale": 1, "level": text, "error": 0}}}}
+        )
+        soundness = SOUNDNESS.model_copy(update={"settings": SOUNDNESS.settings | {"world": text, "effect": text}})
+        preset = PRESET.model_copy(update={"title": text})
+        path = tmp_path / "README.md"
+        write_model_card(
+            path, preset, record, CONFIG, [soundness], [REALISM], calibrated, hub_model_id=text, **keywords
+        )
+        card = ModelCard.load(path)
+        assert (card.data.license, card.data.datasets, card.data.model_name) == (text, [text], text)
+        shown = MarkdownIt("commonmark", {"html": True}).enable("table").render(card.text)
+        found.append([tag.split("=")[0] for tag in re.findall(r"<[^>]*>", shown) if "code" not in tag])
+    assert found[0] == found[1]

@@ -269,7 +269,9 @@ def test_families_without_an_observation_are_shown_from_their_first_row(
     )
 
 
-def test_some_families_may_hold_their_observation_and_others_not(tmp_path: Path, write_store: Callable[..., Path]):
+def test_some_families_may_hold_their_observation_and_others_not(
+    tmp_path: Path, write_store: Callable[..., Path], record_again: Callable[[Path], None]
+):
     directory = write_store(tmp_path / "store", 1)
     shards = sorted((directory / "data").iterdir())
     assert len(shards) == 6
@@ -278,6 +280,7 @@ def test_some_families_may_hold_their_observation_and_others_not(tmp_path: Path,
         at = table.schema.get_field_index("intervention")
         do = pyarrow.array(['{"sex": "male"}'] * len(table))
         pyarrow.parquet.write_table(table.set_column(at, "intervention", do), path)
+    record_again(directory)
     page = parse(write_report(directory))
     assert "where the subject's own values are among those crossed" in page.text
     words = [family[0].find("div")[0].text for family in families(page)]
@@ -285,7 +288,7 @@ def test_some_families_may_hold_their_observation_and_others_not(tmp_path: Path,
 
 
 def test_a_data_set_that_crosses_nothing_shows_observations_alone(tmp_path: Path, write_store: Callable[..., Path]):
-    page = parse(write_report(write_store(tmp_path / "store", 1, factors=())))
+    page = parse(write_report(write_store(tmp_path / "store", 20, factors=())))
     assert [len(family) for family in families(page)] == [1] * 6
     assert set(view_lines(page)) == {"full", *(name for name in CHEST_XRAY.views if name.startswith("age"))}
 

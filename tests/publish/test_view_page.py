@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets import load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,6 +125,29 @@ def test_the_command_line_tells_a_views_label_rule_twin_and_recipe(capsys):
     assert "observed_finding: finding, but" in told
     assert "twin: finding_underdiagnosed_in_female_0" in told
     assert get_view(MISSED, CHEST_XRAY).fingerprint in told
+
+
+def test_views_writes_a_page_only_where_it_is_asked_to(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["views", "--data_dir", str(store)]) == 0
+    assert "sex_imbalanced_90_10" in capsys.readouterr().out
+    assert main(["views", "--data_dir", str(store), "--view", "sex_imbalanced_85_15"]) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert main(["views", "--data_dir", str(store), "--output_dir", "pages"]) == 0
+    assert [path.name for path in tmp_path.rglob("*.html")] == ["full.html"]
+    capsys.readouterr()
+    assert main(["views", "--output_dir", "other"]) == 2
+    assert "--data_dir: not given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sex_imbalanced_90_10", "sex_imbalanced_85_15", MISSED])
+def test_how_a_view_is_loaded_is_told_and_works(store, name, capsys):
+    """Also one that the card does not list, which `datasets` answers with 65 names and no hint."""
+    assert main(["views", "--data_dir", str(store), "--view", name]) == 0
+    told = capsys.readouterr().out.partition("load: ")[2]
+    assert ("import synthfair_hf; " in told) == (name != "sex_imbalanced_90_10")
+    call = told.partition("#")[0].rpartition("; ")[2].strip()
+    assert len(eval(call, {"load_dataset": load_dataset})["train"]) > 0
 
 
 def test_bad_input_writes_nothing(store, tmp_path):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import ValidationError
 
+from synthfair_hf.errors import InputError
 from synthfair_hf.training import config as training_config
 from synthfair_hf.training.config import TrainingConfig, architecture
 
@@ -37,7 +37,7 @@ def test_an_architecture_is_its_settings_and_nothing_else():
 
 def test_a_tracker_that_is_not_installed_is_named_with_its_remedy(monkeypatch, tmp_path):
     monkeypatch.setattr(training_config, "find_spec", lambda name: None)
-    with pytest.raises(ValidationError, match="wandb is not installed; run: pip install wandb"):
+    with pytest.raises(InputError, match="wandb is not installed; run: pip install wandb"):
         TrainingConfig(output_dir=tmp_path, report_to="wandb")
 
 
@@ -57,5 +57,5 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_remedy(monkeypatch, t
     ],
 )
 def test_settings_are_checked(setting, tmp_path):
-    with pytest.raises(ValidationError, match=next(iter(setting))):
+    with pytest.raises(InputError, match=next(iter(setting))):
         TrainingConfig(output_dir=tmp_path, **setting)

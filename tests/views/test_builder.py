@@ -168,6 +168,7 @@ def test_bare_call_looks_at_data_dir_then_home_then_here(store, write_store, tmp
     monkeypatch.setenv("SYNTHFAIR_HOME", str(home))
     assert train_rows() == (columns(home)["split"] == "train").sum()
     assert train_rows(data_dir=str(store)) == (columns(store)["split"] == "train").sum()
+    assert train_rows(data_dir=Path(store)) == train_rows(data_dir=str(store))
     assert train_rows(data_dir="synthfair") == (columns(here)["split"] == "train").sum()
     monkeypatch.setenv("SYNTHFAIR_HOME", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"nowhere has no records/generate\.json"):
@@ -243,7 +244,7 @@ def test_the_twin_of_a_relabelling_has_the_column_and_its_rows(store):
         assert view["observed_finding"][:] != view["finding"][:]
 
 
-def test_a_missing_label_stays_missing(write_store, tmp_path):
+def test_a_missing_label_stays_missing(write_store, record_again, tmp_path):
     directory = write_store(tmp_path / "synthfair", 2)
     path = min((directory / "data").glob("train-*.parquet"))
     table = pq.read_table(path)
@@ -251,6 +252,7 @@ def test_a_missing_label_stays_missing(write_store, tmp_path):
     pq.write_table(
         table.set_column(table.schema.get_field_index("finding"), table.schema.field("finding"), column), path
     )
+    record_again(directory)
     train = load_dataset("synthfair", "finding_noise_in_female_100", data_dir=str(directory), split="train")
     absent = [label is None for label in train["finding"]]
     assert [label is None for label in train["observed_finding"]] == absent

@@ -8,6 +8,7 @@ from types import ModuleType
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
+from datasets.exceptions import DatasetGenerationError
 
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
@@ -76,6 +77,26 @@ def test_new_bytes_at_the_same_path_get_their_own_cache(script, write_store, tmp
             script.Config(name="full", data_dir=str(directory)).create_config_id({"data_dir": str(directory)})
         )
     assert len(identifiers) == 2
+
+
+def test_the_script_notices_a_damaged_page(script, store, tmp_path):
+    directory = shutil.copytree(store, tmp_path / "synthfair")
+    path = min((directory / "data").glob("train-*"))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 40] ^= 1
+    path.write_bytes(data)
+    builder = script.SynthFair(config_name="full", data_dir=str(directory), cache_dir=str(tmp_path))
+    with pytest.raises(DatasetGenerationError) as caught:
+        builder.download_and_prepare()
+    assert "CRC" in str(caught.value.__cause__)
+
+
+def test_the_page_says_why_older_libraries_need_the_script(store):
+    """Release 3.6.0 of datasets knows no feature `List`, which the shards hold; the script calls it by its old name."""
+    page = (SCRIPT.parent / "README.md").read_text()
+    assert "also works with 3.6.0" not in page
+    assert "`Feature type 'List' not found`" in page
+    assert b'"List"' in pq.read_schema(store / "data" / "test-00000-of-00001.parquet").metadata[b"huggingface"]
 
 
 @pytest.mark.parametrize(

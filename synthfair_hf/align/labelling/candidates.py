@@ -18,6 +18,8 @@ import torch
 
 from ...domains.preset import Preset
 from ...errors import InputError, unknown
+from ...missing import is_missing
+from ...records import check_regular
 from ..pixels import read_pixels, stack
 from ..preferences import Preferences
 from .answers import Answers
@@ -51,6 +53,7 @@ class Candidates:
                 twice or occurs twice; and where a subject lies in two splits.
         """
         path = Path(directory) / FILE
+        check_regular(path, str(path), "give a file of pairs")
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -148,7 +151,7 @@ class Candidates:
 def _row(line: str, where: str, preset: Preset) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise InputError(f"{where}: not JSON ({error}); give {{{', '.join(KEYS)}}}.") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: not an object; give {{{', '.join(KEYS)}}}.")
@@ -158,6 +161,8 @@ def _row(line: str, where: str, preset: Preset) -> dict[str, Any]:
     for key in TEXTS:
         if not isinstance(row.get(key), str) or not row[key]:
             raise InputError(f"{where}: {key} is not given as text; give {{{', '.join(KEYS)}}}.")
+    if is_missing(row["subject_id"]):
+        raise InputError(f"{where}: subject_id is {row['subject_id']!r}; give every pair its subject.")
     if not isinstance(row.get("covariates"), dict):
         raise InputError(f"{where}: covariates are not given by name; write {{}} where all are missing.")
     for name, value in row["covariates"].items():
@@ -169,7 +174,11 @@ def _row(line: str, where: str, preset: Preset) -> dict[str, Any]:
 
 def _image(root: Path, name: str, where: str) -> torch.Tensor:
     """The image `name` below `root`; a path that leaves it is never opened."""
-    path = (root / name).resolve()
+    try:
+        path = (root / name).resolve()
+    # RuntimeError: a link to itself
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{where}: {name!r} is not a path ({error}).") from None
     if not path.is_relative_to(root.resolve()):
         raise InputError(f"{where}: {name!r} leaves the directory; keep images below {root}.")
     if not path.is_file():

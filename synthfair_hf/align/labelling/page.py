@@ -22,11 +22,26 @@ from torch import Tensor
 from ...errors import InputError
 from ...schema import Variable
 from ..pixels import to_png
-from .session import Choice, Labelling, Progress, ShownPair
+from .session import LONGEST_COMMENT, Choice, Labelling, Progress, ShownPair
 
 __all__ = ["render", "serve"]
 
 HOST = "127.0.0.1"
+HOSTS = [HOST, "localhost", "[::1]"]
+"""Names under which a browser on this machine finds the page; a name that another's server resolves to it is none."""
+
+LARGEST_BODY = 2**16
+"""Bytes of a request: an answer with its comment is smaller."""
+
+POSTED = ("/gradio_api/queue/join",)
+ROUTES = {
+    *POSTED,
+    *("/", "/config", "/theme.css", "/manifest.json", "/favicon.ico", "/gradio_api/queue/data", "/gradio_api/info"),
+    *("/gradio_api/heartbeat", "/gradio_api/startup-events"),
+}
+FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/")
+"""What the page asks for, beside itself; nothing takes uploads or serves files of this machine."""
+
 QUESTION = "Which image is the better radiograph of this patient?"
 RESEARCH_ONLY = "For research on image generators. Not for any decision about a patient."
 BUTTONS: dict[Choice, str] = {
@@ -59,6 +74,7 @@ def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str
     except ImportError:
         raise InputError("label: needs gradio; install it by `pip install 'synthfair-hf[app]'`.") from None
     from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     here = Path(__file__).parent
     with labelling.answers.claim():
@@ -76,7 +92,11 @@ def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str
                 theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
                 css=(here / "page.css").read_text(encoding="utf-8"),
                 head=f"<script>{(here / 'page.js').read_text(encoding='utf-8')}</script>",
-                app_kwargs={"middleware": [Middleware(_Policy)], "docs_url": None, "redoc_url": None},
+                app_kwargs={
+                    "middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS), Middleware(_Door)],
+                    "docs_url": None,
+                    "redoc_url": None,
+                },
             )
         except OSError as error:
             raise InputError(f"port: {port or 'any'} is not available ({error}); give another, or none.") from None
@@ -84,22 +104,82 @@ def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str
         page.block_thread()
 
 
-class _Policy:
-    """ASGI middleware that adds `OWN_SERVER_ONLY` to every response."""
+class _Door:
+    """ASGI middleware: answers this page's own requests alone, and adds `OWN_SERVER_ONLY` to every response."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        refusal = (403, "not of this page") if scope["type"] != "http" else _refusal(scope)
+        if refusal is None and scope["method"] == "POST":
+            body = await _body(receive)
+            refusal = (413, f"more than {LARGEST_BODY} bytes") if body is None else None
+            receive = _again(body or b"", receive)
+
         async def with_policy(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message.get("headers", []),
                     (b"content-security-policy", OWN_SERVER_ONLY.encode()),
+                    (b"cross-origin-resource-policy", b"same-origin"),
+                    (b"x-content-type-options", b"nosniff"),
                 ]
             await send(message)
 
-        await self.app(scope, receive, with_policy)
+        if refusal is None:
+            await self.app(scope, receive, with_policy)
+        elif scope["type"] == "http":
+            status, reason = refusal
+            headers = [(b"content-type", b"text/plain")]
+            await with_policy({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": reason.encode()})
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+
+def _refusal(scope: Any) -> tuple[int, str] | None:
+    """Why a request is not answered, with its status."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    path, method = scope["path"], scope["method"]
+    if not (path in ROUTES or path.startswith(FOLDERS)) or ".." in path:
+        return 404, "no such page"
+    if method not in ("GET", "HEAD", "POST") or (method == "POST") != (path in POSTED):
+        return 405, "not allowed"
+    own = f"http://{headers.get('host', '')}"
+    is_own = headers.get("origin", own) == own and headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+    # the address itself may be opened by a link from elsewhere
+    if not is_own and (path != "/" or headers.get("sec-fetch-mode") != "navigate"):
+        return 403, "of another origin"
+    if method == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return 415, "not application/json"
+    return None
+
+
+async def _body(receive: Any) -> bytes | None:
+    """The whole body; None where it is larger than allowed."""
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > LARGEST_BODY:
+            return None
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _again(body: bytes, receive: Any) -> Any:
+    """`receive` of a body that was read before."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive_again() -> Any:
+        return next(messages, None) or await receive()
+
+    return receive_again
 
 
 def _page(labelling: Labelling) -> Any:
@@ -109,13 +189,14 @@ def _page(labelling: Labelling) -> Any:
         return render(labelling, _arrived(labelling, request.query_params.get("annotator")))
 
     def answer(choice: Choice | None, shown_pair: dict[str, Any], comment: str) -> tuple[str, str]:
-        annotator, token = str(shown_pair["annotator"]), str(shown_pair["token"])
         try:
+            annotator, token = str(shown_pair["annotator"]), str(shown_pair["token"])
             if choice is None:
                 kept = labelling.undo(annotator, token)
             else:
                 kept = labelling.answer(annotator, token, choice, float(shown_pair["seconds"]), comment)
-        except (OSError, InputError) as error:
+        # what was sent may be anything
+        except (OSError, LookupError, TypeError, ValueError) as error:
             raise gradio.Error(f"Not saved: {error}", duration=None) from None
         return render(labelling, annotator), "" if kept else comment
 
@@ -131,7 +212,7 @@ def _page(labelling: Labelling) -> Any:
             show_label=False,
             label="Comment on this pair",
             elem_id="comment",
-            max_length=2000,
+            max_length=LONGEST_COMMENT,
         )
         gradio.HTML(f"<p>{escape(RESEARCH_ONLY)}</p>", elem_id="research-only")
         for choice, button in (*buttons.items(), (None, undo)):

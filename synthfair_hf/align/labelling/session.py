@@ -18,9 +18,12 @@ from ...records import fingerprint
 from .answers import Answer, Answers, Verdict
 from .candidates import Candidates
 
-__all__ = ["Choice", "Labelling", "Progress", "ShownPair"]
+__all__ = ["LONGEST_COMMENT", "Choice", "Labelling", "Progress", "ShownPair"]
 
 Choice = Literal["left", "right", "tie", "reject"]
+
+LONGEST_COMMENT = 2000
+"""Characters of a comment."""
 
 PACE = 20
 """Latest answers whose median time estimates the remaining time."""
@@ -106,8 +109,10 @@ class Labelling:
             False, with nothing saved, if another pair is shown now.
 
         Raises:
-            InputError: for an unknown annotator or choice.
+            InputError: for an unknown annotator or choice, and for a comment that is too long.
         """
+        if len(comment) > LONGEST_COMMENT:
+            raise InputError(f"comment: {len(comment)} characters; allowed: {LONGEST_COMMENT}.")
         if choice not in get_args(Choice):
             raise unknown("choice", choice, get_args(Choice))
         with self._lock:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...schema import Schema
+from ...schema import Schema, Variable
+from ..cells import absent_levels, check_readable
 from ..rows import read_rows
 
 __all__ = ["read_table"]
@@ -32,7 +33,8 @@ def read_table(path: str | Path, covariates: Schema) -> tuple[dict[str, list[Any
         Columns `[rows]` by covariate, and the counts `rows` and `missing`.
 
     Raises:
-        InputError: a damaged file, or another one; with file:line.
+        InputError: a damaged file, or another one, with file:line; a column of sex or view that can't be read; or a
+            level that no row has.
     """
     rows = [row for _, row in read_rows(Path(path))]
     absent = sorted(set(_COLUMNS.values()) - set(rows[0]))
@@ -41,18 +43,22 @@ def read_table(path: str | Path, covariates: Schema) -> tuple[dict[str, list[Any
             f"{path}:1: no column {absent[0]!r}; this is not the ChestX-ray14 label file, nih_chestxray14.csv.gz."
         )
     known = [variable for variable in covariates.walk() if variable.name in _COLUMNS]
-    table: dict[str, list[Any]] = {variable.name: [] for variable in known}
-    missing: dict[str, Counter[str]] = {variable.name: Counter() for variable in known}
-    for row in rows:
-        for variable in known:
-            cell = row[_COLUMNS[variable.name]]
-            if variable.name == "finding":
-                parsed = [variable.parse(label)[0] for label in cell.split("|")]
-                value = next((label for label in parsed if label is not None), None)
-                reason = None if value is not None else "findings outside the schema"
-            else:
-                value, reason = variable.parse(cell)
-            table[variable.name].append(value)
-            if reason:
-                missing[variable.name][reason] += 1
-    return table, {"rows": len(rows), "missing": {name: dict(reasons) for name, reasons in missing.items() if reasons}}
+    table: dict[str, list[Any]] = {}
+    missing: dict[str, dict[str, int]] = {}
+    for variable in known:
+        texts = [row[_COLUMNS[variable.name]] for row in rows]
+        cells = [_finding(variable, text) if variable.name == "finding" else variable.parse(text) for text in texts]
+        # the policy above is on ages and findings
+        if variable.name in ("sex", "view"):
+            check_readable(path, variable, texts, cells)
+        absent_levels(path, variable, texts, cells)
+        table[variable.name] = [value for value, _ in cells]
+        missing[variable.name] = dict(Counter(reason for _, reason in cells if reason))
+    return table, {"rows": len(rows), "missing": {name: reasons for name, reasons in missing.items() if reasons}}
+
+
+def _finding(variable: Variable, text: str) -> tuple[object, str | None]:
+    """The first of the schema's findings among those of a row, or the reason that there is none."""
+    found = (variable.parse(label)[0] for label in text.split("|"))
+    value = next((label for label in found if label is not None), None)
+    return value, None if value is not None else "findings outside the schema"

@@ -199,10 +199,12 @@ class AcquisitionWorld:
         preset: the domain; its covariates have `scanner`.
 
     Raises:
-        InputError: no radiograph has a known view.
+        InputError: the source has no view, or no radiograph a known one.
     """
 
     def __init__(self, source: Source, seed: int, preset: Preset = CHEST_XRAY) -> None:
+        if "view" not in source.table:
+            raise InputError(f"{source.name}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
         levels = preset.covariates["scanner"].levels, preset.covariates["view"].levels
         if levels != (tuple(SCANNERS), tuple(SCANNER_GIVEN_VIEW)):
             raise InputError(

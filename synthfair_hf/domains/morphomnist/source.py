@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ...errors import InputError
-from ...records import file_sha256, fingerprint
+from ...records import check_regular, file_sha256, fingerprint
 from ..preset import Preset
 from ..source import count_patients, patient_split
 
@@ -115,6 +115,7 @@ def _split(patient: str) -> str:
 
 def _read(file: Path, *names: str) -> tuple[np.ndarray, ...]:
     """Arrays of an npz file, all of one length; objects, which would need pickle, are an error."""
+    check_regular(file, str(file), "give the folder that holds train.npz and test.npz")
     try:
         # numpy leaves a file that it opened itself open when it is damaged
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:

@@ -31,8 +31,10 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ...arguments import Count, checked
+from ...domains.source import totals
 from ...errors import InputError, unknown
-from ...records import Record, library_versions, writable_directory
+from ...records import Record, library_versions, strictest, writable_directory
 from ...views.view import BiasedView, get_view
 from ..mitigation import METHODS
 from ..mitigation.method import Annotation, GroupSettings, Method
@@ -81,17 +83,18 @@ class _Plan(NamedTuple):
     record: Record
 
 
+@checked
 def benchmark(
     data_dir: str | Path,
     views: Sequence[str],
     methods: Sequence[str | tuple[str, Mapping[str, Any]]],
     output_dir: str | Path,
-    seeds: int = 5,
-    train_subjects: int | None = None,
-    steps: int | None = None,
+    seeds: Count = 5,
+    train_subjects: Count | None = None,
+    steps: Count | None = None,
     method_files: Sequence[str | Path] = (),
     external: str | Path | None = None,
-    num_proc: int = 1,
+    num_proc: Count = 1,
 ) -> Record:
     """Fit the cells that do not exist yet, and print the leaderboard.
 
@@ -120,6 +123,8 @@ def benchmark(
     directory = writable_directory(output_dir)
     if num_proc < 1:
         raise InputError(f"num_proc: {num_proc} is not allowed; give how many, from 1.")
+    if directory.exists() and any(directory.iterdir()) and not (directory / "cells").exists():
+        raise InputError(f"output_dir: {directory} holds other files than a leaderboard; give another directory.")
     request = _Request(data_dir, views, methods, seeds, train_subjects, steps, method_files, external)
     plan = _plan(request)
     (directory / "cells").mkdir(parents=True, exist_ok=True)
@@ -152,9 +157,11 @@ def _plan(request: _Request) -> _Plan:
         external = ExternalSet(request.external, data, tuple(planted))
     inputs = {"data_set": data.identity, **({} if external is None else {"external": external.source.fingerprint})}
     cells = _cells(data, biased, methods, request.seeds, subjects, inputs)
+    # of the leaderboard, not of its cells, which are known by their inputs
+    access = strictest(data.access, *(() if external is None else ("unknown",)))
     record = Record(
         stage="benchmark",
-        inputs=inputs if data.world else {**inputs, "generator": str(data.generator)},
+        inputs={**inputs, "access": access, **({} if data.world else {"generator": str(data.generator)})},
         settings={
             "preset": data.preset.name,
             "world": data.world,
@@ -169,7 +176,11 @@ def _plan(request: _Request) -> _Plan:
             "draws": N_BOOTSTRAP,  # the key that records have
         },
         versions=library_versions(),
-        counts={"subjects_of_train": len(data.subjects), "cells": list(cells)},
+        counts={
+            "subjects_of_train": len(data.subjects),
+            "cells": list(cells),
+            **({} if external is None else {"source": totals(external.source.counts)}),
+        },
     )
     return _Plan(data, external, cells, record)
 
@@ -282,8 +293,13 @@ def load_method(path: str | Path) -> type[Method]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"method_files: {path} does not run ({type(error).__name__}: {error}); correct it.") from error
+    except KeyboardInterrupt:
+        raise
+    # a file may also exit, or raise what is no Exception
+    except BaseException as error:
+        sys.modules.pop(spec.name, None)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"method_files: {path} does not run ({reason}); correct it.") from error
     found = [
         one
         for one in vars(module).values()

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas
@@ -31,7 +31,7 @@ from ...domains.imagefolder import ImageFolder
 from ...domains.preset import Preset
 from ...errors import InputError
 from ...measure.intervals import mean_of, resample
-from ...records import fingerprint, row_generator
+from ...records import Access, fingerprint, row_generator
 from ...views.builder import read_record
 from ...views.grammar import groups_of
 from ...views.view import COMPARE, BiasedView
@@ -132,6 +132,7 @@ class DataSet:
         if not found:
             raise InputError(f"data_dir: {self.preset.name} has no finding with a contrast; give another data set.")
         self.finding = found[0]
+        self.access: Access = next((one for one in get_args(Access) if one == record.settings.get("access")), "unknown")
         self.world = record.settings.get("world")
         self.generator = None if self.world else record.settings["model_revision"]
         self.resolution = int(record.settings["resolution"])
@@ -177,14 +178,25 @@ class ExternalSet:
         planted: attributes that views of the benchmark plant, which metadata.csv must have.
 
     Raises:
-        InputError: the folder cannot be read, or a column is missing.
+        InputError: the folder cannot be read, or a column or a side of the finding is missing.
     """
 
     def __init__(self, directory: str | Path, data: DataSet, planted: Sequence[str]) -> None:
-        self.source, self.data = ImageFolder(directory, data.preset, data.resolution), data
-        for name in (data.finding, *planted):
-            if name not in self.source.table:
-                raise InputError(f"external: {directory} has no column {name!r}; add it to metadata.csv.")
+
+        def check(source: ImageFolder) -> None:
+            for name in (data.finding, *planted):
+                if name not in source.table:
+                    raise InputError(f"external: {directory} has no column {name!r}; add it to metadata.csv.")
+            contrast, found = data.preset.contrasts[data.finding], source.table[data.finding]
+            for side in (contrast.first, contrast.second):
+                if side not in found:
+                    raise InputError(
+                        f"external: {directory} has no image of {data.finding} {side}, so no classifier can be judged "
+                        "on it; add some."
+                    )
+
+        self.source, self.data = ImageFolder(directory, data.preset, data.resolution, check=check), data
+        check(self.source)
         self.examples = lru_cache(maxsize=4)(self._examples)
 
     def _examples(self, planted: tuple[str, ...]) -> LabelledImages:

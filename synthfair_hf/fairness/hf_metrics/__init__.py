@@ -12,20 +12,93 @@ None if fewer than two groups have it. `fairness.audit` has the same figures wit
 
 import math
 from collections.abc import Sequence
+from inspect import Parameter, signature
 from pathlib import Path
+from typing import Any
 
+import pandas
 from datasets import Features, Value
 
+from ...errors import InputError, shown, unknown
 from ..audit import group_codes
 from ..rates import check_labels, check_scores, group_rates
 from ..summaries import Summary, summarise
 
-__all__ = ["FEATURES", "HF_METRICS", "figure"]
+__all__ = ["FEATURES", "HF_METRICS", "CheckedColumns", "figure"]
 
 HF_METRICS = Path(__file__).parent
 """The folder of the files to load."""
 
 FEATURES = Features({"predictions": Value("float64"), "references": Value("int64"), "groups": Value("string")})
+
+
+class CheckedColumns:
+    """Mixed in before `evaluate.Metric`: columns are checked before they become FEATURES, which would make 0.9 a 0."""
+
+    def compute(self, **given: Any) -> Any:
+        """As evaluate's; InputError for an argument that is missing, unknown or invalid."""
+        settings = {
+            name: one
+            for name, one in signature(self._compute).parameters.items()  # type: ignore[attr-defined]
+            if name not in FEATURES
+        }
+        for name in given:
+            if name not in FEATURES and name not in settings:
+                raise unknown(f"{self.name}.compute", name, (*FEATURES, *settings))  # type: ignore[attr-defined]
+        for name, one in settings.items():
+            if name not in given and one.default is Parameter.empty:
+                raise InputError(f"{name}: not given; {type(self).__name__}.compute needs {name}.")
+        columns = {name: given.get(name) for name in FEATURES}
+        if all(column is None for column in columns.values()) and self.writer is None:  # type: ignore[attr-defined]
+            raise InputError(f"{', '.join(FEATURES)}: not given; give one value per row of each, or add rows before.")
+        return super().compute(**given)  # type: ignore[misc]
+
+    def add_batch(self, **given: Any) -> None:
+        """As evaluate's; InputError for columns that are missing, unknown, of other lengths or invalid."""
+        super().add_batch(**_columns(given))  # type: ignore[misc]
+
+    def add(self, *, prediction: Any = None, reference: Any = None, **given: Any) -> None:
+        """As evaluate's, of one row; InputError as of `add_batch`."""
+        row = {"predictions": prediction, "references": reference, **given}
+        self.add_batch(**{name: [value] for name, value in row.items()})
+
+
+def _columns(given: dict[str, Any]) -> dict[str, list[Any]]:
+    """The columns of rows to be added, by the names in FEATURES."""
+    for name in given:
+        if name not in FEATURES:
+            raise unknown("columns", name, FEATURES)
+    for name in FEATURES:
+        if given.get(name) is None:
+            raise InputError(f"{name}: not given; give one value per row of each of {', '.join(FEATURES)}.")
+    try:
+        scores = check_scores(given["predictions"])
+    except InputError as error:
+        raise InputError(str(error).replace("scores:", "predictions:", 1)) from None
+    try:
+        labels = check_labels(given["references"], len(scores))
+    except InputError as error:
+        raise InputError(str(error).replace("labels:", "references:", 1)) from None
+    return {
+        "predictions": scores.tolist(),
+        "references": labels.tolist(),
+        "groups": _names(given["groups"], len(scores)),
+    }
+
+
+UNKNOWN = "\0"
+"""A group that is not known, while evaluate holds the rows: it takes text alone, and would make NaN a name."""
+
+
+def _names(groups: Any, n: int) -> list[str]:
+    """Names of groups, UNKNOWN where they are missing in whichever way."""
+    if isinstance(groups, str) or not hasattr(groups, "__len__") or len(groups) != n:
+        raise InputError(f"groups: not one name for each of {n} predictions; give a list of names, None where unknown.")
+    names = [None if pandas.api.types.is_scalar(one) and pandas.isna(one) else one for one in groups]
+    stranger = next((one for one in names if not isinstance(one, str | None)), None)
+    if stranger is not None:
+        raise InputError(f"groups: {shown(stranger)} is no name; give names, None where a group is unknown.")
+    return [UNKNOWN if one is None else one for one in names]
 
 
 def figure(
@@ -51,7 +124,7 @@ def figure(
         InputError: an argument is invalid.
     """
     scores = check_scores(predictions, threshold)
-    codes, names = group_codes("groups", groups, len(scores))
+    codes, names = group_codes("groups", [None if one == UNKNOWN else one for one in groups], len(scores))
     point = group_rates(scores, check_labels(references, len(scores)), codes, len(names), threshold)
     value = float(summarise(summary, point, point)[0][0])
     return value if math.isfinite(value) else None

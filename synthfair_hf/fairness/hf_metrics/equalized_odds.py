@@ -11,7 +11,7 @@ import datasets
 import evaluate
 
 from synthfair_hf.errors import unknown
-from synthfair_hf.fairness.hf_metrics import FEATURES, figure
+from synthfair_hf.fairness.hf_metrics import FEATURES, CheckedColumns, figure
 from synthfair_hf.fairness.summaries import EQUALIZED_ODDS
 
 __all__ = ["EqualizedOdds"]
@@ -19,7 +19,7 @@ __all__ = ["EqualizedOdds"]
 _DEFINITIONS = {name.removeprefix("equalized_odds_"): name for name in EQUALIZED_ODDS}
 
 
-class EqualizedOdds(evaluate.Metric):
+class EqualizedOdds(CheckedColumns, evaluate.Metric):
     """`compute(predictions=scores, references=labels, groups=names, definition=name)` -> {the definition in full: ...}.
 
     `definition` is max_difference, mean_difference or one_minus_mean. Scores at or above `threshold` (0.5)
@@ -35,7 +35,7 @@ class EqualizedOdds(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, groups, definition, threshold=0.5):
-        if definition not in _DEFINITIONS:
+        if not isinstance(definition, str) or definition not in _DEFINITIONS:
             raise unknown("definition", definition, _DEFINITIONS)
         name = _DEFINITIONS[definition]
         return {name: figure(EQUALIZED_ODDS[name], predictions, references, groups, threshold)}

@@ -3,13 +3,13 @@
 import datasets
 import evaluate
 
-from synthfair_hf.fairness.hf_metrics import FEATURES, figure
+from synthfair_hf.fairness.hf_metrics import FEATURES, CheckedColumns, figure
 from synthfair_hf.fairness.summaries import SUMMARIES
 
 __all__ = ["EquityScaledAUC"]
 
 
-class EquityScaledAUC(evaluate.Metric):
+class EquityScaledAUC(CheckedColumns, evaluate.Metric):
     """`compute(predictions=scores, references=labels, groups=names)` -> {"equity_scaled_auc": in [0, 1] or None}."""
 
     def _info(self) -> evaluate.MetricInfo:

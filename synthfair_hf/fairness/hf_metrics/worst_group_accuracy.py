@@ -3,13 +3,13 @@
 import datasets
 import evaluate
 
-from synthfair_hf.fairness.hf_metrics import FEATURES, figure
+from synthfair_hf.fairness.hf_metrics import FEATURES, CheckedColumns, figure
 from synthfair_hf.fairness.summaries import SUMMARIES
 
 __all__ = ["WorstGroupAccuracy"]
 
 
-class WorstGroupAccuracy(evaluate.Metric):
+class WorstGroupAccuracy(CheckedColumns, evaluate.Metric):
     """`compute(predictions=scores, references=labels, groups=names)` -> {"worst_group_accuracy": ...}.
 
     Scores at or above `threshold` (0.5) are predicted present; the value is in [0, 1] or None.

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from ...errors import InputError, invalid_settings, unknown
-from ...records import Record, library_versions
+from ...records import Record, library_versions, strictest
 from ..classifier import (
     Batch,
     FittingSettings,
@@ -138,6 +138,7 @@ class Method:
             inputs={
                 **{name: one.fingerprint for name, one in sets.items()},
                 **{f"{key} of {name}": value for name, one in sets.items() for key, value in one.recipe.items()},
+                "access": strictest(*(one.access for one in sets.values())),
             },
             settings={"method": type(self).__name__, "seed": seed, **self.settings.model_dump(mode="json")},
             versions=library_versions(),

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +183,118 @@ def test_keys_alone_label_pairs_through_a_crash_and_two_tabs_do_not_mix(browser,
     ada.say("t")
     ada.say("t")
     assert "All 6 pairs are answered" in ada.text()
+
+
+@pytest.mark.parametrize("width", [390, 640, 1280])
+def test_nothing_is_wider_than_the_window(browser, server, width):
+    tab = Tab(browser, server, "ada")
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        tab.wait(lambda: browser.execute_script("return innerWidth") == width)
+        beyond = (
+            "return [...document.querySelectorAll('#pair, #pair *, #keys *, #comment, #research-only')]"
+            ".filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)"
+            ".map(one => one.outerHTML.slice(0, 60))"
+        )
+        assert browser.execute_script(beyond) == []
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+JSON = {"Content-Type": "application/json"}
+JOIN = "/gradio_api/queue/join"
+
+
+def ask(server: Server, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    """Status and body of a request of a program that is no browser, or that pretends to be one."""
+    connection = HTTPConnection("127.0.0.1", int(server.address.rstrip("/").rpartition(":")[2]), timeout=PATIENCE)
+    try:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1", ""]
+)
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/config"), ("POST", JOIN)])
+def test_a_name_that_another_server_gave_this_address_is_not_answered(server, host, method, path):
+    status, body = ask(server, method, path, b"{}" if method == "POST" else None, Host=host, **JSON)
+    assert status == 400
+    assert b"radiograph" not in body
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "localhost:7860"])
+def test_names_of_this_machine_are_answered(server, host):
+    assert ask(server, "GET", "/", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "https://127.0.0.1"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+def test_another_origin_can_neither_read_nor_answer(server, headers):
+    before = server.answers.read_bytes() if server.answers.exists() else b""
+    for method, path in (("POST", JOIN), ("GET", "/config"), ("GET", "/gradio_api/queue/data")):
+        assert ask(server, method, path, b"{}" if method == "POST" else None, **JSON, **headers)[0] == 403
+    assert (server.answers.read_bytes() if server.answers.exists() else b"") == before
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_what_a_form_elsewhere_could_send_is_not_read(server, kind):
+    assert ask(server, "POST", JOIN, b"{}", Content_Type=kind)[0] == 415
+    assert ask(server, "POST", JOIN, b"{}")[0] == 415
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/gradio_api/upload",
+            "/upload",
+            "/gradio_api/file=/etc/passwd",
+            "/file=/etc/passwd",
+            "/gradio_api/file_fetch",
+        ),
+        *("/gradio_api/upload_progress?upload_id=1", "/gradio_api/proxy=http://10.0.0.1/", "/openapi.json", "/docs"),
+        *("/gradio_api/component_server", "/gradio_api/stream/a", "/login", "/gradio_api/deep_link", "/monitoring"),
+        *("/assets/../../../etc/passwd", "/assets/%2e%2e/%2e%2e/etc/passwd", "/static/..%2f..%2fetc/passwd"),
+        *("/gradio_api/run/predict", "/gradio_api/call/answer", "/gradio_api/api/predict", "//evil.example/"),
+    ],
+)
+def test_nothing_is_uploaded_and_no_file_is_served(server, path):
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
+        status, body = ask(server, method, path, b"{}" if method == "POST" else None, **JSON)
+        assert status in (404, 405), (method, status)
+        assert b"root:" not in body
+
+
+@pytest.mark.parametrize("size", [2**16 + 1, 2**24])
+def test_a_large_body_is_refused(server, size):
+    try:
+        status, _ = ask(server, "POST", JOIN, b" " * size, **JSON)
+    except (BrokenPipeError, ConnectionResetError):
+        return
+    assert status == 413
+
+
+def test_every_response_restricts_the_browser_to_this_server(server):
+    connection = HTTPConnection("127.0.0.1", int(server.address.rstrip("/").rpartition(":")[2]), timeout=PATIENCE)
+    for path in ("/", "/nowhere"):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        assert "default-src 'self'" in response.headers["content-security-policy"]
+        assert response.headers["access-control-allow-origin"] is None
+    connection.close()

@@ -12,7 +12,7 @@ from scipy.stats import binomtest, spearmanr
 from synthfair_hf.align.labelling.answers import Answers
 from synthfair_hf.align.labelling.candidates import FILE, Candidates
 from synthfair_hf.align.labelling.page import render
-from synthfair_hf.align.labelling.session import Labelling
+from synthfair_hf.align.labelling.session import LONGEST_COMMENT, Labelling
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 
@@ -164,3 +164,11 @@ def test_the_end_says_so_and_can_be_taken_back(start):
     assert not labelling.answer("ada", labelling.token("ada"), "left")
     assert labelling.undo("ada", labelling.token("ada"))
     assert "5 of 6 answered" in render(labelling, "ada")
+
+
+def test_a_comment_beyond_the_limit_is_not_kept_whatever_the_page_lets_through(start):
+    labelling = start()
+    with pytest.raises(InputError, match="comment: 2001 characters; allowed: 2000"):
+        labelling.answer("ada", labelling.token("ada"), "tie", 1.0, "x" * (LONGEST_COMMENT + 1))
+    assert labelling.progress("ada").answered == 0
+    assert labelling.answer("ada", labelling.token("ada"), "tie", 1.0, "x" * LONGEST_COMMENT)

@@ -28,7 +28,7 @@ def test_policy_is_explicit_and_counted(tmp_path):
     ]
     table, counts = read_table(write(tmp_path / "labels.csv.gz", rows), COVARIATES)
     assert table == {
-        "age": [57.0, 61.0, None, None, None],
+        "age": [57.0, 61.0, None, None, 58.0],
         "sex": ["male", "female", "male", "female", "male"],
         "finding": ["no_finding", "pneumonia", None, None, "pneumonia"],
         "view": ["PA", "AP", "PA", "AP", "AP"],
@@ -36,10 +36,21 @@ def test_policy_is_explicit_and_counted(tmp_path):
     assert counts == {
         "rows": 5,
         "missing": {
-            "age": {"outside 0-100 years": 2, "not a number": 1},
+            "age": {"outside 0-100 years": 2},
             "finding": {"findings outside the schema": 2},
         },
     }
+
+
+def test_a_column_that_is_not_read_is_refused(tmp_path):
+    rows = [f"No Finding,0,{index},57,{sex},PA" for index, sex in enumerate(["M", "F", "Mann", "Frau"])]
+    with pytest.raises(InputError, match=r"column 'sex': 2 of 4 cells \(50\.0%\) can't be read, .* allowed: male, fem"):
+        read_table(write(tmp_path / "labels.csv.gz", rows), COVARIATES)
+    rows = [
+        f"{finding},0,1,57,{sex},{view}" for finding in ("Mass", "Pneumonia") for sex in "MF" for view in ("PA", "AP")
+    ]
+    with pytest.raises(InputError, match=r"column 'finding': no image of level 'no_finding' \(read: pneumonia 4"):
+        read_table(write(tmp_path / "labels.csv.gz", rows), COVARIATES)
 
 
 def test_another_file_is_refused(tmp_path):

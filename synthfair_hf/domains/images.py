@@ -1,0 +1,104 @@
+"""Image files: the one place where they are opened, by decoders that are listed, upright, and with their own contrast.
+
+    open_image(path or bytes) -> what Pillow decodes, turned as its EXIF orientation says
+    gray(image)               -> luminance, float32 [H, W] in [0, 1]:  level / full scale
+
+Pillow tries every decoder that it has, and that of EPS starts Ghostscript: only FORMATS are decoded here, whatever a
+file is called. The full scale is that of the file, never the image's own minimum and maximum, so that copies of one
+image in 8 and 16 bits are alike:
+
+    8 bits     255
+    16 bits    65535; 65280 (65520) where the lowest 8 (4) bits of all levels are 0, which is how fewer bits are widened
+               2^b - 1 of the least b in 8, 12, 14 that holds every level, where the levels of a detector were stored as
+               they are; not of multiples of 256 or 257, which are dark images of 8 bits
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import InputError
+from ..records import check_regular
+
+__all__ = ["FORMATS", "MAX_PIXELS", "gray", "open_image"]
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM")
+"""Pillow's names of the formats that are decoded: none of them starts a program."""
+
+MAX_PIXELS = 80_000_000
+"""Larger images are an error before a pixel is decoded: no detector has that many, so it is a decompression bomb."""
+
+DETECTOR_BITS = (8, 12, 14)
+"""Depths whose levels are found unscaled in files of 16 bits."""
+
+
+def open_image(file: Path | bytes, where: str | None = None) -> Image.Image:
+    """The one image of a file, decoded, upright, in the file's own mode.
+
+    Args:
+        file: its path, or its bytes.
+        where: what an error begins with; the path by default.
+
+    Raises:
+        InputError: it is no file, as pipes and devices are not; it is of none of FORMATS, damaged, has several frames,
+            or more than MAX_PIXELS.
+    """
+    where = where or (str(file) if isinstance(file, Path) else "image")
+    if isinstance(file, Path):
+        check_regular(file, where, "name an image")
+    try:
+        # never by name: Pillow would map the pixels of a turned TIFF into memory by the wrong size
+        opened = io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
+        with opened, Image.open(opened, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{where}: {image.width}x{image.height} pixels exceed {MAX_PIXELS}; not decoded.")
+            if getattr(image, "n_frames", 1) > 1:
+                raise InputError(f"{where}: has several frames; give one frame per file.")
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(f"{where}: not a readable image (unknown format).") from None
+    except Exception as error:
+        # a damaged file fails in decoders and in its metadata in more ways than Pillow documents
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"{where}: not a readable image ({reason}).") from None
+
+
+def gray(image: Image.Image, where: str) -> np.ndarray:
+    """An image as luminance, float32 `[H, W]` in [0, 1].
+
+    Args:
+        image: 8-bit gray or colour, or 16-bit gray.
+        where: what an error begins with.
+
+    Raises:
+        InputError: a mode that is not luminance, or levels outside 16 bits.
+    """
+    if image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise InputError(f"{where}: levels span {levels.min()} to {levels.max()}; allowed: 0 to 65535.")
+        return (levels / full_scale(levels)).astype(np.float32)
+    if image.mode in ("1", "L", "LA", "RGB", "RGBA", "P"):
+        return np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
+    raise InputError(f"{where}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit.")
+
+
+def full_scale(levels: np.ndarray) -> int:
+    """The level that is white in a file of 16 bits.
+
+    Args:
+        levels: of the whole image, 0 to 65535.
+    """
+    if not (levels % 257).any():
+        return 65535
+    if not (levels % 256).any():
+        return 65280
+    top = int(levels.max())
+    if top < 2 ** DETECTOR_BITS[-1]:
+        return next(2**bits - 1 for bits in DETECTOR_BITS if top < 2**bits)
+    return 65535 if (levels % 16).any() else 65520

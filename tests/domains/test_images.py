@@ -1,0 +1,193 @@
+"""Images are opened in one place: by decoders that start no program, upright, and with the contrast of their file."""
+
+import ast
+import io
+import os
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import EpsImagePlugin, Image
+
+import synthfair_hf
+from synthfair_hf.align.pixels import read_pixels
+from synthfair_hf.domains.images import FORMATS, gray, open_image
+from synthfair_hf.domains.source import read_image, read_radiograph
+from synthfair_hf.errors import InputError
+from synthfair_hf.fairness.labelled import _pixels
+
+ROOT = Path(synthfair_hf.__file__).parent
+
+TURNED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What turns an upright image into the one that is stored, by EXIF orientation."""
+
+
+def picture(width: int = 96, height: int = 80) -> Image.Image:
+    """No two of its eight orientations are alike."""
+    rows, columns = np.mgrid[:height, :width]
+    return Image.fromarray((rows * 120 // height + columns * 60 // width + 40 * (rows < 20)).astype(np.uint8))
+
+
+def stored(orientation: int, name: str) -> bytes:
+    """A file of `picture` on its side, whose metadata says so."""
+    exif, image, turn = Image.Exif(), picture(), TURNED[orientation]
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image = image if turn is None else image.transpose(turn)
+    if name == "16-bit PNG":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    settings = {"JPEG": {"quality": 100}, "TIFF": {"tiffinfo": {0x0112: orientation}}}
+    kind = name.removeprefix("16-bit ")
+    image.save(file, kind, **({"exif": exif} if kind != "TIFF" else {}), **settings.get(kind, {}))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "16-bit PNG"])
+@pytest.mark.parametrize("orientation", TURNED)
+def test_every_orientation_is_read_upright(tmp_path, orientation, name):
+    path = tmp_path / "turned"
+    path.write_bytes(stored(orientation, name))
+    picture().save(tmp_path / "up.png")
+    np.testing.assert_allclose(read_radiograph(path, 32), read_radiograph(tmp_path / "up.png", 32), atol=3 / 255)
+    if name != "16-bit PNG":
+        assert np.abs(np.asarray(open_image(path)).astype(int) - np.asarray(picture())).max() <= 3
+        read = read_pixels(path.read_bytes(), "pair")[0].numpy().astype(int)
+        assert np.abs(read - np.asarray(picture())).max() <= 3
+
+
+@given(arrays(np.uint8, (8, 8), elements=st.integers(0, 255)), st.sampled_from([1, 256, 257]), st.booleans())
+def test_copies_in_eight_and_sixteen_bits_are_alike(pixels, factor, big_endian):
+    file = io.BytesIO()
+    wide = (pixels.astype(np.uint16) * factor).astype(">u2" if big_endian else "<u2")
+    Image.frombytes("I;16B" if big_endian else "I;16", (8, 8), wide.tobytes()).save(file, "TIFF")
+    np.testing.assert_allclose(gray(open_image(file.getvalue()), "copy"), pixels / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [12, 14, 16])
+def test_a_detector_has_its_own_full_scale_and_no_image_has_its_own(tmp_path, bits):
+    """The brightest level of an image is not white, unless it is the file's."""
+    ramp = np.linspace(0, 0.9, 64 * 64).reshape(64, 64)
+    levels = np.rint(ramp * (2**bits - 1)).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "radiograph.png")
+    np.testing.assert_allclose(read_radiograph(tmp_path / "radiograph.png", 32), ramp, atol=2e-4)
+
+
+def test_levels_beyond_sixteen_bits_are_refused(tmp_path):
+    for level in (-1, 70_000):
+        Image.fromarray(np.full((64, 64), level, dtype=np.int32)).save(tmp_path / "radiograph.tif")
+        with pytest.raises(InputError, match=rf"radiograph\.tif: levels span {level} to {level}; allowed: 0 to 65535"):
+            read_image(tmp_path / "radiograph.tif", 32)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.new("L", (64, 64), 0),
+        Image.new("L", (64, 64), 255),
+        Image.new("RGB", (64, 64), (9, 90, 9)),
+        Image.new("1", (64, 64), 1),
+        Image.fromarray(np.full((64, 64), 700, dtype=np.uint16)),
+        Image.fromarray(np.random.default_rng(0).integers(40_000, 40_100, (64, 64), dtype=np.uint16)),
+        Image.fromarray((np.arange(4096).reshape(64, 64) == 99).astype(np.uint8) * 255),
+    ],
+    ids=["black", "white", "colour", "bilevel", "16 bits", "noise below a gray level", "one dead pixel"],
+)
+def test_a_blank_image_shows_nothing(tmp_path, image):
+    image.save(tmp_path / "blank.png")
+    with pytest.raises(InputError, match=r"blank\.png: shows nothing"):
+        read_image(tmp_path / "blank.png", 32)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n%%Page: 1 1\nshowpage\n%%EOF\n"
+
+
+@pytest.fixture
+def mark(tmp_path, monkeypatch) -> Path:
+    """What a Ghostscript of that name leaves behind when it is started."""
+    mark, program = tmp_path / "started", tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho started >> {mark}\necho 10\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    return mark
+
+
+def test_no_file_starts_ghostscript_whatever_it_is_called(tmp_path, mark):
+    path = tmp_path / "radiograph.png"
+    path.write_bytes(EPS)
+    with pytest.raises(InputError, match=r"radiograph\.png: not a readable image \(unknown format\)"):
+        read_image(path, 16)
+    with pytest.raises(InputError, match=r"pair: not a readable image"):
+        read_pixels(EPS, "pair")
+    rows = datasets.Dataset.from_dict({"image": [{"bytes": EPS, "path": None}]})
+    with pytest.raises(InputError, match=r"dataset: image 0: not a readable image"):
+        _pixels(rows.cast_column("image", datasets.Image()))
+    assert not mark.exists()
+    with pytest.raises(OSError, match=r".+"), Image.open(path) as image:
+        image.load()
+    assert mark.exists(), "Pillow itself starts it, so that the test would notice"
+
+
+@pytest.mark.parametrize("kind", ["PCX", "TGA", "ICO", "SGI", "IM", "DDS", "PDF", "EPS", "MSP"])
+def test_other_formats_are_refused_by_name(tmp_path, kind):
+    path = tmp_path / "radiograph.png"
+    image = picture().convert("1" if kind == "MSP" else "RGBA" if kind == "DDS" else "L")
+    image.save(path, kind)
+    with pytest.raises(InputError, match=r"radiograph\.png: not a readable image"):
+        open_image(path)
+
+
+def test_listed_formats_are_read(tmp_path):
+    for kind in FORMATS:
+        picture().save(tmp_path / kind, kind)
+        assert open_image(tmp_path / kind).size == picture().size
+
+
+def test_images_are_opened_in_one_module():
+    """Nothing else calls Pillow's `open`, or imports the function by itself."""
+    found = set()
+    for path in ROOT.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+        calls = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr == "open" and ast.unparse(node.value).endswith("Image")
+        ]
+        if calls or ("open" in names and "PIL" in path.read_text(encoding="utf-8")):
+            found.add(path.relative_to(ROOT).as_posix())
+    assert found == {"domains/images.py"}
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [pipe, device, loop, Path.mkdir])
+@pytest.mark.parametrize("name", ["radiograph.png", "radiograph.dcm"])
+def test_what_is_no_file_is_never_waited_for(tmp_path, make, name):
+    make(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: (is not a file|cannot be read).*; name an image"):
+        read_image(tmp_path / name, 32)
