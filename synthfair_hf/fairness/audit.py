@@ -27,7 +27,7 @@ from ..measure.intervals import percentile_interval, resample
 from ..missing import identifier, is_missing
 from ..records import row_generator
 from .permutation import exchangeable, permute
-from .rates import METRICS, check_labels, check_scores, rates
+from .rates import METRICS, check_labels, check_scores, is_column, rates
 from .summaries import SUMMARIES, Summary, summarise
 
 __all__ = ["EVERYONE", "AuditTable", "Groups", "audit", "group_codes"]
@@ -231,10 +231,8 @@ def _attributes(
 def _subject_numbers(subjects: Sequence[Any] | None, n: int) -> np.ndarray:
     if subjects is None:
         return np.arange(n)
-    if np.ndim(np.asarray(subjects, dtype=object)) == 0:
-        raise InputError(f"subjects: {shown(subjects)} is no column; give one identifier per score.")
-    if len(subjects) != n:
-        raise InputError(f"subjects: {len(subjects)} names for {n} scores; give one per score.")
+    if not is_column(subjects, n):
+        raise InputError(f"subjects: {shown(subjects)} is not one identifier for each of {n} scores; give one each.")
     numbers, _ = pandas.factorize(np.array([identifier(subject) for subject in subjects], dtype=object))
     if (numbers < 0).any():
         raise InputError(f"subjects: {(numbers < 0).sum()} of {n} are missing; give every row its subject.")

@@ -306,7 +306,7 @@ def test_figures_of_an_attribute_depend_on_the_seed_and_not_on_other_attributes(
         ({"groups": {"sex": ["f"]}}, r"groups\['sex'\]: 1 values for 4 scores"),
         ({"groups": {"age": [30, 40, 50, 60]}}, r"groups\['age'\]: 30 is no name"),
         ({"groups": {"sex": [None] * 4}}, r"groups\['sex'\]: no row has a value"),
-        ({"subjects": ["p"]}, "subjects: 1 names for 4 scores"),
+        ({"subjects": ["p"]}, r"subjects: \['p'\] is not one identifier for each of 4 scores"),
         ({"subjects": ["p", None, "q", "r"]}, "subjects: 1 of 4 are missing"),
         ({"intersections": [("sex", "race")]}, "intersections: 'race' is unknown; allowed: sex"),
         ({"intersections": [("sex",)]}, "name two or more attributes"),
