@@ -155,8 +155,8 @@ def audit(
         scores: probabilities `[n]` in [0, 1] that the finding is present.
         labels: `[n]`, 0 absent and 1 present.
         groups: by attribute, the name of each row's group `[n]`, None (or nan, "n/a", ...) where unknown.
-        subjects: identifiers `[n]`, text or numbers; rows of one subject are resampled and permuted together. By default
-            each row is a subject of its own.
+        subjects: identifiers `[n]`, text or numbers; rows of one subject are resampled and permuted together. By
+            default each row is a subject of its own.
         threshold: scores at or above it are predicted present.
         intersections: attributes to combine into intersectional groups, such as [("sex", "age")].
         seed: seed of bootstrap and permutations.
