@@ -94,6 +94,11 @@ class Checked(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise invalid_settings(error, type(self).__name__, type(self).model_fields) from None
+        except TypeError as error:
+            # of a model inside, which pydantic makes by keywords
+            if "keywords must be strings" not in str(error):
+                raise
+            raise InputError(f"{type(self).__name__}: a field is named by no text; give its fields by name.") from None
 
     @classmethod
     def model_validate(cls, obj: Any, **settings: Any) -> Self:

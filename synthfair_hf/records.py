@@ -271,7 +271,7 @@ class Record(Checked, BaseModel):
             record = cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise InputError(f"{path}: no record here; is this a directory this package wrote?") from None
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"{path}: not a record of this package ({str(error).splitlines()[0]}).") from None
         entries = {name: value for name, value in record if isinstance(value, dict)}
         return record.model_copy(update={name: _Entries(value, name, path) for name, value in entries.items()})

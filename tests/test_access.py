@@ -263,7 +263,7 @@ def pushes(part: Any, place: Path) -> list[Callable[[], Any]]:
 @pytest.mark.parametrize("how", READ)
 def test_no_component_is_published_that_is_not_open(trained: Path, tmp_path: Path, how: str, no_hub: list[str]):
     pipeline = READ[how](trained)
-    again = CausalDiffusionPipeline(**pipeline.components, preset=pipeline.config.preset, resolution=16)
+    again = CausalDiffusionPipeline(**pipeline.components)
     parts = [getattr(one, name) for one in (pipeline, again) for name in PARTS]
     parts += [copy.deepcopy(pipeline.unet), pickle.loads(pickle.dumps(pipeline.scm)), pipeline.components["unet"]]
     for part in parts:
@@ -306,7 +306,7 @@ def test_an_open_component_is_published_until_it_is_changed(run: Path, no_hub: l
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("predictor") / "predictor"
     config = PredictorTrainingConfig(output_dir=directory, max_train_steps=1, train_batch_size=2, mixed_precision="no")
-    train_predictor(PhantomSource(12, 0), config, 16, channels=(8, 8, 8, 8), width=8)
+    train_predictor(PhantomSource(60, 0), config, 16, channels=(8, 8, 8, 8), width=8)
     record = Record.read(directory / "record.json")
     assert record.inputs["access"] == "open", "the phantom is nobody"
     closed = record.model_copy(update={"inputs": {**record.inputs, "access": "credentialed"}})

@@ -130,7 +130,7 @@ def hall(tmp_path_factory: pytest.TempPathFactory, save_phantom_generator: Calla
     save_phantom_generator(place / "generator", 16, 0)
     (place / "data").symlink_to(store)
     (place / "loop").symlink_to("loop")
-    Image.new("L", (64, 64), 100).save(place / "image.png")
+    Image.linear_gradient("L").resize((64, 64)).save(place / "image.png")
     return place
 
 
@@ -194,7 +194,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "num_inference_steps": 2,
         "guidance_scale": 1.0,
         "intervention_level": 1.0,
-        "already_acquired": False,
+        "plant_scanner": False,
     },
     "find_generator": {"path": "generator"},
     "load_generator": {"generator": "generator"},
@@ -428,6 +428,7 @@ WORDS: dict[str, list[str]] = {
         *("--output_dir", "out"),
     ],
     "generate": ["--num_subjects", "28", "--pretrained_model_name_or_path", "generator", "--output_dir", "out"],
+    "preset": ["phantom"],
     "verify": ["nowhere"],
     "merge": ["data", "data", "--output_dir", "out"],
     "push": ["data", "--hub_dataset_id", "me/data"],

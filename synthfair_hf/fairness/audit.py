@@ -22,12 +22,12 @@ import numpy as np
 import pandas
 
 from ..arguments import Fraction, Replicates, Seed, checked
-from ..errors import InputError, unknown
+from ..errors import InputError, shown, unknown
 from ..measure.intervals import percentile_interval, resample
 from ..missing import identifier, is_missing
 from ..records import row_generator
 from .permutation import exchangeable, permute
-from .rates import METRICS, check_labels, check_scores, rates
+from .rates import METRICS, check_labels, check_scores, is_column, rates
 from .summaries import SUMMARIES, Summary, summarise
 
 __all__ = ["EVERYONE", "AuditTable", "Groups", "audit", "group_codes"]
@@ -141,7 +141,7 @@ def audit(
     scores: Sequence[float],
     labels: Sequence[int],
     groups: Mapping[str, Sequence[str | None]],
-    subjects: Sequence[str] | None = None,
+    subjects: Sequence[Any] | None = None,
     threshold: Fraction = 0.5,
     intersections: Sequence[Sequence[str]] = (),
     seed: Seed = 0,
@@ -155,8 +155,8 @@ def audit(
         scores: probabilities `[n]` in [0, 1] that the finding is present.
         labels: `[n]`, 0 absent and 1 present.
         groups: by attribute, the name of each row's group `[n]`, None (or nan, "n/a", ...) where unknown.
-        subjects: identifiers `[n]`; rows of one subject are resampled and permuted together. By default each row is a
-            subject of its own.
+        subjects: identifiers `[n]`, text or numbers; rows of one subject are resampled and permuted together. By default
+            each row is a subject of its own.
         threshold: scores at or above it are predicted present.
         intersections: attributes to combine into intersectional groups, such as [("sex", "age")].
         seed: seed of bootstrap and permutations.
@@ -228,11 +228,11 @@ def _attributes(
     return attributes
 
 
-def _subject_numbers(subjects: Sequence[str] | None, n: int) -> np.ndarray:
+def _subject_numbers(subjects: Sequence[Any] | None, n: int) -> np.ndarray:
     if subjects is None:
         return np.arange(n)
-    if len(subjects) != n:
-        raise InputError(f"subjects: {len(subjects)} names for {n} scores; give one per score.")
+    if not is_column(subjects, n):
+        raise InputError(f"subjects: {shown(subjects)} is not one identifier for each of {n} scores; give one each.")
     numbers, _ = pandas.factorize(np.array([identifier(subject) for subject in subjects], dtype=object))
     if (numbers < 0).any():
         raise InputError(f"subjects: {(numbers < 0).sum()} of {n} are missing; give every row its subject.")

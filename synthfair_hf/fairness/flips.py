@@ -23,7 +23,7 @@ from ..arguments import Fraction, Replicates, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import bootstrap_mean
 from ..missing import identifier, is_missing
-from .rates import check_scores
+from .rates import check_scores, is_column
 
 __all__ = ["ANY", "flip_rates"]
 
@@ -34,7 +34,7 @@ ANY = "any"
 @checked
 def flip_rates(
     scores: Sequence[float],
-    subjects: Sequence[str],
+    subjects: Sequence[Any],
     factors: Mapping[str, Sequence[Any]],
     attribute: str,
     threshold: Fraction = 0.5,
@@ -46,7 +46,7 @@ def flip_rates(
 
     Args:
         scores: probabilities `[n]` in [0, 1] that the finding is present.
-        subjects: identifiers `[n]`; all counterfactuals of one observation share theirs.
+        subjects: identifiers `[n]`, text or numbers; all counterfactuals of one observation share theirs.
         factors: by name, the value of each row `[n]`: everything that families cross, `attribute` included, and nothing
             else.
         attribute: the factor that is intervened on.
@@ -69,7 +69,7 @@ def flip_rates(
     if "subject" in factors or "score" in factors:
         raise InputError("factors: subject and score are taken; give the factor another name.")
     for argument, column in (("subjects", subjects), *((f"factors[{name!r}]", factors[name]) for name in factors)):
-        if not hasattr(column, "__len__") or len(column) != len(score) or any(map(is_missing, column)):
+        if not is_column(column, len(score)) or any(map(is_missing, column)):
             raise InputError(f"{argument}: give one value, none missing, for each of the {len(score)} scores.")
     rows = pandas.DataFrame({name: np.asarray(column) for name, column in factors.items()})
     rows["subject"], rows["score"] = [identifier(subject) for subject in subjects], score

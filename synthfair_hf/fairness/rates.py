@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError, shown
 from ..measure.intervals import pairs_won
 
-__all__ = ["BINS", "METRICS", "Metric", "Rates", "check_labels", "check_scores", "group_rates", "rates"]
+__all__ = ["BINS", "METRICS", "Metric", "Rates", "check_labels", "check_scores", "group_rates", "is_column", "rates"]
 
 BINS = 10
 """Bins of equal width in [0, 1] of the expected calibration error; each includes its lower edge, the last both."""
@@ -102,6 +102,19 @@ def rates(scores: np.ndarray, labels: np.ndarray, members: np.ndarray, threshold
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
+
+
+def is_column(values: Any, n: int) -> bool:
+    """Whether values are one per row of n, as a list, an array or a column of a table.
+
+    Args:
+        values: anything.
+        n: number of rows.
+    """
+    try:
+        return not isinstance(values, str | bytes) and getattr(values, "ndim", 1) == 1 and len(values) == n
+    except TypeError:
+        return False
 
 
 def check_scores(scores: object, threshold: float = 0.5) -> np.ndarray:

@@ -254,7 +254,7 @@ def _follow(tmp_path, answers, asked, kept):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"loss_type": "sigmoidal"}, "--loss_type: 'sigmoidal' is invalid"),
+        ({"loss_type": "sigmoidal"}, "--loss_type: 'sigmoidal' is unknown; allowed: sigmoid, ipo, hinge; did you mean"),
         ({"rank": 0}, "--rank: '0' is invalid"),
         ({"beta_dpo": "nan"}, "--beta_dpo: 'nan' is invalid"),
         ({"balance": "sex,colour"}, "balance: 'colour' is unknown"),

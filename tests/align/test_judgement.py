@@ -234,6 +234,7 @@ def test_eyes_are_given_to_the_judges_that_read_and_to_no_other(generator, predi
     told = lines(tmp_path / "c", "questions.jsonl")
     kept = [json.dumps({key: value for key, value in one.items() if key != "truth"}) for one in told]
     (tmp_path / "c" / "questions.jsonl").write_text("\n".join(kept))
+    sealed(Record.read(tmp_path / "c" / "record.json"), tmp_path / "c").write(tmp_path / "c" / "record.json")
     with pytest.raises(InputError, match="needs exact counterfactuals"):
         judge_candidates(tmp_path / "c", tmp_path / "p", None, {"true_pixels": 1.0})
     assert not (tmp_path / "p").exists()

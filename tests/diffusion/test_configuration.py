@@ -79,7 +79,7 @@ def test_numbers_that_are_none_are_refused(saved, tmp_path, part, number):
 def test_what_is_no_configuration_is_one_sentence(saved, tmp_path, part, text):
     directory = changed(saved, tmp_path, part)
     (directory / part).write_text(text)
-    with pytest.raises(InputError, match="can't be loaded"):
+    with pytest.raises(InputError, match=r"can't be loaded|no readable model_index\.json"):
         CausalDiffusionPipeline.load(directory)
 
 

@@ -69,7 +69,7 @@ def command(verb, generator, directory, *rest):
 def test_only_the_networks_change_and_the_record_says_how(verb, generator, predictor, tmp_path, capsys):
     rest = ["--predictor", predictor, "--weight", "0.5"] if verb == "finetune" else ["--images", "6"]
     assert command(verb, generator, tmp_path / "run", *rest) == 0
-    assert "after 1 steps" in capsys.readouterr().out
+    assert "after 1 step;" in capsys.readouterr().out
     for part in NETWORKS:
         assert differ(generator, tmp_path / "run", part)
     assert not differ(generator, tmp_path / "run", "scm")

@@ -110,7 +110,7 @@ def saved(fresh_pipeline, tmp_path):
 def test_the_command_line_answers_in_one_sentence_and_writes_nothing(saved, tmp_path, capsys, scale):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(tmp_path / "film.png")
     words = (
-        f"counterfactual --image {tmp_path}/film.png --covariates {ASKED} --do sex=female --already_acquired "
+        f"counterfactual --image {tmp_path}/film.png --covariates {ASKED} --do sex=female "
         f"--guidance_scale {scale} --output_dir {tmp_path}/answer --pretrained_model_name_or_path {saved}"
     )
     assert main(words.split()) == 2

@@ -297,7 +297,7 @@ def test_worlds_open_by_name(folder, monkeypatch):
         ({"name": "acquisition"}, "source_dir: the acquisition world needs a folder of radiographs"),
         ({"name": "morphomnist"}, r"source_dir: the morphomnist world needs a folder with train\.npz"),
         ({"split": "tests"}, "split: 'tests' is unknown; allowed: train, validation, test"),
-        ({"limit": 0}, "limit: 0 must be positive"),
+        ({"limit": 0}, "limit: 0 is invalid; give a whole number from 1"),
     ],
 )
 def test_what_cannot_be_opened_is_named(settings, message):

@@ -306,11 +306,11 @@ def test_figures_of_an_attribute_depend_on_the_seed_and_not_on_other_attributes(
         ({"groups": {"sex": ["f"]}}, r"groups\['sex'\]: 1 values for 4 scores"),
         ({"groups": {"age": [30, 40, 50, 60]}}, r"groups\['age'\]: 30 is no name"),
         ({"groups": {"sex": [None] * 4}}, r"groups\['sex'\]: no row has a value"),
-        ({"subjects": ["p"]}, "subjects: 1 names for 4 scores"),
+        ({"subjects": ["p"]}, r"subjects: \['p'\] is not one identifier for each of 4 scores"),
         ({"subjects": ["p", None, "q", "r"]}, "subjects: 1 of 4 are missing"),
         ({"intersections": [("sex", "race")]}, "intersections: 'race' is unknown; allowed: sex"),
         ({"intersections": [("sex",)]}, "name two or more attributes"),
-        ({"threshold": 2}, "threshold: 2 out of range"),
+        ({"threshold": 2}, "threshold: 2 is invalid; give a finite number from 0 to 1"),
         ({"n_bootstrap": 0}, "n_bootstrap, permutations, level: 0, 1000, 0.95 out of range"),
     ],
 )
@@ -321,5 +321,5 @@ def test_bad_input_is_named(change, message):
 
 
 def test_groups_without_their_attribute_are_one_sentence():
-    with pytest.raises(InputError, match="groups: is a list, not a mapping; name the attribute"):
+    with pytest.raises(InputError, match=r"groups: \['a', 'b'\] is invalid; give a mapping"):
         audit([0.1, 0.9], [0, 1], ["a", "b"])

@@ -13,6 +13,7 @@ import torch
 
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.preset import Preset
+from synthfair_hf.domains.source import count_patients
 from synthfair_hf.generate.plan import GenerationPlan
 from synthfair_hf.schema import Schema
 
@@ -134,6 +135,7 @@ class StubSource:
         }
         for index in range(5, patients, 10):
             self.table["age"][index] = None
+        self.counts = count_patients(self.patient_ids, self.splits)
         self._images = rng.random((patients, RESOLUTION, RESOLUTION), dtype=np.float32)
 
     def __len__(self) -> int:

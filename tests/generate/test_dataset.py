@@ -174,7 +174,7 @@ def test_repair_makes_what_was_lost_again(dataset, generator, tmp_path, capsys):
     assert main(["verify", str(copy), "--repair"]) == 2
     assert f"but {copy} was made by" in capsys.readouterr().err
     assert main(["verify", str(copy), "--repair", "--pretrained_model_name_or_path", str(generator)]) == 0
-    assert f"made 1 shards again\n  {victim.stem}" in capsys.readouterr().out
+    assert f"made 1 shard again\n  {victim.stem}" in capsys.readouterr().out
     assert victim.read_bytes() == (dataset / "data" / victim.name).read_bytes()
 
 

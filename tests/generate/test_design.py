@@ -264,9 +264,9 @@ def test_the_command_line_says_what_a_plan_says(monkeypatch, tmp_path, capsys):
     [
         (["--target", "sex"], "--target: 'sex' is not NAME=VALUE"),
         (["--target", "sex=male"], "--target: 'male' is not LEVEL:SHARE,...; write it as sex=male:0.7,female:0.3"),
-        (["--target", "sex=male:half,female:0.5"], "--target: 'half' is invalid: Input should be a valid number"),
+        (["--target", "sex=male:half,female:0.5"], "--target: 'half' is invalid; give a finite number"),
         (["--target", "sex=male:0.5,male:0.5"], "is not LEVEL:SHARE"),
-        (["--gate_tolerance", "age=x"], "--gate_tolerance: 'x' is invalid: Input should be a valid number"),
+        (["--gate_tolerance", "age=x"], "--gate_tolerance: 'x' is invalid; give a finite number"),
         (
             ["--factors", "age", "--levels", "age=30,old"],
             "--levels['age']: 'old' is not a number; give years in [0, 100]",

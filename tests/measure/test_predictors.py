@@ -105,7 +105,7 @@ def test_it_learns_what_is_there_and_says_what_it_saw(trained):
     assert record.counts["seen"] == {"train": {"images": 80, "patients": 40}}
     assert record == Record.read(directory / "record.json")
     question = {"variables": VARIABLES, "resolution": SIDE, "channels": [8, 8, 16, 16], "width": 8}
-    assert record.inputs == {"source": "radiographs", "architecture": architecture(question)}, (
+    assert record.inputs == {"source": "radiographs", "access": "unknown", "architecture": architecture(question)}, (
         "the same in every process"
     )
     assert {path.suffix for path in directory.rglob("*") if path.is_file()} == {".json", ".safetensors"}

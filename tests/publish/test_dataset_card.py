@@ -235,9 +235,10 @@ EVIL = (
 def printed_with(copy: Path, word: str) -> DatasetCard:
     """The card of a data set whose names, title, licence and record all hold this word."""
     record = run_record(copy)
-    told = dict.fromkeys(("source", "world", "model_revision", "resolution", "seed", "num_subjects"), word)
+    told = dict.fromkeys(("source", "world", "model_revision", "resolution", "seed"), word)
     support = {"out_of_support": {word: word}, "observed": word}
-    settings = record.settings | told | {"factors": [word], "target": {word: {word: 0.5}}, "support": support}
+    # other names than the preset's, of factors or in a target, are refused before a card is written
+    settings = record.settings | told | {"support": support}
     counts = record.counts | {word: word, "store": word}
     fields = {"settings": settings, "inputs": {"plan": word}, "counts": counts, "versions": {"synthfair-hf": word}}
     contrast = CHEST_XRAY.contrasts["age"].model_copy(update={"first": word})

@@ -181,7 +181,7 @@ def test_checkpoints_hold_no_pickle_and_are_limited(tmp_path):
 
 def test_an_earlier_run_is_never_overwritten_unasked(tmp_path):
     run(tmp_path, 30)
-    with pytest.raises(InputError, match="holds an earlier run; give resume_from_checkpoint latest"):
+    with pytest.raises(InputError, match="holds an earlier run; give resume_from_checkpoint='latest'"):
         run(tmp_path, 30)
     with pytest.raises(InputError, match=r"other settings \(max_train_steps: 40 != 30\)"):
         run(tmp_path, 40, resume_from_checkpoint="latest")
@@ -208,7 +208,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
             return loss / 0, parts
 
     config = TrainingConfig(output_dir=tmp_path, max_train_steps=3, train_batch_size=5)
-    with pytest.raises(InputError, match=r"the loss is inf; lower learning_rate"):
+    with pytest.raises(InputError, match=r"the loss is inf; give a lower learning_rate and another output_dir"):
         train(Nowhere(), Points(), config, lambda path: None, {}, {})
     assert not (tmp_path / "record.json").exists()
 

@@ -139,7 +139,7 @@ def test_a_record_that_no_card_vouches_for_is_refused(copy, content):
 
 
 def test_a_file_of_another_cell_is_refused_by_its_footer(write_store, tmp_path):
-    directory = write_store(tmp_path / "synthfair", 4, factors=("sex",), partitioned_from=4)
+    directory = write_store(tmp_path / "synthfair", 10, factors=("sex",), partitioned_from=10)
     record, preset = read_record(str(directory))
     paths = {name: str(directory / name) for name in record.files if name.startswith("data/")}
     check_footers(str(directory), paths, record, preset)

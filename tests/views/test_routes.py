@@ -144,7 +144,7 @@ def test_pages_say_beside_their_example_what_differs(store, page):
 
 
 def test_two_directories_are_two_data_sets_on_both_routes(write_store, tmp_path, monkeypatch):
-    places = [write_store(tmp_path / name / "synthfair", 1, PRESET, seed=seed) for seed, name in enumerate("ab")]
+    places = [write_store(tmp_path / name / "synthfair", 10, PRESET, seed=seed) for seed, name in enumerate("ab")]
     expected = [{*pq.read_table(place / "data", columns=["id"])["id"].to_pylist()} for place in places]
     for route in (by_card, by_import):
         for place, ids in zip(places, expected, strict=True):

@@ -137,7 +137,7 @@ def test_what_is_saved_is_loaded_again_and_says_how_it_came_about(rows, small, t
     record = Record.read(tmp_path / "record.json")
     assert record.settings["method"] == "Reweighting"
     assert record.settings["seed"] == 4
-    assert record.inputs == {"train": train.fingerprint, "validation": validation.fingerprint}
+    assert record.inputs == {"train": train.fingerprint, "validation": validation.fingerprint, "access": "unknown"}
     assert record.measured["validation_auc"] == max(method.curve)
 
 

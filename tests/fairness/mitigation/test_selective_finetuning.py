@@ -168,7 +168,7 @@ def test_invalid_input_is_one_sentence(sets, small, make_toy):
     train, validation, synthetic = sets
     with pytest.raises(InputError, match=r"share: 0\.5 is invalid"):
         SelectiveFinetuning(attribute="corner", share=0.5)
-    with pytest.raises(InputError, match="selection: 'best' is invalid"):
+    with pytest.raises(InputError, match="selection: 'best' is unknown; allowed: gradients, all, random"):
         SelectiveFinetuning(attribute="corner", selection="best")
     method = SelectiveFinetuning(attribute="corner", **{**small, "steps": 10**9})
     with pytest.raises(InputError, match="SelectiveFinetuning requires them; give them"):
