@@ -86,18 +86,18 @@ def read_dicom(path: Path, max_pixels: int) -> np.ndarray:
     with _naming(path):
         if stored.ndim == 3 or _text(dataset, "PhotometricInterpretation") == ["PALETTE COLOR"]:
             return gray(Image.fromarray(_in_colours(dataset, stored)), str(path))
-        shown = _shown(dataset, stored)
-        if not shown.any():
-            return np.zeros(stored.shape, dtype=np.float32)
-        black, white = _stored_range(dataset, stored[shown])
+        padding = _padding(dataset, stored)
+        black, white = _stored_range(dataset, stored if padding is None else stored[~padding])
         if stored.dtype.itemsize <= 2:
             # of every level once, which is faster than of every pixel
-            least = np.iinfo(stored.dtype).min
-            tones = _tones(dataset, np.arange(least, np.iinfo(stored.dtype).max + 1), black, white)
-            pixels = tones[stored.astype(np.intp) - least]
+            unsigned = stored.view(f"u{stored.dtype.itemsize}")
+            every = np.arange(np.iinfo(unsigned.dtype).max + 1, dtype=unsigned.dtype).view(stored.dtype)
+            pixels = np.take(_tones(dataset, every.astype(np.int64), black, white), unsigned)
         else:
             pixels = _tones(dataset, stored.astype(np.int64), black, white)
-        return np.where(shown, pixels, np.float32(0))
+        if padding is not None:
+            pixels[padding] = 0
+        return pixels
 
 
 def contrast(path: Path) -> str:
@@ -173,11 +173,12 @@ def _content(path: Path, limit: int) -> bytes:
     from pydicom.filereader import read_dataset
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    with path.open("rb") as file:
-        content = file.read(limit + 1)
-    if len(content) <= limit and content[128:132] == b"DICM":
+    if path.stat().st_size <= limit:
+        content = path.read_bytes()
         rest = io.BytesIO(content)
         rest.seek(132)
+        if content[128:132] != b"DICM":
+            return content
         meta = read_dataset(rest, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
         if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return content
@@ -185,8 +186,6 @@ def _content(path: Path, limit: int) -> bytes:
         unpacking.decompress(rest.read(), limit)
         if not unpacking.unconsumed_tail:
             return content
-    if len(content) <= limit and content[128:132] != b"DICM":
-        return content
     raise InputError(f"{path}: more than {limit} bytes, and no image has as many; not read.")
 
 
@@ -272,15 +271,15 @@ def _coded_sizes(frame: bytes) -> Iterator[tuple[int, int, int]]:
         place += 2 + length
 
 
-def _shown(dataset: "Dataset", stored: np.ndarray) -> np.ndarray:
-    """Which pixels are no padding, bool `[H, W]`."""
+def _padding(dataset: "Dataset", stored: np.ndarray) -> np.ndarray | None:
+    """Which pixels are padding, bool `[H, W]`; None of a file that has none."""
     padding = dataset.get("PixelPaddingValue")
     if padding is None:
-        return np.ones(stored.shape, dtype=bool)
+        return None
     limit = dataset.get("PixelPaddingRangeLimit")
     # either may be written with the other sign, so that 63536 is -2000
     ends = np.array([padding, padding if limit is None else limit], dtype=np.int64).astype(stored.dtype)
-    return (stored < ends.min()) | (stored > ends.max())
+    return (stored >= ends.min()) & (stored <= ends.max())
 
 
 def _stored_range(dataset: "Dataset", shown: np.ndarray) -> tuple[int, int]:
@@ -293,7 +292,7 @@ def _stored_range(dataset: "Dataset", shown: np.ndarray) -> tuple[int, int]:
 
 def _white(bits: int, levels: np.ndarray) -> int:
     """The level of white among unsigned levels of so many bits."""
-    return full_scale(levels) if bits == 16 else 2**bits - 1
+    return full_scale(levels) if bits == 16 and levels.size else 2**bits - 1
 
 
 def _tones(dataset: "Dataset", levels: np.ndarray, black: float, white: float) -> np.ndarray:
