@@ -35,8 +35,9 @@ from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.dicom import ELEMENTS, HEADER_BYTES, contrast, decode, is_dicom, read_dicom
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.images import gray, open_image
-from synthfair_hf.domains.source import describe_counts, read_image, read_radiograph, totals
+from synthfair_hf.domains.source import describe_counts, image_sha256, read_image, read_radiograph, totals
 from synthfair_hf.errors import InputError
+from synthfair_hf.records import file_sha256
 
 MAX_PIXELS = 10_000
 
@@ -639,13 +640,25 @@ def test_a_folder_may_hold_dicom_files(folder):
         write(folder / "images" / f"{name}.dcm", levels(side=side))
     shutil.copy(folder / "images" / "000.dcm", folder / "images" / "002.DCM")
     (folder / "images" / "002.png").unlink()
+    # by its mark, whatever it is called
+    write(folder / "images" / "003.png", BurnedInAnnotation="YES")
     text = (folder / "metadata.csv").read_text()
     text = text.replace("000.png", "000.dcm").replace("001.png", "001.dcm").replace("002.png,p1", "002.DCM,p0")
     (folder / "metadata.csv").write_text(text)
     source = ImageFolder(folder, CHEST_XRAY, 32)
     assert source.file_names[:2] == ["images/000.dcm", "images/002.DCM"]
     assert source.counts["quarantined"] == {
-        "images/001.dcm": "32x32 is too small; resolution 32 needs images of at least 64 pixels"
+        "images/001.dcm": "32x32 is too small; resolution 32 needs images of at least 64 pixels",
+        "images/003.png": "has text in its pixels (BurnedInAnnotation is YES), which may name the patient; blacken it "
+        "and write NO",
     }
     np.testing.assert_allclose(read_radiograph(folder / "images" / "000.dcm", 32), levels() / 4095, atol=1e-6)
     assert source.image(0, 32).shape == (32, 32)
+
+
+def test_what_was_read_of_dicom_before_is_another_source(tmp_path):
+    """Images were stretched to their own extremes; other files are what they were."""
+    path = write(tmp_path / "radiograph.dcm")
+    assert image_sha256(path) == f"{file_sha256(path)} dicom 2"
+    Image.fromarray(levels()).save(tmp_path / "radiograph.png")
+    assert image_sha256(tmp_path / "radiograph.png") == file_sha256(tmp_path / "radiograph.png")
