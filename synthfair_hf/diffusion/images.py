@@ -8,11 +8,12 @@
 Three axes are a batch of gray images where the first has one entry per row, otherwise one image wherever an axis can be
 channels: the first or last of 1, 3 or 4.
 
-Whole numbers of 8 or 16 bits count from black, 0, to white, the largest of their type; floats are in [0, 1]. Colours
-become gray by luminance where the generator makes gray images, and gray three equal colours where it makes colours.
+Whole numbers count from black, 0, to white: 255 of 8 bits, and of 16 bits what is white in a file of the same levels
+(`domains.images.full_scale`); floats are in [0, 1]. Colours become gray by luminance where the generator makes gray
+images, and gray three equal colours where it makes colours.
 
 What has the generator's size is taken as it is, to the bit. Anything else is prepared as images of training are: the
-square at its centre, resized by Lanczos to twice the generator's size, and means of 2 x 2 pixels.
+square at its centre at twice the generator's size (`domains.images.centre_square`), and means of 2 x 2 pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..domains.images import centre_square, full_scale, halve
 from ..errors import InputError
 
 __all__ = [
@@ -183,9 +185,10 @@ def _colours(image: Image.Image | np.ndarray, channels: int) -> np.ndarray:
     if array.dtype == np.uint8 and len(array) == 3 and channels == 1:
         # rounded to 8 bits, as of a file
         array = np.asarray(Image.fromarray(np.ascontiguousarray(np.moveaxis(array, 0, -1))).convert("L"))[None]
+    if array.dtype == np.uint16:
+        return (array / full_scale(array)).astype(np.float32)
     if array.dtype.kind != "f":
-        white = 1 if array.dtype.kind == "b" else np.iinfo(array.dtype).max
-        return array.astype(np.float32) / np.float32(white)
+        return array.astype(np.float32) / np.float32(1 if array.dtype.kind == "b" else 255)
     low, high = float(array.min()), float(array.max())
     # also where one is NaN
     if not (low >= 0 and high <= 1):
@@ -238,16 +241,7 @@ def _fit(pixels: np.ndarray, side: int) -> np.ndarray:
     height, width = pixels.shape[1:]
     if height == width == side:
         return pixels
-    length = min(height, width)
-    top, left = (height - length) // 2, (width - length) // 2
-    return np.stack([_resized(one[top : top + length, left : left + length], side) for one in pixels])
-
-
-def _resized(square: np.ndarray, side: int) -> np.ndarray:
-    """As `domains.source.read_image` resizes a file."""
-    double = Image.fromarray(np.ascontiguousarray(square)).resize((2 * side, 2 * side), Image.Resampling.LANCZOS)
-    means: np.ndarray = np.asarray(double).clip(0, 1).reshape(side, 2, side, 2).mean(axis=(1, 3), dtype=np.float32)
-    return means
+    return np.stack([halve(centre_square(one, 2 * side)) for one in pixels])
 
 
 def _check_strictly(image: Image.Image | np.ndarray, channels: int, side: int) -> None:

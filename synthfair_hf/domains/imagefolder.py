@@ -3,7 +3,7 @@
 file_name,patient_id,age,sex,view,finding
 images/0001.png,p17,61,F,PA,Pneumonia
 
-Images are of the formats in `images`, or DICOM (.dcm); their covariates stand in metadata.csv, never in a DICOM file's
+Images are of the formats in `images`, or DICOM; their covariates stand in metadata.csv, never in a DICOM file's
 header. Levels are read in any case and with any separators, ages in DICOM's form too (`schema.Variable.parse`).
 """
 
@@ -18,11 +18,20 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..missing import identifier
-from ..records import file_sha256, fingerprint
+from ..records import fingerprint
 from .cells import absent_levels, check_readable
 from .preset import Preset
 from .rows import read_rows
-from .source import BLANK, count_patients, jitter, patient_split, read_image, read_radiograph
+from .source import (
+    BLANK,
+    count_contrasts,
+    count_patients,
+    image_sha256,
+    jitter,
+    patient_split,
+    read_image,
+    read_radiograph,
+)
 
 __all__ = ["CACHE_BYTES", "ImageFolder"]
 
@@ -104,6 +113,7 @@ class ImageFolder:
                     f"{self._rows[owner][0]}, of another patient; give both the same patient_id or remove one."
                 )
         self._keep(kept, quarantined, hashes)
+        self.counts |= count_contrasts(self._paths)
         # only needed so far, and large
         del self._rows, self._cells
         self.file_names = [path.relative_to(root).as_posix() for path in self._paths]
@@ -212,9 +222,9 @@ def _inside(root: Path, name: str, where: str) -> Path:
 
 
 def _examine(path: Path, resolution: int) -> tuple[str, str]:
-    """The sha256 of an image file and, empty for a readable one, the reason why it is not, without its directory."""
+    """The `image_sha256` of a file and, empty for a readable one, the reason why it is not, without its directory."""
     try:
         read_radiograph(path, resolution)
     except InputError as error:
         return "", str(error).removeprefix(f"{path}: ").rstrip(".")
-    return file_sha256(path), ""
+    return image_sha256(path), ""

@@ -11,6 +11,8 @@ image in 8 and 16 bits are alike:
     16 bits    65535; 65280 (65520) where the lowest 8 (4) bits of all levels are 0, which is how fewer bits are widened
                2^b - 1 of the least b in 8, 12, 14 that holds every level, where the levels of a detector were stored as
                they are; not of multiples of 256 or 257, which are dark images of 8 bits
+
+Every image that becomes another size loses its longer side's ends: `centre_square`, then means of 2 x 2, `halve`.
 """
 
 import io
@@ -22,7 +24,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import InputError
 from ..records import check_regular
 
-__all__ = ["FORMATS", "MAX_PIXELS", "gray", "open_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "centre_square", "full_scale", "gray", "halve", "open_image"]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM")
 """Pillow's names of the formats that are decoded: none of them starts a program."""
@@ -102,3 +104,27 @@ def full_scale(levels: np.ndarray) -> int:
     if top < 2 ** DETECTOR_BITS[-1]:
         return next(2**bits - 1 for bits in DETECTOR_BITS if top < 2**bits)
     return 65535 if (levels % 16).any() else 65520
+
+
+def centre_square(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The square at the centre of an image, resized by Lanczos: aspect is kept, and ends of the longer side are cut.
+
+    Args:
+        pixels: float32 `[H, W]` in [0, 1].
+        side: height and width of what is returned.
+
+    Returns:
+        float32 `[side, side]` in [0, 1].
+    """
+    height, width = pixels.shape
+    length = min(height, width)
+    top, left = (height - length) // 2, (width - length) // 2
+    square = Image.fromarray(np.ascontiguousarray(pixels[top : top + length, left : left + length]))
+    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS)).clip(0, 1)
+
+
+def halve(image: np.ndarray) -> np.ndarray:
+    """Means over 2 x 2 pixels, `[2r, 2r] -> [r, r]`, float32."""
+    half = len(image) // 2
+    means: np.ndarray = image.reshape(half, 2, half, 2).mean(axis=(1, 3), dtype=np.float32)
+    return means

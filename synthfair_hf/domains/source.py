@@ -8,24 +8,25 @@ source.splits[i]           fixed by the patient alone: split(i) = f(sha256(patie
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from ..errors import InputError
-from ..records import check_regular
+from ..records import check_regular, file_sha256
 from ..schema import SPLITS, Schema
-from .dicom import read_dicom
-from .images import MAX_PIXELS, gray, open_image
+from .dicom import READING, contrast, is_dicom, read_dicom
+from .images import MAX_PIXELS, centre_square, gray, halve, open_image
 
 __all__ = [
     "BLANK",
     "Source",
+    "count_contrasts",
     "count_patients",
     "describe_counts",
+    "image_sha256",
     "jitter",
     "patient_split",
     "read_image",
@@ -93,6 +94,16 @@ def count_patients(patient_ids: list[str], splits: list[str]) -> dict[str, Any]:
     return {"images": len(patient_ids), "patients": len(pairs), "patients by split": dict(sorted(by_split.items()))}
 
 
+def count_contrasts(paths: Iterable[Path]) -> dict[str, Any]:
+    """How many DICOM files had black and white decided by what (`dicom.CONTRASTS`), for `counts`; else empty.
+
+    Args:
+        paths: of images that can be read.
+    """
+    found = Counter(contrast(path) for path in paths if is_dicom(path))
+    return {"contrast": dict(sorted(found.items()))} if found else {}
+
+
 def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of a source as numbers alone, for what is published: cells and names of files may tell who is in it.
 
@@ -100,8 +111,8 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
         counts: those of a source, or their totals.
 
     Returns:
-        `images` and `patients`; of a folder also `missing` cells by covariate, images `quarantined`, and levels with
-        `no image of` them.
+        `images` and `patients`; of a folder also `missing` cells by covariate, images `quarantined`, levels with
+        `no image of` them, and DICOM files by their `contrast`.
     """
     if "missing" not in counts:
         return {"images": counts["images"], "patients": counts["patients"]}
@@ -111,7 +122,7 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
         "patients": counts["patients"],
         "missing": {name: n if isinstance(n, int) else sum(n.values()) for name, n in missing.items()},
         "quarantined": quarantined if isinstance(quarantined, int) else len(quarantined),
-        **({"no image of": counts["no image of"]} if "no image of" in counts else {}),
+        **{name: counts[name] for name in ("no image of", "contrast") if name in counts},
     }
 
 
@@ -138,14 +149,16 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         words = ", ".join(f"{reason} {n}" for reason, n in shown) + (", ..." if len(reasons) > len(shown) else "")
         lines.append(f"  missing {name}: {sum(reasons.values())} ({words})")
     lines += [f"  no image of {name} {', '.join(levels)}" for name, levels in counts.get("no image of", {}).items()]
+    if contrasts := counts.get("contrast"):
+        lines.append("  gray levels of DICOM by " + ", ".join(f"{name} {n}" for name, n in contrasts.items()))
     return lines
 
 
 def read_radiograph(path: Path, resolution: int) -> np.ndarray:
     """A grayscale radiograph as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
 
-    Twice the resolution, so that `jitter` can move it before the pixels are averaged. A file `.dcm` is read by
-    `dicom.read_dicom`, every other by `images.open_image`, upright and by the full scale of its file.
+    Twice the resolution, so that `jitter` can move it before the pixels are averaged. DICOM is read by
+    `dicom.read_dicom`, every other file by `images.open_image`, upright and by the full scale of its file.
 
     Args:
         path: of an image, or of a DICOM file.
@@ -156,22 +169,23 @@ def read_radiograph(path: Path, resolution: int) -> np.ndarray:
             are not luminance, or BLANK.
     """
     check_regular(path, str(path), "name an image")
-    is_dicom = path.suffix.lower() == ".dcm"
-    pixels = read_dicom(path, MAX_PIXELS) if is_dicom else gray(open_image(path), str(path))
+    pixels = read_dicom(path, MAX_PIXELS) if is_dicom(path) else gray(open_image(path), str(path))
     height, width = pixels.shape
     if min(height, width) < 2 * resolution:
         raise InputError(
             f"{path}: {width}x{height} is too small; resolution {resolution} needs images of at least "
             f"{2 * resolution} pixels."
         )
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = Image.fromarray(pixels[top : top + side, left : left + side])
-    radiograph = np.asarray(square.resize((2 * resolution, 2 * resolution), Image.Resampling.LANCZOS)).clip(0, 1)
+    radiograph = centre_square(pixels, 2 * resolution)
     low, high = np.quantile(radiograph, [0.01, 0.99])
     if high - low < 1 / 255:
         raise InputError(f"{path}: {BLANK}: its pixels are of one gray level, {low:.3g} of 1.")
     return radiograph
+
+
+def image_sha256(path: Path) -> str:
+    """The sha256 of an image's file; of DICOM with the version of its gray levels, which another may read otherwise."""
+    return f"{file_sha256(path)} {READING}" if is_dicom(path) else file_sha256(path)
 
 
 def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarray:
@@ -185,11 +199,12 @@ def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarra
     Raises:
         InputError: as `read_radiograph`.
     """
-    if own_size and path.suffix.lower() != ".dcm":
+    check_regular(path, str(path), "name an image")
+    if own_size and not is_dicom(path):
         pixels = gray(open_image(path), str(path))
         if pixels.shape == (resolution, resolution):
             return pixels
-    return _halve(read_radiograph(path, resolution))
+    return halve(read_radiograph(path, resolution))
 
 
 def jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -211,10 +226,4 @@ def jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     centre = (side - 1) / 2
     offset = centre - matrix @ np.full(2, centre) + rng.uniform(-0.06, 0.06, size=2) * side
     moved = affine_transform(image.astype(np.float32), matrix, offset, order=1, mode="nearest")
-    return _halve(moved)
-
-
-def _halve(image: np.ndarray) -> np.ndarray:
-    """Means over 2 x 2 pixels."""
-    half = len(image) // 2
-    return image.reshape(half, 2, half, 2).mean(axis=(1, 3), dtype=np.float32)
+    return halve(moved)

@@ -115,9 +115,9 @@ def generate(
 
 
 def _lacking(source: Source) -> dict[str, Any]:
-    """What is missing in a source, for the record; nothing of one that is complete, as in the records so far."""
+    """What is missing in a source, and how its DICOM was read, for the record; nothing where neither is, as so far."""
     found = totals(source.counts)
-    lacks = found.get("missing") or found.get("quarantined") or found.get("no image of")
+    lacks = any(found.get(name) for name in ("missing", "quarantined", "no image of", "contrast"))
     return {"source": found} if lacks else {}
 
 

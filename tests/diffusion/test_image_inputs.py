@@ -46,6 +46,18 @@ def test_another_size_is_prepared_as_a_file_of_the_command_line_is(height, width
         assert torch.equal(prepared(np.asarray(image)), expected)
 
 
+@pytest.mark.parametrize("size", [(SIDE, SIDE), (64, 48)])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_sixteen_bits_given_are_those_of_the_file_to_the_bit(bits, size, tmp_path):
+    """A radiograph of a detector has the contrast that it has in a source, whichever way it is given."""
+    image = Image.fromarray((levels(*size, dtype=np.uint16) >> (16 - bits)).astype(np.uint16))
+    image.save(tmp_path / "film.png")
+    expected = torch.from_numpy(read_image(tmp_path / "film.png", SIDE, own_size=True))[None, None]
+    with Image.open(tmp_path / "film.png") as opened:
+        for form in (image, opened, np.array(image), torch.from_numpy(np.array(image))):
+            assert torch.equal(prepared(form), expected)
+
+
 GRAY = ["1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F"]
 COLOURED = ["P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"]
 
