@@ -78,7 +78,7 @@ def test_edges_lead_from_protected_attributes_to_the_finding(tmp_path: Path):
 
 @pytest.mark.parametrize(("side", "resolution"), [(200, 64), (128, 64), (100, 32), (40, 64)])
 def test_the_resolution_is_one_that_images_are_large_enough_for(tmp_path: Path, side: int, resolution: int):
-    Image.fromarray(np.zeros((side, side + 3), dtype=np.uint8)).save(tmp_path / "0.png")
+    Image.linear_gradient("L").resize((side + 3, side)).save(tmp_path / "0.png")
     (tmp_path / "1.png").write_text("no image")
     assert draft_preset(table(tmp_path, **COLUMNS))[0].resolution == resolution
 
