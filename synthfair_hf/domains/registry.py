@@ -1,44 +1,55 @@
-"""Where images come from: every data set that can be opened, by name. To add one: its file, and its line in SOURCES."""
+"""Where images come from: every data set that can be opened, by name. To add one: its reader, and its line in READERS."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ..arguments import checked
 from ..errors import InputError, unknown
+from .brain_mri.oasis1 import OASIS1
+from .chest_xray.brax import Brax
+from .chest_xray.chexpert import CheXpert
+from .chest_xray.mimic_cxr import MimicCXR
+from .chest_xray.nih_chestxray14 import NIHChestXray14
+from .chest_xray.padchest import PadChest
+from .chest_xray.rsna_pneumonia import RSNAPneumonia
 from .chest_xray.scanners import AcquisitionWorld
+from .chest_xray.vindr_cxr import VinDrCXR
+from .dermatology.fitzpatrick17k import Fitzpatrick17k
+from .dermatology.ham10000 import HAM10000
+from .dermatology.isic import ISIC
+from .faces.utkface import UTKFace
 from .imagefolder import ImageFolder
 from .morphomnist.source import MorphoMNIST
 from .phantom.phantom import SUBJECTS, PhantomSource
 from .preset import Preset
+from .readers import DataSetFolder, Reader, Table
+from .rows import read_rows
 from .source import Source
 
-__all__ = ["SOURCES", "WORLD_SEED", "open_source"]
+__all__ = ["READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_source"]
 
 WORLD_SEED = 0
 """Seed of the planted acquisition and of the phantom: one fixed world, the same in every run."""
 
-
-def _phantom(directory: str | Path | None, preset: Preset, resolution: int) -> Source:
-    if directory is not None:
-        raise InputError(f"source_dir: {directory} is not for the phantom, whose images are drawn; leave it out.")
-    return PhantomSource(SUBJECTS, WORLD_SEED)
-
-
-SOURCES: dict[str, Callable[[Any, Preset, int], Source]] = {
-    "imagefolder": ImageFolder,
-    "morphomnist": MorphoMNIST,
-    "phantom": _phantom,
+READERS: dict[str, type[Reader]] = {
+    reader.name: reader
+    for reader in (
+        *(MimicCXR, CheXpert, NIHChestXray14, PadChest, VinDrCXR, Brax, RSNAPneumonia),
+        *(HAM10000, ISIC, Fitzpatrick17k, OASIS1, UTKFace),
+    )
 }
-"""What reads a data set's directory, `(directory, preset, resolution)`, by the name of the data set."""
+"""Data sets in their own layouts, by name."""
 
 DRAWN = ("phantom",)
 """Data sets whose images are drawn, and that have no directory."""
 
+SOURCES = ("imagefolder", "morphomnist", *DRAWN, *READERS)
+"""Names of the data sets that can be opened."""
+
 
 @checked
 def open_source(
-    directory: str | Path | None,
+    directory: str | Path | DataSetFolder | None,
     preset: Preset,
     resolution: int,
     dataset_name: str | None = None,
@@ -49,36 +60,81 @@ def open_source(
     Where the preset has a scanner and the data set does not, scanners are planted (`chest_xray.scanners`).
 
     Args:
-        directory: where the data set is; None for what is in DRAWN.
+        directory: where the data set is, or a `DataSetFolder` that also says how it is read; None for what is in DRAWN.
         preset: the domain; covariates that it does not name are not read.
         resolution: height and width in pixels that images will have.
-        dataset_name: a name in SOURCES; by default the preset's own name where it is one, else "imagefolder".
+        dataset_name: a name in SOURCES; by default that of the `DataSetFolder`, or the preset's own name where it is
+            one, else "imagefolder".
         check: what needs covariates and patients alone; of a folder of images it is called before one of them is read,
             with a source of all its rows. It sees more images than there will be where some are quarantined.
 
     Raises:
-        InputError: for an unknown name, a directory that is missing or holds something else, and for radiographs
-            without a view, by which scanners are assigned.
+        InputError: for an unknown name, a directory that is missing or holds something else, columns that cannot be
+            mapped, and for radiographs without a view, by which scanners are assigned.
     """
-    name = dataset_name or (preset.name if preset.name in SOURCES else "imagefolder")
+    folder = directory if isinstance(directory, DataSetFolder) else None
+    if folder is None and directory is not None:
+        folder = DataSetFolder(directory=directory)
+    chosen = dataset_name or (folder and folder.dataset_name)
+    name = chosen or (preset.name if preset.name in SOURCES else "imagefolder")
     if name not in SOURCES:
         raise unknown("dataset_name", name, SOURCES)
-    if directory is None and name not in DRAWN:
-        raise InputError(f"source_dir: not given; {preset.name} needs the folder of its images.")
-    if check is not None and directory is not None and name == "imagefolder":
-        tabled = check
-        source: Source = ImageFolder(
-            directory, preset, resolution, check=lambda one: tabled(_with_scanners(one, directory, preset))
-        )
+    if name in DRAWN:
+        if folder is not None:
+            raise InputError(f"source_dir: {directory} is not for the {name}, whose images are drawn; leave it out.")
+        return PhantomSource(SUBJECTS, WORLD_SEED)
+    if folder is None:
+        raise InputError(f"source_dir: not given; {chosen or preset.name} needs the folder of its images.")
+    if folder.mapping and name == "morphomnist":
+        raise InputError(f"columns: {', '.join(folder.mapping)} is for a table, and {name} has none; leave it out.")
+    root = Path(folder)
+    if name == "morphomnist":
+        return _with_scanners(MorphoMNIST(root, preset, resolution), root, preset)
+
+    def checked_rows(source: Source) -> None:
+        opened = _with_scanners(source, root, preset)
+        if check is not None:
+            check(opened)
+
+    table = _table(name, folder, preset)
+    images = ImageFolder(root, preset, resolution, check=None if check is None else checked_rows, table=table)
+    return _with_scanners(images, root, preset)
+
+
+def _table(name: str, folder: DataSetFolder, preset: Preset) -> Table:
+    """The rows of a folder of images, in the words of the preset."""
+    root = Path(folder)
+    if name in READERS:
+        table = READERS[name](root, preset, folder.uncertain).table()
     else:
-        source = SOURCES[name](directory, preset, resolution)
-    return _with_scanners(source, directory, preset)
+        table = Table(root / "metadata.csv", read_rows(root / "metadata.csv"))
+    table.map_columns(folder.mapping, preset)
+    return table
 
 
-def _with_scanners(source: Source, directory: str | Path | None, preset: Preset) -> Source:
+def _with_scanners(source: Source, directory: Path, preset: Preset) -> Source:
     """The source itself, or on planted scanners where the preset has a scanner and the source does not."""
     if "scanner" not in preset.covariates or "scanner" in source.covariates:
         return source
     if "view" not in source.covariates:
         raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
     return AcquisitionWorld(source, WORLD_SEED, preset)
+
+
+def describe_sources() -> list[str]:
+    """What `synthfair sources` prints: each data set with its covariates, terms and what to download."""
+    lines = [
+        "imagefolder: a folder with a metadata.csv of your own",
+        "  covariates  those of the preset that are its columns, or that `columns` name",
+        "  download    needs metadata.csv with file_name and patient_id, and the images that it names",
+        "  access      as you say; unknown where you do not",
+    ]
+    for reader in READERS.values():
+        lines += [
+            f"{reader.name}: {reader.title}",
+            f"  covariates  {', '.join(reader.covariates)}",
+            f"  download    {reader.download.removeprefix('needs ')}",
+            f"  access      {reader.access}; {reader.license}",
+            f"  from        {reader.request}",
+        ]
+    return [*lines, "morphomnist, phantom: worlds whose counterfactuals are known, of the presets of the same names"]

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..records import check_regular
+from ..records import Access, check_regular, strictest
 from ..schema import SPLITS, Schema
 from .dicom import read_dicom
 from .images import MAX_PIXELS, gray, open_image
@@ -24,6 +24,7 @@ from .images import MAX_PIXELS, gray, open_image
 __all__ = [
     "BLANK",
     "Source",
+    "access_to",
     "count_patients",
     "describe_counts",
     "jitter",
@@ -35,6 +36,9 @@ __all__ = [
 
 BLANK = "shows nothing"
 """What is said of an image whose pixels, but for one in a hundred at either end, are of one gray level at 8 bits."""
+
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
 class Source(Protocol):
@@ -76,6 +80,16 @@ class Source(Protocol):
         ...
 
 
+def access_to(source: "Source", access: Access) -> Access:
+    """The access to a source: what is said of it, or what its data set is given under where that is stricter.
+
+    Args:
+        source: one that says nothing of access adds nothing.
+        access: what is said.
+    """
+    return strictest(access, getattr(source, "access", "open"))
+
+
 def patient_split(patient_id: str) -> str:
     """The split of a patient, from the sha256 of the identifier: stable under any change of the file's rows."""
     position = int.from_bytes(hashlib.sha256(patient_id.encode()).digest()[:8], "big") / 2**64
@@ -111,7 +125,7 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
         "patients": counts["patients"],
         "missing": {name: n if isinstance(n, int) else sum(n.values()) for name, n in missing.items()},
         "quarantined": quarantined if isinstance(quarantined, int) else len(quarantined),
-        **({"no image of": counts["no image of"]} if "no image of" in counts else {}),
+        **{name: counts[name] for name in ("left out", "not read", "no image of") if name in counts},
     }
 
 
@@ -128,6 +142,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         lines.append(f"  left out: {len(quarantined)} images (first: {first}: {reason})")
     elif quarantined:
         lines.append(f"  left out: {quarantined} images that can't be read or show nothing")
+    lines += [f"  left out: {n} images ({reason})" for reason, n in counts.get("left out", {}).items()]
+    lines += [f"  not read: {name} ({reason})" for name, reason in counts.get("not read", {}).items()]
     if unseen := counts.get("unknown view"):
         lines.append(f"  left out: {unseen} images of unknown view")
     for name, reasons in counts.get("missing", {}).items():
@@ -144,7 +160,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
 def read_radiograph(path: Path, resolution: int) -> np.ndarray:
     """A grayscale radiograph as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
 
-    Twice the resolution, so that `jitter` can move it before the pixels are averaged. A file `.dcm` is read by
+    Twice the resolution, so that `jitter` can move it before the pixels are averaged. A file `.dcm` or
+    `.dicom` is read by
     `dicom.read_dicom`, every other by `images.open_image`, upright and by the full scale of its file.
 
     Args:
@@ -156,7 +173,7 @@ def read_radiograph(path: Path, resolution: int) -> np.ndarray:
             are not luminance, or BLANK.
     """
     check_regular(path, str(path), "name an image")
-    is_dicom = path.suffix.lower() == ".dcm"
+    is_dicom = path.suffix.lower() in DICOM_SUFFIXES
     pixels = read_dicom(path, MAX_PIXELS) if is_dicom else gray(open_image(path), str(path))
     height, width = pixels.shape
     if min(height, width) < 2 * resolution:
@@ -185,7 +202,7 @@ def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarra
     Raises:
         InputError: as `read_radiograph`.
     """
-    if own_size and path.suffix.lower() != ".dcm":
+    if own_size and path.suffix.lower() not in DICOM_SUFFIXES:
         pixels = gray(open_image(path), str(path))
         if pixels.shape == (resolution, resolution):
             return pixels
