@@ -3,8 +3,8 @@
 file_name,patient_id,age,sex,view,finding
 images/0001.png,p17,61,F,PA,Pneumonia
 
-Images are of the formats in `images`, or DICOM (.dcm, .dicom); their covariates stand in metadata.csv, never in a DICOM file's
-header. Levels are read in any case and with any separators, ages in DICOM's form too (`schema.Variable.parse`).
+Images are of the formats in `images`, or DICOM (.dcm, .dicom); their covariates stand in metadata.csv, never in a DICOM
+file's header. Levels are read in any case and with any separators, ages in DICOM's form too (`schema.Variable.parse`).
 """
 
 from collections import Counter

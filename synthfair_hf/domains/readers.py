@@ -26,11 +26,11 @@ from ..arguments import usable_path
 from ..errors import Checked, InputError
 from ..missing import identifier, is_missing
 from ..records import Access
-from ..schema import SPLITS, Variable
+from ..schema import SPLITS
 from .preset import Preset
 from .rows import read_rows
 from .source import patient_split
-from .values import PRESENT, Uncertain, published
+from .values import PRESENT, Uncertain, published, view
 
 __all__ = ["NO_FINDING", "DataSetFolder", "Reader", "Row", "Table", "key_of", "patient_name"]
 
@@ -118,9 +118,7 @@ class Table:
         there = self.rows[0][1]
         for name, column in columns.items():
             if name not in allowed:
-                raise InputError(
-                    f"columns: {name!r} is no covariate of {preset.name}; allowed: {', '.join(allowed)}."
-                )
+                raise InputError(f"columns: {name!r} is no covariate of {preset.name}; allowed: {', '.join(allowed)}.")
             if column not in there:
                 raise InputError(f"columns: {self.path} has no column {column!r}; allowed: {', '.join(there)}.")
         for place, (line, row) in enumerate(self.rows):
@@ -142,7 +140,7 @@ class Reader(ABC):
     """Covariates that it knows, beside those that its labels are."""
     license: ClassVar[str]
     access: ClassVar[Access]
-    """credentialed: it is given only to whom its owner admits; open: to everybody; unknown: its images are not its own."""
+    """credentialed: given only to whom its owner admits; open: to everybody; unknown: its images are others' own."""
     download: ClassVar[str]
     """What to download, and where it goes in the folder."""
     request: ClassVar[str]
@@ -173,8 +171,10 @@ class Reader(ABC):
             InputError: the folder is not this data set, or nothing of it can be used; patients in two splits.
         """
         if not self.root.is_dir():
-            raise InputError(f"{self.root}: no such folder; give that of {self.title}: {self.download}.")
-        rows, splits, where = [], {}, self.file(*self.tables)
+            raise InputError(f"{self.root}: no such folder; {self.title} {self.download}.")
+        where = self.file(*self.tables)
+        rows: list[tuple[int, dict[str, str]]] = []
+        splits: dict[str, str] = {}
         absent = None
         for one in self.rows():
             cells = dict(one.cells)
@@ -196,7 +196,7 @@ class Reader(ABC):
             reasons = ", ".join(f"{n} {reason}" for reason, n in self.left_out.items())
             raise InputError(
                 f"{self.root}: no image of {self.title} can be used ({reasons or 'none is listed'}"
-                f"{f'; first: {absent}' if absent else ''}); {self.download}."
+                f"{f'; first: {absent}' if absent else ''}); it {self.download}."
             )
         table = Table(where, rows, self.name, self.access, splits, dict(self.left_out))
         self._drop_unknown(table)
@@ -204,8 +204,7 @@ class Reader(ABC):
 
     def _not_frontal(self, cells: dict[str, str]) -> str | None:
         """Why a radiograph is not used, by its view; None for a frontal one."""
-        variable = self.preset.covariates["view"] if "view" in self.preset.covariates else VIEW
-        seen = published(variable, cells["view"])
+        seen = view(cells["view"])
         if seen in ("PA", "AP"):
             return None
         return "lateral view" if seen == "lateral" else "view not recorded" if is_missing(seen) else "other view"
@@ -253,7 +252,7 @@ class Reader(ABC):
         """
         found = self.find(*names)
         if found is None:
-            raise InputError(f"{self.root}: no {names[0]}; this is not the folder of {self.title}: {self.download}.")
+            raise InputError(f"{self.root}: no {names[0]}; {self.title} {self.download}.")
         return found
 
     def find(self, *names: str) -> Path | None:
@@ -343,11 +342,6 @@ class Reader(ABC):
         return drawn if drawn != "test" else next(iter(SPLITS))
 
 
-VIEW = Variable(
-    name="view", kind="categorical", role="acquisition", nature="external/protocol", levels=("PA", "AP")
-)
-
-
 def key_of(label: str) -> str:
     """The column of a label: `Pleural Effusion` is pleural_effusion."""
     return "_".join("".join(one if one.isalnum() else " " for one in label).casefold().split())
@@ -356,4 +350,3 @@ def key_of(label: str) -> str:
 def patient_name(text: str) -> str:
     """The name of a patient, the same for 3 and 3.0; empty where missing."""
     return identifier(text) or ""
-

@@ -1,4 +1,7 @@
-"""Where images come from: every data set that can be opened, by name. To add one: its reader, and its line in READERS."""
+"""Where images come from: every data set that can be opened, by name.
+
+To add one: its reader, and its place in READERS.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +29,7 @@ from .readers import DataSetFolder, Reader, Table
 from .rows import read_rows
 from .source import Source
 
-__all__ = ["READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_source"]
+__all__ = ["READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_images", "open_source"]
 
 WORLD_SEED = 0
 """Seed of the planted acquisition and of the phantom: one fixed world, the same in every run."""
@@ -72,9 +75,7 @@ def open_source(
         InputError: for an unknown name, a directory that is missing or holds something else, columns that cannot be
             mapped, and for radiographs without a view, by which scanners are assigned.
     """
-    folder = directory if isinstance(directory, DataSetFolder) else None
-    if folder is None and directory is not None:
-        folder = DataSetFolder(directory=directory)
+    folder = DataSetFolder(directory=directory) if isinstance(directory, str | Path) else directory
     chosen = dataset_name or (folder and folder.dataset_name)
     name = chosen or (preset.name if preset.name in SOURCES else "imagefolder")
     if name not in SOURCES:
@@ -85,31 +86,43 @@ def open_source(
         return PhantomSource(SUBJECTS, WORLD_SEED)
     if folder is None:
         raise InputError(f"source_dir: not given; {chosen or preset.name} needs the folder of its images.")
-    if folder.mapping and name == "morphomnist":
-        raise InputError(f"columns: {', '.join(folder.mapping)} is for a table, and {name} has none; leave it out.")
+    folder = folder.model_copy(update={"dataset_name": name})
     root = Path(folder)
     if name == "morphomnist":
+        if folder.mapping:
+            raise InputError(f"columns: {', '.join(folder.mapping)}: {name} has no table; leave it out.")
         return _with_scanners(MorphoMNIST(root, preset, resolution), root, preset)
 
-    def checked_rows(source: Source) -> None:
-        opened = _with_scanners(source, root, preset)
+    def check_rows(images: ImageFolder) -> None:
         if check is not None:
-            check(opened)
+            check(_with_scanners(images, root, preset))
 
-    table = _table(name, folder, preset)
-    images = ImageFolder(root, preset, resolution, check=None if check is None else checked_rows, table=table)
-    return _with_scanners(images, root, preset)
+    return _with_scanners(open_images(folder, preset, resolution, check_rows), root, preset)
 
 
-def _table(name: str, folder: DataSetFolder, preset: Preset) -> Table:
-    """The rows of a folder of images, in the words of the preset."""
+def open_images(
+    folder: str | Path | DataSetFolder, preset: Preset, resolution: int, check: Callable[[ImageFolder], object]
+) -> ImageFolder:
+    """The images of a folder as they are, on their own scanners.
+
+    Args:
+        folder: of images with a metadata.csv, or a `DataSetFolder` that names another layout.
+        preset: the domain; covariates that it does not name are not read.
+        resolution: height and width in pixels that images will have.
+        check: what needs covariates and patients alone, called before an image is read.
+
+    Raises:
+        InputError: as `open_source`.
+    """
     root = Path(folder)
-    if name in READERS:
-        table = READERS[name](root, preset, folder.uncertain).table()
+    if not isinstance(folder, DataSetFolder):
+        return ImageFolder(root, preset, resolution, check=check)
+    if folder.dataset_name in READERS:
+        table = READERS[folder.dataset_name](root, preset, folder.uncertain).table()
     else:
         table = Table(root / "metadata.csv", read_rows(root / "metadata.csv"))
     table.map_columns(folder.mapping, preset)
-    return table
+    return ImageFolder(root, preset, resolution, check=check, table=table)
 
 
 def _with_scanners(source: Source, directory: Path, preset: Preset) -> Source:

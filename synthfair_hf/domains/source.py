@@ -80,11 +80,11 @@ class Source(Protocol):
         ...
 
 
-def access_to(source: "Source", access: Access) -> Access:
+def access_to(source: object, access: Access) -> Access:
     """The access to a source: what is said of it, or what its data set is given under where that is stricter.
 
     Args:
-        source: one that says nothing of access adds nothing.
+        source: it, or the world that observes it; one that says nothing of access adds nothing.
         access: what is said.
     """
     return strictest(access, getattr(source, "access", "open"))

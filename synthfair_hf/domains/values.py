@@ -27,7 +27,9 @@ _ABOVE = re.compile(r">\s*([0-9]{2,3})|(?:>=|≥)\s*([0-9]{2,3})|([0-9]{2,3})\s*
 _VIEWS = {
     **dict.fromkeys(("PA", "posteroanterior", "postero-anterior", "PA erect", "frontal PA"), "PA"),
     **dict.fromkeys(("AP", "anteroposterior", "antero-posterior", "AP supine", "AP erect", "AP horizontal"), "AP"),
-    **dict.fromkeys(("AP portable", "AP semi erect", "AP semi upright", "AP upright", "AP sitting", "frontal AP"), "AP"),
+    **dict.fromkeys(
+        ("AP portable", "AP semi erect", "AP semi upright", "AP upright", "AP sitting", "frontal AP"), "AP"
+    ),
     **dict.fromkeys(("L", "LL", "RL", "lat", "lateral", "left lateral", "right lateral", "xtable lateral"), "lateral"),
 }
 _VIEWS_BY_SPELLING = {spelling(text): name for text, name in _VIEWS.items()}

@@ -30,6 +30,7 @@ class OASIS1(Reader):
     tables = ("oasis_cross-sectional.csv", "metadata.csv")
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         if self.file(*self.tables).name.startswith("metadata"):
             for line, row in self.read(*self.tables, needs=("file_name", "subject_id", "plane", "age", "sex", "cdr")):
                 if row["plane"] != "axial":

@@ -24,6 +24,7 @@ class Brax(Reader):
     beside_no_finding = ("Support Devices",)
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         needs = ("PngPath", "PatientID", "PatientSex", "PatientAge", "ViewPosition", *LABELS)
         for line, row in self.read(*self.tables, needs=needs, keep=needs):
             cells = {"view": row["ViewPosition"], "sex": row["PatientSex"], "age": row["PatientAge"]}

@@ -32,8 +32,8 @@ class CheXpert(Reader):
     covariates = ("age", "sex", "race", "view")
     license, access = "Stanford University Dataset Research Use Agreement", "credentialed"
     download = (
-        "needs train.csv and train/ (valid.csv and valid/ beside), and for race df_chexpert_plus_240401.csv of CheXpert "
-        "Plus, or CHEXPERT DEMO.csv, which is the demographics' spreadsheet saved as CSV"
+        "needs train.csv and train/ (valid.csv and valid/ beside), and for race df_chexpert_plus_240401.csv of "
+        "CheXpert Plus, or CHEXPERT DEMO.csv, which is the demographics' spreadsheet saved as CSV"
     )
     request = "https://aimi.stanford.edu/datasets/chexpert-chest-x-rays"
     tables = ("train.csv",)
@@ -41,6 +41,7 @@ class CheXpert(Reader):
     beside_no_finding = ("Support Devices",)
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         races = self._races()
         tables = [self.read("train.csv", needs=("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS))]
         if self.find("valid.csv"):
@@ -50,7 +51,9 @@ class CheXpert(Reader):
             file = re.sub(r"^.*?(?=(?:train|valid)/)", "", row["Path"].replace("\\", "/"))
             patient = re.search(r"patient\d+", file)
             if patient is None:
-                raise InputError(f"{self.root}/{file.partition('/')[0]}.csv:{line}: Path {row['Path']!r} has no patient.")
+                raise InputError(
+                    f"{self.root}/{file.partition('/')[0]}.csv:{line}: Path {row['Path']!r} has no patient."
+                )
             cells = {
                 "view": row["AP/PA"] if row["Frontal/Lateral"] == "Frontal" else "lateral",
                 "sex": row["Sex"],

@@ -29,14 +29,15 @@ class MimicCXR(Reader):
     covariates = ("age", "sex", "race", "view")
     license, access = "PhysioNet Credentialed Health Data License 1.5.0", "credentialed"
     download = (
-        "needs files/p1*/ with mimic-cxr-2.0.0-metadata, -split and -chexpert (or -negbio) .csv.gz of MIMIC-CXR-JPG, and "
-        "hosp/patients.csv.gz and hosp/admissions.csv.gz of MIMIC-IV"
+        "needs files/p1*/ with mimic-cxr-2.0.0-metadata, -split and -chexpert (or -negbio) .csv.gz of MIMIC-CXR-JPG, "
+        "and hosp/patients.csv.gz and hosp/admissions.csv.gz of MIMIC-IV"
     )
     request = "https://physionet.org/content/mimic-cxr-jpg/ and https://physionet.org/content/mimiciv/"
     tables = ("mimic-cxr-2.*-metadata.csv",)
     beside_no_finding = ("Support Devices",)
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         metadata = self.read(*self.tables, needs=("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate"))
         splits = {row["dicom_id"]: row["split"] for _, row in self.read("mimic-cxr-2.*-split.csv")}
         labelled = self.read("mimic-cxr-2.*-chexpert.csv", "mimic-cxr-2.*-negbio.csv", needs=("study_id", *LABELS))

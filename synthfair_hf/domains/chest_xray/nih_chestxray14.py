@@ -37,6 +37,7 @@ class NIHChestXray14(Reader):
     tables = ("Data_Entry_2017*.csv",)
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         listed = self.find("test_list.txt")
         tests = None if listed is None else frozenset(listed.read_text(encoding="utf-8").split())
         for line, row in self.read(*self.tables, needs=("Image Index", "Patient ID", *_COLUMNS.values())):

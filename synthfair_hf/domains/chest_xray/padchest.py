@@ -35,6 +35,7 @@ class PadChest(Reader):
     tables = ("PADCHEST_chest_x_ray_images_labels_*.csv",)
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         needs = ("ImageID", "PatientID", "StudyDate_DICOM", "PatientBirth", "PatientSex_DICOM", "Projection", "Labels")
         for line, row in self.read(*self.tables, needs=needs, keep=needs):
             # ['pneumonia', 'pleural effusion'], some with spaces

@@ -28,6 +28,7 @@ class RSNAPneumonia(Reader):
     tables = ("stage_2_detailed_class_info.csv",)
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         table = self.file(*self.tables)
         classes: dict[str, tuple[int, str]] = {}
         # a row per box
@@ -35,8 +36,8 @@ class RSNAPneumonia(Reader):
             first, known = classes.setdefault(row["patientId"], (line, row["class"]))
             if row["class"] != known or known not in CLASSES:
                 raise InputError(
-                    f"{table}:{line}: class of {row['patientId']!r} is {row['class']!r}, but {known!r} in line {first}; "
-                    f"allowed: one of {', '.join(CLASSES)}."
+                    f"{table}:{line}: class of {row['patientId']!r} is {row['class']!r}, but {known!r} in line {first};"
+                    f" allowed: one of {', '.join(CLASSES)}."
                 )
         for image, (line, found) in classes.items():
             file = f"stage_2_train_images/{image}.dcm"

@@ -30,6 +30,7 @@ class VinDrCXR(Reader):
     adults = True
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         for part in ("train", "test"):
             table = f"annotations/image_labels_{part}.csv"
             if part == "test" and self.find(table) is None:

@@ -21,6 +21,7 @@ class Fitzpatrick17k(Reader):
     tables = ("fitzpatrick17k.csv",)
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         for line, row in self.read(*self.tables, needs=("md5hash", *self.covariates[1:])):
             # called fitzpatrick in its first release; -1 is not known
             tone = row.get("fitzpatrick_scale", row.get("fitzpatrick", "")).removesuffix(".0")

@@ -21,6 +21,7 @@ class HAM10000(Reader):
     tables = ("HAM10000_metadata*",)
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         needs = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
         for line, row in self.read(*self.tables, needs=needs):
             cells = {"age": row["age"], "sex": row["sex"], "site": row["localization"], "diagnosis": row["dx"]}

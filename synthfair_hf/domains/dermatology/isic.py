@@ -27,6 +27,7 @@ class ISIC(Reader):
     tables = ("ISIC_2019_Training_Metadata.csv", "train.csv", "ISIC_2020_Training_GroundTruth*.csv")
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         if self.find(self.tables[0]) is None:
             for line, row in self.read(*self.tables, needs=("image_name", "patient_id", "diagnosis", "age_approx")):
                 diagnosis = row["diagnosis"]

@@ -1,6 +1,6 @@
 """UTKFace: faces whose age, sex and race stand in the names of the files.
 
-    [age]_[sex]_[race]_[date and time].jpg        sex 0 male, 1 female; race 0 white, 1 black, 2 asian, 3 indian, 4 other
+    [age]_[sex]_[race]_[date and time].jpg      sex 0 male, 1 female; race 0 white, 1 black, 2 asian, 3 indian, 4 other
 
 Zhang et al., Age progression by conditional adversarial autoencoder, CVPR 2017.
 """
@@ -26,6 +26,7 @@ class UTKFace(Reader):
     request = "https://susanqq.github.io/UTKFace/"
 
     def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
         for line, (name, file) in enumerate(sorted(self.images.items()), 1):
             found = NAME.fullmatch(name)
             if found is None:
