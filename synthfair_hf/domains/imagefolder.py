@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..missing import identifier
 from ..records import file_sha256, fingerprint
+from ..schema import Variable
 from .cells import absent_levels, check_readable
 from .preset import Preset
 from .readers import Table
@@ -75,12 +76,9 @@ class ImageFolder:
         """Of the data set by itself, whatever is said of the folder."""
         columns = self._rows[0][1]
         self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in columns)
-        self._cells = [
-            [variable.parse(published(variable, row[variable.name])) for _, row in self._rows]
-            for variable in self.covariates.walk()
-        ]
+        self._cells = [[variable.parse(text) for text in self._texts(variable)] for variable in self.covariates.walk()]
         for variable, cells in zip(self.covariates.walk(), self._cells, strict=True):
-            check_readable(self._metadata, variable, [row[variable.name] for _, row in self._rows], cells)
+            check_readable(self._metadata, variable, self._texts(variable), cells)
         self._keep(range(len(self._rows)), {}, [""] * len(self._rows))
         if check is not None:
             check(self)
@@ -119,6 +117,10 @@ class ImageFolder:
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._cached_bytes = 0
 
+    def _texts(self, variable: Variable) -> list[str]:
+        """The column of a covariate, in the schema's words."""
+        return [published(variable, row[variable.name]) for _, row in self._rows]
+
     def _keep(self, kept: Iterable[int], quarantined: dict[str, str], hashes: Sequence[str]) -> None:
         """Keep these rows, and set everything that follows from them."""
         kept = list(kept)
@@ -133,7 +135,7 @@ class ImageFolder:
             name: [value for value, _ in cells] for name, cells in zip(names, self._cells, strict=True)
         }
         absent = {
-            variable.name: absent_levels(self._metadata, variable, [row[variable.name] for _, row in self._rows], cells)
+            variable.name: absent_levels(self._metadata, variable, self._texts(variable), cells)
             for variable, cells in zip(self.covariates.walk(), self._cells, strict=True)
         }
         reasons = {
@@ -210,10 +212,10 @@ def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
 
 def _inside(root: Path, name: str, where: str) -> Path:
     """The file `name` under `root`; a path that leaves the folder is never opened."""
-    # as tables written on Windows have it
-    if "\\" in name and not (root / name).exists():
-        name = name.replace("\\", "/")
     try:
+        # as tables written on Windows have it
+        if "\\" in name and not (root / name).exists():
+            name = name.replace("\\", "/")
         path = (root / name).resolve()
         openable = path.is_file() or not path.exists()
     # RuntimeError: a link to itself

@@ -329,7 +329,9 @@ class Reader(ABC):
             ) from None
         try:
             found = dcmread(path, stop_before_pixels=True, specific_tags=list(names))
-            return {name: str(found.get(name) or "") for name in names}
+            # as it stands: many files have ages that pydicom warns of
+            raw = {name: found.get_item(name).value or b"" for name in names if name in found}
+            return {name: raw.get(name, b"").decode("ascii", "replace").strip(" \0") for name in names}
         except Exception:
             # quarantined with its reason, once its pixels are read
             return dict.fromkeys(names, "")

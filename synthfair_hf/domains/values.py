@@ -48,8 +48,8 @@ def published(variable: Variable, text: str) -> str:
     if variable.unit == "years" and (found := _ABOVE.fullmatch(text)):
         above, *least = found.groups()
         return str(int(above) + 1) if above else next(one for one in least if one)
-    if variable.name == "sex" and text in ("U", "u"):
-        return "unknown"
+    if variable.name == "sex":
+        return {"U": "unknown", "O": "other"}.get(text.upper(), text)
     if variable.name == "view":
         return view(text)
     return text

@@ -20,8 +20,8 @@ class ISIC(Reader):
     covariates = ("age", "sex", "site", "diagnosis")
     license, access = "CC BY-NC 4.0", "open"
     download = (
-        "needs, of 2019, ISIC_2019_Training_Metadata.csv and ISIC_2019_Training_GroundTruth.csv; of 2020, train.csv or "
-        "ISIC_2020_Training_GroundTruth.csv; and the images, in any folder"
+        "needs ISIC_2019_Training_Metadata.csv and ISIC_2019_Training_GroundTruth.csv, or train.csv (called "
+        "ISIC_2020_Training_GroundTruth.csv too) of 2020, and the images, in any folder"
     )
     request = "https://challenge.isic-archive.com/data/"
     tables = ("ISIC_2019_Training_Metadata.csv", "train.csv", "ISIC_2020_Training_GroundTruth*.csv")
