@@ -93,11 +93,11 @@ def mimic_cxr(root: Path) -> None:
     write(root / "hosp" / "admissions.csv.gz", admissions)
 
 
-def chexpert(root: Path) -> None:
+def chexpert(root: Path, patients: int = 8) -> None:
     """CheXpert-v1.0-small with the table of CheXpert Plus; one patient in valid.csv."""
     tables: dict[str, list[dict[str, object]]] = {"train": [], "valid": []}
     plus = []
-    for n in range(8):
+    for n in range(patients):
         part = "valid" if n == 7 else "train"
         for k, view in enumerate(("frontal", "lateral")):
             file = f"{part}/patient{n + 1:05}/study1/view{k + 1}_{view}.jpg"
