@@ -21,6 +21,7 @@ from .dermatology.fitzpatrick17k import Fitzpatrick17k
 from .dermatology.ham10000 import HAM10000
 from .dermatology.isic import ISIC
 from .faces.utkface import UTKFace
+from .hub_dataset import store_images
 from .imagefolder import ImageFolder
 from .morphomnist.source import MorphoMNIST
 from .phantom.phantom import SUBJECTS, PhantomSource
@@ -46,7 +47,7 @@ READERS: dict[str, type[Reader]] = {
 DRAWN = ("phantom",)
 """Data sets whose images are drawn, and that have no directory."""
 
-SOURCES = ("imagefolder", "morphomnist", *DRAWN, *READERS)
+SOURCES = ("imagefolder", "datasets", "morphomnist", *DRAWN, *READERS)
 """Names of the data sets that can be opened."""
 
 
@@ -117,11 +118,16 @@ def open_images(
     root = Path(folder)
     if not isinstance(folder, DataSetFolder):
         return ImageFolder(root, preset, resolution, check=check)
+    mapping = folder.mapping
     if folder.dataset_name in READERS:
         table = READERS[folder.dataset_name](root, preset, folder.uncertain).table()
+    elif folder.dataset_name == "datasets":
+        root, table = store_images(folder)
+        # the column holds the images themselves
+        mapping.pop("file_name", None)
     else:
         table = Table(root / "metadata.csv", read_rows(root / "metadata.csv"))
-    table.map_columns(folder.mapping, preset)
+    table.map_columns(mapping, preset)
     return ImageFolder(root, preset, resolution, check=check, table=table)
 
 
@@ -138,8 +144,12 @@ def describe_sources() -> list[str]:
     """What `synthfair sources` prints: each data set with its covariates, terms and what to download."""
     lines = [
         "imagefolder: a folder with a metadata.csv of your own",
-        "  covariates  those of the preset that are its columns, or that `columns` name",
-        "  download    needs metadata.csv with file_name and patient_id, and the images that it names",
+        "  covariates  those of the preset that are its columns, or that are mapped to columns",
+        "  download    nothing: metadata.csv with file_name and patient_id, and the images that it names",
+        "  access      as you say; unknown where you do not",
+        "datasets: any data set of the Hub, as OWNER/NAME, or of `datasets` on this machine",
+        "  covariates  as for imagefolder; a column patient_id, or one that is mapped to it",
+        "  download    nothing: the library fetches it",
         "  access      as you say; unknown where you do not",
     ]
     for reader in READERS.values():
