@@ -436,7 +436,7 @@ def _preset(settings: verbs.PresetFile) -> int:
 def _sources(settings: verbs.Sources) -> int:
     from .domains.registry import describe_sources
 
-    print("\n".join(describe_sources()))
+    print("\n".join(describe_sources(settings.name)))
     return 0
 
 

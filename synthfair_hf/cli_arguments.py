@@ -548,7 +548,8 @@ class PresetFile(VerbSettings):
 class Sources(VerbSettings):
     """List the data sets that can be read: covariates, licence, access, what to download and where to ask for it."""
 
-    example = ""
+    example = "mimic_cxr"
+    name: Annotated[str | None, Positional("NAME")] = Field(None, description="one of them; all by default")
 
 
 class Views(VerbSettings):

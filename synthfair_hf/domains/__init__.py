@@ -11,7 +11,7 @@
 - cells — columns that can't be read, and lost levels: `cells.check_readable`, `cells.absent_levels`
 - rows — tables in CSV: `rows.read_rows`
 - readers — data sets in their own layouts, and how a folder is read: `readers.Reader`, `readers.DataSetFolder`
-- hub_dataset — data sets of the `datasets` library: `hub_dataset.store_images`
+- hub_dataset — data sets of Hugging Face's library: `hub_dataset.store_images`
 - values — ages, views and labels as they are published: `values.published`, `values.label`
 - dicom — radiographs in DICOM files: `dicom.read_dicom`
 - registry — every data set that can be opened: `registry.open_source`, `registry.READERS`

@@ -140,24 +140,48 @@ def _with_scanners(source: Source, directory: Path, preset: Preset) -> Source:
     return AcquisitionWorld(source, WORLD_SEED, preset)
 
 
-def describe_sources() -> list[str]:
-    """What `synthfair sources` prints: each data set with its covariates, terms and what to download."""
-    lines = [
+def describe_sources(name: str | None = None) -> list[str]:
+    """What `synthfair sources` prints: each data set with its covariates, terms and what to download.
+
+    Args:
+        name: of one data set; all by default.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name is not None and name not in SOURCES:
+        raise unknown("name", name, SOURCES)
+    told = {**OTHERS, **{one: _description(reader) for one, reader in READERS.items()}}
+    return [line for one, lines in told.items() if name in (None, one) for line in lines]
+
+
+OTHERS = {
+    "imagefolder": (
         "imagefolder: a folder with a metadata.csv of your own",
         "  covariates  those of the preset that are its columns, or that are mapped to columns",
         "  download    nothing: metadata.csv with file_name and patient_id, and the images that it names",
         "  access      as you say; unknown where you do not",
+    ),
+    "datasets": (
         "datasets: any data set of the Hub, as OWNER/NAME, or of `datasets` on this machine",
         "  covariates  as for imagefolder; a column patient_id, or one that is mapped to it",
         "  download    nothing: the library fetches it",
         "  access      as you say; unknown where you do not",
-    ]
-    for reader in READERS.values():
-        lines += [
-            f"{reader.name}: {reader.title}",
-            f"  covariates  {', '.join(reader.covariates)}",
-            f"  download    {reader.download.removeprefix('needs ')}",
-            f"  access      {reader.access}; {reader.license}",
-            f"  from        {reader.request}",
-        ]
-    return [*lines, "morphomnist, phantom: worlds whose counterfactuals are known, of the presets of the same names"]
+    ),
+    "morphomnist": (
+        "morphomnist: digits with thickness and intensity, of the preset of that name",
+        "  download    train.npz and test.npz",
+    ),
+    "phantom": ("phantom: a world that is drawn, of the preset of that name", "  download    nothing"),
+}
+"""What is told of the data sets that have no reader."""
+
+
+def _description(reader: type[Reader]) -> tuple[str, ...]:
+    return (
+        f"{reader.name}: {reader.title}",
+        f"  covariates  {', '.join(reader.covariates)}",
+        f"  download    {reader.download.removeprefix('needs ')}",
+        f"  access      {reader.access}; {reader.license}",
+        f"  from        {reader.request}",
+    )

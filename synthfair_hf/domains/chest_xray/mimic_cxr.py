@@ -38,11 +38,13 @@ class MimicCXR(Reader):
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""
-        metadata = self.read(*self.tables, needs=("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate"))
+        needs = ("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate")
+        metadata = self.read(*self.tables, needs=needs, keep=needs)
         splits = {row["dicom_id"]: row["split"] for _, row in self.read("mimic-cxr-2.*-split.csv")}
         labelled = self.read("mimic-cxr-2.*-chexpert.csv", "mimic-cxr-2.*-negbio.csv", needs=("study_id", *LABELS))
         labels = {row["study_id"]: row for _, row in labelled}
-        people = self.read("hosp/patients.csv", "*/hosp/patients.csv", "patients.csv", needs=("anchor_age", "gender"))
+        known = ("subject_id", "gender", "anchor_age", "anchor_year")
+        people = self.read("hosp/patients.csv", "*/hosp/patients.csv", "patients.csv", needs=known, keep=known)
         patients = {row["subject_id"]: row for _, row in people}
         races = self._races()
         for line, row in metadata:
@@ -60,8 +62,9 @@ class MimicCXR(Reader):
 
     def _races(self) -> dict[str, str]:
         votes: dict[str, Counter[str]] = defaultdict(Counter)
-        for _, row in self.read("hosp/admissions.csv", "*/hosp/admissions.csv", "admissions.csv"):
-            # called ethnicity before MIMIC-IV 2
+        # called ethnicity before MIMIC-IV 2
+        columns, files = ("subject_id", "race", "ethnicity"), ("hosp/admissions.csv", "*/hosp/admissions.csv")
+        for _, row in self.read(*files, "admissions.csv", needs=columns[:1], keep=columns):
             votes[row["subject_id"]][values.race(row.get("race", row.get("ethnicity", "")))] += 1
         return {subject: max(found, key=lambda one: (one != "", found[one])) for subject, found in votes.items()}
 
