@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from miniatures import MINIATURES, draw, isic_2020, oasis1_slices, write
+from miniatures import MINIATURES, chexpert, draw, isic_2020, oasis1_slices, write
 
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.preset import Preset
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.readers import DataSetFolder
 from synthfair_hf.domains.registry import READERS, describe_sources, open_images, open_source
-from synthfair_hf.domains.source import describe_counts
+from synthfair_hf.domains.source import access_to, describe_counts
+from synthfair_hf.domains.worlds import open_world
 from synthfair_hf.errors import InputError
+from synthfair_hf.records import strictest
 from synthfair_hf.schema import Schema, Variable
 
 
@@ -487,3 +489,20 @@ def test_every_reader_says_what_it_is_and_where_access_is_asked_for():
     assert [name for name, one in READERS.items() if one.access == "credentialed"] == [
         *("mimic_cxr", "chexpert", "padchest", "vindr_cxr", "brax", "oasis1")
     ]
+
+
+def test_a_world_plants_scanners_on_any_radiographs_and_says_who_may_see_them(tmp_path):
+    chexpert(tmp_path, patients=60)
+    how = DataSetFolder(directory=tmp_path, dataset_name="chexpert")
+    world = open_world("acquisition", "train", directory=how, resolution=32)
+    assert world.access == "credentialed"
+    assert world.images.shape[1:] == (1, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["nih_chestxray14", "rsna_pneumonia", "mimic_cxr"])
+def test_what_is_said_of_access_is_never_weakened(tmp_path, name):
+    MINIATURES[name](tmp_path)
+    source = open_source(tmp_path, get_preset("chest_xray"), 32, dataset_name=name)
+    for said in ("open", "unknown", "credentialed"):
+        assert access_to(source, said) == strictest(said, READERS[name].access)
+    assert access_to(object(), "open") == "open"
