@@ -433,6 +433,13 @@ def _preset(settings: verbs.PresetFile) -> int:
     return 0
 
 
+def _sources(settings: verbs.Sources) -> int:
+    from .domains.registry import describe_sources
+
+    print("\n".join(describe_sources(settings.name)))
+    return 0
+
+
 def _views(settings: verbs.Views) -> int:
     from .views.builder import read_record
     from .views.preset import load_preset
@@ -518,6 +525,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "counterfactual": _counterfactual,
     "benchmark": _benchmark,
     "preset": _preset,
+    "sources": _sources,
     "views": _views,
     "report": _report,
     "demo": _demo,

@@ -11,12 +11,14 @@ Defaults are those of the public functions. Nothing here imports torch.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from .align.config import AlignmentConfig
 from .domains.presets import PRESETS
+from .domains.readers import DataSetFolder
+from .domains.values import Uncertain
 from .errors import InputError
 from .generate.plan import GenerationPlan
 from .records import Access
@@ -109,13 +111,73 @@ def _like(model: type[BaseModel], name: str) -> Any:
     return model.model_fields[name]
 
 
+class _SourceFlags(BaseModel):
+    """The flags of a folder of images and of how it is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source_dir: Path | None = Field(
+        None,
+        alias="source",
+        description="folder with metadata.csv and images, or of a data set; the phantom needs none",
+    )
+    dataset_name: str | None = Field(
+        None, description="layout of the folder: imagefolder, mimic_cxr, ... (`synthfair sources` lists them)"
+    )
+    uncertain: Uncertain = Field("missing", description="what labels count as that their authors call uncertain")
+    columns: Annotated[dict[str, str], VALUES] = Field(
+        {}, alias="column", description="columns of the table by covariate, such as age=PatientAge patient_id=PatientID"
+    )
+    image_column: str | None = Field(None, description="column of the table that names the images")
+
+
+def _folder(flags: _SourceFlags) -> Path | DataSetFolder | None:
+    """The folder as the library takes it."""
+    given = {name: getattr(flags, name) for name in flags.model_fields_set if name != "source_dir"}
+    if flags.source_dir is None:
+        for name in given:
+            raise InputError(
+                f"source_dir: not given, but {name} is for a folder of images; give it, or leave both out."
+            )
+        return None
+    return DataSetFolder(directory=flags.source_dir, **given) if given else flags.source_dir
+
+
+class _WorldFlags(_SourceFlags):
+    source_dir: Path | None = Field(None, alias="source", description="the world's data; the phantom needs none")
+
+
+class _JudgeFlags(_SourceFlags):
+    source_dir: Path | None = Field(
+        None, alias="source", description="real images that realism compares with; the phantom needs none"
+    )
+
+
+class _ObservedFlags(_SourceFlags):
+    source_dir: Path | None = Field(
+        None, alias="source", description="observe subjects from this folder instead of drawing them"
+    )
+
+
+class _RepairFlags(_SourceFlags):
+    source_dir: Path | None = Field(None, alias="source", description="where its subjects were observed, for repair")
+
+
 # Flags that several verbs share.
 Preset = Annotated[str, Field(description=f"domain: {', '.join(PRESETS)}, or a YAML file of your own")]
-Source = Annotated[
-    Path | None,
-    Field(alias="source", description="folder with metadata.csv and images, or of the digits; the phantom needs none"),
-]
-WorldSource = Annotated[Path | None, Field(alias="source", description="the world's data; the phantom needs none")]
+if TYPE_CHECKING:
+    # what `_folder` makes of the flags
+    Source = Path | DataSetFolder | None
+    WorldSource = Path | DataSetFolder | None
+    RealSource = Path | DataSetFolder | None
+    ObservedSource = Path | DataSetFolder | None
+    RepairSource = Path | DataSetFolder | None
+else:
+    Source = Annotated[_SourceFlags, AfterValidator(_folder)]
+    WorldSource = Annotated[_WorldFlags, AfterValidator(_folder)]
+    RealSource = Annotated[_JudgeFlags, AfterValidator(_folder)]
+    ObservedSource = Annotated[_ObservedFlags, AfterValidator(_folder)]
+    RepairSource = Annotated[_RepairFlags, AfterValidator(_folder)]
 Start = Annotated[str, Field(description="saved pipeline to start from: a directory, or its name on the Hub")]
 Generator = Annotated[str | None, Field(description="saved pipeline; the shipped one by default")]
 Predictors = Annotated[
@@ -247,9 +309,7 @@ class Judge(VerbSettings):
         alias="judges",
         description="attribute_fidelity, realism, counterfactual_soundness, true_pixels (of the phantom), by weight",
     )
-    source_dir: Annotated[
-        Path | None, Field(alias="source", description="real images that realism compares with; the phantom needs none")
-    ] = None
+    source_dir: RealSource = None
     access: NewAccess = "unknown"
     tie: float = Field(0.0, description="difference of scores up to which neither is preferred")
     output_dir: OutputDirectory
@@ -367,9 +427,7 @@ class Generate(VerbSettings):
     pretrained_model_name_or_path: Generator = None
     world: str | None = Field(None, description="phantom: that world itself, exact, instead of a saved pipeline")
     resolution: int | None = Field(None, description="of the world's images in pixels; its preset's by default")
-    source_dir: Annotated[
-        Path | None, Field(alias="source", description="observe subjects from this folder instead of drawing them")
-    ] = None
+    source_dir: ObservedSource = None
     seed: Annotated[int, Field(lt=2**63)] = _like(GenerationPlan, "seed")
     factors: Annotated[tuple[str, ...] | None, Field(description=_like(GenerationPlan, "factors").description)] = None
     levels: Annotated[dict[str, tuple[str, ...]], LISTS] = _like(GenerationPlan, "levels")
@@ -415,9 +473,7 @@ class Verify(VerbSettings):
     pretrained_model_name_or_path: Annotated[
         str | None, Field(description="saved pipeline that made it, for repair; the shipped one by default")
     ] = None
-    source_dir: Annotated[
-        Path | None, Field(alias="source", description="where its subjects were observed, for repair")
-    ] = None
+    source_dir: RepairSource = None
     predictor: Path | None = Field(None, description="attribute predictor of its quality gate, for repair")
 
 
@@ -487,6 +543,13 @@ class PresetFile(VerbSettings):
         None, alias="from", description="metadata.csv beside its images, whose columns a preset is drafted from"
     )
     output_file: Path | None = Field(None, description="where the YAML goes; printed by default")
+
+
+class Sources(VerbSettings):
+    """List the data sets that can be read: covariates, licence, access, what to download and where to ask for it."""
+
+    example = "mimic_cxr"
+    name: Annotated[str | None, Positional("NAME")] = Field(None, description="one of them; all by default")
 
 
 class Views(VerbSettings):
@@ -565,6 +628,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "counterfactual": Counterfactual,
     "benchmark": Benchmark,
     "preset": PresetFile,
+    "sources": Sources,
     "views": Views,
     "report": Report,
     "demo": Demo,

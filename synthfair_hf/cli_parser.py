@@ -212,6 +212,10 @@ def _flags(model: type[BaseModel]) -> dict[str, _Flag]:
     return found
 
 
+GROUPS = {"source_dir": "settings of the source", "config": "settings of the training"}
+"""What the flags of an inner model are called together."""
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse whose errors are ours: one sentence, nothing else."""
 
@@ -238,10 +242,12 @@ def _parser(verb: str) -> _Parser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    own = parser.add_argument_group("settings")
-    inner = parser.add_argument_group("settings of the training") if any(one.inside for one in flags.values()) else own
+    groups = {"": parser.add_argument_group("settings")}
     for one in flags.values():
-        add = (inner if one.inside else own).add_argument
+        inner = one.inside[0] if one.inside else ""
+        if inner not in groups:
+            groups[inner] = parser.add_argument_group(GROUPS[inner])
+        add = groups[inner].add_argument
         name = one.name if one.positional else f"--{one.name}"
         text = one.help.replace("%", "%%")
         if one.kind is bool:
@@ -250,7 +256,7 @@ def _parser(verb: str) -> _Parser:
         several = "*" if one.words is not None and one.words.may_be_empty else "+"
         single = "?" if one.positional and not one.field.is_required() else None
         add(name, nargs=several if one.several else single, metavar=one.metavar, help=text)
-    own.add_argument("--config_file", metavar="PATH", help="YAML with settings under the names of the flags")
+    groups[""].add_argument("--config_file", metavar="PATH", help="YAML with settings under the names of the flags")
     return parser
 
 

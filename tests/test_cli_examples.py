@@ -44,6 +44,7 @@ CHAIN: dict[str, list[str]] = {
     "benchmark": ["--seeds", "1", "--steps", "1"],
     "counterfactual": [],
     "preset": [],
+    "sources": [],
     "views": [],
     "demo": [],
 }

@@ -439,6 +439,7 @@ WORDS: dict[str, list[str]] = {
     "benchmark": [
         *("--data_dir", "data", "--views", "sex_imbalanced_90_10", "--methods", "erm", "--output_dir", "out")
     ],
+    "sources": ["mimic_cxr"],
     "views": ["--preset", "phantom", "--view", "sex_imbalanced_90_10"],
     "report": ["nowhere"],
     "demo": ["--output_dir", "out"],

@@ -31,8 +31,9 @@ from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.phantom.phantom import PhantomSource
 from ..domains.preset import Preset
+from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
-from ..domains.source import Source, patient_split, totals
+from ..domains.source import Source, access_to, patient_split, totals
 from ..errors import InputError, unknown
 from ..records import (
     Access,
@@ -128,7 +129,7 @@ def make_candidates(
     num_pairs: Count,
     comparison_type: ComparisonType = "samples",
     pretrained_model_name_or_path: str | Path | None = None,
-    source_dir: str | Path | None = None,
+    source_dir: str | Path | DataSetFolder | None = None,
     access: Access = "unknown",
     seed: Seed = 0,
     batch_size: Count = 16,
@@ -177,7 +178,9 @@ def make_candidates(
         written, equal = _write_pairs(pairs, temporary, num_pairs)
         inputs = {
             "generator": saved.revision,
-            "access": saved.access if source_dir is None else strictest(saved.access, access),
+            "access": saved.access
+            if source is None or source_dir is None
+            else strictest(saved.access, access_to(source, access)),
         }
         if source is not None:
             inputs["source"] = source.fingerprint
@@ -206,7 +209,7 @@ def make_candidates(
 def _check_arguments(
     num_pairs: int,
     comparison_type: ComparisonType,
-    source_dir: str | Path | None,
+    source_dir: str | Path | DataSetFolder | None,
     access: Access,
     batch_size: int,
     balance: Sequence[str],

@@ -17,8 +17,9 @@ from ..access import recorded_access
 from ..arguments import checked
 from ..domains.chest_xray.preset import CHEST_XRAY
 from ..domains.preset import Preset
+from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
-from ..domains.source import Source
+from ..domains.source import Source, access_to
 from ..errors import InputError, unknown
 from ..measure.predictors import AttributePredictor, load_predictor
 from ..measure.weights import weights_fingerprint
@@ -60,7 +61,7 @@ def judge_candidates(
     predictor: str | Path | None,
     weights: Mapping[str, Annotated[float, Field(gt=0)]],
     tie: Annotated[float, Field(ge=0)] = 0.0,
-    source_dir: str | Path | None = None,
+    source_dir: str | Path | DataSetFolder | None = None,
     access: Access = "unknown",
 ) -> Record:
     """Judge candidates and write them as preferences.
@@ -124,8 +125,8 @@ def judge_candidates(
         judge, pairs.preferred, pairs.rejected, pairs.covariates, pairs.subjects, pairs.splits, tie
     )
     accesses: list[Access] = [made_from]
-    if source_dir is not None:
-        accesses.append(access)
+    if source_dir is not None and source is not None:
+        accesses.append(access_to(source, access))
     if predictor is not None:
         # one that was trained before its record named an access adds none
         accesses.append(recorded_access(Path(predictor), silent="open"))

@@ -22,8 +22,9 @@ from ..causal.scm import StructuralCausalModel
 from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
 from ..domains.preset import Preset
+from ..domains.readers import DataSetFolder
 from ..domains.registry import WORLD_SEED, open_source
-from ..domains.source import Source
+from ..domains.source import Source, access_to
 from ..errors import InputError
 from ..records import Access, Record, file_sha256, fingerprint, row_generator, strictest
 from ..schema import SavedPredictor
@@ -76,7 +77,7 @@ def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) 
 @checked
 def train_generator(
     preset: Preset,
-    source_dir: str | Path | None,
+    source_dir: str | Path | DataSetFolder | None,
     config: TrainingConfig,
     resolution: int | None = None,
     covariate_table: str | Path | None = None,
@@ -138,7 +139,7 @@ def train_generator(
         "training_images": len(examples),
         **_coverage(start, source, preset, examples.rows),
     }
-    source_access = "open" if source_dir is None else access
+    source_access = "open" if source_dir is None else access_to(source, access)
     inputs = {
         "source": source.fingerprint,
         "access": source_access if start is None else strictest(source_access, start.access),
@@ -179,7 +180,7 @@ def train_generator(
 def finetune_generator(
     pretrained_model_name_or_path: str | Path,
     predictor: SavedPredictor,
-    source_dir: str | Path | None,
+    source_dir: str | Path | DataSetFolder | None,
     config: FinetuningConfig,
     weight: float = 0.1,
     off_target_weight: float = 1.0,
@@ -233,7 +234,7 @@ def finetune_generator(
 @checked
 def rectify_generator(
     pretrained_model_name_or_path: str | Path,
-    source_dir: str | Path | None,
+    source_dir: str | Path | DataSetFolder | None,
     config: FinetuningConfig,
     images: Count = 2048,
     num_inference_steps: int = 10,
@@ -274,7 +275,7 @@ def rectify_generator(
 @checked
 def super_resolve_generator(
     pretrained_model_name_or_path: str | Path,
-    source_dir: str | Path | None,
+    source_dir: str | Path | DataSetFolder | None,
     config: AutoencoderTrainingConfig,
     resolution: int,
     access: Access | None = None,
@@ -324,7 +325,7 @@ def super_resolve_generator(
 
 def _go_on(
     saved: SavedGenerator,
-    source_dir: str | Path | None,
+    source_dir: str | Path | DataSetFolder | None,
     config: TrainingConfig,
     access: Access | None,
     resolution: int | None = None,
@@ -362,7 +363,7 @@ def _go_on(
         **_coverage(saved, source, saved.preset, examples.rows),
     }
     inputs = {"source": source.fingerprint, "initial_weights": saved.revision}
-    source_access: Access = "open" if source_dir is None else access or "unknown"
+    source_access: Access = "open" if source_dir is None else access_to(source, access or "unknown")
     if (saved.directory / RECORD).exists():
         record = Record.read(saved.directory / RECORD)
         if access is None and record.inputs.get("source") == source.fingerprint:

@@ -10,8 +10,11 @@
 - findings — what data sets call findings beside the schema's: `findings.is_other_finding`
 - cells — columns that can't be read, and lost levels: `cells.check_readable`, `cells.absent_levels`
 - rows — tables in CSV: `rows.read_rows`
+- readers — data sets in their own layouts, and how a folder is read: `readers.Reader`, `readers.DataSetFolder`
+- hub_dataset — data sets of Hugging Face's library: `hub_dataset.store_images`
+- values — ages, views and labels as they are published: `values.published`, `values.label`
 - dicom — radiographs in DICOM files: `dicom.read_dicom`
-- registry — every data set that can be opened: `registry.open_source`, `registry.SOURCES`
+- registry — every data set that can be opened: `registry.open_source`, `registry.READERS`
 - worlds — observations with exact counterfactuals: `worlds.World`, `worlds.open_world`, `worlds.WORLDS`
-- chest_xray, phantom, morphomnist — one folder per domain
+- chest_xray, dermatology, brain_mri, faces, phantom, morphomnist — one folder per domain
 """

@@ -27,10 +27,13 @@ OTHER_FINDINGS = frozenset(
 
 
 def is_other_finding(variable: Variable, text: str) -> bool:
-    """Whether a cell of a variable names a finding that is none of its levels.
+    """Whether a cell of a variable names a finding that is none of its levels, or says that a patient is of another.
 
     Args:
-        variable: the covariate; only one that holds findings can have others.
+        variable: the covariate; only one that holds findings or demographics can have others.
         text: the cell.
     """
+    # a race or a sex beside the schema's
+    if variable.nature == "patient/demographic":
+        return spelling(text) == "other"
     return variable.nature == "patient/pathology" and spelling(text) in OTHER_FINDINGS

@@ -3,8 +3,9 @@
 file_name,patient_id,age,sex,view,finding
 images/0001.png,p17,61,F,PA,Pneumonia
 
-Images are of the formats in `images`, or DICOM; their covariates stand in metadata.csv, never in a DICOM file's
-header. Levels are read in any case and with any separators, ages in DICOM's form too (`schema.Variable.parse`).
+Images are of the formats in `images`, or DICOM; their covariates stand in metadata.csv, or come from the reader of a
+data set (`readers`). Levels are read in any case and with any separators, ages in DICOM's form too
+(`schema.Variable.parse`).
 """
 
 from collections import Counter
@@ -19,8 +20,10 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..missing import identifier
 from ..records import fingerprint
+from ..schema import Variable
 from .cells import absent_levels, check_readable
 from .preset import Preset
+from .readers import Table
 from .rows import read_rows
 from .source import (
     BLANK,
@@ -32,6 +35,7 @@ from .source import (
     read_image,
     read_radiograph,
 )
+from .values import published
 
 __all__ = ["CACHE_BYTES", "ImageFolder"]
 
@@ -55,6 +59,7 @@ class ImageFolder:
         resolution: height and width in pixels that images will have; theirs must be twice that or more.
         max_bad_fraction: share of unreadable images, 0 to 1, that is tolerated.
         check: what needs the table alone; called with this source before an image is read. Then it has all rows.
+        table: what a reader made of another layout; read from metadata.csv by default.
 
     Raises:
         InputError: a damaged table, a column that can't be read or has lost a level, a row without image or patient,
@@ -68,20 +73,22 @@ class ImageFolder:
         resolution: int,
         max_bad_fraction: float = 0.05,
         check: Callable[["ImageFolder"], object] | None = None,
+        table: Table | None = None,
     ) -> None:
         root = Path(directory)
-        self._metadata = root / "metadata.csv"
-        self._rows = read_rows(self._metadata)
-        self._paths, self.patient_ids = _locate(root, self._rows)
+        if table is None:
+            table = Table(root / "metadata.csv", read_rows(root / "metadata.csv"))
+        self._metadata, self._rows, self._listing = table.path, table.rows, table
+        self._paths, self.patient_ids = _locate(root, table)
         root = root.resolve()
-        self.name = root.name
+        self.name = table.name or root.name
+        self.access = table.access
+        """Of the data set by itself, whatever is said of the folder."""
         columns = self._rows[0][1]
         self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in columns)
-        self._cells = [
-            [variable.parse(row[variable.name]) for _, row in self._rows] for variable in self.covariates.walk()
-        ]
+        self._cells = [[variable.parse(text) for text in self._texts(variable)] for variable in self.covariates.walk()]
         for variable, cells in zip(self.covariates.walk(), self._cells, strict=True):
-            check_readable(self._metadata, variable, [row[variable.name] for _, row in self._rows], cells)
+            check_readable(self._metadata, variable, self._texts(variable), cells)
         self._keep(range(len(self._rows)), {}, [""] * len(self._rows))
         if check is not None:
             check(self)
@@ -115,11 +122,15 @@ class ImageFolder:
         self._keep(kept, quarantined, hashes)
         self.counts |= count_contrasts(self._paths)
         # only needed so far, and large
-        del self._rows, self._cells
+        del self._rows, self._cells, self._listing
         self.file_names = [path.relative_to(root).as_posix() for path in self._paths]
         """Of each image, relative to the folder."""
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._cached_bytes = 0
+
+    def _texts(self, variable: Variable) -> list[str]:
+        """The column of a covariate, in the schema's words."""
+        return [published(variable, row[variable.name]) for _, row in self._rows]
 
     def _keep(self, kept: Iterable[int], quarantined: dict[str, str], hashes: Sequence[str]) -> None:
         """Keep these rows, and set everything that follows from them."""
@@ -128,13 +139,14 @@ class ImageFolder:
         self._paths = [self._paths[index] for index in kept]
         self.patient_ids = [self.patient_ids[index] for index in kept]
         self._cells = [[cells[index] for index in kept] for cells in self._cells]
-        self.splits = [patient_split(patient) for patient in self.patient_ids]
+        own = self._listing.splits
+        self.splits = [own.get(patient) or patient_split(patient) for patient in self.patient_ids]
         names = self.covariates.names
         self.table: dict[str, list[Any]] = {
             name: [value for value, _ in cells] for name, cells in zip(names, self._cells, strict=True)
         }
         absent = {
-            variable.name: absent_levels(self._metadata, variable, [row[variable.name] for _, row in self._rows], cells)
+            variable.name: absent_levels(self._metadata, variable, self._texts(variable), cells)
             for variable, cells in zip(self.covariates.walk(), self._cells, strict=True)
         }
         reasons = {
@@ -146,6 +158,10 @@ class ImageFolder:
             "missing": {name: counted for name, counted in reasons.items() if counted},
             "quarantined": quarantined,
         }
+        if self._listing.left_out:
+            self.counts["left out"] = dict(self._listing.left_out)
+        if self._listing.not_read:
+            self.counts["not read"] = dict(self._listing.not_read)
         if any(absent.values()):
             self.counts["no image of"] = {name: levels for name, levels in absent.items() if levels}
         # what a row says, and not how a patient's name was spelt
@@ -171,16 +187,16 @@ class ImageFolder:
         return jitter(decoded, rng), {name: self.table[name][index] for name in self.table}
 
 
-def _locate(root: Path, table: list[tuple[int, dict[str, str]]]) -> tuple[list[Path], list[str]]:
+def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
     """The image file and the patient of each row; every row has both, and no two rows the same file."""
-    metadata = root / "metadata.csv"
+    metadata = table.path
     for column, purpose in (("file_name", "names the image"), ("patient_id", "keeps a patient in one split")):
-        if column not in table[0][1]:
+        if column not in table.rows[0][1]:
             raise InputError(f"{metadata}:1: no column {column!r}; add it (it {purpose}).")
     lines: dict[Path, int] = {}
     zeros: dict[str, tuple[str, int]] = {}
     patients = []
-    for line, row in table:
+    for line, row in table.rows:
         path = _inside(root, row["file_name"], f"{metadata}:{line}")
         if path in lines:
             raise InputError(
@@ -208,6 +224,9 @@ def _locate(root: Path, table: list[tuple[int, dict[str, str]]]) -> tuple[list[P
 def _inside(root: Path, name: str, where: str) -> Path:
     """The file `name` under `root`; a path that leaves the folder is never opened."""
     try:
+        # as tables written on Windows have it
+        if "\\" in name and not (root / name).exists():
+            name = name.replace("\\", "/")
         path = (root / name).resolve()
         openable = path.is_file() or not path.exists()
     # RuntimeError: a link to itself

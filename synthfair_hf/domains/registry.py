@@ -1,44 +1,59 @@
-"""Where images come from: every data set that can be opened, by name. To add one: its file, and its line in SOURCES."""
+"""Where images come from: every data set that can be opened, by name.
+
+To add one: its reader, and its place in READERS.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ..arguments import checked
 from ..errors import InputError, unknown
+from .brain_mri.oasis1 import OASIS1
+from .chest_xray.brax import Brax
+from .chest_xray.chexpert import CheXpert
+from .chest_xray.mimic_cxr import MimicCXR
+from .chest_xray.nih_chestxray14 import NIHChestXray14
+from .chest_xray.padchest import PadChest
+from .chest_xray.rsna_pneumonia import RSNAPneumonia
 from .chest_xray.scanners import AcquisitionWorld
+from .chest_xray.vindr_cxr import VinDrCXR
+from .dermatology.fitzpatrick17k import Fitzpatrick17k
+from .dermatology.ham10000 import HAM10000
+from .dermatology.isic import ISIC
+from .faces.utkface import UTKFace
+from .hub_dataset import store_images
 from .imagefolder import ImageFolder
 from .morphomnist.source import MorphoMNIST
 from .phantom.phantom import SUBJECTS, PhantomSource
 from .preset import Preset
+from .readers import DataSetFolder, Reader, Table
+from .rows import read_rows
 from .source import Source
 
-__all__ = ["SOURCES", "WORLD_SEED", "open_source"]
+__all__ = ["READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_images", "open_source"]
 
 WORLD_SEED = 0
 """Seed of the planted acquisition and of the phantom: one fixed world, the same in every run."""
 
-
-def _phantom(directory: str | Path | None, preset: Preset, resolution: int) -> Source:
-    if directory is not None:
-        raise InputError(f"source_dir: {directory} is not for the phantom, whose images are drawn; leave it out.")
-    return PhantomSource(SUBJECTS, WORLD_SEED)
-
-
-SOURCES: dict[str, Callable[[Any, Preset, int], Source]] = {
-    "imagefolder": ImageFolder,
-    "morphomnist": MorphoMNIST,
-    "phantom": _phantom,
+READERS: dict[str, type[Reader]] = {
+    reader.name: reader
+    for reader in (
+        *(MimicCXR, CheXpert, NIHChestXray14, PadChest, VinDrCXR, Brax, RSNAPneumonia),
+        *(HAM10000, ISIC, Fitzpatrick17k, OASIS1, UTKFace),
+    )
 }
-"""What reads a data set's directory, `(directory, preset, resolution)`, by the name of the data set."""
+"""Data sets in their own layouts, by name."""
 
 DRAWN = ("phantom",)
 """Data sets whose images are drawn, and that have no directory."""
 
+SOURCES = ("imagefolder", "datasets", "morphomnist", *DRAWN, *READERS)
+"""Names of the data sets that can be opened."""
+
 
 @checked
 def open_source(
-    directory: str | Path | None,
+    directory: str | Path | DataSetFolder | None,
     preset: Preset,
     resolution: int,
     dataset_name: str | None = None,
@@ -49,36 +64,124 @@ def open_source(
     Where the preset has a scanner and the data set does not, scanners are planted (`chest_xray.scanners`).
 
     Args:
-        directory: where the data set is; None for what is in DRAWN.
+        directory: where the data set is, or a `DataSetFolder` that also says how it is read; None for what is in DRAWN.
         preset: the domain; covariates that it does not name are not read.
         resolution: height and width in pixels that images will have.
-        dataset_name: a name in SOURCES; by default the preset's own name where it is one, else "imagefolder".
+        dataset_name: a name in SOURCES; by default that of the `DataSetFolder`, or the preset's own name where it is
+            one, else "imagefolder".
         check: what needs covariates and patients alone; of a folder of images it is called before one of them is read,
             with a source of all its rows. It sees more images than there will be where some are quarantined.
 
     Raises:
-        InputError: for an unknown name, a directory that is missing or holds something else, and for radiographs
-            without a view, by which scanners are assigned.
+        InputError: for an unknown name, a directory that is missing or holds something else, columns that cannot be
+            mapped, and for radiographs without a view, by which scanners are assigned.
     """
-    name = dataset_name or (preset.name if preset.name in SOURCES else "imagefolder")
+    folder = DataSetFolder(directory=directory) if isinstance(directory, str | Path) else directory
+    chosen = dataset_name or (folder and folder.dataset_name)
+    name = chosen or (preset.name if preset.name in SOURCES else "imagefolder")
     if name not in SOURCES:
         raise unknown("dataset_name", name, SOURCES)
-    if directory is None and name not in DRAWN:
-        raise InputError(f"source_dir: not given; {preset.name} needs the folder of its images.")
-    if check is not None and directory is not None and name == "imagefolder":
-        tabled = check
-        source: Source = ImageFolder(
-            directory, preset, resolution, check=lambda one: tabled(_with_scanners(one, directory, preset))
-        )
+    if name in DRAWN:
+        if folder is not None:
+            raise InputError(f"source_dir: {directory} is not for the {name}, whose images are drawn; leave it out.")
+        return PhantomSource(SUBJECTS, WORLD_SEED)
+    if folder is None:
+        raise InputError(f"source_dir: not given; {chosen or preset.name} needs the folder of its images.")
+    folder = folder.model_copy(update={"dataset_name": name})
+    root = Path(folder)
+    if name == "morphomnist":
+        if folder.mapping:
+            raise InputError(f"columns: {', '.join(folder.mapping)}: {name} has no table; leave it out.")
+        return _with_scanners(MorphoMNIST(root, preset, resolution), root, preset)
+
+    def check_rows(images: ImageFolder) -> None:
+        if check is not None:
+            check(_with_scanners(images, root, preset))
+
+    return _with_scanners(open_images(folder, preset, resolution, check_rows), root, preset)
+
+
+def open_images(
+    folder: str | Path | DataSetFolder, preset: Preset, resolution: int, check: Callable[[ImageFolder], object]
+) -> ImageFolder:
+    """The images of a folder as they are, on their own scanners.
+
+    Args:
+        folder: of images with a metadata.csv, or a `DataSetFolder` that names another layout.
+        preset: the domain; covariates that it does not name are not read.
+        resolution: height and width in pixels that images will have.
+        check: what needs covariates and patients alone, called before an image is read.
+
+    Raises:
+        InputError: as `open_source`.
+    """
+    root = Path(folder)
+    if not isinstance(folder, DataSetFolder):
+        return ImageFolder(root, preset, resolution, check=check)
+    mapping = folder.mapping
+    if folder.dataset_name in READERS:
+        table = READERS[folder.dataset_name](root, preset, folder.uncertain).table()
+    elif folder.dataset_name == "datasets":
+        root, table = store_images(folder)
+        # the column holds the images themselves
+        mapping.pop("file_name", None)
     else:
-        source = SOURCES[name](directory, preset, resolution)
-    return _with_scanners(source, directory, preset)
+        table = Table(root / "metadata.csv", read_rows(root / "metadata.csv"))
+    table.map_columns(mapping, preset)
+    return ImageFolder(root, preset, resolution, check=check, table=table)
 
 
-def _with_scanners(source: Source, directory: str | Path | None, preset: Preset) -> Source:
+def _with_scanners(source: Source, directory: Path, preset: Preset) -> Source:
     """The source itself, or on planted scanners where the preset has a scanner and the source does not."""
     if "scanner" not in preset.covariates or "scanner" in source.covariates:
         return source
     if "view" not in source.covariates:
         raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
     return AcquisitionWorld(source, WORLD_SEED, preset)
+
+
+def describe_sources(name: str | None = None) -> list[str]:
+    """What `synthfair sources` prints: each data set with its covariates, terms and what to download.
+
+    Args:
+        name: of one data set; all by default.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name is not None and name not in SOURCES:
+        raise unknown("name", name, SOURCES)
+    told = {**OTHERS, **{one: _description(reader) for one, reader in READERS.items()}}
+    return [line for one, lines in told.items() if name in (None, one) for line in lines]
+
+
+OTHERS = {
+    "imagefolder": (
+        "imagefolder: a folder with a metadata.csv of your own",
+        "  covariates  those of the preset that are its columns, or that are mapped to columns",
+        "  download    nothing: metadata.csv with file_name and patient_id, and the images that it names",
+        "  access      as you say; unknown where you do not",
+    ),
+    "datasets": (
+        "datasets: any data set of the Hub, as OWNER/NAME, or of `datasets` on this machine",
+        "  covariates  as for imagefolder; a column patient_id, or one that is mapped to it",
+        "  download    nothing: the library fetches it",
+        "  access      as you say; unknown where you do not",
+    ),
+    "morphomnist": (
+        "morphomnist: digits with thickness and intensity, of the preset of that name",
+        "  download    train.npz and test.npz",
+    ),
+    "phantom": ("phantom: a world that is drawn, of the preset of that name", "  download    nothing"),
+}
+"""What is told of the data sets that have no reader."""
+
+
+def _description(reader: type[Reader]) -> tuple[str, ...]:
+    return (
+        f"{reader.name}: {reader.title}",
+        f"  covariates  {', '.join(reader.covariates)}",
+        f"  download    {reader.download.removeprefix('needs ')}",
+        f"  access      {reader.access}; {reader.license}",
+        f"  from        {reader.request}",
+    )

@@ -1,10 +1,15 @@
-"""Rows of a comma-separated table in UTF-8, plain or gzipped (.gz): read whole, or an error with file:line."""
+"""Rows of a table in CSV in UTF-8, plain or gzipped (.gz): read whole, or an error with file:line.
+
+Cells are separated by commas; by semicolons or tabs where the header has no comma, as spreadsheets of many countries
+save them.
+"""
 
 import csv
 import gzip
 import io
 import zlib
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from ..errors import InputError
@@ -16,21 +21,29 @@ MAX_BYTES = 2**28
 """Larger tables are not read: a few bytes of gzip can stand for any number, and a million rows need less."""
 
 
-def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def read_rows(
+    path: Path, columns: Collection[str] | None = None, max_bytes: int | None = None
+) -> list[tuple[int, dict[str, str]]]:
     """(line, row) for each row of the table, at least one; the line is the one on which the row ends.
 
     Columns at the end without a name or a value are left out.
 
+    Args:
+        path: of the table.
+        columns: those that are kept, where the table has them; all by default.
+        max_bytes: a larger table is an error; MAX_BYTES by default.
+
     Raises:
-        InputError: the file is absent, a pipe, damaged, larger than MAX_BYTES, not UTF-8, not CSV, has no rows, rows of
-            different lengths or columns of the same name.
+        InputError: the file is absent, a pipe, damaged, too large, not UTF-8, not CSV, has no rows, rows of different
+            lengths or columns of the same name.
     """
+    limit = MAX_BYTES if max_bytes is None else max_bytes
     check_regular(path, str(path), "give a table in CSV with one row per image")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise InputError(f"{path}: more than {MAX_BYTES} bytes; give a table with one row per image.")
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise InputError(f"{path}: more than {limit} bytes; give a table with one row per image.")
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -41,7 +54,9 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: not a readable table ({reason}); give a whole file.") from None
 
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    head = text.partition("\n")[0]
+    delimiter = "," if "," in head else next((one for one in ";\t" if one in head), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows = []
     try:
         header = next(reader, [])
@@ -53,7 +68,8 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         for cells in reader:
             if len(cells) not in (width, len(header)) or any(cells[width:]):
                 raise InputError(f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {width}.")
-            rows.append((reader.line_num, dict(zip(header[:width], cells[:width], strict=True))))
+            row = zip(header[:width], cells[:width], strict=True)
+            rows.append((reader.line_num, {name: cell for name, cell in row if columns is None or name in columns}))
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: not comma-separated text ({error}); save it as CSV.") from None
     if not rows:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import InputError
-from ..records import check_regular, file_sha256
+from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
 from .dicom import READING, contrast, is_dicom, read_dicom
 from .images import MAX_PIXELS, centre_square, gray, halve, open_image
@@ -23,6 +23,7 @@ from .images import MAX_PIXELS, centre_square, gray, halve, open_image
 __all__ = [
     "BLANK",
     "Source",
+    "access_to",
     "count_contrasts",
     "count_patients",
     "describe_counts",
@@ -77,6 +78,16 @@ class Source(Protocol):
         ...
 
 
+def access_to(source: object, access: Access) -> Access:
+    """The access to a source: what is said of it, or what its data set is given under where that is stricter.
+
+    Args:
+        source: it, or the world that observes it; one that says nothing of access adds nothing.
+        access: what is said.
+    """
+    return strictest(access, getattr(source, "access", "open"))
+
+
 def patient_split(patient_id: str) -> str:
     """The split of a patient, from the sha256 of the identifier: stable under any change of the file's rows."""
     position = int.from_bytes(hashlib.sha256(patient_id.encode()).digest()[:8], "big") / 2**64
@@ -122,7 +133,7 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
         "patients": counts["patients"],
         "missing": {name: n if isinstance(n, int) else sum(n.values()) for name, n in missing.items()},
         "quarantined": quarantined if isinstance(quarantined, int) else len(quarantined),
-        **{name: counts[name] for name in ("no image of", "contrast") if name in counts},
+        **{name: counts[name] for name in ("left out", "not read", "no image of", "contrast") if name in counts},
     }
 
 
@@ -139,6 +150,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         lines.append(f"  left out: {len(quarantined)} images (first: {first}: {reason})")
     elif quarantined:
         lines.append(f"  left out: {quarantined} images that can't be read or show nothing")
+    lines += [f"  left out: {n} images ({reason})" for reason, n in counts.get("left out", {}).items()]
+    lines += [f"  not read: {name} ({reason})" for name, reason in counts.get("not read", {}).items()]
     if unseen := counts.get("unknown view"):
         lines.append(f"  left out: {unseen} images of unknown view")
     for name, reasons in counts.get("missing", {}).items():

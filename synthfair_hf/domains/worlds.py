@@ -18,7 +18,7 @@ from torch import Tensor
 from ..arguments import Count, Seed, checked
 from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
-from ..records import row_generator
+from ..records import Access, row_generator
 from ..schema import SPLITS, Schema
 from .chest_xray.preset import CHEST_XRAY
 from .chest_xray.scanners import AcquisitionWorld
@@ -29,8 +29,9 @@ from .morphomnist.world import MEASURED_ATTRIBUTES, MorphoMNISTWorld
 from .phantom.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample_noise
 from .phantom.preset import PHANTOM
 from .preset import Preset
-from .registry import WORLD_SEED
-from .source import Source, totals
+from .readers import DataSetFolder
+from .registry import WORLD_SEED, open_images
+from .source import Source, access_to, totals
 
 __all__ = [
     "WORLDS",
@@ -165,6 +166,11 @@ class _Observations:
     def source_counts(self) -> dict[str, Any]:
         """Of the whole source."""
         return totals(self._observed.counts)
+
+    @property
+    def access(self) -> Access:
+        """That of the source's data set by itself."""
+        return access_to(self._observed, "open")
 
     @property
     def fingerprint(self) -> str:
@@ -372,11 +378,15 @@ def confounded_scanners(table: Table, preset: Preset, indices: Sequence[int], st
     ]
 
 
-def _open_phantom(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
+def _open_phantom(
+    split: str, limit: int | None, seed: int, directory: str | Path | DataSetFolder | None, resolution: int
+) -> World:
     return PhantomWorld(split, limit, seed, SUBJECTS, resolution)
 
 
-def _open_acquisition(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
+def _open_acquisition(
+    split: str, limit: int | None, seed: int, directory: str | Path | DataSetFolder | None, resolution: int
+) -> World:
     if directory is None:
         raise InputError(
             "source_dir: the acquisition world needs a folder of radiographs with a metadata.csv; give one."
@@ -386,16 +396,18 @@ def _open_acquisition(split: str, limit: int | None, seed: int, directory: str |
         return ScannerWorld(AcquisitionWorld(radiographs, seed), CHEST_XRAY, split, limit, resolution=resolution)
 
     # whether there is anything to score is told by the table, before its images are read
-    return planted(ImageFolder(directory, CHEST_XRAY, resolution, check=planted))
+    return planted(open_images(directory, CHEST_XRAY, resolution, planted))
 
 
-def _open_morphomnist(split: str, limit: int | None, seed: int, directory: str | Path | None, resolution: int) -> World:
+def _open_morphomnist(
+    split: str, limit: int | None, seed: int, directory: str | Path | DataSetFolder | None, resolution: int
+) -> World:
     if directory is None:
         raise InputError("source_dir: the morphomnist world needs a folder with train.npz and test.npz; give one.")
-    return DigitWorld(MorphoMNIST(directory, MORPHOMNIST, resolution), split, limit)
+    return DigitWorld(MorphoMNIST(Path(directory), MORPHOMNIST, resolution), split, limit)
 
 
-WORLDS: dict[str, tuple[Preset, Callable[[str, int | None, int, str | Path | None, int], World]]] = {
+WORLDS: dict[str, tuple[Preset, Callable[[str, int | None, int, str | Path | DataSetFolder | None, int], World]]] = {
     "phantom": (PHANTOM, _open_phantom),
     "acquisition": (CHEST_XRAY, _open_acquisition),
     "morphomnist": (MORPHOMNIST, _open_morphomnist),
@@ -409,7 +421,7 @@ def open_world(
     split: str,
     limit: Count | None = None,
     seed: Seed = WORLD_SEED,
-    directory: str | Path | None = None,
+    directory: str | Path | DataSetFolder | None = None,
     resolution: int | None = None,
 ) -> World:
     """A world by name, none of whose images is drawn yet.

@@ -13,8 +13,9 @@ from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.phantom.oracle import Oracle
+from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
-from ..domains.source import Source
+from ..domains.source import Source, access_to
 from ..errors import InputError, shown, unknown
 from ..publish.dataset_card import write_dataset_card
 from ..records import Access, Record, strictest
@@ -39,7 +40,7 @@ def generate_dataset(
     num_subjects: int,
     seed: Seed = 0,
     pretrained_model_name_or_path: str | Path | None = None,
-    source_dir: str | Path | None = None,
+    source_dir: str | Path | DataSetFolder | None = None,
     dry_run: bool = False,
     license: str | None = None,
     access: Access = "unknown",
@@ -120,7 +121,7 @@ def _plan(
     num_subjects: int,
     seed: int = 0,
     pretrained_model_name_or_path: str | Path | None = None,
-    source_dir: str | Path | None = None,
+    source_dir: str | Path | DataSetFolder | None = None,
     access: Access = "unknown",
     predictor: SavedPredictor | None = None,
     world: str | None = None,
@@ -157,7 +158,7 @@ def _plan(
             world=world,
             source=SCM if source is None else source.name,
             source_fingerprint=None if source is None else source.fingerprint,
-            access=strictest(saved.access, passed_on, *(() if source_dir is None else (access,))),
+            access=strictest(saved.access, passed_on, *(() if source is None else (access_to(source, access),))),
             gate=None if predictor is None else predictor.revision,
             levels=levels,
             **settings,
@@ -244,8 +245,9 @@ def spread_dataset(
     if tasks is None:
         raise InputError("tasks: not given; give the number of ranks that share the shards.")
     for name in ("source_dir", "pretrained_model_name_or_path"):
-        if settings.get(name) is not None and Path(settings[name]).exists():
-            settings[name] = Path(settings[name]).absolute()
+        given = settings.get(name)
+        if given is not None and Path(given).exists():
+            settings[name] = given.absolute() if isinstance(given, DataSetFolder) else Path(given).absolute()
     planned = _plan(output_dir, **{name: value for name, value in settings.items() if name != "license"})
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
     logs = logging_dir or f"{Path(output_dir)}-logs"
@@ -278,7 +280,7 @@ def _license(plan: GenerationPlan) -> str:
 def repair_dataset(
     directory: str | Path,
     pretrained_model_name_or_path: str | Path | None = None,
-    source_dir: str | Path | None = None,
+    source_dir: str | Path | DataSetFolder | None = None,
     predictor: SavedPredictor | None = None,
 ) -> list[str]:
     """Generate a data set's damaged and missing shards again, and only those, to the same bytes.

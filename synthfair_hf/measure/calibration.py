@@ -23,6 +23,8 @@ from ..access import RECORD, recorded_access, sealed
 from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.saved import SavedGenerator, find_generator
+from ..domains.readers import DataSetFolder
+from ..domains.source import access_to
 from ..domains.worlds import Counterfactuals, World
 from ..errors import InputError
 from ..records import Access, Record, library_versions, strictest
@@ -46,7 +48,7 @@ TOLERANCE = 0.02
 def calibrate(
     pretrained_model_name_or_path: str | Path,
     world: str,
-    source_dir: str | Path | None = None,
+    source_dir: str | Path | DataSetFolder | None = None,
     predictors: Sequence[str | Path] = (),
     limit: Count | None = None,
     scales: Sequence[float] = SCALES,
@@ -87,6 +89,7 @@ def calibrate(
     strictness = strictest(
         saved.access,
         "open" if source_dir is None else access or _recorded_access_to(opened, saved),
+        access_to(opened, "open"),
         *(recorded_access(Path(one), silent="open") for one in predictors),
     )
     pipeline = load_generator(saved)

@@ -33,13 +33,13 @@ def test_rows_become_columns_and_patients_keep_one_split(folder):
 
 
 def test_unreadable_cells_are_missing_and_counted(edit):
-    folder = edit(lambda text: text.replace("p3,23,F", "p3,414,U").replace("p4,24", "p4,n/a").replace("p5,25", "p5,"))
+    folder = edit(lambda text: text.replace("p3,23,F", "p3,414,X").replace("p4,24", "p4,n/a").replace("p5,25", "p5,"))
     source = ImageFolder(folder, PRESET, 32)
     assert source.table["age"][6:12] == [None] * 6
     assert source.table["sex"][6:8] == [None, None]
     assert source.counts["missing"] == {
         "age": {"outside 0-100 years": 2, "unknown": 2, "empty": 2},
-        "sex": {"level 'U' outside the schema": 2},
+        "sex": {"level 'X' outside the schema": 2},
     }
 
 

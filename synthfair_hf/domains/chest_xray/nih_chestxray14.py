@@ -1,20 +1,55 @@
-"""The label table of NIH ChestX-ray14: 112,120 rows of real covariates, no images. It fits covariate mechanisms.
+"""NIH ChestX-ray14: 112,120 radiographs, and their label table alone, which fits covariate mechanisms.
 
 Wang et al., ChestX-ray8, CVPR 2017 (NIH Clinical Center).
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
 from ...schema import Schema, Variable
 from ..cells import absent_levels, check_readable
+from ..readers import NO_FINDING, Reader, Row
 from ..rows import read_rows
+from ..values import ABSENT, PRESENT
 
-__all__ = ["read_table"]
+__all__ = ["LABELS", "NIHChestXray14", "read_table"]
+
+LABELS = (
+    *(NO_FINDING, "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia"),
+    *("Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
+)
+"""What was mined from reports."""
 
 _COLUMNS = {"age": "Patient Age", "sex": "Patient Gender", "view": "View Position", "finding": "Finding Labels"}
+
+
+class NIHChestXray14(Reader):
+    """Images by the name in the table, in any folder and format; test_list.txt, where it is there, is the test part."""
+
+    name, title = "nih_chestxray14", "NIH ChestX-ray14"
+    covariates = ("age", "sex", "view")
+    license, access = "free to use with acknowledgement (NIH Clinical Center)", "open"
+    download = "needs Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv) and images_*/images/, or some of them"
+    request = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
+    tables = ("Data_Entry_2017*.csv",)
+
+    def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
+        listed = self.find("test_list.txt")
+        tests = None if listed is None else frozenset(listed.read_text(encoding="utf-8").split())
+        for line, row in self.read(*self.tables, needs=("Image Index", "Patient ID", *_COLUMNS.values())):
+            name, patient = row["Image Index"], row["Patient ID"]
+            cells = {name: row[column] for name, column in _COLUMNS.items() if name != "finding"}
+            found = frozenset(row[_COLUMNS["finding"]].split("|"))
+            labels = {label: PRESENT if label in found else ABSENT for label in LABELS}
+            if unknown := found - set(LABELS):
+                self.left_out[f"unknown label {min(unknown)!r}"] += 1
+                continue
+            split = None if tests is None else self.split_of(patient, name in tests)
+            yield Row(line, self.image(name), patient, cells, labels, split)
 
 
 def read_table(path: str | Path, covariates: Schema) -> tuple[dict[str, list[Any]], dict[str, Any]]:

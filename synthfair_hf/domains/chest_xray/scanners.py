@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ...errors import InputError, unknown
-from ...records import fingerprint, row_generator
+from ...records import Access, fingerprint, row_generator
 from ...schema import Schema
 from ..preset import Preset
 from ..source import Source, count_patients
@@ -218,6 +218,7 @@ class AcquisitionWorld:
                 f"{source.name}: no radiograph of a known view; scanners are assigned by view; fill in `view`."
             )
         self.name = source.name
+        self.access: Access = getattr(source, "access", "open")
         self.covariates: Schema = preset.covariates.subset((*source.covariates.names, "scanner"))
         self.patient_ids = [source.patient_ids[index] for index in self._kept]
         self.splits = [source.splits[index] for index in self._kept]

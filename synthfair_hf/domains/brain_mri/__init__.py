@@ -1,0 +1,4 @@
+"""Brain MRI: the preset, which is a file, and a reader per data set.
+
+- oasis1 — OASIS-1: `oasis1.OASIS1`
+"""

@@ -1,0 +1,47 @@
+"""RSNA Pneumonia Detection Challenge 2018: DICOM of NIH ChestX-ray14, read anew by radiologists.
+
+    Normal -> No Finding      Lung Opacity -> Pneumonia      No Lung Opacity / Not Normal -> Other
+
+Shih et al., Radiology: Artificial Intelligence 1(1), 2019.
+"""
+
+from collections.abc import Iterator
+
+from ...errors import InputError
+from ..readers import NO_FINDING, Reader, Row
+from ..values import ABSENT, PRESENT
+
+__all__ = ["RSNAPneumonia"]
+
+CLASSES = {"Normal": NO_FINDING, "Lung Opacity": "Pneumonia", "No Lung Opacity / Not Normal": "Other"}
+"""What a class of the challenge is called elsewhere."""
+
+
+class RSNAPneumonia(Reader):
+    """Age, sex and view stand in headers. Its `patientId` names an image: which share a patient is not told."""
+
+    name, title = "rsna_pneumonia", "RSNA Pneumonia Detection Challenge"
+    covariates = ("age", "sex", "view")
+    license, access = "rules of the challenge; images of NIH ChestX-ray14", "unknown"
+    download = "needs stage_2_detailed_class_info.csv and stage_2_train_images/"
+    request = "https://www.kaggle.com/c/rsna-pneumonia-detection-challenge"
+    tables = ("stage_2_detailed_class_info.csv",)
+
+    def rows(self) -> Iterator[Row]:
+        """As `Reader.rows`."""
+        table = self.file(*self.tables)
+        classes: dict[str, tuple[int, str]] = {}
+        # a row per box
+        for line, row in self.read(*self.tables, needs=("patientId", "class")):
+            first, known = classes.setdefault(row["patientId"], (line, row["class"]))
+            if row["class"] != known or known not in CLASSES:
+                raise InputError(
+                    f"{table}:{line}: class of {row['patientId']!r} is {row['class']!r}, but {known!r} in line {first};"
+                    f" allowed: one of {', '.join(CLASSES)}."
+                )
+        for image, (line, found) in classes.items():
+            file = f"stage_2_train_images/{image}.dcm"
+            header = self.header(file, ("PatientSex", "PatientAge", "ViewPosition"))
+            cells = {"view": header["ViewPosition"], "sex": header["PatientSex"], "age": header["PatientAge"]}
+            labels = {name: PRESENT if name == CLASSES[found] else ABSENT for name in CLASSES.values()}
+            yield Row(line, file, "", cells, labels)

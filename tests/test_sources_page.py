@@ -1,0 +1,85 @@
+"""The page on data sets: its three commands run on a miniature, and its table is the registry's."""
+
+import json
+import re
+import shlex
+import sys
+from functools import partialmethod
+from pathlib import Path
+
+import pytest
+
+from synthfair_hf.causal.scm import StructuralCausalModel
+from synthfair_hf.cli import main
+from synthfair_hf.cli_arguments import VERBS
+from synthfair_hf.cli_parser import _flags
+from synthfair_hf.domains.registry import READERS
+from synthfair_hf.records import Record
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests" / "domains"))
+
+from miniatures import chexpert  # noqa: E402
+
+PAGE = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
+BLOCK = re.search(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)[1]
+COMMANDS = [shlex.split(line)[1:] for line in BLOCK.replace("\\\n", " ").splitlines()]
+SMALL = ["--resolution", "32", "--max_train_steps", "1", "--train_batch_size", "2", "--default_steps", "1"]
+
+
+def test_three_commands_lead_from_a_folder_to_a_counterfactual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=20))
+    listing, train, ask = COMMANDS
+    assert main(listing) == 0
+    chexpert(tmp_path / "CheXpert-v1.0-small", patients=60)
+    assert main([*train, *SMALL]) == 0
+    told = capsys.readouterr().out
+    assert "left out: 60 images (lateral view)" in told
+    # without a flag
+    assert Record.read(Path(train[-1]) / "record.json").inputs["access"] == "credentialed"
+    assert main(ask) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["sex"] == "male"
+
+
+def test_the_table_of_the_page_is_the_registry():
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| .*? \| (.*?) \|", PAGE, re.M)
+    assert {name: access for name, access in rows if name in READERS} == {
+        name: reader.access for name, reader in READERS.items()
+    }
+
+
+def test_every_verb_that_takes_a_source_takes_the_name_of_its_data_set():
+    for verb, model in VERBS.items():
+        flags = _flags(model)
+        if "source" in flags:
+            assert {"dataset_name", "uncertain", "column", "image_column"} <= flags.keys(), verb
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--dataset_name", "brax"], "--source: not given, but dataset_name is for a folder of images"),
+        (
+            ["--dataset_name", "mimic", "--source", "."],
+            "--dataset_name: 'mimic' is unknown; .*did you mean 'mimic_cxr'",
+        ),
+        (
+            ["--dataset_name", "brax", "--source", "."],
+            r"\.: no master_spreadsheet\*.csv; BRAX needs master_spreadsheet",
+        ),
+        (["--dataset_name", "phantom", "--source", "."], "--source: . is not for the phantom, whose images are drawn"),
+        (["--uncertain", "maybe", "--source", "."], "--uncertain: 'maybe' is unknown; allowed: missing, positive, neg"),
+        (["--column", "age", "--source", "."], "--column: 'age' is not NAME=VALUE"),
+        (["--column", "age=Age", "--source", "."], r"\./?metadata.csv: no such file|metadata.csv: no such file"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(words, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *words, "--output_dir", "out"]) == 2
+    told = capsys.readouterr().err
+    assert re.match(f"synthfair: (?:{sentence})", told), told
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
