@@ -168,10 +168,15 @@ def read_radiograph(path: Path, resolution: int) -> np.ndarray:
     top, left = (height - side) // 2, (width - side) // 2
     square = Image.fromarray(pixels[top : top + side, left : left + side])
     radiograph = np.asarray(square.resize((2 * resolution, 2 * resolution), Image.Resampling.LANCZOS)).clip(0, 1)
-    low, high = np.quantile(radiograph, [0.01, 0.99])
+    return _shown(radiograph, path)
+
+
+def _shown(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """The pixels themselves; InputError where they are BLANK."""
+    low, high = np.quantile(pixels, [0.01, 0.99])
     if high - low < 1 / 255:
         raise InputError(f"{path}: {BLANK}: its pixels are of one gray level, {low:.3g} of 1.")
-    return radiograph
+    return pixels
 
 
 def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarray:
@@ -188,7 +193,7 @@ def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarra
     if own_size and path.suffix.lower() != ".dcm":
         pixels = gray(open_image(path), str(path))
         if pixels.shape == (resolution, resolution):
-            return pixels
+            return _shown(pixels, path)
     return _halve(read_radiograph(path, resolution))
 
 
