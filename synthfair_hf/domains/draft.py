@@ -126,10 +126,10 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
     if finding is None or not _is(finding, "finding"):
         lost = next((column for column in rows[0] if column not in IDENTIFIED and _is(column, "finding")), None)
         if lost is not None:
-            why = why_no_name(lost, list(rows[0])) or _described(lost, [row[lost].strip() for row in rows])
-            why = why if isinstance(why, str) else "is continuous"
+            reason = why_no_name(lost, list(rows[0])) or _described(lost, [row[lost].strip() for row in rows])
             raise InputError(
-                f"{path}:1: column {lost!r} is called as a finding is, but {why}; give it one of two or more labels in "
+                f"{path}:1: column {lost!r} is called as a finding is, but "
+                f"{reason if isinstance(reason, str) else 'holds numbers'}; give it one of two or more labels in "
                 "each row, or another name."
             )
         if finding is not None:
