@@ -421,14 +421,18 @@ def _preset(settings: verbs.PresetFile) -> int:
         raise InputError(f"output_file: {written} exists already; give another name, or remove it.")
     if written is not None and not written.parent.is_dir():
         raise InputError(f"output_file: {written.parent} is not a directory; give a place that exists.")
+    remarks: list[str] = []
     if table is None:
         text = preset_yaml(load_preset(str(settings.preset)))
     else:
-        text = preset_yaml(*draft_preset(table, "my_domain" if written is None else written.stem))
+        preset, remarks = draft_preset(table, "my_domain" if written is None else written.stem)
+        text = preset_yaml(preset, remarks)
     if written is None:
         print(text, end="")
         return 0
     write_atomically(written, text.encode())
+    for remark in remarks:
+        print(remark, file=sys.stderr)
     print(f"wrote {written}" + (f"; next: synthfair train --preset {written} --source {table.parent}" if table else ""))
     return 0
 

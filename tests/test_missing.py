@@ -4,6 +4,7 @@ import decimal
 
 import numpy as np
 import pandas
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.audit import audit, group_codes
 from synthfair_hf.fairness.flips import flip_rates
-from synthfair_hf.fairness.hf_metrics import figure
+from synthfair_hf.fairness.hf_metrics import UNKNOWN, _columns, figure
 from synthfair_hf.fairness.summaries import SUMMARIES
 from synthfair_hf.missing import MISSING_WORDS, identifier, is_missing
 
@@ -27,6 +28,16 @@ NO_VALUES = [
     pandas.NaT,
     decimal.Decimal("NaN"),
     decimal.Decimal("sNaN"),
+    np.array(None),
+    pyarrow.scalar(None),
+    pyarrow.scalar(float("nan")),
+    pyarrow.scalar(None, pyarrow.string()),
+    b"",
+    b"nan",
+    np.bytes_(b"N/A"),
+    *("not stated", "not given", "Not-Known", "n / a", "N.A", "(null)", "#REF!", "#DIV/0!", "unknown.", "[unknown]"),
+    *("\u2013", "\u2014", "\u2212", "\u200b", "\ufeff", "\0", "\u3164", "\u200bunknown\ufeff", "\u2026", "####"),
+    *("un\u00adknown", "Prefer not to say", "\uff2e\uff0f\uff21", "NOT_STATED", "'NaN'", '"None"'),
 ]
 
 
@@ -58,13 +69,36 @@ def test_unknown_is_unknown_in_cells_groups_and_names(value):
         flip_rates([0.1, 0.9], ["p", value], {"sex": ["a", "b"]}, "sex")
 
 
-@given(st.text(min_size=1).filter(lambda text: text.strip().isalnum() and text.strip().casefold() not in MISSING_WORDS))
+@given(st.text(min_size=1).filter(lambda text: text.strip().isalnum() and not is_missing(text)))
 def test_every_other_word_is_known(text):
-    assert not is_missing(text)
     assert identifier(text) == text.strip()
+    assert text.casefold() not in MISSING_WORDS
 
 
-@pytest.mark.parametrize("value", [0, 0.0, False, "0", "none of these", "Nancy", np.int64(0), float("inf"), [], b"nan"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        0,
+        0.0,
+        False,
+        "0",
+        "none of these",
+        "Nancy",
+        np.int64(0),
+        float("inf"),
+        [],
+        b"nan1",
+        "ref",
+        "+",
+        ">",
+        "no",
+        "-1",
+        "#1",
+        "not",
+        "value",
+        "name",
+    ],
+)
 def test_nothing_else_is_unknown(value):
     assert not is_missing(value)
 
@@ -105,3 +139,21 @@ def test_metrics_leave_unknown_groups_out():
     named, unknown = ["a", "a", "b", "b"], ["n/a", "unknown"]
     summary = SUMMARIES["worst_group_accuracy"]
     assert figure(summary, scores, labels, named + unknown, 0.5) == figure(summary, scores[:4], labels[:4], named, 0.5)
+
+
+def test_what_is_not_seen_is_no_other_patient():
+    assert {identifier(one) for one in ("p1", "p1\u200b", "\ufeffp1", b"p1", pyarrow.scalar("p1"))} == {"p1"}
+
+
+@given(unknowns)
+def test_metrics_of_evaluate_have_the_same_rule(value):
+    given = {"predictions": [0.1, 0.9, 0.5], "references": [0, 1, 1], "groups": ["a", "b", value]}
+    assert _columns(given)["groups"] == ["a", "b", UNKNOWN]
+
+
+@pytest.mark.parametrize("column", [None, "aaa", b"aaa", 3, {"a": 1, "b": 2, "c": 3}, {"a", "b", "c"}, [["a"] * 3] * 2])
+def test_what_is_no_column_of_groups_is_one_sentence(column):
+    with pytest.raises(InputError, match=r"groups\['g'\]: .* for 3 scores; give a list of names, one per score\.$"):
+        audit([0.1, 0.9, 0.5], [0, 1, 1], {"g": column}, permutations=0)
+    with pytest.raises(InputError, match=r"groups: not (one name for each|given)"):
+        _columns({"predictions": [0.1, 0.9, 0.5], "references": [0, 1, 1], "groups": column})

@@ -1,16 +1,68 @@
-"""Cells of a column that were not read, and levels that were lost with them: refused before an image is read."""
+"""Columns by their names, cells that were not read, and levels that were lost with them or with their images.
 
+All but the last is refused before an image is read.
+"""
+
+import difflib
+import re
+import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
 from ..schema import EMPTY, UNKNOWN, Variable
 from .findings import is_other_finding
 
-__all__ = ["MAX_UNREADABLE", "absent_levels", "check_readable"]
+__all__ = ["MAX_UNREADABLE", "absent_levels", "check_images", "check_readable", "match_columns", "near_column"]
 
 MAX_UNREADABLE = 0.05
 """Share of the cells of a column, 0 to 1, that may be words or numbers that no rule can read."""
+
+
+def match_columns(where: str | Path, header: Sequence[str], names: Iterable[str]) -> dict[str, str]:
+    """The column of each name, which may be spelt in another case and with other spaces and separators.
+
+    Args:
+        where: the table.
+        header: names of its columns.
+        names: those that are looked for.
+
+    Returns:
+        Columns by name; a name without a column is not in it.
+
+    Raises:
+        InputError: two columns are spellings of one name.
+    """
+    found: dict[str, list[str]] = {}
+    for column in header:
+        found.setdefault(_bare(column), []).append(column)
+    matched = {name: found[_bare(name)] for name in names if _bare(name) in found}
+    for name, columns in matched.items():
+        if len(columns) > 1:
+            raise InputError(
+                f"{where}:1: columns {' and '.join(map(repr, columns))} are both spellings of {name!r}; keep one, and "
+                "give the others names that differ in more than case and separators."
+            )
+    return {name: columns[0] for name, columns in matched.items()}
+
+
+def near_column(header: Iterable[str], name: str) -> str | None:
+    """The column of a table that is likely to be meant by a name that it lacks.
+
+    Args:
+        header: names of its columns.
+        name: the one that is looked for.
+    """
+    spelt = {_bare(column): column for column in header}
+    near = difflib.get_close_matches(_bare(name), spelt, 1, cutoff=0.8)
+    return spelt[near[0]] if near else None
+
+
+def _bare(name: str) -> str:
+    """Letters and digits of a column's name; the name itself where it has none."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return re.sub(r"[\W_]", "", plain) or plain
 
 
 def check_readable(
@@ -37,7 +89,7 @@ def check_readable(
 def absent_levels(
     where: str | Path, variable: Variable, texts: list[str], cells: list[tuple[object, str | None]]
 ) -> list[str]:
-    """Levels that no row has.
+    """Levels that no row has; none of a number, of which some row must have a value.
 
     Args:
         where: the table.
@@ -46,10 +98,16 @@ def absent_levels(
         cells: what `Variable.parse` makes of it, `[n]`.
 
     Raises:
-        InputError: the levels may have been lost, for some cells have no value; or it is a column of findings, without
-            one of which nothing can be learned of either.
+        InputError: no cell has a value; the levels may have been lost, for some cells have none; or it is a column of
+            findings, without one of which nothing can be learned of either.
     """
     found = Counter(value for value, _ in cells)
+    if not variable.categorical and set(found) == {None}:
+        raise InputError(
+            f"{where}: column {variable.name!r}: none of {len(texts)} cells has a value"
+            f"{_most(Counter(map(str.strip, texts)))}; allowed: {_allowed(variable)}; give values"
+            f"{_or_none(variable)}."
+        )
     absent = [level for level in variable.levels if level not in found]
     if absent and (variable.role == "finding" or None in found):
         others = Counter(
@@ -66,6 +124,31 @@ def absent_levels(
     return absent
 
 
+def check_images(
+    where: str | Path, variable: Variable, cells: list[tuple[object, str | None]], reasons: Sequence[str]
+) -> None:
+    """Raise InputError where a level, or every value of a number, had rows and has no image left.
+
+    Args:
+        where: the table.
+        variable: the covariate.
+        cells: what `Variable.parse` makes of its column, `[n]`.
+        reasons: why the image of each row is left out, `[n]`; empty where it is kept.
+    """
+    values = [value if variable.categorical or value is None else "value" for value, _ in cells]
+    kept = {value for value, reason in zip(values, reasons, strict=True) if not reason}
+    for level in dict.fromkeys(values):
+        if level is None or level in kept:
+            continue
+        lost = Counter(reason for value, reason in zip(values, reasons, strict=True) if value == level)
+        reason, times = lost.most_common(1)[0]
+        of = f"no image of level {level!r}" if variable.categorical else "no image with a value"
+        raise InputError(
+            f"{where}: column {variable.name!r}: {of} is left, for all {lost.total()} are left out, most often for "
+            f"{reason!r} ({times}); repair these images or give others{_or_none(variable)}."
+        )
+
+
 def _unreadable(variable: Variable, texts: list[str], cells: list[tuple[object, str | None]]) -> Counter[str]:
     """How often each cell stands in a column that says neither a value, nor another finding, nor that it is unknown."""
     return Counter(
@@ -73,6 +156,10 @@ def _unreadable(variable: Variable, texts: list[str], cells: list[tuple[object, 
         for text, (_, reason) in zip(texts, cells, strict=True)
         if reason not in (None, EMPTY, UNKNOWN) and not is_other_finding(variable, text)
     )
+
+
+def _most(cells: Counter[str]) -> str:
+    return f", most often {_commonest(cells)}" if any(cells) else ""
 
 
 def _commonest(cells: Counter[str]) -> str:

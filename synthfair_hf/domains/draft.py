@@ -11,8 +11,10 @@ protected attributes to the finding.
 import math
 import re
 import reprlib
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +24,9 @@ import numpy as np
 from ..errors import InputError
 from ..missing import is_missing
 from ..schema import Schema, Variable
+from .cells import match_columns
 from .preset import Contrast, Preset, strengths
-from .preset_file import LONGEST, MAX_COVARIATES, NAME, why_no_name
+from .preset_file import MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
 from .rows import read_rows
 from .source import read_image
@@ -32,6 +35,15 @@ __all__ = ["Draft", "draft_preset"]
 
 MAX_LEVELS = 30
 """A column with more words is text, or names things."""
+
+LONGEST = 80
+"""A column with longer words is text: a level's name stands in commands and paths."""
+
+SEVERAL = 0.05
+"""Share of the cells of a column, 0 to 1, from which on several words in a cell are several labels."""
+
+SIGNS = {"<=": " up_to ", ">=": " from ", "<": " under ", ">": " over ", "&": " and ", "%": " percent "}
+"""Words for signs that tell levels apart, and that no command can hold."""
 
 FEW = 10
 """Up to so many numbers that repeat are levels, such as stages of a disease."""
@@ -51,6 +63,8 @@ IDENTIFIERS = (
     ("patient_id", "keeps a patient in one split", "patient|subject|person|case|lesion|animal|specimen|_id$|^id$"),
 )
 """Columns that every table has, what for, and what others like them are called."""
+
+IDENTIFIED = tuple(column for column, _, _ in IDENTIFIERS)
 
 WORDS = {
     "finding": "finding findings diagnosis dx label labels class disease pathology target outcome",
@@ -85,6 +99,9 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
     """
     path = Path(table)
     rows = [row for _, row in read_rows(path)]
+    spelt = match_columns(path, list(rows[0]), [column for column, _, _ in IDENTIFIERS])
+    own = {column: name for name, column in spelt.items()}
+    rows = [{own.get(column, column): cell for column, cell in row.items()} for row in rows]
     for column, purpose, like in IDENTIFIERS:
         if column not in rows[0]:
             similar = [repr(one) for one in rows[0] if re.search(like, one.casefold())]
@@ -93,18 +110,30 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
     name = name if NAME.fullmatch(name) and name not in PRESETS else "my_domain"
     found: dict[str, dict[str, Any]] = {}
     remarks = ["Drafted: check roles, natures, units and contrasts, and draw the causal graph by `edges`."]
-    for column in [column for column in rows[0] if column not in ("file_name", "patient_id")]:
+    for column in [column for column in rows[0] if column not in IDENTIFIED]:
         why = why_no_name(column, list(rows[0]))
         described = why or _described(column, [row[column].strip() for row in rows])
         if isinstance(described, str):
             remarks.append(f"Left out: {reprlib.repr(column)} {described}.")
         else:
             found[column] = described
+    match_columns(path, list(rows[0]), found)
     if len(found) > MAX_COVARIATES:
         raise InputError(f"{path}:1: {len(found)} columns are covariates; keep at most {MAX_COVARIATES}.")
     if not found:
         raise InputError(f"{path}: no column of words or numbers that repeat beside file_name; add the covariates.")
     finding = _finding(found)
+    if finding is None or not _is(finding, "finding"):
+        lost = next((column for column in rows[0] if column not in IDENTIFIED and _is(column, "finding")), None)
+        if lost is not None:
+            reason = why_no_name(lost, list(rows[0])) or _described(lost, [row[lost].strip() for row in rows])
+            raise InputError(
+                f"{path}:1: column {lost!r} is called as a finding is, but "
+                f"{reason if isinstance(reason, str) else 'holds numbers'}; give it one of two or more labels in "
+                "each row, or another name."
+            )
+        if finding is not None:
+            remarks.append(f"Taken as the finding: {finding!r}, for no column is called as one is, such as 'finding'.")
     for column, one in found.items():
         one.update(zip(("role", "nature"), _role(column, finding), strict=True))
     covariates = Schema(
@@ -137,6 +166,9 @@ def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
         return {"kind": "continuous", "unit": unit, "range": _range(values, unit), "values": values}
     if not all(cell.isprintable() for cell in words):
         return "holds characters that are not printed"
+    several = [word for word in words if re.search(r"[^|;][|;]+[^|;]", word)]
+    if several and len(several) >= SEVERAL * len(words):
+        return f"holds several labels in a cell, such as {reprlib.repr(several[0])}; give each row one"
     distinct = len(set(map(_key, words)))
     if distinct < 2:
         return "has one value"
@@ -175,9 +207,9 @@ def _levels(cells: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str], Coun
     for cell, times in Counter(cells).items():
         spellings.setdefault(_key(cell), Counter())[cell] += times
     commonest = {key: spellings[key].most_common(1)[0][0] for key in sorted(spellings)}
-    names = {key: cell for key, cell in commonest.items() if re.fullmatch(r"[0-9A-Za-z.+_-]{1,40}", cell)}
+    names = {key: cell for key, cell in commonest.items() if re.fullmatch(r"[0-9A-Za-z.+_-]+", cell)}
     for key in [key for key in commonest if key not in names]:
-        stem = re.sub(r"[^0-9a-z.+-]+", "_", key).strip("_")[:36] or "level"
+        stem = _stem(key) or "level"
         free = (name for number in count() if (name := f"{stem}_{number}" if number else stem) not in cells)
         names[key] = next(name for name in free if name not in names.values())
     levels = {key: names[key] for key in commonest}
@@ -185,12 +217,22 @@ def _levels(cells: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str], Coun
     return tuple(levels.values()), aliases, Counter({levels[key]: one.total() for key, one in spellings.items()})
 
 
+def _stem(key: str) -> str:
+    """A level's name in letters that commands and paths can hold."""
+    plain = unicodedata.normalize("NFKD", key.replace("\u2264", "<=").replace("\u2265", ">="))
+    for sign, word in SIGNS.items():
+        plain = plain.replace(sign, word)
+    plain = "".join(one for one in plain if not unicodedata.combining(one))
+    return re.sub(r"[^0-9a-z.+-]+", "_", plain.casefold()).strip("_")
+
+
 def _key(cell: str) -> str:
     """What two spellings of one level have in common; 3 and 3.0 are one number."""
-    try:
-        return f"{float(cell):g}" if "_" not in cell else cell
-    except ValueError:
-        return re.sub(r"[\s_/-]+", "_", cell.casefold())
+    # Python would read 6_1 as 61
+    if "_" not in cell:
+        with suppress(ValueError):
+            return f"{float(cell):g}"
+    return re.sub(r"[\s_/-]+", "_", cell.casefold())
 
 
 def _finding(found: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..missing import identifier
 from ..records import fingerprint
-from ..schema import Variable
-from .cells import absent_levels, check_readable
+from ..schema import Schema, Variable
+from .cells import absent_levels, check_images, check_readable, match_columns, near_column
 from .preset import Preset
 from .readers import Table
 from .rows import read_rows
@@ -37,10 +37,14 @@ from .source import (
 )
 from .values import published
 
-__all__ = ["CACHE_BYTES", "ImageFolder"]
+__all__ = ["CACHE_BYTES", "MAX_BLANK", "ImageFolder"]
 
 CACHE_BYTES = 4 * 2**30
 """Decoded images that one source keeps in memory; the others are decoded anew at every draw."""
+
+
+MAX_BLANK = 0.2
+"""Share of the images of a folder, 0 to 1, that may show nothing."""
 
 
 class ImageFolder:
@@ -48,13 +52,15 @@ class ImageFolder:
 
     The table is checked first, then every image is decoded once. Images that can't be read, and those that show nothing
     (`source.BLANK`), are quarantined: left out, counted and listed in `counts["quarantined"]`; more than
-    `max_bad_fraction` that can't be read is an error, because then the folder is not what it seems. Cells without a
+    `max_bad_fraction` that can't be read, or MAX_BLANK that show nothing, is an error, because then the folder is not
+    what it seems; so is a level all of whose images are left out. Cells without a
     value are missing and counted in `counts["missing"]`, by reason; of a column, `cells.MAX_UNREADABLE` may be cells
     that no rule can read. No level may be lost: one without an image is an error in a column of findings, and in every
     column with missing cells; in a column that is known throughout it is listed in `counts["no image of"]`.
 
     Args:
-        directory: holds metadata.csv with the columns `file_name`, `patient_id` and some of the preset's covariates.
+        directory: holds metadata.csv with the columns `file_name`, `patient_id` and some of the preset's covariates, in
+            any case and with any separators.
         preset: the domain, whose covariates are read.
         resolution: height and width in pixels that images will have; theirs must be twice that or more.
         max_bad_fraction: share of unreadable images, 0 to 1, that is tolerated.
@@ -62,8 +68,9 @@ class ImageFolder:
         table: what a reader made of another layout; read from metadata.csv by default.
 
     Raises:
-        InputError: a damaged table, a column that can't be read or has lost a level, a row without image or patient,
-            two patients with the same image, an image outside the folder, or too many unreadable ones.
+        InputError: a damaged table, two columns of one name, a column that can't be read, has no value or has lost a
+            level, a row without image or patient, two patients with the same image, an image outside the folder, or too
+            many unreadable or blank ones.
     """
 
     def __init__(
@@ -78,6 +85,9 @@ class ImageFolder:
         root = Path(directory)
         if table is None:
             table = Table(root / "metadata.csv", read_rows(root / "metadata.csv"))
+        if table.name is None:
+            # a table of somebody's own, whose words are not a reader's
+            table.rows = _named(table.path, table.rows, preset.covariates)
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
         root = root.resolve()
@@ -102,14 +112,22 @@ class ImageFolder:
         }
         bad = {name: reason for name, reason in quarantined.items() if not reason.startswith(BLANK)}
         if len(bad) > max_bad_fraction * len(paths):
-            first, reason = next(iter(bad.items()))
             raise InputError(
-                f"{directory}: {len(bad)} of {len(paths)} images are unreadable (first: {first}: {reason}); "
+                f"{directory}: {len(bad)} of {len(paths)} images are unreadable ({_first(bad)}); "
                 f"at most {max_bad_fraction:.0%} may be; repair or remove them."
             )
         if len(quarantined) == len(paths) and max_bad_fraction < 1:
-            first, reason = next(iter(quarantined.items()))
-            raise InputError(f"{directory}: no image can be used (first: {first}: {reason}); give others.")
+            raise InputError(f"{directory}: no image can be used ({_first(quarantined)}); give others.")
+        for variable, cells in zip(self.covariates.walk(), self._cells, strict=True):
+            # whoever tolerates that nothing can be read asks for no level
+            if max_bad_fraction < 1:
+                check_images(self._metadata, variable, cells, reasons)
+        blank = {name: reason for name, reason in quarantined.items() if name not in bad}
+        if len(blank) > max(MAX_BLANK, max_bad_fraction) * len(paths):
+            raise InputError(
+                f"{directory}: {len(blank)} of {len(paths)} images show nothing ({_first(blank)}); "
+                f"at most {max(MAX_BLANK, max_bad_fraction):.0%} may; repair or remove them."
+            )
         kept = [index for index, reason in enumerate(reasons) if not reason]
         owners: dict[str, int] = {}
         for index in kept:
@@ -187,12 +205,35 @@ class ImageFolder:
         return jitter(decoded, rng), {name: self.table[name][index] for name in self.table}
 
 
+def _named(
+    metadata: Path, rows: list[tuple[int, dict[str, str]]], covariates: Schema
+) -> list[tuple[int, dict[str, str]]]:
+    """The rows, with the columns that are read under their own names, however the table spells them."""
+    columns = match_columns(metadata, list(rows[0][1]), ["file_name", "patient_id", *covariates.names])
+    others = [column for column in rows[0][1] if column not in columns.values()]
+    for variable in covariates.walk():
+        near = None if variable.name in columns or variable.optional else near_column(others, variable.name)
+        if near is not None:
+            raise InputError(f"{metadata}:1: no column {variable.name!r}, but {near!r}; give that column its name.")
+    names = {column: name for name, column in columns.items()}
+    return [(line, {names.get(column, column): cell for column, cell in row.items()}) for line, row in rows]
+
+
+def _first(quarantined: dict[str, str]) -> str:
+    """The first of the images that are left out, and the commonest reason where it has another."""
+    name, reason = next(iter(quarantined.items()))
+    commonest, times = Counter(quarantined.values()).most_common(1)[0]
+    return f"first: {name}: {reason}" + (f"; most often: {commonest}, {times} times" if commonest != reason else "")
+
+
 def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
     """The image file and the patient of each row; every row has both, and no two rows the same file."""
     metadata = table.path
     for column, purpose in (("file_name", "names the image"), ("patient_id", "keeps a patient in one split")):
         if column not in table.rows[0][1]:
-            raise InputError(f"{metadata}:1: no column {column!r}; add it (it {purpose}).")
+            near = near_column(table.rows[0][1], column)
+            remedy = f"rename {near!r}, or add it" if near else "add it"
+            raise InputError(f"{metadata}:1: no column {column!r}; {remedy} (it {purpose}).")
     lines: dict[Path, int] = {}
     zeros: dict[str, tuple[str, int]] = {}
     patients = []

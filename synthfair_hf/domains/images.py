@@ -8,9 +8,18 @@ file is called. The full scale is that of the file, never the image's own minimu
 image in 8 and 16 bits are alike:
 
     8 bits     255
-    16 bits    65535; 65280 (65520) where the lowest 8 (4) bits of all levels are 0, which is how fewer bits are widened
-               2^b - 1 of the least b in 8, 12, 14 that holds every level, where the levels of a detector were stored as
-               they are; not of multiples of 256 or 257, which are dark images of 8 bits
+    PGM        65535, to which Pillow scales what the file calls its largest level; 4095 in a TIFF of 12 bits
+    16 bits    65535, or 2^16 - 2^(16 - b) where zeros follow, if all levels are those of b = 8, 10 or 12 bits widened:
+                   shifted, repeated, or multiplied by 65535 / (2^b - 1)
+               else 2^b - 1 of the least b in 8, 10, 12, 14 that holds every level, where those of a detector were
+                   stored as they are
+               else 65535
+
+White is 0 in a TIFF that says so (MinIsWhite), whatever its bits: the level is then full scale - level.
+
+What levels alone cannot tell: a dark image of 16 bits without a level above 16383 is read as one of 14 bits, and one of
+10, 12 or 14 bits that would fit fewer is read as such, both too bright; 9, 11 and 13 bits as the next depth, 15 bits as
+16, too dark. Files of such depths say what they mean as DICOM, as PGM, or widened to 16 bits.
 
 Every image that becomes another size loses its longer side's ends: `centre_square`, then means of 2 x 2, `halve`.
 """
@@ -20,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import InputError
 from ..records import check_regular
@@ -32,8 +42,16 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM")
 MAX_PIXELS = 80_000_000
 """Larger images are an error before a pixel is decoded: no detector has that many, so it is a decompression bomb."""
 
-DETECTOR_BITS = (8, 12, 14)
-"""Depths whose levels are found unscaled in files of 16 bits."""
+DETECTOR_BITS = (8, 10, 12, 14)
+"""Depths whose levels are found unscaled in files of 16 bits: those of detectors, which have no other."""
+
+WIDENED_BITS = (8, 10, 12)
+"""Depths that are recognised after they were widened to 16 bits; steps of 4, as of 14, may be of any processing."""
+
+FULL_SCALE, WHITE_IS_ZERO = "full_scale", "white_is_zero"
+"""Entries of `Image.info` for what a file says of its levels: its full scale, and whether 0 is white."""
+
+_BITS, _PHOTOMETRIC = 258, 262  # tags of a TIFF; the second is 0 for MinIsWhite
 
 
 def open_image(file: Path | bytes, where: str | None = None) -> Image.Image:
@@ -58,8 +76,11 @@ def open_image(file: Path | bytes, where: str | None = None) -> Image.Image:
                 raise InputError(f"{where}: {image.width}x{image.height} pixels exceed {MAX_PIXELS}; not decoded.")
             if getattr(image, "n_frames", 1) > 1:
                 raise InputError(f"{where}: has several frames; give one frame per file.")
+            levels = _levels(image)
             image.load()
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            upright.info.update(levels)
+            return upright
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -70,11 +91,23 @@ def open_image(file: Path | bytes, where: str | None = None) -> Image.Image:
         raise InputError(f"{where}: not a readable image ({reason}).") from None
 
 
+def _levels(image: Image.Image) -> dict[str, int | bool]:
+    """What the file of an image with more than 8 bits says of its levels; Pillow itself turns those of 8 bits."""
+    if not image.mode.startswith("I"):
+        return {}
+    if image.format == "PPM":
+        return {FULL_SCALE: 65535}
+    if not isinstance(image, TiffImageFile):
+        return {}
+    full = {FULL_SCALE: 4095} if image.tag_v2.get(_BITS) == (12,) else {}
+    return full | ({WHITE_IS_ZERO: True} if image.tag_v2.get(_PHOTOMETRIC) == 0 else {})
+
+
 def gray(image: Image.Image, where: str) -> np.ndarray:
     """An image as luminance, float32 `[H, W]` in [0, 1].
 
     Args:
-        image: 8-bit gray or colour, or 16-bit gray.
+        image: 8-bit gray or colour, or 16-bit gray, with what `open_image` noted of its levels.
         where: what an error begins with.
 
     Raises:
@@ -84,7 +117,8 @@ def gray(image: Image.Image, where: str) -> np.ndarray:
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
             raise InputError(f"{where}: levels span {levels.min()} to {levels.max()}; allowed: 0 to 65535.")
-        return (levels / full_scale(levels)).astype(np.float32)
+        pixels = levels / (image.info.get(FULL_SCALE) or full_scale(levels))
+        return (1 - pixels if image.info.get(WHITE_IS_ZERO) else pixels).astype(np.float32)
     if image.mode in ("1", "L", "LA", "RGB", "RGBA", "P"):
         return np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
     raise InputError(f"{where}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit.")
@@ -96,14 +130,21 @@ def full_scale(levels: np.ndarray) -> int:
     Args:
         levels: of the whole image, 0 to 65535.
     """
-    if not (levels % 257).any():
-        return 65535
-    if not (levels % 256).any():
-        return 65280
-    top = int(levels.max())
-    if top < 2 ** DETECTOR_BITS[-1]:
-        return next(2**bits - 1 for bits in DETECTOR_BITS if top < 2**bits)
-    return 65535 if (levels % 16).any() else 65520
+    present = np.flatnonzero(np.bincount(levels.ravel()))
+    for bits in WIDENED_BITS:
+        stored, step = present >> (16 - bits), 2 ** (16 - bits)
+        repeated = stored * step + (stored >> max(0, 2 * bits - 16))
+        if np.array_equal(present, repeated) or _is_scaled(present, bits):
+            return 65535
+        if not (present % step).any():
+            return 2**16 - step
+    return next((2**bits - 1 for bits in DETECTOR_BITS if present[-1] < 2**bits), 65535)
+
+
+def _is_scaled(present: np.ndarray, bits: int) -> bool:
+    """Whether levels are those of fewer bits times 65535 / (2^bits - 1), rounded or cut."""
+    exact = np.rint(present * (2**bits - 1) / 65535) * 65535 / (2**bits - 1)
+    return np.array_equal(present, np.rint(exact)) or np.array_equal(present, np.floor(exact + 1e-9))
 
 
 def centre_square(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -121,8 +121,10 @@ class Table:
                 raise InputError(f"columns: {name!r} is no covariate of {preset.name}; allowed: {', '.join(allowed)}.")
             if column not in there:
                 raise InputError(f"columns: {self.path} has no column {column!r}; allowed: {', '.join(there)}.")
+        renamed = set(columns.values()) - set(columns)
         for place, (line, row) in enumerate(self.rows):
-            self.rows[place] = line, {**row, **{name: row[column] for name, column in columns.items()}}
+            others = {column: cell for column, cell in row.items() if column not in renamed}
+            self.rows[place] = line, {**others, **{name: row[column] for name, column in columns.items()}}
 
 
 class Reader(ABC):

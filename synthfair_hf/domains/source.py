@@ -189,11 +189,15 @@ def read_radiograph(path: Path, resolution: int) -> np.ndarray:
             f"{path}: {width}x{height} is too small; resolution {resolution} needs images of at least "
             f"{2 * resolution} pixels."
         )
-    radiograph = centre_square(pixels, 2 * resolution)
-    low, high = np.quantile(radiograph, [0.01, 0.99])
+    return _shown(centre_square(pixels, 2 * resolution), path)
+
+
+def _shown(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """The pixels themselves; InputError where they are BLANK."""
+    low, high = np.quantile(pixels, [0.01, 0.99])
     if high - low < 1 / 255:
         raise InputError(f"{path}: {BLANK}: its pixels are of one gray level, {low:.3g} of 1.")
-    return radiograph
+    return pixels
 
 
 def image_sha256(path: Path) -> str:
@@ -216,7 +220,7 @@ def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarra
     if own_size and not is_dicom(path):
         pixels = gray(open_image(path), str(path))
         if pixels.shape == (resolution, resolution):
-            return pixels
+            return _shown(pixels, path)
     return halve(read_radiograph(path, resolution))
 
 

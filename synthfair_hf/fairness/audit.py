@@ -89,8 +89,10 @@ def group_codes(attribute: str, column: Sequence[str | None], n: int) -> Groups:
     Raises:
         InputError: there is not one value per row, a value is not a string, or all are unknown.
     """
-    if len(column) != n:
-        raise InputError(f"groups[{attribute!r}]: {len(column)} values for {n} scores; give one per score.")
+    if not is_column(column, n):
+        listed = isinstance(column, Sequence) and not isinstance(column, str | bytes)
+        given = f"{len(column)} values" if listed else shown(column)
+        raise InputError(f"groups[{attribute!r}]: {given} for {n} scores; give a list of names, one per score.")
     values = pandas.Series(column)  # type: ignore[arg-type]
     if isinstance(values.dtype, pandas.CategoricalDtype):
         values = values.cat.set_categories([name for name in values.cat.categories if not is_missing(name)])
@@ -100,7 +102,7 @@ def group_codes(attribute: str, column: Sequence[str | None], n: int) -> Groups:
         stranger = next((value for value in known if value is not None and not isinstance(value, str)), None)
         if stranger is not None:
             raise InputError(
-                f"groups[{attribute!r}]: {stranger} is no name; give one name per row (bins of a number: '<60', "
+                f"groups[{attribute!r}]: {shown(stranger)} is no name; give one name per row (bins of a number: '<60', "
                 "'60+'), None where it is unknown."
             )
     categories = pandas.Categorical(values)

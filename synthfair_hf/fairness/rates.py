@@ -8,7 +8,7 @@ rows, C the cumulated weight of negative ones and lo, hi the places of score i a
 A score at or above the threshold is predicted positive. A metric whose denominator is 0 is NaN, never 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -112,7 +112,9 @@ def is_column(values: Any, n: int) -> bool:
         n: number of rows.
     """
     try:
-        return not isinstance(values, str | bytes) and getattr(values, "ndim", 1) == 1 and len(values) == n
+        return (
+            not isinstance(values, str | bytes | Mapping | Set) and getattr(values, "ndim", 1) == 1 and len(values) == n
+        )
     except TypeError:
         return False
 

@@ -1,6 +1,7 @@
 """Levels are read however they are spelt, and what is not read is refused or counted: none is lost unseen."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,19 @@ from PIL import Image
 
 from synthfair_hf.cli import main
 from synthfair_hf.domains import imagefolder
+from synthfair_hf.domains.cells import match_columns
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.morphomnist.preset import MORPHOMNIST
 from synthfair_hf.domains.morphomnist.source import MorphoMNIST
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.registry import open_source
 from synthfair_hf.domains.rows import read_rows
-from synthfair_hf.domains.source import describe_counts, totals
+from synthfair_hf.domains.source import describe_counts, read_image, totals
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import Variable
 
 PRESET = get_preset("chest_xray")
+HEADER = "file_name,patient_id,age,sex,view,finding"
 FINDING = PRESET.covariates["finding"]
 
 
@@ -146,6 +149,110 @@ def test_blank_images_are_left_out_counted_and_named(folder):
         Image.new("L", (64, 64)).save(path)
     with pytest.raises(InputError, match="no image can be used"):
         ImageFolder(folder, PRESET, 32)
+
+
+def blank(folder: Path, column: str, level: str) -> None:
+    """Every image of a level shows nothing."""
+    header, *lines = (line.split(",") for line in (folder / "metadata.csv").read_text().splitlines())
+    for line in lines:
+        if line[header.index(column)] == level:
+            Image.new("L", (64, 64)).save(folder / line[0])
+
+
+@pytest.mark.parametrize(("column", "cell", "level"), [("sex", "F", "female"), ("view", "AP", "ap")])
+def test_a_level_of_any_covariate_that_is_lost_with_its_images_is_refused(folder, column, cell, level):
+    blank(folder, column, cell)
+    with pytest.raises(
+        InputError,
+        match=rf"metadata\.csv: column '{column}': no image of level '(?i:{level})' is left, for all 30 are left out, "
+        r"most often for 'shows nothing: .* \(30\); repair these images or give others",
+    ):
+        ImageFolder(folder, PRESET, 32)
+
+
+def test_a_level_that_is_lost_with_unreadable_images_is_refused(edit):
+    folder = edit(lambda text: text.replace(",M,", ",F,").replace("p9,29,F", "p9,29,M"))
+    for index in (18, 19):
+        (folder / "images" / f"{index:03}.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"column 'sex': no image of level 'male' is left, for all 2 .*not a readable"):
+        ImageFolder(folder, PRESET, 32)
+
+
+def test_values_that_are_lost_with_their_images_are_refused(edit):
+    folder = edit(lambda text: re.sub(r"(,p(?!9,)\d+,)\d+", r"\1", text))
+    for index in (18, 19):
+        Image.new("L", (64, 64)).save(folder / "images" / f"{index:03}.png")
+    with pytest.raises(InputError, match=r"column 'age': no image with a value is left, for all 2 are left out"):
+        ImageFolder(folder, PRESET, 32)
+
+
+@pytest.mark.parametrize(("n", "refused"), [(12, False), (13, True)])
+def test_a_folder_of_which_too_much_shows_nothing_is_refused(folder, n, refused):
+    for index in range(n):
+        Image.new("L", (64, 64)).save(folder / "images" / f"{index:03}.png")
+    if refused:
+        with pytest.raises(
+            InputError, match=r"13 of 60 images show nothing \(first: images/000.png: shows nothing.*20%"
+        ):
+            ImageFolder(folder, PRESET, 32)
+    else:
+        assert len(ImageFolder(folder, PRESET, 32)) == 48
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("cell", ["", "nan", "unknown"])
+@pytest.mark.parametrize(("column", "pattern"), [("age", r"(,p\d+,)\d+"), ("sex", r"(,p\d+,\d+,)[MF]")])
+def test_a_column_without_a_value_is_refused_before_an_image_is_read(edit, column, pattern, cell):
+    folder = edit(lambda text: re.sub(pattern, rf"\g<1>{cell}", text))
+    with pytest.raises(InputError, match=rf"metadata\.csv: column '{column}': no(ne of 60 cells| image of level)"):
+        ImageFolder(folder, PRESET, 32)
+
+
+@given(
+    st.permutations(["file_name", "patient_id", "sex", "finding"]), st.sampled_from([str.upper, str.title]), st.data()
+)
+def test_columns_are_matched_however_they_are_spelt(names, change, data):
+    separator = data.draw(st.sampled_from([" ", "-", "", ".", "\u00a0"]))
+    header = [
+        f" {change(name.replace('_', separator))}" + data.draw(st.sampled_from(["", " ", "\ufeff"])) for name in names
+    ]
+    assert match_columns("table", header, sorted(names)) == dict(sorted(zip(names, header, strict=True)))
+
+
+def test_a_folder_whose_columns_are_spelt_otherwise_is_read(edit):
+    folder = edit(lambda text: text.replace(HEADER, "File Name,PatientID,AGE,Sex,view ,Finding"))
+    source = ImageFolder(folder, PRESET, 32)
+    assert source.covariates.names == ("age", "sex", "finding", "view")
+    assert source.table["sex"][:4] == ["male", "male", "female", "female"]
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            "file_name,patient_id,age,sex,Sex,finding",
+            r"metadata\.csv:1: columns 'sex' and 'Sex' are both spellings of 'sex'",
+        ),
+        (
+            "file_name,patient_id,age,sex,view,findings",
+            r"metadata\.csv:1: no column 'finding', but 'findings'; give that",
+        ),
+        (
+            "file_name,patient,age,sex,view,finding",
+            r"metadata\.csv:1: no column 'patient_id'; rename 'patient', or add",
+        ),
+    ],
+)
+def test_columns_that_may_be_meant_are_named(edit, header, message):
+    with pytest.raises(InputError, match=message):
+        ImageFolder(edit(lambda text: text.replace(HEADER, header)), PRESET, 32)
+
+
+def test_an_image_at_the_generators_own_size_that_shows_nothing_is_refused(tmp_path):
+    Image.new("L", (32, 32), 9).save(tmp_path / "blank.png")
+    with pytest.raises(InputError, match=r"blank\.png: shows nothing"):
+        read_image(tmp_path / "blank.png", 32, own_size=True)
 
 
 def pipe(path: Path) -> None:

@@ -109,7 +109,62 @@ def test_a_long_table_of_free_text_is_drafted_in_linear_time(tmp_path: Path):
     path = table(tmp_path, sex=repeated("m", "f", rows=rows), note=[f"({n}) seen" for n in range(rows)])
     preset, remarks = draft_preset(path)
     assert preset.covariates.names == ("sex",)
-    assert remarks[1:] == ["Left out: 'note' holds text, or a name of each row."]
+    assert remarks[1:] == [
+        "Left out: 'note' holds text, or a name of each row.",
+        "Taken as the finding: 'sex', for no column is called as one is, such as 'finding'.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "level"),
+    [
+        ("Pleural_Thickening (left)", "pleural_thickening_left"),
+        (
+            "Pleural_Thickening/Pneumonia, both sides, of the upper lobe",
+            "pleural_thickening_pneumonia_both_sides_of_the_upper_lobe",
+        ),
+        ("\u00d6dem", "odem"),
+        ("<60", "under_60"),
+        ("\u2265 60", "from_60"),
+    ],
+)
+def test_levels_are_named_by_all_their_words(tmp_path: Path, cell: str, level: str):
+    preset = draft_preset(table(tmp_path, label=repeated(cell, "none"))).preset
+    assert preset.covariates["label"].levels in ((level, "none"), ("none", level))
+    assert preset.covariates["label"].parse(cell) == (level, None)
+
+
+@pytest.mark.parametrize("separator", ["|", ";", " | ", "; "])
+def test_a_column_of_several_labels_is_left_out_and_said(tmp_path: Path, separator: str):
+    cells = repeated("Edema", f"Pleural_Thickening{separator}Pneumonia", "Pneumonia", "Edema")
+    preset, remarks = draft_preset(table(tmp_path, signs=cells, finding=repeated("a", "b"), sex=repeated("m", "f")))
+    assert preset.covariates.names == ("finding", "sex")
+    assert any(re.match("Left out: 'signs' holds several labels in a cell, such as 'Pleural_", one) for one in remarks)
+    with pytest.raises(InputError, match=r"column 'finding' is called as a finding is, but holds several labels"):
+        draft_preset(table(tmp_path, finding=cells, sex=repeated("m", "f")))
+
+
+def test_a_finding_of_one_value_is_not_replaced_by_another_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = table(tmp_path, finding=repeated("sick"), sex=repeated("m", "f"))
+    assert main(["preset", "--from", str(path), "--output_file", str(tmp_path / "own.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"synthfair: {path}:1: column 'finding' is called as a finding is, but has one value; give")
+    assert not (tmp_path / "own.yaml").exists()
+
+
+def test_remarks_are_printed_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path, own = table(tmp_path, **COLUMNS), tmp_path / "own.yaml"
+    assert main(["preset", "--from", str(path), "--output_file", str(own)]) == 0
+    assert capsys.readouterr().err.splitlines() == draft_preset(path).remarks
+    assert all(f"# {remark}\n" in own.read_text() for remark in draft_preset(path).remarks)
+
+
+def test_identifiers_are_found_however_they_are_spelt(tmp_path: Path):
+    path = table(tmp_path, sex=repeated("m", "f"))
+    path.write_text(path.read_text().replace("file_name,patient_id", "File Name,PatientID"))
+    assert draft_preset(path).preset.covariates.names == ("sex",)
+    with pytest.raises(InputError, match=r"metadata\.csv:1: columns 'Sex' and 'sex' are both spellings of"):
+        draft_preset(table(tmp_path, Sex=repeated("m", "f"), sex=repeated("m", "f")))
 
 
 CELLS = st.one_of(

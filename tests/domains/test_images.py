@@ -76,13 +76,63 @@ def test_copies_in_eight_and_sixteen_bits_are_alike(pixels, factor, big_endian):
     np.testing.assert_allclose(gray(open_image(file.getvalue()), "copy"), pixels / 255, atol=1e-6)
 
 
-@pytest.mark.parametrize("bits", [12, 14, 16])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
 def test_a_detector_has_its_own_full_scale_and_no_image_has_its_own(tmp_path, bits):
     """The brightest level of an image is not white, unless it is the file's."""
     ramp = np.linspace(0, 0.9, 64 * 64).reshape(64, 64)
     levels = np.rint(ramp * (2**bits - 1)).astype(np.uint16)
     Image.fromarray(levels).save(tmp_path / "radiograph.png")
-    np.testing.assert_allclose(read_radiograph(tmp_path / "radiograph.png", 32), ramp, atol=2e-4)
+    np.testing.assert_allclose(read_radiograph(tmp_path / "radiograph.png", 32), ramp, atol=6e-4)
+
+
+WIDEN = {
+    "shifted": lambda levels, bits: levels << (16 - bits),
+    "repeated": lambda levels, bits: (levels << (16 - bits)) | (levels >> max(0, 2 * bits - 16)),
+    "rounded": lambda levels, bits: np.rint(levels * 65535 / (2**bits - 1)),
+    "cut": lambda levels, bits: levels * 65535 // (2**bits - 1),
+}
+
+
+@given(st.sampled_from([8, 10, 12]), st.floats(0.05, 1), st.sampled_from(list(WIDEN)), st.integers(0, 2**32 - 1))
+def test_fewer_bits_are_alike_however_they_were_widened_and_however_dark(bits, top, way, seed):
+    levels = np.random.default_rng(seed).integers(0, int(top * 2**bits), (32, 32))
+    file = io.BytesIO()
+    Image.fromarray(WIDEN[way](levels, bits).astype(np.uint16)).save(file, "PNG")
+    np.testing.assert_allclose(gray(open_image(file.getvalue()), "copy"), levels / (2**bits - 1), atol=3e-5)
+
+
+def white_is_zero(levels: np.ndarray) -> bytes:
+    """A TIFF of 16 bits with PhotometricInterpretation 0."""
+    file = io.BytesIO()
+    Image.fromarray(levels.astype(np.uint16)).save(file, "TIFF", tiffinfo={262: 1})
+    data = file.getvalue()
+    entry = b"\x06\x01\x03\x00\x01\x00\x00\x00"
+    assert data.count(entry) == 1
+    at = data.index(entry) + len(entry)
+    return data[:at] + b"\0\0" + data[at + 2 :]
+
+
+@pytest.mark.parametrize(("full", "factor"), [(65535, 1), (4095, 1), (1023, 1), (255, 257), (255, 256), (4095, 16)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_white_is_zero_where_a_tiff_says_so(full, factor, turned):
+    levels = np.linspace(0, full, 64 * 48).round().astype(np.int64).reshape(64, 48)
+    data = white_is_zero(levels * factor)
+    if turned:
+        image = open_image(data)
+        assert image.info["white_is_zero"]
+        image = image.transpose(Image.Transpose.ROTATE_90)
+        np.testing.assert_allclose(gray(image, "copy"), np.rot90(1 - levels / full), atol=1e-6)
+    np.testing.assert_allclose(gray(open_image(data), "copy"), 1 - levels / full, atol=1e-6)
+
+
+@given(
+    st.sampled_from([1, 100, 255, 256, 1000, 1023, 4095, 16383, 65535]), st.floats(0.01, 1), st.integers(0, 2**32 - 1)
+)
+def test_a_pgm_is_as_bright_as_it_says(largest, top, seed):
+    levels = np.random.default_rng(seed).integers(0, max(1, int(top * largest)) + 1, (8, 8))
+    pixels = levels.astype(np.uint8 if largest < 256 else ">u2").tobytes()
+    image = open_image(b"P5 8 8 %d\n" % largest + pixels)
+    np.testing.assert_allclose(gray(image, "copy"), levels / largest, atol=1 / 255 if largest < 256 else 2e-5)
 
 
 def test_levels_beyond_sixteen_bits_are_refused(tmp_path):

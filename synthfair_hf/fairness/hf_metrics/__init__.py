@@ -16,12 +16,12 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-import pandas
 from datasets import Features, Value
 
 from ...errors import InputError, shown, unknown
+from ...missing import is_missing
 from ..audit import group_codes
-from ..rates import check_labels, check_scores, group_rates
+from ..rates import check_labels, check_scores, group_rates, is_column
 from ..summaries import Summary, summarise
 
 __all__ = ["FEATURES", "HF_METRICS", "CheckedColumns", "figure"]
@@ -92,9 +92,9 @@ UNKNOWN = "\0"
 
 def _names(groups: Any, n: int) -> list[str]:
     """Names of groups, UNKNOWN where they are missing in whichever way."""
-    if isinstance(groups, str) or not hasattr(groups, "__len__") or len(groups) != n:
+    if not is_column(groups, n):
         raise InputError(f"groups: not one name for each of {n} predictions; give a list of names, None where unknown.")
-    names = [None if pandas.api.types.is_scalar(one) and pandas.isna(one) else one for one in groups]
+    names = [None if is_missing(one) else one for one in groups]
     stranger = next((one for one in names if not isinstance(one, str | None)), None)
     if stranger is not None:
         raise InputError(f"groups: {shown(stranger)} is no name; give names, None where a group is unknown.")
