@@ -19,6 +19,7 @@ __all__ = [
     "remedy_of",
     "shown",
     "unknown",
+    "with_article",
 ]
 
 LONGEST = 120
@@ -51,7 +52,7 @@ def shown(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # whatever it is, it is not what was asked for
-        text = f"a {type(value).__name__}"
+        text = with_article(type(value).__name__)
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
@@ -59,6 +60,13 @@ def shown(value: object) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """`1 problem`, `2 problems`."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def with_article(noun: str) -> str:
+    """`a list`, `an int`, `a UNet2DConditionModel`."""
+    # letters beside capitals are read one by one, and U is read as you
+    spelt = len(noun) > 1 and noun[:2].isupper()
+    return f"an {noun}" if noun[:1] in ("AEFHILMNORSX" if spelt else "aeioAEIO") else f"a {noun}"
 
 
 def unknown(
