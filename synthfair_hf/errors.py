@@ -15,6 +15,7 @@ __all__ = [
     "counted",
     "invalid_settings",
     "invalid_value",
+    "named_by_no_text",
     "printable",
     "remedy_of",
     "shown",
@@ -103,10 +104,7 @@ class Checked(BaseModel):
         except ValidationError as error:
             raise invalid_settings(error, type(self).__name__, type(self).model_fields) from None
         except TypeError as error:
-            # of a model inside, which pydantic makes by keywords
-            if "keywords must be strings" not in str(error):
-                raise
-            raise InputError(f"{type(self).__name__}: a field is named by no text; give its fields by name.") from None
+            raise named_by_no_text(error, type(self).__name__) from None
 
     @classmethod
     def model_validate(cls, obj: Any, **settings: Any) -> Self:
@@ -115,6 +113,18 @@ class Checked(BaseModel):
             return super().model_validate(obj, **settings)
         except ValidationError as error:
             raise invalid_settings(error, cls.__name__, cls.model_fields) from None
+
+
+def named_by_no_text(error: TypeError, what: str) -> Exception:
+    """The error of settings in which a model, that pydantic makes by keywords, is given by other keys than text.
+
+    Args:
+        error: raised by a settings model; returned where it is another.
+        what: the settings as a whole.
+    """
+    if "keywords must be strings" not in str(error):
+        return error
+    return InputError(f"{what}: a field is named by no text; give its fields by name.")
 
 
 def invalid_settings(error: ValidationError, what: str, fields: Mapping[str, FieldInfo]) -> InputError:

@@ -255,9 +255,7 @@ def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
         column = [plain(one) for one in value] if _is_column(value) else [value] * rows
         if len(column) != rows:
             raise InputError(f"do[{name!r}]: {len(column)} values for {rows} rows; give one value, or one per row.")
-        if any(one is None for one in column):
-            raise InputError(f"do[{name!r}]: None is not a value; leave {name} out of `do` for no intervention on it.")
-        encoded[name] = torch.from_numpy(schema[name].encode(column, f"do[{name!r}]"))
+        encoded[name] = torch.from_numpy(schema[name].encode(column, f"do[{name!r}]", known=True))
     return encoded
 
 

@@ -466,7 +466,11 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             for name, values in factual.items():
                 missing = bool((values.isnan() if values.is_floating_point() else values < 0).any())
                 if missing and name not in hidden:
-                    raise InputError(f"covariates[{name!r}]: some values are missing; counterfactuals need every one.")
+                    raise InputError(
+                        f"covariates[{name!r}]: is missing in some rows; give every one for a counterfactual."
+                        if len(values) > 1
+                        else f"covariates[{name!r}]: is missing; give it for a counterfactual."
+                    )
         if image is not None and residual is not None:
             raise InputError("residual: given beside an image, whose own is computed; give it with `noise` only.")
         if image is not None and noise is not None:

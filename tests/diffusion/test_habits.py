@@ -1,5 +1,6 @@
 """Habits of diffusers' users: every form of an argument, every form of an output, and callbacks."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,43 @@ def test_one_value_stands_for_every_row(pipeline, covariates):
     assert torch.allclose(both[:1], expected, atol=1e-5), "two images of one person"
     mixed = draw(pipeline, {**covariates, "view": "PA"}).images
     assert torch.equal(mixed, draw(pipeline, {**covariates, "view": ["PA"] * 3}).images)
+
+
+UNKNOWN = [
+    None,
+    "",
+    "unknown",
+    "NaN",
+    " n/a ",
+    math.nan,
+    np.float32("nan"),
+    pd.NA,
+    pd.NaT,
+    np.ma.masked,
+    torch.tensor(torch.nan),
+]
+
+
+@pytest.mark.parametrize("value", UNKNOWN, ids=repr)
+def test_what_is_unknown_is_hidden_in_samples_and_only_a_scanner_may_be_in_counterfactuals(pipeline, covariates, value):
+    for name in ONE:
+        expected = draw(pipeline, {**covariates, name: None})
+        found = draw(pipeline, {**covariates, name: [value] * 3})
+        assert found.covariates[name] == [None] * 3
+        assert torch.equal(found.images, expected.images)
+        with pytest.raises(InputError, match=rf"do\['{name}'\]: is missing; give "):
+            draw(pipeline, covariates, do={name: value})
+        if name != "scanner":
+            with pytest.raises(InputError, match=rf"covariates\['{name}'\]: is missing"):
+                draw(pipeline, {**covariates, name: value}, do={})
+    assert draw(pipeline, {**covariates, "scanner": value}, do={}).covariates["scanner"] == [None] * 3
+
+
+def test_aliases_are_levels_as_on_the_command_line(pipeline, covariates):
+    expected = draw(pipeline, {**covariates, "sex": ["male", "female", "female"]}, do={"sex": "female"})
+    found = draw(pipeline, {**covariates, "sex": ["M", "F", "Female"]}, do={"sex": "F"})
+    assert found.covariates == expected.covariates
+    assert torch.equal(found.images, expected.images)
 
 
 VALUES = st.recursive(
