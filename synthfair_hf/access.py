@@ -176,8 +176,8 @@ class _Push:
         if self.name == "save_pretrained" and (names := ", ".join(getattr(self.component, "peft_config", None) or {})):
             raise InputError(
                 f"save_pretrained: the network has adapters ({names}), and could not be loaded from there; save them "
-                "by save_lora_adapter, merge them by the pipeline's fuse_lora(components=['unet']) and "
-                "unload_lora_weights(), or unload them alone."
+                "by save_lora_adapter, or call pipe.unload_lora_weights() on its pipeline, and before it "
+                "pipe.fuse_lora(components=['unet']) to save it with them merged."
             )
         return self._method(*arguments, **settings)
 
