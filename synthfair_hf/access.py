@@ -12,12 +12,21 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .errors import InputError
-from .records import Access, Record, file_inside, file_sha256, fingerprint
+from .records import Access, Record, file_inside, file_sha256, fingerprint, strictest
 
-__all__ = ["RECORD", "component_names", "recorded_access", "restrict", "same_weights", "sealed", "warn_of_unsealed"]
+__all__ = [
+    "RECORD",
+    "component_names",
+    "held_access",
+    "recorded_access",
+    "restrict",
+    "same_weights",
+    "sealed",
+    "warn_of_unsealed",
+]
 
 RECORD, INDEX = "record.json", "model_index.json"
 
@@ -27,7 +36,8 @@ CONTENTS = ("*.safetensors", "data/*.parquet", "candidates.jsonl", "questions.js
 PUSHES = ("push_to_hub", "save_pretrained", "save_config")
 """diffusers' methods that publish; the last two only on request."""
 
-ORIGIN = "_saved_in"
+ORIGIN, HELD = "_saved_in", "_access"
+"""Attributes of a component: the folder it was loaded from, and the access of a pipeline it is part of."""
 
 LOGGER = logging.getLogger(__name__)
 
@@ -107,7 +117,18 @@ def warn_of_unsealed(directory: Path) -> None:
         LOGGER.warning("%s: its access was recorded without a seal, and counts as it stands", path)
 
 
-def restrict(component: Any, directory: str | Path | None = None) -> None:
+def held_access(access: Any, *components: Any) -> Any:
+    """The strictest of a pipeline's access and those that its components came with; as it is where they have none.
+
+    Args:
+        access: that of the pipeline, None where none is recorded.
+        *components: of the pipeline.
+    """
+    known = [one for one in (access, *(vars(part).get(HELD) for part in components)) if one is not None]
+    return strictest(*known) if known and access in (None, *get_args(Access)) else access
+
+
+def restrict(component: Any, directory: str | Path | None = None, access: Access | None = None) -> None:
     """Let a model, scheduler or configuration of diffusers' be published only if the images behind it are open.
 
     Args:
@@ -115,10 +136,14 @@ def restrict(component: Any, directory: str | Path | None = None) -> None:
         directory: the folder that it was loaded from, whose record, or that of the folder above, tells the access; by
             default what diffusers remembers of it. Of what was loaded from nowhere, or has changed since, the access
             is unknown.
+        access: that of the pipeline it is part of: it never opens the component, but may close it.
     """
     held = vars(component)
     if directory is not None:
         held[ORIGIN] = str(directory)
+    if access is not None:
+        # a word that is none of them, as an edited configuration may hold, opens nothing
+        held[HELD] = access if access in get_args(Access) else "unknown"
     for name in PUSHES:
         if callable(getattr(type(component), name, None)):
             held.setdefault(name, _Push(component, name))
@@ -148,11 +173,21 @@ class _Push:
                 "not open; push the whole generator, by the pipeline's push_to_hub or `synthfair push`, into a private "
                 "repository or with the permission under which it may be public."
             )
+        if self.name == "save_pretrained" and (names := ", ".join(getattr(self.component, "peft_config", None) or {})):
+            raise InputError(
+                f"save_pretrained: the network has adapters ({names}), and could not be loaded from there; save them "
+                "by save_lora_adapter, or call pipe.unload_lora_weights() on its pipeline, and before it "
+                "pipe.fuse_lora(components=['unet']) to save it with them merged."
+            )
         return self._method(*arguments, **settings)
 
 
 def _access(component: Any) -> Access:
-    """The access to the images behind a component, by the record it was saved with."""
+    """The access to the images behind a component, by the record it was saved with and the pipeline it is part of."""
+    return strictest(_recorded(component), vars(component).get(HELD, "open"))
+
+
+def _recorded(component: Any) -> Access:
     place = vars(component).get(ORIGIN) or getattr(component, "config", {}).get("_name_or_path")
     if not place or not Path(place).is_dir():
         return "unknown"

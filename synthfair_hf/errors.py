@@ -15,10 +15,12 @@ __all__ = [
     "counted",
     "invalid_settings",
     "invalid_value",
+    "named_by_no_text",
     "printable",
     "remedy_of",
     "shown",
     "unknown",
+    "with_article",
 ]
 
 LONGEST = 120
@@ -51,7 +53,7 @@ def shown(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # whatever it is, it is not what was asked for
-        text = f"a {type(value).__name__}"
+        text = with_article(type(value).__name__)
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
@@ -59,6 +61,13 @@ def shown(value: object) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """`1 problem`, `2 problems`."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def with_article(noun: str) -> str:
+    """`a list`, `an int`, `a UNet2DConditionModel`."""
+    # letters beside capitals are read one by one, and U is read as you
+    spelt = len(noun) > 1 and noun[:2].isupper()
+    return f"an {noun}" if noun[:1] in ("AEFHILMNORSX" if spelt else "aeioAEIO") else f"a {noun}"
 
 
 def unknown(
@@ -95,10 +104,7 @@ class Checked(BaseModel):
         except ValidationError as error:
             raise invalid_settings(error, type(self).__name__, type(self).model_fields) from None
         except TypeError as error:
-            # of a model inside, which pydantic makes by keywords
-            if "keywords must be strings" not in str(error):
-                raise
-            raise InputError(f"{type(self).__name__}: a field is named by no text; give its fields by name.") from None
+            raise named_by_no_text(error, type(self).__name__) from None
 
     @classmethod
     def model_validate(cls, obj: Any, **settings: Any) -> Self:
@@ -107,6 +113,18 @@ class Checked(BaseModel):
             return super().model_validate(obj, **settings)
         except ValidationError as error:
             raise invalid_settings(error, cls.__name__, cls.model_fields) from None
+
+
+def named_by_no_text(error: TypeError, what: str) -> Exception:
+    """The error of settings in which a model, that pydantic makes by keywords, is given by other keys than text.
+
+    Args:
+        error: raised by a settings model; returned where it is another.
+        what: the settings as a whole.
+    """
+    if "keywords must be strings" not in str(error):
+        return error
+    return InputError(f"{what}: a field is named by no text; give its fields by name.")
 
 
 def invalid_settings(error: ValidationError, what: str, fields: Mapping[str, FieldInfo]) -> InputError:

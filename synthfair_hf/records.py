@@ -36,6 +36,7 @@ __all__ = [
     "strictest",
     "writable_directory",
     "write_atomically",
+    "write_together",
     "written",
     "written_to",
 ]
@@ -186,15 +187,27 @@ def write_atomically(path: Path, data: bytes) -> None:
         path: its directory exists.
         data: the whole file.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    write_together({path: data})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write several files as `write_atomically` does, and rename none of them before all are on the disk.
+
+    Args:
+        files: the whole contents by path; their directories exist.
+    """
+    temporary = {path: path.with_name(path.name + ".tmp") for path in files}
     try:
-        with written_to(path), temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, data in files.items():
+            with written_to(path), temporary[path].open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, one in temporary.items():
+            os.replace(one, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        for one in temporary.values():
+            one.unlink(missing_ok=True)
         raise
 
 

@@ -96,17 +96,34 @@ class Variable(Checked, BaseModel):
             raise TypeError(f"{self.name} is categorical and has levels, not a range")
         return self.range
 
-    def encode_value(self, value: object, argument: str | None = None) -> float:
+    def canonical(self, value: object) -> object:
+        """A value by its own name: the level of an alias, and None for what `missing` calls unknown.
+
+        Args:
+            value: a level name or a number; anything else is returned as it is.
+        """
+        if self.categorical and isinstance(value, str):
+            value = self.aliases.get(value, value)
+            if value in self.levels:
+                return value
+        return None if is_missing(value) else value
+
+    def encode_value(self, value: object, argument: str | None = None, known: bool = False) -> float:
         """One value as a number: in the unit, or the index of its level.
 
         Args:
-            value: a level name or a number; None is missing.
+            value: a level name, an alias or a number; None, NaN and words such as "unknown" are missing.
             argument: named by an error; the variable's name by default.
+            known: refuse a missing value.
 
         Raises:
             InputError: an unknown level, no number, or one out of range.
         """
         argument = argument or self.name
+        value = self.canonical(value)
+        if value is None and known:
+            allowed = f"one of {', '.join(self.levels)}" if self.categorical else f"{self.unit} in {self._span}"
+            raise InputError(f"{argument}: is missing; give {allowed}.")
         if value is None:
             return MISSING_LEVEL if self.categorical else math.nan
         if self.categorical:
@@ -115,25 +132,33 @@ class Variable(Checked, BaseModel):
             raise unknown(argument, value, self.levels)
         low, high = self.bounds
         if isinstance(value, bool | str) or not isinstance(value, int | float | np.integer | np.floating):
-            raise InputError(f"{argument}: {value!r} is not a number; give {self.unit} in [{low:g}, {high:g}].")
+            raise InputError(f"{argument}: {value!r} is not a number; give {self.unit} in {self._span}.")
         # compared as it is: not every integer fits a float
         if not low <= value <= high:
             text = "this number" if isinstance(value, int) and abs(value) > 10**300 else repr(value)
             raise InputError(f"{argument}: {text} is out of range; allowed: {low:g} to {high:g} {self.unit}.")
         return float(value)
 
-    def encode(self, values: Sequence[object] | np.ndarray, argument: str | None = None) -> np.ndarray:
+    @property
+    def _span(self) -> str:
+        low, high = self.bounds
+        return f"[{low:g}, {high:g}]"
+
+    def encode(
+        self, values: Sequence[object] | np.ndarray, argument: str | None = None, known: bool = False
+    ) -> np.ndarray:
         """Values as an array `[B]`: float32 in the unit, or int64 level indices.
 
         Args:
-            values: `B` level names or numbers; None is missing.
+            values: `B` values, as for `encode_value`.
             argument: named by an error; the variable's name by default.
+            known: refuse missing values.
 
         Raises:
             InputError: a value that the variable cannot have.
         """
         dtype = np.int64 if self.categorical else np.float32
-        return np.array([self.encode_value(value, argument) for value in values], dtype=dtype)
+        return np.array([self.encode_value(value, argument, known) for value in values], dtype=dtype)
 
     def decode(self, encoded: Iterable[Any]) -> list[Any]:
         """The inverse of `encode`: level names, or numbers in the unit; None where missing."""
@@ -244,7 +269,7 @@ class Schema(Checked, BaseModel):
         """Columns of values as encoded arrays `[B]` by name.
 
         Args:
-            table: `B` decoded values of every variable, by name; None is missing.
+            table: `B` values of every variable, by name, as for `Variable.encode_value`.
             argument: named by an error.
 
         Raises:
@@ -267,6 +292,8 @@ class Schema(Checked, BaseModel):
     def parse(self, name: str, value: Any, argument: str) -> Any:
         """A value of a variable as a level or a number, from text such as `female`, its alias `F`, or `61`.
 
+        What `missing` calls unknown, such as `unknown`, is None.
+
         Args:
             name: of the variable.
             value: text, or a value, which is checked and returned as it is.
@@ -277,9 +304,8 @@ class Schema(Checked, BaseModel):
         """
         if name not in self:
             raise unknown(argument, name, self.names)
-        if isinstance(value, str) and self[name].categorical:
-            value = self[name].aliases.get(value, value)
-        elif isinstance(value, str):
+        value = self[name].canonical(value)
+        if isinstance(value, str) and not self[name].categorical:
             with suppress(ValueError):
                 value = _number(value)
         self[name].encode_value(value, f"{argument}[{name!r}]")

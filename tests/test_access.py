@@ -279,6 +279,34 @@ def test_no_component_is_published_that_is_not_open(trained: Path, tmp_path: Pat
     assert no_hub == []
 
 
+def test_access_goes_with_the_components(run: Path, tmp_path: Path, no_hub: list[str], monkeypatch):
+    seal(run, "open")
+    opened = CausalDiffusionPipeline.load(run)
+    seal(run, "credentialed")
+    (run / "record.json").unlink()
+    closed = CausalDiffusionPipeline.load(run)
+    parts = dict(closed.components)
+    settings = {"preset": closed.config.preset, "resolution": closed.config.resolution}
+    for number, again in enumerate(
+        (
+            CausalDiffusionPipeline(**parts),
+            CausalDiffusionPipeline(**parts, **settings, space_to_depth=closed.config.space_to_depth),
+            CausalDiffusionPipeline(**parts, access="open"),
+            CausalDiffusionPipeline(**{**opened.components, "unet": copy.deepcopy(closed.unet)}),
+            CausalDiffusionPipeline.from_pipe(closed),
+        )
+    ):
+        assert again.config.access == "credentialed"
+        again.save_pretrained(tmp_path / str(number))
+        assert json.loads((tmp_path / str(number) / "model_index.json").read_text())["access"] == "credentialed"
+    opened.unet = closed.unet
+    assert opened.config.access == "credentialed"
+    for part in (closed.unet, closed.scm, opened.scheduler, copy.deepcopy(opened.covariate_encoder)):
+        with pytest.raises(InputError, match="access is credentialed, not open"):
+            part.push_to_hub(NAME)
+    assert no_hub == []
+
+
 def test_nor_one_that_is_loaded_alone(trained: Path, tmp_path: Path, no_hub: list[str]):
     for part in (StructuralCausalModel.from_pretrained(trained / "scm"), find_generator(trained).causal_model()):
         with pytest.raises(InputError, match="access is credentialed, not open"):

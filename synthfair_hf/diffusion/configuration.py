@@ -20,7 +20,7 @@ from .conditioning import CovariateEncoder
 from .denoiser import Denoiser
 from .inputs import check_settings, strengths
 
-__all__ = ["DEFAULTS", "check_configuration", "check_sizes"]
+__all__ = ["DEFAULTS", "check_configuration", "check_fit", "check_sizes"]
 
 DEFAULTS: dict[str, Any] = {
     "resolution": 64,
@@ -96,6 +96,31 @@ def check_configuration(
             raise InputError(f"{name}: {size!r} is not allowed; give a whole number from 1 to {LARGEST_SIZE}.")
     check_settings(settings["default_steps"], argument="default_steps")
     strengths(settings["default_guidance_scale"], settings["default_intervention_level"], preset.covariates)
+    check_fit(settings, preset, unet, covariate_encoder, scm, vae)
+    return preset
+
+
+def check_fit(
+    settings: Mapping[str, Any],
+    preset: Preset,
+    unet: Denoiser,
+    covariate_encoder: CovariateEncoder,
+    scm: StructuralCausalModel,
+    vae: AutoencoderKL | None,
+) -> None:
+    """Check that components fit each other and allowed settings.
+
+    Args:
+        settings: `resolution` and `space_to_depth`.
+        preset: the domain.
+        unet: the network.
+        covariate_encoder: of its tokens.
+        scm: the causal model.
+        vae: the autoencoder, if there is one.
+
+    Raises:
+        InputError: for parts that do not fit.
+    """
     fold, network = settings["space_to_depth"], unet.config
     size = network.sample_size * fold * (1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1))
     if size != settings["resolution"]:
@@ -114,7 +139,6 @@ def check_configuration(
             raise InputError(
                 f"{name}: has other covariates or levels than the preset; give those that it was made with."
             )
-    return preset
 
 
 def _meaning(covariates: Schema) -> list[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ it with probability 0.1 (`objective`). That explains real radiographs better tha
 (docs/counterfactuals.md has figures).
 """
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,23 @@ from ..domains.chest_xray.scanners import acquire, expose
 from ..domains.source import read_image
 from ..errors import InputError
 from ..publish.report import difference_png
-from ..records import Record, file_sha256, library_versions, writable_directory, write_atomically
+from ..records import (
+    Record,
+    check_regular,
+    file_sha256,
+    library_versions,
+    writable_directory,
+    write_together,
+    written,
+)
 from .generator import load_generator
 from .inputs import check_settings, encode_covariates, encode_interventions, may_be_unknown, strengths
 from .saved import DEFAULT_GENERATOR, find_generator
 
 __all__ = ["DIFFERENCE_LIMIT", "counterfactual"]
+
+PICTURES, RECORD_NAME = ("observation.png", "counterfactual.png", "difference.png"), "counterfactual.json"
+"""What is written, all of it or nothing."""
 
 DIFFERENCE_LIMIT = 0.25
 """Share of the gray range at which a difference map saturates."""
@@ -68,6 +80,10 @@ def counterfactual(
         InputError: for arguments that are not allowed, before the weights are loaded.
     """
     directory = writable_directory(output_dir)
+    for name in (*PICTURES, RECORD_NAME):
+        # a pipe under the temporary name would be waited for as well
+        for path in (directory / name, directory / f"{name}.tmp"):
+            check_regular(path, f"output_dir: {path}", "remove it, or give another directory")
     if seed < 0:
         raise InputError(f"seed: {seed} is not allowed; give a whole number from 0 on.")
     saved = find_generator(pretrained_model_name_or_path)
@@ -79,7 +95,7 @@ def counterfactual(
     table = {name: [value] for name, value in covariates.items()}
     for name, column in encode_covariates(table, schema).items():
         if name not in unknown and (column.isnan().any() or (column < 0).any()):
-            raise InputError(f"covariates: {name} is missing; a counterfactual needs every covariate.")
+            raise InputError(f"covariates[{name!r}]: is missing; give it for a counterfactual.")
     if plant_scanner and (not saved.planted_scanner or "scanner" in unknown):
         raise InputError(
             "plant_scanner: "
@@ -111,10 +127,6 @@ def counterfactual(
         output_type="pt",
     )
     changed = torch.as_tensor(output.images)[0, 0].numpy()
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, pixels in (("observation", observed), ("counterfactual", changed)):
-        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(directory / f"{name}.png")
-    write_atomically(directory / "difference.png", difference_png(changed - observed, DIFFERENCE_LIMIT))
     answer = {name: column[0] for name, column in output.covariates.items()}
     record = Record(
         stage="counterfactual",
@@ -132,5 +144,20 @@ def counterfactual(
         versions=library_versions(),
         measured={"counterfactual": answer},
     )
-    record.write(directory / "counterfactual.json")
+    directory.mkdir(parents=True, exist_ok=True)
+    write_together(
+        {
+            directory / "observation.png": _png(observed),
+            directory / "counterfactual.png": _png(changed),
+            directory / "difference.png": difference_png(changed - observed, DIFFERENCE_LIMIT),
+            directory / RECORD_NAME: written(record.model_dump(mode="json")),
+        }
+    )
     return answer
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """An image `[R, R]` in [0, 1] as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(file, format="PNG")
+    return file.getvalue()

@@ -6,7 +6,7 @@
     list of these        one image or batch each
 
 Three axes are a batch of gray images where the first has one entry per row, otherwise one image wherever an axis can be
-channels: the first or last of 1, 3 or 4.
+channels: the first or last of 1, 3 or 4. [H, W, 2] and [H, W, 5 to 8] are neither, unless H is the number of rows.
 
 Whole numbers count from black, 0, to white: 255 of 8 bits, and of 16 bits what is white in a file of the same levels
 (`domains.images.full_scale`); floats are in [0, 1]. Colours become gray by luminance where the generator makes gray
@@ -16,6 +16,7 @@ What has the generator's size is taken as it is, to the bit. Anything else is pr
 square at its centre at twice the generator's size (`domains.images.centre_square`), and means of 2 x 2 pixels.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..domains.images import centre_square, full_scale, halve
-from ..errors import InputError
+from ..errors import InputError, counted, with_article
 
 __all__ = [
     "OUTPUT_TYPES",
@@ -33,9 +34,13 @@ __all__ = [
     "finite_rows",
     "prepare_images",
     "separate_images",
+    "sound_rows",
     "to_output",
     "to_pil",
+    "warn_of_clipping",
 ]
+
+LOGGER = logging.getLogger(__name__)
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 """Forms of images that the pipeline gives; "latent" is what its network works on."""
@@ -43,17 +48,28 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CHANNELS = (1, 3, 4)
 """Lengths of an axis that is taken for gray, colours, or colours with alpha."""
 
+NARROWEST = 8
+"""Pixels of a side that are taken for channels instead."""
+
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)[:, None, None]
 """Weights of red, green and blue, those of Pillow."""
 
 OVERFLOW = 1e4
-"""So far from [0, 1] is no image and no noise, only guidance that overflows."""
+"""No noise is as large, only guidance that overflows."""
+
+FARTHEST = 3.5
+"""No image is farther from middle gray, 0.5: noise of seven standard deviations would be."""
+
+CLIPPED, MARGIN = 0.1, 0.1
+"""Share of an image's pixels, farther than this outside of [0, 1], above which its clipping is told."""
 
 ALLOWED = "a PIL image, an array or tensor of them, or a list"
 
 
 class NonFiniteOutput(InputError):
-    """Some rows of a pipeline's output are NaN, infinite or overflown: clipped, they would be black, white or both.
+    """Some rows of a pipeline's output are NaN, infinite or so far from [0, 1] as not even noise is.
+
+    Clipped, they would be black, white or both.
 
     Args:
         output: the pipeline's output, as for output_type="pt", in which images of those rows are NaN.
@@ -63,16 +79,40 @@ class NonFiniteOutput(InputError):
     def __init__(self, output: Any, rows: Sequence[int]) -> None:
         found = "the image is" if len(output.images) == 1 else f"images {', '.join(map(str, rows))} are"
         super().__init__(
-            f"{found} not finite (NaN, infinite or overflown); lower guidance_scale where it is large, use float32 or "
-            "bfloat16 instead of float16, or check the generator's weights."
+            f"{found} not finite (NaN, infinite, or outside of -3 to 4, where black is 0 and white 1); lower "
+            "guidance_scale where it is large, use float32 or bfloat16 instead of float16, or check the generator's "
+            "weights."
         )
         self.output = output
 
 
 def finite_rows(values: Tensor) -> Tensor:
-    """Which rows of images or noise `[B, ...]` are finite and no overflow, bool `[B]`."""
+    """Which rows of noise `[B, ...]` are finite and no overflow, bool `[B]`."""
     # false of NaN
     return (values.abs() < OVERFLOW).flatten(1).all(dim=1)
+
+
+def sound_rows(images: Tensor) -> Tensor:
+    """Which images `[B, C, H, W]`, before they are clipped, are finite and nowhere beyond FARTHEST, bool `[B]`."""
+    return ((images - 0.5).abs() <= FARTHEST).flatten(1).all(dim=1)
+
+
+def warn_of_clipping(images: Tensor, argument: str) -> None:
+    """Log that many pixels of some images become black or white when they are clipped.
+
+    Args:
+        images: `[B, C, H, W]`, before.
+        argument: the guidance to lower.
+    """
+    shares = ((images - 0.5).abs() > 0.5 + MARGIN).flatten(1).float().mean(dim=1)
+    if rows := (shares > CLIPPED).nonzero()[:, 0].tolist():
+        LOGGER.warning(
+            "%s: %s of %s clipped to black or white, up to %.0f %% of the pixels; lower it",
+            argument,
+            counted(len(rows), "image"),
+            len(images),
+            100 * shares.max(),
+        )
 
 
 def separate_images(image: Any, rows: int | None = None) -> list[Image.Image | np.ndarray]:
@@ -85,7 +125,10 @@ def separate_images(image: Any, rows: int | None = None) -> list[Image.Image | n
     Raises:
         InputError: for anything that is no image.
     """
-    return list(_separate(image, rows))
+    images = list(_separate(image, rows))
+    if not images:
+        raise InputError(f"image: holds no image; give {ALLOWED}, or leave it out.")
+    return images
 
 
 def prepare_images(
@@ -144,6 +187,12 @@ def _separate(image: Any, rows: int | None = None) -> Iterator[Image.Image | np.
         elif array.ndim == 3:
             gray = rows is not None and len(array) == rows > 1
             single = None if gray else _channels_first(array, first=isinstance(image, Tensor))
+            if single is None and not gray and array.shape[-1] <= NARROWEST:
+                raise InputError(
+                    f"image: unexpected shape {array.shape}, of {array.shape[-1]} channels or of {len(array)} images; "
+                    "give 1, 3 or 4 channels, such as image[..., :1] for gray with alpha, or one gray image per row of "
+                    "`covariates`."
+                )
             yield from [single] if single is not None else array
         elif array.ndim == 4 and (batch := _channels_first(array, first=isinstance(image, Tensor))) is not None:
             yield from batch
@@ -153,11 +202,13 @@ def _separate(image: Any, rows: int | None = None) -> Iterator[Image.Image | np.
                 "[H, W], [C, H, W] or [B, C, H, W], with 1, 3 or 4 channels."
             )
     else:
-        raise InputError(f"image: a {type(image).__name__} is not supported; give {ALLOWED}.")
+        raise InputError(f"image: {with_article(type(image).__name__)} is not supported; give {ALLOWED}.")
 
 
 def _as_array(image: np.ndarray | Tensor) -> np.ndarray:
     """An array of a number type that says what white is."""
+    if np.ma.is_masked(image):
+        raise InputError("image: some pixels are masked; give all of them, such as image.filled(0) has for black.")
     try:
         if isinstance(image, Tensor):
             image = image.detach().cpu()

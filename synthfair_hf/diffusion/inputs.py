@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..causal.mechanisms import Covariates, Generators
 from ..domains.preset import Preset
-from ..errors import InputError, unknown
+from ..errors import InputError, unknown, with_article
 from ..schema import Schema
 from .guidance import Strength
 from .images import OUTPUT_TYPES
@@ -65,6 +65,11 @@ class Request:
     strengths: dict[int, Strength]
     sample_scale: float
     callback_inputs: Sequence[str] = ()
+
+    @property
+    def guided(self) -> bool:
+        """Whether any guidance is asked for."""
+        return self.sample_scale > 1 or any(one.scale > 1 for one in self.strengths.values())
 
     @property
     def rows(self) -> int:
@@ -167,7 +172,7 @@ def _shown(value: Any) -> str:
         text = " ".join(repr(value).split())
     # whatever it is, it is not what was asked for
     except Exception:
-        text = f"a {type(value).__name__}"
+        text = with_article(type(value).__name__)
     return text if len(text) <= 120 else f"{text[:120]}..."
 
 
@@ -185,7 +190,9 @@ def as_columns(covariates: Any, schema: Schema, images: int | None = None) -> di
     if covariates is None or (isinstance(covariates, Mapping) and not covariates):
         raise InputError(f"covariates: not given; needed: {', '.join(schema.names)}, a value or a list of them each.")
     if not isinstance(covariates, Mapping):
-        raise InputError(f"covariates: a {type(covariates).__name__} is not allowed; give {{name: [values]}}.")
+        raise InputError(
+            f"covariates: {with_article(type(covariates).__name__)} is not allowed; give {{name: [values]}}."
+        )
     values = {name: plain(column) for name, column in covariates.items()}
     columns = {name: [plain(one) for one in column] for name, column in values.items() if _is_column(column)}
     rows = row_count(columns) or (1 if images is None else images)
@@ -238,7 +245,7 @@ def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
     """
     if do is not None and not isinstance(do, Mapping):
         raise InputError(
-            f"do: a {type(do).__name__} is not allowed; give {{name: value}}, or {{}} for no intervention."
+            f"do: {with_article(type(do).__name__)} is not allowed; give {{name: value}}, or {{}} for no intervention."
         )
     encoded = {}
     for name, value in (do or {}).items():
@@ -248,9 +255,7 @@ def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
         column = [plain(one) for one in value] if _is_column(value) else [value] * rows
         if len(column) != rows:
             raise InputError(f"do[{name!r}]: {len(column)} values for {rows} rows; give one value, or one per row.")
-        if any(one is None for one in column):
-            raise InputError(f"do[{name!r}]: None is not a value; leave {name} out of `do` for no intervention on it.")
-        encoded[name] = torch.from_numpy(schema[name].encode(column, f"do[{name!r}]"))
+        encoded[name] = torch.from_numpy(schema[name].encode(column, f"do[{name!r}]", known=True))
     return encoded
 
 

@@ -23,18 +23,26 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..access import restrict
+from ..access import held_access, restrict
 from ..causal.mechanisms import Generators, draw
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Network, Preset
-from ..errors import InputError, unknown
+from ..errors import InputError, unknown, with_article
 from ..schema import Schema
 from .adapters import AdapterLoader
 from .conditioning import CovariateEncoder
-from .configuration import DEFAULTS, check_configuration, check_sizes
+from .configuration import DEFAULTS, check_configuration, check_fit, check_sizes
 from .denoiser import TIME_SCALE, Denoiser, build_unet
 from .guidance import classifier_free_velocity, conditional_velocity, guided_velocity
-from .images import NonFiniteOutput, finite_rows, prepare_images, separate_images, to_output
+from .images import (
+    NonFiniteOutput,
+    finite_rows,
+    prepare_images,
+    separate_images,
+    sound_rows,
+    to_output,
+    warn_of_clipping,
+)
 from .inputs import (
     Request,
     check_generator,
@@ -139,20 +147,37 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             "planted_scanner": planted_scanner,
         }
         remembered = (covariate_encoder.pipeline_settings or {}) if preset is None else {}
+        # a component keeps the access to what it was made from, whatever pipeline it comes to
+        access = held_access(
+            access, *(one for one in (unet, covariate_encoder, scm, scheduler, vae) if one is not None)
+        )
         settings = {**DEFAULTS, **remembered, **{name: one for name, one in given.items() if one is not None}}
         self.preset = check_configuration(settings, unet, covariate_encoder, scm, vae)
         self.register_to_config(**settings)
         if access is not None:
             # generators that were saved without one keep their revision
             self.register_to_config(access=access)
+            self._restrict()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # torch.compile wraps a module
         if name in COMPONENTS and not isinstance(getattr(value, "_orig_mod", value), COMPONENTS[name]):
-            allowed = " or ".join(one.__name__ for one in COMPONENTS[name] if one is not type(None))
+            allowed = " or ".join(with_article(one.__name__) for one in COMPONENTS[name] if one is not type(None))
             reason = ", whose steps can be undone, which abduction needs" if name == "scheduler" else ""
-            raise InputError(f"{name}: a {type(value).__name__} is not allowed; give a {allowed}{reason}.")
+            raise InputError(f"{name}: {with_article(type(value).__name__)} is not allowed; give {allowed}{reason}.")
         super().__setattr__(name, value)
+        if name in COMPONENTS and value is not None:
+            restrict(value)
+            own = self.config.get("access")
+            if "preset" in self.config and (access := held_access(own, value)) != own:
+                self.register_to_config(access=access)
+                self._restrict()
+
+    def _restrict(self) -> None:
+        """Let the components tell the access that the pipeline's configuration names."""
+        for name in COMPONENTS:
+            if (part := getattr(self, name)) is not None:
+                restrict(part, access=self.config.access)
 
     @property
     def components(self) -> dict[str, Any]:
@@ -162,11 +187,16 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         return parts
 
     def register_modules(self, **modules: Any) -> None:
-        """As diffusers does; each module is published by itself only if the images behind it are open (`access`)."""
+        """As diffusers does; each module is published by itself only if the images behind it are open (`access`).
+
+        Raises:
+            InputError: for a module that is not allowed in its place.
+        """
+        for name, module in modules.items():
+            # diffusers asks a module for its library before it places it
+            if name in COMPONENTS and not isinstance(getattr(module, "_orig_mod", module), COMPONENTS[name]):
+                setattr(self, name, module)
         super().register_modules(**modules)
-        for module in modules.values():
-            if module is not None:
-                restrict(module)
 
     @classmethod
     def from_preset(
@@ -292,6 +322,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             InputError: with adapters in the network, which could not be loaded from there.
         """
         self.check_without_adapters("save_pretrained")
+        self._check_parts()
         super().save_pretrained(save_directory, **({} if push_to_hub else settings))
         if push_to_hub:
             self.push_to_hub(repo_id or Path(save_directory).name, **settings)
@@ -338,6 +369,10 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
     def covariates(self) -> Schema:
         """The generator's covariates."""
         return self.preset.covariates
+
+    def _check_parts(self) -> None:
+        """Raise InputError where a component that was given since does not fit the others."""
+        check_fit(self.config, self.preset, self.unet, self.covariate_encoder, self.scm, self.vae)
 
     def latent_shape(self) -> tuple[int, int, int]:
         """`(c, h, w)` of the space the network works in."""
@@ -404,6 +439,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         Raises:
             InputError: for arguments that are not allowed or do not fit together.
         """
+        self._check_parts()
+        self.check_placement()
         # defaults saved with the checkpoint
         settings = self.config
         steps = check_settings(
@@ -429,7 +466,11 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             for name, values in factual.items():
                 missing = bool((values.isnan() if values.is_floating_point() else values < 0).any())
                 if missing and name not in hidden:
-                    raise InputError(f"covariates[{name!r}]: some values are missing; counterfactuals need every one.")
+                    raise InputError(
+                        f"covariates[{name!r}]: is missing in some rows; give every one for a counterfactual."
+                        if len(values) > 1
+                        else f"covariates[{name!r}]: is missing; give it for a counterfactual."
+                    )
         if image is not None and residual is not None:
             raise InputError("residual: given beside an image, whose own is computed; give it with `noise` only.")
         if image is not None and noise is not None:
@@ -517,7 +558,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
 
         Raises:
             InputError: for arguments that are not allowed or do not fit together, before the network runs.
-            NonFiniteOutput: for images that come out NaN, infinite or overflown.
+            NonFiniteOutput: for images that come out NaN, infinite, or outside of -3 to 4, where black is 0 and white
+                1: farther than noise of seven standard deviations.
         """
         # 1. Check inputs
         request = self.check_inputs(
@@ -583,8 +625,9 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         images = (images if residual is None else images + residual.to(images)).float().cpu()
         pair = pair.cpu()
         self.maybe_free_model_hooks()
-        finite = finite_rows(images) & finite_rows(pair)
-        images = images.clamp(0, 1).where(finite[:, None, None, None], torch.nan)
+        finite = sound_rows(images) & finite_rows(pair)
+        raw = images
+        images = raw.clamp(0, 1).where(finite[:, None, None, None], torch.nan)
 
         # 8. Return
         output = CausalPipelineOutput(
@@ -596,6 +639,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         )
         if not finite.all():
             raise NonFiniteOutput(output, (~finite).nonzero()[:, 0].tolist())
+        if request.guided:
+            warn_of_clipping(raw, "sample_guidance_scale" if do is None else "guidance_scale")
         output.images = latents.float().cpu() if output_type == "latent" else to_output(images, output_type)
         if return_dict:
             return output
@@ -616,8 +661,16 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
 
         def on_step(step: int, level: float, pair: Tensor) -> Tensor:
             returned = callback(self, step, level * TIME_SCALE, {name: pair for name in names})
-            given: Tensor = returned.get("latents", pair) if isinstance(returned, Mapping) else pair
-            _check_tensor("callback_on_step_end: latents", given, tuple(pair.shape), finite=False)
+            if returned is None:
+                return pair
+            if not isinstance(returned, Mapping):
+                found = with_article(type(returned).__name__)
+                raise InputError(f"callback_on_step_end: returned {found}; return a dict of tensors, or None.")
+            for name in returned:
+                if name not in self._callback_tensor_inputs:
+                    raise unknown("callback_on_step_end: returned", name, self._callback_tensor_inputs)
+            given = returned.get("latents", pair)
+            _check_tensor("callback_on_step_end: latents", given, tuple(pair.shape), finite=False, needed=True)
             return given.to(pair)
 
         return {"on_step": on_step}
@@ -626,8 +679,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
 def _check_callback(callback: Any, names: Any, allowed: Sequence[str]) -> None:
     if callback is not None and not callable(callback):
         raise InputError(
-            f"callback_on_step_end: a {type(callback).__name__} is not a function; give one of (pipeline, step, "
-            "timestep, tensors)."
+            f"callback_on_step_end: {with_article(type(callback).__name__)} is not a function; give one of (pipeline, "
+            "step, timestep, tensors)."
         )
     if not isinstance(names, list | tuple):
         raise InputError(f"callback_on_step_end_tensor_inputs: {names!r} is not a list; give ['latents'].")
@@ -636,13 +689,18 @@ def _check_callback(callback: Any, names: Any, allowed: Sequence[str]) -> None:
             raise unknown("callback_on_step_end_tensor_inputs", name, allowed)
 
 
-def _check_tensor(argument: str, value: Any, expected: tuple[int, ...], finite: bool = True) -> None:
-    """Raise InputError unless a value, where there is one, is a finite tensor of the expected shape."""
-    if value is None:
+def _check_tensor(
+    argument: str, value: Any, expected: tuple[int, ...], finite: bool = True, needed: bool = False
+) -> None:
+    """Raise InputError unless a value, where there is one or it is needed, is a finite tensor of the expected shape."""
+    if value is None and not needed:
         return
     if not isinstance(value, Tensor) or tuple(value.shape) != expected:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise InputError(f"{argument}: unexpected shape {shape}; expected {expected}, that of an earlier output's.")
+    if not value.is_floating_point() or value.is_meta or value.layout != torch.strided:
+        kind = value.dtype if not value.is_floating_point() else "one without values" if value.is_meta else value.layout
+        raise InputError(f"{argument}: {kind} is not supported; give a dense tensor of floats.")
     if finite and not torch.isfinite(value).all():
         raise InputError(f"{argument}: some values are not finite; give those of an earlier output.")
 

@@ -7,6 +7,7 @@
 All are diffusers' own; what a device or this pipeline cannot do is one sentence.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ __all__ = ["PRECISIONS", "PlacedPipeline", "check_precision"]
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """What networks can compute in."""
 
+MODELS = logging.getLogger("diffusers.models.modeling_utils")
+
 
 def check_precision(dtype: Any, argument: str = "dtype") -> None:
     """Raise InputError unless a precision, or each of a dict by component, is one of PRECISIONS; None is any."""
@@ -27,6 +30,11 @@ def check_precision(dtype: Any, argument: str = "dtype") -> None:
         if one is not None and one not in PRECISIONS:
             names = ", ".join(str(each) for each in PRECISIONS)
             raise InputError(f"{argument}: {one!r} is not allowed; give one of {names}.")
+
+
+def _tells(record: logging.LogRecord) -> bool:
+    """Whether a warning of diffusers says anything: of every model without parts to keep in float32 it lists none."""
+    return "kept in float32: []" not in record.getMessage()
 
 
 class PlacedPipeline(DiffusionPipeline):
@@ -49,8 +57,20 @@ class PlacedPipeline(DiffusionPipeline):
         for one in (*args, settings.get("dtype")):
             if isinstance(one, torch.dtype):
                 check_precision(one, "to")
-        _in_one_sentence("to", super().to, *args, **settings)
+        MODELS.addFilter(_tells)
+        try:
+            _in_one_sentence("to", super().to, *args, **settings)
+        finally:
+            MODELS.removeFilter(_tells)
         return self
+
+    def check_placement(self) -> None:
+        """Raise InputError where a network was moved to the device "meta", which keeps no weights."""
+        for name, part in self.components.items():
+            # what is offloaded waits there, and its hooks bring it back
+            waits = isinstance(part, torch.nn.Module) and any(hasattr(one, "_hf_hook") for one in part.modules())
+            if isinstance(part, torch.nn.Module) and not waits and any(one.is_meta for one in part.parameters()):
+                raise InputError(f"{name}: is on the device 'meta', which keeps no weights; load the pipeline anew.")
 
     def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
         """As diffusers does.

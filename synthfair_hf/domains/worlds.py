@@ -195,9 +195,9 @@ class _Observations:
         for name, values in do.items():
             if name not in self.covariates:
                 raise unknown("do", name, self.covariates.names)
-            if len(values) != len(wanted) or any(value is None for value in values):
+            if len(values) != len(wanted):
                 raise InputError(f"do[{name!r}]: {len(values)} values for {len(wanted)} images; give one for each.")
-            self.covariates[name].encode(values, f"do[{name!r}]")
+            self.covariates[name].encode(values, f"do[{name!r}]", known=True)
         return wanted
 
 

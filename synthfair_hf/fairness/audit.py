@@ -22,7 +22,7 @@ import numpy as np
 import pandas
 
 from ..arguments import Fraction, Replicates, Seed, checked
-from ..errors import InputError, shown, unknown
+from ..errors import InputError, shown, unknown, with_article
 from ..measure.intervals import percentile_interval, resample
 from ..missing import identifier, is_missing
 from ..records import row_generator
@@ -216,7 +216,9 @@ def _attributes(
     groups: Mapping[str, Sequence[str | None]], intersections: Sequence[Sequence[str]], n: int
 ) -> dict[str, Groups]:
     if not isinstance(groups, Mapping):
-        raise InputError(f"groups: is a {type(groups).__name__}, not a mapping; name the attribute: {{'sex': [...]}}.")
+        raise InputError(
+            f"groups: is {with_article(type(groups).__name__)}, not a mapping; name the attribute: {{'sex': [...]}}."
+        )
     attributes = {attribute: group_codes(attribute, column, n) for attribute, column in groups.items()}
     if not attributes:
         raise InputError("groups: no attribute; give the groups' names by attribute, such as {'sex': [...]}.")

@@ -32,7 +32,7 @@ from pydantic import (
 
 from ..causal.graph import CausalGraph
 from ..domains.preset import Preset
-from ..errors import InputError, invalid_settings, unknown
+from ..errors import InputError, invalid_settings, named_by_no_text, unknown
 from ..records import Access, fingerprint
 from ..schema import SPLITS
 from ..views.draws import Scheme, parities
@@ -122,6 +122,8 @@ class GenerationPlan(Numerics, BaseModel):
             super().__init__(**settings)
         except ValidationError as error:
             raise invalid_settings(error, "plan", type(self).model_fields) from None
+        except TypeError as error:
+            raise named_by_no_text(error, "plan") from None
 
     @model_validator(mode="after")
     def _can_be_planned(self) -> "GenerationPlan":
@@ -139,7 +141,12 @@ class GenerationPlan(Numerics, BaseModel):
         for name, levels in self.levels.items():
             if name not in self.factors:
                 raise unknown("levels", name, self.factors)
-            if not levels or len(set(covariates[name].encode(levels, f"levels[{name!r}]").tolist())) < len(levels):
+            for level in levels if covariates[name].categorical else ():
+                # by its own name, which is part of the plan's identity
+                if level not in covariates[name].levels:
+                    raise unknown(f"levels[{name!r}]", level, covariates[name].levels)
+            codes = covariates[name].encode(levels, f"levels[{name!r}]", known=True)
+            if not levels or len(set(codes.tolist())) < len(levels):
                 raise InputError(f"levels[{name!r}]: {list(levels)} must be one or more distinct values.")
         for name in self.target:
             if name not in self.factors and name not in self.preset.contrasts:

@@ -1,6 +1,8 @@
 """The counterfactual of one image file: the file's own pixels, an unknown scanner, and nothing drawn over them."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,43 @@ def test_an_image_of_the_packages_own_is_taken_by_the_same_verb(
     answer = counterfactual(tmp_path / "made.png", {**PERSON, "scanner": "computed"}, do, tmp_path / "out", 0, saved, 2)
     assert {**answer, **do} == answer
     assert np.array_equal(pixels(tmp_path / "out" / "observation.png"), np.asarray(made))
+
+
+@pytest.mark.parametrize("name", ["observation.png", "difference.png", "counterfactual.json", "counterfactual.png.tmp"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_in_the_way_of_a_file_is_named_before_any_work(saved, film, tmp_path, name, make):
+    (tmp_path / "out").mkdir()
+    make(tmp_path / "out" / name)
+    with pytest.raises(InputError, match=rf"output_dir: .*/{name}: is not a file; remove it, or give another"):
+        counterfactual(film, PERSON, {"sex": "female"}, tmp_path / "out", 0, saved, 2)
+    assert [one.name for one in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_a_full_disk_leaves_what_was_there(saved, film, tmp_path, monkeypatch):
+    counterfactual(film, PERSON, {"sex": "female"}, tmp_path / "out", 0, saved, 2)
+    before = {one.name: one.read_bytes() for one in (tmp_path / "out").iterdir()}
+    sync, calls = os.fsync, []
+
+    def full(file):
+        calls.append(file)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/out/difference\.png'"):
+        counterfactual(film, PERSON, {"age": 20}, tmp_path / "out", 0, saved, 2)
+    assert {one.name: one.read_bytes() for one in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("word", ["unknown", "", "NaN", None])
+def test_unknown_is_a_scanner_and_no_age(saved, film, tmp_path, word):
+    answer = counterfactual(film, {**PERSON, "scanner": word}, {"sex": "F"}, tmp_path / "out", 0, saved, 1)
+    assert answer == {**PERSON, "sex": "female", "scanner": None}
+    for asked, do, where in (({**PERSON, "age": word}, {}, "covariates"), (PERSON, {"age": word}, "do")):
+        with pytest.raises(InputError, match=rf"^{where}\['age'\]: is missing; give"):
+            counterfactual(film, asked, do, tmp_path / "other", 0, saved, 1)
+    assert not (tmp_path / "other").exists()
 
 
 def test_other_small_images_are_refused(saved: Path, tmp_path: Path):

@@ -1,5 +1,6 @@
 """Habits of diffusers' users: every form of an argument, every form of an output, and callbacks."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +80,57 @@ def test_a_callback_sees_each_step_and_may_replace_the_states(pipeline, covariat
 
 
 @pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        (lambda pair: {"latents": None}, "latents: unexpected shape NoneType"),
+        (lambda pair: {"latents": pair.numpy()}, "latents: unexpected shape ndarray"),
+        (lambda pair: {"latents": pair[:1]}, "latents: unexpected shape"),
+        (lambda pair: {"latents": pair.mean(dim=1)}, "latents: unexpected shape"),
+        (lambda pair: {"latents": pair.to(torch.complex64)}, "latents: torch.complex64 is not supported; give a dense"),
+        (lambda pair: {"latents": pair.long()}, "latents: torch.int64 is not supported"),
+        (lambda pair: {"latents": pair.bool()}, "latents: torch.bool is not supported"),
+        (lambda pair: {"latents": pair.to("meta")}, "latents: one without values is not supported"),
+        (lambda pair: {"latents": pair.to_sparse()}, "latents: torch.sparse_coo is not supported"),
+        (lambda pair: {"latent": pair}, "returned: 'latent' is unknown; allowed: latents; did you mean 'latents'?"),
+        (lambda pair: {3: pair}, "returned: 3 is unknown"),
+        (lambda pair: pair, "returned a Tensor; return a dict of tensors, or None"),
+        (lambda pair: [pair], "returned a list"),
+        (lambda pair: 0, "returned an int"),
+    ],
+)
+def test_what_a_callback_returns_is_checked(pipeline, covariates, returned, sentence):
+    with pytest.raises(InputError, match=r"^callback_on_step_end: [^\n]*$") as raised:
+        draw(pipeline, covariates, callback_on_step_end=lambda *given: returned(given[3]["latents"]))
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize("error", [KeyError("mine"), RuntimeError("a\nb"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_what_a_callback_raises_passes_unchanged(pipeline, covariates, error):
+    def stop(*_):
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        draw(pipeline, covariates, callback_on_step_end=stop)
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("argument", ["noise", "covariate_noise", "residual"])
+@pytest.mark.parametrize("form", [torch.Tensor.long, lambda one: one.to(torch.complex64), lambda one: one.to("meta")])
+def test_noise_of_another_kind_is_one_sentence(pipeline, covariates, argument, form):
+    output = draw(pipeline, covariates, do={})
+    given = {
+        "noise": form(output.noise),
+        "covariate_noise": {**output.covariate_noise, "age": form(output.covariate_noise["age"])},
+        "residual": form(torch.zeros(3, 1, 16, 16)),
+    }
+    with pytest.raises(InputError, match=rf"^{argument}.*is not supported; give a dense tensor of floats\.$"):
+        draw(pipeline, covariates, do={}, **{argument: given[argument]})
+
+
+@pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"callback_on_step_end": 3}, "callback_on_step_end: a int is not a function"),
+        ({"callback_on_step_end": 3}, "callback_on_step_end: an int is not a function"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "'noise' is unknown; allowed: latents"),
         ({"callback_on_step_end_tensor_inputs": "latents"}, "is not a list; give"),
         ({"callback_on_step_end": lambda *_: {"latents": torch.zeros(1)}}, "callback_on_step_end: latents: unexpected"),
@@ -132,6 +181,43 @@ def test_one_value_stands_for_every_row(pipeline, covariates):
     assert torch.allclose(both[:1], expected, atol=1e-5), "two images of one person"
     mixed = draw(pipeline, {**covariates, "view": "PA"}).images
     assert torch.equal(mixed, draw(pipeline, {**covariates, "view": ["PA"] * 3}).images)
+
+
+UNKNOWN = [
+    None,
+    "",
+    "unknown",
+    "NaN",
+    " n/a ",
+    math.nan,
+    np.float32("nan"),
+    pd.NA,
+    pd.NaT,
+    np.ma.masked,
+    torch.tensor(torch.nan),
+]
+
+
+@pytest.mark.parametrize("value", UNKNOWN, ids=repr)
+def test_what_is_unknown_is_hidden_in_samples_and_only_a_scanner_may_be_in_counterfactuals(pipeline, covariates, value):
+    for name in ONE:
+        expected = draw(pipeline, {**covariates, name: None})
+        found = draw(pipeline, {**covariates, name: [value] * 3})
+        assert found.covariates[name] == [None] * 3
+        assert torch.equal(found.images, expected.images)
+        with pytest.raises(InputError, match=rf"do\['{name}'\]: is missing; give "):
+            draw(pipeline, covariates, do={name: value})
+        if name != "scanner":
+            with pytest.raises(InputError, match=rf"covariates\['{name}'\]: is missing"):
+                draw(pipeline, {**covariates, name: value}, do={})
+    assert draw(pipeline, {**covariates, "scanner": value}, do={}).covariates["scanner"] == [None] * 3
+
+
+def test_aliases_are_levels_as_on_the_command_line(pipeline, covariates):
+    expected = draw(pipeline, {**covariates, "sex": ["male", "female", "female"]}, do={"sex": "female"})
+    found = draw(pipeline, {**covariates, "sex": ["M", "F", "Female"]}, do={"sex": "F"})
+    assert found.covariates == expected.covariates
+    assert torch.equal(found.images, expected.images)
 
 
 VALUES = st.recursive(

@@ -124,7 +124,14 @@ def test_batches_and_lists_of_anything_are_rows_in_their_order():
         ("film.png", "a str is not supported; give a PIL image"),
         (None, "a NoneType is not supported"),
         ([[0.0]], "a list of lists is not supported"),
-        ([], "0 images for 1 rows"),
+        ([], "image: holds no image"),
+        ((), "image: holds no image"),
+        (np.zeros((SIDE, SIDE, 2), np.uint8), r"unexpected shape \(\d+, \d+, 2\), of 2 channels or of"),
+        (np.zeros((SIDE, SIDE, 5), np.uint8), "of 5 channels or of"),
+        (torch.zeros(SIDE, SIDE, 8), "of 8 channels or of"),
+        ([np.zeros((SIDE, SIDE, 2))], "of 2 channels or of"),
+        (np.ma.masked_less(levels(SIDE, SIDE), 9), "some pixels are masked; give all of them"),
+        ([np.ma.masked_less(levels(SIDE, SIDE), 9)], "some pixels are masked"),
         (np.zeros((2, 4, 4, 1)), "2 images for 1 rows"),
     ],
 )
@@ -133,6 +140,22 @@ def test_what_is_no_image_is_one_sentence(image, sentence):
         prepared(image)
     assert str(raised.value).startswith("image: ")
     assert "\n" not in str(raised.value)
+
+
+def test_no_image_in_the_middle_of_a_call_names_the_image(pipeline, covariates):
+    for asked in (covariates, {name: column[0] for name, column in covariates.items()}):
+        with pytest.raises(InputError, match=r"^image: holds no image"):
+            pipeline(image=[], covariates=asked, do={})
+
+
+def test_two_channels_are_no_batch_of_gray_images(pipeline, covariates):
+    one = {name: column[0] for name, column in covariates.items()}
+    for asked in (covariates, one):
+        with pytest.raises(InputError, match="of 2 channels or of 16 images; give 1, 3 or 4 channels, such as image"):
+            pipeline(image=np.zeros((16, 16, 2), np.float32), covariates=asked, do={})
+    rgb = np.zeros((3, 16, 16), np.float32)
+    assert len(separate_images(rgb, rows=3)) == 3, "one gray image per row"
+    assert len(separate_images(np.ma.masked_array(rgb, mask=False))) == 1, "nothing is masked"
 
 
 def test_a_damaged_file_that_is_read_only_now_is_one_sentence(tmp_path):

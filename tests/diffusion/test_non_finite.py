@@ -7,7 +7,7 @@ from PIL import Image
 
 from synthfair_hf.align.candidates import make_candidates
 from synthfair_hf.cli import main
-from synthfair_hf.diffusion.images import NonFiniteOutput
+from synthfair_hf.diffusion.images import NonFiniteOutput, sound_rows
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.reflow import PairedExamples
 from synthfair_hf.errors import InputError
@@ -32,6 +32,25 @@ def test_overflowing_guidance_is_one_sentence(pipeline, covariates, images, scal
     assert raised.value.output.images.isnan().flatten(1).all(dim=1).tolist() == [False, True, True]
     with pytest.raises(InputError, match="not finite"):
         pipeline(covariates=covariates, sample_guidance_scale=scale, num_inference_steps=4)
+
+
+def test_guidance_too_large_is_an_error_or_is_told(pipeline, covariates, images, caplog):
+    asked = {"covariates": covariates, "image": images, "num_inference_steps": 4, "do": {"sex": "male"}}
+    pipeline(**asked, guidance_scale=1.0)
+    assert caplog.text == ""
+    for scale in (1e3, 1e4):
+        with pytest.raises(NonFiniteOutput, match=r"outside of -3 to 4, .*; lower guidance_scale"):
+            pipeline(**asked, guidance_scale=scale)
+    pipeline(**asked, guidance_scale=40.0)
+    assert "guidance_scale: 2 images of 3 clipped to black or white" in caplog.text
+    caplog.clear()
+    pipeline(covariates=covariates, sample_guidance_scale=10.0, num_inference_steps=4)
+    assert "sample_guidance_scale: 3 images of 3 clipped" in caplog.text
+
+
+def test_the_limit_is_farther_than_any_noise():
+    rows = torch.tensor([-2.99, 3.99, 0.5, -3.01, 4.01, float("nan"), float("inf")])
+    assert sound_rows(rows[:, None, None, None]).tolist() == [True] * 3 + [False] * 4
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])

@@ -1,6 +1,7 @@
 """Devices, precisions, components and adapters: what diffusers' users do with a pipeline works, or is one sentence."""
 
 import copy
+import logging
 import pickle
 
 import pytest
@@ -9,7 +10,9 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from safetensors.torch import load_file, save_file
 
 from synthfair_hf.align.lora import adapter_parameters, add_lora, save_lora
+from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.diffusion.adapters import weight_digests
+from synthfair_hf.diffusion.conditioning import CovariateEncoder
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.super_resolution import build_autoencoder
 from synthfair_hf.errors import InputError
@@ -141,10 +144,68 @@ def test_components_of_another_kind_are_refused_where_they_are_given(fresh_pipel
     ):
         with pytest.raises(InputError, match=sentence):
             give()
-    with pytest.raises(InputError, match="unet: a AutoencoderKL is not allowed; give a UNet2DConditionModel or SD3"):
+    with pytest.raises(
+        InputError, match="unet: an AutoencoderKL is not allowed; give a UNet2DConditionModel or an SD3"
+    ):
         fresh_pipeline.unet = AutoencoderKL()
     with pytest.raises(InputError, match="scm: a NoneType is not allowed; give a StructuralCausalModel"):
         fresh_pipeline.scm = None
+
+
+@pytest.mark.parametrize("name", ["unet", "covariate_encoder", "scm", "scheduler", "vae"])
+@pytest.mark.parametrize("value", ["x", 3, [], {}, object(), torch.nn.Linear(1, 1), None])
+def test_what_is_no_component_is_refused(fresh_pipeline, name, value):
+    if name == "vae" and value is None:
+        return
+    with pytest.raises(InputError, match=f"^{name}: an? .* is not allowed; give an? [A-Z][^\n]*$"):
+        CausalDiffusionPipeline(**{**fresh_pipeline.components, name: value})
+
+
+def other_parts(pipeline):
+    """Components of the right kind, none of which fits."""
+    config = {**pipeline.unet.config}
+    schema = pipeline.covariates.subset(["age", "sex"])
+    variables = schema.model_dump(mode="json")["variables"]
+    return {
+        "size": ("unet", type(pipeline.unet)(**{**config, "sample_size": 16})),
+        "channels": ("unet", type(pipeline.unet)(**{**config, "in_channels": 3, "out_channels": 3})),
+        "width": ("unet", type(pipeline.unet)(**{**config, "cross_attention_dim": 8})),
+        "tokens": ("covariate_encoder", CovariateEncoder(pipeline.preset.covariates.model_dump()["variables"], 8)),
+        "covariates": ("covariate_encoder", CovariateEncoder(variables, 16)),
+        "causes": ("scm", StructuralCausalModel(variables, [])),
+        "latents": ("vae", build_autoencoder(32, 16)),
+    }
+
+
+@pytest.mark.parametrize("which", ["size", "channels", "width", "tokens", "covariates", "causes", "latents"])
+def test_a_component_that_does_not_fit_is_refused_at_the_next_call(fresh_pipeline, ask, which, tmp_path):
+    name, part = other_parts(fresh_pipeline)[which]
+    own = getattr(fresh_pipeline, name)
+    setattr(fresh_pipeline, name, part)
+    for use in (lambda: ask(fresh_pipeline), lambda: fresh_pipeline.save_pretrained(tmp_path / "saved")):
+        with pytest.raises(InputError, match=r"^[a-z_]+: .*(fit|has other covariates)"):
+            use()
+    assert not (tmp_path / "saved").exists()
+    setattr(fresh_pipeline, name, own)
+    ask(fresh_pipeline)
+
+
+def test_networks_without_weights_are_one_sentence(fresh_pipeline, covariates, ask):
+    with pytest.raises(InputError, match="unet: is on the device 'meta', which keeps no weights; load"):
+        ask(copy.deepcopy(fresh_pipeline).to("meta"))
+    fresh_pipeline.covariate_encoder.to("meta")
+    with pytest.raises(InputError, match="covariate_encoder: is on the device 'meta'"):
+        fresh_pipeline(covariates=covariates)
+
+
+def test_moving_to_a_precision_warns_of_nothing(fresh_pipeline, caplog):
+    logger = logging.getLogger("diffusers")
+    logger.addHandler(caplog.handler)
+    try:
+        fresh_pipeline.to(torch.bfloat16)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert caplog.text == ""
 
 
 def adapted(pipeline):
@@ -164,6 +225,11 @@ def test_a_pipeline_with_adapters_is_saved_merged_or_without_them(fresh_pipeline
     with pytest.raises(InputError, match=r"save_pretrained: the network has adapters \(default\)") as raised:
         fresh_pipeline.save_pretrained(tmp_path / "with")
     assert not (tmp_path / "with").exists()
+    with pytest.raises(
+        InputError, match=r"save_pretrained: the network has adapters .*; save them by save_lora_adapter"
+    ):
+        fresh_pipeline.unet.save_pretrained(tmp_path / "alone")
+    assert not (tmp_path / "alone").exists()
     remedies = ["pipe.unload_lora_weights()", "pipe.fuse_lora(components=['unet'])"]
     assert all(remedy in str(raised.value) for remedy in remedies)
     for name, steps, answer in (("without", remedies[:1], plain), ("merged", remedies[::-1], expected)):

@@ -310,7 +310,7 @@ def test_what_cannot_be_opened_is_named(settings, message):
     [
         ({"colour": ["red"] * 5}, "do: 'colour' is unknown"),
         ({"age": [50.0]}, r"do\['age'\]: 1 values for 5 images"),
-        ({"age": [None] * 5}, r"do\['age'\]: 5 values for 5 images"),
+        ({"age": [None] * 5}, r"do\['age'\]: is missing; give years"),
         ({"age": [200.0] * 5}, r"do\['age'\]: 200.0 is out of range"),
     ],
 )

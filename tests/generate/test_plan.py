@@ -445,3 +445,9 @@ def test_groups_that_would_share_a_file_are_refused():
     age = PRESET.contrasts["age"].model_copy(update={"first": "< 50 years", "second": ">= 50 years"})
     with pytest.raises(InputError, match=r"age: two of '< 50 years', '>= 50 years' have one name in paths"):
         make(preset=PRESET.model_copy(update={"contrasts": {**PRESET.contrasts, "age": age}}))
+
+
+@pytest.mark.parametrize("key", [1, None, b"x", (1, 2)])
+def test_a_field_that_is_named_by_no_text_is_one_sentence(key):
+    with pytest.raises(InputError, match=r"^plan: a field is named by no text; give its fields by name\.$"):
+        GenerationPlan(preset={key: 2}, model_revision="none", num_subjects=20)

@@ -55,7 +55,7 @@ class MorphoMNIST:
             columns = {"digit": [str(level) for level in digit.tolist()]}
             columns |= {"thickness": thickness.tolist(), "intensity": intensity.tolist()}
             for name, column in columns.items():
-                self.covariates[name].encode(column, f"{file}: {name}")
+                self.covariates[name].encode(column, f"{file}: {name}", known=True)
                 self.table[name] += column
             sizes[part] = len(digit)
         self._images = self._pixels("train", "images", sizes["train"])

@@ -173,9 +173,9 @@ class MorphoMNISTWorld:
         """The covariates of the rows under do(...)."""
         factual = {name: [column[place] for place in places] for name, column in self.table.items()}
         for name, values in do.items():
-            if len(values) != len(places) or any(value is None for value in values):
+            if len(values) != len(places):
                 raise InputError(f"do[{name!r}]: {len(values)} values for {len(places)} images; give one for each.")
-            SCHEMA[name].encode(values, f"do[{name!r}]")
+            SCHEMA[name].encode(values, f"do[{name!r}]", known=True)
         if list(do.get("digit", factual["digit"])) != factual["digit"]:
             raise InputError("do['digit']: no image of another digit is known; intervene on thickness or intensity.")
         thickness = np.array(do.get("thickness", factual["thickness"]), dtype=np.float64)

@@ -181,9 +181,7 @@ class Phantom:
         values = list(value) if isinstance(value, list | tuple | np.ndarray) else [value] * n
         if len(values) != n:
             raise InputError(f"do[{name!r}]: {len(values)} values for {n} subjects; give one, or one each.")
-        if any(entry is None for entry in values):
-            raise InputError(f"do[{name!r}]: None is not a value; give one, or leave {name} out of do.")
-        return self.schema[name].encode(values, f"do[{name!r}]")
+        return self.schema[name].encode(values, f"do[{name!r}]", known=True)
 
     @staticmethod
     def _evaluate(name: str, parents: Parents, noise: np.ndarray) -> np.ndarray:

@@ -149,7 +149,7 @@ def test_measuring_separates_the_true_renderer_from_doing_nothing(world):
         ({"digit": ["x"] * 6}, "'x' is unknown"),
         ({"slant": [1.0] * 6}, "'slant' is unknown"),
         ({"thickness": [2.0]}, "1 values for 6 images"),
-        ({"thickness": [None] * 6}, "give one for each"),
+        ({"thickness": [None] * 6}, r"thickness.\]: is missing; give pixels"),
         ({"thickness": [9.0] * 6}, "out of range; allowed: 0.5 to 7 pixels"),
     ],
 )

@@ -258,7 +258,7 @@ def test_the_heart_is_on_the_patients_left_and_the_right_diaphragm_is_higher():
         ({"sex": "femal"}, "did you mean 'female'"),
         ({"age": 130}, r"do\['age'\]: 130 is out of range; allowed: 0 to 100 years"),
         ({"age": [40, 50]}, r"do\['age'\]: 2 values for 12 subjects"),
-        ({"view": None}, r"do\['view'\]: None is not a value"),
+        ({"view": None}, r"do\['view'\]: is missing; give one of"),
     ],
 )
 def test_a_wrong_intervention_is_answered_by_a_sentence(do, message):
