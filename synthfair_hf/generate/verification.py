@@ -5,6 +5,7 @@ sound = every file of every shard as recorded, every row as planned (`consistenc
         it was written
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from ..arguments import checked
 from ..errors import InputError
 from ..records import FileRecord, Record, file_sha256, write_atomically, written
-from ..views.manifest import CARD, PLAN, RUN, seal_of, sealed
+from ..views.manifest import CARD, PLAN, RUN, contradiction, seal_of, sealed
 from .consistency import UNREADABLE, read_rows, row_faults, subject_faults
 from .plan import GenerationPlan
 from .rows import Row, Shard
@@ -193,6 +194,10 @@ def _run_problems(store: Store, shards: list[Shard]) -> list[str]:
         run = Record.read(path)
     except InputError as error:
         return [f"{_name(store, path)}: no readable record of the run ({error}); run the same command again."]
+    if (fault := contradiction(run)) is not None:
+        return [f"{_name(store, path)}: {fault}; run the same command again."]
+    if run.settings != json.loads((store.directory / PLAN).read_bytes()):
+        return [f"{_name(store, path)}: has other settings than {PLAN}; run the same command again."]
     records = [Record.read(store.record_path(shard)) for shard in shards]
     sound, derived = identity(records), store.run_record(records)
     if run.inputs.get("plan") != store.plan.fingerprint or run.counts.get("store") != sound or not _agree(run, derived):
