@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "domains": (*GROUND, "yaml_files", "causal"),
     "training": (*GROUND, "access", "domains"),
     "views": (*GROUND, "domains"),
-    "publish": (*GROUND, "domains", "views"),
+    "publish": (*GROUND, "yaml_files", "domains", "views"),
     "diffusion": (*GROUND, "access", "domains", "causal", "training", "publish"),
     "generate": (*GROUND, "access", "domains", "causal", "views", "publish", "diffusion"),
     "measure": (*GROUND, "access", "domains", "training", "publish", "diffusion"),

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ..arguments import checked
 from ..errors import InputError
+from ..publish.dataset_card import card_fault
 from ..records import FileRecord, Record, file_sha256, write_atomically, written
 from ..views.manifest import CARD, PLAN, RUN, contradiction, seal_of, sealed
 from .consistency import UNREADABLE, read_rows, row_faults, subject_faults
@@ -211,9 +212,15 @@ def _run_problems(store: Store, shards: list[Shard]) -> list[str]:
     seal = seal_of(text)
     if seal is None and run.files:
         return [f"{card.name}: has lost its last line, the sha256 of {RUN}; run the same generate command again."]
-    if seal is not None and not seal.whole:
+    if seal is None:
+        names: dict[str, list[str]] = {}
+        for shard in shards:
+            names.setdefault(shard.split, []).extend(shard.files)
+        fault = card_fault(text, {split: sorted(found) for split, found in names.items()}, store.plan.preset, run)
+        return [] if fault is None else [f"{card.name}: {fault}; run the same generate command again."]
+    if not seal.whole:
         return [f"{card.name}: its bytes differ from the sha256 in its last line; run the same generate command again."]
-    if seal is not None and seal.run != file_sha256(path):
+    if seal.run != file_sha256(path):
         return [f"{RUN}: its bytes differ from the sha256 in {card.name}; run the same generate command again."]
     return []
 

@@ -19,7 +19,6 @@ it stand licence and access, which `push_to_hub` asks (`pushing`).
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_args
@@ -28,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
+import yaml
 from datasets import Dataset, DatasetInfo, DownloadConfig, Features, IterableDataset
 from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.load import BuilderConfigsParameters, DatasetModule
@@ -268,8 +268,27 @@ def _license(location: str, download_config: DownloadConfig | None) -> str:
             front = file.read(LICENSE_WITHIN)
     except (OSError, ValueError):
         return "unknown"
-    found = re.search(r"^license:[ \t]*(\S.*?)[ \t]*$", front.partition("\n---")[0], flags=re.MULTILINE)
-    return found[1].strip("'\"") if found else "unknown"
+    return _license_in(front)
+
+
+def _license_in(front: str) -> str:
+    """The licence in the first characters of a card, of whose YAML no more is read than it takes to find it."""
+    depth, key = 0, None
+    try:
+        for event in yaml.parse(front.partition("\n---")[0], yaml.SafeLoader):
+            if depth == 1 and isinstance(event, yaml.ScalarEvent) and key is None:
+                key = event.value
+            elif depth == 1 and isinstance(event, yaml.NodeEvent):
+                if key == "license":
+                    return getattr(event, "value", None) or "unknown"
+                key = None
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+    except (yaml.YAMLError, RecursionError):
+        pass
+    return "unknown"
 
 
 def encoded(column: pa.ChunkedArray, preset: Preset, name: str) -> np.ndarray:

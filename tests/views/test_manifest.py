@@ -261,6 +261,28 @@ def test_a_record_of_before_that_is_not_of_its_plan_is_named(tmp_path, name):
     assert "records/generate.json" in problem
 
 
+CARDS = {
+    "filter": lambda card: card.replace("[sex, ==, 0]", "[sex, ==, 1]", 1),
+    "threshold": lambda card: card.replace("[draw, <, 0.9]", "[draw, <, 0.1]", 1),
+    "name": lambda card: card.replace("config_name: sex_imbalanced_90_10", "config_name: sex_imbalanced_10_90", 1),
+    "files": lambda card: card.replace("data/train-*", "data/test-*", 1),
+    "licence": lambda card: re.sub("license: .*", "license: cc0-1.0", card, count=1),
+    "yaml": lambda card: card.replace("configs:", "configs: [", 1),
+}
+
+
+@pytest.mark.parametrize("name", ["world", "drawn", "observed"])
+@pytest.mark.parametrize("change", CARDS)
+def test_a_card_of_before_is_compared_with_its_record(tmp_path, name, change):
+    directory = Path(shutil.copytree(BEFORE / name, tmp_path / "synthfair"))
+    card = directory / "README.md"
+    changed = CARDS[change](card.read_text())
+    assert changed != card.read_text()
+    card.write_text(changed)
+    [problem] = verify(directory)
+    assert problem.startswith("README.md: ")
+
+
 def test_a_data_set_is_not_taken_for_one_of_before(copy):
     run, card = json.loads((copy / RUN).read_bytes()), (copy / "README.md").read_bytes()
     assert run["settings"]["draws_version"] == 2
