@@ -41,7 +41,7 @@ for part in ("cli_arguments", "cli_parser", "cli"):
 
 UPWARD: dict[str, tuple[str, ...]] = {
     # the package registers its builder and its pipeline with `datasets` and `diffusers`
-    "": ("views.builder", "diffusion.discovery"),
+    "": ("views.builder", "views.pushing", "diffusion.discovery"),
 }
 """Files that import against the table, and what: each with its reason."""
 

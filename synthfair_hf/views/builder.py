@@ -41,7 +41,6 @@ from ..records import Access, Record, fingerprint
 from ..schema import MISSING_LEVEL, SPLITS
 from .layout import known
 from .manifest import RUN, check_files, check_footers, check_records
-from .pushing import guard_push_to_hub
 from .shares import Train, listed_views, realised_shares
 from .view import BiasedView, get_view
 
@@ -166,7 +165,6 @@ def dataset_module(
     """
     if data_files is not None:
         raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
-    guard_push_to_hub()
     location = _locate(data_dir)
     record, preset, raw = _read_record(location, download_config)
     listed = listed_views(preset, Train.of(preset, record.settings))
