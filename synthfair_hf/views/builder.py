@@ -19,7 +19,7 @@ it stand licence and access, which `push_to_hub` asks (`pushing`).
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
@@ -36,7 +36,7 @@ from datasets.utils.file_utils import xopen
 from datasets.utils.logging import get_logger
 
 from ..domains.preset import Preset
-from ..errors import InputError, unknown
+from ..errors import InputError, reason, unknown
 from ..records import Access, Record, fingerprint
 from ..schema import MISSING_LEVEL, SPLITS
 from .layout import known
@@ -238,10 +238,12 @@ def read_record(location: str, download_config: DownloadConfig | None = None) ->
 def _read_record(location: str, download_config: DownloadConfig | None) -> tuple[Record, Preset, bytes]:
     """`read_record` of whatever is there, and its bytes."""
     path = f"{location}/{RUN}"
+    fields: Mapping[str, Any] = Record.model_fields
     try:
         with xopen(path, "rb", download_config=download_config) as file:
             raw = file.read()
         record = Record.model_validate_json(raw)
+        fields = Preset.model_fields
         return record, Preset.model_validate(record.settings.get("preset")), raw
     except FileNotFoundError:
         raise InputError(
@@ -249,7 +251,7 @@ def _read_record(location: str, download_config: DownloadConfig | None) -> tuple
         ) from None
     except ValueError as error:
         raise InputError(
-            f"data_dir: {path} is not the record of a data set of this package ({str(error).splitlines()[0]}); "
+            f"data_dir: {path} is not the record of a data set of this package ({reason(error, 'record', fields)}); "
             "run `synthfair generate` again."
         ) from None
 
