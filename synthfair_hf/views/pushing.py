@@ -4,7 +4,8 @@
 
 It is part of a data set's info and survives map, filter, select, concatenation and save_to_disk; whatever publishes in
 `datasets` reads it, once the package was imported. What the card's YAML loaded has no such description, and `datasets`
-keeps no path of it: the access of rows that have this package's columns is unknown then.
+keeps no path of it: the access of rows that have this package's columns is unknown then. The package installs the guard
+when it is imported, so imports of its own wait until it is asked.
 """
 
 import functools
@@ -12,14 +13,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from datasets import Dataset, DatasetBuilder, DatasetDict, IterableDataset, IterableDatasetDict
 from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub import HfFileSystem
 
-from ..errors import InputError
-from ..records import Access, strictest
+if TYPE_CHECKING:
+    from ..records import Access
 
 __all__ = ["described_access", "guard_push_to_hub"]
 
@@ -34,17 +35,21 @@ COLUMNS = {"plan", "model_revision", "source_dataset"}
 """Columns by which rows of this package are known."""
 
 
-def described_access(description: str) -> Access | None:
+def described_access(description: str) -> "Access | None":
     """The strictest access that a description names; None where it names none.
 
     Args:
         description: of a data set's info.
     """
+    from ..records import strictest
+
     found = list(_accesses(description))
     return strictest(*found) if found else None
 
 
-def _accesses(description: str) -> Iterator[Access]:
+def _accesses(description: str) -> "Iterator[Access]":
+    from ..records import Access
+
     for line in description.splitlines():
         try:
             recipe = json.loads(line)
@@ -71,6 +76,8 @@ def _guarded(method: Any) -> Any:
             for one in self.values() if isinstance(self, Mapping) else (self,):
                 access = _access(one)
                 if access not in (None, "open"):
+                    from ..errors import InputError
+
                     raise InputError(
                         f"{method.__name__}: this data set was made from images whose access is {access}, not open; "
                         "publish it by `synthfair push`, into a private repository or with the permission under which "
@@ -91,7 +98,7 @@ def _on_the_hub(value: Any) -> bool:
     return isinstance(getattr(value, "fs", value), HfFileSystem)
 
 
-def _access(one: Any) -> Access | None:
+def _access(one: Any) -> "Access | None":
     """The access to the images behind a data set or builder; None for one that is not of this package."""
     told = described_access(one.info.description or "")
     return "unknown" if told is None and _columns(one) >= COLUMNS else told
