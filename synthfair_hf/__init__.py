@@ -11,8 +11,8 @@ measure/     is the generator true?
 align/       which of two images is better?
 fairness/    is the classifier fair?
 
-Importing the package registers its builder with `datasets` and its pipeline with `diffusers`. The public names below
-are imported when they are asked for.
+Importing the package registers its builder with `datasets` and its pipeline with `diffusers`, and keeps `datasets` from
+pushing rows that are not open. The public names below are imported when they are asked for.
 """
 
 import os
@@ -36,6 +36,7 @@ import datasets.load
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from .diffusion.discovery import announce
+from .views.pushing import guard_push_to_hub
 
 __version__ = "0.1.0"
 
@@ -112,4 +113,5 @@ class _ModuleFactory(datasets.load.PackagedDatasetModuleFactory):
 
 _PACKAGED_DATASETS_MODULES["synthfair"] = ("synthfair_hf.views.builder", "")
 datasets.load.PackagedDatasetModuleFactory = _ModuleFactory
+guard_push_to_hub()
 announce()

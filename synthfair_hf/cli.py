@@ -5,6 +5,8 @@ when it finds problems. The library names its own arguments; its errors are prin
 """
 
 import json
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,24 +39,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["--version"]:
             print(f"synthfair {__version__}")
-            return 0
+            return _printed(0)
         if words[:1] in HELP:
             print(_overview(VERBS))
-            return 0
+            return _printed(0)
         inner = [name for name in VERBS if name.startswith(f"{words[0]} ")] if words else []
         if inner and words[1:2] in HELP:
             print(_overview(inner))
-            return 0
+            return _printed(0)
         verb = _verb(words, bool(inner))
         rest = words[len(verb.split()) :]
         if any([word] in HELP for word in rest):
             print(help_of(verb), end="")
-            return 0
+            return _printed(0)
         settings = parse(verb, rest)
-        return RUNS[verb](settings)
+        return _printed(RUNS[verb](settings))
     except InputError as error:
         return _refused(in_flags(str(error), verb, rest))
     except (OSError, SafetensorError) as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            return 128 + signal.SIGPIPE
         # a full disk and a failing one name no file
         place = getattr(error, "filename", None) or _place(settings)
         return _refused(f"{place}: {getattr(error, 'strerror', None) or error}.")
@@ -73,6 +77,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 HELP = (["--help"], ["-h"])
+
+
+def _printed(status: int) -> int:
+    """The exit status, once everything is printed: an error of that is not left to the interpreter's end."""
+    sys.stdout.flush()
+    return status
+
+
+def _is_unread() -> bool:
+    """Whether the reader of the output, such as `head`, has enough; what is still to be printed is dropped then."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _refused(sentence: str) -> int:
@@ -346,6 +366,9 @@ def _verify(settings: verbs.Verify) -> int:
         print(problem)
     print(f"{directory}: {counted(len(problems), 'problem')}" if problems else f"{directory}: sound")
     # no repair removes a stray file, or writes a card, which alone holds the licence
+    cards = [problem for problem in problems if problem.startswith("README.md")]
+    if cards and len(cards) == len(problems):
+        print(f"next: the synthfair generate command that wrote {directory}, with the same flags")
     if any(not problem.endswith("remove it.") and not problem.startswith("README.md") for problem in problems):
         from .generate.dataset import repair_needs
 

@@ -17,6 +17,7 @@ __all__ = [
     "invalid_value",
     "named_by_no_text",
     "printable",
+    "reason",
     "remedy_of",
     "shown",
     "unknown",
@@ -136,7 +137,8 @@ def invalid_settings(error: ValidationError, what: str, fields: Mapping[str, Fie
         fields: of the model, by name.
     """
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    # of a union pydantic names the member too
+    where = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
     if first["type"] == "extra_forbidden":
         return unknown(what, where, fields)
     if first["type"] == "missing":
@@ -144,6 +146,22 @@ def invalid_settings(error: ValidationError, what: str, fields: Mapping[str, Fie
     field = fields.get(str(first["loc"][0])) if first["loc"] else None
     kind: Any = None if field is None else Annotated[field.annotation, *field.metadata, None]
     return invalid_value(where or what, dict(first), kind)
+
+
+def reason(error: Exception, what: str, fields: Mapping[str, FieldInfo]) -> str:
+    """Why a file could not be read, in one line of this package's words and without a full stop.
+
+    Args:
+        error: raised while it was read.
+        what: is in it, such as `record`.
+        fields: of the model, by name.
+    """
+    if not isinstance(error, ValidationError):
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return f"invalid JSON: {first['ctx']['error']}"
+    return str(invalid_settings(error, what, fields)).rstrip(".")
 
 
 def invalid_value(argument: str, found: Mapping[str, Any], kind: Any = None) -> InputError:

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from .arguments import usable_path
-from .errors import Checked, InputError
+from .errors import Checked, InputError, reason
 
 __all__ = [
     "Access",
@@ -285,7 +285,9 @@ class Record(Checked, BaseModel):
         except FileNotFoundError:
             raise InputError(f"{path}: no record here; is this a directory this package wrote?") from None
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not a record of this package ({str(error).splitlines()[0]}).") from None
+            raise InputError(
+                f"{path}: not a record of this package ({reason(error, 'record', cls.model_fields)})."
+            ) from None
         entries = {name: value for name, value in record if isinstance(value, dict)}
         return record.model_copy(update={name: _Entries(value, name, path) for name, value in entries.items()})
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from synthfair_hf.access import recorded_access, sealed
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.diffusion import saved as saved_module
+from synthfair_hf.diffusion.conditioning import CovariateEncoder
 from synthfair_hf.diffusion.generator import load_generator, push_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
@@ -311,6 +312,11 @@ def test_nor_one_that_is_loaded_alone(trained: Path, tmp_path: Path, no_hub: lis
     for part in (StructuralCausalModel.from_pretrained(trained / "scm"), find_generator(trained).causal_model()):
         with pytest.raises(InputError, match="access is credentialed, not open"):
             part.push_to_hub(NAME)
+    for kind, name in ((StructuralCausalModel, "scm"), (CovariateEncoder, "covariate_encoder")):
+        for part in (kind.from_pretrained(trained, subfolder=name), kind.from_pretrained(trained / name)):
+            for push in pushes(part, tmp_path / "copy"):
+                with pytest.raises(InputError, match="not open; push the whole generator"):
+                    push()
     assert no_hub == []
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,3 +226,20 @@ def test_a_remedy_names_flags_as_they_are_written(verb: str):
     told = cli.in_flags("output_dir: x holds a run; give resume_from_checkpoint='latest' to go on", verb)
     has = "resume_from_checkpoint" in cli.help_of(verb)
     assert ("give --resume_from_checkpoint latest to go on" in told) == has
+
+
+@pytest.mark.parametrize("words", ["--help", "generate --help", "views --data_dir world"])
+def test_a_reader_that_has_enough_ends_a_verb_quietly(tmp_path, words):
+    shutil.copytree(Path(__file__).parent / "fixtures" / "bb96b81" / "world", tmp_path / "world")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "synthfair_hf.cli", *words.split()],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")

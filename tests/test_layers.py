@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "domains": (*GROUND, "yaml_files", "causal"),
     "training": (*GROUND, "access", "domains"),
     "views": (*GROUND, "domains"),
-    "publish": (*GROUND, "domains", "views"),
+    "publish": (*GROUND, "yaml_files", "domains", "views"),
     "diffusion": (*GROUND, "access", "domains", "causal", "training", "publish"),
     "generate": (*GROUND, "access", "domains", "causal", "views", "publish", "diffusion"),
     "measure": (*GROUND, "access", "domains", "training", "publish", "diffusion"),
@@ -41,7 +41,7 @@ for part in ("cli_arguments", "cli_parser", "cli"):
 
 UPWARD: dict[str, tuple[str, ...]] = {
     # the package registers its builder and its pipeline with `datasets` and `diffusers`
-    "": ("views.builder", "diffusion.discovery"),
+    "": ("views.builder", "views.pushing", "diffusion.discovery"),
 }
 """Files that import against the table, and what: each with its reason."""
 

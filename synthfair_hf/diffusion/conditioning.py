@@ -9,6 +9,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from ..access import restrict
 from ..arguments import Size, checked
 from ..errors import InputError
 from ..schema import Schema, Variable
@@ -56,6 +57,7 @@ class CovariateEncoder(ModelMixin, ConfigMixin):
                 for variable in self.covariates.walk()
             }
         )
+        restrict(self)
 
     def forward(self, covariates: Mapping[str, Tensor], keep: Tensor | None = None) -> Tensor:
         """Encode covariates.

@@ -33,10 +33,11 @@ from pydantic import (
 from ..causal.graph import CausalGraph
 from ..domains.preset import Preset
 from ..errors import InputError, invalid_settings, named_by_no_text, unknown
-from ..records import Access, fingerprint
+from ..records import Access
 from ..schema import SPLITS
 from ..views.draws import Scheme, parities
 from ..views.layout import word
+from ..views.manifest import plan_identity
 from ..views.shares import Train, levels_of, strata_of, unmet_views
 from .allocation import Allocation, checked_fractions, checked_shares
 from .design import Design, Support, cell_words, integer
@@ -202,17 +203,8 @@ class GenerationPlan(Numerics, BaseModel):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the plan: any changed setting changes it, the order of keys never does.
-
-        The preset's network is left out: `model_revision` decides what is drawn, whatever is built by default today.
-        So are the views that its card lists, an absent world, an empty target, plain numerics, and `support` where no
-        column shows it, which change no row, and the first version of draws, which plans did not name.
-        """
-        idle: dict[str, Any] = {"preset": {"network", "views"}, **self.plain}
-        idle |= {} if self.shows_support else {"support": True}
-        idle |= {name: True for name in ("target", "world") if not getattr(self, name)}
-        idle |= {"draws_version": True} if self.draws_version == 1 else {}
-        return fingerprint(self.model_dump(mode="json", exclude=idle))
+        """Identity of the plan, `views.manifest.plan_identity` of its settings."""
+        return plan_identity(self.model_dump(mode="json"))
 
     @model_serializer(mode="wrap")
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

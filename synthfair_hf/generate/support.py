@@ -64,7 +64,11 @@ def say(plan: GenerationPlan, counted: bool) -> None:
     """
     support = plan.support
     assert support is not None
-    by = "" if counted else "; its record does not count its training images, so that it may extrapolate elsewhere too"
+    by = (
+        ""
+        if counted
+        else ("; the generator's record does not count its training images, so that it may extrapolate elsewhere too")
+    )
     if support.out_of_support:
         cells = ", ".join(f"{cell} ({count})" for cell, count in list(support.out_of_support.items())[:SHOWN])
         more = len(support.out_of_support) - SHOWN

@@ -5,6 +5,7 @@ sound = every file of every shard as recorded, every row as planned (`consistenc
         it was written
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -14,12 +15,15 @@ import pyarrow.parquet as pq
 
 from ..arguments import checked
 from ..errors import InputError
+from ..publish.dataset_card import card_fault
 from ..records import FileRecord, Record, file_sha256, write_atomically, written
-from ..views.manifest import CARD, PLAN, RUN, seal_of, sealed
+from ..views.manifest import CARD, PLAN, RUN, contradiction, seal_of, sealed
 from .consistency import UNREADABLE, read_rows, row_faults, subject_faults
 from .plan import GenerationPlan
 from .rows import Row, Shard
 from .store import Store, identity, list_files, plan_of, read_plan, recorded_files
+
+REWRITE = "write it again by the generate command that wrote it"
 
 __all__ = ["damaged_shards", "known_plan", "reseal", "restore_plan", "sealed_run", "shard_problems", "verify"]
 
@@ -70,13 +74,15 @@ def verify(directory: str | Path) -> list[str]:
     """
     directory = Path(directory)
     plan, problems = known_plan(directory), []
-    try:
-        read_plan(directory)
-        recorded = _recorded_plan(directory)
-        if recorded is not None and not _is(directory / PLAN, recorded[1]):
-            problems = [f"{PLAN}: its bytes are not those that {RUN} was written with; repair the data set."]
-    except InputError as error:
-        problems = [str(error)]
+    recorded = _recorded_plan(directory)
+    if recorded is None:
+        try:
+            read_plan(directory)
+        except InputError as error:
+            problems = [str(error)]
+    elif not _is(directory / PLAN, recorded[1]):
+        fault = f"its bytes are not those that {RUN} was written with" if (directory / PLAN).exists() else "missing"
+        problems = [f"{PLAN}: {fault}; repair the data set."]
     if plan is None:
         return problems
     store, run = Store(directory, plan), sealed_run(directory)
@@ -125,7 +131,7 @@ def shard_problems(store: Store, shard: Shard, listed: Mapping[str, FileRecord] 
         shard: of its plan.
         listed: the files in a record of the run that is as it was written.
     """
-    redo = "delete it and run the same command again"
+    redo = "repair the data set"
     try:
         record = Record.read(store.record_path(shard))
         files = recorded_files(record)
@@ -138,7 +144,7 @@ def shard_problems(store: Store, shard: Shard, listed: Mapping[str, FileRecord] 
         return
     missing = [path for path in store.data_paths(shard) if not path.exists()]
     if missing:
-        yield from (f"{_name(store, path)}: missing; run the same command again." for path in missing)
+        yield from (f"{_name(store, path)}: missing; repair the data set." for path in missing)
         return
     own = (record.inputs.get("plan"), record.settings.get("shard"), set(files))
     if own != (store.plan.fingerprint, shard.stem, set(shard.files)):
@@ -192,24 +198,34 @@ def _run_problems(store: Store, shards: list[Shard]) -> list[str]:
     try:
         run = Record.read(path)
     except InputError as error:
-        return [f"{_name(store, path)}: no readable record of the run ({error}); run the same command again."]
+        return [f"{_name(store, path)}: no readable record of the run ({error}); repair the data set."]
+    if (fault := contradiction(run)) is not None:
+        return [f"{_name(store, path)}: {fault}; repair the data set."]
+    if run.settings != json.loads((store.directory / PLAN).read_bytes()):
+        return [f"{_name(store, path)}: has other settings than {PLAN}; repair the data set."]
     records = [Record.read(store.record_path(shard)) for shard in shards]
     sound, derived = identity(records), store.run_record(records)
     if run.inputs.get("plan") != store.plan.fingerprint or run.counts.get("store") != sound or not _agree(run, derived):
-        return [f"{_name(store, path)}: is not the record of these shards; run the same command again."]
+        return [f"{_name(store, path)}: is not the record of these shards; repair the data set."]
     card = store.directory / CARD
     if not card.is_file():
-        return [f"{card.name}: missing, so load_dataset has no views; run the same generate command again."]
+        return [f"{card.name}: missing, so load_dataset has no views; {REWRITE}."]
     text = card.read_bytes()
     if sound.encode() not in text:
-        return [f"{card.name}: is not the card of these shards ({sound}); run the same generate command again."]
+        return [f"{card.name}: is not the card of these shards ({sound}); {REWRITE}."]
     seal = seal_of(text)
     if seal is None and run.files:
-        return [f"{card.name}: has lost its last line, the sha256 of {RUN}; run the same generate command again."]
-    if seal is not None and not seal.whole:
-        return [f"{card.name}: its bytes differ from the sha256 in its last line; run the same generate command again."]
-    if seal is not None and seal.run != file_sha256(path):
-        return [f"{RUN}: its bytes differ from the sha256 in {card.name}; run the same generate command again."]
+        return [f"{card.name}: has lost its last line, the sha256 of {RUN}; {REWRITE}."]
+    if seal is None:
+        names: dict[str, list[str]] = {}
+        for shard in shards:
+            names.setdefault(shard.split, []).extend(shard.files)
+        fault = card_fault(text, {split: sorted(found) for split, found in names.items()}, store.plan.preset, run)
+        return [] if fault is None else [f"{card.name}: {fault}; {REWRITE}."]
+    if not seal.whole:
+        return [f"{card.name}: its bytes differ from the sha256 in its last line; {REWRITE}."]
+    if seal.run != file_sha256(path):
+        return [f"{RUN}: its bytes differ from the sha256 in {card.name}; repair the data set."]
     return []
 
 

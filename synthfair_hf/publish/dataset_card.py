@@ -28,10 +28,11 @@ from ..schema import MISSING_LEVEL, SPLITS
 from ..views.layout import find_files, known, patterns
 from ..views.manifest import CARD, RUN, sealed
 from ..views.shares import Train, listed_views, unmet_views
-from ..views.view import BiasedView, curated_views
+from ..views.view import BiasedView, curated_views, get_view
+from ..yaml_files import UNREADABLE, Loader
 from .pages import render
 
-__all__ = ["update_view_table", "write_dataset_card"]
+__all__ = ["card_fault", "update_view_table", "write_dataset_card"]
 
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
 PRINTED = {
@@ -41,6 +42,9 @@ PRINTED = {
     "counts": ("store",),
 }
 """What the card prints of the run's record."""
+
+VOUCHED = ("description", "data_files", "filters")
+"""What a view's configuration has said since the first cards."""
 
 
 def write_dataset_card(directory: Path, preset: Preset, record: Record, license: str) -> None:
@@ -68,6 +72,38 @@ def write_dataset_card(directory: Path, preset: Preset, record: Record, license:
     front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
     card, run = f"---\n{front}---\n\n{body}".encode(), directory / RUN
     write_atomically(directory / CARD, sealed(card, run.read_bytes()))
+
+
+def card_fault(card: bytes, names: Mapping[str, list[str]], preset: Preset, record: Record) -> str | None:
+    """How a card without a last line that vouches for it contradicts the record of its data set; None where it agrees.
+
+    Compared are the files, filters and description of every view in its YAML, and its two mentions of the licence, of
+    which no record tells.
+
+    Args:
+        card: README.md.
+        names: files of the data set by split, as in `views.layout`.
+        preset: its domain.
+        record: of the run.
+    """
+    _, _, rest = card.decode(errors="replace").partition("---\n")
+    front, _, body = rest.partition("\n---\n")
+    try:
+        metadata = yaml.load(front, Loader)
+        found = [(str(one["config_name"]), one) for one in metadata["configs"]]
+        license = str(metadata["license"])
+    except (*UNREADABLE, TypeError, KeyError):
+        return "has no YAML with license and configs"
+    if f"- **Licence:** {license}\n" not in body:
+        return f"its licence is {license} in the YAML and another one below"
+    for name, config in found:
+        try:
+            ours = _config(get_view(name, preset), names, preset, str(record.counts["store"]))
+        except InputError:
+            return f"its view {name} is none of this data set"
+        if any(json.dumps(config.get(part)) != json.dumps(ours.get(part)) for part in VOUCHED):
+            return f"its view {name} has other files, filters or recipe than the record of the run"
+    return None
 
 
 def _check_recorded(record: Record) -> None:

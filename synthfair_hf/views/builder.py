@@ -19,8 +19,7 @@ it stand licence and access, which `push_to_hub` asks (`pushing`).
 
 import json
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
@@ -28,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
+import yaml
 from datasets import Dataset, DatasetInfo, DownloadConfig, Features, IterableDataset
 from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.load import BuilderConfigsParameters, DatasetModule
@@ -36,12 +36,11 @@ from datasets.utils.file_utils import xopen
 from datasets.utils.logging import get_logger
 
 from ..domains.preset import Preset
-from ..errors import InputError, unknown
+from ..errors import InputError, reason, unknown
 from ..records import Access, Record, fingerprint
 from ..schema import MISSING_LEVEL, SPLITS
 from .layout import known
 from .manifest import RUN, check_files, check_footers, check_records
-from .pushing import guard_push_to_hub
 from .shares import Train, listed_views, realised_shares
 from .view import BiasedView, get_view
 
@@ -166,7 +165,6 @@ def dataset_module(
     """
     if data_files is not None:
         raise InputError(f"data_files: not taken by {NAME!r}; give data_dir, a directory `synthfair generate` wrote.")
-    guard_push_to_hub()
     location = _locate(data_dir)
     record, preset, raw = _read_record(location, download_config)
     listed = listed_views(preset, Train.of(preset, record.settings))
@@ -240,10 +238,12 @@ def read_record(location: str, download_config: DownloadConfig | None = None) ->
 def _read_record(location: str, download_config: DownloadConfig | None) -> tuple[Record, Preset, bytes]:
     """`read_record` of whatever is there, and its bytes."""
     path = f"{location}/{RUN}"
+    fields: Mapping[str, Any] = Record.model_fields
     try:
         with xopen(path, "rb", download_config=download_config) as file:
             raw = file.read()
         record = Record.model_validate_json(raw)
+        fields = Preset.model_fields
         return record, Preset.model_validate(record.settings.get("preset")), raw
     except FileNotFoundError:
         raise InputError(
@@ -251,7 +251,7 @@ def _read_record(location: str, download_config: DownloadConfig | None) -> tuple
         ) from None
     except ValueError as error:
         raise InputError(
-            f"data_dir: {path} is not the record of a data set of this package ({str(error).splitlines()[0]}); "
+            f"data_dir: {path} is not the record of a data set of this package ({reason(error, 'record', fields)}); "
             "run `synthfair generate` again."
         ) from None
 
@@ -268,8 +268,27 @@ def _license(location: str, download_config: DownloadConfig | None) -> str:
             front = file.read(LICENSE_WITHIN)
     except (OSError, ValueError):
         return "unknown"
-    found = re.search(r"^license:[ \t]*(\S.*?)[ \t]*$", front.partition("\n---")[0], flags=re.MULTILINE)
-    return found[1].strip("'\"") if found else "unknown"
+    return _license_in(front)
+
+
+def _license_in(front: str) -> str:
+    """The licence in the first characters of a card, of whose YAML no more is read than it takes to find it."""
+    depth, key = 0, None
+    try:
+        for event in yaml.parse(front.partition("\n---")[0], yaml.SafeLoader):
+            if depth == 1 and isinstance(event, yaml.ScalarEvent) and key is None:
+                key = event.value
+            elif depth == 1 and isinstance(event, yaml.NodeEvent):
+                if key == "license":
+                    return getattr(event, "value", None) or "unknown"
+                key = None
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+    except (yaml.YAMLError, RecursionError):
+        pass
+    return "unknown"
 
 
 def encoded(column: pa.ChunkedArray, preset: Preset, name: str) -> np.ndarray:

@@ -5,9 +5,11 @@
 
 So a changed byte in one of them contradicts another, and `generate.verification.verify`, which reads every byte, names
 the file. The builder and the pages cannot read every byte: they refuse records that are not those of the card, files
-that are not those of the records, and footers that contradict a file's name. Data sets of earlier versions have no such
-list; of theirs the plan, the number of files and bytes, and the footers are compared. Whoever writes every record anew
-is not found: that needs a signature.
+that are not those of the records, and footers that contradict a file's name. The identity of the plan, which every row
+and footer carries, is computed anew from the settings of the run. Data sets of earlier versions have no list of files
+and no such line; of theirs that identity, records/plan.json, the number of files and bytes, and the footers are
+compared, and nothing vouches for what is on the card alone. Whoever writes every record and row anew is not found: that
+needs a signature.
 """
 
 import hashlib
@@ -26,12 +28,30 @@ from fsspec.core import url_to_fs
 
 from ..domains.preset import Preset
 from ..errors import InputError
-from ..records import Record
+from ..records import Record, fingerprint
 from .layout import known
 
-__all__ = ["CARD", "PLAN", "RUN", "Seal", "check_files", "check_footers", "check_records", "seal_of", "sealed"]
+__all__ = [
+    "CARD",
+    "PLAN",
+    "RUN",
+    "Seal",
+    "check_files",
+    "check_footers",
+    "check_records",
+    "contradiction",
+    "plan_identity",
+    "seal_of",
+    "sealed",
+]
 
 CARD, PLAN, RUN = "README.md", "records/plan.json", "records/generate.json"
+
+FIRST_DRAWS = 1
+"""The version of draws that plans did not name; what names a later one was written with a list of its files."""
+
+IDLE = {"mixed_precision": "no", "channels_last": False, "compile": False, "draws_version": FIRST_DRAWS}
+"""Settings that identities leave out where they have these values, as plans from before they existed do."""
 
 READERS = 16
 """Footers read at a time: on the Hub each is a request or two."""
@@ -68,8 +88,50 @@ def seal_of(card: bytes) -> Seal | None:
     return Seal(found[1].decode(), own == found[2].decode())
 
 
+def plan_identity(settings: Mapping[str, Any]) -> str:
+    """Identity of a plan: any changed setting changes it, the order of keys never does.
+
+    The preset's network is left out: `model_revision` decides what is drawn, whatever is built by default today. So are
+    the views that its card lists, an absent world, an empty target, plain numerics, and `support` where no column shows
+    it, which change no row, and the first version of draws, which plans did not name.
+
+    Args:
+        settings: of a plan, as JSON holds them.
+    """
+    kept = {name: value for name, value in settings.items() if name not in IDLE or value != IDLE[name]}
+    for name in ("target", "world"):
+        if not kept.get(name):
+            kept.pop(name, None)
+    support, preset = kept.get("support"), kept.get("preset")
+    if not (isinstance(support, Mapping) and support.get("training_images") is not None):
+        kept.pop("support", None)
+    if isinstance(preset, Mapping):
+        kept["preset"] = {name: value for name, value in preset.items() if name not in ("network", "views")}
+    return fingerprint(kept)
+
+
+def contradiction(record: Record) -> str | None:
+    """How the settings in a run's record contradict its inputs and files; None where they agree.
+
+    Args:
+        record: records/generate.json.
+    """
+    settings, inputs = record.settings, record.inputs
+    try:
+        own = plan_identity(settings)
+    except (TypeError, ValueError, RecursionError):
+        own = None
+    if own != inputs.get("plan"):
+        return "its settings are not those of its plan, which the rows name"
+    if settings.get("model_revision") != inputs.get("model", settings.get("model_revision")):
+        return "its settings name another generator than its inputs"
+    if not record.files and settings.get("draws_version", FIRST_DRAWS) != FIRST_DRAWS:
+        return "has lost its list of files"
+    return None
+
+
 def check_records(location: str, record: Record, raw: bytes, download_config: DownloadConfig | None = None) -> None:
-    """Check that the run's record is the one that the card was written with, and the plan and shards' records its own.
+    """Check that the run's record and card are those written with each other, and the plan and shards' records its own.
 
     The records of shards are read where they are local; on the Hub, `check_files` compares their sizes.
 
@@ -90,10 +152,14 @@ def check_records(location: str, record: Record, raw: bytes, download_config: Do
         raise _refused(location, CARD, "has lost its last line, which holds the sha256 of records/generate.json")
     if seal is not None and seal.run != hashlib.sha256(raw).hexdigest():
         raise _refused(location, RUN, "its bytes are not those whose sha256 README.md holds")
-    if not record.files:
-        if plan is not None and _parsed(plan) != record.settings:
-            raise _refused(location, PLAN, "has other settings than records/generate.json")
-        return
+    if seal is not None and not seal.whole:
+        raise _refused(location, CARD, "its bytes are not those whose sha256 is in its last line")
+    if not record.files and plan is None:
+        raise _refused(location, PLAN, "is missing")
+    if not record.files and plan is not None and _parsed(plan) != record.settings:
+        raise _refused(location, PLAN, "has other settings than records/generate.json")
+    if (fault := contradiction(record)) is not None:
+        raise _refused(location, RUN, fault)
     for name, file in record.files.items():
         if name.startswith("records/") and (name == PLAN or "://" not in location):
             found = plan if name == PLAN else _read(location, name, download_config)

@@ -190,9 +190,7 @@ def test_a_truncated_shard_is_named_and_redone(stored, plan, make_pipeline, kept
     path, whole = stored / SHARD, (stored / SHARD).read_bytes()
     path.write_bytes(whole[:kept])
     size = len(whole[:kept])
-    assert verify(stored) == [
-        f"{SHARD}: has {size} bytes where its record says {len(whole)}; delete it and run the same command again."
-    ]
+    assert verify(stored) == [f"{SHARD}: has {size} bytes where its record says {len(whole)}; repair the data set."]
     generate(plan, make_pipeline(), stored, progress=False)
     assert path.read_bytes() == whole
     assert verify(stored) == []
@@ -335,7 +333,7 @@ def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path, plan)
 def test_a_damaged_plan_is_named(stored, plan, content):
     (stored / "records" / "plan.json").write_bytes(content)
     [problem] = verify(stored)
-    assert problem.startswith(f"{stored}/records/plan.json: not a plan of this version")
+    assert problem.startswith("records/plan.json: its bytes are not those that records/generate.json was written with")
     with pytest.raises(InputError, match="not a plan of this version"), Store(stored, plan).open():
         pass
 
@@ -431,11 +429,12 @@ def test_without_its_card_a_data_set_is_not_sound(stored):
     assert store in text
     card.write_text(text.replace(store, "0" * 16))
     [problem] = verify(stored)
-    assert problem == f"README.md: is not the card of these shards ({store}); run the same generate command again."
+    redo = "write it again by the generate command that wrote it."
+    assert problem == f"README.md: is not the card of these shards ({store}); {redo}"
     card.unlink()
     [problem] = verify(stored)
     assert problem.startswith("README.md: missing")
-    assert problem.endswith("run the same generate command again.")
+    assert problem.endswith("write it again by the generate command that wrote it.")
 
 
 def test_a_full_disk_leaves_no_part_and_tells_the_bytes_needed(stored, plan, make_pipeline, monkeypatch):
@@ -481,8 +480,7 @@ def test_a_record_without_a_field_is_named_with_it_and_its_shard_redone(stored, 
     change(record.counts)
     record.write(path)
     assert verify(stored) == [
-        f"{RECORD}: no readable record of its shard (counts.{field} is absent); "
-        "delete it and run the same command again."
+        f"{RECORD}: no readable record of its shard (counts.{field} is absent); repair the data set."
     ]
     generate(plan, make_pipeline(), stored, progress=False)
     assert path.read_bytes() == whole

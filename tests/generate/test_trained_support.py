@@ -76,7 +76,7 @@ def test_a_generator_from_before_is_asked_as_before_and_that_is_said(
     assert main([*COMMAND, str(before), "--output_dir", str(tmp_path / "synthfair"), "--dry_run"]) == 0
     assert json.loads(capsys.readouterr().out)["support"]["observed"] == "20000 draws from the causal model"
     [line] = [one.getMessage() for one in caplog.records if "out of support" in one.getMessage()]
-    assert "20000 draws from the causal model; its record does not count its training images" in line
+    assert "20000 draws from the causal model; the generator's record does not count its training images" in line
     assert main([*COMMAND, str(before), "--output_dir", str(tmp_path / "synthfair")]) == 0
     assert (
         "out_of_support" not in load_dataset("synthfair", data_dir=str(tmp_path / "synthfair"), split="train").features

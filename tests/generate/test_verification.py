@@ -133,6 +133,37 @@ def test_other_columns_are_named(stored, plan, record_again):
 # -- remedies
 
 
+def test_a_flipped_plan_is_told_as_other_bytes_and_a_record_in_our_words(stored):
+    plan, run = stored / "records" / "plan.json", stored / "records" / "generate.json"
+    whole = plan.read_text()
+    plan.write_text(whole.replace('"compile"', '"colpile"'))
+    assert verify(stored) == [
+        "records/plan.json: its bytes are not those that records/generate.json was written with; repair the data set."
+    ]
+    plan.write_text(whole)
+    run.write_text(run.read_text().replace('"stage"', '"stahe"'))
+    [problem] = verify(stored)
+    assert problem.startswith("records/generate.json: ")
+    assert "validation error" not in problem
+    assert "Input should" not in problem
+
+
+def test_verify_gives_one_instruction_and_the_command_for_a_card(tmp_path, capsys):
+    directory = Path(shutil.copytree(BEFORE / "world", tmp_path / "data"))
+    card, whole = directory / "README.md", (directory / "README.md").read_text()
+    card.write_text(whole.replace("license: cc-by-4.0", "license: mit"))
+    assert main(["verify", str(directory)]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == f"next: the synthfair generate command that wrote {directory}, with the same flags"
+    card.write_text(whole)
+    next((directory / "data").iterdir()).write_bytes(b"")
+    assert main(["verify", str(directory)]) == 1
+    told = capsys.readouterr().out
+    assert "delete it" not in told
+    assert "same command" not in told
+    assert told.splitlines()[-1].startswith("next: synthfair verify ")
+
+
 def files(directory: Path) -> dict[str, bytes]:
     return {
         path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*") if path.is_file()
@@ -171,7 +202,8 @@ def test_a_changed_card_is_named_and_the_same_command_writes_it_again(tmp_path):
     card.write_bytes(whole.replace(b"cc-by-4.0", b"cc-by-3.0"))
     [problem] = verify(tmp_path / "data")
     assert problem == (
-        "README.md: its bytes differ from the sha256 in its last line; run the same generate command again."
+        "README.md: its bytes differ from the sha256 in its last line; "
+        "write it again by the generate command that wrote it."
     )
     generate_dataset(tmp_path / "data", **made)
     assert card.read_bytes() == whole

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import synthfair_hf
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
-from synthfair_hf.views.builder import recipe_of
+from synthfair_hf.views.builder import _license, recipe_of
 from synthfair_hf.views.view import curated_views, get_view
 
 HOW_TO_MEND = (
@@ -412,3 +412,24 @@ def test_registering_costs_nothing_beside_importing_datasets():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {name.split(".")[0] for name in ran.stdout.split()} == {"synthfair_hf"}
+
+
+@pytest.mark.parametrize(
+    ("front", "licence"),
+    [
+        ("license: cc-by-4.0", "cc-by-4.0"),
+        ("license: cc-by-4.0  # as agreed", "cc-by-4.0"),
+        ("license: 'o''neill'", "o'neill"),
+        ('"license": "cc\\x2d0"', "cc-0"),
+        ("license: >-\n  mit", "mit"),
+        ("tags: [license, mit]\nextra: {license: no}\nlicense: mit", "mit"),
+        ("license: [a, b]", "unknown"),
+        ("license:", "unknown"),
+        ("other: license\nmit: x", "unknown"),
+        ("license: 'open", "unknown"),
+        ("[" * 4000, "unknown"),
+    ],
+)
+def test_the_licence_is_that_of_the_cards_yaml(tmp_path, front, licence):
+    (tmp_path / "README.md").write_text(f"---\n{front}\n---\nlicense: another\n")
+    assert _license(str(tmp_path), None) == licence

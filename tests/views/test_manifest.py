@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.benchmark.cells import DataSet
 from synthfair_hf.generate.publish import publish
+from synthfair_hf.generate.verification import verify
 from synthfair_hf.publish.report import write_report
 from synthfair_hf.publish.view_page import write_statistics
 from synthfair_hf.records import Record
 from synthfair_hf.views.builder import read_record
-from synthfair_hf.views.manifest import check_footers, seal_of, sealed
+from synthfair_hf.views.manifest import check_footers, plan_identity, seal_of, sealed
 
 pytest_plugins = ["hub.fixtures"]
 
@@ -192,6 +193,120 @@ def test_a_record_of_before_is_compared_with_its_plan_and_files(tmp_path):
     next((directory / "data").glob("test-*")).unlink()
     with pytest.raises(InputError, match=r"data: holds 3 files of \d+ bytes where records/generate\.json counts 4 of"):
         load_dataset("synthfair", data_dir=str(directory))
+
+
+def rename(preset: dict) -> None:
+    preset["title"] = "Radiographs of our hospital"
+
+
+def alias(preset: dict) -> None:
+    for one in preset["covariates"]["variables"]:
+        one["aliases"] = {"m": "female"} if one["name"] == "sex" else one.get("aliases", {})
+
+
+OF_BEFORE = {
+    "access": lambda settings: settings.update(access="open" if settings["access"] != "open" else "credentialed"),
+    "seed": lambda settings: settings.update(seed=settings["seed"] + 1),
+    "number of subjects": lambda settings: settings.update(num_subjects=settings["num_subjects"] + 14),
+    "title": lambda settings: rename(settings["preset"]),
+    "aliases": lambda settings: alias(settings["preset"]),
+    "fractions": lambda settings: settings.update(split_fractions={"train": 0.5, "validation": 0.25, "test": 0.25}),
+    "draws": lambda settings: settings.update(draws_version=2),
+    "generator": lambda settings: settings.update(model_revision="0" * 16),
+    "what is not a setting": lambda settings: settings.update(approved=True),
+}
+
+
+@pytest.mark.parametrize("name", ["world", "drawn", "observed"])
+@pytest.mark.parametrize("edit", OF_BEFORE)
+def test_settings_of_before_that_are_not_those_of_the_rows_are_refused_and_named(tmp_path, name, edit):
+    directory = Path(shutil.copytree(BEFORE / name, tmp_path / "synthfair"))
+    assert load_dataset("synthfair", data_dir=str(directory), streaming=True)
+    assert verify(directory) == []
+    for place in (RUN, PLAN):
+        value = json.loads((directory / place).read_bytes())
+        OF_BEFORE[edit](value["settings"] if place == RUN else value)
+        (directory / place).write_text(json.dumps(value, indent=2) + "\n")
+    for use in (lambda: load_dataset("synthfair", data_dir=str(directory)), lambda: write_report(directory)):
+        with pytest.raises(InputError, match="is not as it was written"):
+            use()
+    assert verify(directory) != []
+    # with its identity made to fit, the rows still say whose they are
+    run = json.loads((directory / RUN).read_bytes())
+    run["inputs"] |= {"plan": plan_identity(run["settings"]), "model": run["settings"]["model_revision"]}
+    (directory / RUN).write_text(json.dumps(run, indent=2))
+    with pytest.raises(InputError, match="is not as it was written"):
+        load_dataset("synthfair", data_dir=str(directory))
+
+
+def test_settings_of_before_without_their_plan_are_refused(tmp_path):
+    directory = Path(shutil.copytree(BEFORE / "world", tmp_path / "synthfair"))
+    (directory / PLAN).unlink()
+    with pytest.raises(InputError, match=r"records/plan\.json: is missing"):
+        load_dataset("synthfair", data_dir=str(directory))
+
+
+@pytest.mark.parametrize("name", ["world", "drawn", "observed"])
+def test_a_record_of_before_that_is_not_of_its_plan_is_named(tmp_path, name):
+    directory = Path(shutil.copytree(BEFORE / name, tmp_path / "synthfair"))
+    whole = (directory / RUN).read_bytes()
+    reverse(directory)
+    [problem] = verify(directory)
+    assert problem.startswith("records/generate.json: ")
+    (directory / RUN).write_bytes(whole)
+    run = json.loads(whole)
+    run["settings"]["preset"]["views"] = []
+    (directory / RUN).write_text(json.dumps(run, indent=2))
+    [problem] = verify(directory)
+    assert "records/generate.json" in problem
+
+
+CARDS = {
+    "filter": lambda card: card.replace("[sex, ==, 0]", "[sex, ==, 1]", 1),
+    "threshold": lambda card: card.replace("[draw, <, 0.9]", "[draw, <, 0.1]", 1),
+    "name": lambda card: card.replace("config_name: sex_imbalanced_90_10", "config_name: sex_imbalanced_10_90", 1),
+    "files": lambda card: card.replace("data/train-*", "data/test-*", 1),
+    "licence": lambda card: re.sub("license: .*", "license: cc0-1.0", card, count=1),
+    "yaml": lambda card: card.replace("configs:", "configs: [", 1),
+}
+
+
+@pytest.mark.parametrize("name", ["world", "drawn", "observed"])
+@pytest.mark.parametrize("change", CARDS)
+def test_a_card_of_before_is_compared_with_its_record(tmp_path, name, change):
+    directory = Path(shutil.copytree(BEFORE / name, tmp_path / "synthfair"))
+    card = directory / "README.md"
+    changed = CARDS[change](card.read_text())
+    assert changed != card.read_text()
+    card.write_text(changed)
+    [problem] = verify(directory)
+    assert problem.startswith("README.md: ")
+
+
+def test_a_data_set_is_not_taken_for_one_of_before(copy):
+    run, card = json.loads((copy / RUN).read_bytes()), (copy / "README.md").read_bytes()
+    assert run["settings"]["draws_version"] == 2
+    del run["files"]
+    (copy / RUN).write_text(json.dumps(run, indent=2) + "\n")
+    (copy / "README.md").write_bytes(card[: card.rindex(b"<!-- sha256")])
+    with pytest.raises(InputError, match=r"records/generate\.json: has lost its list of files"):
+        load_dataset("synthfair", data_dir=str(copy))
+    with pytest.raises(InputError, match="has lost its list of files"):
+        read_record(str(copy))
+    assert any("has lost its list of files" in problem for problem in verify(copy))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda card: card.replace(b"license: cc-by-4.0", b"license: cc0-1.0"), lambda card: card.replace(b"0.9", b"0.1")],
+    ids=["licence", "filter"],
+)
+def test_a_card_that_was_changed_is_refused(copy, change):
+    whole = (copy / "README.md").read_bytes()
+    (copy / "README.md").write_bytes(change(whole))
+    assert (copy / "README.md").read_bytes() != whole
+    with pytest.raises(InputError, match=r"README\.md: its bytes are not those whose sha256 is in its last line"):
+        load_dataset("synthfair", data_dir=str(copy))
 
 
 def test_on_the_hub_records_and_sha256_are_compared_too(hub: Hub, write_store, tmp_path):

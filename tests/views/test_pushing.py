@@ -1,11 +1,14 @@
 """What `datasets` may publish of a loaded view; nothing here reaches a Hub, because nothing gets as far."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import concatenate_datasets, load_dataset, load_from_disk
+from datasets import concatenate_datasets, load_dataset, load_dataset_builder, load_from_disk
 from huggingface_hub import HfApi
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +89,53 @@ def test_what_is_open_or_not_ours_is_pushed_as_ever(tmp_path: Path, write_store:
     ):
         with pytest.raises(Reached):
             loaded.push_to_hub("my-lab/copy")
+
+
+HUB = "hf://datasets/my-lab/copy/rows"
+
+
+@pytest.mark.parametrize("chained", ["simplecache::", "filecache::", "dir::", ""])
+def test_no_address_leads_around_the_guard(closed: Path, chained: str):
+    loaded = load_dataset("synthfair", data_dir=str(closed), split="train")
+    for write in (loaded.to_parquet, loaded.to_csv, loaded.to_json, loaded.save_to_disk):
+        with pytest.raises(InputError, match=CLOSED):
+            write(f"{chained}{HUB}")
+    options = {"target_protocol": "hf", "fo": "datasets/my-lab/copy/rows"}
+    with pytest.raises(InputError, match=CLOSED):
+        loaded.to_parquet("simplecache://rows", storage_options=options)
+
+
+def test_a_builder_prepares_nothing_on_the_hub(closed: Path):
+    for builder in (load_dataset_builder("synthfair", data_dir=str(closed)), load_dataset_builder(str(closed))):
+        for write in (
+            builder.download_and_prepare,
+            lambda place, one=builder: one.download_and_prepare(output_dir=place),
+        ):
+            with pytest.raises(InputError, match="not open; publish it by"):
+                write(HUB)
+
+
+def test_rows_saved_elsewhere_are_refused_in_a_fresh_process(closed: Path, tmp_path: Path):
+    load_dataset("synthfair", data_dir=str(closed), split="train").save_to_disk(tmp_path / "saved")
+    code = (
+        "import datasets, synthfair_hf, sys\n"
+        "try:\n    datasets.load_from_disk(sys.argv[1]).push_to_hub('my-lab/copy')\n"
+        "except synthfair_hf.InputError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "saved")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert CLOSED in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_access_of_what_the_card_loads_is_unknown(closed: Path, streaming: bool):
+    loaded = load_dataset(str(closed), "full", split="train", streaming=streaming)
+    with pytest.raises(InputError, match=r"unknown, not open; publish it by .*load it by load_dataset\('synthfair'"):
+        loaded.push_to_hub("my-lab/copy")
 
 
 @given(st.lists(st.text() | st.builds(lambda one: json.dumps({"access": one}), st.text() | st.integers()), max_size=5))

@@ -18,7 +18,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ...errors import InputError
+from ...errors import InputError, reason
 
 __all__ = ["Answer", "Answers", "Verdict"]
 
@@ -71,8 +71,8 @@ class Answers:
             try:
                 answer = Answer.model_validate_json(line)
             except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                raise InputError(f"{where}: not an answer ({reason}); correct the line or remove it.") from None
+                fault = reason(error, "answer", Answer.model_fields)
+                raise InputError(f"{where}: not an answer ({fault}); correct the line or remove it.") from None
             self._check(answer, where)
             self._count(answer)
 

@@ -7,6 +7,7 @@ key pressed twice loses no answer and gives none to a pair that was not seen. Im
 their names, and a content security policy restricts the browser to this server.
 """
 
+import json
 import math
 import os
 from base64 import b64encode
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ...errors import InputError
+from ...errors import InputError, reason
 from ...schema import Variable
 from ..pixels import to_png
 from .session import LONGEST_COMMENT, Choice, Labelling, Progress, ShownPair
@@ -93,7 +95,10 @@ def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str
                 css=(here / "page.css").read_text(encoding="utf-8"),
                 head=f"<script>{(here / 'page.js').read_text(encoding='utf-8')}</script>",
                 app_kwargs={
-                    "middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS), Middleware(_Door)],
+                    "middleware": [
+                        Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS),
+                        Middleware(_Door, functions=frozenset(page.fns)),
+                    ],
                     "docs_url": None,
                     "redoc_url": None,
                 },
@@ -107,8 +112,8 @@ def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str
 class _Door:
     """ASGI middleware: answers this page's own requests alone, and adds `OWN_SERVER_ONLY` to every response."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    def __init__(self, app: Any, functions: frozenset[int]) -> None:
+        self.app, self.functions = app, functions
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -117,7 +122,10 @@ class _Door:
         refusal = (403, "not of this page") if scope["type"] != "http" else _refusal(scope)
         if refusal is None and scope["method"] == "POST":
             body = await _body(receive)
-            refusal = (413, f"more than {LARGEST_BODY} bytes") if body is None else None
+            if body is None:
+                refusal = 413, f"more than {LARGEST_BODY} bytes"
+            elif not _is_call(body, self.functions):
+                refusal = 422, "not a request of this page"
             receive = _again(body or b"", receive)
 
         async def with_policy(message: Any) -> None:
@@ -172,6 +180,38 @@ async def _body(receive: Any) -> bytes | None:
     return b"".join(parts)
 
 
+class _Call(BaseModel):
+    """What the page posts: which of its functions is called, with what."""
+
+    model_config = ConfigDict(strict=True)
+
+    fn_index: int
+    data: list[Any]
+    session_hash: str
+
+
+def _is_call(body: bytes, functions: frozenset[int]) -> bool:
+    """Whether a body calls a function of the page; it must be text, without halves of characters."""
+    try:
+        call = _Call.model_validate(json.loads(body))
+        json.dumps(call.data, ensure_ascii=False).encode()
+    # RecursionError: brackets in brackets
+    except (ValueError, RecursionError):
+        return False
+    return call.fn_index in functions
+
+
+class _Posted(BaseModel):
+    """An answer as the browser sends it."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    annotator: str
+    token: str
+    seconds: float = Field(ge=0)
+    comment: str = Field(max_length=LONGEST_COMMENT)
+
+
 def _again(body: bytes, receive: Any) -> Any:
     """`receive` of a body that was read before."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
@@ -188,17 +228,18 @@ def _page(labelling: Labelling) -> Any:
     def arrive(request: gradio.Request) -> str:
         return render(labelling, _arrived(labelling, request.query_params.get("annotator")))
 
-    def answer(choice: Choice | None, shown_pair: dict[str, Any], comment: str) -> tuple[str, str]:
-        try:
-            annotator, token = str(shown_pair["annotator"]), str(shown_pair["token"])
-            if choice is None:
-                kept = labelling.undo(annotator, token)
-            else:
-                kept = labelling.answer(annotator, token, choice, float(shown_pair["seconds"]), comment)
+    def answer(choice: Choice | None, shown_pair: Any, comment: Any) -> tuple[str, str]:
         # what was sent may be anything
-        except (OSError, LookupError, TypeError, ValueError) as error:
-            raise gradio.Error(f"Not saved: {error}", duration=None) from None
-        return render(labelling, annotator), "" if kept else comment
+        shown_pair = shown_pair if isinstance(shown_pair, dict) else {}
+        try:
+            posted = _Posted.model_validate({**shown_pair, "comment": comment})
+            if choice is None:
+                kept = labelling.undo(posted.annotator, posted.token)
+            else:
+                kept = labelling.answer(posted.annotator, posted.token, choice, posted.seconds, posted.comment)
+        except (OSError, LookupError, ValueError) as error:
+            raise gradio.Error(f"Not saved: {reason(error, 'answer', _Posted.model_fields)}", duration=None) from None
+        return render(labelling, posted.annotator), "" if kept else posted.comment
 
     with gradio.Blocks(title="Which is better?", analytics_enabled=False, fill_width=True) as page:
         shown = gradio.HTML(elem_id="shown")

@@ -19,6 +19,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from synthfair_hf.align.labelling.page import _Posted
+from synthfair_hf.errors import reason
+
 PATIENCE = 120
 """Seconds until what should have happened counts as failed; a busy machine takes many for gradio alone."""
 
@@ -287,6 +290,30 @@ def test_a_large_body_is_refused(server, size):
     except (BrokenPipeError, ConnectionResetError):
         return
     assert status == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b'{"fn_index": %d, "data": [{}, ""], "session_hash": "a"}' % one for one in (99, -1)),
+        b'{"fn_index": "0", "data": [], "session_hash": "a"}',
+        b'{"fn_index": 0, "data": {}, "session_hash": "a"}',
+        b'{"fn_index": 0, "data": [{}, "\\ud800"], "session_hash": "a"}',
+        *(b"{}", b"[]", b"null", b"{", b"\xff", b"[" * 20_000),
+    ],
+)
+def test_what_the_page_does_not_post_is_one_sentence(server, body):
+    assert ask(server, "POST", JOIN, body, **JSON) == (422, b"not a request of this page")
+
+
+@pytest.mark.parametrize("comment", [None, [], {}, 1, "x" * 3000])
+@pytest.mark.parametrize("seconds", [1.5, "1", float("nan"), -1, None])
+def test_an_answer_that_is_none_is_told_in_our_words(comment, seconds):
+    with pytest.raises(ValueError, match="validation error") as raised:
+        _Posted.model_validate({"annotator": "ada", "token": "t", "seconds": seconds, "comment": comment})
+    told = reason(raised.value, "answer", _Posted.model_fields)
+    assert told.startswith(("comment: ", "seconds: "))
+    assert "Input should" not in told
 
 
 def test_every_response_restricts_the_browser_to_this_server(server):
