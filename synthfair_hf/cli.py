@@ -480,31 +480,37 @@ def _views(settings: verbs.Views) -> int:
     else:
         record, domain = read_record(str(settings.data_dir))
         train = Train.of(domain, record.settings)
+    if settings.data_dir is not None and settings.output_dir is not None:
+        from .publish.view_page import write_statistics
+
+        name = settings.view
+        told = {name: realised_shares(get_view(name, domain), train)} if name else unmet_views(domain, train)
+        for one_name, shares in told.items():
+            if shares:
+                print(f"{one_name}: {shares}")
+        print(f"wrote {write_statistics(settings.data_dir, name or 'full', settings.output_dir)}")
+        return 0
     listed = listed_views(domain, train)
     if settings.view is None:
         for one in listed:
             print(f"{one.name:36} {one.sentence}")
         for name, shares in unmet_views(domain, train).items():
             print(f"{name:36} not listed: {shares}")
+        return 0
+    one = get_view(settings.view, domain)
+    print(f"{one.name}\n{one.sentence}\nfilters: {json.dumps(one.filters_for_parquet())}")
+    if shares := realised_shares(one, train):
+        print(f"here: {shares}")
+    if one.label is not None:
+        print(f"{one.label.column}: {one.label.variable}, but {json.dumps(one.label.changes)}")
+    print(f"twin: {one.twin}\nrecipe: {one.fingerprint}")
+    # a bare name is answered from any cache
+    place = "./synthfair" if settings.data_dir is None else str(settings.data_dir.absolute())
+    if one.label is None and one.name in {other.name for other in listed}:
+        print(f"load: load_dataset({place!r}, {one.name!r})")
     else:
-        one = get_view(settings.view, domain)
-        print(f"{one.name}\n{one.sentence}\nfilters: {json.dumps(one.filters_for_parquet())}")
-        if shares := realised_shares(one, train):
-            print(f"here: {shares}")
-        if one.label is not None:
-            print(f"{one.label.column}: {one.label.variable}, but {json.dumps(one.label.changes)}")
-        print(f"twin: {one.twin}\nrecipe: {one.fingerprint}")
-        # a bare name is answered from any cache
-        place = "./synthfair" if settings.data_dir is None else str(settings.data_dir.absolute())
-        if one.label is None and one.name in {other.name for other in listed}:
-            print(f"load: load_dataset({place!r}, {one.name!r})")
-        else:
-            how = f"import synthfair_hf; load_dataset('synthfair', {one.name!r}, data_dir={place!r})"
-            print(f"load: {how}  # not in the card")
-    if settings.data_dir is not None and settings.output_dir is not None:
-        from .publish.view_page import write_statistics
-
-        print(f"wrote {write_statistics(settings.data_dir, settings.view or 'full', settings.output_dir)}")
+        how = f"import synthfair_hf; load_dataset('synthfair', {one.name!r}, data_dir={place!r})"
+        print(f"load: {how}  # not in the card")
     return 0
 
 

@@ -68,7 +68,7 @@ def test_a_pipe_of_settings_is_not_waited_for(tmp_path: Path, capsys: pytest.Cap
         assert run("views", "--config_file", str(tmp_path / "settings.yaml")) == 2
     finally:
         signal.alarm(0)
-    assert "it is no file" in capsys.readouterr().err
+    assert "it is not a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

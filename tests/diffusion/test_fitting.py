@@ -163,7 +163,7 @@ def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generat
         ("finetune", ["--predictor", "{judge}", "--train_batch_size", "1"], "--train_batch_size: 1 is not allowed"),
         ("finetune", ["--predictor", "{large}"], "this predictor takes [n, 1, 32, 32]"),
         ("rectify", ["--dataloader_num_workers", "1"], "--dataloader_num_workers: must be 0 here"),
-        ("rectify", ["--images", "0"], "--images: 0 is not allowed; give a whole number from 1 on"),
+        ("rectify", ["--images", "0"], "--images: 0 is invalid; give a whole number from 1 to"),
         ("rectify", ["--num_inference_steps", "0"], "--num_inference_steps: 0 is not allowed"),
         ("rectify", ["--learning_rate", "-1"], "learning_rate"),
         ("super_resolve", ["--resolution", "24"], "--resolution: 24 is not allowed; this generator works at 16 pixels"),

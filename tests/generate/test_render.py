@@ -227,7 +227,7 @@ def test_numerics_are_of_the_plan_so_that_no_run_mixes_them(make_plan, make_pipe
 def test_plain_numerics_are_no_part_of_a_plans_identity(make_plan, monkeypatch, options):
     """Else every data set from before there were any would be another plan's."""
     hashed = []
-    monkeypatch.setattr("synthfair_hf.generate.plan.fingerprint", lambda value: hashed.append(value) or "0" * 16)
+    monkeypatch.setattr("synthfair_hf.views.manifest.fingerprint", lambda value: hashed.append(value) or "0" * 16)
     assert make_plan(**options).fingerprint
     assert {name: hashed[-1][name] for name in Numerics.model_fields if name in hashed[-1]} == options
 
