@@ -129,7 +129,7 @@ def seconds_per_image(
 ) -> float:
     """Seconds that this device takes for an image, by the wall clock; nothing is kept or written.
 
-    Timed are the first families that fill a batch, after one that warms the device up: subjects, network, gate and
+    Timed are the first families that fill a batch, after one that warms up an accelerator: subjects, network, gate and
     encoding, as `generate` does them. Writing is not, nor are families that a gate has drawn again later on.
 
     Args:
@@ -144,7 +144,9 @@ def seconds_per_image(
     number = math.ceil(plan.batch_size / len(plan.cells))
     with ThreadPoolExecutor(ENCODERS) as threads, tqdm(disable=True) as bar:
         studio = _Studio(render, subjects, gate, threads)
-        _render_shard(plan, studio, replace(first, subjects=first.subjects[:1]), bar)
+        # the first call compiles a network, and chooses the kernels of an accelerator
+        if plan.compile or torch.accelerator.is_available():
+            _render_shard(plan, studio, replace(first, subjects=first.subjects[:1]), bar)
         began = time.perf_counter()
         rows, _ = _render_shard(plan, studio, replace(first, subjects=first.subjects[:number]), bar)
         return (time.perf_counter() - began) / len(rows)
