@@ -18,8 +18,12 @@ from .images import OUTPUT_TYPES
 __all__ = [
     "Request",
     "as_columns",
+    "check_callback",
+    "check_covariate_noise",
+    "check_generator",
     "check_sample_guidance",
     "check_settings",
+    "check_tensor",
     "encode_covariates",
     "encode_interventions",
     "may_be_unknown",
@@ -118,6 +122,48 @@ def check_generator(generator: Any, rows: int) -> Generators:
     if len(generator) != rows:
         raise InputError(f"generator: {len(generator)} generators for {rows} rows; give one, or one per row.")
     return list(generator)
+
+
+def check_callback(callback: Any, names: Any, allowed: Sequence[str]) -> None:
+    """Raise InputError unless the callback is a function, or None, and the names of its tensors are allowed."""
+    if callback is not None and not callable(callback):
+        raise InputError(
+            f"callback_on_step_end: {with_article(type(callback).__name__)} is not a function; give one of (pipeline, "
+            "step, timestep, tensors)."
+        )
+    if not isinstance(names, list | tuple):
+        raise InputError(f"callback_on_step_end_tensor_inputs: {names!r} is not a list; give ['latents'].")
+    for name in names:
+        if name not in allowed:
+            raise unknown("callback_on_step_end_tensor_inputs", name, allowed)
+
+
+def check_tensor(
+    argument: str, value: Any, expected: tuple[int, ...], finite: bool = True, needed: bool = False
+) -> None:
+    """Raise InputError unless a value, where there is one or it is needed, is a finite tensor of the expected shape."""
+    if value is None and not needed:
+        return
+    if not isinstance(value, Tensor) or tuple(value.shape) != expected:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"{argument}: unexpected shape {shape}; expected {expected}, that of an earlier output's.")
+    if not value.is_floating_point() or value.is_meta or value.layout != torch.strided:
+        kind = value.dtype if not value.is_floating_point() else "one without values" if value.is_meta else value.layout
+        raise InputError(f"{argument}: {kind} is not supported; give a dense tensor of floats.")
+    if finite and not torch.isfinite(value).all():
+        raise InputError(f"{argument}: some values are not finite; give those of an earlier output.")
+
+
+def check_covariate_noise(noise: Any, schema: Schema, rows: int) -> None:
+    """Raise InputError unless the noise, where there is one, is that of every covariate: `[B]`, or `[B, levels]`."""
+    if noise is None:
+        return
+    if not isinstance(noise, Mapping) or set(noise) != set(schema.names):
+        given = ", ".join(map(str, noise)) if isinstance(noise, Mapping) else type(noise).__name__
+        raise InputError(f"covariate_noise: names {given or '(none)'}; expected {', '.join(schema.names)}.")
+    for variable in schema.walk():
+        expected = (rows, len(variable.levels)) if variable.categorical else (rows,)
+        check_tensor(f"covariate_noise[{variable.name!r}]", noise[variable.name], expected)
 
 
 def strengths(guidance_scale: Any, intervention_level: Any, schema: Schema) -> dict[int, Strength]:

@@ -45,9 +45,12 @@ from .images import (
 )
 from .inputs import (
     Request,
+    check_callback,
+    check_covariate_noise,
     check_generator,
     check_sample_guidance,
     check_settings,
+    check_tensor,
     encode_covariates,
     encode_interventions,
     may_be_unknown,
@@ -454,7 +457,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         sample_scale = check_sample_guidance(sample_guidance_scale, do)
         if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
             callback_inputs = callback.tensor_inputs
-        _check_callback(callback, callback_inputs, self._callback_tensor_inputs)
+        check_callback(callback, callback_inputs, self._callback_tensor_inputs)
         images = None if image is None else separate_images(image, row_count(covariates))
         factual = encode_covariates(covariates, self.covariates, None if images is None else len(images))
         rows = len(next(iter(factual.values())))
@@ -475,9 +478,9 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             raise InputError("residual: given beside an image, whose own is computed; give it with `noise` only.")
         if image is not None and noise is not None:
             raise InputError("noise: given beside an image; give the image to abduct noise from, or the noise.")
-        _check_tensor("noise", noise, (rows, 2, *self.latent_shape()))
-        _check_tensor("residual", residual, self.image_shape(rows))
-        self._check_covariate_noise(covariate_noise, rows)
+        check_tensor("noise", noise, (rows, 2, *self.latent_shape()))
+        check_tensor("residual", residual, self.image_shape(rows))
+        check_covariate_noise(covariate_noise, self.covariates, rows)
         return Request(
             factual=factual,
             hidden=hidden,
@@ -492,18 +495,6 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             sample_scale=sample_scale,
             callback_inputs=callback_inputs,
         )
-
-    def _check_covariate_noise(self, noise: Any, rows: int) -> None:
-        if noise is None:
-            return
-        if not isinstance(noise, Mapping) or set(noise) != set(self.covariates.names):
-            given = ", ".join(map(str, noise)) if isinstance(noise, Mapping) else type(noise).__name__
-            raise InputError(
-                f"covariate_noise: names {given or '(none)'}; expected {', '.join(self.covariates.names)}."
-            )
-        for variable in self.covariates.walk():
-            expected = (rows, len(variable.levels)) if variable.categorical else (rows,)
-            _check_tensor(f"covariate_noise[{variable.name!r}]", noise[variable.name], expected)
 
     @torch.no_grad()
     def __call__(
@@ -670,39 +661,10 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
                 if name not in self._callback_tensor_inputs:
                     raise unknown("callback_on_step_end: returned", name, self._callback_tensor_inputs)
             given = returned.get("latents", pair)
-            _check_tensor("callback_on_step_end: latents", given, tuple(pair.shape), finite=False, needed=True)
+            check_tensor("callback_on_step_end: latents", given, tuple(pair.shape), finite=False, needed=True)
             return given.to(pair)
 
         return {"on_step": on_step}
-
-
-def _check_callback(callback: Any, names: Any, allowed: Sequence[str]) -> None:
-    if callback is not None and not callable(callback):
-        raise InputError(
-            f"callback_on_step_end: {with_article(type(callback).__name__)} is not a function; give one of (pipeline, "
-            "step, timestep, tensors)."
-        )
-    if not isinstance(names, list | tuple):
-        raise InputError(f"callback_on_step_end_tensor_inputs: {names!r} is not a list; give ['latents'].")
-    for name in names:
-        if name not in allowed:
-            raise unknown("callback_on_step_end_tensor_inputs", name, allowed)
-
-
-def _check_tensor(
-    argument: str, value: Any, expected: tuple[int, ...], finite: bool = True, needed: bool = False
-) -> None:
-    """Raise InputError unless a value, where there is one or it is needed, is a finite tensor of the expected shape."""
-    if value is None and not needed:
-        return
-    if not isinstance(value, Tensor) or tuple(value.shape) != expected:
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(f"{argument}: unexpected shape {shape}; expected {expected}, that of an earlier output's.")
-    if not value.is_floating_point() or value.is_meta or value.layout != torch.strided:
-        kind = value.dtype if not value.is_floating_point() else "one without values" if value.is_meta else value.layout
-        raise InputError(f"{argument}: {kind} is not supported; give a dense tensor of floats.")
-    if finite and not torch.isfinite(value).all():
-        raise InputError(f"{argument}: some values are not finite; give those of an earlier output.")
 
 
 def _not_finite(component: Any) -> str | None:
