@@ -1,5 +1,6 @@
 """A folder of drawn radiographs with a metadata.csv."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,3 +41,21 @@ def edit(folder) -> Callable[[Callable[[str], str]], Path]:
         return folder
 
     return rewrite
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.fixture(params=[_pipe, _device, _loop, Path.mkdir], ids=["pipe", "device", "loop", "directory"])
+def make_no_file(request: pytest.FixtureRequest) -> Callable[[Path], None]:
+    """`make_no_file(path)` puts there what is no file, and would be waited for, read without end or followed."""
+    return request.param
