@@ -1,11 +1,23 @@
 """A domain as data: covariates, causal edges, plan defaults and curated views; each domain's folder holds its own."""
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from ..errors import Checked, InputError
 from ..schema import Schema
 
-__all__ = ["Contrast", "Network", "Preset", "strengths"]
+__all__ = ["CHANNELS", "Contrast", "Network", "Preset", "strengths"]
+
+CHANNELS = (1, 3)
+"""Of an image: gray, or red, green and blue."""
 
 
 class Contrast(Checked, BaseModel):
@@ -47,7 +59,8 @@ class Preset(Checked, BaseModel):
     `edges` are (cause, effect) among covariates; every covariate is a cause of the image. `factors` are the variables
     whose levels a family of counterfactuals crosses; the others are held at the subject's value. `strata` are variables
     whose contrast groups receive equally many subjects. `views` are the curated names listed in the data set card.
-    `network` is what `synthfair train` builds.
+    `network` is what `synthfair train` builds. `channels` of an image are 1, gray, or 3: red, green and blue. `prompt`
+    is the template from which a text-to-image generator's prompt is rendered; without one it lists the covariates.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +75,21 @@ class Preset(Checked, BaseModel):
     contrasts: dict[str, Contrast]
     views: tuple[str, ...]
     network: Network = Network()
+    channels: PositiveInt = 1
+    prompt: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what presets did not have at first and this one does not use: identities made from it stay."""
+        found: dict[str, Any] = handler(self)
+        later = {"channels": 1, "prompt": None}
+        return {name: value for name, value in found.items() if name not in later or value != later[name]}
+
+    @model_validator(mode="after")
+    def _has_colours_or_none(self) -> "Preset":
+        if self.channels not in CHANNELS:
+            raise ValueError(f"channels: {self.channels} are not allowed; give 1, gray, or 3, colours")
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Preset":

@@ -33,7 +33,7 @@ from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
 from ..schema import Schema, Variable
 from ..yaml_files import UNREADABLE, Loader, read_bytes, reason
-from .preset import Contrast, Network, Preset
+from .preset import CHANNELS, Contrast, Network, Preset
 
 __all__ = ["PresetFile", "preset_yaml", "read_preset", "why_no_name"]
 
@@ -85,6 +85,7 @@ _PRESET = _fields(
     contrasts=(dict[str, _CONTRAST], ...),  # type: ignore[valid-type]
     network=(_NETWORK, _NETWORK()),
 )
+_PLAIN_FIELDS = ("name", "title", "resolution", "factors", "strata", "views", "channels", "prompt")
 _INSIDE = {"covariates": _NAMED_VARIABLE, "contrasts": _CONTRAST, "network": _NETWORK}
 
 
@@ -126,7 +127,7 @@ def read_preset(path: str | Path) -> PresetFile:
     for keys, sentence in _problems(own):
         raise _error(path, lines, keys, sentence)
     variables = [Variable(**{**one.model_dump(), "name": name}) for name, one in own.covariates.items()]
-    given = {name: getattr(own, name) for name in ("name", "title", "resolution", "factors", "strata", "views")}
+    given = {name: getattr(own, name) for name in _PLAIN_FIELDS}
     preset = Preset(
         **given,
         covariates=Schema(variables=tuple(variables)),
@@ -379,6 +380,8 @@ def _of_sizes(own: Any) -> Iterator[tuple[Keys, str]]:
     for keys, size in [*sizes, (("resolution",), own.resolution)]:
         if not 0 < size <= MAX_SIZE:
             yield keys, f"{'.'.join(map(str, keys))}: {size} is not allowed; give 1 to {MAX_SIZE}."
+    if own.channels not in CHANNELS:
+        yield ("channels",), f"channels: {own.channels} are not allowed; give 1, gray, or 3, colours."
     for place, number in enumerate(network.channels):
         if number % 32:
             yield ("network", "channels", place), f"network.channels: {number} is not a multiple of 32; give one."
