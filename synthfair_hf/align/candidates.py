@@ -29,6 +29,7 @@ from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
+from ..domains.images import to_batch
 from ..domains.phantom.phantom import PhantomSource
 from ..domains.preset import Preset
 from ..domains.readers import DataSetFolder
@@ -366,7 +367,7 @@ def _counterfactuals(
     """Two counterfactuals of each observation, at its two strengths; all intervene on one variable."""
     names, side = pipeline.covariates.names, pipeline.config.resolution
     own = pipeline.config.default_guidance_scale
-    observed = torch.stack([torch.from_numpy(source.image(one.row, side))[None] for one in batch])
+    observed = torch.from_numpy(to_batch([source.image(one.row, side) for one in batch]))
     variable = batch[0].variable
 
     def intervened(rows: Sequence[int], strength: float, **abducted: Any) -> CausalPipelineOutput:

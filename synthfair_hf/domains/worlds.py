@@ -23,6 +23,7 @@ from ..schema import SPLITS, Schema
 from .chest_xray.preset import CHEST_XRAY
 from .chest_xray.scanners import AcquisitionWorld
 from .imagefolder import ImageFolder
+from .images import to_batch
 from .morphomnist.preset import MORPHOMNIST
 from .morphomnist.source import MorphoMNIST
 from .morphomnist.world import MEASURED_ATTRIBUTES, MorphoMNISTWorld
@@ -187,7 +188,7 @@ class _Observations:
         for draw in range(self.augmented_copies):
             rngs = {row: row_generator(draw, row) for row in rows}
             images += [self._observed.draw(row, self.resolution, rng)[0] for row, rng in rngs.items()]
-        return torch.from_numpy(np.stack(images))[:, None]
+        return torch.from_numpy(to_batch(images))
 
     def requested_rows(self, do: Table, rows: Sequence[int] | None) -> list[int]:
         """The rows that are requested, all by default, after checking that do has a valid value for each."""
