@@ -148,7 +148,7 @@ def test_alpha_is_dropped_palettes_are_their_colours_and_inks_are_refused(tmp_pa
     clear = np.dstack([pixels, np.zeros((64, 64), np.uint8)])
     plain = colours(Image.fromarray(pixels), "image")
     assert np.array_equal(colours(Image.fromarray(clear), "image"), plain)
-    deep = (pixels.astype(">u2") * 256 + 255).reshape(64, 192)
+    deep = (pixels.astype(np.uint16) * 256 + 255).astype(">u2").reshape(64, 192)
     rows = b"".join(b"\0" + row.tobytes() for row in deep)
     chunks = {b"IHDR": struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
     file = b"\x89PNG\r\n\x1a\n" + b"".join(
