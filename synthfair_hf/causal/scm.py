@@ -60,20 +60,23 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             }
         )
         site = self.covariates.site
-        self._unobserved = {
-            one.name: torch.tensor([site.levels.index(level) for level in one.unobserved_at])
-            for one in self.covariates.walk()
-            if site is not None and one.unobserved_at
-        }
+        self._unobserved = (
+            {}
+            if site is None
+            else {
+                one.name: torch.tensor([site.levels.index(level) for level in one.unobserved_at])
+                for one in self.covariates.walk()
+                if one.unobserved_at
+            }
+        )
         """By variable, the levels of the site at which it is unobserved."""
-        needed = [(site, effect) for cause, effect in self.graph.edges if cause in self._unobserved]
-        for place, effect in needed:
-            if place.name == effect:
-                raise InputError(
-                    f"edges: {effect} has a cause that is unobserved at some of its levels; remove that edge."
-                )
-        # whether a cause is observed must be known before its effects
-        order = [*self.graph.edges, *((place.name, effect) for place, effect in needed)]
+        order = list(self.graph.edges)
+        for cause, effect in self.graph.edges:
+            if site is not None and cause in self._unobserved:
+                if effect == site.name:
+                    raise InputError(f"edges: {cause} -> {effect}, at some of which {cause} is unobserved; remove it.")
+                # whether a cause is observed must be known before its effects
+                order.append((site.name, effect))
         self._order = CausalGraph(self.covariates.names, order).names
         restrict(self)
 

@@ -24,7 +24,7 @@ from ..records import Access, fingerprint, strictest
 from ..schema import SPLITS, Schema, Variable
 from .preset import Preset
 from .readers import DataSetFolder
-from .source import Source, count_contradictions, count_patients
+from .source import Source, access_to, count_contradictions, count_patients
 
 __all__ = ["JoinedFolders", "JoinedSource", "SourceFolder"]
 
@@ -129,7 +129,7 @@ class JoinedSource:
         domain = preset.with_site(self._sources)
         site = domain.covariates.site
         self.name = "+".join(self._sources)
-        self.access: Access = strictest(*(getattr(one, "access", "open") for one in self._sources.values()))
+        self.access: Access = strictest(*(access_to(one, "open") for one in self._sources.values()))
         people = _people(self._sources, shared_patients)
         self._rows, persons, duplicates = self._distinct(people)
         self.domain = domain.model_copy(update={"covariates": self._variables(domain.covariates)})

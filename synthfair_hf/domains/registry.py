@@ -91,7 +91,7 @@ def open_source(
     if isinstance(directory, JoinedFolders):
         (directory,) = directory.folders.values()
     folder = DataSetFolder(directory=directory) if isinstance(directory, str | Path) else directory
-    chosen = dataset_name or (folder and folder.dataset_name)
+    chosen = dataset_name or (None if folder is None else folder.dataset_name)
     name = _name(chosen, preset)
     if name in DRAWN:
         if folder is not None:
