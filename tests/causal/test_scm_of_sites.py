@@ -1,4 +1,4 @@
-"""A causal model of several sites, one of which does not tell a covariate: what it is fitted on, and what it makes up."""
+"""A causal model of several sites, one of which does not tell some covariates."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def model() -> StructuralCausalModel:
 @pytest.fixture(scope="module")
 def fitted() -> StructuralCausalModel:
     scm = model()
-    report = scm.fit(world(4000, seed=0), seed=0, steps=300, batch_size=1024)
+    report = scm.fit(world(4000, seed=0), seed=0, steps=200, batch_size=512)
     east = int((world(4000, seed=0)["site"] == EAST).sum())
     assert report["race"]["rows_by_site"] == {"east": 0, "west": 4000 - east}
     assert report["finding"]["rows_by_site"] == {"east": east, "west": 4000 - east}
@@ -84,7 +84,7 @@ def test_abduction_of_what_is_not_told_gives_back_what_was_observed(fitted):
     assert all(torch.equal(same[name], observed[name]) for name in same)
     # elsewhere every value is needed
     lacking = {**observed, "race": torch.full_like(observed["race"], -1)}
-    with pytest.raises(InputError, match="'race'.*missing in some rows"):
+    with pytest.raises(InputError, match=r"'race'.*missing in some rows"):
         fitted.abduct(lacking, torch.Generator().manual_seed(0))
 
 

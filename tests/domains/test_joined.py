@@ -1,4 +1,4 @@
-"""Several sources as one: the same whatever their order, patients in one split, and nothing that a source does not tell."""
+"""Several sources as one: the same in any order, a patient in one split, and nothing that a source does not tell."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -190,12 +190,13 @@ def test_every_table_is_checked_before_an_image_is_read(west, tmp_path, monkeypa
     monkeypatch.setattr("synthfair_hf.domains.imagefolder._examine", lambda path, side: read.append(path) or ("", ""))
     with pytest.raises(InputError, match="column 'sex'"):
         open_source(folders(west, tmp_path / "z"), PRESET, 16)
+    both = folders(west, write_source(tmp_path / "y", 50, names("p", 6)))
+
+    def refuse(source: Any) -> None:
+        raise InputError(f"seen {source.counts['sources']['west']['images']}")
+
     with pytest.raises(InputError, match="seen 24"):
-
-        def refuse(source: Any) -> None:
-            raise InputError(f"seen {source.counts['sources']['west']['images']}")
-
-        open_source(folders(west, write_source(tmp_path / "y", 50, names("p", 6))), PRESET, 16, check=refuse)
+        open_source(both, PRESET, 16, check=refuse)
     assert not read
 
 
