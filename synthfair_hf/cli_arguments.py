@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from .align.config import AlignmentConfig
+from .domains.joined import JoinedFolders
 from .domains.presets import PRESETS
 from .domains.readers import DataSetFolder
 from .domains.values import Uncertain
-from .errors import InputError
+from .errors import InputError, unknown
 from .generate.plan import GenerationPlan
 from .records import Access
 from .training.config import AutoencoderTrainingConfig, FinetuningConfig, PredictorTrainingConfig, TrainingConfig
@@ -112,27 +113,35 @@ def _like(model: type[BaseModel], name: str) -> Any:
 
 
 class _SourceFlags(BaseModel):
-    """The flags of a folder of images and of how it is read."""
+    """The flags of a folder of images, or of several as one source, and of how they are read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source_dir: Path | None = Field(
+    source_dir: tuple[Path, ...] | None = Field(
         None,
         alias="source",
-        description="folder with metadata.csv and images, or of a data set; the phantom needs none",
+        description="folder with metadata.csv and images, or of a data set; several are joined, as DIR or NAME=DIR; "
+        "the phantom needs none",
     )
-    dataset_name: str | None = Field(
-        None, description="layout of the folder: imagefolder, mimic_cxr, ... (`synthfair sources` lists them)"
+    dataset_name: tuple[str, ...] | None = Field(
+        None,
+        description="layout of the folder, or of each: imagefolder, mimic_cxr, ... (`synthfair sources` lists them)",
     )
     uncertain: Uncertain = Field("missing", description="what labels count as that their authors call uncertain")
     columns: Annotated[dict[str, str], VALUES] = Field(
-        {}, alias="column", description="columns of the table by covariate, such as age=PatientAge patient_id=PatientID"
+        {},
+        alias="column",
+        description="columns of the table by covariate, such as age=PatientAge patient_id=PatientID; of one of several "
+        "NAME.age=PatientAge",
     )
     image_column: str | None = Field(None, description="column of the table that names the images")
+    shared_patients: tuple[str, ...] = Field(
+        (), description="names of sources that give the same people the same patient_id"
+    )
 
 
-def _folder(flags: _SourceFlags) -> Path | DataSetFolder | None:
-    """The folder as the library takes it."""
+def _folder(flags: _SourceFlags) -> Path | DataSetFolder | JoinedFolders | None:
+    """The folder, or the folders, as the library takes them."""
     given = {name: getattr(flags, name) for name in flags.model_fields_set if name != "source_dir"}
     if flags.source_dir is None:
         for name in given:
@@ -140,38 +149,78 @@ def _folder(flags: _SourceFlags) -> Path | DataSetFolder | None:
                 f"source_dir: not given, but {name} is for a folder of images; give it, or leave both out."
             )
         return None
-    return DataSetFolder(directory=flags.source_dir, **given) if given else flags.source_dir
+    shared, names = given.pop("shared_patients", ()), given.pop("dataset_name", (None,))
+    if len(names) not in (1, len(flags.source_dir)):
+        raise InputError(
+            f"dataset_name: {len(names)} names for {len(flags.source_dir)} folders; give one for each, or one for all."
+        )
+    sites, folders = zip(*map(_named, flags.source_dir), strict=True)
+    if len(folders) == 1 and sites == (None,):
+        if shared:
+            raise InputError(f"shared_patients: {', '.join(shared)}: is for several sources, and one is given.")
+        named = given if names[0] is None else {**given, "dataset_name": names[0]}
+        return DataSetFolder(directory=folders[0], **named) if named else folders[0]
+    columns = given.pop("columns", {})
+    joined = JoinedFolders.of(
+        [
+            DataSetFolder(directory=folder, dataset_name=name, **given)
+            for folder, name in zip(folders, names * len(folders) if len(names) == 1 else names, strict=True)
+        ],
+        sites,
+        shared,
+    )
+    own = {place: {name: column for name, column in columns.items() if "." not in name} for place in joined.folders}
+    for name, column in columns.items():
+        place, dot, covariate = name.rpartition(".")
+        if dot and place not in own:
+            raise unknown("columns", name, [f"{one}.{covariate}" for one in own])
+        if dot:
+            own[place][covariate] = column
+    folders_of = {place: one.model_copy(update={"columns": own[place]}) for place, one in joined.folders.items()}
+    return joined.model_copy(update={"folders": folders_of})
+
+
+def _named(word: Path) -> tuple[str | None, Path]:
+    """A folder and the name of its site, from DIR, which may have an equals sign in its name, or NAME=DIR."""
+    name, equals, folder = str(word).partition("=")
+    if not equals or not name or not folder or "/" in name or word.exists():
+        return None, word
+    return name, Path(folder)
 
 
 class _WorldFlags(_SourceFlags):
-    source_dir: Path | None = Field(None, alias="source", description="the world's data; the phantom needs none")
+    source_dir: tuple[Path, ...] | None = Field(
+        None, alias="source", description="the world's data; the phantom needs none"
+    )
 
 
 class _JudgeFlags(_SourceFlags):
-    source_dir: Path | None = Field(
+    source_dir: tuple[Path, ...] | None = Field(
         None, alias="source", description="real images that realism compares with; the phantom needs none"
     )
 
 
 class _ObservedFlags(_SourceFlags):
-    source_dir: Path | None = Field(
+    source_dir: tuple[Path, ...] | None = Field(
         None, alias="source", description="observe subjects from this folder instead of drawing them"
     )
 
 
 class _RepairFlags(_SourceFlags):
-    source_dir: Path | None = Field(None, alias="source", description="where its subjects were observed, for repair")
+    source_dir: tuple[Path, ...] | None = Field(
+        None, alias="source", description="where its subjects were observed, for repair"
+    )
 
 
 # Flags that several verbs share.
 Preset = Annotated[str, Field(description=f"domain: {', '.join(PRESETS)}, or a YAML file of your own")]
 if TYPE_CHECKING:
     # what `_folder` makes of the flags
-    Source = Path | DataSetFolder | None
-    WorldSource = Path | DataSetFolder | None
-    RealSource = Path | DataSetFolder | None
-    ObservedSource = Path | DataSetFolder | None
-    RepairSource = Path | DataSetFolder | None
+    Source = Path | DataSetFolder | JoinedFolders | None
+    WorldSource = Path | DataSetFolder | JoinedFolders | None
+    RealSource = Path | DataSetFolder | JoinedFolders | None
+    ObservedSource = Path | DataSetFolder | JoinedFolders | None
+    RepairSource = Path | DataSetFolder | JoinedFolders | None
 else:
     Source = Annotated[_SourceFlags, AfterValidator(_folder)]
     WorldSource = Annotated[_WorldFlags, AfterValidator(_folder)]

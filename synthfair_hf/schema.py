@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from .errors import Checked, InputError, unknown
 from .missing import is_missing
@@ -62,6 +62,7 @@ class Variable(Checked, BaseModel):
     `role` says how fairness research uses it (protected attribute, finding to predict, acquisition); `nature` places it
     in the taxonomy of covariates of a radiograph, which separates the patient from everything external to the patient.
     `aliases` maps spellings found in sources to level names; `optional` variables may be absent from a source.
+    `unobserved_at` names levels of the schema's site at which it is known of nobody.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -75,6 +76,13 @@ class Variable(Checked, BaseModel):
     range: tuple[float, float] | None = None
     aliases: dict[str, str] = {}
     optional: bool = False
+    unobserved_at: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what variables did not have at first and this one does not use: identities made from it stay."""
+        found: dict[str, Any] = handler(self)
+        return {name: value for name, value in found.items() if name != "unobserved_at" or value}
 
     @model_validator(mode="after")
     def _kind_is_complete(self) -> "Variable":
@@ -257,6 +265,20 @@ class Schema(Checked, BaseModel):
     def walk(self) -> Iterator[Variable]:
         """Variables in display order."""
         return iter(self.variables)
+
+    @property
+    def site(self) -> Variable | None:
+        """The variable that says where an image was taken, where there is one."""
+        return next((one for one in self.variables if one.nature == "external/site" and one.categorical), None)
+
+    def may_lack(self, name: str, values: Mapping[str, Any]) -> bool:
+        """Whether a variable is known of nobody at the site of these decoded values.
+
+        Args:
+            name: of the variable.
+            values: of one row, by name.
+        """
+        return self.site is not None and values.get(self.site.name) in self[name].unobserved_at
 
     def subset(self, names: Iterable[str]) -> "Schema":
         """The schema of the named variables only, in this schema's order; InputError for an unknown name."""

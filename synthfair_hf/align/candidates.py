@@ -30,9 +30,9 @@ from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.images import to_batch
+from ..domains.joined import SourceFolder
 from ..domains.phantom.phantom import PhantomSource
 from ..domains.preset import Preset
-from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
 from ..domains.source import Source, access_to, patient_split, totals
 from ..errors import InputError, unknown
@@ -130,7 +130,7 @@ def make_candidates(
     num_pairs: Count,
     comparison_type: ComparisonType = "samples",
     pretrained_model_name_or_path: str | Path | None = None,
-    source_dir: str | Path | DataSetFolder | None = None,
+    source_dir: SourceFolder | None = None,
     access: Access = "unknown",
     seed: Seed = 0,
     batch_size: Count = 16,
@@ -210,7 +210,7 @@ def make_candidates(
 def _check_arguments(
     num_pairs: int,
     comparison_type: ComparisonType,
-    source_dir: str | Path | DataSetFolder | None,
+    source_dir: SourceFolder | None,
     access: Access,
     batch_size: int,
     balance: Sequence[str],

@@ -16,8 +16,8 @@ from ..access import recorded_access
 from ..arguments import checked
 from ..domains.chest_xray.preset import CHEST_XRAY
 from ..domains.images import to_batch
+from ..domains.joined import SourceFolder
 from ..domains.preset import Preset
-from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
 from ..domains.source import Source, access_to
 from ..errors import InputError, unknown
@@ -61,7 +61,7 @@ def judge_candidates(
     predictor: str | Path | None,
     weights: Mapping[str, Annotated[float, Field(gt=0)]],
     tie: Annotated[float, Field(ge=0)] = 0.0,
-    source_dir: str | Path | DataSetFolder | None = None,
+    source_dir: SourceFolder | None = None,
     access: Access = "unknown",
 ) -> Record:
     """Judge candidates and write them as preferences.

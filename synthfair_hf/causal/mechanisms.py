@@ -55,6 +55,8 @@ def draw(sampler: str, shape: tuple[int, ...], generator: Generators, dtype: tor
 def encode_parents(parents: Mapping[str, Tensor], schema: Schema) -> Tensor:
     """Causes as network input, in the schema's order: one-hot levels, or the range mapped to [-1, 1].
 
+    One that is missing is 0 in all of its columns.
+
     Args:
         parents: encoded values `[B]` by name.
         schema: the causes.
@@ -66,10 +68,12 @@ def encode_parents(parents: Mapping[str, Tensor], schema: Schema) -> Tensor:
     for variable in schema.walk():
         value = parents[variable.name]
         if variable.categorical:
-            columns.append(nn.functional.one_hot(value, len(variable.levels)).float())
+            # missing is the level before the first, which has no column
+            columns.append(nn.functional.one_hot(value - MISSING_LEVEL, len(variable.levels) + 1)[:, 1:].float())
         else:
             low, high = variable.bounds
-            columns.append(((value - low) / (high - low) * 2 - 1)[:, None])
+            place = (value - low) / (high - low) * 2 - 1
+            columns.append(place.where(~value.isnan(), 0.0)[:, None])
     return torch.cat(columns, dim=1)
 
 

@@ -8,6 +8,12 @@ Covariates and their noise are small and live on the CPU, whatever device the me
 whatever precision the rest of a pipeline has: abduction undoes what they compute.
 
 Laws: do() of no variable is the identity; what is not a descendant of the intervention stays bit-equal.
+
+A variable may be unobserved at some sites (`schema.Variable.unobserved_at`), as where several sources are one. There it
+is missing: in what is drawn, and to the mechanisms of its effects, which are fitted on those rows without it. It has a
+value all the same, from its own mechanism and its noise, of which nothing is known there but the prior; only mechanisms
+under do() of another site are given it. A person's value that is known stays so at every site, and one that is missing
+stays missing unless it is set.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +28,7 @@ from torch import Tensor, nn
 from ..access import restrict
 from ..arguments import checked
 from ..errors import InputError, unknown
-from ..schema import Schema, Variable
+from ..schema import MISSING_LEVEL, Schema, Variable
 from .graph import CausalGraph
 from .mechanisms import Covariates, Generators, GumbelMaxMechanism, InvertibleMechanism, SplineFlowMechanism
 
@@ -53,6 +59,25 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
                 for variable in self.covariates.walk()
             }
         )
+        site = self.covariates.site
+        self._unobserved = (
+            {}
+            if site is None
+            else {
+                one.name: torch.tensor([site.levels.index(level) for level in one.unobserved_at])
+                for one in self.covariates.walk()
+                if one.unobserved_at
+            }
+        )
+        """By variable, the levels of the site at which it is unobserved."""
+        order = list(self.graph.edges)
+        for cause, effect in self.graph.edges:
+            if site is not None and cause in self._unobserved:
+                if effect == site.name:
+                    raise InputError(f"edges: {cause} -> {effect}, at some of which {cause} is unobserved; remove it.")
+                # whether a cause is observed must be known before its effects
+                order.append((site.name, effect))
+        self._order = CausalGraph(self.covariates.names, order).names
         restrict(self)
 
     @classmethod
@@ -112,7 +137,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
     def fit(self, table: Mapping[str, Tensor], seed: int, steps: int = 1500, batch_size: int = 2048) -> dict[str, Any]:
         """Fit every mechanism by maximum likelihood on the rows where it and its causes are known.
 
-        Integers of a continuous variable are spread over their unit interval, as densities need.
+        A cause that is unobserved at a row's site need not be known there. Integers of a continuous variable are spread
+        over their unit interval, as densities need.
 
         Args:
             table: encoded columns `[N]` by name (missing: NaN, -1).
@@ -121,7 +147,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             batch_size: rows of one update.
 
         Returns:
-            By variable the `rows` used, and the mean negative log likelihood `held_out_nll` of `held_out_rows` others.
+            By variable the `rows` used, and the mean negative log likelihood `held_out_nll` of `held_out_rows` others;
+            where the variables have a site, `rows_by_site` of both.
 
         Raises:
             InputError: fewer than 20 rows have a variable and its causes, or the loss is not finite.
@@ -131,12 +158,14 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             mechanism = self.mechanism(name)
             generator = torch.Generator().manual_seed(seed)
             needed = (name, *self.graph.parents(name))
-            known = torch.stack([_known(table[one]) for one in needed]).all(dim=0)
+            known = torch.stack(
+                [_known(table[one]) | (one != name) & self.is_unobserved(one, table) for one in needed]
+            ).all(dim=0)
             rows = known.nonzero()[:, 0]
             if len(rows) < 20:
                 raise InputError(f"table: {len(rows)} rows have {', '.join(needed)}; fitting {name} needs 20 or more.")
             rows = rows[torch.randperm(len(rows), generator=generator)]
-            columns = {one: table[one][rows] for one in needed}
+            columns = {one: self._hidden(one, table)[rows] if one != name else table[one][rows] for one in needed}
             if not mechanism.variable.categorical:
                 columns[name] = _spread(columns[name], mechanism.variable, generator)
             held_out, train = len(rows) // 10, len(rows) - len(rows) // 10
@@ -159,6 +188,10 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             if not loss.isfinite():
                 raise InputError(f"table: fitting {name} ended in a loss that is not finite; check its values.")
             report[name] = {"rows": train, "held_out_rows": held_out, "held_out_nll": round(loss.item(), 4)}
+            if (site := self.covariates.site) is not None:
+                levels = table[site.name][rows]
+                by_site = {level: int((levels == index).sum()) for index, level in enumerate(site.levels)}
+                report[name]["rows_by_site"] = by_site
         return report
 
     @torch.no_grad()
@@ -180,16 +213,16 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             do: encoded values `[B]` of the variables that are set; none by default.
 
         Returns:
-            Encoded covariates `[B]` by name.
+            Encoded covariates `[B]` by name; missing where they are unobserved and not set.
 
         Raises:
             InputError: `do` names an unknown variable.
         """
         do = self._check(do)
         values: Covariates = {}
-        for name in self.graph.names:
+        for name in self._order:
             values[name] = do[name] if name in do else self._evaluate(name, values, noise[name])
-        return {name: values[name] for name in self.covariates.names}
+        return {name: values[name] if name in do else self._hidden(name, values) for name in self.covariates.names}
 
     def sample(self, rows: int, generator: Generators) -> Covariates:
         """Covariates `[rows]` from the observational distribution.
@@ -202,10 +235,11 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def abduct(self, covariates: Mapping[str, Tensor], generator: Generators) -> dict[str, Tensor]:
-        """Noise that made these fully observed covariates; drawn from its posterior where it is not unique.
+        """Noise that made these covariates; drawn from its posterior where it is not unique.
 
         Args:
-            covariates: encoded values `[B]` by name.
+            covariates: encoded values `[B]` by name; known, but for what is unobserved at a row's site, whose noise is
+                drawn from the prior.
             generator: one for the batch, or one per row.
 
         Returns:
@@ -215,13 +249,21 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             InputError: a covariate is missing in some rows.
         """
         for name in self.covariates.names:
-            if not _known(covariates[name]).all():
+            if not (_known(covariates[name]) | self.is_unobserved(name, covariates)).all():
                 raise InputError(f"covariates[{name!r}]: missing in some rows; abduction needs every covariate.")
-        placed = self._place(covariates)
-        return {
-            name: _finite(name, self.mechanism(name).infer_noise(placed[name], placed, generator).cpu())
-            for name in self.graph.names
-        }
+        noise = {}
+        for name in self._order:
+            mechanism, value = self.mechanism(name), covariates[name]
+            causes = self._place(self._causes(name, covariates))
+            known = _known(value)
+            filled = value.where(known, 0 if mechanism.variable.categorical else mechanism.variable.bounds[0])
+            found = mechanism.infer_noise(filled.to(self.device), causes, generator).cpu()
+            if name in self._unobserved:
+                # drawn for every row, so that one does not depend on the others of its batch
+                prior = mechanism.sample_noise(len(value), generator)
+                found = torch.where(known.reshape(-1, *[1] * (found.ndim - 1)), found, prior)
+            noise[name] = _finite(name, found)
+        return noise
 
     @torch.no_grad()
     def counterfactual(
@@ -244,23 +286,53 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             InputError: `do` names an unknown variable.
         """
         do = self._check(do)
+        before: Covariates = {}
         values: Covariates = {}
-        for name in self.graph.names:
-            factual = covariates[name]
-            causes = [values[parent] != covariates[parent] for parent in self.graph.parents(name)]
+        told: Covariates = {}
+        for name in self._order:
+            factual = before[name] = told[name] = values[name] = covariates[name]
+            if name in self._unobserved and not _known(factual).all():
+                before[name] = values[name] = torch.where(
+                    _known(factual), factual, self._evaluate(name, before, noise[name])
+                )
+            causes, others = self._causes(name, values), self._causes(name, before)
+            changes = [_differ(causes[parent], others[parent]) for parent in causes]
             if name in do:
-                values[name] = do[name].to(factual)
-            elif causes and (changed := torch.stack(causes).any(dim=0)).any():
-                values[name] = torch.where(changed, self._evaluate(name, values, noise[name]), factual)
-            else:
-                values[name] = factual
-        return {name: values[name] for name in self.covariates.names}
+                told[name] = values[name] = do[name].to(factual)
+            elif changes and (changed := torch.stack(changes).any(dim=0)).any():
+                values[name] = torch.where(changed, self._evaluate(name, values, noise[name]), values[name])
+                told[name] = torch.where(changed, self._hidden(name, values), factual)
+        return {name: told[name] for name in self.covariates.names}
+
+    def is_unobserved(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
+        """Whether a covariate is unobserved at the site of each row, bool `[B]`.
+
+        Args:
+            name: of the covariate.
+            values: encoded `[B]` by name, with the site where there is one.
+        """
+        site = self.covariates.site
+        if name not in self._unobserved or site is None:
+            return torch.zeros(len(values[name]), dtype=torch.bool)
+        return torch.isin(values[site.name].cpu(), self._unobserved[name])
+
+    def _hidden(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
+        """The values of a covariate, missing where it is unobserved."""
+        value = values[name]
+        if name not in self._unobserved:
+            return value
+        return value.where(~self.is_unobserved(name, values), torch.nan if value.is_floating_point() else MISSING_LEVEL)
+
+    def _causes(self, name: str, values: Mapping[str, Tensor]) -> Covariates:
+        """The causes of a covariate as its mechanism is given them."""
+        return {parent: self._hidden(parent, values) for parent in self.graph.parents(name)}
 
     def _place(self, values: Mapping[str, Tensor]) -> Covariates:
         return {name: value.to(self.device) for name, value in values.items()}
 
     def _evaluate(self, name: str, values: Mapping[str, Tensor], noise: Tensor) -> Tensor:
-        return _finite(name, self.mechanism(name).evaluate(self._place(values), noise.to(self.device)).cpu())
+        causes = self._place(self._causes(name, values))
+        return _finite(name, self.mechanism(name).evaluate(causes, noise.to(self.device)).cpu())
 
     def _check(self, do: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
         for name in do or {}:
@@ -271,6 +343,11 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
 
 def _known(column: Tensor) -> Tensor:
     return ~column.isnan() if column.is_floating_point() else column >= 0
+
+
+def _differ(one: Tensor, other: Tensor) -> Tensor:
+    """Whether values differ `[B]`; one that is missing equals itself."""
+    return (one != other) & (_known(one) | _known(other))
 
 
 def _finite(name: str, values: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def counterfactual(
     Args:
         image: the radiograph's file, of at least twice the generator's resolution, or exactly that.
         covariates: its covariates: level names, numbers in the variable's unit, or their text. All of the generator's,
-            except a scanner that is unknown.
+            except a scanner that is unknown, and what is unobserved at the site.
         do: interventions by name.
         output_dir: where the pictures and counterfactual.json are written.
         seed: of everything that is drawn, 0 or more.
@@ -92,7 +92,11 @@ def counterfactual(
     schema = saved.preset.covariates
     covariates = {name: schema.parse(name, value, "covariates") for name, value in covariates.items()}
     do = {name: schema.parse(name, value, "do") for name, value in do.items()}
-    unknown = [name for name in may_be_unknown(saved.preset) if covariates.get(name) is None]
+    unknown = [
+        name
+        for name in schema.names
+        if covariates.get(name) is None and (name in may_be_unknown(saved.preset) or schema.may_lack(name, covariates))
+    ]
     covariates |= dict.fromkeys(unknown)
     table = {name: [value] for name, value in covariates.items()}
     for name, column in encode_covariates(table, schema).items():

@@ -21,8 +21,8 @@ from ..arguments import Count, Guidance, checked
 from ..causal.scm import StructuralCausalModel
 from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
+from ..domains.joined import JoinedFolders, SourceFolder
 from ..domains.preset import Preset
-from ..domains.readers import DataSetFolder
 from ..domains.registry import WORLD_SEED, open_source
 from ..domains.source import Source, access_to
 from ..errors import InputError, counted
@@ -77,7 +77,7 @@ def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) 
 @checked
 def train_generator(
     preset: Preset,
-    source_dir: str | Path | DataSetFolder | None,
+    source_dir: SourceFolder | None,
     config: TrainingConfig,
     resolution: int | None = None,
     covariate_table: str | Path | None = None,
@@ -90,7 +90,8 @@ def train_generator(
 
     Args:
         preset: the domain.
-        source_dir: the images and their covariates; None for a domain that generates its own.
+        source_dir: the images and their covariates, or several sources of them (`domains.joined`), of which the causal
+            model and the network are told the site; None for a domain that generates its own.
         config: settings of the training run.
         resolution: height and width of the images in pixels; by default the preset's, or that of the start.
         covariate_table: label file of ChestX-ray14 on which the causal model is fitted; by default it is fitted on the
@@ -120,7 +121,7 @@ def train_generator(
 
     def check(source: Source) -> Preset:
         """The domain as the source has it, which must be the start's."""
-        own = domain.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
+        own = domain.observed_in(source.covariates).model_copy(update={"resolution": resolution})
         if start is not None and start.preset.channels != own.channels:
             raise InputError(
                 f"pretrained_model_name_or_path: {pretrained_model_name_or_path} makes images of "
@@ -136,6 +137,11 @@ def train_generator(
         TrainingExamples(source, "train", resolution, config.seed)
         return own
 
+    if covariate_table is not None and isinstance(source_dir, JoinedFolders):
+        raise InputError(
+            f"covariate_table: {covariate_table} is of one data set, and tells no site; leave it out with several "
+            "sources."
+        )
     known = None if covariate_table is None else read_table(covariate_table, preset.covariates)
     source = open_source(source_dir, preset, resolution, check=check)
     preset = check(source)
@@ -186,7 +192,7 @@ def train_generator(
 def finetune_generator(
     pretrained_model_name_or_path: str | Path,
     predictor: SavedPredictor,
-    source_dir: str | Path | DataSetFolder | None,
+    source_dir: SourceFolder | None,
     config: FinetuningConfig,
     weight: float = 0.1,
     off_target_weight: float = 1.0,
@@ -240,7 +246,7 @@ def finetune_generator(
 @checked
 def rectify_generator(
     pretrained_model_name_or_path: str | Path,
-    source_dir: str | Path | DataSetFolder | None,
+    source_dir: SourceFolder | None,
     config: FinetuningConfig,
     images: Count = 2048,
     num_inference_steps: int = 10,
@@ -281,7 +287,7 @@ def rectify_generator(
 @checked
 def super_resolve_generator(
     pretrained_model_name_or_path: str | Path,
-    source_dir: str | Path | DataSetFolder | None,
+    source_dir: SourceFolder | None,
     config: AutoencoderTrainingConfig,
     resolution: int,
     access: Access | None = None,
@@ -331,7 +337,7 @@ def super_resolve_generator(
 
 def _go_on(
     saved: SavedGenerator,
-    source_dir: str | Path | DataSetFolder | None,
+    source_dir: SourceFolder | None,
     config: TrainingConfig,
     access: Access | None,
     resolution: int | None = None,

@@ -469,8 +469,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         hidden = {name: factual[name] < 0 for name in may_be_unknown(self.preset) if (factual[name] < 0).any()}
         if do is not None:
             for name, values in factual.items():
-                missing = bool((values.isnan() if values.is_floating_point() else values < 0).any())
-                if missing and name not in hidden:
+                missing = values.isnan() if values.is_floating_point() else values < 0
+                if name not in hidden and bool((missing & ~self.scm.is_unobserved(name, factual)).any()):
                     raise InputError(
                         f"covariates[{name!r}]: is missing in some rows; give every one for a counterfactual."
                         if len(values) > 1
@@ -526,7 +526,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
                 (`diffusion.images`).
             covariates: observed values by name, one per row, or one for all rows: level names, numbers in the
                 variable's unit. None hides a covariate when sampling; counterfactuals need every one but the
-                scanner, whose None is unknown: it is hidden from the network, and stays so unless it is intervened on.
+                scanner, and what is unobserved at the site, whose None is unknown: it is hidden from the network, and
+                stays so unless it is intervened on.
             do: interventions by name, one value or one per row. {} intervenes on nothing.
             num_inference_steps: solver steps, two calls of the network each, four with midpoint; None = the
                 checkpoint's default.

@@ -28,6 +28,7 @@ from .rows import read_rows
 from .source import (
     BLANK,
     count_colours,
+    count_contradictions,
     count_contrasts,
     count_patients,
     image_sha256,
@@ -97,6 +98,8 @@ class ImageFolder:
         """Of the data set by itself, whatever is said of the folder."""
         self.channels = preset.channels
         """Of its images: 1, gray, or 3, colours."""
+        self.people, self.names_patients = table.people, table.names_patients
+        """Whose identifiers its patients have, where others have them too, and if they have (`readers.Reader`)."""
         columns = self._rows[0][1]
         self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in columns)
         self._cells = [[variable.parse(text) for text in self._texts(variable)] for variable in self.covariates.walk()]
@@ -163,6 +166,8 @@ class ImageFolder:
         self._cells = [[cells[index] for index in kept] for cells in self._cells]
         own = self._listing.splits
         self.splits = [own.get(patient) or patient_split(patient) for patient in self.patient_ids]
+        self.image_sha256 = [hashes[index] for index in kept]
+        """Of each image's file; empty before it is read."""
         names = self.covariates.names
         self.table: dict[str, list[Any]] = {
             name: [value for value, _ in cells] for name, cells in zip(names, self._cells, strict=True)
@@ -179,6 +184,7 @@ class ImageFolder:
             **count_patients(self.patient_ids, self.splits),
             "missing": {name: counted for name, counted in reasons.items() if counted},
             "quarantined": quarantined,
+            **count_contradictions(self.covariates, self.table, self.patient_ids),
         }
         if self._listing.left_out:
             self.counts["left out"] = dict(self._listing.left_out)

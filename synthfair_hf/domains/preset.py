@@ -1,5 +1,6 @@
 """A domain as data: covariates, causal edges, plan defaults and curated views; each domain's folder holds its own."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import (
@@ -12,12 +13,18 @@ from pydantic import (
 )
 
 from ..errors import Checked, InputError
-from ..schema import Schema
+from ..schema import Schema, Variable
 
 __all__ = ["CHANNELS", "Contrast", "Network", "Preset", "strengths"]
 
 CHANNELS = (1, 3)
 """Of an image: gray, or red, green and blue."""
+
+SITE_NAMES = ("site", "data_set")
+"""What the covariate is called that tells several sources apart; the second where a domain calls something else so."""
+
+OF_THE_PERSON = ("patient/demographic", "patient/anatomy")
+"""Natures of what stays as it is wherever a person is examined."""
 
 
 class Contrast(Checked, BaseModel):
@@ -101,7 +108,63 @@ class Preset(Checked, BaseModel):
                 raise ValueError(f"contrast of {name}: {contrast.first}, {contrast.second} are not levels of it")
             if not variable.categorical and contrast.threshold is None:
                 raise ValueError(f"contrast of {name}: a continuous variable needs a threshold")
+        site = self.covariates.site
+        for variable in self.covariates.walk():
+            if not set(variable.unobserved_at) <= set(() if site is None or site == variable else site.levels):
+                where = ", ".join(variable.unobserved_at)
+                raise ValueError(f"{variable.name}: unobserved_at: {where}: not levels of a covariate external/site")
         return self
+
+    def with_site(self, sites: Iterable[str]) -> "Preset":
+        """The same domain with a covariate that says which of several sources an image is of.
+
+        It causes what depends on where a person is examined: how, with what, and what is found there (labels are made
+        in other ways, and those who come are ill otherwise). It neither causes nor follows what is the person's own,
+        demographics and anatomy: had the same person been examined elsewhere, those would be what they are. Who comes
+        where is selection, and drawn people of all sites are of one population.
+
+        Args:
+            sites: names of two sources or more; of fewer the domain stays as it is, unless it has a site.
+
+        Returns:
+            The domain itself where it has a site whose levels these are.
+
+        Raises:
+            InputError: it has a site of other levels.
+        """
+        levels, own = tuple(sorted(set(sites))), self.covariates.site
+        if own is not None and not set(levels) <= set(own.levels):
+            raise InputError(
+                f"source_dir: {', '.join(levels)} are not all sites of {self.name}, whose {own.name} has the levels "
+                f"{', '.join(own.levels)}; name the sources so, as NAME=DIR."
+            )
+        if own is not None or len(levels) < 2:
+            return self
+        name = next((one for one in SITE_NAMES if one not in self.covariates), None)
+        if name is None:
+            raise InputError(f"source_dir: {self.name} has covariates {' and '.join(SITE_NAMES)} already; rename one.")
+        site = Variable(name=name, kind="categorical", role="acquisition", nature="external/site", levels=levels)
+        effects = [one.name for one in self.covariates.walk() if one.nature not in OF_THE_PERSON]
+        return self.model_copy(
+            update={
+                "covariates": Schema(variables=(*self.covariates.variables, site)),
+                "edges": (*self.edges, *((name, effect) for effect in effects)),
+                "contrasts": {**self.contrasts, name: Contrast(first=levels[0], second=levels[1])},
+            }
+        )
+
+    def observed_in(self, covariates: Schema) -> "Preset":
+        """The same domain as a source has it.
+
+        Args:
+            covariates: the source's: some of the domain's, and a site where it is made of several.
+
+        Raises:
+            InputError: as `restrict`, and as `with_site`.
+        """
+        site = covariates.site
+        own = (self if site is None else self.with_site(site.levels)).restrict(covariates.names)
+        return own.model_copy(update={"covariates": covariates})
 
     def restrict(self, names: tuple[str, ...]) -> "Preset":
         """The same domain observed through fewer covariates.

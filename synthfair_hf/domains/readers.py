@@ -93,7 +93,7 @@ class Table:
     """Rows of images in the words of a metadata.csv: `file_name`, `patient_id` and covariates.
 
     `path` is the file whose lines are told in errors; `splits` those of the data set, by patient; `left_out` and
-    `not_read` are numbers of rows, and covariates, by reason.
+    `not_read` are numbers of rows, and covariates, by reason; `people` and `names_patients` are as in `Reader`.
     """
 
     path: Path
@@ -103,6 +103,8 @@ class Table:
     splits: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     not_read: dict[str, str] = field(default_factory=dict)
+    people: str | None = None
+    names_patients: bool = True
 
     def map_columns(self, columns: Mapping[str, str], preset: Preset) -> None:
         """Give columns the names of covariates.
@@ -153,6 +155,10 @@ class Reader(ABC):
     """Whether an age of 0 stands for one that is not known, because no patient is a child."""
     beside_no_finding: ClassVar[tuple[str, ...]] = ()
     """Labels that an image without findings may have: they are none."""
+    people: ClassVar[str | None] = None
+    """What sets have in common that show the same people under the same identifiers; None for one of its own."""
+    names_patients: bool = True
+    """Whether it tells which images are of one of these people."""
 
     def __init__(self, root: Path, preset: Preset, uncertain: Uncertain = "missing") -> None:
         self.root, self.preset, self.uncertain = root, preset, uncertain
@@ -200,7 +206,11 @@ class Reader(ABC):
                 f"{self.root}: no image of {self.title} can be used ({reasons or 'none is listed'}"
                 f"{f'; first: {absent}' if absent else ''}); it {self.download}."
             )
-        table = Table(where, rows, self.name, self.access, splits, dict(self.left_out))
+        table = Table(
+            *(where, rows, self.name, self.access, splits, dict(self.left_out)),
+            people=self.people,
+            names_patients=self.names_patients,
+        )
         self._drop_unknown(table)
         return table
 

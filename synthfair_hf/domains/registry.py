@@ -23,6 +23,7 @@ from .dermatology.isic import ISIC
 from .faces.utkface import UTKFace
 from .hub_dataset import store_images
 from .imagefolder import ImageFolder
+from .joined import JoinedFolders, JoinedSource, SourceFolder
 from .morphomnist.source import MorphoMNIST
 from .phantom.phantom import SUBJECTS, PhantomSource
 from .preset import Preset
@@ -30,7 +31,7 @@ from .readers import DataSetFolder, Reader, Table
 from .rows import read_rows
 from .source import Source
 
-__all__ = ["READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_images", "open_source"]
+__all__ = ["READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_images", "open_joined", "open_source"]
 
 WORLD_SEED = 0
 """Seed of the planted acquisition and of the phantom: one fixed world, the same in every run."""
@@ -56,7 +57,7 @@ SOURCES = ("imagefolder", "datasets", "morphomnist", *DRAWN, *READERS)
 
 @checked
 def open_source(
-    directory: str | Path | DataSetFolder | None,
+    directory: SourceFolder | None,
     preset: Preset,
     resolution: int,
     dataset_name: str | None = None,
@@ -67,11 +68,12 @@ def open_source(
     Where the preset has a scanner and the data set does not, scanners are planted (`chest_xray.scanners`).
 
     Args:
-        directory: where the data set is, or a `DataSetFolder` that also says how it is read; None for what is in DRAWN.
+        directory: where the data set is, or a `DataSetFolder` that also says how it is read, or `JoinedFolders` for
+            several as one; None for what is in DRAWN.
         preset: the domain; covariates that it does not name are not read.
         resolution: height and width in pixels that images will have.
         dataset_name: a name in SOURCES; by default that of the `DataSetFolder`, or the preset's own name where it is
-            one, else "imagefolder".
+            one, else "imagefolder". Of several, each folder names its own.
         check: what needs covariates and patients alone; of a folder of images it is called before one of them is read,
             with a source of all its rows. It sees more images than there will be where some are quarantined.
 
@@ -79,16 +81,21 @@ def open_source(
         InputError: for an unknown name, a directory that is missing or holds something else, columns that cannot be
             mapped, and for radiographs without a view, by which scanners are assigned.
     """
+    if isinstance(directory, JoinedFolders) and (len(directory.folders) > 1 or preset.covariates.site):
+        if dataset_name is not None:
+            raise InputError(f"dataset_name: {dataset_name} is for one folder; let each of several name its own.")
+
+        def check_joined(joined: JoinedSource) -> None:
+            if check is not None:
+                check(_with_scanners(joined, directory, joined.domain))
+
+        joined = open_joined(directory, preset, resolution, check_joined)
+        return _with_scanners(joined, directory, joined.domain)
+    if isinstance(directory, JoinedFolders):
+        (directory,) = directory.folders.values()
     folder = DataSetFolder(directory=directory) if isinstance(directory, str | Path) else directory
-    chosen = dataset_name or (folder and folder.dataset_name)
-    name = chosen or (preset.name if preset.name in SOURCES else "imagefolder")
-    if name not in SOURCES:
-        raise unknown("dataset_name", name, SOURCES)
-    if name in GRAY and preset.channels != 1:
-        raise InputError(
-            f"dataset_name: {name} has gray images, and the preset {preset.name} channels: {preset.channels}; give a "
-            "preset of gray images (channels: 1), or another data set."
-        )
+    chosen = dataset_name or (None if folder is None else folder.dataset_name)
+    name = _name(chosen, preset)
     if name in DRAWN:
         if folder is not None:
             raise InputError(f"source_dir: {directory} is not for the {name}, whose images are drawn; leave it out.")
@@ -139,7 +146,63 @@ def open_images(
     return ImageFolder(root, preset, resolution, check=check, table=table)
 
 
-def _with_scanners(source: Source, directory: Path, preset: Preset) -> Source:
+def open_joined(
+    folders: JoinedFolders, preset: Preset, resolution: int, check: Callable[[JoinedSource], object]
+) -> JoinedSource:
+    """Several folders of images as one source, on their own scanners.
+
+    Args:
+        folders: by the names of their sites.
+        preset: the domain; where it lacks a site it gets one, if there are several.
+        resolution: height and width in pixels that images will have.
+        check: what needs covariates and patients alone, called when all tables are read and no image is.
+
+    Raises:
+        InputError: as `open_source` and `JoinedSource`; for a data set that is no folder of images.
+    """
+    domain = preset.with_site(folders.folders)
+    site = domain.covariates.site
+    for folder in folders.folders.values():
+        if (name := _name(folder.dataset_name, preset)) in ("morphomnist", *DRAWN):
+            raise InputError(f"source_dir: {folder} is read as {name}, which is not joined with others; leave it out.")
+
+    def joined(sources: dict[str, ImageFolder]) -> JoinedSource:
+        return JoinedSource(sources, preset, folders.shared_patients)
+
+    def opened(places: tuple[str, ...], tables: dict[str, ImageFolder]) -> dict[str, ImageFolder]:
+        """The sources of these places; the tables of those that follow are read before the images of the first."""
+        if not places:
+            check(joined(tables))
+            return {}
+        place, *others = places
+        known = [v.name for v in domain.covariates.walk() if v != site and place not in v.unobserved_at]
+        own = domain.model_copy(update={"covariates": domain.covariates.subset(known)})
+        following: dict[str, ImageFolder] = {}
+
+        def go_on(images: ImageFolder) -> None:
+            following.update(opened(tuple(others), {**tables, place: images}))
+
+        folder = folders.folders[place]
+        folder = folder.model_copy(update={"dataset_name": _name(folder.dataset_name, preset)})
+        return {place: open_images(folder, own, resolution, go_on), **following}
+
+    return joined(opened(tuple(folders.folders), {}))
+
+
+def _name(chosen: str | None, preset: Preset) -> str:
+    """The name of a data set: the one chosen, or the preset's where it is one, else imagefolder."""
+    name = chosen or (preset.name if preset.name in SOURCES else "imagefolder")
+    if name not in SOURCES:
+        raise unknown("dataset_name", name, SOURCES)
+    if name in GRAY and preset.channels != 1:
+        raise InputError(
+            f"dataset_name: {name} has gray images, and the preset {preset.name} channels: {preset.channels}; give a "
+            "preset of gray images (channels: 1), or another data set."
+        )
+    return name
+
+
+def _with_scanners(source: Source, directory: object, preset: Preset) -> Source:
     """The source itself, or on planted scanners where the preset has a scanner and the source does not."""
     if "scanner" not in preset.covariates or "scanner" in source.covariates:
         return source

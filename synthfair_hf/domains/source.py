@@ -32,6 +32,7 @@ __all__ = [
     "access_to",
     "channels_of",
     "count_colours",
+    "count_contradictions",
     "count_contrasts",
     "count_patients",
     "describe_counts",
@@ -118,6 +119,26 @@ def count_patients(patient_ids: list[str], splits: list[str]) -> dict[str, Any]:
     return {"images": len(patient_ids), "patients": len(pairs), "patients by split": dict(sorted(by_split.items()))}
 
 
+def count_contradictions(
+    covariates: Schema, table: Mapping[str, list[Any]], patient_ids: list[str]
+) -> dict[str, dict[str, int]]:
+    """How many patients have several levels of what a person has one of (sex, race), for `counts`; else empty.
+
+    Args:
+        covariates: the schema.
+        table: decoded values by covariate, None where missing; they stay as they are.
+        patient_ids: of the same rows.
+    """
+    found = {}
+    for variable in covariates.walk():
+        if variable.categorical and variable.nature == "patient/demographic":
+            pairs = set(zip(patient_ids, table[variable.name], strict=True))
+            several = Counter(patient for patient, value in pairs if value is not None)
+            found[variable.name] = sum(times > 1 for times in several.values())
+    found = {name: patients for name, patients in found.items() if patients}
+    return {"contradictory": found} if found else {}
+
+
 def count_contrasts(paths: Iterable[Path]) -> dict[str, Any]:
     """How many DICOM files had black and white decided by what (`dicom.CONTRASTS`), for `counts`; else empty.
 
@@ -153,8 +174,8 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `images` and `patients`; of a folder also `missing` cells by covariate, images `quarantined`, levels with
-        `no image of` them, DICOM files by their `contrast`, and images `in colours`, or `gray`, where the preset has
-        other channels.
+        `no image of` them, patients with `contradictory` values, DICOM files by their `contrast`, and images
+        `in colours`, or `gray`, where the preset has other channels; of several sources those of each.
     """
     if "missing" not in counts:
         return {"images": counts["images"], "patients": counts["patients"]}
@@ -165,10 +186,14 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
         "missing": {name: n if isinstance(n, int) else sum(n.values()) for name, n in missing.items()},
         "quarantined": quarantined if isinstance(quarantined, int) else len(quarantined),
         **{name: counts[name] for name in PUBLISHED if name in counts},
+        **({"sources": {name: totals(one) for name, one in counts["sources"].items()}} if "sources" in counts else {}),
     }
 
 
-PUBLISHED = ("left out", "not read", "no image of", "contrast", "in colours", "gray")
+PUBLISHED = (
+    *("left out", "not read", "no image of", "contradictory", "contrast", "in colours", "gray"),
+    *("patients of several sources", "patients of several splits"),
+)
 """Counts that tell of nobody."""
 
 
@@ -179,6 +204,15 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         counts: those of a source, or their `totals`.
     """
     lines = [f"source: {counts['images']} images of {counts['patients']} patients"]
+    lines += [
+        f"  {name}: {one['images']} images of {one['patients']} patients"
+        for name, one in counts.get("sources", {}).items()
+    ]
+    if "patients of several sources" in counts:
+        lines.append(
+            f"  in several of them: {counts['patients of several sources']} patients, "
+            f"{counts['patients of several splits']} of them in several splits and put into one"
+        )
     quarantined = counts.get("quarantined") or 0
     if isinstance(quarantined, Mapping):
         first, reason = next(iter(quarantined.items()))
@@ -196,6 +230,10 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         shown = sorted(reasons.items(), key=lambda one: -one[1])[:5]
         words = ", ".join(f"{reason} {n}" for reason, n in shown) + (", ..." if len(reasons) > len(shown) else "")
         lines.append(f"  missing {name}: {sum(reasons.values())} ({words})")
+    lines += [
+        f"  contradictory {name}: {patients} patients have several"
+        for name, patients in counts.get("contradictory", {}).items()
+    ]
     lines += [f"  no image of {name} {', '.join(levels)}" for name, levels in counts.get("no image of", {}).items()]
     if in_colours := counts.get("in colours"):
         lines.append(

@@ -24,14 +24,14 @@ from .chest_xray.preset import CHEST_XRAY
 from .chest_xray.scanners import AcquisitionWorld
 from .imagefolder import ImageFolder
 from .images import to_batch
+from .joined import JoinedFolders, JoinedSource, SourceFolder
 from .morphomnist.preset import MORPHOMNIST
 from .morphomnist.source import MorphoMNIST
 from .morphomnist.world import MEASURED_ATTRIBUTES, MorphoMNISTWorld
 from .phantom.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample_noise
 from .phantom.preset import PHANTOM
 from .preset import Preset
-from .readers import DataSetFolder
-from .registry import WORLD_SEED, open_images
+from .registry import WORLD_SEED, open_images, open_joined
 from .source import Source, access_to, totals
 
 __all__ = [
@@ -279,7 +279,7 @@ class ScannerWorld(_Observations):
         seed: int = 0,
         resolution: int = CHEST_XRAY.resolution,
     ) -> None:
-        preset = preset.restrict(source.covariates.names)
+        preset = preset.observed_in(source.covariates)
         super().__init__("acquisition", source, preset, split, limit, resolution, one_per_patient)
         self._source = source
         if confounding:
@@ -379,14 +379,12 @@ def confounded_scanners(table: Table, preset: Preset, indices: Sequence[int], st
     ]
 
 
-def _open_phantom(
-    split: str, limit: int | None, seed: int, directory: str | Path | DataSetFolder | None, resolution: int
-) -> World:
+def _open_phantom(split: str, limit: int | None, seed: int, directory: SourceFolder | None, resolution: int) -> World:
     return PhantomWorld(split, limit, seed, SUBJECTS, resolution)
 
 
 def _open_acquisition(
-    split: str, limit: int | None, seed: int, directory: str | Path | DataSetFolder | None, resolution: int
+    split: str, limit: int | None, seed: int, directory: SourceFolder | None, resolution: int
 ) -> World:
     if directory is None:
         raise InputError(
@@ -396,19 +394,28 @@ def _open_acquisition(
     def planted(radiographs: ImageFolder) -> ScannerWorld:
         return ScannerWorld(AcquisitionWorld(radiographs, seed), CHEST_XRAY, split, limit, resolution=resolution)
 
+    if isinstance(directory, JoinedFolders):
+
+        def several(joined: JoinedSource) -> ScannerWorld:
+            source = AcquisitionWorld(joined, seed, joined.domain)
+            return ScannerWorld(source, joined.domain, split, limit, resolution=resolution)
+
+        return several(open_joined(directory, CHEST_XRAY, resolution, several))
     # whether there is anything to score is told by the table, before its images are read
     return planted(open_images(directory, CHEST_XRAY, resolution, planted))
 
 
 def _open_morphomnist(
-    split: str, limit: int | None, seed: int, directory: str | Path | DataSetFolder | None, resolution: int
+    split: str, limit: int | None, seed: int, directory: SourceFolder | None, resolution: int
 ) -> World:
     if directory is None:
         raise InputError("source_dir: the morphomnist world needs a folder with train.npz and test.npz; give one.")
+    if isinstance(directory, JoinedFolders):
+        raise InputError(f"source_dir: {directory} are several; the morphomnist world needs one folder.")
     return DigitWorld(MorphoMNIST(Path(directory), MORPHOMNIST, resolution), split, limit)
 
 
-WORLDS: dict[str, tuple[Preset, Callable[[str, int | None, int, str | Path | DataSetFolder | None, int], World]]] = {
+WORLDS: dict[str, tuple[Preset, Callable[[str, int | None, int, SourceFolder | None, int], World]]] = {
     "phantom": (PHANTOM, _open_phantom),
     "acquisition": (CHEST_XRAY, _open_acquisition),
     "morphomnist": (MORPHOMNIST, _open_morphomnist),
@@ -422,7 +429,7 @@ def open_world(
     split: str,
     limit: Count | None = None,
     seed: Seed = WORLD_SEED,
-    directory: str | Path | DataSetFolder | None = None,
+    directory: SourceFolder | None = None,
     resolution: int | None = None,
 ) -> World:
     """A world by name, none of whose images is drawn yet.

@@ -12,6 +12,7 @@ from ..arguments import Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
+from ..domains.joined import JoinedFolders, SourceFolder
 from ..domains.phantom.oracle import Oracle
 from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
@@ -40,7 +41,7 @@ def generate_dataset(
     num_subjects: int,
     seed: Seed = 0,
     pretrained_model_name_or_path: str | Path | None = None,
-    source_dir: str | Path | DataSetFolder | None = None,
+    source_dir: SourceFolder | None = None,
     dry_run: bool = False,
     license: str | None = None,
     access: Access = "unknown",
@@ -61,7 +62,7 @@ def generate_dataset(
         num_subjects: families to generate.
         seed: of subjects and their noise.
         pretrained_model_name_or_path: the saved generator; the package's own by default.
-        source_dir: a folder of real images to observe subjects from.
+        source_dir: a folder of real images to observe subjects from, or several.
         dry_run: write nothing, and add to the summary how long it would take, from a batch made on this device.
         license: identifier for the card; cc-by-4.0 for drawn subjects, unknown for a source, by default.
         access: who may see the source.
@@ -121,7 +122,7 @@ def _plan(
     num_subjects: int,
     seed: int = 0,
     pretrained_model_name_or_path: str | Path | None = None,
-    source_dir: str | Path | DataSetFolder | None = None,
+    source_dir: SourceFolder | None = None,
     access: Access = "unknown",
     predictor: SavedPredictor | None = None,
     world: str | None = None,
@@ -246,8 +247,10 @@ def spread_dataset(
         raise InputError("tasks: not given; give the number of ranks that share the shards.")
     for name in ("source_dir", "pretrained_model_name_or_path"):
         given = settings.get(name)
-        if given is not None and Path(given).exists():
-            settings[name] = given.absolute() if isinstance(given, DataSetFolder) else Path(given).absolute()
+        if isinstance(given, DataSetFolder | JoinedFolders):
+            settings[name] = given.absolute()
+        elif given is not None and Path(given).exists():
+            settings[name] = Path(given).absolute()
     planned = _plan(output_dir, **{name: value for name, value in settings.items() if name != "license"})
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
     logs = logging_dir or f"{Path(output_dir)}-logs"
@@ -285,7 +288,7 @@ def _license(plan: GenerationPlan) -> str:
 def repair_dataset(
     directory: str | Path,
     pretrained_model_name_or_path: str | Path | None = None,
-    source_dir: str | Path | DataSetFolder | None = None,
+    source_dir: SourceFolder | None = None,
     predictor: SavedPredictor | None = None,
 ) -> list[str]:
     """Generate a data set's damaged and missing shards again, and only those, to the same bytes.

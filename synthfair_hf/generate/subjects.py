@@ -29,6 +29,7 @@ __all__ = [
     "SourceSubjects",
     "choose",
     "columns",
+    "is_complete",
     "is_sound",
     "pixels",
     "source_values",
@@ -137,7 +138,11 @@ class ModelSubjects:
             table = covariates.decode({name: encoded[name].tolist() for name in covariates.names})
             for index in range(BLOCK):
                 values = {name: column[index] for name, column in table.items()}
-                if _in_range(covariates, values) and self._plan.stratum(values) == row.stratum:
+                if (
+                    is_complete(self._plan, values)
+                    and _in_range(covariates, values)
+                    and self._plan.stratum(values) == row.stratum
+                ):
                     own_noise = {name: noise[name][index] for name in covariates.names}
                     return _Candidate(values, own_noise, generator, block * BLOCK + index)
         raise InputError(
@@ -154,10 +159,27 @@ class _Candidate:
     rejected: int
 
 
+def is_complete(plan: GenerationPlan, values: Mapping[str, Any]) -> bool:
+    """Whether a subject's values are known: all but what is unobserved at its site, and not the family's business.
+
+    That is what the family crosses, what this causes, and what divides subjects.
+
+    Args:
+        plan: the families.
+        values: decoded, by name.
+    """
+    needed = {*plan.acted_on, *plan.strata}
+    return all(
+        value is not None or (name not in needed and plan.preset.covariates.may_lack(name, values))
+        for name, value in values.items()
+    )
+
+
 def _in_range(covariates: Schema, values: Mapping[str, Any]) -> bool:
     return all(
-        values[variable.name] is not None
-        and (variable.categorical or variable.bounds[0] <= values[variable.name] <= variable.bounds[1])
+        variable.categorical
+        or values[variable.name] is None
+        or variable.bounds[0] <= values[variable.name] <= variable.bounds[1]
         for variable in covariates.walk()
     )
 
@@ -240,8 +262,8 @@ def source_values(plan: GenerationPlan, source: Source) -> dict[str, list[Any]]:
 def choose(plan: GenerationPlan, source: Source) -> dict[int, int]:
     """The source's image index for every subject of the plan.
 
-    Candidates are each patient's first image with complete covariates, in the order of sha256(seed, patient), so that
-    the choice does not depend on the source's.
+    Candidates are each patient's first image with complete covariates (`is_complete`), in the order of
+    sha256(seed, patient), so that the choice does not depend on the source's.
 
     Args:
         plan: the subjects.
@@ -256,7 +278,7 @@ def choose(plan: GenerationPlan, source: Source) -> dict[int, int]:
     for index, (patient, split) in enumerate(zip(source.patient_ids, source.splits, strict=True)):
         if splits.setdefault(patient, split) != split:
             raise InputError(f"source {source.name}: image {index} is in {split}, its patient also in another split.")
-        if all(column[index] is not None for column in table.values()):
+        if is_complete(plan, {name: column[index] for name, column in table.items()}):
             first.setdefault(patient, index)
     candidates: dict[tuple[str, tuple[str, ...] | None], list[int]] = defaultdict(list)
     for patient in sorted(first, key=lambda patient: fingerprint([plan.seed, patient], length=64)):

@@ -23,7 +23,7 @@ from ..access import RECORD, recorded_access, sealed
 from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.saved import SavedGenerator, find_generator
-from ..domains.readers import DataSetFolder
+from ..domains.joined import SourceFolder
 from ..domains.source import access_to
 from ..domains.worlds import Counterfactuals, World
 from ..errors import InputError
@@ -48,7 +48,7 @@ TOLERANCE = 0.02
 def calibrate(
     pretrained_model_name_or_path: str | Path,
     world: str,
-    source_dir: str | Path | DataSetFolder | None = None,
+    source_dir: SourceFolder | None = None,
     predictors: Sequence[str | Path] = (),
     limit: Count | None = None,
     scales: Sequence[float] = SCALES,

@@ -25,7 +25,7 @@ from ..diffusion.generator import load_generator
 from ..diffusion.inputs import check_settings
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
-from ..domains.readers import DataSetFolder
+from ..domains.joined import SourceFolder
 from ..domains.worlds import Counterfactuals, World, open_world
 from ..errors import InputError, counted, shown, unknown
 from ..publish.editions import edition
@@ -91,9 +91,7 @@ class PipelineSystem:
         return Counterfactuals(torch.as_tensor(output.images), output.covariates)
 
 
-def open_for(
-    saved: SavedGenerator, world: str, directory: str | Path | DataSetFolder | None, split: str, limit: int | None
-) -> World:
+def open_for(saved: SavedGenerator, world: str, directory: SourceFolder | None, split: str, limit: int | None) -> World:
     """Open a world for a generator, at its resolution; no image is generated yet.
 
     Args:
@@ -177,7 +175,7 @@ def inputs_of(
 def measure_soundness(
     output_dir: str | Path,
     world: str,
-    source_dir: str | Path | DataSetFolder | None = None,
+    source_dir: SourceFolder | None = None,
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
     predictors: Sequence[str | Path] = (),
     split: str = "test",
@@ -301,7 +299,7 @@ def measure_realism(
     output_dir: str | Path,
     world: str,
     predictor: str | Path,
-    source_dir: str | Path | DataSetFolder | None = None,
+    source_dir: SourceFolder | None = None,
     pretrained_model_name_or_path: str | Path = DEFAULT_GENERATOR,
     split: str = "test",
     limit: Count | None = None,

@@ -35,6 +35,7 @@ class NIHChestXray14(Reader):
     download = "needs Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv) and images_*/images/, or some of them"
     request = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
     tables = ("Data_Entry_2017*.csv",)
+    people = "nih_chestxray14"
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

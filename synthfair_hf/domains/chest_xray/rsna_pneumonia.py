@@ -5,6 +5,7 @@
 Shih et al., Radiology: Artificial Intelligence 1(1), 2019.
 """
 
+import json
 from collections.abc import Iterator
 
 from ...errors import InputError
@@ -16,20 +17,29 @@ __all__ = ["RSNAPneumonia"]
 CLASSES = {"Normal": NO_FINDING, "Lung Opacity": "Pneumonia", "No Lung Opacity / Not Normal": "Other"}
 """What a class of the challenge is called elsewhere."""
 
+ORIGINS = "pneumonia-challenge-dataset-mappings_2018.json"
+"""The image of ChestX-ray14 that each one was: RSNA publishes it beside the challenge."""
+
 
 class RSNAPneumonia(Reader):
-    """Age, sex and view stand in headers. Its `patientId` names an image: which share a patient is not told."""
+    """Age, sex and view stand in headers. Its `patientId` names an image.
+
+    Which images share a patient is told by ORIGINS alone, where it is in the folder.
+    """
 
     name, title = "rsna_pneumonia", "RSNA Pneumonia Detection Challenge"
     covariates = ("age", "sex", "view")
     license, access = "rules of the challenge; images of NIH ChestX-ray14", "unknown"
-    download = "needs stage_2_detailed_class_info.csv and stage_2_train_images/"
+    download = f"needs stage_2_detailed_class_info.csv and stage_2_train_images/; {ORIGINS} tells patients"
     request = "https://www.kaggle.com/c/rsna-pneumonia-detection-challenge"
     tables = ("stage_2_detailed_class_info.csv",)
+    people = "nih_chestxray14"
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""
         table = self.file(*self.tables)
+        patients = self._patients()
+        self.names_patients = bool(patients)
         classes: dict[str, tuple[int, str]] = {}
         # a row per box
         for line, row in self.read(*self.tables, needs=("patientId", "class")):
@@ -44,4 +54,19 @@ class RSNAPneumonia(Reader):
             header = self.header(file, ("PatientSex", "PatientAge", "ViewPosition"))
             cells = {"view": header["ViewPosition"], "sex": header["PatientSex"], "age": header["PatientAge"]}
             labels = {name: PRESENT if name == CLASSES[found] else ABSENT for name in CLASSES.values()}
-            yield Row(line, file, "", cells, labels)
+            yield Row(line, file, patients.get(image, ""), cells, labels)
+
+    def _patients(self) -> dict[str, str]:
+        """The patient of each image as ChestX-ray14 calls them; empty without ORIGINS."""
+        path = self.find(ORIGINS)
+        if path is None:
+            return {}
+        try:
+            listed = json.loads(path.read_bytes())
+            # 00000001_000.png is of patient 1
+            return {one["subset_img_id"]: str(int(one["img_id"].partition("_")[0])) for one in listed}
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+            raise InputError(
+                f"{path}: not a list of images with img_id and subset_img_id; give the file as RSNA publishes it, or "
+                "remove it."
+            ) from None

@@ -19,6 +19,7 @@ class HAM10000(Reader):
     download = "needs HAM10000_metadata (or HAM10000_metadata.csv) and the images, in any folder"
     request = "https://doi.org/10.7910/DVN/DBW86T"
     tables = ("HAM10000_metadata*",)
+    people = "isic"
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

@@ -25,6 +25,7 @@ class ISIC(Reader):
     )
     request = "https://challenge.isic-archive.com/data/"
     tables = ("ISIC_2019_Training_Metadata.csv", "train.csv", "ISIC_2020_Training_GroundTruth*.csv")
+    people = "isic"
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""
