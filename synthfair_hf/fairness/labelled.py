@@ -122,7 +122,7 @@ class LabelledImages:
         """
         if finding is None and label is not None and label.startswith(OBSERVED):
             finding = label.removeprefix(OBSERVED)
-        finding = finding or choose_finding(preset)
+        finding = choose_finding(preset) if finding is None else finding
         column = label or finding
         for name in ("image", "subject_id", "intervention", column, *attributes):
             if name not in dataset.column_names:

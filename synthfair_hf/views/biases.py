@@ -171,11 +171,13 @@ def _correlated(name: Name) -> Bias:
         attributes=(one, other),
         decides=other,
         rows=(
-            f"{present.phrase}/{first.phrase} and {absent.phrase}/{second.phrase} rows with draw < {float(share):g}, and "
-            f"{present.phrase}/{second.phrase} and {absent.phrase}/{first.phrase} rows with draw >= {float(share):g}"
+            f"{present.phrase}/{first.phrase} and {absent.phrase}/{second.phrase} rows with draw < {float(share):g}, "
+            f"and {present.phrase}/{second.phrase} and {absent.phrase}/{first.phrase} rows with draw >= "
+            f"{float(share):g}"
         ),
         shares=(
-            f"{percent} % of {present.phrase} and {rest} % of {absent.phrase} is {first.phrase}, the rest {second.phrase}"
+            f"{percent} % of {present.phrase} and {rest} % of {absent.phrase} is {first.phrase}, the rest "
+            f"{second.phrase}"
         ),
         about=f"about {percent} % of the former and {rest} % of the latter",
         branches=(
@@ -209,7 +211,8 @@ def _prevalence(name: Name) -> Bias:
         decides=finding,
         rows=_rows(branches),
         shares=(
-            f"{percents[0]} % of {groups[0].phrase} and {percents[1]} % of {groups[1].phrase} in train is {present.phrase}"
+            f"{percents[0]} % of {groups[0].phrase} and {percents[1]} % of {groups[1].phrase} in train is "
+            f"{present.phrase}"
         ),
         branches=branches,
     )

@@ -131,7 +131,7 @@ class Name(NamedTuple):
         return self.subject
 
     def group(self, *without: str) -> Group:
-        """The group as written, of any attribute but those; InputError where none, or several, have one of that name."""
+        """The group as written, of any attribute but those; InputError where none has it, or several have."""
         groups = [
             group for name in self.preset.contrasts if name not in without for group in groups_of(name, self.preset)
         ]

@@ -194,5 +194,5 @@ def test_the_finding_is_the_one_named_the_only_one_or_the_only_one_crossed():
         choose_finding(NIH, None, ["mass", "edema"])
     with pytest.raises(InputError, match=r"finding: not given, and nih_chestxray14 has several; name one of atelecta"):
         choose_finding(NIH, None, ["sex"])
-    with pytest.raises(InputError, match="finding: 'sex' is unknown; allowed: atelectasis, .*, hernia"):
+    with pytest.raises(InputError, match=r"finding: 'sex' is unknown; allowed: atelectasis, .*, hernia"):
         choose_finding(NIH, "sex")

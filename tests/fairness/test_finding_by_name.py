@@ -91,7 +91,7 @@ def test_cells_of_another_finding_are_other_cells_and_learn_that_finding(crossed
 
 def test_a_view_that_relabels_another_finding_is_refused(crossed):
     with pytest.raises(
-        InputError, match="views: 'edema_noise_in_female_20' relabels edema, and .* learn effusion; give"
+        InputError, match=r"views: 'edema_noise_in_female_20' relabels edema, and .* learn effusion; give"
     ):
         board._plan(request(crossed, "edema_noise_in_female_20", finding="effusion"))
 
