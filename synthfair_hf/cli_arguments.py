@@ -568,6 +568,9 @@ class Benchmark(VerbSettings):
     methods: Annotated[tuple[tuple[str, dict[str, str]], ...], Words("NAME[:SETTING=VALUE,...]", _methods)] = Field(
         (), description="of synthfair_hf.fairness.mitigation, alone or with settings of their own; erm is added"
     )
+    finding: str | None = Field(
+        None, description="what is classified; the only finding, or the only one that families cross, by default"
+    )
     method_files: tuple[Path, ...] = Field(
         (),
         alias="method_file",

@@ -27,6 +27,9 @@ __all__ = [
 LONGEST = 120
 """Characters of a value that a sentence repeats; whoever gave more knows it by its beginning."""
 
+MOST_NAMES = 60
+"""Allowed names that a sentence lists; of more it has those that are most like the one given."""
+
 
 class InputError(ValueError):
     """Input that the caller can correct; the command line prints its message alone, and exits with status 2."""
@@ -93,7 +96,11 @@ def unknown(
     )
     near = spelt[nearest[0]] if nearest else ""
     hint = f"; did you mean {former.get(near, near)!r}?" if near else "."
-    return InputError(f"{argument}: {shown(value)} is unknown; allowed: {', '.join(names) or '(none)'}{hint}")
+    listed = ", ".join(names) or "(none)"
+    if len(names) > MOST_NAMES:
+        alike = get_close_matches(text, names, n=MOST_NAMES // 5, cutoff=0)
+        listed = f"{', '.join(alike)} and {len(names) - len(alike)} others"
+    return InputError(f"{argument}: {shown(value)} is unknown; allowed: {listed}{hint}")
 
 
 class Checked(BaseModel):

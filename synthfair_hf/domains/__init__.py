@@ -7,7 +7,7 @@
 - source — images with covariates and patients: `source.Source`, `source.read_image`, `source.patient_split`
 - imagefolder — a folder with a metadata.csv: `imagefolder.ImageFolder`
 - images — files of images, by decoders that are listed: `images.open_image`, `images.FORMATS`
-- findings — what data sets call findings beside the schema's: `findings.is_other_finding`
+- findings — which one is meant, and what data sets call them: `findings.choose_finding`, `findings.labels_of`
 - cells — columns that can't be read, and lost levels: `cells.check_readable`, `cells.absent_levels`
 - rows — tables in CSV: `rows.read_rows`
 - readers — data sets in their own layouts, and how a folder is read: `readers.Reader`, `readers.DataSetFolder`

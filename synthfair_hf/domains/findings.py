@@ -1,12 +1,29 @@
-"""Findings that data sets of chest radiographs publish beside those of a schema.
+"""Findings: which one is meant, which labels of a data set say that one is present, and which a schema does not have.
 
-A cell that names one of them was read: the image is of no level of the schema, and its finding is missing. Any other
-word may be a level in another spelling, and is counted as unreadable.
+A preset has one finding with a level of its own for each disease, or several that are present or absent: an image
+without any finding is one of which all are absent. There a label of a data set, such as Pleural Effusion, is another
+name of the level `present`.
+
+A cell that names one of OTHER_FINDINGS was read: the image is of no level of the schema, and its finding is missing.
+Any other word may be a level in another spelling, and is counted as unreadable.
 """
 
-from ..schema import Variable, spelling
+from collections.abc import Collection, Iterable, Mapping
 
-__all__ = ["OTHER_FINDINGS", "is_other_finding"]
+from ..errors import InputError, unknown
+from ..schema import Variable, spelling
+from .preset import Preset
+from .values import ABSENT, PRESENT
+
+__all__ = [
+    "OTHER_FINDINGS",
+    "choose_finding",
+    "findings_of",
+    "is_label",
+    "is_other_finding",
+    "labels_of",
+    "state_of",
+]
 
 OTHER_FINDINGS = frozenset(
     map(
@@ -36,4 +53,61 @@ def is_other_finding(variable: Variable, text: str) -> bool:
     # a race or a sex beside the schema's
     if variable.nature == "patient/demographic":
         return spelling(text) == "other"
-    return variable.nature == "patient/pathology" and spelling(text) in OTHER_FINDINGS
+    return variable.nature == "patient/pathology" and not is_label(variable) and spelling(text) in OTHER_FINDINGS
+
+
+def findings_of(preset: Preset) -> list[str]:
+    """The findings that a classifier can learn: covariates of that role whose contrast has two levels, in order."""
+    return [
+        variable.name
+        for variable in preset.covariates.walk()
+        if variable.role == "finding" and variable.categorical and variable.name in preset.contrasts
+    ]
+
+
+def choose_finding(preset: Preset, finding: str | None = None, crossed: Collection[str] = ()) -> str:
+    """The finding of that name; without one the only finding, or of several the only one that families cross.
+
+    Args:
+        preset: the domain.
+        finding: the name; None where it is to be found.
+        crossed: the factors of a data set, where they are known.
+
+    Raises:
+        InputError: no such finding, or several and none named.
+    """
+    findings = findings_of(preset)
+    if finding is not None:
+        if finding not in findings:
+            raise unknown("finding", finding, findings)
+        return finding
+    among = [name for name in findings if name in crossed]
+    for only in (findings, among):
+        if len(only) == 1:
+            return only[0]
+    if not findings:
+        raise InputError(f"finding: {preset.name} has none with a contrast; give another data set.")
+    several = f"families cross {' and '.join(among)}" if among else f"{preset.name} has several"
+    raise InputError(f"finding: not given, and {several}; name one of {', '.join(among or findings)}.")
+
+
+def is_label(variable: Variable) -> bool:
+    """Whether a covariate is one label of several: present or absent."""
+    return set(variable.levels) == {PRESENT, ABSENT}
+
+
+def labels_of(variable: Variable, labels: Iterable[str]) -> tuple[str, ...]:
+    """Those of a data set's labels that say of a covariate that it is present, as its aliases have them."""
+    return tuple(name for name in labels if variable.parse(name)[0] == PRESENT)
+
+
+def state_of(states: Mapping[str, str]) -> str:
+    """PRESENT where one of the labels that name a finding is, ABSENT where all are, else a cell that is neither.
+
+    Args:
+        states: of these labels, PRESENT, ABSENT, or empty where missing.
+    """
+    found = set(states.values())
+    if PRESENT in found:
+        return PRESENT
+    return found.pop() if len(found) == 1 else ""

@@ -33,7 +33,6 @@ from .source import (
     count_patients,
     image_sha256,
     jitter,
-    patient_split,
     read_image,
     read_radiograph,
 )
@@ -58,7 +57,8 @@ class ImageFolder:
     what it seems; so is a level all of whose images are left out. Cells without a
     value are missing and counted in `counts["missing"]`, by reason; of a column, `cells.MAX_UNREADABLE` may be cells
     that no rule can read. No level may be lost: one without an image is an error in a column of findings, and in every
-    column with missing cells; in a column that is known throughout it is listed in `counts["no image of"]`.
+    column with missing cells; in a column that is known throughout it is listed in `counts["no image of"]`. An optional
+    finding that lacks a level is not read, and stands in `counts["not read"]`.
 
     Args:
         directory: holds metadata.csv with the columns `file_name`, `patient_id` and some of the preset's covariates, in
@@ -105,6 +105,7 @@ class ImageFolder:
         self._cells = [[variable.parse(text) for text in self._texts(variable)] for variable in self.covariates.walk()]
         for variable, cells in zip(self.covariates.walk(), self._cells, strict=True):
             check_readable(self._metadata, variable, self._texts(variable), cells)
+        self._leave_out_findings()
         self._keep(range(len(self._rows)), {}, [""] * len(self._rows))
         if check is not None:
             check(self)
@@ -153,6 +154,17 @@ class ImageFolder:
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._cached_bytes = 0
 
+    def _leave_out_findings(self) -> None:
+        """Read no optional finding of which some level has no image."""
+        read = dict(zip(self.covariates.names, self._cells, strict=True))
+        for variable in self.covariates.walk():
+            found = {value for value, _ in read[variable.name]}
+            absent = [level for level in variable.levels if level not in found]
+            if variable.role == "finding" and variable.optional and absent:
+                self._listing.leave_out(variable.name, f"no image of {', '.join(absent)}")
+                del read[variable.name]
+        self.covariates, self._cells = self.covariates.subset(read), [*read.values()]
+
     def _texts(self, variable: Variable) -> list[str]:
         """The column of a covariate, in the schema's words."""
         return [published(variable, row[variable.name]) for _, row in self._rows]
@@ -164,8 +176,7 @@ class ImageFolder:
         self._paths = [self._paths[index] for index in kept]
         self.patient_ids = [self.patient_ids[index] for index in kept]
         self._cells = [[cells[index] for index in kept] for cells in self._cells]
-        own = self._listing.splits
-        self.splits = [own.get(patient) or patient_split(patient) for patient in self.patient_ids]
+        self.splits = [self._listing.split_of(patient) for patient in self.patient_ids]
         self.image_sha256 = [hashes[index] for index in kept]
         """Of each image's file; empty before it is read."""
         names = self.covariates.names

@@ -170,13 +170,18 @@ class Preset(Checked, BaseModel):
         """The same domain observed through fewer covariates.
 
         Raises:
-            InputError: a covariate that is not optional is not among `names`.
+            InputError: a covariate that is not optional, or every one of several findings, is not among `names`.
         """
         needed = [variable.name for variable in self.covariates.walk() if not variable.optional]
         absent = [name for name in needed if name not in names]
         if absent:
             raise InputError(f"{self.name}: {', '.join(absent)} not among {', '.join(names)}, and not optional.")
         kept = set(self.covariates.subset(names).names)
+        findings = [variable.name for variable in self.covariates.walk() if variable.role == "finding"]
+        if len(findings) > 1 and not kept & set(findings):
+            raise InputError(
+                f"{self.name}: none of its findings ({', '.join(findings)}) among {', '.join(names)}; give one or more."
+            )
         return self.model_copy(
             update={
                 "covariates": self.covariates.subset(names),

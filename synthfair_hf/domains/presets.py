@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..arguments import checked
 from ..errors import unknown
+from .chest_xray.findings import CHEXPERT, NIH_CHESTXRAY14
 from .chest_xray.preset import CHEST_XRAY
 from .morphomnist.preset import MORPHOMNIST
 from .phantom.preset import PHANTOM
@@ -19,7 +20,11 @@ FILES = [Path(__file__).parent / domain / "preset.yaml" for domain in ("dermatol
 """Presets that are files."""
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for preset in (CHEST_XRAY, PHANTOM, MORPHOMNIST, *(read_preset(path).preset for path in FILES))
+    preset.name: preset
+    for preset in (
+        *(CHEST_XRAY, CHEXPERT, NIH_CHESTXRAY14, PHANTOM, MORPHOMNIST),
+        *(read_preset(path).preset for path in FILES),
+    )
 }
 
 

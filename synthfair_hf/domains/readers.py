@@ -27,6 +27,7 @@ from ..errors import Checked, InputError
 from ..missing import identifier, is_missing
 from ..records import Access
 from ..schema import SPLITS
+from .findings import is_label, labels_of, state_of
 from .preset import Preset
 from .rows import read_rows
 from .source import patient_split
@@ -106,6 +107,16 @@ class Table:
     people: str | None = None
     names_patients: bool = True
 
+    def split_of(self, patient: str) -> str:
+        """The split of a patient: the data set's own, else by `source.patient_split`."""
+        return self.splits.get(patient) or patient_split(patient)
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Read no covariate of this name, for this reason."""
+        self.not_read[name] = reason
+        for _, row in self.rows:
+            del row[name]
+
     def map_columns(self, columns: Mapping[str, str], preset: Preset) -> None:
         """Give columns the names of covariates.
 
@@ -163,6 +174,7 @@ class Reader(ABC):
     def __init__(self, root: Path, preset: Preset, uncertain: Uncertain = "missing") -> None:
         self.root, self.preset, self.uncertain = root, preset, uncertain
         self.left_out: Counter[str] = Counter()
+        self._labels: dict[str, tuple[str, ...]] | None = None
 
     @abstractmethod
     def rows(self) -> Iterator[Row]:
@@ -173,7 +185,10 @@ class Reader(ABC):
 
         Left out and counted are lateral and other views where the set tells the view, and images that are not in the
         folder. `finding` is the first label, in the set's order, that is a level of the preset's; "Other" where
-        another is present. An optional covariate that is not known of any image, or lacks a level, is not read.
+        another is present. A covariate that is present or absent is read from the labels that are its aliases; one
+        that is present beside "No Finding" contradicts it, and is counted as a cell that cannot be read. An optional
+        covariate that is not known of any image, or lacks a level, is not read; nor is a finding that lacks one in
+        train, where nothing could be learned of it.
 
         Raises:
             InputError: the folder is not this data set, or nothing of it can be used; patients in two splits.
@@ -227,7 +242,20 @@ class Reader(ABC):
         if not labels:
             return cells
         named = {key_of(name): state for name, state in labels.items()}
-        return {**named, "finding": self._finding(labels), **cells}
+        return {**named, **self._states(labels), "finding": self._finding(labels), **cells}
+
+    def _states(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """Cells of what is present or absent, by covariate, where a label names it."""
+        if self._labels is None:
+            found = {one.name: labels_of(one, labels) for one in self.preset.covariates.walk() if is_label(one)}
+            self._labels = {name: own for name, own in found.items() if own}
+        healthy = labels.get(NO_FINDING) == PRESENT
+        cells = {}
+        for name, own in self._labels.items():
+            state = state_of({label: labels.get(label, "") for label in own})
+            contradicts = healthy and state == PRESENT and not set(own) <= set(self.beside_no_finding)
+            cells[name] = f"{own[0]} beside {NO_FINDING}" if contradicts else state
+        return cells
 
     def _finding(self, labels: Mapping[str, str]) -> str:
         """The one finding of an image, by its labels."""
@@ -243,15 +271,25 @@ class Reader(ABC):
         return "Other" if present else ""
 
     def _drop_unknown(self, table: Table) -> None:
+        train = next(iter(SPLITS))
         for variable in self.preset.covariates.walk():
-            if not variable.optional or variable.name not in table.rows[0][1]:
+            is_finding = variable.role == "finding"
+            if not variable.optional:
                 continue
-            found = {variable.parse(published(variable, row[variable.name]))[0] for _, row in table.rows}
+            if variable.name not in table.rows[0][1]:
+                table.not_read |= {variable.name: f"no label of {self.title}"} if is_finding else {}
+                continue
+            found = {
+                variable.parse(published(variable, row[variable.name]))[0]
+                for _, row in table.rows
+                if not is_finding or table.split_of(row["patient_id"]) == train
+            }
             absent = [level for level in variable.levels if level not in found]
-            if found == {None} or (absent and None in found):
-                table.not_read[variable.name] = f"no image of {', '.join(absent)}" if absent else "known of no image"
-                for _, row in table.rows:
-                    del row[variable.name]
+            if found == {None} or (absent and (is_finding or None in found)):
+                where = f" in {train}" if is_finding else ""
+                table.leave_out(
+                    variable.name, f"no image of {', '.join(absent)}{where}" if absent else "known of no image"
+                )
 
     def file(self, *names: str) -> Path:
         """The first of these files that is in the folder, plain or gzipped; "." is the folder.

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_fields
+from ..domains.findings import choose_finding
 from ..domains.images import open_image, to_batch
 from ..domains.preset import CHANNELS, Preset
 from ..errors import InputError, unknown
@@ -26,6 +27,7 @@ from ..missing import is_missing
 from ..records import Access, strictest
 from ..views.builder import recipe_of
 from ..views.pushing import described_access
+from ..views.view import OBSERVED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -100,7 +102,7 @@ class LabelledImages:
         dataset: "Dataset",
         preset: Preset,
         attributes: Sequence[str],
-        finding: str = "finding",
+        finding: str | None = None,
         label: str | None = None,
     ) -> "LabelledImages":
         """The rows of one split of a view in which the finding is in one of the two groups of its contrast.
@@ -111,15 +113,19 @@ class LabelledImages:
             preset: the domain of the data set.
             attributes: covariates of the preset; a continuous one is split at the threshold of its contrast.
             finding: the covariate whose contrast defines present and absent; rows with other levels are left out. It
-                has `pairs`, too.
+                has `pairs`, too. By default the preset's only one, or the one that `label` observes.
             label: the column to learn, if that is not the finding itself (`observed_finding`).
 
         Returns:
             Images, labels, groups and pairs, in the order of the data set.
 
         Raises:
-            InputError: a column, attribute or contrast does not exist, or a value is missing.
+            InputError: a column, attribute or contrast does not exist, a value is missing, or the preset has several
+                findings and none is named.
         """
+        if finding is None and label is not None and label.startswith(OBSERVED):
+            finding = label.removeprefix(OBSERVED)
+        finding = choose_finding(preset) if finding is None else finding
         column = label or finding
         for name in ("image", "subject_id", "intervention", column, *attributes):
             if name not in dataset.column_names:

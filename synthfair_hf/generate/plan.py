@@ -53,6 +53,9 @@ SCM = "scm"
 SEEDS, STRIDE = 2**32, 0x9E3779B1
 """torch's CPU generators distinguish this many seeds; an odd stride visits each of them once."""
 
+MOST_CELLS = 1024
+"""Members of a family; more were not meant: ten findings crossed are as many."""
+
 SAMPLE = 1000
 """Subjects that are enough to time a batch of images."""
 
@@ -149,6 +152,12 @@ class GenerationPlan(Numerics, BaseModel):
             codes = covariates[name].encode(levels, f"levels[{name!r}]", known=True)
             if not levels or len(set(codes.tolist())) < len(levels):
                 raise InputError(f"levels[{name!r}]: {list(levels)} must be one or more distinct values.")
+        cells = math.prod(len(self._levels(name)) for name in self.factors)
+        if cells > MOST_CELLS:
+            raise InputError(
+                f"factors: crossing {', '.join(self.factors)} makes families of {cells} images; cross fewer variables "
+                f"or levels, for at most {MOST_CELLS} (what is not crossed keeps the subject's value)."
+            )
         for name in self.target:
             if name not in self.factors and name not in self.preset.contrasts:
                 raise unknown("target", name, dict.fromkeys((*self.factors, *self.preset.contrasts)))

@@ -253,6 +253,11 @@ def source_values(plan: GenerationPlan, source: Source) -> dict[str, list[Any]]:
     """
     covariates = plan.preset.covariates
     for name in covariates.names:
+        if name in source.counts.get("not read", {}):
+            raise InputError(
+                f"source {source.name}: {name} is not read ({source.counts['not read'][name]}); give a source that "
+                "knows it, or a generator without it."
+            )
         if name not in source.table:
             raise unknown(f"source {source.name}", name, source.table)
     table = {name: source.table[name] for name in covariates.names}

@@ -19,8 +19,10 @@ import pyarrow.dataset
 from PIL import Image
 
 from ..arguments import checked
+from ..domains.findings import findings_of, is_label
 from ..domains.images import luminance, open_image
 from ..domains.preset import Preset
+from ..domains.values import ABSENT
 from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS, Variable
@@ -53,6 +55,7 @@ def write_report(directory: Path) -> Path:
         "report.html.jinja",
         facts=_facts(store),
         preset=store.preset,
+        shown=store.shown,
         splits=store.splits,
         subjects=subjects,
         limit=limit,
@@ -141,6 +144,18 @@ class _Store:
         """Splits that hold rows, in the usual order."""
         return [split for split in SPLITS if (self.columns["split"] == split).any()]
 
+    @cached_property
+    def shown(self) -> list[Variable]:
+        """Covariates that views are described by: of several findings those that are crossed, if any."""
+        findings = findings_of(self.preset)
+        kept = [name for name in findings if name in self.factors] or findings
+        return [one for one in self.preset.covariates.walk() if one.name in kept or one.name not in findings]
+
+    def tells(self, variable: Variable, row: int) -> bool:
+        """Whether a covariate is told of an image: one of several findings where it is present, or crossed."""
+        absent = is_label(variable) and variable.decode([self.columns[variable.name][row]]) == [ABSENT]
+        return not absent or variable.name in self.factors
+
     def images(self, rows: list[int]) -> dict[int, bytes]:
         """The encoded images of some rows, by row."""
         ids = {str(self.columns["id"][row]): row for row in rows}
@@ -180,6 +195,8 @@ def _text(variable: Variable, value: float) -> str:
     (decoded,) = variable.decode([value])
     if decoded is None:
         return f"{variable.name} {NOT_RECORDED}"
+    if is_label(variable):
+        return f"{variable.name} {decoded}"
     return decoded if variable.categorical else f"{decoded:.3g} {variable.unit}"
 
 
@@ -218,7 +235,11 @@ def _gallery(store: _Store) -> tuple[float, list[dict[str, Any]]]:
             changed=changed,
             before=before,
             after=after,
-            covariates=[(variable.name, _text(variable, columns[variable.name][row])) for variable in variables.walk()],
+            covariates=[
+                (variable.name, _text(variable, columns[variable.name][row]))
+                for variable in variables.walk()
+                if store.tells(variable, row)
+            ],
             image=_data_uri(encoded[row]),
             difference=_data_uri(difference_png(differences[row], limit)) if changed else "",
             mean_difference=float(np.abs(differences[row]).mean()) if changed else 0.0,
@@ -335,11 +356,11 @@ def _histograms(store: _Store) -> list[dict[str, Any]]:
 
 def _views(store: _Store) -> list[list[dict[str, Any]]]:
     """Views with their rows of train, in all, per cell and by covariate; grouped by what is traded, strongest first."""
-    train, variables = store.columns["split"] == "train", store.preset.covariates
+    train = store.columns["split"] == "train"
     families: dict[str | None, list[dict[str, Any]]] = {}
     for view in listed_views(store.preset, Train.of(store.preset, store.record.settings)):
         kept = view.mask(store.columns) & train
-        covariates = [cell for one in variables.walk() for cell in _composition(one, store.columns[one.name][kept])]
+        covariates = [cell for one in store.shown for cell in _composition(one, store.columns[one.name][kept])]
         families.setdefault(view.twin, []).append(
             {"view": view, "rows": int(kept.sum()), "counts": view.counts(store.columns), "covariates": covariates}
         )

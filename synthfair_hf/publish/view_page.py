@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ..arguments import checked
+from ..domains.findings import findings_of
 from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
@@ -105,6 +106,7 @@ def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) ->
     if view.label is not None:
         true = view.label.variable
         samples = [one._replace(columns={view.label.column: one.columns[true], **one.columns}) for one in samples]
+    shown = _shown(preset, view)
     page = render(
         "statistics.html.jinja",
         view=view,
@@ -114,8 +116,8 @@ def write_statistics(data_dir: str | Path, name: str, output_dir: str | Path) ->
         store=record.counts.get("store"),
         samples=[(one.name, len(one.columns["split"])) for one in samples],
         cells=list(_cells(view, samples, preset)),
-        prevalences=list(_prevalences(samples, preset)),
-        associations=list(_associations(view, samples[: 1 if twin is None else 2], preset)),
+        prevalences=list(_prevalences(samples, preset, shown)),
+        associations=list(_associations(view, samples[: 1 if twin is None else 2], preset, shown)),
         histograms=list(_histograms(view, samples[: 1 if twin is None else 2], preset)),
     )
     path = Path(output_dir) / f"{view.name}.html"
@@ -149,14 +151,25 @@ def _train(name: str, view: BiasedView, columns: Columns) -> _Sample:
     return _Sample(name, rows if view.label is None else {**rows, view.label.column: view.label.observed(rows)})
 
 
-def _pairs(samples: list[_Sample], preset: Preset) -> dict[str, tuple[Group, Group]]:
-    """Both groups of every contrast, and of an observed label beside its true one."""
+def _shown(preset: Preset, view: BiasedView) -> list[str]:
+    """The contrasts that are counted: of several findings those that the view trades or families cross, if any.
+
+    Fourteen findings have hundreds of figures that are about none of these.
+    """
+    findings = findings_of(preset)
+    kept = [name for name in findings if name in view.attributes or name in preset.factors] or findings
+    return [name for name in preset.contrasts if name in kept or name not in findings]
+
+
+def _pairs(samples: list[_Sample], preset: Preset, shown: list[str]) -> dict[str, tuple[Group, Group]]:
+    """Both groups of every contrast that is shown, and of an observed label beside its true one."""
     pairs = {}
-    for name in preset.contrasts:
+    for name in shown:
         pairs[name] = groups_of(name, preset)
         if (written := f"observed_{name}") in samples[0].columns:
             first, second = (
-                Group(f"labelled {group.words}", written, (written, *group.clause[1:])) for group in pairs[name]
+                Group(words := f"labelled {group.phrase}", written, (written, *group.clause[1:]), words)
+                for group in pairs[name]
             )
             pairs[written] = first, second
     return pairs
@@ -168,30 +181,32 @@ def _cells(view: BiasedView, samples: list[_Sample], preset: Preset) -> Iterator
     for groups in product(*(groups_of(name, preset) for name in view.attributes)):
         counts = [one.count(*groups) for one in samples]
         left_over = [rest - count for rest, count in zip(left_over, counts, strict=True)]
-        yield " / ".join(group.words for group in groups) or "all", counts
+        yield " / ".join(group.phrase for group in groups) or "all", counts
     if any(left_over):
         yield "in neither group of one", left_over
 
 
-def _prevalences(samples: list[_Sample], preset: Preset) -> Iterator[tuple[str, str, list[tuple[int, int]]]]:
+def _prevalences(
+    samples: list[_Sample], preset: Preset, shown: list[str]
+) -> Iterator[tuple[str, str, list[tuple[int, int]]]]:
     """(label, group, (rows with it, rows with it or its contrast) per sample)."""
-    pairs = _pairs(samples, preset)
-    findings = [name for name in preset.contrasts if preset.covariates[name].role == "finding"]
-    for finding, attribute in product(findings, preset.contrasts):
+    pairs = _pairs(samples, preset, shown)
+    findings = [name for name in shown if preset.covariates[name].role == "finding"]
+    for finding, attribute in product(findings, shown):
         if attribute in findings:
             continue
         for group in pairs[attribute]:
             for present, absent in (pairs[name] for name in (finding, f"observed_{finding}") if name in pairs):
                 counts = [(one.count(group, present), one.count(group, absent)) for one in samples]
                 shares = [(ill, ill + well) for ill, well in counts]
-                yield present.words, f"{attribute}: {group.words}", shares
+                yield present.phrase, f"{attribute}: {group.words}", shares
 
 
 def _associations(
-    view: BiasedView, samples: list[_Sample], preset: Preset
+    view: BiasedView, samples: list[_Sample], preset: Preset, shown: list[str]
 ) -> Iterator[tuple[str, bool, list[tuple[float | None, float | None, int]]]]:
     """(two attributes, whether the view trades both, (phi, odds ratio, rows) per sample)."""
-    for (one, ones), (other, others) in combinations(_pairs(samples, preset).items(), 2):
+    for (one, ones), (other, others) in combinations(_pairs(samples, preset, shown).items(), 2):
         figures = []
         for sample in samples:
             table = [sample.count(*groups) for groups in product(ones, others)]
@@ -213,7 +228,7 @@ def _histograms(view: BiasedView, samples: list[_Sample], preset: Preset) -> Ite
                 "variable": variable,
                 "attribute": attribute,
                 "sample": one.name,
-                "groups": [group.words for group in groups],
+                "groups": [group.phrase for group in groups],
                 "counts": [
                     np.histogram(values[one.inside(group)], bins=BINS, range=variable.bounds)[0].tolist()
                     for group in groups

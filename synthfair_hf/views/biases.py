@@ -98,7 +98,7 @@ def _imbalanced(name: Name) -> Bias:
             f"rows whose {attribute} is {first.words} with draw < {float(share):g} and rows whose {attribute} is "
             f"{second.words} with draw >= {float(share):g}"
         ),
-        shares=f"{percent} % of train is {first.words} and {rest} % {second.words}",
+        shares=f"{percent} % of train is {first.phrase} and {rest} % {second.phrase}",
         about=f"about {percent} % of the former and {rest} % of the latter",
         branches=(Branch((first,), Fraction(0), share), Branch((second,), share, Fraction(1))),
     )
@@ -121,7 +121,7 @@ def _missing(name: Name) -> Bias:
         attributes=(attribute,),
         decides=attribute,
         rows=f"rows whose {attribute} is {kept.words}",
-        shares=f"no row of train is {missing.words}",
+        shares=f"no row of train is {missing.phrase}",
         branches=(Branch((first,), Fraction(0), share), Branch((second,), share, Fraction(1))),
     )
 
@@ -146,8 +146,8 @@ def _imbalanced_in(name: Name) -> Bias:
         decides=attribute,
         rows=_rows(branches),
         shares=(
-            f"{percent} % of {within.words} in train is {first.words} and {rest} % {second.words}, "
-            f"and of {other.words} 50 % and 50 %"
+            f"{percent} % of {within.phrase} in train is {first.phrase} and {rest} % {second.phrase}, "
+            f"and of {other.phrase} 50 % and 50 %"
         ),
         branches=branches,
     )
@@ -156,6 +156,9 @@ def _imbalanced_in(name: Name) -> Bias:
 def _correlated(name: Name) -> Bias:
     pairs = pairs_of(name.preset)
     if name.subject not in pairs:
+        turned = next((pair for pair, (one, other) in pairs.items() if f"{other}_{one}" == name.subject), None)
+        if turned is not None:
+            raise InputError(f"name: {name.text!r} names its attributes in another order; write {turned}_correlated.")
         raise unknown("name: finding and attribute", name.subject, pairs)
     one, other = pairs[name.subject]
     percent, rest = name.both()
@@ -168,11 +171,13 @@ def _correlated(name: Name) -> Bias:
         attributes=(one, other),
         decides=other,
         rows=(
-            f"{present.words}/{first.words} and {absent.words}/{second.words} rows with draw < {float(share):g}, and "
-            f"{present.words}/{second.words} and {absent.words}/{first.words} rows with draw >= {float(share):g}"
+            f"{present.phrase}/{first.phrase} and {absent.phrase}/{second.phrase} rows with draw < {float(share):g}, "
+            f"and {present.phrase}/{second.phrase} and {absent.phrase}/{first.phrase} rows with draw >= "
+            f"{float(share):g}"
         ),
         shares=(
-            f"{percent} % of {present.words} and {rest} % of {absent.words} is {first.words}, the rest {second.words}"
+            f"{percent} % of {present.phrase} and {rest} % of {absent.phrase} is {first.phrase}, the rest "
+            f"{second.phrase}"
         ),
         about=f"about {percent} % of the former and {rest} % of the latter",
         branches=(
@@ -206,7 +211,8 @@ def _prevalence(name: Name) -> Bias:
         decides=finding,
         rows=_rows(branches),
         shares=(
-            f"{percents[0]} % of {groups[0].words} and {percents[1]} % of {groups[1].words} in train is {present.words}"
+            f"{percents[0]} % of {groups[0].phrase} and {percents[1]} % of {groups[1].phrase} in train is "
+            f"{present.phrase}"
         ),
         branches=branches,
     )
@@ -228,14 +234,14 @@ def _relabelled(name: Name, kind: str, changes: tuple[tuple[Group, Group], ...])
         raise InputError(f"name: {name.text!r} relabels {finding}, which is continuous; only levels can be relabelled.")
     group, rate = name.group(finding), name.rate()
     stem = f"{finding}_{kind}_in_{name.match['group']}"
-    what = "; ".join(f"{rate} % of {source.words} is labelled {target.words}" for source, target in changes)
+    what = "; ".join(f"{rate} % of {source.phrase} is labelled {target.phrase}" for source, target in changes)
     return Bias(
         name=f"{stem}_{rate}",
         twin=f"{stem}_0",
         strength=rate / 100,
         attributes=(group.attribute, finding),
         rows="",
-        shares=f"in {group.words} rows of train {what}",
+        shares=f"in {group.phrase} rows of train {what}",
         relabelling=Relabelling(group, changes, Fraction(rate, 100)),
     )
 
@@ -253,7 +259,7 @@ BUILDERS: dict[str, Callable[[Name], Bias]] = {
 
 def _rows(branches: Sequence[Branch]) -> str:
     return ", ".join(
-        f"{'/'.join(group.words for group in groups)} rows with draw "
+        f"{'/'.join(group.phrase for group in groups)} rows with draw "
         + (f"< {float(high):g}" if low == 0 else f">= {float(low):g}")
         for groups, low, high in branches
     )

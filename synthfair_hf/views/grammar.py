@@ -9,8 +9,9 @@
     <finding>_underdiagnosed_in_<group>_<R>      in the group, R % of the finding present is labelled absent
 
 A and B are whole numbers from 1 to 99 that sum to 100, except that a prevalence needs only an even sum; R is one from 0
-to 100. Groups are the contrasts of the preset, in letters and digits (`50_years_and_older`). Of two correlated
-attributes a finding comes first, then what belongs to the acquisition, then a protected one.
+to 100. Groups are the contrasts of the preset, in letters and digits (`50_years_and_older`); where several attributes
+have one of that name, as findings that are present or absent, its attribute comes first (`effusion_present`). Of two
+correlated attributes a finding comes first, then what belongs to the acquisition, then a protected one.
 """
 
 import re
@@ -46,11 +47,16 @@ ROLES = ("finding", "acquisition", "protected")
 
 
 class Group(NamedTuple):
-    """One side of a contrast: its name in words, the attribute, and the clause that selects its rows."""
+    """One side of a contrast: its name in words, the attribute, and the clause that selects its rows.
+
+    `phrase` tells it apart from every other group of the preset: the words, after the attribute where others share
+    them.
+    """
 
     words: str
     attribute: str
     clause: Clause
+    phrase: str
 
 
 def groups_of(name: str, preset: Preset) -> tuple[Group, Group]:
@@ -61,12 +67,19 @@ def groups_of(name: str, preset: Preset) -> tuple[Group, Group]:
         preset: the domain.
     """
     contrast, variable = preset.contrasts[name], preset.covariates[name]
+    others = {
+        word(words) for other, one in preset.contrasts.items() if other != name for words in (one.first, one.second)
+    }
+
+    def group(words: str, operator: Operator, value: float) -> Group:
+        return Group(words, name, (name, operator, value), f"{name} {words}" if word(words) in others else words)
+
     if variable.categorical:
         first, second = (variable.levels.index(level) for level in (contrast.first, contrast.second))
-        return Group(contrast.first, name, (name, "==", first)), Group(contrast.second, name, (name, "==", second))
+        return group(contrast.first, "==", first), group(contrast.second, "==", second)
     threshold = contrast.threshold
     assert threshold is not None, "a preset does not allow a continuous contrast without a threshold"
-    return Group(contrast.first, name, (name, "<", threshold)), Group(contrast.second, name, (name, ">=", threshold))
+    return group(contrast.first, "<", threshold), group(contrast.second, ">=", threshold)
 
 
 def pairs_of(preset: Preset) -> dict[str, tuple[str, str]]:
@@ -118,20 +131,19 @@ class Name(NamedTuple):
         return self.subject
 
     def group(self, *without: str) -> Group:
-        """The group as written, of any attribute but those; InputError where two have one of that name."""
-        named = [
-            (word(group.words), group)
-            for name in self.preset.contrasts
-            if name not in without
-            for group in groups_of(name, self.preset)
+        """The group as written, of any attribute but those; InputError where none has it, or several have."""
+        groups = [
+            group for name in self.preset.contrasts if name not in without for group in groups_of(name, self.preset)
         ]
-        found = [group for written, group in named if written == self.match["group"]]
+        written = self.match["group"]
+        found = [group for group in groups if written == word(group.phrase)]
+        found = found or [group for group in groups if written == word(group.words)]
         if not found:
-            raise unknown("name: group", self.match["group"], [written for written, _ in named])
+            raise unknown("name: group", written, [word(group.phrase) for group in groups])
         if len(found) > 1:
             raise InputError(
-                f"name: {self.match['group']!r} is a group of {found[0].attribute} and of {found[1].attribute}; give "
-                "one of them another name in the preset."
+                f"name: {written!r} is a group of {' and of '.join(group.attribute for group in found)}; write "
+                f"{' or '.join(word(group.phrase) for group in found[:2])}."
             )
         return found[0]
 

@@ -37,6 +37,9 @@ from .layout import Known
 __all__ = ["BiasedView", "Clause", "LabelRule", "Promise", "curated_views", "get_view"]
 
 COMPARE = {"==": np.equal, "!=": np.not_equal, "<": np.less, ">=": np.greater_equal}
+OBSERVED = "observed_"
+"""What the column of a finding's observed labels begins with."""
+
 TRAIN: Clause = ("split", "==", "train")
 EVALUATION: Clause = ("split", "!=", "train")
 
@@ -55,7 +58,7 @@ class LabelRule(Checked, BaseModel):
     @property
     def column(self) -> str:
         """Name of the column of observed labels."""
-        return f"observed_{self.variable}"
+        return f"{OBSERVED}{self.variable}"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -198,7 +201,7 @@ def get_view(name: str, preset: Preset, strength: float | Sequence[float] | None
         strength=biases[0].strength if len(biases) == 1 else None,
         twin="+".join(bias.twin for bias in biases),
         attributes=tuple(dict.fromkeys(attribute for bias in biases for attribute in bias.attributes)),
-        cells=tuple("/".join(group.words for group in branch.groups) for branch in branches) if selects else (),
+        cells=tuple("/".join(group.phrase for group in branch.groups) for branch in branches) if selects else (),
         filters=(*(_clauses(branch) for branch in branches), (EVALUATION,)) if selects else (),
         label=_label(name, biases, branches),
         promises=tuple(promise for bias in biases for promise in _promises(bias)),
@@ -289,7 +292,7 @@ def _promises(bias: Bias) -> Iterator[Promise]:
         if given not in seen:
             seen.add(given)
             (chosen,) = (group for group in branch.groups if group.attribute == bias.decides)
-            words = " in ".join((chosen.words, *(group.words for group in given)))
+            words = " in ".join((chosen.phrase, *(group.phrase for group in given)))
             share = float(branch.high - branch.low)
             yield Promise(words, share, tuple(group.clause for group in given), (chosen.clause,))
     if bias.relabelling is not None:

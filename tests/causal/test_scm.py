@@ -119,3 +119,56 @@ def test_strangers_and_missing_values_are_refused(fitted):
         fitted.abduct(observed, None)
     with pytest.raises(InputError, match="needs 20 or more"):
         StructuralCausalModel.from_schema(PRESET.covariates, PRESET.edges).fit(world(10, seed=8), seed=0)
+
+
+SEVERAL = get_preset("nih_chestxray14")
+
+
+@pytest.fixture(scope="module")
+def labels() -> dict[str, torch.Tensor]:
+    """Ages, sexes, views and fourteen findings, of each of which a tenth is not known."""
+    generator, table = torch.Generator().manual_seed(0), {}
+    for variable in SEVERAL.covariates.walk():
+        column = torch.randint(0, 2, (400,), generator=generator)
+        table[variable.name] = column if variable.categorical else 20.0 + 60 * torch.rand(400, generator=generator)
+        if variable.role == "finding":
+            column[torch.rand(400, generator=generator) < 0.1] = -1
+    return table
+
+
+@pytest.fixture(scope="module")
+def several(labels) -> tuple[StructuralCausalModel, dict]:
+    torch.manual_seed(0)
+    scm = StructuralCausalModel.from_schema(SEVERAL.covariates, SEVERAL.edges)
+    return scm, scm.fit(labels, seed=0, steps=10)
+
+
+def test_each_finding_is_fitted_on_the_rows_that_know_it_and_its_causes(labels, several):
+    _, report = several
+    for name in SEVERAL.covariates.names:
+        needed = [name, *(cause for cause, effect in SEVERAL.edges if effect == name)]
+        known = sum(all(float(labels[one][row]) >= 0 for one in needed) for row in range(400))
+        assert report[name]["rows"] + report[name]["held_out_rows"] == known
+        assert (known < 400) == any(SEVERAL.covariates[one].role == "finding" for one in needed)
+
+
+@pytest.mark.parametrize("finding", ["effusion", "hernia", "cardiomegaly"])
+def test_do_of_one_finding_changes_it_and_what_follows_from_it_alone(labels, several, finding):
+    scm, _ = several
+    known = torch.stack([column >= 0 for column in labels.values()]).all(dim=0)
+    observed = {name: column[known] for name, column in labels.items()}
+    present = torch.ones_like(observed[finding])
+    after = scm.counterfactual(observed, {finding: present}, scm.abduct(observed, torch.Generator().manual_seed(0)))
+    assert torch.equal(after[finding], present)
+    followers, before = set(), {finding}
+    while before:
+        before = {effect for cause, effect in SEVERAL.edges if cause in before} - followers
+        followers |= before
+    assert {"effusion": {"atelectasis", "pleural_thickening", "view"}, "hernia": {"view"}}.get(
+        finding, followers
+    ) == followers
+    already = observed[finding] == 1
+    for name in SEVERAL.covariates.names:
+        same = after[name] == observed[name]
+        assert same[already].all()
+        assert name in {finding, *followers} or same.all()

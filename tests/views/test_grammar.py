@@ -35,10 +35,11 @@ def test_a_name_of_no_kind_is_none(text):
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
 def test_every_group_of_a_preset_can_be_named_alone(preset):
-    """A group's word is its own, and reads back as that group."""
-    for attribute in preset.contrasts:
-        for group in groups_of(attribute, preset):
-            assert take_apart(f"x_noise_in_{word(group.words)}_20", preset).group() == group
+    """A group's phrase is its own, and reads back as that group; its word alone too where no other has that."""
+    groups = [group for attribute in preset.contrasts for group in groups_of(attribute, preset)]
+    for group in groups:
+        assert take_apart(f"x_noise_in_{word(group.phrase)}_20", preset).group() == group
+        assert (group.phrase == group.words) == (sum(one.words == group.words for one in groups) == 1)
 
 
 def test_a_word_for_two_groups_is_refused():

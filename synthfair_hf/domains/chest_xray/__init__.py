@@ -1,6 +1,7 @@
 """Chest radiographs: the preset, the planted scanners and the files of each data set.
 
 - preset — covariates, causal graph and curated views: `preset.CHEST_XRAY`
+- findings — presets with several findings: `findings.CHEXPERT`, `findings.NIH_CHESTXRAY14`
 - scanners — scanners as known transforms of any radiograph: `scanners.SCANNERS`, `scanners.AcquisitionWorld`
 - mimic_cxr — MIMIC-CXR-JPG with MIMIC-IV: `mimic_cxr.MimicCXR`
 - chexpert — CheXpert: `chexpert.CheXpert`

@@ -4,13 +4,15 @@ Wang et al., ChestX-ray8, CVPR 2017 (NIH Clinical Center).
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
 from ...schema import Schema, Variable
 from ..cells import absent_levels, check_readable
+from ..findings import is_label, labels_of
 from ..readers import NO_FINDING, Reader, Row
 from ..rows import read_rows
 from ..values import ABSENT, PRESENT
@@ -24,46 +26,59 @@ LABELS = (
 """What was mined from reports."""
 
 _COLUMNS = {"age": "Patient Age", "sex": "Patient Gender", "view": "View Position", "finding": "Finding Labels"}
+_STORED_ANEW = {"age": "age", "sex": "sex", "view": "view", "finding": "findings"}
+"""Columns of the label file, and of the metadata.csv of images that were stored anew."""
 
 
 class NIHChestXray14(Reader):
-    """Images by the name in the table, in any folder and format; test_list.txt, where it is there, is the test part."""
+    """Images by the name in the table, in any folder and format; test_list.txt, where it is there, is the test part.
+
+    Either the label file with the images, or images that were stored anew beside a metadata.csv with file_name,
+    patient_id, age, sex, view and findings, which are the labels joined by |.
+    """
 
     name, title = "nih_chestxray14", "NIH ChestX-ray14"
     covariates = ("age", "sex", "view")
     license, access = "free to use with acknowledgement (NIH Clinical Center)", "open"
-    download = "needs Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv) and images_*/images/, or some of them"
+    download = (
+        "needs Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv) and images_*/images/ or some of them, or images with "
+        "a metadata.csv"
+    )
     request = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
-    tables = ("Data_Entry_2017*.csv",)
+    tables = ("Data_Entry_2017*.csv", "metadata.csv")
     people = "nih_chestxray14"
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""
         listed = self.find("test_list.txt")
         tests = None if listed is None else frozenset(listed.read_text(encoding="utf-8").split())
-        for line, row in self.read(*self.tables, needs=("Image Index", "Patient ID", *_COLUMNS.values())):
-            name, patient = row["Image Index"], row["Patient ID"]
-            cells = {name: row[column] for name, column in _COLUMNS.items() if name != "finding"}
-            found = frozenset(row[_COLUMNS["finding"]].split("|"))
+        anew = self.file(*self.tables).name.startswith("metadata")
+        columns = _STORED_ANEW if anew else _COLUMNS
+        image, person = ("file_name", "patient_id") if anew else ("Image Index", "Patient ID")
+        for line, row in self.read(*self.tables, needs=(image, person, *columns.values())):
+            name, patient = row[image], row[person]
+            cells = {name: row[column] for name, column in columns.items() if name != "finding"}
+            found = frozenset(row[columns["finding"]].split("|"))
             labels = {label: PRESENT if label in found else ABSENT for label in LABELS}
             if unknown := found - set(LABELS):
                 self.left_out[f"unknown label {min(unknown)!r}"] += 1
                 continue
-            split = None if tests is None else self.split_of(patient, name in tests)
-            yield Row(line, self.image(name), patient, cells, labels, split)
+            split = None if tests is None else self.split_of(patient, Path(name).name in tests)
+            yield Row(line, name if anew else self.image(name), patient, cells, labels, split)
 
 
 def read_table(path: str | Path, covariates: Schema) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """Columns of decoded values (None = missing) for the covariates that the table has, and counts of what was missing.
 
     Policy, every case counted: an age outside the schema's range is missing (some releases of the file hold ages in the
-    hundreds); a row with several findings has the first of the schema's finding levels among them; a row whose findings
-    are all outside the schema has its finding missing. No row is dropped: each mechanism is fitted on the rows where it
-    and its causes are known.
+    hundreds). Of a preset with one finding, a row with several has the first of the schema's finding levels among them;
+    a row whose findings are all outside the schema has its finding missing. Findings that are present or absent are
+    what the row says of each; one beside No Finding is missing. No row is dropped: each mechanism is fitted on the rows
+    where it and its causes are known.
 
     Args:
         path: of the label file, plain or gzipped.
-        covariates: age, sex, view and finding are read where they are among them.
+        covariates: age, sex, view and findings are read where they are among them.
 
     Returns:
         Columns `[rows]` by covariate, and the counts `rows` and `missing`.
@@ -78,12 +93,16 @@ def read_table(path: str | Path, covariates: Schema) -> tuple[dict[str, list[Any
         raise InputError(
             f"{path}:1: no column {absent[0]!r}; this is not the ChestX-ray14 label file, nih_chestxray14.csv.gz."
         )
-    known = [variable for variable in covariates.walk() if variable.name in _COLUMNS]
     table: dict[str, list[Any]] = {}
     missing: dict[str, dict[str, int]] = {}
-    for variable in known:
-        texts = [row[_COLUMNS[variable.name]] for row in rows]
-        cells = [_finding(variable, text) if variable.name == "finding" else variable.parse(text) for text in texts]
+    for variable in covariates.walk():
+        own = labels_of(variable, LABELS) if is_label(variable) else ()
+        if variable.name not in _COLUMNS and not own:
+            continue
+        texts = [row[_COLUMNS["finding" if own else variable.name]] for row in rows]
+        read = partial(_state, own) if own else partial(_finding, variable) if variable.name == "finding" else None
+        # a million cells say a thousand different things
+        cells = list(map(cache(read or variable.parse), texts))
         # the policy above is on ages and findings
         if variable.name in ("sex", "view"):
             check_readable(path, variable, texts, cells)
@@ -98,3 +117,12 @@ def _finding(variable: Variable, text: str) -> tuple[object, str | None]:
     found = (variable.parse(label)[0] for label in text.split("|"))
     value = next((label for label in found if label is not None), None)
     return value, None if value is not None else "findings outside the schema"
+
+
+def _state(own: Sequence[str], text: str) -> tuple[object, str | None]:
+    """Whether one of these labels is among those of a row, or the reason that this is not known."""
+    labels = text.split("|")
+    present = any(label in own for label in labels)
+    if present and NO_FINDING in labels:
+        return None, f"beside {NO_FINDING}"
+    return PRESENT if present else ABSENT, None

@@ -5,7 +5,8 @@
     OUTPUT_DIR/benchmark.json         the settings of the last call, and its cells in order
     OUTPUT_DIR/README.md, table.csv, figures.csv, gaps.png    printed from these by `leaderboard`
 
-    recipe = hash(data set, view, attribute, method and settings, seed, subjects, external images, declared versions)
+    recipe = hash(data set, view, attribute, method and settings, seed, subjects, external images, declared versions,
+                  and the finding where there are several)
 
 A cell that exists is not fitted again: a killed run continues by the same command, a further view or method adds its
 own cells, and a twin that two strengths share is fitted once. Any number of processes may fit one benchmark, on one
@@ -32,6 +33,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ...arguments import Count, checked
+from ...domains.findings import findings_of
 from ...domains.source import totals
 from ...errors import InputError, unknown
 from ...records import Record, library_versions, strictest, writable_directory
@@ -55,6 +57,7 @@ class _Request(NamedTuple):
     steps: int | None
     method_files: Sequence[str | Path]
     external: str | Path | None
+    finding: str | None = None
 
 
 class _Cell(NamedTuple):
@@ -95,6 +98,7 @@ def benchmark(
     method_files: Sequence[str | Path] = (),
     external: str | Path | None = None,
     num_proc: Count = 1,
+    finding: str | None = None,
 ) -> Record:
     """Fit the cells that do not exist yet, and print the leaderboard.
 
@@ -113,6 +117,7 @@ def benchmark(
             comments) is another method; where a module that the file imports changed, raise the `version` of the class.
         external: a folder of real images with metadata.csv, on which every cell is evaluated as well.
         num_proc: number of processes that fit at the same time, which share this machine's cores.
+        finding: the covariate to classify; by default the only finding, or the only one that families cross.
 
     Returns:
         The record of the call, also written to `benchmark.json`.
@@ -125,7 +130,7 @@ def benchmark(
         raise InputError(f"num_proc: {num_proc} is not allowed; give how many, from 1.")
     if directory.exists() and any(directory.iterdir()) and not (directory / "cells").exists():
         raise InputError(f"output_dir: {directory} holds other files than a leaderboard; give another directory.")
-    request = _Request(data_dir, views, methods, seeds, train_subjects, steps, method_files, external)
+    request = _Request(data_dir, views, methods, seeds, train_subjects, steps, method_files, external, finding)
     plan = _plan(request)
     (directory / "cells").mkdir(parents=True, exist_ok=True)
     if num_proc == 1:
@@ -146,7 +151,7 @@ def _plan(request: _Request) -> _Plan:
         raise InputError(f"seeds: {request.seeds} is not allowed; give how many, from 1.")
     if not request.views:
         raise InputError("views: none is given; name biased views, such as finding_sex_correlated_90_10.")
-    data = DataSet(request.data_dir)
+    data = DataSet(request.data_dir, request.finding)
     submitted = _submitted(request.method_files)
     methods = _configurations(request, submitted)
     biased = list({view.name: view for view in (_biased(name, data) for name in request.views)}.values())
@@ -228,6 +233,8 @@ def _cells(
                     "method_settings": method.settings.model_dump(mode="json"),
                     "seed": seed,
                     "train_subjects": subjects,
+                    # cells of domains with one finding have no word of it
+                    **({"finding": data.finding} if len(findings_of(data.preset)) > 1 else {}),
                 },
                 versions=library_versions(),
             )
@@ -327,6 +334,11 @@ def _submitted(files: Sequence[str | Path]) -> dict[str, type[Method]]:
 
 def _biased(name: str, data: DataSet) -> BiasedView:
     view = get_view(name, data.preset)
+    if view.label is not None and view.label.variable != data.finding:
+        raise InputError(
+            f"views: {name!r} relabels {view.label.variable}, and the classifiers learn {data.finding}; give another "
+            "view, or that finding."
+        )
     if view.twin in (None, view.name) or not data.planted(view):
         raise InputError(f"views: {name!r} plants no bias of an attribute; give a biased view, twins are added.")
     return view

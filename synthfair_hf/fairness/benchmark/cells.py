@@ -27,6 +27,7 @@ import pandas
 import torch
 from datasets import Dataset, load_dataset
 
+from ...domains.findings import choose_finding
 from ...domains.imagefolder import ImageFolder
 from ...domains.images import to_batch
 from ...domains.preset import Preset
@@ -112,6 +113,10 @@ class UnsupportedView(InputError):
 class DataSet:
     """A data set that `synthfair generate` wrote, as cells read it.
 
+    Args:
+        data_dir: its directory.
+        finding: the covariate to classify; by default the only finding, or the only one that families cross.
+
     Attributes:
         data_dir: its directory.
         identity: hash of its stored bytes.
@@ -122,17 +127,14 @@ class DataSet:
         resolution: height and width of the images in pixels.
 
     Raises:
-        InputError: the directory holds no finished data set, or its domain has no finding with a contrast.
+        InputError: the directory holds no finished data set, or its domain has no such finding with a contrast, or
+            several and none is named.
     """
 
-    def __init__(self, data_dir: str | Path) -> None:
+    def __init__(self, data_dir: str | Path, finding: str | None = None) -> None:
         record, self.preset = read_record(str(data_dir))
         self.data_dir, self.identity = str(data_dir), str(record.counts.get("store"))
-        contrasts = self.preset.contrasts
-        found = [one.name for one in self.preset.covariates.walk() if one.role == "finding" and one.name in contrasts]
-        if not found:
-            raise InputError(f"data_dir: {self.preset.name} has no finding with a contrast; give another data set.")
-        self.finding = found[0]
+        self.finding = choose_finding(self.preset, finding, self.preset.factors)
         self.access: Access = next((one for one in get_args(Access) if one == record.settings.get("access")), "unknown")
         self.world = record.settings.get("world")
         self.generator = None if self.world else record.settings["model_revision"]
@@ -186,6 +188,10 @@ class ExternalSet:
 
         def check(source: ImageFolder) -> None:
             for name in (data.finding, *planted):
+                if name in source.counts.get("not read", {}):
+                    raise InputError(
+                        f"external: {directory} has {source.counts['not read'][name]} of {name}; add some."
+                    )
                 if name not in source.table:
                     raise InputError(f"external: {directory} has no column {name!r}; add it to metadata.csv.")
             contrast, found = data.preset.contrasts[data.finding], source.table[data.finding]

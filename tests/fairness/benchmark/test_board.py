@@ -316,7 +316,7 @@ def test_benchmarks_recorded_before_versions_were_declared_continue(page, monkey
     )
     counts = {"images": 1, "patients": 1}
     outside = SimpleNamespace(source=SimpleNamespace(fingerprint=recorded.inputs.get("external"), counts=counts))
-    monkeypatch.setattr(module, "DataSet", lambda directory: data)
+    monkeypatch.setattr(module, "DataSet", lambda *given: data)
     monkeypatch.setattr(module, "ExternalSet", lambda *given: outside)
     external = "real" if "external" in recorded.inputs else None
     words = (
