@@ -93,7 +93,7 @@ class Table:
     """Rows of images in the words of a metadata.csv: `file_name`, `patient_id` and covariates.
 
     `path` is the file whose lines are told in errors; `splits` those of the data set, by patient; `left_out` and
-    `not_read` are numbers of rows, and covariates, by reason.
+    `not_read` are numbers of rows, and covariates, by reason; `sha256` those that the images must have, by row.
     """
 
     path: Path
@@ -103,6 +103,7 @@ class Table:
     splits: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     not_read: dict[str, str] = field(default_factory=dict)
+    sha256: tuple[str, ...] = ()
 
     def map_columns(self, columns: Mapping[str, str], preset: Preset) -> None:
         """Give columns the names of covariates.
