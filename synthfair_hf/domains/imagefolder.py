@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..missing import identifier
-from ..records import fingerprint
+from ..records import file_sha256, fingerprint
 from ..schema import Schema, Variable
 from .cells import absent_levels, check_images, check_readable, match_columns, near_column
 from .ingested import read_metadata
@@ -117,8 +117,8 @@ class ImageFolder:
         examine = examine or partial(_examine_all, resolution=resolution)
         hashes, reasons = zip(*examine(paths, root), strict=True)
         if table.sha256:
-            found = zip(hashes, reasons, table.sha256, strict=True)
-            reasons = tuple(reason or (ALTERED if sha256 != own else "") for sha256, reason, own in found)
+            found = zip(paths, reasons, table.sha256, strict=True)
+            reasons = tuple(reason or ("" if file_sha256(path) == own else ALTERED) for path, reason, own in found)
         quarantined = {
             str(path.relative_to(root)): reason for path, reason in zip(paths, reasons, strict=True) if reason
         }

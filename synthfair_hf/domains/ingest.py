@@ -58,6 +58,9 @@ IMAGES_PER_TASK = 16
 TRIED = 8
 """Images that are read before the others, by which the room and the time that all need are estimated."""
 
+KEPT_BLOCKS = 64
+"""Blocks of memory that Pillow keeps for the next image, which it would else give back and ask for at every one."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 SCHEMA = "preset.yaml"
@@ -175,7 +178,7 @@ class _Run:
         }
         plan = {**self.settings, "preset": fingerprint(preset), "access": self.access}
         self.journal = Journal(self.output, plan)
-        self.names: dict[Path, str] = {}
+        self.names: dict[str, str] = {}
 
     def check(self, rows: ImageFolder) -> None:
         """Note patients and counts of all rows."""
@@ -191,17 +194,15 @@ class _Run:
         place = next(one for one in (self.output, *self.output.parents) if one.exists())
         found = {"images": len(paths), "bytes": 0, "seconds": 0.0, "free": shutil.disk_usage(place).free}
         some = [paths[number * len(paths) // TRIED] for number in range(min(TRIED, len(paths)))]
-        sizes, reasons, began = [], [], time.perf_counter()
-        for path in some:
-            data, reason = _read(path, self.resolution)
-            (reasons if reason else sizes).append(reason or len(data))
-        if some and not sizes:
+        began = time.perf_counter()
+        read = [_read(path, self.resolution) for path in some]
+        if some and all(reason for _, reason in read):
             raise InputError(
                 f"source_dir: {self.folder}: none of {counted(len(some), 'image')} that were tried can be used (first: "
-                f"{reasons[0]}); repair the images, or give others."
+                f"{read[0][1]}); repair the images, or give others."
             )
         if some:
-            found["bytes"] = math.ceil(sum(sizes) / len(some) * len(paths))
+            found["bytes"] = math.ceil(sum(len(data) for data, _ in read) / len(some) * len(paths))
             found["seconds"] = (time.perf_counter() - began) / len(some) * len(paths) / self.num_proc
         return found
 
@@ -303,7 +304,12 @@ def _stored(tasks: Iterator[Task], resolution: int, num_proc: int) -> Iterator[d
     """What `_store` makes of each task, in order, by so many processes."""
     store = partial(_store, resolution=resolution)
     if num_proc == 1:
-        yield from map(store, tasks)
+        before = Image.core.get_blocks_max()
+        Image.core.set_blocks_max(KEPT_BLOCKS)
+        try:
+            yield from map(store, tasks)
+        finally:
+            Image.core.set_blocks_max(before)
         return
     # forked processes hang in the threads of libraries
     with ProcessPoolExecutor(num_proc, get_context("spawn"), _begin) as pool:
@@ -325,9 +331,9 @@ def _stored(tasks: Iterator[Task], resolution: int, num_proc: int) -> Iterator[d
 
 
 def _begin() -> None:
-    """Prepare a process: Ctrl-C is its parent's, and Pillow keeps memory instead of asking for it at every image."""
+    """Prepare a process, whose Ctrl-C is its parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Image.core.set_blocks_max(64)
+    Image.core.set_blocks_max(KEPT_BLOCKS)
 
 
 def _store(task: Task, resolution: int) -> dict[str, Done]:
