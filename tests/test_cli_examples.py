@@ -18,7 +18,7 @@ from synthfair_hf.domains.presets import PRESETS
 
 sys.path.append(str(Path(__file__).parent / "domains"))
 
-from miniatures import chexpert  # noqa: E402
+from miniatures import chexpert
 
 pytest_plugins = ["hub.fixtures"]
 

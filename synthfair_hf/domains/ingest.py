@@ -22,8 +22,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from PIL import Image
@@ -331,9 +332,17 @@ def _stored(tasks: Iterator[Task], resolution: int, num_proc: int) -> Iterator[d
 
 
 def _begin() -> None:
-    """Prepare a process, whose Ctrl-C is its parent's."""
+    """Prepare a process, whose Ctrl-C is its parent's, and which ends with its parent, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Image.core.set_blocks_max(KEPT_BLOCKS)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _store(task: Task, resolution: int) -> dict[str, Done]:
