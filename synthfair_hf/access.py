@@ -30,7 +30,7 @@ __all__ = [
 
 RECORD, INDEX = "record.json", "model_index.json"
 
-CONTENTS = ("*.safetensors", "data/*.parquet", "candidates.jsonl", "questions.jsonl")
+CONTENTS = ("*.safetensors", "data/*.parquet", "candidates.jsonl", "questions.jsonl", "metadata.csv")
 """What a record is about, beside the weights of a pipeline's components."""
 
 PUSHES = ("push_to_hub", "save_pretrained", "save_config")

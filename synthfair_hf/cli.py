@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _was_interrupted(error):
             raise
         print(
-            "synthfair: interrupted; `generate`, `merge`, `push`, `benchmark`, `label` continue by the same command, "
-            "`train` and what else trains by --resume_from_checkpoint latest.",
+            "synthfair: interrupted; `generate`, `ingest`, `merge`, `push`, `benchmark`, `label` continue by the same "
+            "command, `train` and what else trains by --resume_from_checkpoint latest.",
             file=sys.stderr,
         )
         return 130
@@ -467,6 +467,37 @@ def _sources(settings: verbs.Sources) -> int:
     return 0
 
 
+def _ingest(settings: verbs.Ingest) -> int:
+    from tqdm import tqdm
+
+    from .domains.ingest import estimate, ingest
+    from .domains.readers import DataSetFolder
+    from .domains.source import describe_counts
+    from .views.preset import load_preset
+
+    given = _given(settings)
+    reading = ("dataset_name", "uncertain", "columns", "image_column")
+    folder = DataSetFolder(directory=settings.source_dir, **{name: given[name] for name in reading if name in given})
+    names = ("output_dir", "resolution", "access", "num_proc")
+    arguments = {**{name: given[name] for name in names if name in given}, "preset": load_preset(settings.preset)}
+    if settings.dry_run:
+        found = estimate(folder, **arguments)
+        print("\n".join(describe_counts(found["counts"])))
+        size, free = (tqdm.format_sizeof(found[name], "B") for name in ("bytes", "free"))
+        print(
+            f"{counted(found['images'], 'image')} would be read in about {tqdm.format_interval(found['seconds'])} and "
+            f"take about {size}; {free} are free"
+        )
+        return 0
+    record, place = ingest(folder, **arguments), settings.output_dir
+    _read({"source": record.counts})
+    print(f"wrote {place}, access {record.access}; the key of its names and what was left out are in {place}.private")
+    preset = "" if settings.preset == "chest_xray" else f" --preset {settings.preset}"
+    small = "" if settings.resolution is None else f" --resolution {settings.resolution}"
+    print(f"next: synthfair train{preset}{small} --source {place} --output_dir runs/{place.name}")
+    return 0
+
+
 def _views(settings: verbs.Views) -> int:
     from .views.builder import read_record
     from .views.preset import load_preset
@@ -559,6 +590,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "benchmark": _benchmark,
     "preset": _preset,
     "sources": _sources,
+    "ingest": _ingest,
     "views": _views,
     "report": _report,
     "demo": _demo,

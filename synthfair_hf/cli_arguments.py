@@ -604,6 +604,29 @@ class Sources(VerbSettings):
     name: Annotated[str | None, Positional("NAME")] = Field(None, description="one of them; all by default")
 
 
+class Ingest(VerbSettings):
+    """Write one cleaned data set of a source, which every verb reads by --source alone; the same command goes on."""
+
+    example = "chexpert CheXpert-v1.0-small --output_dir chexpert"
+    dataset_name: Annotated[str, Positional("NAME")] = Field(
+        description="layout of the folder: imagefolder, mimic_cxr, ... (`synthfair sources` lists them)"
+    )
+    source_dir: Annotated[Path, Positional("DIR")] = Field(description="folder of the data set")
+    output_dir: OutputDirectory
+    preset: Preset = "chest_xray"
+    resolution: int | None = Field(
+        None, description="of training in pixels, images are stored at twice that; the preset's by default"
+    )
+    access: KnownAccess = None
+    uncertain: Uncertain = _like(_SourceFlags, "uncertain")
+    columns: Annotated[dict[str, str], VALUES] = _like(_SourceFlags, "columns")
+    image_column: str | None = _like(_SourceFlags, "image_column")
+    num_proc: int | None = Field(None, description="processes that read images; as many as processors by default")
+    dry_run: bool = Field(
+        False, description="check the table and print the room and time that are needed; write nothing"
+    )
+
+
 class Views(VerbSettings):
     """List biased views, say exactly what one keeps and how it is loaded, or write a page of its statistics."""
 
@@ -681,6 +704,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "benchmark": Benchmark,
     "preset": PresetFile,
     "sources": Sources,
+    "ingest": Ingest,
     "views": Views,
     "report": Report,
     "demo": Demo,

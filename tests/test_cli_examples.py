@@ -1,6 +1,7 @@
 """The example of every verb's help runs, one after another in one directory, on worlds and runs made small."""
 
 import shutil
+import sys
 from functools import partialmethod
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from synthfair_hf.cli_arguments import VERBS
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.presets import PRESETS
+
+sys.path.append(str(Path(__file__).parent / "domains"))
+
+from miniatures import chexpert
 
 pytest_plugins = ["hub.fixtures"]
 
@@ -45,6 +50,7 @@ CHAIN: dict[str, list[str]] = {
     "counterfactual": [],
     "preset": [],
     "sources": [],
+    "ingest": ["--num_proc", "1", "--resolution", "16"],
     "views": [],
     "demo": [],
 }
@@ -79,6 +85,8 @@ def prepare(verb: str) -> None:
         rows = [f"{n}.png,p{n},{'AB'[n % 2]},{20 + n}" for n in range(20)]
         Path("images").mkdir()
         Path("images", "metadata.csv").write_text("\n".join(["file_name,patient_id,label,age", *rows]))
+    if verb == "ingest":
+        chexpert(Path("CheXpert-v1.0-small"), patients=60)
     if verb == "merge":
         for name, splits in (("part-0", ("train",)), ("part-1", ("validation", "test"))):
             for folder in ("data", "records"):

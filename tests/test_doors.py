@@ -440,6 +440,7 @@ WORDS: dict[str, list[str]] = {
         *("--data_dir", "data", "--views", "sex_imbalanced_90_10", "--methods", "erm", "--output_dir", "out")
     ],
     "sources": ["mimic_cxr"],
+    "ingest": ["imagefolder", "data", "--output_dir", "out"],
     "views": ["--preset", "phantom", "--view", "sex_imbalanced_90_10"],
     "report": ["nowhere"],
     "demo": ["--output_dir", "out"],

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "yaml_files": (),
     "access": GROUND,
     "causal": (*GROUND, "access"),
-    "domains": (*GROUND, "yaml_files", "causal"),
+    "domains": (*GROUND, "yaml_files", "access", "causal"),
     "training": (*GROUND, "access", "domains"),
     "views": (*GROUND, "domains"),
     "publish": (*GROUND, "yaml_files", "domains", "views"),

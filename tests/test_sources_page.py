@@ -24,6 +24,7 @@ from miniatures import chexpert  # noqa: E402
 PAGE = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
 BLOCK = re.search(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)[1]
 COMMANDS = [shlex.split(line)[1:] for line in BLOCK.replace("\\\n", " ").splitlines()]
+SMALL_IMAGES = ["--resolution", "32", "--num_proc", "1"]
 SMALL = ["--resolution", "32", "--max_train_steps", "1", "--train_batch_size", "2", "--default_steps", "1"]
 
 
@@ -32,12 +33,14 @@ def test_three_commands_lead_from_a_folder_to_a_counterfactual(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=20))
-    listing, train, ask = COMMANDS
-    assert main(listing) == 0
+    ingest, train, ask = COMMANDS
     chexpert(tmp_path / "CheXpert-v1.0-small", patients=60)
-    assert main([*train, *SMALL]) == 0
+    assert main([*ingest, *SMALL_IMAGES]) == 0
     told = capsys.readouterr().out
     assert "left out: 60 images (lateral view)" in told
+    # the command that it tells is the page's next one, but for what is small here
+    assert " ".join(train) in told.replace("--resolution 32 ", "")
+    assert main([*train, *SMALL]) == 0
     # without a flag
     assert Record.read(Path(train[-1]) / "record.json").inputs["access"] == "credentialed"
     assert main(ask) == 0

@@ -12,6 +12,9 @@
 - rows — tables in CSV: `rows.read_rows`
 - readers — data sets in their own layouts, and how a folder is read: `readers.Reader`, `readers.DataSetFolder`
 - hub_dataset — data sets of Hugging Face's library: `hub_dataset.store_images`
+- ingest — one cleaned data set of any source: `ingest.ingest`, `ingest.estimate`
+- ingested — its form, and how it is read back: `ingested.read_metadata`, `ingested.pseudonym`
+- journal — the key, and what a run has done, beside it: `journal.Journal`
 - values — ages, views and labels as they are published: `values.published`, `values.label`
 - dicom — radiographs in DICOM files: `dicom.read_dicom`
 - joined — several sources as one, with a site: `joined.JoinedFolders`, `joined.JoinedSource`

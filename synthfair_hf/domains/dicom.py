@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .images import colours, full_scale, gray
+from .images import colours, full_scale, gray, look_up
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -94,7 +94,7 @@ def read_dicom(path: Path, max_pixels: int, channels: int = 1) -> np.ndarray:
             # of every level once, which is faster than of every pixel
             unsigned = stored.view(f"u{stored.dtype.itemsize}")
             every = np.arange(np.iinfo(unsigned.dtype).max + 1, dtype=unsigned.dtype).view(stored.dtype)
-            pixels = np.take(_tones(dataset, every.astype(np.int64), black, white), unsigned)
+            pixels = look_up(_tones(dataset, every.astype(np.int64), black, white), unsigned)
         else:
             pixels = _tones(dataset, stored.astype(np.int64), black, white)
         if padding is not None:

@@ -11,6 +11,7 @@ data set (`readers`). Levels are read in any case and with any separators, ages 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..missing import identifier
-from ..records import fingerprint
+from ..records import file_sha256, fingerprint
 from ..schema import Schema, Variable
 from .cells import absent_levels, check_images, check_readable, match_columns, near_column
+from .ingested import read_metadata
 from .preset import Preset
 from .readers import Table
-from .rows import read_rows
 from .source import (
     BLANK,
     count_colours,
@@ -38,7 +39,7 @@ from .source import (
 )
 from .values import published
 
-__all__ = ["CACHE_BYTES", "MAX_BLANK", "ImageFolder"]
+__all__ = ["CACHE_BYTES", "MAX_BLANK", "Examine", "ImageFolder"]
 
 CACHE_BYTES = 4 * 2**30
 """Decoded images that one source keeps in memory; the others are decoded anew at every draw."""
@@ -46,6 +47,12 @@ CACHE_BYTES = 4 * 2**30
 
 MAX_BLANK = 0.2
 """Share of the images of a folder, 0 to 1, that may show nothing."""
+
+ALTERED = "is not the image that was ingested"
+"""What is said of one whose bytes are not those that its table was sealed with."""
+
+Examine = Callable[[Sequence[Path], Path], Iterable[tuple[str, str]]]
+"""What reads the images of a folder."""
 
 
 class ImageFolder:
@@ -68,6 +75,8 @@ class ImageFolder:
         max_bad_fraction: share of unreadable images, 0 to 1, that is tolerated.
         check: what needs the table alone; called with this source before an image is read. Then it has all rows.
         table: what a reader made of another layout; read from metadata.csv by default.
+        examine: what reads the images, of their paths and the folder's: of each its sha256 and, empty for a readable
+            one, the reason why it is not; by default all are decoded, in threads.
 
     Raises:
         InputError: a damaged table, two columns of one name, a column that can't be read, has no value or has lost a
@@ -83,10 +92,11 @@ class ImageFolder:
         max_bad_fraction: float = 0.05,
         check: Callable[["ImageFolder"], object] | None = None,
         table: Table | None = None,
+        examine: "Examine | None" = None,
     ) -> None:
         root = Path(directory)
         if table is None:
-            table = Table(root / "metadata.csv", read_rows(root / "metadata.csv"))
+            table = read_metadata(root)
         if table.name is None:
             # a table of somebody's own, whose words are not a reader's
             table.rows = _named(table.path, table.rows, preset.covariates)
@@ -111,9 +121,11 @@ class ImageFolder:
             check(self)
 
         paths = self._paths
-        with ThreadPoolExecutor() as threads:
-            examined = threads.map(lambda path: _examine(path, resolution, preset.channels), paths)
-            hashes, reasons = zip(*tqdm(examined, total=len(paths), desc="reading images"), strict=True)
+        examine = examine or partial(_examine_all, resolution=resolution, channels=preset.channels)
+        hashes, reasons = zip(*examine(paths, root), strict=True)
+        if table.sha256:
+            found = zip(paths, reasons, table.sha256, strict=True)
+            reasons = tuple(reason or ("" if file_sha256(path) == own else ALTERED) for path, reason, own in found)
         quarantined = {
             str(path.relative_to(root)): reason for path, reason in zip(paths, reasons, strict=True) if reason
         }
@@ -301,6 +313,12 @@ def _inside(root: Path, name: str, where: str) -> Path:
     if not openable:
         raise InputError(f"{where}: file_name {name!r} is not a file; name an image.")
     return path
+
+
+def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int) -> list[tuple[str, str]]:
+    with ThreadPoolExecutor() as threads:
+        examined = threads.map(lambda path: _examine(path, resolution, channels), paths)
+        return list(tqdm(examined, total=len(paths), desc="reading images"))
 
 
 def _examine(path: Path, resolution: int, channels: int) -> tuple[str, str]:

@@ -51,6 +51,7 @@ __all__ = [
     "gray",
     "halve",
     "is_in_colours",
+    "look_up",
     "luminance",
     "open_image",
     "to_batch",
@@ -67,6 +68,9 @@ DETECTOR_BITS = (8, 10, 12, 14)
 
 WIDENED_BITS = (8, 10, 12)
 """Depths that are recognised after they were widened to 16 bits; steps of 4, as of 14, may be of any processing."""
+
+BLOCK = 2**15
+"""Pixels whose levels are looked up at a time."""
 
 FULL_SCALE, WHITE_IS_ZERO = "full_scale", "white_is_zero"
 """Entries of `Image.info` for what a file says of its levels: its full scale, and whether 0 is white."""
@@ -107,9 +111,9 @@ def open_image(file: Path | bytes, where: str | None = None) -> Image.Image:
                 raise InputError(f"{where}: has several frames; give one frame per file.")
             levels = _levels(image)
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            upright.info.update(levels)
-            return upright
+            ImageOps.exif_transpose(image, in_place=True)
+            image.info.update(levels)
+            return image
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -143,13 +147,15 @@ def gray(image: Image.Image, where: str) -> np.ndarray:
         InputError: a mode that is not luminance, or levels outside 16 bits.
     """
     if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.int64)
+        levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
             raise InputError(f"{where}: levels span {levels.min()} to {levels.max()}; allowed: 0 to 65535.")
-        pixels = levels / (image.info.get(FULL_SCALE) or full_scale(levels))
-        return (1 - pixels if image.info.get(WHITE_IS_ZERO) else pixels).astype(np.float32)
+        levels = levels.astype(np.uint16, copy=False)
+        every = np.arange(2**16) / (image.info.get(FULL_SCALE) or full_scale(levels))
+        return look_up((1 - every if image.info.get(WHITE_IS_ZERO) else every).astype(np.float32), levels)
     if image.mode in GRAY_MODES + COLOUR_MODES:
-        return np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
+        levels = np.asarray(image if image.mode == "L" else image.convert("RGB").convert("L"))
+        return np.divide(levels, np.float32(255), dtype=np.float32)
     raise InputError(f"{where}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit.")
 
 
@@ -188,14 +194,37 @@ def is_in_colours(path: Path) -> bool:
     return bool(np.quantile(np.ptp(levels, axis=-1), 0.99) > SLIGHT)
 
 
+def look_up(table: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """`table[levels]`, an entry for every level, by rows whose indices stay in the processor's cache.
+
+    Args:
+        table: of all levels that the type of `levels` can hold.
+        levels: unsigned `[H, W]`.
+
+    Returns:
+        Of the table's type, `[H, W]`.
+    """
+    found = np.empty(levels.shape, dtype=table.dtype)
+    rows = max(1, BLOCK // levels.shape[1])
+    for top in range(0, len(levels), rows):
+        # no level is cut; numpy would hold the result twice to be able to refuse one
+        np.take(table, levels[top : top + rows], out=found[top : top + rows], mode="clip")
+    return found
+
+
 def full_scale(levels: np.ndarray) -> int:
     """The level that is white in a file of 16 bits.
 
     Args:
         levels: of the whole image, 0 to 65535.
     """
-    present = np.flatnonzero(np.bincount(levels.ravel()))
+    seen, flat = np.zeros(2**16, dtype=bool), levels.ravel()
+    for start in range(0, len(flat), BLOCK):
+        seen[flat[start : start + BLOCK]] = True
+    present = np.flatnonzero(seen)
     for bits in WIDENED_BITS:
+        if len(present) > 2**bits:
+            continue
         stored, step = present >> (16 - bits), 2 ** (16 - bits)
         repeated = stored * step + (stored >> max(0, 2 * bits - 16))
         if np.array_equal(present, repeated) or _is_scaled(present, bits):

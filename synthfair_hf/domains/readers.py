@@ -94,7 +94,8 @@ class Table:
     """Rows of images in the words of a metadata.csv: `file_name`, `patient_id` and covariates.
 
     `path` is the file whose lines are told in errors; `splits` those of the data set, by patient; `left_out` and
-    `not_read` are numbers of rows, and covariates, by reason; `people` and `names_patients` are as in `Reader`.
+    `not_read` are numbers of rows, and covariates, by reason; `people` and `names_patients` are as in `Reader`;
+    `sha256` are those that the images must have, by row.
     """
 
     path: Path
@@ -106,6 +107,7 @@ class Table:
     not_read: dict[str, str] = field(default_factory=dict)
     people: str | None = None
     names_patients: bool = True
+    sha256: tuple[str, ...] = ()
 
     def split_of(self, patient: str) -> str:
         """The split of a patient: the data set's own, else by `source.patient_split`."""

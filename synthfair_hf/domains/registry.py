@@ -22,13 +22,13 @@ from .dermatology.ham10000 import HAM10000
 from .dermatology.isic import ISIC
 from .faces.utkface import UTKFace
 from .hub_dataset import store_images
-from .imagefolder import ImageFolder
+from .imagefolder import Examine, ImageFolder
+from .ingested import read_metadata
 from .joined import JoinedFolders, JoinedSource, SourceFolder
 from .morphomnist.source import MorphoMNIST
 from .phantom.phantom import SUBJECTS, PhantomSource
 from .preset import Preset
-from .readers import DataSetFolder, Reader, Table
-from .rows import read_rows
+from .readers import DataSetFolder, Reader
 from .source import Source
 
 __all__ = ["READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_images", "open_joined", "open_source"]
@@ -117,7 +117,11 @@ def open_source(
 
 
 def open_images(
-    folder: str | Path | DataSetFolder, preset: Preset, resolution: int, check: Callable[[ImageFolder], object]
+    folder: str | Path | DataSetFolder,
+    preset: Preset,
+    resolution: int,
+    check: Callable[[ImageFolder], object],
+    examine: Examine | None = None,
 ) -> ImageFolder:
     """The images of a folder as they are, on their own scanners.
 
@@ -126,13 +130,14 @@ def open_images(
         preset: the domain; covariates that it does not name are not read.
         resolution: height and width in pixels that images will have.
         check: what needs covariates and patients alone, called before an image is read.
+        examine: what reads the images, as `ImageFolder` takes it.
 
     Raises:
         InputError: as `open_source`.
     """
     root = Path(folder)
     if not isinstance(folder, DataSetFolder):
-        return ImageFolder(root, preset, resolution, check=check)
+        return ImageFolder(root, preset, resolution, check=check, examine=examine)
     mapping = folder.mapping
     if folder.dataset_name in READERS:
         table = READERS[folder.dataset_name](root, preset, folder.uncertain).table()
@@ -141,9 +146,9 @@ def open_images(
         # the column holds the images themselves
         mapping.pop("file_name", None)
     else:
-        table = Table(root / "metadata.csv", read_rows(root / "metadata.csv"))
+        table = read_metadata(root)
     table.map_columns(mapping, preset)
-    return ImageFolder(root, preset, resolution, check=check, table=table)
+    return ImageFolder(root, preset, resolution, check=check, table=table, examine=examine)
 
 
 def open_joined(

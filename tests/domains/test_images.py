@@ -15,7 +15,7 @@ from PIL import EpsImagePlugin, Image
 
 import synthfair_hf
 from synthfair_hf.align.pixels import read_pixels
-from synthfair_hf.domains.images import FORMATS, gray, open_image
+from synthfair_hf.domains.images import FORMATS, WHITE_IS_ZERO, full_scale, gray, open_image
 from synthfair_hf.domains.source import read_image, read_radiograph
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.labelled import _pixels
@@ -228,3 +228,19 @@ def test_what_is_no_file_is_never_waited_for(tmp_path, make_no_file, name):
     make_no_file(tmp_path / name)
     with pytest.raises(InputError, match=rf"{name}: (is not a file|cannot be read).*; name an image"):
         read_image(tmp_path / name, 32)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 11, 12, 16])
+@pytest.mark.parametrize("mode", ["I;16", "I"])
+def test_levels_looked_up_are_levels_divided(bits: int, mode: str):
+    """Of every level once, by blocks, to the bit what division of every pixel gives."""
+    levels = np.random.default_rng(bits).integers(0, 2**bits, (300, 217))
+    image = Image.fromarray(levels.astype({"I;16": np.uint16, "I": np.int32}[mode]))
+    assert image.mode == mode
+    plain = (levels / full_scale(levels)).astype(np.float32)
+    assert gray(image, "").tobytes() == plain.tobytes()
+    image.info[WHITE_IS_ZERO] = True
+    assert gray(image, "").tobytes() == (1 - levels / full_scale(levels)).astype(np.float32).tobytes()
+    small = Image.fromarray((levels >> max(0, bits - 8)).astype(np.uint8))
+    divided = np.asarray(small.convert("RGB").convert("L"), dtype=np.float32) / 255
+    assert gray(small, "").tobytes() == divided.tobytes()

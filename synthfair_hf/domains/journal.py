@@ -1,0 +1,132 @@
+"""What a run of `ingest` keeps beside its output, for its owner alone: a key, its settings, and which images are done.
+
+    OUT.private/key             names of patients and images in OUT follow from it
+    OUT.private/plan.json       settings of the run
+    OUT.private/journal.jsonl   a line for every image that is done: what was read, and what was written
+    OUT.private/quarantine.csv  images that were left out, by their own names, and why
+
+A line is added when its file is written, so that a killed run loses its last images alone; a torn line counts as none.
+"""
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from ..errors import InputError
+from ..records import first_difference, writable_directory, write_atomically, written, written_to
+
+__all__ = ["Done", "Journal"]
+
+
+class Done(NamedTuple):
+    """An image that is done: of its file bytes and nanoseconds of modification; what was written, or why nothing."""
+
+    size: int
+    modified: int
+    sha256: str
+    stored: int
+    reason: str
+
+
+class Journal:
+    """The directory beside an output. Use it as `with journal.open() as key`.
+
+    Args:
+        output: the directory of the data set.
+        plan: settings on which its bytes depend.
+
+    Raises:
+        InputError: the output is not empty and not of this plan, its key is lost, or a file is in the way.
+    """
+
+    def __init__(self, output: Path, plan: Mapping[str, Any]) -> None:
+        self.output, self.plan = output, plan
+        self.directory = writable_directory(output.with_name(f"{output.name}.private"))
+        self._key, self._plan, self._lines = (self.directory / name for name in ("key", "plan.json", "journal.jsonl"))
+        self.quarantine = self.directory / "quarantine.csv"
+        self.done: dict[str, Done] = {}
+        """By the name of an image in the output."""
+        filled = output.exists() and any(output.iterdir())
+        if filled and not self._plan.exists():
+            raise InputError(f"output_dir: {output} is not empty; give a new or an empty directory.")
+        if filled and not self._key.exists():
+            raise InputError(
+                f"{self._key}: is missing, and names in {output} follow from it; restore it, or give another "
+                "output_dir."
+            )
+        if self._plan.exists():
+            try:
+                differs = first_difference(plan, json.loads(self._plan.read_bytes()))
+            except (ValueError, TypeError):
+                differs = "its plan.json is damaged"
+            if differs is not None:
+                raise InputError(
+                    f"output_dir: {output} is of another run ({differs}, ours != theirs); give the same settings, or "
+                    "another output_dir."
+                )
+
+    @contextmanager
+    def open(self) -> Iterator[bytes]:
+        """Hold the directory; the key, 32 bytes. `done` is what earlier runs did.
+
+        Raises:
+            InputError: another process holds it, or the key is damaged.
+        """
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with FileLock(self.directory / "lock", timeout=0):
+                key = self._read_key()
+                if not self._plan.exists():
+                    write_atomically(self._plan, written(self.plan))
+                self._read_lines()
+                yield key
+        except Timeout:
+            raise InputError(
+                f"{self.output}: another process writes it; wait for it, or give another output_dir."
+            ) from None
+
+    def _read_key(self) -> bytes:
+        if not self._key.exists():
+            with os.fdopen(os.open(self._key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(f"{secrets.token_hex(32)}\n")
+        with suppress(ValueError):
+            key = bytes.fromhex(self._key.read_text("ascii"))
+            if len(key) == 32:
+                return key
+        raise InputError(f"{self._key}: is not 64 hexadecimal digits; restore it, or remove it and {self.output}.")
+
+    def _read_lines(self) -> None:
+        whole = 0
+        if self._lines.exists():
+            for line in self._lines.read_bytes().splitlines(keepends=True):
+                try:
+                    name, *values = json.loads(line)
+                    one = Done(*values)
+                except (ValueError, TypeError):
+                    break
+                if not line.endswith(b"\n"):
+                    break
+                self.done[name] = one
+                whole += len(line)
+            os.truncate(self._lines, whole)
+
+    def add(self, images: Mapping[str, Done]) -> None:
+        """Note that images are done, by their names in the output."""
+        lines = [json.dumps([name, *one]) + "\n" for name, one in images.items()]
+        with written_to(self._lines), self._lines.open("a", encoding="utf-8") as file:
+            file.writelines(lines)
+        self.done.update(images)
+
+    def write_quarantine(self, reasons: Iterable[tuple[str, str]]) -> None:
+        """Write the images that were left out, by their own names, and why."""
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([("file_name", "reason"), *reasons])
+        write_atomically(self.quarantine, text.getvalue().encode("utf-8", "surrogateescape"))
