@@ -8,7 +8,9 @@
   `rows.Row`
 - numerics — how the network computes: `numerics.Numerics`
 - support — cells that are rare in the training data: `support.model_support`, `support.source_support`
-- generator — the protocol of a generator: `generator.CausalGenerator`
+- generator — the protocols of generators: `generator.Sampler`, `generator.CausalGenerator`
+- sampling — what a plan says of a text-to-image pipeline: `sampling.Sampling`
+- sampler — such a pipeline and its subjects, before its weights are loaded: `sampler.find_sampler`
 - subjects — observations: `subjects.ModelSubjects`, `subjects.SourceSubjects`
 - render — the generator in batches, images as files: `render.Renderer`
 - gate — do images have the requested attributes? `gate.QualityGate`

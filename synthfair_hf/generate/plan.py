@@ -32,6 +32,7 @@ from pydantic import (
 
 from ..causal.graph import CausalGraph
 from ..domains.preset import Preset
+from ..domains.prompts import render_prompt
 from ..errors import InputError, invalid_settings, named_by_no_text, unknown
 from ..records import Access
 from ..schema import SPLITS
@@ -43,6 +44,7 @@ from .allocation import Allocation, checked_fractions, checked_shares
 from .design import Design, Support, cell_words, integer
 from .numerics import Numerics
 from .rows import Row, Shard
+from .sampling import Sampling
 from .sharding import count_shards, divide
 
 __all__ = ["SCM", "GenerationPlan"]
@@ -78,7 +80,9 @@ class GenerationPlan(Numerics, BaseModel):
     the attribute predictor of the quality gate, if there is one; a family that does not pass is drawn `gate_attempts`
     times in all, and `gate_tolerance` is the largest allowed difference of a continuous factor. `support` lists cells
     that are rare in the model's training data; where its images were counted, rows say whether theirs is one of them.
-    `draws_version` is that of `views.draws`; a plan that was stored without one has version 1.
+    `sampling` is given where a text-to-image pipeline makes the images, from prompts: the members of a family are then
+    same-noise samples, not counterfactuals. `draws_version` is that of `views.draws`; a plan that was stored without
+    one has version 1.
 
     Raises:
         InputError: settings that cannot be planned, in one sentence.
@@ -119,6 +123,7 @@ class GenerationPlan(Numerics, BaseModel):
         {}, description="shares of levels or groups, from 0 to 1; what is not named is balanced"
     )
     support: Support | None = None
+    sampling: Sampling | None = None
     draws_version: Literal[1, 2] = 2
 
     def __init__(self, **settings: Any) -> None:
@@ -209,6 +214,16 @@ class GenerationPlan(Numerics, BaseModel):
         given = [name for name in networks if getattr(self, name) != type(self).model_fields[name].default]
         if self.world is not None and given:
             raise InputError(f"{given[0]}: is for a network, and the world {self.world} has none; leave it out.")
+        if self.sampling is None:
+            return
+        if self.source != SCM:
+            raise InputError(
+                f"source: subjects cannot be observed in {self.source} by {self.sampling.generator}, because a "
+                "text-to-image pipeline abducts no image's noise; draw them."
+            )
+        for name in ("channels_last", "compile"):
+            if getattr(self, name):
+                raise InputError(f"{name}: is for a network of this package; leave it out with a text-to-image one.")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -217,9 +232,14 @@ class GenerationPlan(Numerics, BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the first version of draws, which plans did not name: their files stay as they were written."""
+        """Without what plans did not name at first: their files stay as they were written."""
         found: dict[str, Any] = handler(self)
-        return {name: value for name, value in found.items() if (name, value) != ("draws_version", 1)}
+        absent = (("draws_version", 1), ("sampling", None))
+        return {name: value for name, value in found.items() if (name, value) not in absent}
+
+    def prompt(self, values: Mapping[str, Any]) -> str:
+        """The prompt for an image of these decoded covariates."""
+        return render_prompt(self.preset, values)
 
     @property
     def shows_support(self) -> bool:

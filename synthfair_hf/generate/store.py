@@ -60,13 +60,14 @@ ROWS_PER_GROUP = 120
 """Few enough that a viewer can scan a group of 512 x 512 images, and that damage is located."""
 
 
-def row_features(covariates: Schema, measured: bool = False, support: bool = False) -> Features:
+def row_features(covariates: Schema, measured: bool = False, support: bool = False, prompt: bool = False) -> Features:
     """Columns of a data set, in order.
 
     Args:
         covariates: the plan's.
         measured: add the columns of the quality gate.
         support: add the column that says whether the row's cell is out of support.
+        prompt: add the column of what a text-to-image pipeline was asked.
     """
     read = {f"measured_{name}": feature for name, feature in covariates.features().items()}
     text, noise = Value("string"), List(Value("float32"))
@@ -88,6 +89,7 @@ def row_features(covariates: Schema, measured: bool = False, support: bool = Fal
             "model_revision": text,
             **({**read, "reached": Value("bool")} if measured else {}),
             **({"out_of_support": Value("bool")} if support else {}),
+            **({"prompt": text} if prompt else {}),
         }
     )
 
@@ -130,7 +132,9 @@ class Store:
         self.directory = Path(directory)
         self.plan = plan
         self.rank, self.world_size = rank, world_size
-        self._features = row_features(plan.preset.covariates, plan.gate is not None, plan.shows_support)
+        self._features = row_features(
+            plan.preset.covariates, plan.gate is not None, plan.shows_support, plan.sampling is not None
+        )
         self._versions = library_versions()
 
     @property
