@@ -25,6 +25,7 @@ from .gate import QualityGate
 from .lock import mutex
 from .merge import merge
 from .plan import SCM, GenerationPlan
+from .recipes import read_recipes
 from .run import check, generate, repair, seconds_per_image
 from .store import PLAN, read_plan
 from .subjects import choose
@@ -47,6 +48,7 @@ def generate_dataset(
     predictor: SavedPredictor | None = None,
     world: str | None = None,
     resolution: int | None = None,
+    recipes: str | Path | None = None,
     rank: int = 0,
     world_size: int = 1,
     **settings: Any,
@@ -69,6 +71,8 @@ def generate_dataset(
             families that do not pass are drawn again.
         world: a world that generates exact counterfactuals, instead of a saved generator.
         resolution: of a world's images, in pixels.
+        recipes: file of contexts (`recipes.make_recipes`), over which subjects are spread; of covariates of the
+            acquisition alone, unless the generator reads prompts.
         rank: this process among `world_size`, which share the shards; the last one to end writes the card.
         world_size: number of such processes.
         **settings: further fields of GenerationPlan.
@@ -91,6 +95,7 @@ def generate_dataset(
         predictor=predictor,
         world=world,
         resolution=resolution,
+        recipes=recipes,
         rank=rank,
         world_size=world_size,
         **settings,
@@ -126,6 +131,7 @@ def _plan(
     predictor: SavedPredictor | None = None,
     world: str | None = None,
     resolution: int | None = None,
+    recipes: str | Path | None = None,
     rank: int = 0,
     world_size: int = 1,
     **settings: Any,
@@ -143,6 +149,8 @@ def _plan(
         name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
         for name, given in crossed.items()
     }
+    if recipes is not None:
+        settings["recipes"] = read_recipes(recipes, saved.preset)
     if (Path(output_dir) / PLAN).is_file():
         # what was begun goes on as it was begun
         settings.setdefault("draws_version", read_plan(Path(output_dir)).draws_version)
@@ -244,7 +252,7 @@ def spread_dataset(
         raise unknown("engine", engine, [name for name in ENGINES if name != "jobs"])
     if tasks is None:
         raise InputError("tasks: not given; give the number of ranks that share the shards.")
-    for name in ("source_dir", "pretrained_model_name_or_path"):
+    for name in ("source_dir", "pretrained_model_name_or_path", "recipes"):
         given = settings.get(name)
         if given is not None and Path(given).exists():
             settings[name] = given.absolute() if isinstance(given, DataSetFolder) else Path(given).absolute()

@@ -33,7 +33,7 @@ from pydantic import (
 from ..causal.graph import CausalGraph
 from ..domains.preset import Preset
 from ..errors import InputError, invalid_settings, named_by_no_text, unknown
-from ..records import Access
+from ..records import Access, fingerprint
 from ..schema import SPLITS
 from ..views.draws import Scheme, parities
 from ..views.layout import word
@@ -42,6 +42,7 @@ from ..views.shares import Train, levels_of, strata_of, unmet_views
 from .allocation import Allocation, checked_fractions, checked_shares
 from .design import Design, Support, cell_words, integer
 from .numerics import Numerics
+from .recipe_table import RecipeTable
 from .rows import Row, Shard
 from .sharding import count_shards, divide
 
@@ -75,7 +76,8 @@ class GenerationPlan(Numerics, BaseModel):
     the attribute predictor of the quality gate, if there is one; a family that does not pass is drawn `gate_attempts`
     times in all, and `gate_tolerance` is the largest allowed difference of a continuous factor. `support` lists cells
     that are rare in the model's training data; where its images were counted, rows say whether theirs is one of them.
-    `draws_version` is that of `views.draws`; a plan that was stored without one has version 1.
+    `draws_version` is that of `views.draws`; a plan that was stored without one has version 1. `recipes` are contexts
+    (`recipes.read_recipes`), of which each subject has one, by its rank; a plan without any is stored without them.
 
     Raises:
         InputError: settings that cannot be planned, in one sentence.
@@ -117,6 +119,7 @@ class GenerationPlan(Numerics, BaseModel):
     )
     support: Support | None = None
     draws_version: Literal[1, 2] = 2
+    recipes: tuple[dict[str, str], ...] = ()
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -161,6 +164,7 @@ class GenerationPlan(Numerics, BaseModel):
         object.__setattr__(self, "target", target)
         self._check_gate()
         self._check_world()
+        self._check_recipes()
         self._allocation.check()
         balanced = {name: contrast for name, contrast in self.preset.contrasts.items() if self._keeps_balance(name)}
         factors, strata = (tuple(name for name in names if name not in target) for names in (self.factors, self.strata))
@@ -201,6 +205,17 @@ class GenerationPlan(Numerics, BaseModel):
         if self.world is not None and given:
             raise InputError(f"{given[0]}: is for a network, and the world {self.world} has none; leave it out.")
 
+    def _check_recipes(self) -> None:
+        if self.recipes and self.source != SCM:
+            raise InputError("recipes: a real observation has a context of its own; leave them out with a source.")
+        if self.recipes:
+            self.recipe_table.check(self.factors, self.strata)
+
+    @cached_property
+    def recipe_table(self) -> RecipeTable:
+        """What each recipe says of a subject."""
+        return RecipeTable(self.recipes, self.preset)
+
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the plan, `views.manifest.plan_identity` of its settings."""
@@ -208,9 +223,10 @@ class GenerationPlan(Numerics, BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the first version of draws, which plans did not name: their files stay as they were written."""
+        """Without the first version of draws and recipes, where there are none: plans did not name them at first."""
         found: dict[str, Any] = handler(self)
-        return {name: value for name, value in found.items() if (name, value) != ("draws_version", 1)}
+        absent = {"draws_version": self.draws_version == 1, "recipes": not self.recipes}
+        return {name: value for name, value in found.items() if not absent.get(name, False)}
 
     @property
     def shows_support(self) -> bool:
@@ -352,7 +368,11 @@ class GenerationPlan(Numerics, BaseModel):
         split, design = shard.split, self.design
         first, width = self.subjects[split].start, len(str(len(self.cells) - 1))
         rows = []
-        for subject, draws in zip(shard.subjects, design.draws(split, shard.subjects).tolist(), strict=True):
+        draws_of = design.draws(split, shard.subjects).tolist()
+        recipes: list[int] | list[None] = [None] * len(shard.subjects)
+        if self.recipes:
+            recipes = design.recipes(split, shard.subjects, len(self.recipes)).tolist()
+        for subject, draws, recipe in zip(shard.subjects, draws_of, recipes, strict=True):
             subject_id, offset = f"{self.fingerprint[:8]}-{subject:07d}", subject - first
             stratum = self.stratum_names[design.stratum_of[split][offset]]
             rows += [
@@ -366,10 +386,18 @@ class GenerationPlan(Numerics, BaseModel):
                     self.subject_seed(subject),
                     draws[design.scheme.parities[member]],
                     stratum,
+                    recipe,
                 )
                 for member in design.members(split, offset)
             ]
         return rows
+
+    def _recipes_in_use(self) -> dict[str, Any]:
+        """Number and identity of the recipes, and how many of them have a subject of each split."""
+        number, most = len(self.recipes), dict.fromkeys(self.subjects, 0)
+        for (split, _), subjects in self.groups.items():
+            most[split] = max(most[split], min(len(subjects), number))
+        return {"number": number, "fingerprint": fingerprint(self.recipes), "in_use": most}
 
     @cached_property
     def acted_on(self) -> tuple[str, ...]:
@@ -417,5 +445,6 @@ class GenerationPlan(Numerics, BaseModel):
             "cells": sum(int((self.design.totals(*group) > 0).sum()) for group in self.groups),
             "views_not_listed": unmet_views(self.preset, self.train),
             "support": None if self.support is None else self.support.model_dump(),
+            **({"recipes": self._recipes_in_use()} if self.recipes else {}),
             "estimated_bytes": round(self.num_rows * (self.resolution**2 * PNG_BYTES_PER_PIXEL + ROW_BYTES)),
         }

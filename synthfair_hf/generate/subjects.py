@@ -118,20 +118,22 @@ class ModelSubjects:
 
     def _candidate(self, row: Row, attempt: int) -> "_Candidate":
         generator = torch.Generator().manual_seed(self._plan.subject_seed(row.subject, attempt))
-        covariates = self._plan.preset.covariates
+        covariates, given = self._plan.preset.covariates, self._plan.recipe_table.conditions(row.recipe)
         for block in range(BLOCKS):
             noise = self._pipeline.scm.sample_noise(BLOCK, generator)
             encoded = self._pipeline.scm.evaluate(noise)
             table = covariates.decode({name: encoded[name].tolist() for name in covariates.names})
             for index in range(BLOCK):
                 values = {name: column[index] for name, column in table.items()}
-                if _in_range(covariates, values) and self._plan.stratum(values) == row.stratum:
+                fits = _in_range(covariates, values) and self._plan.stratum(values) == row.stratum
+                if fits and given.items() <= values.items():
                     own_noise = {name: noise[name][index] for name in covariates.names}
                     return _Candidate(values, own_noise, generator, block * BLOCK + index)
-        raise InputError(
-            f"num_subjects: none of {BLOCKS * BLOCK} draws from the model is in stratum "
-            f"{' / '.join(row.stratum) or 'any'} with every covariate in range; generate from a source instead."
-        )
+        none = f"none of {BLOCKS * BLOCK} draws from the model is in stratum {' / '.join(row.stratum) or 'any'} with "
+        if given:
+            told = ", ".join(f"{name} {level}" for name, level in given.items())
+            raise InputError(f"recipes: {none}{told}; take that recipe out, number {row.recipe} from 0 on.")
+        raise InputError(f"num_subjects: {none}every covariate in range; generate from a source instead.")
 
 
 @dataclass(frozen=True)
