@@ -34,6 +34,7 @@ from ..errors import InputError, unknown
 from ..schema import Schema, Variable
 from ..yaml_files import UNREADABLE, Loader, read_bytes, reason
 from .preset import CHANNELS, Contrast, Network, Preset
+from .prompts import LONGEST_TEMPLATE, why_no_template
 
 __all__ = ["PresetFile", "preset_yaml", "read_preset", "why_no_name"]
 
@@ -44,7 +45,7 @@ MAX_SIZE = 2048
 """Of an image in pixels, and of what a network is built from: more does not fit any memory."""
 
 LONGEST = 200
-"""Characters of one value."""
+"""Characters of one value other than the template of prompts."""
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
@@ -126,16 +127,20 @@ def read_preset(path: str | Path) -> PresetFile:
         raise _invalid(path, lines, error) from None
     for keys, sentence in _problems(own):
         raise _error(path, lines, keys, sentence)
-    variables = [Variable(**{**one.model_dump(), "name": name}) for name, one in own.covariates.items()]
     given = {name: getattr(own, name) for name in _PLAIN_FIELDS}
     preset = Preset(
         **given,
-        covariates=Schema(variables=tuple(variables)),
+        covariates=_schema(own),
         edges=tuple(_ends(edge) for edge in own.edges),
         contrasts={name: Contrast(**one.model_dump()) for name, one in own.contrasts.items()},
         network=Network(**own.network.model_dump()),
     )
     return PresetFile(preset, path, lines)
+
+
+def _schema(own: Any) -> Schema:
+    variables = [Variable(**{**one.model_dump(), "name": name}) for name, one in own.covariates.items()]
+    return Schema(variables=tuple(variables))
 
 
 def preset_yaml(preset: Preset, remarks: Sequence[str] = ()) -> str:
@@ -181,6 +186,9 @@ def _plain(node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path) -> A
     if node.tag not in PLAIN:
         raise _error(path, lines, keys, f"the tag {reprlib.repr(node.tag)} is not supported; give plain values.")
     if isinstance(node, yaml.ScalarNode):
+        if keys == ("prompt",):
+            # a template may be written on several lines
+            return _text(" ".join(node.value.split()), keys, lines, path, LONGEST_TEMPLATE)
         return _text(node.value, keys, lines, path)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(one, (*keys, place), lines, path) for place, one in enumerate(node.value)]
@@ -198,9 +206,9 @@ def _plain(node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path) -> A
     return found
 
 
-def _text(text: str, keys: Keys, lines: Mapping[Keys, int], path: Path) -> str:
-    if len(text) > LONGEST or not text.isprintable():
-        why = f"is longer than {LONGEST} characters" if text.isprintable() else "holds characters that are not printed"
+def _text(text: str, keys: Keys, lines: Mapping[Keys, int], path: Path, longest: int = LONGEST) -> str:
+    if len(text) > longest or not text.isprintable():
+        why = f"is longer than {longest} characters" if text.isprintable() else "holds characters that are not printed"
         raise _error(path, lines, keys, f"{reprlib.repr(text)} {why}; give a short text in one line.")
     return text
 
@@ -272,6 +280,8 @@ def _problems(own: Any) -> Iterator[tuple[Keys, str]]:
         if name in own.views[:place]:
             yield ("views", place), f"views: {name!r} is given again; give it once."
     yield from _of_sizes(own)
+    if own.prompt is not None and (why := why_no_template(own.prompt, _schema(own))):
+        yield ("prompt",), f"prompt: {why}"
 
 
 def _of_categorical(variable: Any) -> Iterator[tuple[Keys, str]]:
