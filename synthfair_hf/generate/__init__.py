@@ -8,6 +8,9 @@
   `rows.Row`
 - numerics — how the network computes: `numerics.Numerics`
 - support — cells that are rare in the training data: `support.model_support`, `support.source_support`
+- recipes — contexts over which subjects are spread: `recipes.make_recipes`, `recipes.read_recipes`
+- language_model, recipe_table, balance — its parts: `language_model.LanguageModel`, `recipe_table.RecipeTable`,
+  `balance.balance`
 - generator — the protocol of a generator: `generator.CausalGenerator`
 - subjects — observations: `subjects.ModelSubjects`, `subjects.SourceSubjects`
 - render — the generator in batches, images as files: `render.Renderer`

@@ -3,17 +3,14 @@
 total variation = max over recipes of  1/2 sum |share of a level in the recipe - its share in all rows|,    0 to 1
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from ..schema import Variable
 from .plan import GenerationPlan
-
-if TYPE_CHECKING:
-    from .store import Store
 
 __all__ = ["balance", "planned_balance", "stored_balance"]
 
@@ -32,7 +29,7 @@ def balance(recipes: Sequence[int] | np.ndarray, groups: Sequence[int] | np.ndar
         with its `degrees_of_freedom`, about which it is if rows are independent of each other; `n`, rows counted.
     """
     known = np.asarray(groups) != MISSING
-    rows, columns = np.asarray(recipes)[known], np.asarray(groups)[known]
+    rows, columns = (np.asarray(one, dtype=np.int64)[known] for one in (recipes, groups))
     table = np.zeros((rows.max(initial=0) + 1, columns.max(initial=0) + 1), dtype=np.int64)
     np.add.at(table, (rows, columns), 1)
     table = table[table.any(axis=1)][:, table.any(axis=0)]
@@ -72,22 +69,18 @@ def planned_balance(plan: GenerationPlan) -> dict[str, dict[str, float]]:
     return found
 
 
-def stored_balance(store: "Store") -> dict[str, dict[str, float]]:
+def stored_balance(plan: GenerationPlan, paths: Iterable[Path]) -> dict[str, dict[str, float]]:
     """By protected attribute, the balance of what is stored: rows of a factor, subjects of what a family shares.
 
     Numbers are counted by the two groups of their contrast; one that has none is left out.
 
     Args:
-        store: a finished data set, of a plan with recipes.
+        plan: with recipes.
+        paths: every file of its data set.
     """
-    plan = store.plan
     variables = [one for one in _protected(plan) if one.categorical or one.name in plan.preset.contrasts]
     columns = ["subject_id", "recipe", *(one.name for one in variables)]
-    tables = [
-        pq.read_table(path, columns=columns, partitioning=None)
-        for shard in plan.shards()
-        for path in store.data_paths(shard)
-    ]
+    tables = [pq.read_table(path, columns=columns, partitioning=None) for path in paths]
     found: dict[str, list[np.ndarray]] = {name: [table[name].to_numpy() for table in tables] for name in columns}
     whole = {name: np.concatenate(parts) for name, parts in found.items()}
     _, firsts = np.unique(whole["subject_id"].astype(str), return_index=True)

@@ -282,7 +282,8 @@ def _instruction(contexts: Contexts) -> str:
     )
     return (
         f"{contexts.preset.title}: describe the circumstances of one image as a JSON object on one line, with the keys "
-        f"{told}.{fixed} Every other value is a short, plain phrase. Vary the phrases. Say nothing of {unsaid}. Examples:"
+        f"{told}.{fixed} Every other value is a short, plain phrase. Vary the phrases. Say nothing of {unsaid}. "
+        "Examples:"
     )
 
 

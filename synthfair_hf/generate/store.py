@@ -323,6 +323,7 @@ class Store:
             records: of the shards.
         """
         shards = self.plan.shards()
+        paths = chain.from_iterable(map(self.data_paths, shards))
         summed = sorted({name for record in records for name in record.counts} - {"files"})
         versions: dict[str, dict[str, None]] = {}
         files = {PLAN: _file_record(self.directory / PLAN)}
@@ -348,7 +349,7 @@ class Store:
                 "files": sum(len(shard.files) for shard in shards),
                 **{name: sum(record.counts.get(name, 0) for record in records) for name in summed},
                 "store": identity(records),
-                **({"recipes": stored_balance(self)} if self.plan.recipes else {}),
+                **({"recipes": stored_balance(self.plan, paths)} if self.plan.recipes else {}),
             },
             files=files,
         )
