@@ -330,6 +330,10 @@ def _generate(settings: verbs.Generate) -> int:
     from .generate.engines import place_from_environment
 
     arguments = _given(settings)
+    if settings.preset is not None:
+        from .views.preset import load_preset
+
+        arguments["preset"] = load_preset(settings.preset)
     if settings.predictor is not None:
         from .measure.predictors import SavedPredictor
 
@@ -363,12 +367,19 @@ def _verify(settings: verbs.Verify) -> int:
         from .records import Record
 
         predictor = None if settings.predictor is None else SavedPredictor(settings.predictor)
-        made = repair_dataset(directory, settings.pretrained_model_name_or_path, settings.source_dir, predictor)
+        made = repair_dataset(
+            directory,
+            settings.pretrained_model_name_or_path,
+            settings.source_dir,
+            predictor,
+            settings.text_to_image,
+            settings.lora_weights,
+        )
         print(f"{directory}: made {counted(len(made), 'shard')} again" + "".join(f"\n  {name}" for name in made))
         if settings.source_dir is not None:
             _read(Record.read(directory / "records" / "generate.json").counts)
     else:
-        for name in ("source_dir", "pretrained_model_name_or_path", "predictor"):
+        for name in ("source_dir", "pretrained_model_name_or_path", "predictor", "text_to_image", "lora_weights"):
             if getattr(settings, name) is not None:
                 raise InputError(f"{name}: is for repair; give --repair too, or leave it out.")
     problems = verify(directory)

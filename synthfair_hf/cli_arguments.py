@@ -155,7 +155,10 @@ class _JudgeFlags(_SourceFlags):
 
 class _ObservedFlags(_SourceFlags):
     source_dir: Path | None = Field(
-        None, alias="source", description="observe subjects from this folder instead of drawing them"
+        None,
+        alias="source",
+        description="observe subjects from this folder instead of drawing them; with --text_to_image fit the causal "
+        "model that draws them on it",
     )
 
 
@@ -183,6 +186,16 @@ Generator = Annotated[str | None, Field(description="saved pipeline; the shipped
 Predictors = Annotated[
     tuple[Path, ...],
     Field(alias="predictor", description="directories that `synthfair predictor` wrote, one or several"),
+]
+TextToImage = Annotated[
+    str | None,
+    Field(
+        description="text-to-image pipeline of diffusers that makes the images from prompts: a directory, or its name "
+        "on the Hub; families are then same-noise samples, not counterfactuals"
+    ),
+]
+LoraWeights = Annotated[
+    Path | None, Field(description="adapter weights in safetensors for --text_to_image: a file, or its folder")
 ]
 OutputDirectory = Annotated[Path, Field(description="directory that is written")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="of everything that is drawn")]
@@ -446,7 +459,16 @@ class Generate(VerbSettings):
     num_subjects: int = _like(GenerationPlan, "num_subjects")
     pretrained_model_name_or_path: Generator = None
     world: str | None = Field(None, description="phantom: that world itself, exact, instead of a saved pipeline")
-    resolution: int | None = Field(None, description="of the world's images in pixels; its preset's by default")
+    text_to_image: TextToImage = None
+    preset: Annotated[
+        str | None,
+        Field(description="domain of --text_to_image, by name or YAML file, with the template of its prompts"),
+    ] = None
+    lora_weights: LoraWeights = None
+    negative_prompt: str | None = Field(None, description="what images of --text_to_image shall not show")
+    resolution: int | None = Field(
+        None, description="of images of a world or --text_to_image in pixels; its preset's by default"
+    )
     source_dir: ObservedSource = None
     recipes: Path | None = Field(
         None, description="contexts that `synthfair recipes` wrote, over which subjects spread"
@@ -498,6 +520,8 @@ class Verify(VerbSettings):
     ] = None
     source_dir: RepairSource = None
     predictor: Path | None = Field(None, description="attribute predictor of its quality gate, for repair")
+    text_to_image: TextToImage = None
+    lora_weights: LoraWeights = None
 
 
 class Merge(VerbSettings):

@@ -3,5 +3,6 @@
 - graph — which covariates cause which: `graph.CausalGraph`
 - mechanisms — how one covariate arises from its causes: `mechanisms.Mechanism`, `mechanisms.InvertibleMechanism`,
   `mechanisms.SplineFlowMechanism`, `mechanisms.GumbelMaxMechanism`
+- uniform — covariates without causes: `uniform.UniformModel`
 - scm — observe, intervene, counterfactual: `scm.StructuralCausalModel`
 """

@@ -19,6 +19,7 @@
 - `coverage` — training images by combination of covariates: `coverage.Coverage`
 - `saved` — saved generators before weights are loaded: `saved.find_generator`
 - `generator` — loaded generators: `generator.load_generator`, `generator.push_generator`
+- `text_to_image` — diffusers' text-to-image pipelines as samplers: `text_to_image.TextToImage`
 - `release` — a generator as a model repository: `release.push_directory`
 - `counterfactual` — one image file's counterfactual: `counterfactual.counterfactual`
 - `devices` — the device of this process: `devices.local_device`

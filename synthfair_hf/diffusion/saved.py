@@ -83,7 +83,7 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
     try:
         preset, resolution = Preset.model_validate(config["preset"]), int(config["resolution"])
     except (OSError, RecursionError, ValueError, KeyError, TypeError, OverflowError):
-        raise _not_saved(path) from None
+        raise (_of_diffusers(path, config) or _not_saved(path)) from None
     if preset.name in PRESETS:
         # views are those of this version of the package, not of the one that trained the generator
         preset = preset.model_copy(update={"views": PRESETS[preset.name].views})
@@ -111,6 +111,20 @@ def _not_saved(path: str | Path) -> InputError:
     return InputError(
         f"pretrained_model_name_or_path: {path} is not a saved pipeline of this package (no readable "
         f"{INDEX}); give the output directory of a finished `synthfair train`."
+    )
+
+
+def _of_diffusers(path: str | Path, config: dict[str, Any]) -> InputError | None:
+    """The error for somebody else's text-to-image pipeline, with the reason it can't be used here."""
+    # every pipeline of diffusers, which takes seconds to import
+    from .text_to_image import draws_from_prompts
+
+    if not draws_from_prompts(config):
+        return None
+    return InputError(
+        f"pretrained_model_name_or_path: {path} is a {config['_class_name']}, which draws images from prompts and "
+        "cannot abduct the noise of one, as counterfactuals and what is measured of them need; use it in "
+        "`synthfair generate --text_to_image` alone."
     )
 
 

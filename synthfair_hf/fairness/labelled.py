@@ -267,7 +267,11 @@ def _groups(values: np.ndarray, name: str, preset: Preset) -> tuple[np.ndarray, 
 
 def _pairs(dataset: "Dataset", subjects: np.ndarray, attributes: Sequence[str]) -> dict[str, np.ndarray]:
     """Pair keys by crossed attribute: the subject and the values of every factor but the attribute."""
-    interventions = [json.loads(text) for text in sorted(set(dataset["intervention"][:]))]
+    written = set(dataset["intervention"][:])
+    if None in written:
+        # same-noise samples of a text-to-image pipeline are no counterfactuals of each other
+        return {}
+    interventions = [json.loads(text) for text in sorted(written)]
     factors = sorted({name for intervention in interventions for name in intervention})
     columns = {name: dataset[name][:] for name in factors}
     return {

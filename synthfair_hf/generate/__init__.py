@@ -11,7 +11,9 @@
 - recipes — contexts over which subjects are spread: `recipes.make_recipes`, `recipes.read_recipes`
 - language_model, recipe_table, balance — its parts: `language_model.LanguageModel`, `recipe_table.RecipeTable`,
   `balance.balance`
-- generator — the protocol of a generator: `generator.CausalGenerator`
+- generator — the protocols of generators: `generator.Sampler`, `generator.CausalGenerator`
+- sampling — what a plan says of a text-to-image pipeline: `sampling.Sampling`
+- sampler — such a pipeline and its subjects, before its weights are loaded: `sampler.find_sampler`
 - subjects — observations: `subjects.ModelSubjects`, `subjects.SourceSubjects`
 - render — the generator in batches, images as files: `render.Renderer`
 - gate — do images have the requested attributes? `gate.QualityGate`

@@ -5,6 +5,7 @@ of the plan     id, split, subject_id, draw, the factors, source_dataset, plan, 
 of a subject    one seed among those of its draws, one value of every covariate that is no factor and of every
                 noise, all in the planned stratum
 of a family     parent_id, intervention and synthetic, from the row that is the subject's own, where there is one
+of a sample     no intervention, and the prompt of its covariates
 of a row        reached, from what was measured and requested
 """
 
@@ -112,7 +113,8 @@ def subject_faults(store: Store, table: pa.Table, planned: Sequence[Row]) -> Ite
             position = next(place for place, value in enumerate(found) if value != found[first[place]])
             yield position, f"has another {name} than its subject's other rows"
     values = {name: _decoded(store, table, name) for name in covariates}
-    for check in (_seed_faults, _stratum_faults, _intervention_faults):
+    checks = [_seed_faults, _stratum_faults, _intervention_faults if plan.sampling is None else _sample_faults]
+    for check in checks:
         yield from check(plan, table, planned, list(families.values()), values)
     if plan.gate is not None:
         read = {name: _decoded(store, table, f"measured_{name}") for name in plan.factors}
@@ -178,6 +180,22 @@ def _intervention_faults(
                 if written[name][place] != value:
                     yield place, f"has {name} {written[name][place]} where its family has {value}"
                     return
+
+
+def _sample_faults(
+    plan: GenerationPlan, table: pa.Table, planned: Sequence[Row], families: Families, values: Values
+) -> Iterator[tuple[int, str]]:
+    """Same-noise samples have no intervention, and the prompt of their covariates."""
+    for name, expected in (("intervention", None), ("parent_id", None), ("synthetic", True)):
+        for place, found in enumerate(table[name].to_pylist()):
+            if found != expected:
+                yield place, f"has {name} {found} where a same-noise sample has {expected}"
+                return
+    for place, found in enumerate(table["prompt"].to_pylist()):
+        prompt = plan.prompt({name: column[place] for name, column in values.items()}, planned[place].recipe)
+        if found != prompt:
+            yield place, f"has prompt {found!r} where its covariates and context have {prompt!r}"
+            return
 
 
 def _reach(plan: GenerationPlan, family: Sequence[int], written: Sequence[str], values: Values) -> bool:

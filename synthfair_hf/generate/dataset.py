@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from ..arguments import Seed, checked
 from ..diffusion.generator import load_generator
-from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.phantom.oracle import Oracle
+from ..domains.preset import Preset
 from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
 from ..domains.source import Source, access_to
@@ -22,11 +22,13 @@ from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
 from .engines import ENGINES, launch
 from .gate import QualityGate
+from .generator import Sampler
 from .lock import mutex
 from .merge import merge
 from .plan import SCM, GenerationPlan
 from .recipes import read_recipes
 from .run import check, generate, repair, seconds_per_image
+from .sampler import SavedSampler, check_prompts, find_sampler
 from .store import PLAN, read_plan
 from .subjects import choose
 from .support import model_support, say, source_support, trained_support
@@ -49,6 +51,10 @@ def generate_dataset(
     world: str | None = None,
     resolution: int | None = None,
     recipes: str | Path | None = None,
+    text_to_image: str | Path | None = None,
+    preset: Preset | None = None,
+    lora_weights: str | Path | None = None,
+    negative_prompt: str | None = None,
     rank: int = 0,
     world_size: int = 1,
     **settings: Any,
@@ -56,23 +62,30 @@ def generate_dataset(
     """Plan and write a data set with its card.
 
     Subjects are draws from the generator's causal model, or real observations of `source_dir`. Everything is checked
-    before the network's weights are loaded, and the same call continues an interrupted run.
+    before the network's weights are loaded, and the same call continues an interrupted run. With `text_to_image` the
+    images are made from prompts, and the members of a family are same-noise samples, not counterfactuals.
 
     Args:
         output_dir: where the data set is written.
         num_subjects: families to generate.
         seed: of subjects and their noise.
-        pretrained_model_name_or_path: the saved generator; the package's own by default.
-        source_dir: a folder of real images to observe subjects from.
+        pretrained_model_name_or_path: the saved generator; the package's own by default. With `text_to_image` that
+            whose causal model draws the subjects; none by default.
+        source_dir: a folder of real images to observe subjects from, or, with `text_to_image`, to fit the causal model
+            on.
         dry_run: write nothing, and add to the summary how long it would take, from a batch made on this device.
         license: identifier for the card; cc-by-4.0 for drawn subjects, unknown for a source, by default.
-        access: who may see the source.
+        access: who may see the source, or the images that `text_to_image` was trained on.
         predictor: the attribute predictor of the quality gate (`generate.gate`): its predictions are stored, and
             families that do not pass are drawn again.
         world: a world that generates exact counterfactuals, instead of a saved generator.
-        resolution: of a world's images, in pixels.
+        resolution: of the images of a world or of `text_to_image`, in pixels; the preset's by default.
         recipes: file of contexts (`recipes.make_recipes`), over which subjects are spread; of covariates of the
             acquisition alone, unless the generator reads prompts.
+        text_to_image: a text-to-image pipeline of diffusers that makes the images: its directory, or name on the Hub.
+        preset: its domain, whose `prompt` is the template of its prompts.
+        lora_weights: adapter weights for it.
+        negative_prompt: what its images shall not show.
         rank: this process among `world_size`, which share the shards; the last one to end writes the card.
         world_size: number of such processes.
         **settings: further fields of GenerationPlan.
@@ -96,15 +109,19 @@ def generate_dataset(
         world=world,
         resolution=resolution,
         recipes=recipes,
+        text_to_image=text_to_image,
+        preset=preset,
+        lora_weights=lora_weights,
+        negative_prompt=negative_prompt,
         rank=rank,
         world_size=world_size,
         **settings,
     )
     plan, saved, source, gate = planned
-    read = {} if source is None else {"source": source.counts}
+    read = _counts_read(planned)
     if dry_run:
         return {**plan.summary(), **_duration(planned, world_size), **read, "finished": False}
-    record = generate(plan, _load(saved), output_dir, source, rank == 0, gate, rank, world_size)
+    record = generate(plan, _load(saved, plan), output_dir, source, rank == 0, gate, rank, world_size)
     if record is not None:
         # two ranks that end together both find the run finished
         with mutex(Path(output_dir)):
@@ -112,11 +129,18 @@ def generate_dataset(
     return {**plan.summary(), **read, "finished": record is not None}
 
 
+def _counts_read(planned: "_Planned") -> dict[str, Any]:
+    """What was read of a source, whether subjects were observed in it or a causal model fitted on it."""
+    if isinstance(planned.saved, SavedSampler):
+        return {"source": planned.saved.counts} if planned.saved.counts else {}
+    return {} if planned.source is None else {"source": planned.source.counts}
+
+
 class _Planned(NamedTuple):
     """A data set that can be generated, before the network's weights are loaded."""
 
     plan: GenerationPlan
-    saved: SavedGenerator | Oracle
+    saved: SavedGenerator | Oracle | SavedSampler
     source: Source | None
     gate: QualityGate | None
 
@@ -132,14 +156,38 @@ def _plan(
     world: str | None = None,
     resolution: int | None = None,
     recipes: str | Path | None = None,
+    text_to_image: str | Path | None = None,
+    preset: Preset | None = None,
+    lora_weights: str | Path | None = None,
+    negative_prompt: str | None = None,
     rank: int = 0,
     world_size: int = 1,
     **settings: Any,
 ) -> _Planned:
     """What `generate_dataset` is about to make; raises the InputErrors that need nothing but the causal model."""
-    if source_dir is None and access != "unknown":
-        raise InputError(f"access: {access} is for a source, and none is given; leave it out.")
-    saved = _generator(pretrained_model_name_or_path, world, resolution)
+    saved: SavedGenerator | Oracle | SavedSampler
+    if text_to_image is not None:
+        if world is not None:
+            raise InputError(f"world: {world} is given beside the pipeline {text_to_image}; give one of them.")
+        saved = find_sampler(
+            text_to_image,
+            preset,
+            pretrained_model_name_or_path,
+            source_dir,
+            access,
+            resolution,
+            lora_weights,
+            negative_prompt,
+        )
+        # the causal model was fitted on it, and no image of it is observed
+        source_dir = None
+    else:
+        own = {"preset": preset, "lora_weights": lora_weights, "negative_prompt": negative_prompt}
+        if given := [name for name, value in own.items() if value is not None]:
+            raise InputError(f"{given[0]}: is for a text-to-image pipeline; give text_to_image, or leave it out.")
+        if source_dir is None and access != "unknown":
+            raise InputError(f"access: {access} is for a source, and none is given; leave it out.")
+        saved = _generator(pretrained_model_name_or_path, world, resolution)
     if world is not None and source_dir is not None:
         raise InputError(f"source_dir: {source_dir} is given beside world {world}, which draws its own; leave one out.")
     crossed = settings.pop("levels", {})
@@ -168,6 +216,7 @@ def _plan(
             source_fingerprint=None if source is None else source.fingerprint,
             access=strictest(saved.access, passed_on, *(() if source is None else (access_to(source, access),))),
             gate=None if predictor is None else predictor.revision,
+            sampling=saved.sampling if isinstance(saved, SavedSampler) else None,
             levels=levels,
             **settings,
         )
@@ -183,11 +232,13 @@ def _plan(
     if coverage is not None:
         # part of the plan's identity, because rows show it, so before that is asked for and kept
         plan = plan.model_copy(update={"support": trained_support(plan, coverage)})
+    if isinstance(saved, SavedSampler):
+        check_prompts(plan, saved)
     check(plan, output_dir, source, rank, world_size)
-    if coverage is None:
+    if coverage is None and not isinstance(saved, SavedSampler):
         found = model_support(plan, saved.causal_model()) if source is None else source_support(plan, source)
         plan = plan.model_copy(update={"support": found})
-    if rank == 0:
+    if rank == 0 and not isinstance(saved, SavedSampler):
         say(plan, counted=coverage is not None or isinstance(saved, Oracle))
     return _Planned(plan, saved, source, _gate(plan, predictor))
 
@@ -203,8 +254,10 @@ def _generator(path: str | Path | None, world: str | None, resolution: int | Non
     return Oracle(world, resolution)
 
 
-def _load(saved: SavedGenerator | Oracle) -> CausalDiffusionPipeline | Oracle:
+def _load(saved: SavedGenerator | Oracle | SavedSampler, plan: GenerationPlan) -> Sampler:
     """The saved generator with its weights, or the world itself."""
+    if isinstance(saved, SavedSampler):
+        return saved.load(plan)
     return saved if isinstance(saved, Oracle) else load_generator(saved)
 
 
@@ -212,7 +265,7 @@ def _duration(planned: _Planned, ranks: int) -> dict[str, float]:
     """How long so many ranks, each as fast as this device, would take without drawing families again."""
     # images of a thousand subjects take as long as those of a million; a source's subjects are those of the plan
     plan = planned.plan.sample() if planned.source is None else planned.plan
-    seconds = seconds_per_image(plan, _load(planned.saved), planned.source, planned.gate)
+    seconds = seconds_per_image(plan, _load(planned.saved, plan), planned.source, planned.gate)
     total = seconds * planned.plan.num_rows / ranks
     return {"seconds_per_image": float(f"{seconds:.3g}"), "ranks": ranks, "estimated_seconds": round(total, 1)}
 
@@ -252,7 +305,7 @@ def spread_dataset(
         raise unknown("engine", engine, [name for name in ENGINES if name != "jobs"])
     if tasks is None:
         raise InputError("tasks: not given; give the number of ranks that share the shards.")
-    for name in ("source_dir", "pretrained_model_name_or_path", "recipes"):
+    for name in ("source_dir", "pretrained_model_name_or_path", "recipes", "text_to_image", "lora_weights"):
         given = settings.get(name)
         if given is not None and Path(given).exists():
             settings[name] = given.absolute() if isinstance(given, DataSetFolder) else Path(given).absolute()
@@ -260,8 +313,11 @@ def spread_dataset(
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
     logs = logging_dir or f"{Path(output_dir)}-logs"
     launched = launch(engine, task, tasks, workers=workers, logging_dir=logs, dry_run=dry_run, options=options)
-    read = {} if planned.source is None else {"source": planned.source.counts}
-    return {**planned.plan.summary(), **read, **(_duration(planned, tasks) if dry_run else {})}, launched
+    return {
+        **planned.plan.summary(),
+        **_counts_read(planned),
+        **(_duration(planned, tasks) if dry_run else {}),
+    }, launched
 
 
 def _gate(plan: GenerationPlan, predictor: SavedPredictor | None) -> QualityGate | None:
@@ -281,7 +337,7 @@ def _gate(plan: GenerationPlan, predictor: SavedPredictor | None) -> QualityGate
 
 def _license(plan: GenerationPlan) -> str:
     """The licence on a data set's card by default."""
-    return "cc-by-4.0" if plan.source == SCM else "unknown"
+    return "cc-by-4.0" if plan.source == SCM and plan.sampling is None else "unknown"
 
 
 @checked
@@ -290,6 +346,8 @@ def repair_dataset(
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: str | Path | DataSetFolder | None = None,
     predictor: SavedPredictor | None = None,
+    text_to_image: str | Path | None = None,
+    lora_weights: str | Path | None = None,
 ) -> list[str]:
     """Generate a data set's damaged and missing shards again, and only those, to the same bytes.
 
@@ -298,6 +356,9 @@ def repair_dataset(
         pretrained_model_name_or_path: the generator it was made with; the package's own by default.
         source_dir: the folder its subjects were observed in, if any.
         predictor: the predictor of its quality gate, if any.
+        text_to_image: the text-to-image pipeline that made it, if any; then the two above are those that gave the
+            causal model.
+        lora_weights: adapter weights of that pipeline, if any.
 
     Returns:
         Names of the shards that were made.
@@ -307,6 +368,10 @@ def repair_dataset(
     """
     restore_plan(Path(directory))
     plan = read_plan(Path(directory))
+    if plan.sampling is not None or text_to_image is not None:
+        given = (text_to_image, lora_weights, pretrained_model_name_or_path, source_dir)
+        sampler = _sampler_of(plan, directory, *given)
+        return repair(directory, sampler.load(plan), None, _gate(plan, predictor))
     if plan.source != SCM and source_dir is None:
         raise InputError(
             f"source_dir: not given, but the subjects of {directory} were observed in {plan.source} "
@@ -327,7 +392,43 @@ def repair_dataset(
         )
     gate = _gate(plan, predictor)
     source = None if source_dir is None else open_source(source_dir, saved.preset, saved.resolution)
-    return repair(directory, _load(saved), source, gate)
+    return repair(directory, _load(saved, plan), source, gate)
+
+
+def _sampler_of(
+    plan: GenerationPlan,
+    directory: str | Path,
+    text_to_image: str | Path | None,
+    lora_weights: str | Path | None,
+    pretrained_model_name_or_path: str | Path | None,
+    source_dir: str | Path | DataSetFolder | None,
+) -> SavedSampler:
+    """The text-to-image pipeline of a plan, with what draws its subjects; InputError for another one."""
+    if plan.sampling is None or text_to_image is None:
+        made = "no text-to-image pipeline" if plan.sampling is None else plan.sampling.generator
+        raise InputError(
+            f"text_to_image: {'not given' if text_to_image is None else text_to_image}, but {directory} was made by "
+            f"{made}; {'leave it out' if plan.sampling is None else 'give that'}."
+        )
+    negative = plan.sampling.negative_prompt
+    found = find_sampler(
+        text_to_image,
+        plan.preset,
+        pretrained_model_name_or_path,
+        source_dir,
+        plan.access,
+        plan.resolution,
+        lora_weights,
+        negative,
+    )
+    if found.revision != plan.model_revision:
+        asked = plan.sampling
+        raise InputError(
+            f"text_to_image: {text_to_image} is revision {found.revision}, but {directory} was made by "
+            f"{plan.model_revision}: {asked.generator}, adapter {asked.lora_weights or 'none'}, {asked.subjects}; give "
+            "the same."
+        )
+    return found
 
 
 def repair_needs(directory: str | Path) -> dict[str, str] | None:
@@ -342,7 +443,10 @@ def repair_needs(directory: str | Path) -> dict[str, str] | None:
     if plan is None:
         return None
     needs = {} if plan.source == SCM else {"source_dir": plan.source}
-    if plan.world is None and plan.model_revision != find_generator(DEFAULT_GENERATOR).revision:
+    if plan.sampling is not None:
+        needs["text_to_image"] = plan.sampling.generator
+        needs |= {"lora_weights": plan.sampling.lora_weights} if plan.sampling.lora_weights else {}
+    elif plan.world is None and plan.model_revision != find_generator(DEFAULT_GENERATOR).revision:
         needs["pretrained_model_name_or_path"] = plan.model_revision
     return needs if plan.gate is None else {**needs, "predictor": plan.gate}
 

@@ -1,9 +1,11 @@
-"""The protocol of a generator: a trained pipeline, or a world with the same interface.
+"""What a generator can do: a ladder of protocols.
 
-    covariates = scm.evaluate(covariate noise)      image = generator(covariates, noise, covariate noise, do)
+    Sampler              image = generator(covariates, noise, do)                    same-noise samples
+    CausalGenerator      the same, and noise = abduction(image, covariates)          counterfactuals
 
-Satisfied by `diffusion.pipeline.CausalDiffusionPipeline` and `domains.phantom.oracle.Oracle`; generation imports
-neither.
+A trained pipeline, or a world with the same interface, is a causal generator: `diffusion.pipeline` and
+`domains.phantom.oracle`. A text-to-image pipeline (`diffusion.text_to_image`) is a sampler: it knows the noise of no
+image but its own, and a prompt says what differs, not what is held. Generation imports none of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from ..domains.preset import Preset
 
-__all__ = ["CausalGenerator", "CausalModel"]
+__all__ = ["CausalGenerator", "CausalModel", "Sampler"]
 
 
 class CausalModel(Protocol):
@@ -30,8 +32,8 @@ class CausalModel(Protocol):
         """Encoded covariates `[rows]` of so many subjects."""
 
 
-class CausalGenerator(Protocol):
-    """Images of subjects, and of the same subjects under interventions."""
+class Sampler(Protocol):
+    """Images of covariates, from noise that it draws itself."""
 
     @property
     def preset(self) -> Preset:
@@ -51,3 +53,7 @@ class CausalGenerator(Protocol):
     @property
     def __call__(self) -> Callable[..., Any]:
         """Images float32 `[B, C, H, W]` in [0, 1], `noise`, `covariate_noise` and `residual` of the requested rows."""
+
+
+class CausalGenerator(Sampler, Protocol):
+    """Images of subjects, and of the same subjects under interventions: what it is called with may be an image."""

@@ -32,6 +32,7 @@ from pydantic import (
 
 from ..causal.graph import CausalGraph
 from ..domains.preset import Preset
+from ..domains.prompts import render_prompt
 from ..errors import InputError, invalid_settings, named_by_no_text, unknown
 from ..records import Access, fingerprint
 from ..schema import SPLITS
@@ -44,6 +45,7 @@ from .design import Design, Support, cell_words, integer
 from .numerics import Numerics
 from .recipe_table import RecipeTable
 from .rows import Row, Shard
+from .sampling import Sampling
 from .sharding import count_shards, divide
 
 __all__ = ["SCM", "GenerationPlan"]
@@ -76,8 +78,9 @@ class GenerationPlan(Numerics, BaseModel):
     the attribute predictor of the quality gate, if there is one; a family that does not pass is drawn `gate_attempts`
     times in all, and `gate_tolerance` is the largest allowed difference of a continuous factor. `support` lists cells
     that are rare in the model's training data; where its images were counted, rows say whether theirs is one of them.
-    `draws_version` is that of `views.draws`; a plan that was stored without one has version 1. `recipes` are contexts
-    (`recipes.read_recipes`), of which each subject has one, by its rank; a plan without any is stored without them.
+    `sampling` is given where a text-to-image pipeline makes the images, from prompts: the members of a family are then
+    same-noise samples, not counterfactuals. `recipes` are contexts (`recipes.read_recipes`), of which each subject has
+    one, by its rank. `draws_version` is that of `views.draws`; a plan that was stored without one has version 1.
 
     Raises:
         InputError: settings that cannot be planned, in one sentence.
@@ -118,6 +121,7 @@ class GenerationPlan(Numerics, BaseModel):
         {}, description="shares of levels or groups, from 0 to 1; what is not named is balanced"
     )
     support: Support | None = None
+    sampling: Sampling | None = None
     draws_version: Literal[1, 2] = 2
     recipes: tuple[dict[str, str], ...] = ()
 
@@ -204,6 +208,16 @@ class GenerationPlan(Numerics, BaseModel):
         given = [name for name in networks if getattr(self, name) != type(self).model_fields[name].default]
         if self.world is not None and given:
             raise InputError(f"{given[0]}: is for a network, and the world {self.world} has none; leave it out.")
+        if self.sampling is None:
+            return
+        if self.source != SCM:
+            raise InputError(
+                f"source: subjects cannot be observed in {self.source} by {self.sampling.generator}, because a "
+                "text-to-image pipeline abducts no image's noise; draw them."
+            )
+        for name in ("channels_last", "compile"):
+            if getattr(self, name):
+                raise InputError(f"{name}: is for a network of this package; leave it out with a text-to-image one.")
 
     def _check_recipes(self) -> None:
         if self.recipes and self.source != SCM:
@@ -223,10 +237,28 @@ class GenerationPlan(Numerics, BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the first version of draws and recipes, where there are none: plans did not name them at first."""
+        """Without what plans did not name at first: their files stay as they were written."""
         found: dict[str, Any] = handler(self)
-        absent = {"draws_version": self.draws_version == 1, "recipes": not self.recipes}
+        absent = {
+            "draws_version": self.draws_version == 1,
+            "sampling": self.sampling is None,
+            "recipes": not self.recipes,
+        }
         return {name: value for name, value in found.items() if not absent.get(name, False)}
+
+    def prompt(self, values: Mapping[str, Any], recipe: int | None = None) -> str:
+        """The prompt for an image.
+
+        Args:
+            values: decoded covariates by name.
+            recipe: the place of its context, if it has one.
+        """
+        return render_prompt(self.preset, values, self.recipe_table.context(recipe))
+
+    def told(self, rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
+        """What a generator is called with beside the covariates of rows: their contexts, where these say anything."""
+        table = self.recipe_table
+        return {"context": [table.context(row.recipe) for row in rows]} if table.said else {}
 
     @property
     def shows_support(self) -> bool:

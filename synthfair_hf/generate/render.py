@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..diffusion.images import NonFiniteOutput
 from ..errors import InputError
-from .generator import CausalGenerator
+from .generator import Sampler
 from .numerics import Numerics
 from .plan import GenerationPlan
 from .subjects import is_sound
@@ -64,9 +64,10 @@ class Renderer:
         InputError: the network is to be compiled and cannot be.
     """
 
-    def __init__(self, pipeline: CausalGenerator, plan: GenerationPlan) -> None:
+    def __init__(self, pipeline: Sampler, plan: GenerationPlan) -> None:
         self._original, self._plan = pipeline, plan
-        self._pipeline = prepared(pipeline, plan, plan.batch_size)
+        # a text-to-image pipeline was loaded in its precision
+        self._pipeline = pipeline if plan.sampling is not None else prepared(pipeline, plan, plan.batch_size)
         self.limit: int | None = None
 
     def __call__(self, covariates: Mapping[str, list[Any]], **rows: Any) -> Rendered:
@@ -119,7 +120,7 @@ class Renderer:
         return Rendered(torch.as_tensor(found.images), found.noise, found.covariate_noise, found.residual)
 
 
-def prepared(pipeline: CausalGenerator, numerics: Numerics, rows: int) -> CausalGenerator:
+def prepared(pipeline: Sampler, numerics: Numerics, rows: int) -> Sampler:
     """A pipeline whose network has these numerics; the same one where all are default.
 
     Weights are cast once; autocast, which casts them at every call, was neither quicker nor nearer to composition.

@@ -29,7 +29,7 @@ from ..domains.source import Source, totals
 from ..errors import InputError
 from ..records import Record, first_difference
 from .gate import QualityGate, Reading
-from .generator import CausalGenerator
+from .generator import Sampler
 from .plan import SCM, GenerationPlan
 from .render import MODEL, WORLD, Renderer, encode_png
 from .rows import Row, Shard
@@ -74,7 +74,7 @@ def check(
 
 def generate(
     plan: GenerationPlan,
-    pipeline: CausalGenerator,
+    pipeline: Sampler,
     output_dir: Path | str,
     source: Source | None = None,
     progress: bool = True,
@@ -86,7 +86,7 @@ def generate(
 
     Args:
         plan: what is generated.
-        pipeline: the generator that the plan is for.
+        pipeline: the generator that the plan is for; a `generator.CausalGenerator` where subjects are observed.
         output_dir: where the data set is written.
         source: the subjects' images, if the plan is for a source.
         progress: show a progress bar.
@@ -126,7 +126,7 @@ def _lacking(source: Source) -> dict[str, Any]:
 
 def seconds_per_image(
     plan: GenerationPlan,
-    pipeline: CausalGenerator,
+    pipeline: Sampler,
     source: Source | None = None,
     gate: QualityGate | None = None,
 ) -> float:
@@ -166,7 +166,7 @@ class _Studio(NamedTuple):
 
 def repair(
     directory: Path | str,
-    pipeline: CausalGenerator,
+    pipeline: Sampler,
     source: Source | None = None,
     gate: QualityGate | None = None,
     progress: bool = True,
@@ -214,7 +214,7 @@ def repair(
     return [shard.stem for shard in damaged]
 
 
-def _check_model(plan: GenerationPlan, pipeline: CausalGenerator) -> None:
+def _check_model(plan: GenerationPlan, pipeline: Sampler) -> None:
     ours, theirs = plan.preset, pipeline.preset
     if ours.covariates != theirs.covariates or set(ours.edges) != set(theirs.edges):
         raise InputError(
@@ -230,7 +230,7 @@ def _check_model(plan: GenerationPlan, pipeline: CausalGenerator) -> None:
 def _check_drawable(plan: GenerationPlan) -> None:
     """Refuse contexts that the generator is not told: rows would say of images what these do not show."""
     said = plan.recipe_table.said
-    if said:
+    if said and plan.sampling is None:
         allowed = ", ".join(one.name for one in acquisition(plan.preset) if one.name not in plan.factors)
         raise InputError(
             f"recipes: {', '.join(said)} can be told to a generator that reads prompts alone, and this one draws "
@@ -303,8 +303,8 @@ def _render_shard(
     failed = next((family[0].subject_id for subject, family in families.items() if subject not in best), None)
     if failed is not None:
         raise InputError(
-            f"subject {failed}: some of its images are NaN, infinite or constant after {subjects.attempts} attempts; "
-            "check the model's weights."
+            f"subject {failed}: some of its images are NaN, infinite or constant after {subjects.attempts} attempts"
+            f"{'' if plan.sampling is None else ', or a safety checker blacked them out'}; check the model's weights."
         )
     if studio.gate is not None:
         counts["redrawn_families"] = sum(times > 1 for times in draws.values())
@@ -357,6 +357,7 @@ def _render_families(
             covariate_noise=stacked([subject.covariate_noise for subject in subjects]),
             residual=_stacked_residuals(subjects),
             do={name: values[name] for name in plan.acted_on},
+            **plan.told(batch),
         )
         take(batch, list(pixels(result.images)), generator)
     return {name: image.result() for name, image in images.items()}, readings
@@ -385,8 +386,9 @@ def _lines(
             "image": {"bytes": images[row.id], "path": f"{row.id}.png"},
             "split": row.split,
             "subject_id": row.subject_id,
-            "parent_id": parent if do else None,
-            "intervention": json.dumps(do, sort_keys=True),
+            "parent_id": parent if do and plan.sampling is None else None,
+            # nothing was abducted, so that nothing was intervened on
+            "intervention": json.dumps(do, sort_keys=True) if plan.sampling is None else None,
             **observation.values,
             **row.cell,
             **noise,
@@ -398,6 +400,9 @@ def _lines(
             "model_revision": plan.model_revision,
             **(_measured(readings[row.id]) if readings else {}),
             **({"out_of_support": plan.is_out_of_support(row)} if plan.shows_support else {}),
+            **(
+                {} if plan.sampling is None else {"prompt": plan.prompt({**observation.values, **row.cell}, row.recipe)}
+            ),
             **_context(plan, row),
         }
         for row, do in zip(family, interventions, strict=True)

@@ -62,7 +62,11 @@ ROWS_PER_GROUP = 120
 
 
 def row_features(
-    covariates: Schema, measured: bool = False, support: bool = False, context: Sequence[str] | None = None
+    covariates: Schema,
+    measured: bool = False,
+    support: bool = False,
+    prompt: bool = False,
+    context: Sequence[str] | None = None,
 ) -> Features:
     """Columns of a data set, in order.
 
@@ -70,6 +74,7 @@ def row_features(
         covariates: the plan's.
         measured: add the columns of the quality gate.
         support: add the column that says whether the row's cell is out of support.
+        prompt: add the column of what a text-to-image pipeline was asked.
         context: add the column of the recipe, and these of its context; None without recipes.
     """
     read = {f"measured_{name}": feature for name, feature in covariates.features().items()}
@@ -92,6 +97,7 @@ def row_features(
             "model_revision": text,
             **({**read, "reached": Value("bool")} if measured else {}),
             **({"out_of_support": Value("bool")} if support else {}),
+            **({"prompt": text} if prompt else {}),
             **({} if context is None else {"recipe": Value("int32"), **dict.fromkeys(context, text)}),
         }
     )
@@ -136,7 +142,9 @@ class Store:
         self.plan = plan
         self.rank, self.world_size = rank, world_size
         context = [plan.recipe_table.column(name) for name in plan.recipe_table.said] if plan.recipes else None
-        self._features = row_features(plan.preset.covariates, plan.gate is not None, plan.shows_support, context)
+        self._features = row_features(
+            plan.preset.covariates, plan.gate is not None, plan.shows_support, plan.sampling is not None, context
+        )
         self._versions = library_versions()
 
     @property

@@ -18,7 +18,7 @@ from ..domains.source import Source
 from ..errors import InputError, unknown
 from ..records import fingerprint
 from ..schema import Schema
-from .generator import CausalGenerator
+from .generator import Sampler
 from .plan import GenerationPlan
 from .rows import Row
 
@@ -91,7 +91,7 @@ class ModelSubjects:
     attempts = 8
     """Draws of one subject before its images count as out of the model's reach."""
 
-    def __init__(self, plan: GenerationPlan, pipeline: CausalGenerator, render: Callable[..., Any]) -> None:
+    def __init__(self, plan: GenerationPlan, pipeline: Sampler, render: Callable[..., Any]) -> None:
         self._plan, self._pipeline, self._render = plan, pipeline, render
 
     def observe(self, rows: Sequence[Row], attempt: int = 0) -> list[Observation]:
@@ -110,6 +110,7 @@ class ModelSubjects:
             covariates=columns([candidate.values for candidate in candidates]),
             noise=noise,
             covariate_noise=stacked([candidate.noise for candidate in candidates]),
+            **self._plan.told(rows),
         )
         return [
             Observation(one.values, image, own_noise, one.noise, one.generator.initial_seed(), one.rejected)

@@ -166,7 +166,11 @@ def _metadata(
         "annotations_creators": ["machine-generated"],
         "source_datasets": ["original" if record.settings["source"] == "scm" else "extended"],
         "size_categories": [next((size for limit, size in SIZES.items() if len(columns["split"]) < limit), "n>10M")],
-        "tags": ["synthetic", "counterfactual", "fairness", "bias", "medical", preset.name.replace("_", "-")],
+        "tags": [
+            "synthetic",
+            "text-to-image" if record.settings.get("sampling") else "counterfactual",
+            *("fairness", "bias", "medical", preset.name.replace("_", "-")),
+        ],
         "configs": [_config(view, files, preset, record.counts["store"]) for view in selections],
         "dataset_info": [
             {"config_name": view.name, **_info(view, columns, shards)._to_yaml_dict()} for view in selections

@@ -52,6 +52,8 @@ def write_report(directory: Path) -> Path:
     page = render(
         "report.html.jinja",
         facts=_facts(store),
+        sampled=store.sampled,
+        families=f"Subjects and their {'same-noise samples' if store.sampled else 'counterfactuals'}",
         preset=store.preset,
         splits=store.splits,
         subjects=subjects,
@@ -117,6 +119,11 @@ class _Store:
             missing = MISSING_LEVEL if variable.categorical else math.nan
             columns[variable.name] = table[variable.name].fill_null(missing).to_numpy()
         return cls(preset, factors, record, columns, files)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether a text-to-image pipeline made the images, which has no counterfactuals."""
+        return self.record.settings.get("sampling") is not None
 
     @cached_property
     def observed(self) -> np.ndarray:

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ...errors import unknown
+from ...errors import InputError, unknown
 from ..classifier import Batch, FittingSettings, ImageClassifier, LabelledImages, batch_errors
 from .method import GroupSettings, Method
 
@@ -52,6 +52,11 @@ def with_partners(train: LabelledImages, synthetic: LabelledImages, attribute: s
         InputError: a set has no pairs for the attribute.
     """
     for name, examples in (("train", train), ("synthetic", synthetic)):
+        if not examples.pairs:
+            raise InputError(
+                f"attribute (pairs of {name}): there are none, because no row is a counterfactual of another; "
+                "same-noise samples of a text-to-image pipeline are not, so give a data set of a causal generator."
+            )
         if attribute not in examples.pairs:
             raise unknown(f"attribute (pairs of {name})", attribute, examples.pairs)
     labels = dict(zip(train.pairs[attribute].tolist(), train.labels.tolist(), strict=True))
