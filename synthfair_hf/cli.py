@@ -315,6 +315,16 @@ def _fuse(settings: verbs.Fuse) -> int:
     return 0
 
 
+def _recipes(settings: verbs.Recipes) -> int:
+    from .generate.recipes import describe_recipes, make_recipes
+    from .views.preset import load_preset
+
+    record = make_recipes(**{**_given(settings), "preset": load_preset(settings.preset)})
+    print("\n".join(describe_recipes(record)))
+    print(f"wrote {settings.output_file}; next: synthfair generate --recipes {settings.output_file}")
+    return 0
+
+
 def _generate(settings: verbs.Generate) -> int:
     from .generate.dataset import generate_dataset, spread_dataset
     from .generate.engines import place_from_environment
@@ -593,6 +603,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "label": _label,
     "align": _align,
     "fuse": _fuse,
+    "recipes": _recipes,
     "generate": _generate,
     "verify": _verify,
     "merge": _merge,

@@ -480,6 +480,26 @@ class MeasureRealism(VerbSettings):
     output_dir: OutputDirectory
 
 
+class Recipes(VerbSettings):
+    """Write recipes: contexts of images, by a grammar or a language model, that balance protected attributes."""
+
+    example = "--preset chest_xray --num_recipes 100 --output_file recipes.jsonl"
+    preset: Preset = "chest_xray"
+    num_recipes: int = Field(description="different contexts to write")
+    seed: Seed = 0
+    language_model: Path | None = Field(
+        None, description="directory of a causal language model that writes the phrases; a grammar by default"
+    )
+    variables: Annotated[tuple[str, ...] | None, NAMES] = Field(
+        None,
+        description="what a context tells of, such as posture, or view, a covariate; those of the contexts by default",
+    )
+    contexts: Path | None = Field(
+        None, description="YAML file with lists of phrases by variable; the preset's own by default"
+    )
+    output_file: Path = Field(description="JSON lines that are written, with a record beside them that ends in .json")
+
+
 class Generate(VerbSettings):
     """Write a data set of balanced counterfactual families."""
 
@@ -499,6 +519,9 @@ class Generate(VerbSettings):
         None, description="of images of a world or --text_to_image in pixels; its preset's by default"
     )
     source_dir: ObservedSource = None
+    recipes: Path | None = Field(
+        None, description="contexts that `synthfair recipes` wrote, over which subjects spread"
+    )
     seed: Annotated[int, Field(lt=2**63)] = _like(GenerationPlan, "seed")
     factors: Annotated[tuple[str, ...] | None, Field(description=_like(GenerationPlan, "factors").description)] = None
     levels: Annotated[dict[str, tuple[str, ...]], LISTS] = _like(GenerationPlan, "levels")
@@ -720,6 +743,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "label": Label,
     "align": Align,
     "fuse": Fuse,
+    "recipes": Recipes,
     "generate": Generate,
     "verify": Verify,
     "merge": Merge,

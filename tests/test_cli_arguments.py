@@ -33,6 +33,7 @@ from synthfair_hf.fairness.benchmark.board import benchmark
 from synthfair_hf.generate.dataset import generate_dataset, merge_datasets, repair_dataset, spread_dataset
 from synthfair_hf.generate.demo import demo
 from synthfair_hf.generate.plan import GenerationPlan
+from synthfair_hf.generate.recipes import make_recipes
 from synthfair_hf.measure.calibration import calibrate
 from synthfair_hf.measure.scoreboard import measure_realism, measure_soundness
 
@@ -59,6 +60,7 @@ FUNCTIONS = {
     "judge": judge_candidates,
     "align": align_generator,
     "fuse": fuse_generator,
+    "recipes": make_recipes,
     "generate": generate_dataset,
     "verify": repair_dataset,
     "merge": merge_datasets,

@@ -41,6 +41,7 @@ CHAIN: dict[str, list[str]] = {
     "label": [],
     "align": FIT,
     "fuse": [],
+    "recipes": [],
     "generate": ["--resolution", "16"],
     "verify": [],
     "report": [],

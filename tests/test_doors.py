@@ -111,6 +111,7 @@ EXPENSIVE = (
     "generate.dataset.launch",
     "generate.dataset.repair",
     "generate.dataset.merge",
+    "generate.recipes.write_together",
     "generate.dataset.model_support",
     "generate.demo.generate_dataset",
     "publish.hub.release.Release",
@@ -221,6 +222,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "predictor": None,
         "world": None,
         "resolution": None,
+        "recipes": None,
         "rank": 0,
         "world_size": 1,
         "factors": ("sex",),
@@ -357,6 +359,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "mixed_precision": "no",
         "channels_last": False,
         "compile": False,
+        "recipes": ({"view": "PA"}, {"view": "AP"}),
     },
 }
 """By public name, arguments that would do."""
@@ -427,6 +430,7 @@ WORDS: dict[str, list[str]] = {
         *("--world", "phantom", "--pretrained_model_name_or_path", "generator", "--predictor", "predictor"),
         *("--output_dir", "out"),
     ],
+    "recipes": ["--preset", "chest_xray", "--num_recipes", "5", "--output_file", "recipes.jsonl"],
     "generate": ["--num_subjects", "28", "--pretrained_model_name_or_path", "generator", "--output_dir", "out"],
     "preset": ["phantom"],
     "verify": ["nowhere"],

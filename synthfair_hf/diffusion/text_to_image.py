@@ -306,6 +306,7 @@ class TextToImage:
         noise: Tensor,
         covariate_noise: Mapping[str, Tensor] | None = None,
         do: Mapping[str, Sequence[Any]] | None = None,
+        context: Sequence[Mapping[str, str]] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         output_type: str = "pt",
@@ -318,6 +319,7 @@ class TextToImage:
             noise: keys `[B, 1]`.
             covariate_noise: returned as it is.
             do: decoded values `[B]` that take the place of covariates; the prompt is all that changes.
+            context: what prompts say of each row beside covariates, `[B]` of text by name.
             num_inference_steps: the pipeline's own by default.
             guidance_scale: the pipeline's own by default.
             output_type: "pt".
@@ -331,7 +333,8 @@ class TextToImage:
             raise InputError(f"{given[0]}: is for a generator that abducts an image's noise; {_NO_ABDUCTION}.")
         table = {**covariates, **(do or {})}
         rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
-        prompts = [render_prompt(self.preset, row) for row in rows]
+        said = [{}] * len(rows) if context is None else context
+        prompts = [render_prompt(self.preset, row, one) for row, one in zip(rows, said, strict=True)]
         for prompt in dict.fromkeys(prompts):
             self.saved.check_prompt(prompt)
         settings: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}

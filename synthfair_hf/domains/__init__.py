@@ -2,6 +2,7 @@
 
 - preset — a domain as data: `preset.Preset`, `preset.Contrast`, `preset.Network`
 - preset_file — a domain as a YAML file: `preset_file.read_preset`, `preset_file.preset_yaml`
+- contexts — what differs between images beside covariates: `contexts.Contexts`, `contexts.read_contexts`
 - draft — a preset drafted from a table: `draft.draft_preset`
 - prompts — prompts of text-to-image generators: `prompts.render_prompt`, `prompts.why_no_template`
 - presets — the domains by name: `presets.PRESETS`, `presets.get_preset`

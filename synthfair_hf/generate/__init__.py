@@ -8,6 +8,9 @@
   `rows.Row`
 - numerics — how the network computes: `numerics.Numerics`
 - support — cells that are rare in the training data: `support.model_support`, `support.source_support`
+- recipes — contexts over which subjects are spread: `recipes.make_recipes`, `recipes.read_recipes`
+- language_model, recipe_table, balance — its parts: `language_model.LanguageModel`, `recipe_table.RecipeTable`,
+  `balance.balance`
 - generator — the protocols of generators: `generator.Sampler`, `generator.CausalGenerator`
 - sampling — what a plan says of a text-to-image pipeline: `sampling.Sampling`
 - sampler — such a pipeline and its subjects, before its weights are loaded: `sampler.find_sampler`

@@ -1,6 +1,7 @@
 """Do the rows of a shard say what its plan and their families imply? Every column but the image's pixels is read.
 
-of the plan     id, split, subject_id, draw, the factors, source_dataset, plan, model_revision, the image's name
+of the plan     id, split, subject_id, draw, the factors, source_dataset, plan, model_revision, the image's name,
+                the recipe and what it says
 of a subject    one seed among those of its draws, one value of every covariate that is no factor and of every
                 noise, all in the planned stratum
 of a family     parent_id, intervention and synthetic, from the row that is the subject's own, where there is one
@@ -77,6 +78,10 @@ def row_faults(store: Store, table: pa.Table, planned: Sequence[Row], recorded: 
     }
     if plan.shows_support:
         expected["out_of_support"] = [plan.is_out_of_support(row) for row in planned]
+    if plan.recipes:
+        expected["recipe"] = [row.recipe for row in planned]
+        for name in plan.recipe_table.variables:
+            expected[plan.recipe_table.column(name)] = [plan.recipes[row.recipe or 0][name] for row in planned]
     for name, wanted in expected.items():
         for position, (found, one) in enumerate(zip(_decoded(store, table, name), wanted, strict=False)):
             if found != one:
@@ -187,9 +192,9 @@ def _sample_faults(
                 yield place, f"has {name} {found} where a same-noise sample has {expected}"
                 return
     for place, found in enumerate(table["prompt"].to_pylist()):
-        prompt = plan.prompt({name: column[place] for name, column in values.items()})
+        prompt = plan.prompt({name: column[place] for name, column in values.items()}, planned[place].recipe)
         if found != prompt:
-            yield place, f"has prompt {found!r} where its covariates have {prompt!r}"
+            yield place, f"has prompt {found!r} where its covariates and context have {prompt!r}"
             return
 
 

@@ -27,6 +27,7 @@ from .generator import Sampler
 from .lock import mutex
 from .merge import merge
 from .plan import SCM, GenerationPlan
+from .recipes import read_recipes
 from .run import check, generate, repair, seconds_per_image
 from .sampler import SavedSampler, check_prompts, find_sampler
 from .store import PLAN, read_plan
@@ -50,6 +51,7 @@ def generate_dataset(
     predictor: SavedPredictor | None = None,
     world: str | None = None,
     resolution: int | None = None,
+    recipes: str | Path | None = None,
     text_to_image: str | Path | None = None,
     preset: Preset | None = None,
     lora_weights: str | Path | None = None,
@@ -79,6 +81,8 @@ def generate_dataset(
             families that do not pass are drawn again.
         world: a world that generates exact counterfactuals, instead of a saved generator.
         resolution: of the images of a world or of `text_to_image`, in pixels; the preset's by default.
+        recipes: file of contexts (`recipes.make_recipes`), over which subjects are spread; of covariates of the
+            acquisition alone, unless the generator reads prompts.
         text_to_image: a text-to-image pipeline of diffusers that makes the images: its directory, or name on the Hub.
         preset: its domain, whose `prompt` is the template of its prompts.
         lora_weights: adapter weights for it.
@@ -105,6 +109,7 @@ def generate_dataset(
         predictor=predictor,
         world=world,
         resolution=resolution,
+        recipes=recipes,
         text_to_image=text_to_image,
         preset=preset,
         lora_weights=lora_weights,
@@ -151,6 +156,7 @@ def _plan(
     predictor: SavedPredictor | None = None,
     world: str | None = None,
     resolution: int | None = None,
+    recipes: str | Path | None = None,
     text_to_image: str | Path | None = None,
     preset: Preset | None = None,
     lora_weights: str | Path | None = None,
@@ -192,6 +198,8 @@ def _plan(
         name: [saved.preset.covariates.parse(name, level, "levels") for level in given]
         for name, given in crossed.items()
     }
+    if recipes is not None:
+        settings["recipes"] = read_recipes(recipes, saved.preset)
     if (Path(output_dir) / PLAN).is_file():
         # what was begun goes on as it was begun
         settings.setdefault("draws_version", read_plan(Path(output_dir)).draws_version)
@@ -298,7 +306,7 @@ def spread_dataset(
         raise unknown("engine", engine, [name for name in ENGINES if name != "jobs"])
     if tasks is None:
         raise InputError("tasks: not given; give the number of ranks that share the shards.")
-    for name in ("source_dir", "pretrained_model_name_or_path", "text_to_image", "lora_weights"):
+    for name in ("source_dir", "pretrained_model_name_or_path", "recipes", "text_to_image", "lora_weights"):
         given = settings.get(name)
         if isinstance(given, DataSetFolder | JoinedFolders):
             settings[name] = given.absolute()

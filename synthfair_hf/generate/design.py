@@ -151,6 +151,14 @@ class Design:
         # places are the draws of an even grid, in another order
         return np.array([Draws(size, nudged=False).below(cut) for cut in self.cuts.tolist()])
 
+    def recipes(self, split: str, subjects: Sequence[int], number: int) -> np.ndarray:
+        """Which of so many recipes each subject of a split has, `[subjects]`: by rank, so that strata have equal parts.
+
+        A subject of the next rank has the next recipe, from one on that the seed gives to the split.
+        """
+        shift = integer(self.seed, "recipe", split) % number
+        return (self.ranks[split][self.offsets(split, subjects)] + shift) % number
+
     def offsets(self, split: str, subjects: Sequence[int] | np.ndarray) -> np.ndarray:
         """Places of subjects within their split, `[subjects]`."""
         return np.array(subjects, dtype=np.int64) - self.subjects[split].start

@@ -34,7 +34,7 @@ from ..causal.graph import CausalGraph
 from ..domains.preset import Preset
 from ..domains.prompts import render_prompt
 from ..errors import InputError, invalid_settings, named_by_no_text, unknown
-from ..records import Access
+from ..records import Access, fingerprint
 from ..schema import SPLITS
 from ..views.draws import Scheme, parities
 from ..views.layout import word
@@ -43,6 +43,7 @@ from ..views.shares import Train, levels_of, strata_of, unmet_views
 from .allocation import Allocation, checked_fractions, checked_shares
 from .design import Design, Support, cell_words, integer
 from .numerics import Numerics
+from .recipe_table import RecipeTable
 from .rows import Row, Shard
 from .sampling import Sampling
 from .sharding import count_shards, divide
@@ -81,8 +82,8 @@ class GenerationPlan(Numerics, BaseModel):
     times in all, and `gate_tolerance` is the largest allowed difference of a continuous factor. `support` lists cells
     that are rare in the model's training data; where its images were counted, rows say whether theirs is one of them.
     `sampling` is given where a text-to-image pipeline makes the images, from prompts: the members of a family are then
-    same-noise samples, not counterfactuals. `draws_version` is that of `views.draws`; a plan that was stored without
-    one has version 1.
+    same-noise samples, not counterfactuals. `recipes` are contexts (`recipes.read_recipes`), of which each subject has
+    one, by its rank. `draws_version` is that of `views.draws`; a plan that was stored without one has version 1.
 
     Raises:
         InputError: settings that cannot be planned, in one sentence.
@@ -125,6 +126,7 @@ class GenerationPlan(Numerics, BaseModel):
     support: Support | None = None
     sampling: Sampling | None = None
     draws_version: Literal[1, 2] = 2
+    recipes: tuple[dict[str, str], ...] = ()
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -175,6 +177,7 @@ class GenerationPlan(Numerics, BaseModel):
         object.__setattr__(self, "target", target)
         self._check_gate()
         self._check_world()
+        self._check_recipes()
         self._allocation.check()
         balanced = {name: contrast for name, contrast in self.preset.contrasts.items() if self._keeps_balance(name)}
         factors, strata = (tuple(name for name in names if name not in target) for names in (self.factors, self.strata))
@@ -225,6 +228,17 @@ class GenerationPlan(Numerics, BaseModel):
             if getattr(self, name):
                 raise InputError(f"{name}: is for a network of this package; leave it out with a text-to-image one.")
 
+    def _check_recipes(self) -> None:
+        if self.recipes and self.source != SCM:
+            raise InputError("recipes: a real observation has a context of its own; leave them out with a source.")
+        if self.recipes:
+            self.recipe_table.check(self.factors, self.strata)
+
+    @cached_property
+    def recipe_table(self) -> RecipeTable:
+        """What each recipe says of a subject."""
+        return RecipeTable(self.recipes, self.preset)
+
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the plan, `views.manifest.plan_identity` of its settings."""
@@ -234,12 +248,26 @@ class GenerationPlan(Numerics, BaseModel):
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what plans did not name at first: their files stay as they were written."""
         found: dict[str, Any] = handler(self)
-        absent = (("draws_version", 1), ("sampling", None))
-        return {name: value for name, value in found.items() if (name, value) not in absent}
+        absent = {
+            "draws_version": self.draws_version == 1,
+            "sampling": self.sampling is None,
+            "recipes": not self.recipes,
+        }
+        return {name: value for name, value in found.items() if not absent.get(name, False)}
 
-    def prompt(self, values: Mapping[str, Any]) -> str:
-        """The prompt for an image of these decoded covariates."""
-        return render_prompt(self.preset, values)
+    def prompt(self, values: Mapping[str, Any], recipe: int | None = None) -> str:
+        """The prompt for an image.
+
+        Args:
+            values: decoded covariates by name.
+            recipe: the place of its context, if it has one.
+        """
+        return render_prompt(self.preset, values, self.recipe_table.context(recipe))
+
+    def told(self, rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
+        """What a generator is called with beside the covariates of rows: their contexts, where these say anything."""
+        table = self.recipe_table
+        return {"context": [table.context(row.recipe) for row in rows]} if table.said else {}
 
     @property
     def shows_support(self) -> bool:
@@ -381,7 +409,11 @@ class GenerationPlan(Numerics, BaseModel):
         split, design = shard.split, self.design
         first, width = self.subjects[split].start, len(str(len(self.cells) - 1))
         rows = []
-        for subject, draws in zip(shard.subjects, design.draws(split, shard.subjects).tolist(), strict=True):
+        draws_of = design.draws(split, shard.subjects).tolist()
+        recipes: list[int] | list[None] = [None] * len(shard.subjects)
+        if self.recipes:
+            recipes = design.recipes(split, shard.subjects, len(self.recipes)).tolist()
+        for subject, draws, recipe in zip(shard.subjects, draws_of, recipes, strict=True):
             subject_id, offset = f"{self.fingerprint[:8]}-{subject:07d}", subject - first
             stratum = self.stratum_names[design.stratum_of[split][offset]]
             rows += [
@@ -395,10 +427,18 @@ class GenerationPlan(Numerics, BaseModel):
                     self.subject_seed(subject),
                     draws[design.scheme.parities[member]],
                     stratum,
+                    recipe,
                 )
                 for member in design.members(split, offset)
             ]
         return rows
+
+    def _recipes_in_use(self) -> dict[str, Any]:
+        """Number and identity of the recipes, and how many of them have a subject of each split."""
+        number, most = len(self.recipes), dict.fromkeys(self.subjects, 0)
+        for (split, _), subjects in self.groups.items():
+            most[split] = max(most[split], min(len(subjects), number))
+        return {"number": number, "fingerprint": fingerprint(self.recipes), "in_use": most}
 
     @cached_property
     def acted_on(self) -> tuple[str, ...]:
@@ -447,5 +487,6 @@ class GenerationPlan(Numerics, BaseModel):
             "cells": sum(int((self.design.totals(*group) > 0).sum()) for group in self.groups),
             "views_not_listed": unmet_views(self.preset, self.train),
             "support": None if self.support is None else self.support.model_dump(),
+            **({"recipes": self._recipes_in_use()} if self.recipes else {}),
             "estimated_bytes": round(self.num_rows * (pixels * PNG_BYTES_PER_PIXEL + ROW_BYTES)),
         }

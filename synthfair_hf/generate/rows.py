@@ -25,7 +25,8 @@ class Row:
     """One member of a subject's family: the factors' values in `cell`, everything else the subject's own.
 
     `member` is the cell's place in the plan's `cells`; a family may lack some. `seed` is that of the subject's first
-    draw; `stratum` names the subject's group of each stratified variable.
+    draw; `stratum` names the subject's group of each stratified variable. `recipe` is the place of the
+    subject's context in the plan's `recipes`, if there are any.
     """
 
     id: str
@@ -37,3 +38,4 @@ class Row:
     seed: int
     draw: float
     stratum: tuple[str, ...]
+    recipe: int | None = None

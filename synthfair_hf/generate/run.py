@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..domains.contexts import acquisition
 from ..domains.source import Source, totals
 from ..errors import InputError
 from ..records import Record, first_difference
@@ -64,6 +65,7 @@ def check(
         InputError: the plan is for another source, the source has too few patients, or the directory is locked, holds
             something else, or belongs to another plan.
     """
+    _check_drawable(plan)
     _check_source(plan, source)
     if source is not None:
         choose(plan, source)
@@ -99,6 +101,7 @@ def generate(
         InputError: before anything is written, as `check`, and when the plan is for another pipeline or gate.
     """
     _check_model(plan, pipeline)
+    _check_drawable(plan)
     _check_source(plan, source)
     _check_gate(plan, gate)
     render = Renderer(pipeline, plan)
@@ -229,6 +232,17 @@ def _check_model(plan: GenerationPlan, pipeline: Sampler) -> None:
         )
 
 
+def _check_drawable(plan: GenerationPlan) -> None:
+    """Refuse contexts that the generator is not told: rows would say of images what these do not show."""
+    said = plan.recipe_table.said
+    if said and plan.sampling is None:
+        allowed = ", ".join(one.name for one in acquisition(plan.preset) if one.name not in plan.factors)
+        raise InputError(
+            f"recipes: {', '.join(said)} can be told to a generator that reads prompts alone, and this one draws "
+            f"covariates; write recipes of these variables: {allowed or '(it has none)'}."
+        )
+
+
 def _check_gate(plan: GenerationPlan, gate: QualityGate | None) -> None:
     if (plan.gate is None) != (gate is None):
         raise InputError(
@@ -348,6 +362,7 @@ def _render_families(
             covariate_noise=stacked([subject.covariate_noise for subject in subjects]),
             residual=_stacked_residuals(subjects),
             do={name: values[name] for name in plan.acted_on},
+            **plan.told(batch),
         )
         take(batch, list(pixels(result.images, plan.preset.channels)), generator)
     return {name: image.result() for name, image in images.items()}, readings
@@ -390,10 +405,19 @@ def _lines(
             "model_revision": plan.model_revision,
             **(_measured(readings[row.id]) if readings else {}),
             **({"out_of_support": plan.is_out_of_support(row)} if plan.shows_support else {}),
-            **({} if plan.sampling is None else {"prompt": plan.prompt({**observation.values, **row.cell})}),
+            **(
+                {} if plan.sampling is None else {"prompt": plan.prompt({**observation.values, **row.cell}, row.recipe)}
+            ),
+            **_context(plan, row),
         }
         for row, do in zip(family, interventions, strict=True)
     ]
+
+
+def _context(plan: GenerationPlan, row: Row) -> dict[str, Any]:
+    table = plan.recipe_table
+    said = {table.column(name): text for name, text in table.context(row.recipe).items()}
+    return {} if row.recipe is None else {"recipe": row.recipe, **said}
 
 
 def _measured(reading: Reading) -> dict[str, Any]:

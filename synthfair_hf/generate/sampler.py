@@ -16,6 +16,7 @@ from ..diffusion.fitting import fit_scm
 from ..diffusion.saved import find_generator
 from ..domains.joined import SourceFolder
 from ..domains.preset import Preset
+from ..domains.prompts import render_prompt
 from ..domains.registry import open_source
 from ..domains.source import access_to, totals
 from ..errors import InputError
@@ -146,10 +147,10 @@ def check_prompts(plan: GenerationPlan, sampler: SavedSampler) -> None:
         sampler: with the tokenizers.
 
     Raises:
-        InputError: two cells have the same prompt, so that their images would be the same under different labels, or
-            a prompt is longer than any text encoder reads.
+        InputError: two cells have the same prompt, so that their images would be the same under different labels, a
+            prompt is longer than any text encoder reads, or none says what a recipe does.
     """
-    covariates = plan.preset.covariates
+    covariates, unsaid = plan.preset.covariates, dict.fromkeys(plan.recipe_table.said)
     drawn = sampler.model.sample(TRIED, torch.Generator().manual_seed(plan.seed % 2**63))
     table = covariates.decode({name: drawn[name].tolist() for name in covariates.names})
     bounded = {one.name: one.bounds for one in covariates.walk() if not one.categorical}
@@ -160,8 +161,16 @@ def check_prompts(plan: GenerationPlan, sampler: SavedSampler) -> None:
             name: min(max(values[name], low), high) for name, (low, high) in bounded.items() if values[name] is not None
         }
         seen: dict[str, Mapping[str, Any]] = {}
+        recipe = place % len(plan.recipes) if plan.recipes else None
+        values |= plan.recipe_table.conditions(recipe)
         for cell in plan.cells:
-            prompt = plan.prompt({**values, **cell})
+            prompt = plan.prompt({**values, **cell}, recipe)
+            context = plan.recipe_table.context(recipe)
+            unsaid = {
+                name: None
+                for name in unsaid
+                if prompt == render_prompt(plan.preset, {**values, **cell}, {**context, name: ""})
+            }
             sampler.saved.check_prompt(prompt)
             if (other := seen.setdefault(prompt, cell)) is not cell:
                 name = next(one for one in cell if cell[one] != other[one])
@@ -169,3 +178,8 @@ def check_prompts(plan: GenerationPlan, sampler: SavedSampler) -> None:
                     f"factors: {name} {cell[name]} and {other[name]} have one prompt, {prompt!r}; let the template of "
                     f"preset {plan.preset.name} say {name}, or leave it out of the factors."
                 )
+    if unsaid:
+        raise InputError(
+            f"recipes: {', '.join(unsaid)} is in no prompt; let the template of preset {plan.preset.name} say "
+            f"{' and '.join(f'context.{name}' for name in unsaid)}, or write recipes without it."
+        )

@@ -39,6 +39,7 @@ from ..records import (
 )
 from ..schema import Schema
 from ..views.manifest import PLAN, RUN
+from .balance import stored_balance
 from .lock import LOCKS, check_free, lease, mutex
 from .plan import GenerationPlan
 from .rows import Shard
@@ -60,7 +61,13 @@ ROWS_PER_GROUP = 120
 """Few enough that a viewer can scan a group of 512 x 512 images, and that damage is located."""
 
 
-def row_features(covariates: Schema, measured: bool = False, support: bool = False, prompt: bool = False) -> Features:
+def row_features(
+    covariates: Schema,
+    measured: bool = False,
+    support: bool = False,
+    prompt: bool = False,
+    context: Sequence[str] | None = None,
+) -> Features:
     """Columns of a data set, in order.
 
     Args:
@@ -68,6 +75,7 @@ def row_features(covariates: Schema, measured: bool = False, support: bool = Fal
         measured: add the columns of the quality gate.
         support: add the column that says whether the row's cell is out of support.
         prompt: add the column of what a text-to-image pipeline was asked.
+        context: add the column of the recipe, and these of its context; None without recipes.
     """
     read = {f"measured_{name}": feature for name, feature in covariates.features().items()}
     text, noise = Value("string"), List(Value("float32"))
@@ -90,6 +98,7 @@ def row_features(covariates: Schema, measured: bool = False, support: bool = Fal
             **({**read, "reached": Value("bool")} if measured else {}),
             **({"out_of_support": Value("bool")} if support else {}),
             **({"prompt": text} if prompt else {}),
+            **({} if context is None else {"recipe": Value("int32"), **dict.fromkeys(context, text)}),
         }
     )
 
@@ -132,8 +141,9 @@ class Store:
         self.directory = Path(directory)
         self.plan = plan
         self.rank, self.world_size = rank, world_size
+        context = [plan.recipe_table.column(name) for name in plan.recipe_table.said] if plan.recipes else None
         self._features = row_features(
-            plan.preset.covariates, plan.gate is not None, plan.shows_support, plan.sampling is not None
+            plan.preset.covariates, plan.gate is not None, plan.shows_support, plan.sampling is not None, context
         )
         self._versions = library_versions()
 
@@ -321,6 +331,7 @@ class Store:
             records: of the shards.
         """
         shards = self.plan.shards()
+        paths = chain.from_iterable(map(self.data_paths, shards))
         summed = sorted({name for record in records for name in record.counts} - {"files"})
         versions: dict[str, dict[str, None]] = {}
         files = {PLAN: _file_record(self.directory / PLAN)}
@@ -346,6 +357,7 @@ class Store:
                 "files": sum(len(shard.files) for shard in shards),
                 **{name: sum(record.counts.get(name, 0) for record in records) for name in summed},
                 "store": identity(records),
+                **({"recipes": stored_balance(self.plan, paths)} if self.plan.recipes else {}),
             },
             files=files,
         )

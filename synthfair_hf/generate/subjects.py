@@ -121,6 +121,7 @@ class ModelSubjects:
             covariates=columns([candidate.values for candidate in candidates]),
             noise=noise,
             covariate_noise=stacked([candidate.noise for candidate in candidates]),
+            **self._plan.told(rows),
         )
         return [
             Observation(one.values, image, own_noise, one.noise, one.generator.initial_seed(), one.rejected)
@@ -131,7 +132,7 @@ class ModelSubjects:
 
     def _candidate(self, row: Row, attempt: int) -> "_Candidate":
         generator = torch.Generator().manual_seed(self._plan.subject_seed(row.subject, attempt))
-        covariates = self._plan.preset.covariates
+        covariates, given = self._plan.preset.covariates, self._plan.recipe_table.conditions(row.recipe)
         for block in range(BLOCKS):
             noise = self._pipeline.scm.sample_noise(BLOCK, generator)
             encoded = self._pipeline.scm.evaluate(noise)
@@ -142,13 +143,15 @@ class ModelSubjects:
                     is_complete(self._plan, values)
                     and _in_range(covariates, values)
                     and self._plan.stratum(values) == row.stratum
+                    and given.items() <= values.items()
                 ):
                     own_noise = {name: noise[name][index] for name in covariates.names}
                     return _Candidate(values, own_noise, generator, block * BLOCK + index)
-        raise InputError(
-            f"num_subjects: none of {BLOCKS * BLOCK} draws from the model is in stratum "
-            f"{' / '.join(row.stratum) or 'any'} with every covariate in range; generate from a source instead."
-        )
+        none = f"none of {BLOCKS * BLOCK} draws from the model is in stratum {' / '.join(row.stratum) or 'any'} with "
+        if given:
+            told = ", ".join(f"{name} {level}" for name, level in given.items())
+            raise InputError(f"recipes: {none}{told}; take that recipe out, number {row.recipe} from 0 on.")
+        raise InputError(f"num_subjects: {none}every covariate in range; generate from a source instead.")
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def source() -> StubSource:
     return StubSource()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_pipeline() -> type[StubPipeline]:
     return StubPipeline
 
