@@ -29,7 +29,7 @@ from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
-from ..domains.phantom.phantom import PhantomSource
+from ..domains.drawn import DrawnSource
 from ..domains.preset import Preset
 from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
@@ -393,7 +393,7 @@ def _counterfactuals(
     for row, request in enumerate(batch):
         covariates = {name: values[row] for name, values in plain.covariates.items()}
         truth = None
-        if isinstance(source, PhantomSource):
+        if isinstance(source, DrawnSource):
             # of all covariates that the images are to show, also where the generator's own causal model errs
             truth = _pixels(torch.from_numpy(source.counterfactual(request.row, covariates, side))[None])
         first, second = (_pixels(made[row, strength]) for strength in request.strengths)

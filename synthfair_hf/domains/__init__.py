@@ -15,6 +15,8 @@
 - values — ages, views and labels as they are published: `values.published`, `values.label`
 - dicom — radiographs in DICOM files: `dicom.read_dicom`
 - registry — every data set that can be opened: `registry.open_source`, `registry.READERS`
+- drawn — worlds that are drawn, subject by subject: `drawn.DrawnWorld`, `drawn.DrawnSource`, `drawn.Equations`
+- oracle — a drawn world with the interface of a generator: `oracle.Oracle`
 - worlds — observations with exact counterfactuals: `worlds.World`, `worlds.open_world`, `worlds.WORLDS`
 - chest_xray, dermatology, brain_mri, faces, phantom, morphomnist — one folder per domain
 """

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ..arguments import checked
 from ..errors import unknown
+from .brain_mri.phantom import BRAIN_PHANTOM
 from .chest_xray.preset import CHEST_XRAY
+from .dermatology.phantom import SKIN_PHANTOM
 from .morphomnist.preset import MORPHOMNIST
 from .phantom.preset import PHANTOM
 from .preset import Preset
@@ -19,7 +21,12 @@ FILES = [Path(__file__).parent / domain / "preset.yaml" for domain in ("dermatol
 """Presets that are files."""
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for preset in (CHEST_XRAY, PHANTOM, MORPHOMNIST, *(read_preset(path).preset for path in FILES))
+    preset.name: preset
+    for preset in (
+        *(CHEST_XRAY, PHANTOM, MORPHOMNIST),
+        *(read_preset(path).preset for path in FILES),
+        *(SKIN_PHANTOM, BRAIN_PHANTOM),
+    )
 }
 
 

@@ -4,11 +4,13 @@ To add one: its reader, and its place in READERS.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..arguments import checked
 from ..errors import InputError, unknown
 from .brain_mri.oasis1 import OASIS1
+from .brain_mri.phantom import BrainPhantom
 from .chest_xray.brax import Brax
 from .chest_xray.chexpert import CheXpert
 from .chest_xray.mimic_cxr import MimicCXR
@@ -20,6 +22,8 @@ from .chest_xray.vindr_cxr import VinDrCXR
 from .dermatology.fitzpatrick17k import Fitzpatrick17k
 from .dermatology.ham10000 import HAM10000
 from .dermatology.isic import ISIC
+from .dermatology.phantom import SkinPhantom
+from .drawn import DrawnSource
 from .faces.utkface import UTKFace
 from .hub_dataset import store_images
 from .imagefolder import ImageFolder
@@ -44,8 +48,12 @@ READERS: dict[str, type[Reader]] = {
 }
 """Data sets in their own layouts, by name."""
 
-DRAWN = ("phantom",)
-"""Data sets whose images are drawn, and that have no directory."""
+DRAWN: dict[str, Callable[[int, int], DrawnSource]] = {
+    "phantom": PhantomSource,
+    "dermatology_phantom": partial(DrawnSource, SkinPhantom()),
+    "brain_mri_phantom": partial(DrawnSource, BrainPhantom()),
+}
+"""Data sets whose images are drawn, and that have no directory: called with a number of subjects and a seed."""
 
 SOURCES = ("imagefolder", "datasets", "morphomnist", *DRAWN, *READERS)
 """Names of the data sets that can be opened."""
@@ -84,7 +92,7 @@ def open_source(
     if name in DRAWN:
         if folder is not None:
             raise InputError(f"source_dir: {directory} is not for the {name}, whose images are drawn; leave it out.")
-        return PhantomSource(SUBJECTS, WORLD_SEED)
+        return DRAWN[name](SUBJECTS, WORLD_SEED)
     if folder is None:
         raise InputError(f"source_dir: not given; {chosen or preset.name} needs the folder of its images.")
     folder = folder.model_copy(update={"dataset_name": name})
@@ -172,7 +180,7 @@ OTHERS = {
         "morphomnist: digits with thickness and intensity, of the preset of that name",
         "  download    train.npz and test.npz",
     ),
-    "phantom": ("phantom: a world that is drawn, of the preset of that name", "  download    nothing"),
+    **{name: (f"{name}: a world that is drawn, of the preset of that name", "  download    nothing") for name in DRAWN},
 }
 """What is told of the data sets that have no reader."""
 

@@ -2,7 +2,7 @@
 
     covariates = scm.evaluate(covariate noise)      image = generator(covariates, noise, covariate noise, do)
 
-Satisfied by `diffusion.pipeline.CausalDiffusionPipeline` and `domains.phantom.oracle.Oracle`; generation imports
+Satisfied by `diffusion.pipeline.CausalDiffusionPipeline` and `domains.oracle.Oracle`; generation imports
 neither.
 """
 

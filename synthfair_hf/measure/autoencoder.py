@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ..arguments import checked
-from ..domains.phantom.phantom import PhantomSource
+from ..domains.drawn import DrawnSource
 from ..domains.source import Source, access_to
 from ..errors import InputError
 from ..records import Access, Record
@@ -107,7 +107,7 @@ def train_autoencoder(
     if resolution < reduction or resolution % reduction:
         raise InputError(f"resolution: {resolution} is not allowed; give a multiple of {reduction}.")
     check_output_dir(config)
-    access = "open" if isinstance(source, PhantomSource) else access_to(source, access)
+    access = "open" if isinstance(source, DrawnSource) else access_to(source, access)
     examples = TrainingExamples(source, "train", resolution, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -111,7 +111,7 @@ def open_for(
             f"world: acquisition plants scanners, but {saved.directory.name} was trained on radiographs whose own "
             "scanner is recorded; give a generator trained on planted ones."
         )
-    opened = open_world(world, split, limit, directory=directory, resolution=saved.resolution)
+    opened = open_world(world, split, limit, directory=directory, resolution=saved.resolution, preset=saved.preset)
     if opened.covariates != saved.preset.covariates:
         raise InputError(
             f"world: {world} has {', '.join(opened.covariates.names)}, but {saved.directory.name} has "
