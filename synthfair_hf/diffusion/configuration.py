@@ -1,7 +1,7 @@
 """Settings of a pipeline and of its components: which are allowed, and whether they fit each other.
 
 resolution = sample size of the network x space_to_depth x factor of the autoencoder
-channels of the network = space_to_depth^2 x channels of the image or of the autoencoder's latents
+channels of the network = space_to_depth^2 x channels of the preset's images or of the autoencoder's latents
 """
 
 import json
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Preset
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..schema import Schema
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser
@@ -128,6 +128,13 @@ def check_fit(
     images = None if vae is None else vae.config.latent_channels
     if network.in_channels % fold**2 or images not in (None, network.in_channels // fold**2):
         raise InputError(f"space_to_depth: {fold} does not fit the network, which has {network.in_channels} channels.")
+    made = network.in_channels // fold**2 if vae is None else vae.config.in_channels
+    # autoencoders in colours, as most are, may stand behind gray images too
+    if made != preset.channels and (vae is None or made < preset.channels):
+        raise InputError(
+            f"preset: channels: {preset.channels} does not fit the network, which makes images of "
+            f"{counted(made, 'channel')}."
+        )
     width = network.get("cross_attention_dim", network.get("joint_attention_dim"))
     if width != covariate_encoder.config.width:
         raise InputError(

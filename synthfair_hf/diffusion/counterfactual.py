@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..arguments import Count, Guidance, Seed, checked
 from ..domains.chest_xray.scanners import acquire, expose
+from ..domains.images import from_batch, luminance, to_batch
 from ..domains.source import read_image
 from ..errors import InputError
 from ..publish.report import difference_png
@@ -29,6 +29,7 @@ from ..records import (
     written,
 )
 from .generator import load_generator
+from .images import to_pil
 from .inputs import check_settings, encode_covariates, encode_interventions, may_be_unknown, strengths
 from .saved import DEFAULT_GENERATOR, find_generator
 
@@ -56,8 +57,8 @@ def counterfactual(
 ) -> dict[str, Any]:
     """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
 
-    The difference is blue where the image became darker, red where brighter, saturated at DIFFERENCE_LIMIT. The
-    radiograph itself is not changed: its centre square is averaged to the generator's resolution, unless it has that.
+    The difference, of luminance where images have colours, is blue where the image became darker, red where brighter,
+    saturated at DIFFERENCE_LIMIT. The radiograph itself is not changed: its centre square is averaged to the generator's resolution, unless it has that.
 
     Args:
         image: the radiograph's file, of at least twice the generator's resolution, or exactly that.
@@ -112,12 +113,12 @@ def counterfactual(
         1.0 if intervention_level is None else intervention_level,
         schema,
     )
-    observed = read_image(Path(image), saved.resolution, own_size=True)
+    observed = read_image(Path(image), saved.resolution, own_size=True, channels=saved.preset.channels)
     if plant_scanner:
         noise = np.random.default_rng(seed).standard_normal(observed.shape, dtype=np.float32)
         observed = acquire(expose(observed), covariates["scanner"], noise)
     output = load_generator(saved)(
-        image=torch.from_numpy(observed)[None, None],
+        image=torch.from_numpy(to_batch([observed])),
         covariates=table,
         do=do,
         num_inference_steps=num_inference_steps,
@@ -126,7 +127,7 @@ def counterfactual(
         generator=torch.Generator().manual_seed(seed),
         output_type="pt",
     )
-    changed = torch.as_tensor(output.images)[0, 0].numpy()
+    changed = from_batch(torch.as_tensor(output.images).numpy())[0]
     answer = {name: column[0] for name, column in output.covariates.items()}
     record = Record(
         stage="counterfactual",
@@ -149,7 +150,7 @@ def counterfactual(
         {
             directory / "observation.png": _png(observed),
             directory / "counterfactual.png": _png(changed),
-            directory / "difference.png": difference_png(changed - observed, DIFFERENCE_LIMIT),
+            directory / "difference.png": difference_png(luminance(changed) - luminance(observed), DIFFERENCE_LIMIT),
             directory / RECORD_NAME: written(record.model_dump(mode="json")),
         }
     )
@@ -157,7 +158,7 @@ def counterfactual(
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    """An image `[R, R]` in [0, 1] as PNG."""
+    """An image `[R, R]` or `[3, R, R]` in [0, 1] as PNG."""
     file = io.BytesIO()
-    Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(file, format="PNG")
+    to_pil(torch.from_numpy(to_batch([pixels])))[0].save(file, format="PNG")
     return file.getvalue()

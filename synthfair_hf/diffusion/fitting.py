@@ -25,7 +25,7 @@ from ..domains.preset import Preset
 from ..domains.readers import DataSetFolder
 from ..domains.registry import WORLD_SEED, open_source
 from ..domains.source import Source, access_to
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..records import Access, Record, file_sha256, fingerprint, row_generator, strictest
 from ..schema import SavedPredictor
 from ..training.checkpoints import check_output_dir
@@ -121,6 +121,12 @@ def train_generator(
     def check(source: Source) -> Preset:
         """The domain as the source has it, which must be the start's."""
         own = domain.restrict(source.covariates.names).model_copy(update={"resolution": resolution})
+        if start is not None and start.preset.channels != own.channels:
+            raise InputError(
+                f"pretrained_model_name_or_path: {pretrained_model_name_or_path} makes images of "
+                f"{counted(start.preset.channels, 'channel')}, and the preset has channels: {own.channels}; give a "
+                "generator of the same channels, or none."
+            )
         if start is not None and (start.preset.covariates, start.resolution) != (own.covariates, resolution):
             raise InputError(
                 f"pretrained_model_name_or_path: {pretrained_model_name_or_path} has {_names(start.preset)} at "
@@ -216,7 +222,7 @@ def finetune_generator(
     saved = find_generator(pretrained_model_name_or_path)
     attribute_predictor = predictor.load(saved.preset.covariates)
     # Two blank images, because group norm is undefined for one that is reduced to a single place.
-    attribute_predictor.features(torch.zeros(2, 1, saved.resolution, saved.resolution))
+    attribute_predictor.features(torch.zeros(2, saved.preset.channels, saved.resolution, saved.resolution))
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access, further=predictor.access)
     inputs["predictor"] = predictor.revision
     # "leak" is the off-target weight's name in fingerprints recorded so far

@@ -209,7 +209,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         resolution: int,
         **network: Any,
     ) -> "CausalDiffusionPipeline":
-        """A pipeline with an untrained pixel-space UNet for one-channel images of this domain.
+        """A pipeline with an untrained pixel-space UNet for images of this domain, of its channels.
 
         Args:
             preset: the domain.
@@ -225,7 +225,9 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         space_to_depth, width = preset.network.space_to_depth, preset.network.width
         variables = preset.covariates.model_dump(mode="json")["variables"]
         return cls(
-            unet=build_unet(preset.network.channels, space_to_depth**2, resolution // space_to_depth, width),
+            unet=build_unet(
+                preset.network.channels, preset.channels * space_to_depth**2, resolution // space_to_depth, width
+            ),
             covariate_encoder=CovariateEncoder(variables, width),
             scm=scm,
             scheduler=ReversibleFlowScheduler(),

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .images import full_scale, gray
+from .images import colours, full_scale, gray
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -72,12 +72,13 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def read_dicom(path: Path, max_pixels: int) -> np.ndarray:
-    """The one image of a DICOM file as luminance, float32 `[H, W]` in [0, 1], from all of its bits.
+def read_dicom(path: Path, max_pixels: int, channels: int = 1) -> np.ndarray:
+    """The one image of a DICOM file, from all of its bits: luminance, float32 `[H, W]` in [0, 1], or its colours.
 
     Args:
         path: of a file with the preamble of DICOM's part 10, whatever its suffix.
         max_pixels: an image of more is an error before a pixel is decoded.
+        channels: 1, or 3: then it is `[3, H, W]`, of a gray image three times its luminance.
 
     Raises:
         InputError: as `decode`; a table or window is malformed. The sentence begins with the path.
@@ -85,7 +86,8 @@ def read_dicom(path: Path, max_pixels: int) -> np.ndarray:
     dataset, stored = decode(path, max_pixels)
     with _naming(path):
         if stored.ndim == 3 or _text(dataset, "PhotometricInterpretation") == ["PALETTE COLOR"]:
-            return gray(Image.fromarray(_in_colours(dataset, stored)), str(path))
+            image = Image.fromarray(_in_colours(dataset, stored))
+            return gray(image, str(path)) if channels == 1 else colours(image, str(path))
         padding = _padding(dataset, stored)
         black, white = _stored_range(dataset, stored if padding is None else stored[~padding])
         if stored.dtype.itemsize <= 2:
@@ -97,7 +99,7 @@ def read_dicom(path: Path, max_pixels: int) -> np.ndarray:
             pixels = _tones(dataset, stored.astype(np.int64), black, white)
         if padding is not None:
             pixels[padding] = 0
-        return pixels
+        return pixels if channels == 1 else np.repeat(pixels[None], channels, axis=0)
 
 
 def contrast(path: Path) -> str:
@@ -381,8 +383,8 @@ def _in_colours(dataset: "Dataset", stored: np.ndarray) -> np.ndarray:
     levels, signed = stored.astype(np.int64), dataset.PixelRepresentation == 1
     tables = [_table(dataset, f"{colour}PaletteColorLookupTable", signed) for colour in PALETTES]
     white = _white(max(bits for *_, bits in tables), np.concatenate([table for table, *_ in tables]))
-    colours = [table[(levels - first).clip(0, len(table) - 1)] for table, first, _ in tables]
-    return (np.stack(colours, axis=-1) * 255 // white).clip(0, 255).astype(np.uint8)
+    looked_up = [table[(levels - first).clip(0, len(table) - 1)] for table, first, _ in tables]
+    return (np.stack(looked_up, axis=-1) * 255 // white).clip(0, 255).astype(np.uint8)
 
 
 def _text(dataset: "Dataset", keyword: str) -> list[str]:

@@ -22,6 +22,8 @@ from ..missing import identifier
 from ..records import fingerprint
 from ..schema import Schema, Variable
 from .cells import absent_levels, check_images, check_readable, match_columns, near_column
+from .dicom import is_dicom
+from .images import has_colours, is_in_colours
 from .preset import Preset
 from .readers import Table
 from .rows import read_rows
@@ -94,6 +96,8 @@ class ImageFolder:
         self.name = table.name or root.name
         self.access = table.access
         """Of the data set by itself, whatever is said of the folder."""
+        self.channels = preset.channels
+        """Of its images: 1, gray, or 3, colours."""
         columns = self._rows[0][1]
         self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in columns)
         self._cells = [[variable.parse(text) for text in self._texts(variable)] for variable in self.covariates.walk()]
@@ -105,8 +109,8 @@ class ImageFolder:
 
         paths = self._paths
         with ThreadPoolExecutor() as threads:
-            examined = threads.map(lambda path: _examine(path, resolution), paths)
-            hashes, reasons = zip(*tqdm(examined, total=len(paths), desc="reading images"), strict=True)
+            examined = threads.map(lambda path: _examine(path, resolution, preset.channels), paths)
+            hashes, reasons, others = zip(*tqdm(examined, total=len(paths), desc="reading images"), strict=True)
         quarantined = {
             str(path.relative_to(root)): reason for path, reason in zip(paths, reasons, strict=True) if reason
         }
@@ -139,6 +143,8 @@ class ImageFolder:
                 )
         self._keep(kept, quarantined, hashes)
         self.counts |= count_contrasts(self._paths)
+        if any(others):
+            self.counts["in colours" if self.channels == 1 else "gray"] = sum(others)
         # only needed so far, and large
         del self._rows, self._cells, self._listing
         self.file_names = [path.relative_to(root).as_posix() for path in self._paths]
@@ -183,22 +189,23 @@ class ImageFolder:
         if any(absent.values()):
             self.counts["no image of"] = {name: levels for name, levels in absent.items() if levels}
         # what a row says, and not how a patient's name was spelt
-        self.fingerprint = fingerprint(
-            [[sorted(row.items()), hashes[index]] for index, (_, row) in zip(kept, self._rows, strict=True)]
-        )
+        described: list[Any] = [
+            [sorted(row.items()), hashes[index]] for index, (_, row) in zip(kept, self._rows, strict=True)
+        ]
+        self.fingerprint = fingerprint(described if self.channels == 1 else [*described, self.channels])
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def image(self, index: int, resolution: int) -> np.ndarray:
-        """Image `[resolution, resolution]`, float32 in [0, 1]."""
-        return read_image(self._paths[index], resolution)
+        """Image `[resolution, resolution]`, or `[3, resolution, resolution]` in colours, float32 in [0, 1]."""
+        return read_image(self._paths[index], resolution, channels=self.channels)
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
         """A jittered image and its covariates. Decoded images stay in memory, in half precision, up to CACHE_BYTES."""
         decoded = self._cache.get((index, resolution))
         if decoded is None:
-            decoded = read_radiograph(self._paths[index], resolution).astype(np.float16)
+            decoded = read_radiograph(self._paths[index], resolution, self.channels).astype(np.float16)
             if self._cached_bytes + decoded.nbytes <= CACHE_BYTES:
                 self._cache[index, resolution] = decoded
                 self._cached_bytes += decoded.nbytes
@@ -281,10 +288,18 @@ def _inside(root: Path, name: str, where: str) -> Path:
     return path
 
 
-def _examine(path: Path, resolution: int) -> tuple[str, str]:
-    """The `image_sha256` of a file and, empty for a readable one, the reason why it is not, without its directory."""
+def _examine(path: Path, resolution: int, channels: int) -> tuple[str, str, bool]:
+    """The `image_sha256` of a file, why it cannot be read, and whether it is gray where colours are read or the reverse.
+
+    The reason is empty for a readable one, and names no directory.
+    """
     try:
-        read_radiograph(path, resolution)
+        pixels = read_radiograph(path, resolution, channels)
     except InputError as error:
-        return "", str(error).removeprefix(f"{path}: ").rstrip(".")
-    return image_sha256(path), ""
+        return "", str(error).removeprefix(f"{path}: ").rstrip("."), False
+    if channels == 1:
+        # of DICOM `count_contrasts` tells
+        other = not is_dicom(path) and is_in_colours(path)
+    else:
+        other = not has_colours(pixels)
+    return image_sha256(path), "", other

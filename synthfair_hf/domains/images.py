@@ -2,6 +2,7 @@
 
     open_image(path or bytes) -> what Pillow decodes, turned as its EXIF orientation says
     gray(image)               -> luminance, float32 [H, W] in [0, 1]:  level / full scale
+    colours(image)            -> red, green and blue, float32 [3, H, W] in [0, 1]; of a gray image three equal ones
 
 Pillow tries every decoder that it has, and that of EPS starts Ghostscript: only FORMATS are decoded here, whatever a
 file is called. The full scale is that of the file, never the image's own minimum and maximum, so that copies of one
@@ -21,10 +22,15 @@ What levels alone cannot tell: a dark image of 16 bits without a level above 163
 10, 12 or 14 bits that would fit fewer is read as such, both too bright; 9, 11 and 13 bits as the next depth, 15 bits as
 16, too dark. Files of such depths say what they mean as DICOM, as PGM, or widened to 16 bits.
 
+Colours have 8 bits: of 16-bit RGB Pillow keeps the high byte. A palette is its colours, alpha is dropped, and levels are
+taken as those of sRGB: embedded ICC profiles are not applied. CMYK, LAB, HSV and YCbCr are refused, since what they
+look like depends on a profile or a convention that files rarely name; JPEGs in YCbCr are RGB once decoded.
+
 Every image that becomes another size loses its longer side's ends: `centre_square`, then means of 2 x 2, `halve`.
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +40,22 @@ from PIL.TiffImagePlugin import TiffImageFile
 from ..errors import InputError
 from ..records import check_regular
 
-__all__ = ["FORMATS", "MAX_PIXELS", "centre_square", "full_scale", "gray", "halve", "open_image"]
+__all__ = [
+    "FORMATS",
+    "LUMINANCE",
+    "MAX_PIXELS",
+    "centre_square",
+    "colours",
+    "from_batch",
+    "full_scale",
+    "gray",
+    "halve",
+    "has_colours",
+    "is_in_colours",
+    "luminance",
+    "open_image",
+    "to_batch",
+]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM")
 """Pillow's names of the formats that are decoded: none of them starts a program."""
@@ -50,6 +71,15 @@ WIDENED_BITS = (8, 10, 12)
 
 FULL_SCALE, WHITE_IS_ZERO = "full_scale", "white_is_zero"
 """Entries of `Image.info` for what a file says of its levels: its full scale, and whether 0 is white."""
+
+GRAY_MODES, COLOUR_MODES = ("1", "L", "LA"), ("RGB", "RGBA", "P")
+"""Pillow's names of what is read at 8 bits."""
+
+SLIGHT = 16 / 255
+"""By so much the colours of a gray image may differ, where it was compressed or photographed."""
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue, those of Pillow."""
 
 _BITS, _PHOTOMETRIC = 258, 262  # tags of a TIFF; the second is 0 for MinIsWhite
 
@@ -119,9 +149,42 @@ def gray(image: Image.Image, where: str) -> np.ndarray:
             raise InputError(f"{where}: levels span {levels.min()} to {levels.max()}; allowed: 0 to 65535.")
         pixels = levels / (image.info.get(FULL_SCALE) or full_scale(levels))
         return (1 - pixels if image.info.get(WHITE_IS_ZERO) else pixels).astype(np.float32)
-    if image.mode in ("1", "L", "LA", "RGB", "RGBA", "P"):
+    if image.mode in GRAY_MODES + COLOUR_MODES:
         return np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
     raise InputError(f"{where}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit.")
+
+
+def colours(image: Image.Image, where: str) -> np.ndarray:
+    """An image as red, green and blue, float32 `[3, H, W]` in [0, 1]; of a gray one all three are its luminance.
+
+    Args:
+        image: as for `gray`.
+        where: what an error begins with.
+
+    Raises:
+        InputError: as `gray`.
+    """
+    if image.mode not in COLOUR_MODES:
+        return np.repeat(gray(image, where)[None], 3, axis=0)
+    return np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.float32), -1, 0) / 255
+
+
+def has_colours(pixels: np.ndarray) -> bool:
+    """Whether red, green and blue `[3, H, W]` in [0, 1] differ by more than SLIGHT in more than 1 % of the pixels."""
+    return bool(np.quantile(np.ptp(pixels, axis=0), 0.99) > SLIGHT)
+
+
+def is_in_colours(path: Path) -> bool:
+    """Whether the image of a file `has_colours`, by a grid of its pixels; one in a gray mode is not decoded.
+
+    Args:
+        path: of an image that `open_image` can open.
+    """
+    with path.open("rb") as opened, Image.open(opened, formats=FORMATS) as header:
+        if header.mode not in COLOUR_MODES:
+            return False
+    grid = open_image(path).resize((64, 64), Image.Resampling.NEAREST)
+    return has_colours(colours(grid, str(path)))
 
 
 def full_scale(levels: np.ndarray) -> int:
@@ -151,12 +214,14 @@ def centre_square(pixels: np.ndarray, side: int) -> np.ndarray:
     """The square at the centre of an image, resized by Lanczos: aspect is kept, and ends of the longer side are cut.
 
     Args:
-        pixels: float32 `[H, W]` in [0, 1].
+        pixels: float32 `[H, W]` or `[3, H, W]` in [0, 1].
         side: height and width of what is returned.
 
     Returns:
-        float32 `[side, side]` in [0, 1].
+        float32 `[side, side]` or `[3, side, side]` in [0, 1].
     """
+    if pixels.ndim == 3:
+        return np.stack([centre_square(one, side) for one in pixels])
     height, width = pixels.shape
     length = min(height, width)
     top, left = (height - length) // 2, (width - length) // 2
@@ -165,7 +230,27 @@ def centre_square(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def halve(image: np.ndarray) -> np.ndarray:
-    """Means over 2 x 2 pixels, `[2r, 2r] -> [r, r]`, float32."""
+    """Means over 2 x 2 pixels, `[2r, 2r] -> [r, r]` or `[3, 2r, 2r] -> [3, r, r]`, float32."""
+    if image.ndim == 3:
+        return np.stack([halve(one) for one in image])
     half = len(image) // 2
     means: np.ndarray = image.reshape(half, 2, half, 2).mean(axis=(1, 3), dtype=np.float32)
     return means
+
+
+def luminance(image: np.ndarray) -> np.ndarray:
+    """The luminance of an image, `[3, H, W] -> [H, W]` by the weights of `LUMINANCE`; a gray one `[H, W]` is its own."""
+    if image.ndim == 2:
+        return image
+    return np.tensordot(np.array(LUMINANCE, dtype=image.dtype), image, axes=1)
+
+
+def to_batch(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images of a source as the networks take them: `[r, r]` or `[3, r, r]` each, `[n, C, r, r]` together."""
+    stacked = np.stack(images)
+    return stacked[:, None] if stacked.ndim == 3 else stacked
+
+
+def from_batch(images: np.ndarray) -> np.ndarray:
+    """The inverse of `to_batch`: `[n, r, r]` of gray images `[n, 1, r, r]`; those in colours stay `[n, 3, r, r]`."""
+    return images[:, 0] if images.shape[1] == 1 else images

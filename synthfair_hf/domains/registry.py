@@ -55,6 +55,9 @@ DRAWN: dict[str, Callable[[int, int], DrawnSource]] = {
 }
 """Data sets whose images are drawn, and that have no directory: called with a number of subjects and a seed."""
 
+GRAY = ("morphomnist", *DRAWN)
+"""Data sets that have no colours, whatever a preset says."""
+
 SOURCES = ("imagefolder", "datasets", "morphomnist", *DRAWN, *READERS)
 """Names of the data sets that can be opened."""
 
@@ -89,6 +92,11 @@ def open_source(
     name = chosen or (preset.name if preset.name in SOURCES else "imagefolder")
     if name not in SOURCES:
         raise unknown("dataset_name", name, SOURCES)
+    if name in GRAY and preset.channels != 1:
+        raise InputError(
+            f"dataset_name: {name} has gray images, and the preset {preset.name} channels: {preset.channels}; give a "
+            "preset of gray images (channels: 1), or another data set."
+        )
     if name in DRAWN:
         if folder is not None:
             raise InputError(f"source_dir: {directory} is not for the {name}, whose images are drawn; leave it out.")
@@ -143,6 +151,11 @@ def _with_scanners(source: Source, directory: Path, preset: Preset) -> Source:
     """The source itself, or on planted scanners where the preset has a scanner and the source does not."""
     if "scanner" not in preset.covariates or "scanner" in source.covariates:
         return source
+    if preset.channels != 1:
+        raise InputError(
+            f"{directory}: no column 'scanner' in metadata.csv; scanners are planted on gray radiographs alone, and "
+            f"the preset {preset.name} has channels: {preset.channels}; add the column, or take the covariate out."
+        )
     if "view" not in source.covariates:
         raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
     return AcquisitionWorld(source, WORLD_SEED, preset)

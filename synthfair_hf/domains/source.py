@@ -1,9 +1,14 @@
 """A source: images with covariates and patients, whatever produced them.
 
 source.table[name][i]      value of covariate `name` of image i, None where missing
-source.image(i, r)         float32 [r, r] in [0, 1]
+source.image(i, r)         float32 [r, r] in [0, 1], or [3, r, r] of a source in colours
 source.draw(i, r, rng)     the same image as an example of training: jittered, with its covariates
 source.splits[i]           fixed by the patient alone: split(i) = f(sha256(patient))
+
+The preset's `channels` decide, and a source in colours says `channels = 3`. A gray image is [r, r] wherever it stands by
+itself, one in colours [3, r, r], red, green and blue; `images.to_batch` makes both [n, C, r, r], as networks take them.
+Where images of a file are in colours and the preset is gray, they are read as luminance; where they are gray and the
+preset has three channels, as three equal colours: both are counted.
 """
 
 import hashlib
@@ -18,12 +23,13 @@ from ..errors import InputError
 from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
 from .dicom import READING, contrast, is_dicom, read_dicom
-from .images import MAX_PIXELS, centre_square, gray, halve, open_image
+from .images import MAX_PIXELS, centre_square, colours, gray, halve, open_image
 
 __all__ = [
     "BLANK",
     "Source",
     "access_to",
+    "channels_of",
     "count_contrasts",
     "count_patients",
     "describe_counts",
@@ -53,14 +59,14 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int, resolution: int) -> np.ndarray:
-        """Image `[resolution, resolution]`.
+        """Image `[resolution, resolution]`, or `[3, resolution, resolution]` of a source in colours.
 
         Args:
             index: 0 to len - 1.
             resolution: height and width in pixels.
 
         Returns:
-            float32 `[resolution, resolution]` in [0, 1].
+            float32 of that shape, in [0, 1].
         """
         ...
 
@@ -73,9 +79,14 @@ class Source(Protocol):
             rng: decides the augmentation.
 
         Returns:
-            The image, float32 `[resolution, resolution]` in [0, 1], and decoded covariates by name, None where missing.
+            The image, as `image` gives it, and decoded covariates by name, None where missing.
         """
         ...
+
+
+def channels_of(source: object) -> int:
+    """1 for a source of gray images, and for one that says nothing of it; 3 for one in colours."""
+    return int(getattr(source, "channels", 1))
 
 
 def access_to(source: object, access: Access) -> Access:
@@ -115,6 +126,9 @@ def count_contrasts(paths: Iterable[Path]) -> dict[str, Any]:
     return {"contrast": dict(sorted(found.items()))} if found else {}
 
 
+_FURTHER = ("left out", "not read", "no image of", "contrast", "in colours", "gray")
+
+
 def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of a source as numbers alone, for what is published: cells and names of files may tell who is in it.
 
@@ -123,7 +137,8 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `images` and `patients`; of a folder also `missing` cells by covariate, images `quarantined`, levels with
-        `no image of` them, and DICOM files by their `contrast`.
+        `no image of` them, DICOM files by their `contrast`, and images `in colours`, or `gray`, where the preset has
+        other channels.
     """
     if "missing" not in counts:
         return {"images": counts["images"], "patients": counts["patients"]}
@@ -133,7 +148,7 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
         "patients": counts["patients"],
         "missing": {name: n if isinstance(n, int) else sum(n.values()) for name, n in missing.items()},
         "quarantined": quarantined if isinstance(quarantined, int) else len(quarantined),
-        **{name: counts[name] for name in ("left out", "not read", "no image of", "contrast") if name in counts},
+        **{name: counts[name] for name in _FURTHER if name in counts},
     }
 
 
@@ -162,13 +177,19 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         words = ", ".join(f"{reason} {n}" for reason, n in shown) + (", ..." if len(reasons) > len(shown) else "")
         lines.append(f"  missing {name}: {sum(reasons.values())} ({words})")
     lines += [f"  no image of {name} {', '.join(levels)}" for name, levels in counts.get("no image of", {}).items()]
+    if in_colours := counts.get("in colours"):
+        lines.append(
+            f"  read as gray: {in_colours} images in colours, by luminance; a preset with channels: 3 keeps their colours"
+        )
+    if without := counts.get("gray"):
+        lines.append(f"  read as three equal colours: {without} gray images")
     if contrasts := counts.get("contrast"):
         lines.append("  gray levels of DICOM by " + ", ".join(f"{name} {n}" for name, n in contrasts.items()))
     return lines
 
 
-def read_radiograph(path: Path, resolution: int) -> np.ndarray:
-    """A grayscale radiograph as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
+def read_radiograph(path: Path, resolution: int, channels: int = 1) -> np.ndarray:
+    """An image as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
 
     Twice the resolution, so that `jitter` can move it before the pixels are averaged. DICOM is read by
     `dicom.read_dicom`, every other file by `images.open_image`, upright and by the full scale of its file.
@@ -176,14 +197,15 @@ def read_radiograph(path: Path, resolution: int) -> np.ndarray:
     Args:
         path: of an image, or of a DICOM file.
         resolution: half the height and width of what is returned, in pixels.
+        channels: 1, luminance, or 3, colours: then it is `[3, 2 * resolution, 2 * resolution]`.
 
     Raises:
-        InputError: naming the file, which is unreadable, truncated, animated, too small, too large, in colours that
-            are not luminance, or BLANK.
+        InputError: naming the file, which is unreadable, truncated, animated, too small, too large, of pixels that are
+            neither gray nor RGB, or BLANK.
     """
     check_regular(path, str(path), "name an image")
-    pixels = read_dicom(path, MAX_PIXELS) if is_dicom(path) else gray(open_image(path), str(path))
-    height, width = pixels.shape
+    pixels = read_dicom(path, MAX_PIXELS, channels) if is_dicom(path) else _decoded(path, channels)
+    height, width = pixels.shape[-2:]
     if min(height, width) < 2 * resolution:
         raise InputError(
             f"{path}: {width}x{height} is too small; resolution {resolution} needs images of at least "
@@ -194,10 +216,17 @@ def read_radiograph(path: Path, resolution: int) -> np.ndarray:
 
 def _shown(pixels: np.ndarray, path: Path) -> np.ndarray:
     """The pixels themselves; InputError where they are BLANK."""
-    low, high = np.quantile(pixels, [0.01, 0.99])
-    if high - low < 1 / 255:
-        raise InputError(f"{path}: {BLANK}: its pixels are of one gray level, {low:.3g} of 1.")
+    low, high = np.quantile(pixels, [0.01, 0.99], axis=(-2, -1))
+    if np.max(high - low) < 1 / 255:
+        shown = "gray level" if pixels.ndim == 2 else "colour"
+        level = ", ".join(f"{one:.3g}" for one in np.atleast_1d(low))
+        raise InputError(f"{path}: {BLANK}: its pixels are of one {shown}, {level} of 1.")
     return pixels
+
+
+def _decoded(path: Path, channels: int) -> np.ndarray:
+    image = open_image(path)
+    return gray(image, str(path)) if channels == 1 else colours(image, str(path))
 
 
 def image_sha256(path: Path) -> str:
@@ -205,42 +234,46 @@ def image_sha256(path: Path) -> str:
     return f"{file_sha256(path)} {READING}" if is_dicom(path) else file_sha256(path)
 
 
-def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarray:
-    """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of `read_radiograph`.
+def read_image(path: Path, resolution: int, own_size: bool = False, channels: int = 1) -> np.ndarray:
+    """An image as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of `read_radiograph`.
 
     Args:
         path: of the image.
         resolution: height and width in pixels.
         own_size: take an image of exactly this size, such as a generator makes, as it is.
+        channels: 1, luminance, or 3, colours: then it is `[3, resolution, resolution]`.
 
     Raises:
         InputError: as `read_radiograph`.
     """
     check_regular(path, str(path), "name an image")
     if own_size and not is_dicom(path):
-        pixels = gray(open_image(path), str(path))
-        if pixels.shape == (resolution, resolution):
+        pixels = _decoded(path, channels)
+        if pixels.shape[-2:] == (resolution, resolution):
             return _shown(pixels, path)
-    return halve(read_radiograph(path, resolution))
+    return halve(read_radiograph(path, resolution, channels))
 
 
 def jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A small rotation, shear, zoom of each axis and shift of an image, `[2r, 2r] -> [r, r]`.
+    """A small rotation, shear, zoom of each axis and shift of an image, `[2r, 2r] -> [r, r]`; the same of each colour.
 
     No mirror (the heart is on the left) and no change of brightness (the scanner decides that): nothing that a
     covariate could explain is changed.
 
     Args:
-        image: float32 or float16 `[2r, 2r]` in [0, 1], as `read_radiograph` gives it.
+        image: float32 or float16 `[2r, 2r]` or `[3, 2r, 2r]` in [0, 1], as `read_radiograph` gives it.
         rng: decides the change.
     """
     from scipy.ndimage import affine_transform
 
-    side = len(image)
+    side = image.shape[-1]
     angle, shear = np.deg2rad(rng.uniform(-5, 5, size=2))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = rotation @ np.array([[1, 0], [np.tan(shear), 1]]) @ np.diag(1 / rng.uniform(0.9, 1.1, size=2))
     centre = (side - 1) / 2
     offset = centre - matrix @ np.full(2, centre) + rng.uniform(-0.06, 0.06, size=2) * side
-    moved = affine_transform(image.astype(np.float32), matrix, offset, order=1, mode="nearest")
-    return halve(moved)
+
+    def moved(one: np.ndarray) -> np.ndarray:
+        return halve(affine_transform(one.astype(np.float32), matrix, offset, order=1, mode="nearest"))
+
+    return moved(image) if image.ndim == 2 else np.stack([moved(one) for one in image])

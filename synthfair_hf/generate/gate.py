@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..domains.images import to_batch
 from ..errors import InputError, unknown
 from ..schema import Predictions, Schema
 
@@ -65,11 +66,11 @@ class QualityGate:
         NaN and infinite pixels count as black; such an image is rejected anyway.
 
         Args:
-            images: `[B, H, W]` in [0, 1].
+            images: `[B, H, W]`, or `[B, 3, H, W]` in colours, in [0, 1].
             requested: the decoded factors of each of the `B` rows.
         """
         stored = np.rint(np.nan_to_num(images, posinf=0, neginf=0).clip(0, 1) * 255) / 255
-        predicted = self._predict(torch.from_numpy(stored.astype(np.float32))[:, None])
+        predicted = self._predict(torch.from_numpy(to_batch(list(stored.astype(np.float32)))))
         readings = []
         for place, row in enumerate(requested):
             values = {name: self._value(name, predicted[name][place]) for name in self._covariates.names}

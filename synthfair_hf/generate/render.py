@@ -199,10 +199,10 @@ def _join(parts: tuple[Any, ...]) -> Any:
 
 
 def encode_png(image: np.ndarray, made_by: str | None) -> bytes | None:
-    """An image as 8-bit grayscale PNG, rounded; None when it is NaN, infinite or constant.
+    """An image as 8-bit PNG, gray or RGB, rounded; None when it is NaN, infinite or constant.
 
     Args:
-        image: `[H, W]` in [0, 1].
+        image: `[H, W]`, or `[3, H, W]` in colours, in [0, 1].
         made_by: MODEL, WORLD, or None for an observation; it stands in the file.
     """
     if not is_sound(image):
@@ -211,5 +211,6 @@ def encode_png(image: np.ndarray, made_by: str | None) -> bytes | None:
     if made_by is not None:
         statement.add_itxt("XML:com.adobe.xmp", XMP.format(made_by))
     buffer = io.BytesIO()
-    Image.fromarray(np.rint(image.clip(0, 1) * 255).astype(np.uint8)).save(buffer, "PNG", pnginfo=statement)
+    levels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    Image.fromarray(levels if levels.ndim == 2 else np.moveaxis(levels, 0, -1)).save(buffer, "PNG", pnginfo=statement)
     return buffer.getvalue()

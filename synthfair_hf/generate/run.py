@@ -218,6 +218,11 @@ def _check_model(plan: GenerationPlan, pipeline: CausalGenerator) -> None:
             f"plan: its preset {ours.name} has other covariates or edges than the model's {theirs.name} "
             f"({', '.join(theirs.covariates.names)}); plan with the model's preset."
         )
+    if ours.channels != theirs.channels:
+        raise InputError(
+            f"plan: its preset {ours.name} has channels: {ours.channels}, and the model's channels: {theirs.channels}; "
+            "plan with the model's preset."
+        )
     if plan.resolution != pipeline.config.resolution:
         raise InputError(
             f"resolution: {plan.resolution}, but the model renders {pipeline.config.resolution}; give that."
@@ -344,7 +349,7 @@ def _render_families(
             residual=_stacked_residuals(subjects),
             do={name: values[name] for name in plan.acted_on},
         )
-        take(batch, list(pixels(result.images)), generator)
+        take(batch, list(pixels(result.images, plan.preset.channels)), generator)
     return {name: image.result() for name, image in images.items()}, readings
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..domains.images import from_batch, to_batch
 from ..domains.source import Source
 from ..errors import InputError, unknown
 from ..records import fingerprint
@@ -40,7 +41,7 @@ BLOCK, BLOCKS = 8, 128
 
 @dataclass(frozen=True)
 class Observation:
-    """One subject as observed: decoded `values`, `image` float32 `[H, W]` in [0, 1], and the noise behind both.
+    """One subject as observed: decoded `values`, `image` float32 `[H, W]` or `[3, H, W]` in [0, 1], and the noise behind both.
 
     `noise` is `[2, C, H, W]`, `covariate_noise` by name `[]` or `[K]`. `rejected` counts candidates not taken.
     `residual` `[C, H, W]` is the reconstruction error of a lossy decoder, None for a lossless one: without it, every
@@ -57,13 +58,21 @@ class Observation:
 
 
 def is_sound(image: np.ndarray) -> bool:
-    """Whether an image is finite and, at 8 bits, not constant."""
-    return bool(np.isfinite(image).all()) and round(float(image.max()) * 255) > round(float(image.min()) * 255)
+    """Whether an image `[H, W]` or `[3, H, W]` is finite and, at 8 bits, not constant."""
+    planes = image.reshape(-1, *image.shape[-2:])
+    return bool(np.isfinite(image).all()) and any(
+        round(float(one.max()) * 255) > round(float(one.min()) * 255) for one in planes
+    )
 
 
-def pixels(images: Tensor) -> np.ndarray:
-    """Images `[B, 1, H, W]` as float32 arrays `[B, H, W]`."""
-    return images[:, 0].float().cpu().numpy()
+def pixels(images: Tensor, channels: int) -> np.ndarray:
+    """Images `[B, C, H, W]` as float32 arrays, `[B, H, W]` of one channel and `[B, 3, H, W]` of three.
+
+    Args:
+        images: of as many channels, or more where an autoencoder makes colours of gray images.
+        channels: the preset's.
+    """
+    return from_batch(images[:, :channels].float().cpu().numpy())
 
 
 def stacked(noise: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -113,7 +122,9 @@ class ModelSubjects:
         )
         return [
             Observation(one.values, image, own_noise, one.noise, one.generator.initial_seed(), one.rejected)
-            for one, image, own_noise in zip(candidates, pixels(result.images), noise, strict=True)
+            for one, image, own_noise in zip(
+                candidates, pixels(result.images, self._plan.preset.channels), noise, strict=True
+            )
         ]
 
     def _candidate(self, row: Row, attempt: int) -> "_Candidate":
@@ -175,7 +186,7 @@ class SourceSubjects:
         values = [{name: column[index] for name, column in self._table.items()} for index in indices]
         images = [self._image(index) for index in indices]
         result = self._render(
-            image=torch.from_numpy(np.stack(images))[:, None],
+            image=torch.from_numpy(to_batch(images)),
             covariates=columns(values),
             do={},
             generator=[torch.Generator().manual_seed(self._plan.subject_seed(row.subject, attempt)) for row in rows],
@@ -194,10 +205,12 @@ class SourceSubjects:
 
     def _image(self, index: int) -> np.ndarray:
         side, image = self._plan.resolution, self._source.image(index, self._plan.resolution)
-        if image.shape != (side, side) or not is_sound(image):
+        channels = self._plan.preset.channels
+        shape = (side, side) if channels == 1 else (channels, side, side)
+        if image.shape != shape or not is_sound(image):
             raise InputError(
-                f"source {self._source.name}: image {index} is not {side} x {side} pixels, finite and varied; "
-                "remove it from the source."
+                f"source {self._source.name}: image {index} is not {side} x {side} pixels, finite and varied"
+                f"{'' if channels == 1 else ', in colours'}; remove it from the source."
             )
         return np.ascontiguousarray(image, dtype=np.float32)
 

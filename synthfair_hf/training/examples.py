@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from ..domains.images import to_batch
 from ..domains.source import Source
 from ..errors import InputError
 from ..records import row_generator
@@ -20,7 +21,7 @@ __all__ = ["StepSampler", "TrainingExamples"]
 
 
 class TrainingExamples(Dataset[dict[str, Tensor]]):
-    """The rows of a source that belong to one split: `image` `[1, r, r]`, augmented, and encoded covariates.
+    """The rows of a source that belong to one split: `image` `[C, r, r]`, augmented, and encoded covariates.
 
     A key is (row, place): the row of the split and the place in the whole run's sequence of examples. The place and the
     seed decide the augmentation, so that it differs in every epoch and repeats in every run.
@@ -57,7 +58,7 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         image, covariates = self.source.draw(self.rows[row], self.resolution, row_generator(self.seed, place))
         encoded = self.source.covariates.encode({name: [value] for name, value in covariates.items()})
         return {
-            "image": torch.from_numpy(image)[None],
+            "image": torch.from_numpy(to_batch([image])[0]),
             **{name: torch.from_numpy(column)[0] for name, column in encoded.items()},
         }
 
