@@ -25,14 +25,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from sheet import sheet
 
 from synthfair_hf.diffusion.fitting import train_generator
 from synthfair_hf.diffusion.generator import load_generator
+from synthfair_hf.diffusion.images import to_pil
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.domains.images import from_batch, luminance
 from synthfair_hf.domains.preset import Network, Preset
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.registry import READERS, open_source
@@ -101,14 +102,12 @@ def other(preset: Preset, name: str, value: Any) -> Any:
 
 def shown(image: torch.Tensor) -> Image.Image:
     """An image `[C, r, r]` in [0, 1] as it stands on a sheet."""
-    pixels = np.rint(image.numpy() * 255).astype(np.uint8)
-    picture = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
-    return picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return to_pil(image[None])[0].convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def changed(image: torch.Tensor, before: torch.Tensor) -> Image.Image:
-    """The difference in brightness: blue darker, red brighter, full colour at a quarter of the range."""
-    png = difference_png((image - before).mean(dim=0).numpy(), 0.25)
+    """The difference in luminance: blue darker, red brighter, full colour at a quarter of the range."""
+    png = difference_png(luminance(from_batch((image - before)[None].numpy())[0]), 0.25)
     return Image.open(io.BytesIO(png)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
 
 
@@ -236,15 +235,6 @@ def main() -> None:
     folders = divide(settings.source, preset, out / "images")
     trained = {"resume_from_checkpoint": resume, "checkpointing_steps": 200}
 
-    config = PredictorTrainingConfig(
-        output_dir=out / "predictor",
-        max_train_steps=settings.predictor_steps,
-        train_batch_size=32,
-        learning_rate=1e-3,
-        **trained,
-    )
-    images = open_source(folders["predictor"], preset, side)
-    train_predictor(images, config, side, access=access_to(images, access))
     config = TrainingConfig(
         output_dir=out / "generator",
         max_train_steps=settings.max_train_steps,
@@ -254,6 +244,15 @@ def main() -> None:
         **trained,
     )
     train_generator(preset, folders["generator"], config, default_steps=STEPS, access=access)
+    config = PredictorTrainingConfig(
+        output_dir=out / "predictor",
+        max_train_steps=settings.predictor_steps,
+        train_batch_size=32,
+        learning_rate=1e-3,
+        **trained,
+    )
+    images = open_source(folders["predictor"], preset, side)
+    train_predictor(images, config, side, access=access_to(images, access))
     trained_in = time.perf_counter() - began
 
     asked = {"source_dir": folders["generator"], "pretrained_model_name_or_path": out / "generator"}

@@ -251,7 +251,7 @@ class DrawnSource:
         if num_subjects < 1:
             raise InputError(f"num_subjects: {num_subjects} must be positive.")
         self.world, self.covariates, self._seed = world, world.schema, seed
-        self.name = world.preset.name
+        self.name, self.channels = world.preset.name, world.preset.channels
         parts = [
             self.covariates.decode(world.covariates(world.sample_noise(min(1000, num_subjects - first), seed, first)))
             for first in range(0, num_subjects, 1000)

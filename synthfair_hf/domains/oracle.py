@@ -18,6 +18,7 @@ from ..records import Access, fingerprint
 from .brain_mri.phantom import BrainPhantom
 from .dermatology.phantom import SkinPhantom
 from .drawn import RESOLUTIONS
+from .images import to_batch
 from .phantom.phantom import Phantom
 from .preset import Preset
 
@@ -124,5 +125,5 @@ class Oracle:
             if value is not None and name != "output_type":
                 raise InputError(f"{name}: {value!r} is for a trained generator; a world is exact, leave it out.")
         found = {name: values.numpy() for name, values in self.scm.evaluate(covariate_noise, do).items()}
-        images = torch.from_numpy(self._world.members(found, noise[:, 0].tolist(), self.resolution))
-        return OracleOutput(images[:, None] if images.ndim == 3 else images, noise, covariate_noise)
+        images = to_batch(self._world.members(found, noise[:, 0].tolist(), self.resolution))
+        return OracleOutput(torch.from_numpy(images), noise, covariate_noise)

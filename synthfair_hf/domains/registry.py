@@ -55,7 +55,7 @@ DRAWN: dict[str, Callable[[int, int], DrawnSource]] = {
 }
 """Data sets whose images are drawn, and that have no directory: called with a number of subjects and a seed."""
 
-GRAY = ("morphomnist", *DRAWN)
+GRAY = ("morphomnist", "phantom")
 """Data sets that have no colours, whatever a preset says."""
 
 SOURCES = ("imagefolder", "datasets", "morphomnist", *DRAWN, *READERS)

@@ -28,6 +28,7 @@ from .chest_xray.scanners import AcquisitionWorld
 from .dermatology.phantom import SKIN_PHANTOM, SkinPhantom
 from .drawn import DrawnSource, DrawnWorld
 from .imagefolder import ImageFolder
+from .images import to_batch
 from .morphomnist.preset import MORPHOMNIST
 from .morphomnist.source import MorphoMNIST
 from .morphomnist.world import MEASURED_ATTRIBUTES, MorphoMNISTWorld
@@ -194,7 +195,7 @@ class _Observations:
         for draw in range(self.augmented_copies):
             rngs = {row: row_generator(draw, row) for row in rows}
             images += [self._observed.draw(row, self.resolution, rng)[0] for row, rng in rngs.items()]
-        return torch.from_numpy(np.stack(images))[:, None]
+        return torch.from_numpy(to_batch(images))
 
     def requested_rows(self, do: Table, rows: Sequence[int] | None) -> list[int]:
         """The rows that are requested, all by default, after checking that do has a valid value for each."""
@@ -287,8 +288,8 @@ class SubjectWorld(_Observations):
             answers.append(self._world.counterfactual(noise, {name: [do[name][place]] for name in do}, self.resolution))
         images, covariates = zip(*answers, strict=True)
         encoded = {name: np.concatenate([one[name] for one in covariates]) for name in self.covariates.names}
-        drawn = torch.from_numpy(np.concatenate(images))
-        return Counterfactuals(drawn[:, None] if drawn.ndim == 3 else drawn, self.covariates.decode(encoded))
+        drawn = torch.from_numpy(to_batch(np.concatenate(images)))
+        return Counterfactuals(drawn, self.covariates.decode(encoded))
 
 
 class ScannerWorld(_Observations):
@@ -419,7 +420,7 @@ class ObservedWorld(_Observations):
     @cached_property
     def images(self) -> Tensor:
         """The images as they are read."""
-        return torch.from_numpy(np.stack([self._observed.image(row, self.resolution) for row in self.kept]))[:, None]
+        return torch.from_numpy(to_batch([self._observed.image(row, self.resolution) for row in self.kept]))
 
     def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
         """The observation itself where do changes nothing, else None."""

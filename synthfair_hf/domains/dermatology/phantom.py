@@ -28,7 +28,6 @@ SKIN_PHANTOM = read_preset(Path(__file__).parent / "preset.yaml").preset.model_c
         "name": "dermatology_phantom",
         "title": "Procedural skin lesions with exact counterfactuals (a test world, never a stand-in for real data)",
         "network": Network(channels=(64, 64, 64), width=64),
-        "channels": 3,
     }
 )
 
