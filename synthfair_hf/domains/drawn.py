@@ -252,13 +252,10 @@ class DrawnSource:
             raise InputError(f"num_subjects: {num_subjects} must be positive.")
         self.world, self.covariates, self._seed = world, world.schema, seed
         self.name, self.channels = world.preset.name, world.preset.channels
-        parts = [
-            self.covariates.decode(world.covariates(world.sample_noise(min(1000, num_subjects - first), seed, first)))
-            for first in range(0, num_subjects, 1000)
-        ]
-        self.table: dict[str, list[Any]] = {
-            name: [value for part in parts for value in part[name]] for name in self.covariates.names
-        }
+        # of each subject the covariates' noise is drawn first, and needed alone
+        noise = [world.structure.sample_noise(row_generator(seed, index)) for index in range(num_subjects)]
+        columns = {name: np.stack([one[name] for one in noise]) for name in self.covariates.names}
+        self.table: dict[str, list[Any]] = self.covariates.decode(world.structure.covariates(columns))
         self.patient_ids = [f"{self.name}-{seed}-{index:07d}" for index in range(num_subjects)]
         self.splits = [patient_split(patient) for patient in self.patient_ids]
         self.fingerprint = fingerprint([num_subjects, seed, *world.equations()])

@@ -4,7 +4,6 @@ To add one: its reader, and its place in READERS.
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from ..arguments import checked
@@ -48,12 +47,12 @@ READERS: dict[str, type[Reader]] = {
 }
 """Data sets in their own layouts, by name."""
 
-DRAWN: dict[str, Callable[[int, int], DrawnSource]] = {
-    "phantom": PhantomSource,
-    "dermatology_phantom": partial(DrawnSource, SkinPhantom()),
-    "brain_mri_phantom": partial(DrawnSource, BrainPhantom()),
+DRAWN: dict[str, Callable[[], DrawnSource]] = {
+    "phantom": lambda: PhantomSource(SUBJECTS, WORLD_SEED),
+    "dermatology_phantom": lambda: DrawnSource(SkinPhantom(), SUBJECTS, WORLD_SEED),
+    "brain_mri_phantom": lambda: DrawnSource(BrainPhantom(), SUBJECTS, WORLD_SEED),
 }
-"""Data sets whose images are drawn, and that have no directory: called with a number of subjects and a seed."""
+"""Data sets whose images are drawn, and that have no directory."""
 
 GRAY = ("morphomnist", "phantom")
 """Data sets that have no colours, whatever a preset says."""
@@ -100,7 +99,7 @@ def open_source(
     if name in DRAWN:
         if folder is not None:
             raise InputError(f"source_dir: {directory} is not for the {name}, whose images are drawn; leave it out.")
-        return DRAWN[name](SUBJECTS, WORLD_SEED)
+        return DRAWN[name]()
     if folder is None:
         raise InputError(f"source_dir: not given; {chosen or preset.name} needs the folder of its images.")
     folder = folder.model_copy(update={"dataset_name": name})
