@@ -30,6 +30,7 @@ from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.drawn import DrawnSource
+from ..domains.images import to_batch
 from ..domains.preset import Preset
 from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
@@ -366,7 +367,7 @@ def _counterfactuals(
     """Two counterfactuals of each observation, at its two strengths; all intervene on one variable."""
     names, side = pipeline.covariates.names, pipeline.config.resolution
     own = pipeline.config.default_guidance_scale
-    observed = torch.stack([torch.from_numpy(source.image(one.row, side))[None] for one in batch])
+    observed = torch.from_numpy(to_batch([source.image(one.row, side) for one in batch]))
     variable = batch[0].variable
 
     def intervened(rows: Sequence[int], strength: float, **abducted: Any) -> CausalPipelineOutput:
@@ -395,7 +396,7 @@ def _counterfactuals(
         truth = None
         if isinstance(source, DrawnSource):
             # of all covariates that the images are to show, also where the generator's own causal model errs
-            truth = _pixels(torch.from_numpy(source.counterfactual(request.row, covariates, side))[None])
+            truth = _pixels(torch.from_numpy(to_batch([source.counterfactual(request.row, covariates, side)]))[0])
         first, second = (_pixels(made[row, strength]) for strength in request.strengths)
         yield _Pair(request, covariates, first, second, _pixels(observed[row]), truth)
 

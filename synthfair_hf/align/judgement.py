@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch import Tensor
 from ..access import recorded_access
 from ..arguments import checked
 from ..domains.chest_xray.preset import CHEST_XRAY
+from ..domains.images import to_batch
 from ..domains.preset import Preset
 from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
@@ -116,7 +116,7 @@ def judge_candidates(
     if "realism" in weights:
         side = pairs.preferred.shape[-1]
         source = open_source(source_dir, preset, side, check=_training_rows)
-        reference = torch.from_numpy(np.stack([source.image(row, side) for row in _training_rows(source)]))[:, None]
+        reference = torch.from_numpy(to_batch([source.image(row, side) for row in _training_rows(source)]))
     judges = {judge: weights[judge.name] for judge in _judges(weights, directory, preset, judging, reference)}
     judge = next(iter(judges))
     if len(judges) > 1:

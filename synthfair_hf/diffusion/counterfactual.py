@@ -58,7 +58,8 @@ def counterfactual(
     """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
 
     The difference, of luminance where images have colours, is blue where the image became darker, red where brighter,
-    saturated at DIFFERENCE_LIMIT. The radiograph itself is not changed: its centre square is averaged to the generator's resolution, unless it has that.
+    saturated at DIFFERENCE_LIMIT. The radiograph itself is not changed: its centre square is averaged to the
+    generator's resolution, unless it has that.
 
     Args:
         image: the radiograph's file, of at least twice the generator's resolution, or exactly that.

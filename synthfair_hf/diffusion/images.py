@@ -25,7 +25,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..domains.images import centre_square, full_scale, halve
+from ..domains.images import LUMINANCE, centre_square, full_scale, halve
 from ..errors import InputError, counted, with_article
 
 __all__ = [
@@ -50,9 +50,6 @@ CHANNELS = (1, 3, 4)
 
 NARROWEST = 8
 """Pixels of a side that are taken for channels instead."""
-
-LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)[:, None, None]
-"""Weights of red, green and blue, those of Pillow."""
 
 OVERFLOW = 1e4
 """No noise is as large, only guidance that overflows."""
@@ -283,7 +280,8 @@ def _in_channels(colours: np.ndarray, channels: int) -> np.ndarray:
     if len(colours) == channels:
         return colours
     if channels == 1:
-        return (LUMINANCE * colours).sum(axis=0, keepdims=True, dtype=np.float32).clip(0, 1)
+        weights = np.array(LUMINANCE, dtype=np.float32)[:, None, None]
+        return (weights * colours).sum(axis=0, keepdims=True, dtype=np.float32).clip(0, 1)
     return np.repeat(colours, channels, axis=0)
 
 

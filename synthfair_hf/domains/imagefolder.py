@@ -289,7 +289,7 @@ def _inside(root: Path, name: str, where: str) -> Path:
 
 
 def _examine(path: Path, resolution: int, channels: int) -> tuple[str, str, bool]:
-    """The `image_sha256` of a file, why it cannot be read, and whether it is gray where colours are read or the reverse.
+    """The `image_sha256` of a file, why it can't be read, and whether it is gray where colours are, or the reverse.
 
     The reason is empty for a readable one, and names no directory.
     """
@@ -297,9 +297,7 @@ def _examine(path: Path, resolution: int, channels: int) -> tuple[str, str, bool
         pixels = read_radiograph(path, resolution, channels)
     except InputError as error:
         return "", str(error).removeprefix(f"{path}: ").rstrip("."), False
-    if channels == 1:
-        # of DICOM `count_contrasts` tells
-        other = not is_dicom(path) and is_in_colours(path)
-    else:
-        other = not has_colours(pixels)
-    return image_sha256(path), "", other
+    if channels == 3:
+        return image_sha256(path), "", not has_colours(pixels)
+    # of DICOM `count_contrasts` tells
+    return image_sha256(path), "", not is_dicom(path) and is_in_colours(path)

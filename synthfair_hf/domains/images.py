@@ -22,8 +22,8 @@ What levels alone cannot tell: a dark image of 16 bits without a level above 163
 10, 12 or 14 bits that would fit fewer is read as such, both too bright; 9, 11 and 13 bits as the next depth, 15 bits as
 16, too dark. Files of such depths say what they mean as DICOM, as PGM, or widened to 16 bits.
 
-Colours have 8 bits: of 16-bit RGB Pillow keeps the high byte. A palette is its colours, alpha is dropped, and levels are
-taken as those of sRGB: embedded ICC profiles are not applied. CMYK, LAB, HSV and YCbCr are refused, since what they
+Colours have 8 bits: of 16-bit RGB Pillow keeps the high byte. A palette is its colours, alpha is dropped, and levels
+are taken as those of sRGB: embedded ICC profiles are not applied. CMYK, LAB, HSV and YCbCr are refused, since what they
 look like depends on a profile or a convention that files rarely name; JPEGs in YCbCr are RGB once decoded.
 
 Every image that becomes another size loses its longer side's ends: `centre_square`, then means of 2 x 2, `halve`.
@@ -239,7 +239,7 @@ def halve(image: np.ndarray) -> np.ndarray:
 
 
 def luminance(image: np.ndarray) -> np.ndarray:
-    """The luminance of an image, `[3, H, W] -> [H, W]` by the weights of `LUMINANCE`; a gray one `[H, W]` is its own."""
+    """The luminance `[H, W]` of an image `[3, H, W]`, by the weights of LUMINANCE; a gray one `[H, W]` is its own."""
     if image.ndim == 2:
         return image
     return np.tensordot(np.array(LUMINANCE, dtype=image.dtype), image, axes=1)

@@ -5,10 +5,10 @@ source.image(i, r)         float32 [r, r] in [0, 1], or [3, r, r] of a source in
 source.draw(i, r, rng)     the same image as an example of training: jittered, with its covariates
 source.splits[i]           fixed by the patient alone: split(i) = f(sha256(patient))
 
-The preset's `channels` decide, and a source in colours says `channels = 3`. A gray image is [r, r] wherever it stands by
-itself, one in colours [3, r, r], red, green and blue; `images.to_batch` makes both [n, C, r, r], as networks take them.
-Where images of a file are in colours and the preset is gray, they are read as luminance; where they are gray and the
-preset has three channels, as three equal colours: both are counted.
+The preset's `channels` decide, and a source in colours says `channels = 3`. A gray image is [r, r] wherever it stands
+by itself, one in colours [3, r, r], red, green and blue; `images.to_batch` makes both [n, C, r, r], as networks take
+them. Files in colours are read as luminance where the preset is gray, and gray ones as three equal colours where it has
+three channels; either is counted.
 """
 
 import hashlib
@@ -179,7 +179,7 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
     lines += [f"  no image of {name} {', '.join(levels)}" for name, levels in counts.get("no image of", {}).items()]
     if in_colours := counts.get("in colours"):
         lines.append(
-            f"  read as gray: {in_colours} images in colours, by luminance; a preset with channels: 3 keeps their colours"
+            f"  read as gray: {in_colours} images in colours, by luminance; a preset with channels: 3 keeps them so"
         )
     if without := counts.get("gray"):
         lines.append(f"  read as three equal colours: {without} gray images")

@@ -18,10 +18,10 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from ..arguments import Size, Sizes, checked
 from ..errors import InputError
 from ..measure.intervals import area_under_curve
 from ..records import Record
-from ..training.blocks import GROUPS, ResidualBlock
+from ..training.blocks import GROUPS, ImageNetwork, ResidualBlock
 from .labelled import LabelledImages
 
 __all__ = [
@@ -83,23 +83,24 @@ class FittingSettings(BaseModel):
     channels: tuple[int, int, int] = (16, 32, 64)
 
 
-class ImageClassifier(ModelMixin, ConfigMixin):
+class ImageClassifier(ImageNetwork):
     """A residual network with one logit.
 
     Args:
         resolution: height and width of the images in pixels, a multiple of 16.
         channels: feature maps at 1/4, 1/8 and again 1/8 of the resolution, each a multiple of 8; the last are the
             features. The last map keeps 1/8 of the resolution so that it localises what the network responds to.
+        image_channels: of the images, 1 or 3.
 
     Raises:
         InputError: `resolution` or `channels` is invalid.
     """
 
-    config_name = "config.json"
-
     @register_to_config
     @checked
-    def __init__(self, resolution: Size = 64, channels: Sizes = (16, 32, 64)) -> None:
+    def __init__(
+        self, resolution: Size = 64, channels: Sizes = (16, 32, 64), image_channels: Literal[1, 3] = 1
+    ) -> None:
         super().__init__()
         if resolution < 16 or resolution % 16:
             raise InputError(f"resolution: {resolution} is not allowed; give a multiple of 16.")
@@ -109,7 +110,7 @@ class ImageClassifier(ModelMixin, ConfigMixin):
         self.trunk = nn.Sequential(
             # folding 4 x 4 pixels into channels keeps fine detail: noise and markers identify scanners
             nn.PixelUnshuffle(4),
-            nn.Conv2d(16, first, 3, padding=1),
+            nn.Conv2d(16 * image_channels, first, 3, padding=1),
             ResidualBlock(first, first),
             nn.AvgPool2d(2),
             ResidualBlock(first, second),
@@ -120,25 +121,29 @@ class ImageClassifier(ModelMixin, ConfigMixin):
         restrict(self)
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """The last map `[B, d, r/8, r/8]` of images `[B, 1, r, r]` in [0, 1], differentiably; its maximum: `embed`."""
+        """The last map `[B, d, r/8, r/8]` of images `[B, C, r, r]` in [0, 1], differentiably; its maximum: `embed`."""
         return functional.silu(self.trunk(2 * images - 1))
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features `[B, d]` of images `[B, 1, r, r]` in [0, 1], differentiably."""
+        """Features `[B, d]` of images `[B, C, r, r]` in [0, 1], differentiably."""
         return self.feature_map(images).amax(dim=(2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `[B]` of images `[B, 1, r, r]` in [0, 1], differentiably."""
+        """Logits `[B]` of images `[B, C, r, r]` in [0, 1], differentiably."""
         return self.head(self.embed(images))[:, 0]
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features float32 `[n, d]` of images uint8 `[n, 1, r, r]`, on the CPU; InputError for other images."""
+        """Features float32 `[n, d]` of images uint8 `[n, C, r, r]`, on the CPU; InputError for other images."""
         side = self.config["resolution"]
-        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != (1, side, side):
+        if (
+            images.dtype != torch.uint8
+            or images.ndim != 4
+            or tuple(images.shape[1:]) != (self.image_channels, side, side)
+        ):
             raise InputError(
                 f"images: {images.dtype} of shape {tuple(images.shape)}; give this classifier torch.uint8 of shape "
-                f"[n, 1, {side}, {side}]."
+                f"[n, {self.image_channels}, {side}, {side}]."
             )
         if not len(images):
             return torch.zeros(0, self.head.in_features)
@@ -146,7 +151,7 @@ class ImageClassifier(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits float32 `[n]` of images uint8 `[n, 1, r, r]`, on the CPU; InputError for other images."""
+        """Logits float32 `[n]` of images uint8 `[n, C, r, r]`, on the CPU; InputError for other images."""
         return self.head(self.features(images).to(self.device))[:, 0].cpu()
 
 
@@ -160,7 +165,7 @@ class Batch:
     """The rows of one step, the argument of the hook `loss`.
 
     Attributes:
-        images: float32 `[B, 1, r, r]` in [0, 1], augmented.
+        images: float32 `[B, C, r, r]` in [0, 1], augmented.
         masks: bool `[B, 1, r, r]`, shifted as the images are, or None.
         examples: the same rows without augmentation: labels, groups, pairs.
         weights: float32 `[B]`, with mean 1 over all rows of train.
@@ -218,7 +223,7 @@ def new_classifier(examples: LabelledImages, settings: FittingSettings, seed: in
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ImageClassifier(examples.images.shape[-1], settings.channels)
+        return ImageClassifier(examples.images.shape[-1], settings.channels, examples.images.shape[1])
 
 
 def fit_classifier(
@@ -318,7 +323,7 @@ def _batch(
 
 
 def _shifted(images: Tensor, offsets: Tensor) -> Tensor:
-    """Images `[B, 1, H, W]` shifted sideways by offsets `[B]` in pixels, edges repeated."""
+    """Images `[B, C, H, W]` shifted sideways by offsets `[B]` in pixels, edges repeated."""
     columns = (torch.arange(images.shape[-1]) - offsets[:, None]).clamp(0, images.shape[-1] - 1)
     return images.gather(3, columns[:, None, None].expand_as(images))
 

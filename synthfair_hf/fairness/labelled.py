@@ -1,6 +1,6 @@
 """Labelled images in memory: what a classifier is fitted and evaluated on.
 
-    images uint8 [n, 1, r, r],   labels in {0, 1} [n],   groups[attribute] in {0 ... levels - 1} [n],   subjects [n]
+    images uint8 [n, C, r, r],   labels in {0, 1} [n],   groups[attribute] in {0 ... levels - 1} [n],   subjects [n]
     pairs[attribute][i] = pairs[attribute][j]  <=>  i and j are of one subject and differ by do(attribute) alone
 
 A view of a data set provides all of them. The two groups of a contrast are two levels of a categorical covariate, or
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_fields
-from ..domains.images import open_image
-from ..domains.preset import Preset
+from ..domains.images import open_image, to_batch
+from ..domains.preset import CHANNELS, Preset
 from ..errors import InputError, unknown
 from ..missing import is_missing
 from ..records import Access, strictest
@@ -38,7 +38,7 @@ class LabelledImages:
     """Images with one binary label, any number of attributes and the subject of each row.
 
     Attributes:
-        images: uint8 `[n, 1, r, r]`, r a multiple of 16.
+        images: uint8 `[n, C, r, r]`, gray with C = 1 or in colours with C = 3, r a multiple of 16.
         labels: int64 `[n]`, 1 where the finding is present, 0 where it is absent.
         groups: by attribute, int64 `[n]`, an index into its `levels`.
         levels: by attribute, the names of its groups.
@@ -66,8 +66,10 @@ class LabelledImages:
     def __post_init__(self) -> None:
         check_fields(self)
         shape = tuple(self.images.shape)
-        if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3]:
-            raise InputError(f"images: {self.images.dtype} of shape {shape}; give torch.uint8 of shape [n, 1, r, r].")
+        if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in CHANNELS or shape[2] != shape[3]:
+            raise InputError(
+                f"images: {self.images.dtype} of shape {shape}; give torch.uint8 of shape [n, 1 or 3, r, r]."
+            )
         if shape[2] % 16:
             raise InputError(f"images: {shape[2]} pixels a side; give a multiple of 16.")
         if set(self.groups) != set(self.levels):
@@ -83,9 +85,10 @@ class LabelledImages:
                 raise InputError(f"{name}: {len(keys)} values for {shape[0]} images; give one per image.")
         if any(map(is_missing, set(self.subjects))):
             raise InputError("subjects: some are unknown; give every image its subject.")
-        if self.masks is not None and (self.masks.dtype != torch.bool or tuple(self.masks.shape) != shape):
+        region = (shape[0], 1, *shape[2:])
+        if self.masks is not None and (self.masks.dtype != torch.bool or tuple(self.masks.shape) != region):
             raise InputError(
-                f"masks: {self.masks.dtype} of shape {tuple(self.masks.shape)}; give torch.bool of shape {shape}."
+                f"masks: {self.masks.dtype} of shape {tuple(self.masks.shape)}; give torch.bool of shape {region}."
             )
 
     def __len__(self) -> int:
@@ -136,9 +139,11 @@ class LabelledImages:
         subjects = np.asarray(dataset["subject_id"][:], dtype=str)
         arrays = _pixels(dataset)
         if len({array.shape for array in arrays}) != 1 or arrays[0].dtype != np.uint8:
-            raise InputError("dataset: images differ in size or are not 8-bit grayscale; give one resolution.")
+            raise InputError(
+                "dataset: images differ in size or channels, or are not 8-bit; give one resolution, and gray or RGB."
+            )
         return cls(
-            torch.from_numpy(np.stack(arrays)[:, None].copy()),
+            torch.from_numpy(to_batch([_channels_first(array) for array in arrays])),
             torch.from_numpy((encoded[kept] == names.index(contrast.first)).astype(np.int64)),
             groups,
             levels,
@@ -171,6 +176,8 @@ class LabelledImages:
         Raises:
             InputError: resolutions, or levels of an attribute that both have, differ.
         """
+        if self.images.shape[1] != other.images.shape[1]:
+            raise InputError(f"images: {self.images.shape[1]} and {other.images.shape[1]} channels; give the same.")
         if self.images.shape[1:] != other.images.shape[1:]:
             raise InputError(
                 f"images: {self.images.shape[-1]} and {other.images.shape[-1]} pixels a side; give one resolution."
@@ -222,6 +229,11 @@ def _pixels(dataset: "Dataset") -> list[np.ndarray]:
         np.asarray(open_image(file.get("bytes") or Path(file.get("path") or ""), f"dataset: image {row}"))
         for row, file in enumerate(files)
     ]
+
+
+def _channels_first(array: np.ndarray) -> np.ndarray:
+    """An image `[H, W]`, or `[3, H, W]` of `[H, W, 3]`."""
+    return np.moveaxis(array, -1, 0) if array.ndim == 3 else array
 
 
 def _recipe(dataset: "Dataset") -> dict[str, str]:

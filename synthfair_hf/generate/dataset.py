@@ -16,7 +16,7 @@ from ..domains.oracle import Oracle
 from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
 from ..domains.source import Source, access_to
-from ..errors import InputError, shown, unknown
+from ..errors import InputError, counted, shown, unknown
 from ..publish.dataset_card import write_dataset_card
 from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
@@ -268,6 +268,11 @@ def _gate(plan: GenerationPlan, predictor: SavedPredictor | None) -> QualityGate
             f"{'leave it out' if plan.gate is None else 'give that'}."
         )
     attributes = predictor.load(plan.preset.covariates)
+    if (channels := getattr(attributes, "image_channels", plan.preset.channels)) != plan.preset.channels:
+        raise InputError(
+            f"predictor: reads images of {counted(channels, 'channel')}, and those of this plan have "
+            f"{plan.preset.channels}; train one on images of this preset."
+        )
     return QualityGate(attributes.predict, plan.preset.covariates, plan.factors, plan.gate_tolerance)
 
 

@@ -58,7 +58,7 @@ SAMPLE = 1000
 
 PNG_BYTES_PER_PIXEL = 0.7
 ROW_BYTES = 700
-"""An 8-bit radiograph as PNG, and a row's other columns with the image's provenance: for estimates of size only."""
+"""Of a channel of an 8-bit PNG, and a row's other columns with the image's provenance: for estimates of size only."""
 
 
 class GenerationPlan(Numerics, BaseModel):
@@ -404,6 +404,7 @@ class GenerationPlan(Numerics, BaseModel):
 
     def summary(self) -> dict[str, Any]:
         """The figures of a dry run: counts by split, factors and levels, target, support, and an estimate of bytes."""
+        pixels = self.resolution**2 * self.preset.channels
         return {
             "plan": self.fingerprint,
             "subjects": {split: len(subjects) for split, subjects in self.subjects.items()},
@@ -417,5 +418,5 @@ class GenerationPlan(Numerics, BaseModel):
             "cells": sum(int((self.design.totals(*group) > 0).sum()) for group in self.groups),
             "views_not_listed": unmet_views(self.preset, self.train),
             "support": None if self.support is None else self.support.model_dump(),
-            "estimated_bytes": round(self.num_rows * (self.resolution**2 * PNG_BYTES_PER_PIXEL + ROW_BYTES)),
+            "estimated_bytes": round(self.num_rows * (pixels * PNG_BYTES_PER_PIXEL + ROW_BYTES)),
         }

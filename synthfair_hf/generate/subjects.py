@@ -41,8 +41,9 @@ BLOCK, BLOCKS = 8, 128
 
 @dataclass(frozen=True)
 class Observation:
-    """One subject as observed: decoded `values`, `image` float32 `[H, W]` or `[3, H, W]` in [0, 1], and the noise behind both.
+    """One subject as observed: decoded `values`, `image` and the noise behind both.
 
+    `image` is float32 `[H, W]`, or `[3, H, W]` in colours, in [0, 1].
     `noise` is `[2, C, H, W]`, `covariate_noise` by name `[]` or `[K]`. `rejected` counts candidates not taken.
     `residual` `[C, H, W]` is the reconstruction error of a lossy decoder, None for a lossless one: without it, every
     counterfactual would differ from the observation by the loss as well.

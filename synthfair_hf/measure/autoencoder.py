@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from ..arguments import checked
 from ..domains.drawn import DrawnSource
-from ..domains.source import Source, access_to
+from ..domains.images import to_batch
+from ..domains.source import Source, access_to, channels_of
 from ..errors import InputError
 from ..records import Access, Record
 from ..training.blocks import GROUPS
@@ -47,7 +48,7 @@ class AutoencodingObjective(nn.Module):
         self.autoencoder = autoencoder
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The module's loss of images `[B, 1, r, r]` in [0, 1], in nats per pixel."""
+        """The module's loss of images `[B, C, r, r]` in [0, 1], in nats per pixel."""
         images = batch["image"]
         mean, log_scale = _posterior(self.autoencoder, images)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
@@ -64,7 +65,7 @@ def _posterior(autoencoder: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tens
 
 
 def _decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Images, not clipped, float32 `[B, 1, r, r]`, of unscaled latents."""
+    """Images, not clipped, float32 `[B, C, r, r]`, of unscaled latents."""
     return (autoencoder.decode(latents).sample.float() + 1) / 2
 
 
@@ -112,8 +113,8 @@ def train_autoencoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         autoencoder = AutoencoderKL(
-            in_channels=1,
-            out_channels=1,
+            in_channels=channels_of(source),
+            out_channels=channels_of(source),
             down_block_types=("DownEncoderBlock2D",) * len(block_out_channels),
             up_block_types=("UpDecoderBlock2D",) * len(block_out_channels),
             block_out_channels=tuple(block_out_channels),
@@ -140,10 +141,10 @@ def train_autoencoder(
 
 
 def _images(source: Source, rows: Sequence[int], resolution: int) -> Iterator[Tensor]:
-    """The rows' images as they are, in batches `[B, 1, r, r]`."""
+    """The rows' images as they are, in batches `[B, C, r, r]`."""
     for first in range(0, len(rows), BATCH):
         images = [source.image(row, resolution) for row in rows[first : first + BATCH]]
-        yield torch.from_numpy(np.stack(images))[:, None]
+        yield torch.from_numpy(to_batch(images))
 
 
 @torch.no_grad()
@@ -173,7 +174,7 @@ def load_encoder(directory: str | Path) -> Encoder:
         directory: written by `train_autoencoder`.
 
     Returns:
-        A function from images `[n, 1, r, r]` in [0, 1] to mean and log standard deviation of their posteriors, float32
+        A function from images `[n, C, r, r]` in [0, 1] to mean and log standard deviation of their posteriors, float32
         `[n, d]` on the CPU, d = c h w; it raises InputError for images of another shape or range.
 
     Raises:

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
+from ..domains.preset import CHANNELS
 from ..errors import InputError
 from ..records import row_generator
 from .intervals import percentile_interval
@@ -38,13 +39,13 @@ class Nearest(NamedTuple):
 
 
 def standard_pixels(images: Tensor) -> Tensor:
-    """Images `[n, 1, r, r]` as vectors `[n, r * r / 4]` whose distance is the root mean square of standardised pixels.
+    """Images `[n, C, r, r]` as vectors `[n, C * r * r / 4]` whose distance is the root mean square of their pixels.
 
-    The pixels are 2 x 2 means, standardised by the image's own mean and deviation, so that exposure does not hide a
-    copy.
+    The pixels are 2 x 2 means, standardised by the image's own mean and deviation over all its channels, so that
+    exposure does not hide a copy; what tells its colours apart stays.
     """
-    if images.ndim != 4 or images.shape[1] != 1 or min(images.shape[2:]) < 2:
-        raise InputError(f"images: unexpected shape {tuple(images.shape)}; expected [n, 1, r, r], r from 2 on.")
+    if images.ndim != 4 or images.shape[1] not in CHANNELS or min(images.shape[2:]) < 2:
+        raise InputError(f"images: unexpected shape {tuple(images.shape)}; expected [n, 1 or 3, r, r], r from 2 on.")
     flat = functional.avg_pool2d(images.double(), 2).flatten(1)
     centred = flat - flat.mean(dim=1, keepdim=True)
     # an image of one grey level has no deviation and stays at the origin
@@ -177,8 +178,8 @@ def suspicious_png(
     copy of another exposure is found; the difference to a copy is black.
 
     Args:
-        generated: samples `[n, 1, r, r]` in [0, 1].
-        training: training images `[m, 1, r, r]` in [0, 1]: the originals, then as many augmented examples, and so on.
+        generated: samples `[n, C, r, r]` in [0, 1].
+        training: training images `[m, C, r, r]` in [0, 1]: the originals, then as many augmented examples, and so on.
         originals: number of training images that are not augmented.
         suspicious: the pairs of `memorisation`.
 
@@ -195,12 +196,13 @@ def suspicious_png(
         text.text((place, GAP / 2), title, "black", font)
     for row, pair in enumerate(suspicious):
         top = GAP + LINE + row * (side + GAP)
-        sample, original = generated[pair["generated"], 0].numpy(), training[pair["training"], 0].numpy()
+        sample, original = generated[pair["generated"]].numpy(), training[pair["training"]].numpy()
         # an image of one grey level has no deviation and stays at the mean
         exposed = sample.mean() + (original - original.mean()) / max(original.std(), 1e-6) * sample.std()
         difference = np.abs(sample - exposed).clip(0, WHITE_AT) / WHITE_AT
         for place, pixels in zip(places[:3], (sample, original, difference), strict=True):
-            picture = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+            levels = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+            picture = Image.fromarray(levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1))
             sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (place, top))
         example, number = divmod(pair["training"], originals)
         caption = (

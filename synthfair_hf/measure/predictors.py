@@ -11,11 +11,10 @@ its figures on images that it was trained on would be too good.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,11 +22,11 @@ from torch.nn import functional
 from ..access import recorded_access, restrict
 from ..arguments import Size, Sizes, checked
 from ..domains.drawn import DrawnSource
-from ..domains.source import Source, access_to
+from ..domains.source import Source, access_to, channels_of
 from ..errors import InputError
 from ..records import Access, Record
 from ..schema import Schema, Variable
-from ..training.blocks import GROUPS, ResidualBlock
+from ..training.blocks import GROUPS, ImageNetwork, ResidualBlock
 from ..training.checkpoints import check_output_dir
 from ..training.config import TrainingConfig, architecture
 from ..training.examples import TrainingExamples
@@ -52,7 +51,7 @@ REDUCTION = 16
 """Pixels of the image behind one place of the last feature map, along each side."""
 
 
-class AttributePredictor(ModelMixin, ConfigMixin):
+class AttributePredictor(ImageNetwork):
     """A residual network with one linear head per covariate.
 
     Args:
@@ -60,9 +59,8 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         resolution: height and width of the images in pixels, a multiple of 16.
         channels: feature maps at 1/2, 1/4, 1/8 and 1/16 of the resolution, each a multiple of 8.
         width: length of the features that all heads share.
+        image_channels: of the images, 1 or 3.
     """
-
-    config_name = "config.json"
 
     @register_to_config
     @checked
@@ -72,6 +70,7 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         resolution: Size = 64,
         channels: Sizes = (16, 32, 64, 128),
         width: Size = 64,
+        image_channels: Literal[1, 3] = 1,
     ) -> None:
         super().__init__()
         check_resolution(resolution)
@@ -79,7 +78,7 @@ class AttributePredictor(ModelMixin, ConfigMixin):
             raise InputError(f"channels: {tuple(channels)} is not allowed; give multiples of {GROUPS}.")
         self.covariates = Schema(variables=tuple(Variable(**variable) for variable in variables))
         # The first halving folds 2 x 2 pixels into channels, which keeps the fine detail by which scanners differ.
-        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4, channels[0], 3, padding=1)]
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4 * image_channels, channels[0], 3, padding=1)]
         for index, outputs in enumerate(channels):
             layers += [nn.AvgPool2d(2)] if index else []
             layers += [ResidualBlock(channels[max(index - 1, 0)], outputs)]
@@ -101,7 +100,7 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         restrict(self)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features `[B, width]` of images `[B, 1, r, r]` in [0, 1], differentiably."""
+        """Features `[B, width]` of images `[B, C, r, r]` in [0, 1], differentiably."""
         return functional.silu(self.trunk(2 * images - 1)).mean(dim=(2, 3))
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
@@ -122,7 +121,7 @@ class AttributePredictor(ModelMixin, ConfigMixin):
         value, so that the prediction error on the observation does not count. Differentiable in `images`.
 
         Args:
-            images: counterfactuals `[B, 1, r, r]` in [0, 1].
+            images: counterfactuals `[B, C, r, r]` in [0, 1].
             covariates: theirs, encoded, `[B]` each; those not given are left out.
             observed_images: observations, likewise.
             observed_covariates: theirs.
@@ -169,11 +168,12 @@ class AttributePredictor(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features float32 `[n, width]` of images `[n, 1, r, r]` in [0, 1], on the CPU."""
+        """Features float32 `[n, width]` of images `[n, C, r, r]` in [0, 1], on the CPU."""
         side = self.config["resolution"]
-        if images.ndim != 4 or tuple(images.shape[1:]) != (1, side, side):
+        if images.ndim != 4 or tuple(images.shape[1:]) != (self.image_channels, side, side):
             raise InputError(
-                f"images: unexpected shape {tuple(images.shape)}; this predictor takes [n, 1, {side}, {side}]."
+                f"images: unexpected shape {tuple(images.shape)}; this predictor takes "
+                f"[n, {self.image_channels}, {side}, {side}]."
             )
         if not len(images):
             return torch.zeros(0, self.config["width"])
@@ -256,7 +256,7 @@ def train_predictor(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         variables = source.covariates.model_dump(mode="json")["variables"]
-        predictor = AttributePredictor(variables, resolution, **size)
+        predictor = AttributePredictor(variables, resolution, **size, image_channels=channels_of(source))
     encoded = source.covariates.encode({name: source.table[name] for name in source.covariates.names})
     for name, standard in predictor.standards.items():
         values = encoded[name][examples.rows].astype(np.float64)

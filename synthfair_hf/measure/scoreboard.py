@@ -152,7 +152,7 @@ def _open_encoder(saved: SavedGenerator, directory: str | Path) -> Encoder:
 
 def _blank(saved: SavedGenerator) -> Tensor:
     """Images to try a network on, so that another resolution is an error now and not after hours of sampling."""
-    return torch.zeros(2, 1, saved.resolution, saved.resolution)
+    return torch.zeros(2, saved.preset.channels, saved.resolution, saved.resolution)
 
 
 def inputs_of(

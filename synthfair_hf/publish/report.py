@@ -19,7 +19,7 @@ import pyarrow.dataset
 from PIL import Image
 
 from ..arguments import checked
-from ..domains.images import open_image
+from ..domains.images import luminance, open_image
 from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
@@ -258,11 +258,11 @@ def _pixels(png: bytes) -> np.ndarray:
     """Luminance `[H, W]` in [0, 1]."""
     array = np.asarray(open_image(png))
     full = 255 if array.dtype == np.uint8 else 65535
-    return (array.mean(axis=2) if array.ndim == 3 else array) / full
+    return luminance((np.moveaxis(array, -1, 0) if array.ndim == 3 else array) / full)
 
 
 def difference_png(difference: np.ndarray, limit: float) -> bytes:
-    """A signed difference as an RGB image in PNG: blue where darker, red where brighter.
+    """A signed difference of gray levels or luminance as an RGB image in PNG: blue where darker, red where brighter.
 
     Args:
         difference: `[H, W]` in [-1, 1].

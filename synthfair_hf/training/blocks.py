@@ -1,12 +1,32 @@
-"""The residual block of small image networks: attribute predictors and classifiers."""
+"""What small image networks, attribute predictors and classifiers, are built from."""
 
+from typing import Any
+
+from diffusers import ConfigMixin, ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["GROUPS", "ResidualBlock"]
+__all__ = ["GROUPS", "ImageNetwork", "ResidualBlock"]
 
 GROUPS = 8
 """Groups of GroupNorm: every number of channels is a multiple of it."""
+
+
+class ImageNetwork(ModelMixin, ConfigMixin):
+    """A network of images `[B, image_channels, r, r]`, saved with its configuration as diffusers does."""
+
+    config_name = "config.json"
+
+    def register_to_config(self, **settings: Any) -> None:
+        """As diffusers does, but without `image_channels` of gray images: configurations of old stay as they were."""
+        super().register_to_config(
+            **{name: value for name, value in settings.items() if (name, value) != ("image_channels", 1)}
+        )
+
+    @property
+    def image_channels(self) -> int:
+        """1, gray, or 3, colours."""
+        return int(self.config.get("image_channels", 1))
 
 
 class ResidualBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""Images in colours through sources: gray images stay what they were, and every step treats the three channels alike."""
+"""Images in colours through sources: gray ones stay what they were, and every step treats three channels alike."""
 
 import csv
 import hashlib
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from synthfair_hf.domains.images import colours, from_batch, gray, halve, luminance, open_image, to_batch
 from synthfair_hf.domains.imagefolder import ImageFolder
+from synthfair_hf.domains.images import colours, from_batch, gray, halve, luminance, open_image, to_batch
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.registry import open_source
 from synthfair_hf.domains.source import channels_of, describe_counts, jitter, read_image, read_radiograph, totals
@@ -98,7 +98,7 @@ def test_a_folder_in_colours_gives_colours_and_counts_what_is_gray(tmp_path):
     assert totals(plain.counts)["in colours"] == 4
     assert "  read as three equal colours: 2 gray images" in describe_counts(source.counts)
     told = "\n".join(describe_counts(totals(plain.counts)))
-    assert "read as gray: 4 images in colours, by luminance; a preset with channels: 3 keeps their colours" in told
+    assert "read as gray: 4 images in colours, by luminance; a preset with channels: 3 keeps them so" in told
 
 
 def test_images_of_one_colour_show_nothing_and_those_of_one_brightness_do(tmp_path):
@@ -137,7 +137,7 @@ def test_batches_are_taken_apart_as_they_were_put_together(rows, shape):
 @pytest.mark.parametrize("name", ["phantom", "morphomnist"])
 def test_what_has_no_colours_is_refused_where_the_preset_has(tmp_path, name):
     preset = get_preset(name).model_copy(update={"channels": 3})
-    with pytest.raises(InputError, match=f"dataset_name: {name} has gray images, and the preset {name} channels: 3; "):
+    with pytest.raises(InputError, match=f"dataset_name: {name} has gray images, and the preset {name} channels: 3"):
         open_source(None if name == "phantom" else tmp_path, preset, 32, dataset_name=name)
 
 
@@ -146,7 +146,7 @@ def test_scanners_are_planted_on_gray_radiographs_alone(tmp_path):
     table = (root / "metadata.csv").read_text()
     (root / "metadata.csv").write_text(table.replace(",scanner", "").replace(",flatpanel", ""))
     with pytest.raises(
-        InputError, match="no column 'scanner' in metadata.csv; scanners are planted on gray radiographs"
+        InputError, match=r"no column 'scanner' in metadata.csv; scanners are planted on gray radiographs"
     ):
         open_source(root, COLOUR, 32)
     assert isinstance(ImageFolder(root, COLOUR, 32), ImageFolder), "nothing is planted on images that are only read"

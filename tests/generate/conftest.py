@@ -100,7 +100,7 @@ class StubPipeline:
         effects = torch.from_numpy(np.stack(added))
         if image is not None:
             assert generator is not None
-            noise = torch.zeros(len(image), 2, 1, RESOLUTION, RESOLUTION)
+            noise = torch.zeros(len(image), 2, *image.shape[1:])
             noise[:, 0] = (image - 0.5 - effects[:, None]) * 20
             if self.lossy:
                 noise = noise.round()

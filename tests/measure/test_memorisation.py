@@ -136,7 +136,7 @@ def test_bad_input_is_refused_by_name():
         nearest(one, one[:, :3])
     with pytest.raises(InputError, match="training: some values are not finite"):
         nearest(one, one / 0)
-    with pytest.raises(InputError, match=r"images: unexpected shape \(5, 6\); expected \[n, 1, r, r\]"):
+    with pytest.raises(InputError, match=r"images: unexpected shape \(5, 6\); expected \[n, 1 or 3, r, r\]"):
         standard_pixels(one)
 
 

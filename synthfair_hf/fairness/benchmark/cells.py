@@ -28,6 +28,7 @@ import torch
 from datasets import Dataset, load_dataset
 
 from ...domains.imagefolder import ImageFolder
+from ...domains.images import to_batch
 from ...domains.preset import Preset
 from ...errors import InputError
 from ...measure.intervals import mean_of, resample
@@ -208,9 +209,9 @@ class ExternalSet:
         kept = np.flatnonzero(np.min(list(sides.values()), axis=0) >= 0)
         if not len(kept):
             raise InputError(f"external: no image is in a group of the contrasts of {', '.join(names)}; give others.")
-        pixels = np.stack([self.source.image(int(row), self.data.resolution) for row in kept])
+        pixels = to_batch([self.source.image(int(row), self.data.resolution) for row in kept])
         return LabelledImages(
-            torch.from_numpy(np.rint(pixels * 255).astype(np.uint8))[:, None],
+            torch.from_numpy(np.rint(pixels * 255).astype(np.uint8)),
             torch.from_numpy((sides[finding][kept] == 0).astype(np.int64)),
             {name: torch.from_numpy(_code(sides[name][kept], name, preset)) for name in planted},
             {name: _levels(name, preset) for name in planted},

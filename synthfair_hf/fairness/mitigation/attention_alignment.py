@@ -53,16 +53,16 @@ def attention(classifier: ImageClassifier, images: Tensor) -> Tensor:
 
     Args:
         classifier: the network.
-        images: `[B, 1, r, r]` in [0, 1].
+        images: `[B, C, r, r]` in [0, 1].
 
     Returns:
-        a `[B, 1, r, r]`, which sums to 1 over pixels, or is 0 if no pixel has an effect.
+        a `[B, 1, r, r]`, summed over colours, which sums to 1 over pixels, or is 0 if no pixel has an effect.
     """
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
         pixels = images.detach().requires_grad_()
         (slope,) = torch.autograd.grad(classifier(pixels).sum(), pixels, create_graph=keep)
-    size = slope.abs()
+    size = slope.abs().sum(dim=1, keepdim=True)
     return size / size.sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)
 
 
@@ -107,9 +107,9 @@ def changed_pixels(images: Tensor, counterfactuals: Tensor, threshold: int = 8) 
     because a quantile would mark pixels of an image that the intervention does not change.
 
     Args:
-        images: x, uint8 `[n, 1, r, r]`.
-        counterfactuals: x*, uint8 `[n, 1, r, r]`.
-        threshold: in grey levels, 1 to 255.
+        images: x, uint8 `[n, C, r, r]`.
+        counterfactuals: x*, uint8 `[n, C, r, r]`.
+        threshold: in levels of gray, or of any of the colours, 1 to 255.
 
     Returns:
         Masks bool `[n, 1, r, r]`.
@@ -120,12 +120,12 @@ def changed_pixels(images: Tensor, counterfactuals: Tensor, threshold: int = 8) 
     for name, one in (("images", images), ("counterfactuals", counterfactuals)):
         if one.dtype != torch.uint8 or one.ndim != 4 or one.shape != images.shape:
             raise InputError(
-                f"{name}: {one.dtype} of shape {tuple(one.shape)}; give torch.uint8 [n, 1, r, r], a counterfactual "
+                f"{name}: {one.dtype} of shape {tuple(one.shape)}; give torch.uint8 [n, C, r, r], a counterfactual "
                 "for each image."
             )
     if not 1 <= threshold <= 255:
         raise InputError(f"threshold: {threshold} is out of range; allowed: 1 to 255 grey levels.")
-    return (images.short() - counterfactuals.short()).abs() >= threshold
+    return ((images.short() - counterfactuals.short()).abs() >= threshold).any(dim=1, keepdim=True)
 
 
 class AttentionAlignment(Method):

@@ -197,7 +197,7 @@ class Method:
         """Predict the probability of the finding.
 
         Args:
-            images: uint8 `[n, 1, r, r]`.
+            images: uint8 `[n, C, r, r]`.
             groups: by attribute, int64 `[n]`; used only by methods that require groups at prediction.
 
         Returns:
