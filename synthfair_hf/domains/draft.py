@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..missing import is_missing
 from ..schema import Schema, Variable
 from .cells import match_columns
+from .images import is_in_colours
 from .preset import Contrast, Preset, strengths
 from .preset_file import MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
@@ -56,7 +57,7 @@ WIDEST = (-1e12, 1e12)
 """Numbers beyond are no measurement."""
 
 EXAMINED = 16
-"""Images that are opened to see how large they are."""
+"""Images that are opened to see how large they are, and whether most have colours."""
 
 IDENTIFIERS = (
     ("file_name", "names the image", "file|image|path"),
@@ -142,7 +143,10 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
             for column, one in found.items()
         )
     )
-    return Draft(_preset(name, covariates, found, finding, _resolution(path.parent, rows)), remarks)
+    examined = _examined(path.parent, rows)
+    channels = 3 if 2 * sum(map(is_in_colours, examined)) > len(examined) else 1
+    preset = _preset(name, covariates, found, finding, _resolution(examined))
+    return Draft(preset.model_copy(update={"channels": channels}), remarks)
 
 
 def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
@@ -306,17 +310,27 @@ def _contrast(variable: Variable, found: Mapping[str, Any]) -> Contrast:
     return Contrast(first=first, second=second)
 
 
-def _resolution(directory: Path, rows: Sequence[Mapping[str, str]]) -> int:
+def _examined(directory: Path, rows: Sequence[Mapping[str, str]]) -> list[Path]:
+    """Files of EXAMINED images of the folder at most, evenly spaced; what is none or lies elsewhere is not opened."""
+    found = []
+    for row in rows[:: max(1, len(rows) // EXAMINED)][:EXAMINED]:
+        # of a name that no file can have, whoever reads it will say so
+        with suppress(OSError, ValueError):
+            path = (directory / row["file_name"]).resolve()
+            if path.is_relative_to(directory.resolve()) and path.is_file():
+                found.append(path)
+    return found
+
+
+def _resolution(examined: Sequence[Path]) -> int:
     """The largest of RESOLUTIONS for which as many of the examined images are large enough as for any."""
-    names = [row["file_name"] for row in rows[:: max(1, len(rows) // EXAMINED)]][:EXAMINED]
-    return max(RESOLUTIONS, key=lambda one: (sum(_is_large_enough(directory, name, one) for name in names), one))
+    return max(RESOLUTIONS, key=lambda one: (sum(_is_large_enough(path, one) for path in examined), one))
 
 
-def _is_large_enough(directory: Path, name: str, resolution: int) -> bool:
-    """Whether an image of the folder is; whoever reads it will say what else is wrong with it."""
+def _is_large_enough(path: Path, resolution: int) -> bool:
+    """Whether an image is; whoever reads it will say what else is wrong with it."""
     try:
-        path = (directory / name).resolve()
-        return path.is_relative_to(directory.resolve()) and path.is_file() and len(read_image(path, resolution)) > 0
+        return len(read_image(path, resolution)) > 0
     # an InputError too
     except (OSError, ValueError):
         return False

@@ -22,13 +22,12 @@ from ..missing import identifier
 from ..records import fingerprint
 from ..schema import Schema, Variable
 from .cells import absent_levels, check_images, check_readable, match_columns, near_column
-from .dicom import is_dicom
-from .images import has_colours, is_in_colours
 from .preset import Preset
 from .readers import Table
 from .rows import read_rows
 from .source import (
     BLANK,
+    count_colours,
     count_contrasts,
     count_patients,
     image_sha256,
@@ -110,7 +109,7 @@ class ImageFolder:
         paths = self._paths
         with ThreadPoolExecutor() as threads:
             examined = threads.map(lambda path: _examine(path, resolution, preset.channels), paths)
-            hashes, reasons, others = zip(*tqdm(examined, total=len(paths), desc="reading images"), strict=True)
+            hashes, reasons = zip(*tqdm(examined, total=len(paths), desc="reading images"), strict=True)
         quarantined = {
             str(path.relative_to(root)): reason for path, reason in zip(paths, reasons, strict=True) if reason
         }
@@ -143,8 +142,7 @@ class ImageFolder:
                 )
         self._keep(kept, quarantined, hashes)
         self.counts |= count_contrasts(self._paths)
-        if any(others):
-            self.counts["in colours" if self.channels == 1 else "gray"] = sum(others)
+        self.counts |= count_colours(self._paths, self.channels)
         # only needed so far, and large
         del self._rows, self._cells, self._listing
         self.file_names = [path.relative_to(root).as_posix() for path in self._paths]
@@ -288,16 +286,10 @@ def _inside(root: Path, name: str, where: str) -> Path:
     return path
 
 
-def _examine(path: Path, resolution: int, channels: int) -> tuple[str, str, bool]:
-    """The `image_sha256` of a file, why it can't be read, and whether it is gray where colours are, or the reverse.
-
-    The reason is empty for a readable one, and names no directory.
-    """
+def _examine(path: Path, resolution: int, channels: int) -> tuple[str, str]:
+    """The `image_sha256` of a file and, empty for a readable one, the reason why it is not, without its directory."""
     try:
-        pixels = read_radiograph(path, resolution, channels)
+        read_radiograph(path, resolution, channels)
     except InputError as error:
-        return "", str(error).removeprefix(f"{path}: ").rstrip("."), False
-    if channels == 3:
-        return image_sha256(path), "", not has_colours(pixels)
-    # of DICOM `count_contrasts` tells
-    return image_sha256(path), "", not is_dicom(path) and is_in_colours(path)
+        return "", str(error).removeprefix(f"{path}: ").rstrip(".")
+    return image_sha256(path), ""

@@ -50,7 +50,6 @@ __all__ = [
     "full_scale",
     "gray",
     "halve",
-    "has_colours",
     "is_in_colours",
     "luminance",
     "open_image",
@@ -75,8 +74,8 @@ FULL_SCALE, WHITE_IS_ZERO = "full_scale", "white_is_zero"
 GRAY_MODES, COLOUR_MODES = ("1", "L", "LA"), ("RGB", "RGBA", "P")
 """Pillow's names of what is read at 8 bits."""
 
-SLIGHT = 16 / 255
-"""By so much the colours of a gray image may differ, where it was compressed or photographed."""
+SLIGHT, GRID = 16, 64
+"""Levels by which the colours of a gray image may differ, where it was compressed or photographed; pixels a side."""
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, those of Pillow."""
@@ -169,22 +168,24 @@ def colours(image: Image.Image, where: str) -> np.ndarray:
     return np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.float32), -1, 0) / 255
 
 
-def has_colours(pixels: np.ndarray) -> bool:
-    """Whether red, green and blue `[3, H, W]` in [0, 1] differ by more than SLIGHT in more than 1 % of the pixels."""
-    return bool(np.quantile(np.ptp(pixels, axis=0), 0.99) > SLIGHT)
-
-
 def is_in_colours(path: Path) -> bool:
-    """Whether the image of a file `has_colours`, by a grid of its pixels; one in a gray mode is not decoded.
+    """Whether an image's red, green and blue differ by more than SLIGHT in more than 1 % of a grid of its pixels.
+
+    An image in a gray mode is not decoded, and of a JPEG an eighth as many pixels a side.
 
     Args:
-        path: of an image that `open_image` can open.
+        path: of an image; where it can't be read, whoever reads it will say so.
     """
-    with path.open("rb") as opened, Image.open(opened, formats=FORMATS) as header:
-        if header.mode not in COLOUR_MODES:
-            return False
-    grid = open_image(path).resize((64, 64), Image.Resampling.NEAREST)
-    return has_colours(colours(grid, str(path)))
+    try:
+        with path.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
+            if image.mode not in COLOUR_MODES:
+                return False
+            image.draft("RGB", (GRID, GRID))
+            levels = np.asarray(image.convert("RGB").resize((GRID, GRID), Image.Resampling.NEAREST)).astype(np.int16)
+    # damaged files fail in more ways than Pillow documents
+    except Exception:
+        return False
+    return bool(np.quantile(np.ptp(levels, axis=-1), 0.99) > SLIGHT)
 
 
 def full_scale(levels: np.ndarray) -> int:

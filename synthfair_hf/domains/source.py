@@ -14,6 +14,7 @@ three channels; either is counted.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,13 +24,14 @@ from ..errors import InputError
 from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
 from .dicom import READING, contrast, is_dicom, read_dicom
-from .images import MAX_PIXELS, centre_square, colours, gray, halve, open_image
+from .images import MAX_PIXELS, centre_square, colours, gray, halve, is_in_colours, open_image
 
 __all__ = [
     "BLANK",
     "Source",
     "access_to",
     "channels_of",
+    "count_colours",
     "count_contrasts",
     "count_patients",
     "describe_counts",
@@ -126,7 +128,21 @@ def count_contrasts(paths: Iterable[Path]) -> dict[str, Any]:
     return {"contrast": dict(sorted(found.items()))} if found else {}
 
 
-_FURTHER = ("left out", "not read", "no image of", "contrast", "in colours", "gray")
+def count_colours(paths: Iterable[Path], channels: int) -> dict[str, int]:
+    """How many images have colours where they are read as gray, or none where they are read in colours, for `counts`.
+
+    Args:
+        paths: of images; DICOM is for `count_contrasts`.
+        channels: that they are read in, 1 or 3.
+
+    Returns:
+        `in colours` or `gray`; empty where there is none.
+    """
+    files = [path for path in paths if not is_dicom(path)]
+    with ThreadPoolExecutor() as threads:
+        in_colours = sum(threads.map(is_in_colours, files))
+    name, found = ("in colours", in_colours) if channels == 1 else ("gray", len(files) - in_colours)
+    return {name: found} if found else {}
 
 
 def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,8 +164,12 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
         "patients": counts["patients"],
         "missing": {name: n if isinstance(n, int) else sum(n.values()) for name, n in missing.items()},
         "quarantined": quarantined if isinstance(quarantined, int) else len(quarantined),
-        **{name: counts[name] for name in _FURTHER if name in counts},
+        **{name: counts[name] for name in PUBLISHED if name in counts},
     }
+
+
+PUBLISHED = ("left out", "not read", "no image of", "contrast", "in colours", "gray")
+"""Counts that tell of nobody."""
 
 
 def describe_counts(counts: Mapping[str, Any]) -> list[str]:

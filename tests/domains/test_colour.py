@@ -2,18 +2,30 @@
 
 import csv
 import hashlib
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from synthfair_hf.domains.draft import draft_preset
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.images import colours, from_batch, gray, halve, luminance, open_image, to_batch
+from synthfair_hf.domains.preset_file import preset_yaml
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.registry import open_source
-from synthfair_hf.domains.source import channels_of, describe_counts, jitter, read_image, read_radiograph, totals
+from synthfair_hf.domains.source import (
+    channels_of,
+    count_colours,
+    describe_counts,
+    jitter,
+    read_image,
+    read_radiograph,
+    totals,
+)
 from synthfair_hf.errors import InputError
 
 GRAY = get_preset("chest_xray")
@@ -68,6 +80,7 @@ def test_three_equal_colours_are_each_the_gray_image(tmp_path, kind):
     np.testing.assert_allclose(luminance(moved), moved[0], atol=1e-6)
 
 
+@settings(max_examples=12)
 @given(st.permutations(range(3)), st.integers(0, 99))
 def test_permuted_colours_in_are_permuted_colours_out(order, seed):
     pixels = picture(16, seed)
@@ -101,6 +114,23 @@ def test_a_folder_in_colours_gives_colours_and_counts_what_is_gray(tmp_path):
     assert "read as gray: 4 images in colours, by luminance; a preset with channels: 3 keeps them so" in told
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_preset_drafted_from_images_in_colours_has_three_channels(tmp_path, suffix):
+    drawn = {f"{index}.{suffix}": Image.fromarray(picture(64, index)) for index in range(4)}
+    gray = {name: image.convert("L").convert("RGB") for name, image in drawn.items()}
+    for images, channels in ((drawn, 3), (gray, 1)):
+        root = folder(tmp_path / str(channels), images)
+        (root / "metadata.csv").write_text(
+            "file_name,patient_id,sex,finding\n"
+            + "".join(f"{name},p{index},{'mf'[index % 2]},{'ab'[index // 2]}\n" for index, name in enumerate(images))
+        )
+        preset = draft_preset(root / "metadata.csv").preset
+        assert preset.channels == channels
+        assert ("channels: 3" in preset_yaml(preset)) == (channels == 3)
+    (root / f"0.{suffix}").write_bytes((root / f"0.{suffix}").read_bytes()[:200])
+    assert count_colours([root / f"{index}.{suffix}" for index in range(4)], 1) == {}, "a damaged one is for its reader"
+
+
 def test_images_of_one_colour_show_nothing_and_those_of_one_brightness_do(tmp_path):
     Image.new("RGB", (64, 64), (20, 200, 20)).save(tmp_path / "one.png")
     with pytest.raises(InputError, match=r"shows nothing: its pixels are of one colour, 0.0784, 0.784, 0.0784 of 1"):
@@ -118,6 +148,14 @@ def test_alpha_is_dropped_palettes_are_their_colours_and_inks_are_refused(tmp_pa
     clear = np.dstack([pixels, np.zeros((64, 64), np.uint8)])
     plain = colours(Image.fromarray(pixels), "image")
     assert np.array_equal(colours(Image.fromarray(clear), "image"), plain)
+    deep = (pixels.astype(np.uint16) * 256 + 255).astype(">u2").reshape(64, 192)
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    file = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
+    assert np.array_equal(colours(open_image(file), "image"), plain), "of 16 bits the high ones"
     palette = Image.fromarray(pixels).quantize(16)
     assert np.array_equal(colours(palette, "image"), colours(palette.convert("RGB"), "image"))
     Image.fromarray(pixels).convert("CMYK").save(tmp_path / "inks.tif")
@@ -126,6 +164,7 @@ def test_alpha_is_dropped_palettes_are_their_colours_and_inks_are_refused(tmp_pa
             read(open_image(tmp_path / "inks.tif"), "inks")
 
 
+@settings(max_examples=12)
 @given(st.integers(1, 4), st.sampled_from([(5, 5), (3, 5, 5), (3, 3)]))
 def test_batches_are_taken_apart_as_they_were_put_together(rows, shape):
     images = list(np.random.default_rng(0).random((rows, *shape), dtype=np.float32))

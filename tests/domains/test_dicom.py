@@ -392,6 +392,7 @@ def test_colours_become_the_luminance_of_a_png(tmp_path):
     path = write(tmp_path / "file.dcm", colours(), WindowCenter=9, WindowWidth=2)
     assert contrast(path) == "colour"
     np.testing.assert_allclose(read_dicom(path, MAX_PIXELS), expected, atol=1e-6)
+    np.testing.assert_allclose(read_dicom(path, MAX_PIXELS, 3), np.moveaxis(colours() / 255, -1, 0), atol=1e-6)
     for syntax in (RLELossless, JPEG2000Lossless):
         assert np.array_equal(
             read_dicom(write(tmp_path / "other.dcm", colours(), syntax), MAX_PIXELS), read_dicom(path, MAX_PIXELS)
@@ -417,6 +418,12 @@ def test_a_palette_is_its_colours(tmp_path, factor):
     path = write(tmp_path / "file.dcm", indices, PhotometricInterpretation="PALETTE COLOR", **elements)
     drawn = Image.fromarray(palette.astype(np.uint8).reshape(64, 64, 3))
     np.testing.assert_allclose(read_dicom(path, MAX_PIXELS), np.asarray(drawn.convert("L")) / 255, atol=1e-6)
+    np.testing.assert_allclose(read_dicom(path, MAX_PIXELS, 3), np.moveaxis(np.asarray(drawn) / 255, -1, 0), atol=1e-6)
+
+
+def test_a_gray_file_is_three_equal_colours(tmp_path):
+    path = write(tmp_path / "file.dcm")
+    assert np.array_equal(read_dicom(path, MAX_PIXELS, 3), np.stack([read_dicom(path, MAX_PIXELS)] * 3))
 
 
 def test_text_in_the_pixels_is_refused(tmp_path):
