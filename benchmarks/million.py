@@ -2,7 +2,7 @@
 
     python benchmarks/million.py --output_dir runs/million [--num_subjects 55560 --resolution 32 --workers 2]
 
-The phantom answers exactly and calls no network (`simulators/oracle.py`), so what is measured is everything else: the
+The phantom answers exactly and calls no network (`domains/oracle.py`), so what is measured is everything else: the
 plan, the driver, PNG, parquet with checksums, records, card, `verify`, and a biased view by the card's YAML alone, in
 plain `datasets`. The same command continues an interrupted run; seconds then count from the last start. Writes the
 figures into --docs_dir.

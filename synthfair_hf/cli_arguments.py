@@ -248,7 +248,13 @@ LoraWeights = Annotated[
 ]
 OutputDirectory = Annotated[Path, Field(description="directory that is written")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="of everything that is drawn")]
-World = Annotated[str, Field(description="world whose counterfactuals are known: phantom, acquisition or morphomnist")]
+World = Annotated[
+    str,
+    Field(
+        description="world whose counterfactuals are known: phantom, acquisition, morphomnist, dermatology_phantom or "
+        "brain_mri_phantom; observed: real images of which none is known"
+    ),
+]
 Limit = Annotated[int | None, Field(description="images at most; all by default")]
 Split = Annotated[str, Field(description="split whose images are used")]
 License = Annotated[str | None, Field(description="licence identifier for the card")]
@@ -507,7 +513,10 @@ class Generate(VerbSettings):
     output_dir: OutputDirectory = Path("synthfair")
     num_subjects: int = _like(GenerationPlan, "num_subjects")
     pretrained_model_name_or_path: Generator = None
-    world: str | None = Field(None, description="phantom: that world itself, exact, instead of a saved pipeline")
+    world: str | None = Field(
+        None,
+        description="phantom, dermatology_phantom, brain_mri_phantom: itself, exact, instead of a saved pipeline",
+    )
     text_to_image: TextToImage = None
     preset: Annotated[
         str | None,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import synthfair_hf
 from synthfair_hf.domains.chest_xray.scanners import equations
-from synthfair_hf.domains.phantom.oracle import Oracle
+from synthfair_hf.domains.oracle import Oracle
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.presets import PRESETS
 from synthfair_hf.fairness.benchmark.board import load_method

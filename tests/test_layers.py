@@ -46,7 +46,7 @@ UPWARD: dict[str, tuple[str, ...]] = {
 """Files that import against the table, and what: each with its reason."""
 
 GROUND_LIBRARIES = {*sys.stdlib_module_names, "numpy", "pydantic", "datasets"}
-WITHOUT_TORCH = {"domains": ("domains.worlds", "domains.phantom.oracle"), "views": (), "publish": ()}
+WITHOUT_TORCH = {"domains": ("domains.worlds", "domains.oracle"), "views": (), "publish": ()}
 """Rooms that do without torch, and their files that do not."""
 
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -29,9 +29,9 @@ from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.pipeline import CausalDiffusionPipeline, CausalPipelineOutput
 from ..diffusion.saved import SavedGenerator, find_generator
+from ..domains.drawn import DrawnSource
 from ..domains.images import to_batch
 from ..domains.joined import SourceFolder
-from ..domains.phantom.phantom import PhantomSource
 from ..domains.preset import Preset
 from ..domains.registry import open_source
 from ..domains.source import Source, access_to, patient_split, totals
@@ -394,9 +394,9 @@ def _counterfactuals(
     for row, request in enumerate(batch):
         covariates = {name: values[row] for name, values in plain.covariates.items()}
         truth = None
-        if isinstance(source, PhantomSource):
+        if isinstance(source, DrawnSource):
             # of all covariates that the images are to show, also where the generator's own causal model errs
-            truth = _pixels(torch.from_numpy(source.counterfactual(request.row, covariates, side))[None])
+            truth = _pixels(torch.from_numpy(to_batch([source.counterfactual(request.row, covariates, side)]))[0])
         first, second = (_pixels(made[row, strength]) for strength in request.strengths)
         yield _Pair(request, covariates, first, second, _pixels(observed[row]), truth)
 

@@ -21,6 +21,8 @@
 - dicom — radiographs in DICOM files: `dicom.read_dicom`
 - joined — several sources as one, with a site: `joined.JoinedFolders`, `joined.JoinedSource`
 - registry — every data set that can be opened: `registry.open_source`, `registry.READERS`
+- drawn — worlds that are drawn, subject by subject: `drawn.DrawnWorld`, `drawn.DrawnSource`, `drawn.Equations`
+- oracle — a drawn world with the interface of a generator: `oracle.Oracle`
 - worlds — observations with exact counterfactuals: `worlds.World`, `worlds.open_world`, `worlds.WORLDS`
 - chest_xray, dermatology, brain_mri, faces, phantom, morphomnist — one folder per domain
 """

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from ..arguments import checked
 from ..errors import unknown
+from .brain_mri.phantom import BRAIN_PHANTOM
 from .chest_xray.findings import CHEXPERT, NIH_CHESTXRAY14
 from .chest_xray.preset import CHEST_XRAY
+from .dermatology.phantom import SKIN_PHANTOM
 from .morphomnist.preset import MORPHOMNIST
 from .phantom.preset import PHANTOM
 from .preset import Preset
@@ -24,6 +26,7 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         *(CHEST_XRAY, CHEXPERT, NIH_CHESTXRAY14, PHANTOM, MORPHOMNIST),
         *(read_preset(path).preset for path in FILES),
+        *(SKIN_PHANTOM, BRAIN_PHANTOM),
     )
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..arguments import checked
 from ..errors import InputError, unknown
 from .brain_mri.oasis1 import OASIS1
+from .brain_mri.phantom import BrainPhantom
 from .chest_xray.brax import Brax
 from .chest_xray.chexpert import CheXpert
 from .chest_xray.mimic_cxr import MimicCXR
@@ -20,6 +21,8 @@ from .chest_xray.vindr_cxr import VinDrCXR
 from .dermatology.fitzpatrick17k import Fitzpatrick17k
 from .dermatology.ham10000 import HAM10000
 from .dermatology.isic import ISIC
+from .dermatology.phantom import SkinPhantom
+from .drawn import DrawnSource
 from .faces.utkface import UTKFace
 from .hub_dataset import store_images
 from .imagefolder import Examine, ImageFolder
@@ -45,10 +48,14 @@ READERS: dict[str, type[Reader]] = {
 }
 """Data sets in their own layouts, by name."""
 
-DRAWN = ("phantom",)
+DRAWN: dict[str, Callable[[], DrawnSource]] = {
+    "phantom": lambda: PhantomSource(SUBJECTS, WORLD_SEED),
+    "dermatology_phantom": lambda: DrawnSource(SkinPhantom(), SUBJECTS, WORLD_SEED),
+    "brain_mri_phantom": lambda: DrawnSource(BrainPhantom(), SUBJECTS, WORLD_SEED),
+}
 """Data sets whose images are drawn, and that have no directory."""
 
-GRAY = ("morphomnist", *DRAWN)
+GRAY = ("morphomnist", "phantom")
 """Data sets that have no colours, whatever a preset says."""
 
 SOURCES = ("imagefolder", "datasets", "morphomnist", *DRAWN, *READERS)
@@ -99,7 +106,7 @@ def open_source(
     if name in DRAWN:
         if folder is not None:
             raise InputError(f"source_dir: {directory} is not for the {name}, whose images are drawn; leave it out.")
-        return PhantomSource(SUBJECTS, WORLD_SEED)
+        return DRAWN[name]()
     if folder is None:
         raise InputError(f"source_dir: not given; {chosen or preset.name} needs the folder of its images.")
     folder = folder.model_copy(update={"dataset_name": name})
@@ -253,7 +260,7 @@ OTHERS = {
         "morphomnist: digits with thickness and intensity, of the preset of that name",
         "  download    train.npz and test.npz",
     ),
-    "phantom": ("phantom: a world that is drawn, of the preset of that name", "  download    nothing"),
+    **{name: (f"{name}: a world that is drawn, of the preset of that name", "  download    nothing") for name in DRAWN},
 }
 """What is told of the data sets that have no reader."""
 

@@ -1,13 +1,15 @@
 """Worlds to measure in: observations, their covariates, and the exact counterfactual under do() wherever one is known.
 
-phantom        procedural radiographs, exact for every do()
+phantom        procedural radiographs, exact for every do(); so are dermatology_phantom, in colours, and
+               brain_mri_phantom
 acquisition    real radiographs on planted scanners, exact for do(scanner)
 morphomnist    digits, exact for do(thickness) and do(intensity), both of which can be measured in an image
+observed       real images of any domain, of which no counterfactual is known
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,8 +22,11 @@ from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
 from ..records import Access, row_generator
 from ..schema import SPLITS, Schema
+from .brain_mri.phantom import BRAIN_PHANTOM, BrainPhantom
 from .chest_xray.preset import CHEST_XRAY
 from .chest_xray.scanners import AcquisitionWorld
+from .dermatology.phantom import SKIN_PHANTOM, SkinPhantom
+from .drawn import DrawnSource, DrawnWorld
 from .imagefolder import ImageFolder
 from .images import to_batch
 from .joined import JoinedFolders, JoinedSource, SourceFolder
@@ -31,15 +36,17 @@ from .morphomnist.world import MEASURED_ATTRIBUTES, MorphoMNISTWorld
 from .phantom.phantom import SUBJECTS, Exogenous, Phantom, PhantomSource, sample_noise
 from .phantom.preset import PHANTOM
 from .preset import Preset
-from .registry import WORLD_SEED, open_images, open_joined
+from .registry import WORLD_SEED, open_images, open_joined, open_source
 from .source import Source, access_to, totals
 
 __all__ = [
     "WORLDS",
     "Counterfactuals",
     "DigitWorld",
+    "ObservedWorld",
     "PhantomWorld",
     "ScannerWorld",
+    "SubjectWorld",
     "Table",
     "World",
     "confounded_scanners",
@@ -246,6 +253,45 @@ class PhantomWorld(_Observations):
         return Counterfactuals(torch.from_numpy(images)[:, None], self.covariates.decode(encoded))
 
 
+class SubjectWorld(_Observations):
+    """Subjects of a world that draws them one by one: those of `split` among the first `num_subjects` of `seed`.
+
+    Args:
+        world: draws them.
+        split: train, validation or test.
+        limit: images at most; all if None.
+        seed: of the world.
+        num_subjects: subjects over all splits.
+        resolution: height and width in pixels, 16 to 1024.
+
+    Raises:
+        InputError: no subject in the split.
+    """
+
+    def __init__(
+        self, world: DrawnWorld, split: str, limit: int | None, seed: int, num_subjects: int, resolution: int
+    ) -> None:
+        source, preset = DrawnSource(world, num_subjects, seed), world.preset
+        super().__init__(preset.name, source, preset, split, limit, resolution)
+        self._world, self._source = world, source
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The subjects' images."""
+        return self.truth({}).images
+
+    def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals:
+        """The same subjects, drawn anew."""
+        wanted, answers = self.requested_rows(do, rows), []
+        for place, row in enumerate(wanted):
+            noise = self._source.noise(self.kept[row])
+            answers.append(self._world.counterfactual(noise, {name: [do[name][place]] for name in do}, self.resolution))
+        images, covariates = zip(*answers, strict=True)
+        encoded = {name: np.concatenate([one[name] for one in covariates]) for name in self.covariates.names}
+        drawn = torch.from_numpy(to_batch(list(np.concatenate(images))))
+        return Counterfactuals(drawn, self.covariates.decode(encoded))
+
+
 class ScannerWorld(_Observations):
     """Real radiographs of a split on planted scanners, every covariate known, by default one of each patient.
 
@@ -351,6 +397,40 @@ class DigitWorld(_Observations):
         return Counterfactuals(images, covariates)
 
 
+class ObservedWorld(_Observations):
+    """Images of a split as they are, every covariate known, one of each patient: no counterfactual of them is known.
+
+    Args:
+        source: the images.
+        preset: the domain, with the covariates that the source has.
+        split: train, validation or test.
+        limit: images at most; all if None.
+        resolution: height and width in pixels.
+
+    Raises:
+        InputError: no image of the split, or of train, with every covariate known.
+    """
+
+    augmented_copies = 8
+
+    def __init__(self, source: Source, preset: Preset, split: str, limit: int | None, resolution: int) -> None:
+        preset = preset.restrict(source.covariates.names)
+        super().__init__("observed", source, preset, split, limit, resolution)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The images as they are read."""
+        return torch.from_numpy(to_batch([self._observed.image(row, self.resolution) for row in self.kept]))
+
+    def truth(self, do: Table, rows: Sequence[int] | None = None) -> Counterfactuals | None:
+        """The observation itself where do changes nothing, else None."""
+        wanted = self.requested_rows(do, rows)
+        observed = {name: [column[row] for row in wanted] for name, column in self.table.items()}
+        if any(list(values) != observed[name] for name, values in do.items()):
+            return None
+        return Counterfactuals(self.images[wanted], observed)
+
+
 def confounded_scanners(table: Table, preset: Preset, indices: Sequence[int], strength: float, seed: int) -> list[str]:
     """Scanners correlated with the finding: with probability `strength` the finding's own, else that in the table.
 
@@ -379,12 +459,29 @@ def confounded_scanners(table: Table, preset: Preset, indices: Sequence[int], st
     ]
 
 
-def _open_phantom(split: str, limit: int | None, seed: int, directory: SourceFolder | None, resolution: int) -> World:
+Directory = SourceFolder | None
+
+
+def _open_phantom(
+    preset: Preset, split: str, limit: int | None, seed: int, directory: Directory, resolution: int
+) -> World:
     return PhantomWorld(split, limit, seed, SUBJECTS, resolution)
 
 
+def _open_subjects(
+    world: DrawnWorld,
+    preset: Preset,
+    split: str,
+    limit: int | None,
+    seed: int,
+    directory: Directory,
+    resolution: int,
+) -> World:
+    return SubjectWorld(world, split, limit, seed, SUBJECTS, resolution)
+
+
 def _open_acquisition(
-    split: str, limit: int | None, seed: int, directory: SourceFolder | None, resolution: int
+    preset: Preset, split: str, limit: int | None, seed: int, directory: Directory, resolution: int
 ) -> World:
     if directory is None:
         raise InputError(
@@ -392,7 +489,7 @@ def _open_acquisition(
         )
 
     def planted(radiographs: ImageFolder) -> ScannerWorld:
-        return ScannerWorld(AcquisitionWorld(radiographs, seed), CHEST_XRAY, split, limit, resolution=resolution)
+        return ScannerWorld(AcquisitionWorld(radiographs, seed), preset, split, limit, resolution=resolution)
 
     if isinstance(directory, JoinedFolders):
 
@@ -400,27 +497,41 @@ def _open_acquisition(
             source = AcquisitionWorld(joined, seed, joined.domain)
             return ScannerWorld(source, joined.domain, split, limit, resolution=resolution)
 
-        return several(open_joined(directory, CHEST_XRAY, resolution, several))
+        return several(open_joined(directory, preset, resolution, several))
     # whether there is anything to score is told by the table, before its images are read
-    return planted(open_images(directory, CHEST_XRAY, resolution, planted))
+    return planted(open_images(directory, preset, resolution, planted))
 
 
 def _open_morphomnist(
-    split: str, limit: int | None, seed: int, directory: SourceFolder | None, resolution: int
+    preset: Preset, split: str, limit: int | None, seed: int, directory: Directory, resolution: int
 ) -> World:
     if directory is None:
         raise InputError("source_dir: the morphomnist world needs a folder with train.npz and test.npz; give one.")
     if isinstance(directory, JoinedFolders):
         raise InputError(f"source_dir: {directory} are several; the morphomnist world needs one folder.")
-    return DigitWorld(MorphoMNIST(Path(directory), MORPHOMNIST, resolution), split, limit)
+    return DigitWorld(MorphoMNIST(Path(directory), preset, resolution), split, limit)
 
 
-WORLDS: dict[str, tuple[Preset, Callable[[str, int | None, int, SourceFolder | None, int], World]]] = {
+def _open_observed(
+    preset: Preset, split: str, limit: int | None, seed: int, directory: Directory, resolution: int
+) -> World:
+    def observed(source: Source) -> ObservedWorld:
+        return ObservedWorld(source, preset, split, limit, resolution)
+
+    if directory is None:
+        raise InputError("source_dir: the observed world needs a folder of images; give one.")
+    return observed(open_source(directory, preset, resolution, check=observed))
+
+
+WORLDS: dict[str, tuple[Preset | None, Callable[[Preset, str, int | None, int, Directory, int], World]]] = {
     "phantom": (PHANTOM, _open_phantom),
     "acquisition": (CHEST_XRAY, _open_acquisition),
     "morphomnist": (MORPHOMNIST, _open_morphomnist),
+    "dermatology_phantom": (SKIN_PHANTOM, partial(_open_subjects, SkinPhantom())),
+    "brain_mri_phantom": (BRAIN_PHANTOM, partial(_open_subjects, BrainPhantom())),
+    "observed": (None, _open_observed),
 }
-"""By name, the domain of a world and what opens it."""
+"""By name, the domain of a world, None where it may be any, and what opens it."""
 
 
 @checked
@@ -431,6 +542,7 @@ def open_world(
     seed: Seed = WORLD_SEED,
     directory: SourceFolder | None = None,
     resolution: int | None = None,
+    preset: Preset = CHEST_XRAY,
 ) -> World:
     """A world by name, none of whose images is drawn yet.
 
@@ -439,8 +551,9 @@ def open_world(
         split: train, validation or test.
         limit: images at most, 1 or more; all by default.
         seed: draws the phantom's subjects, or plants the scanners.
-        directory: holds the real images of the other two worlds; None for the phantom.
+        directory: holds the real images of the other worlds; None for the phantom.
         resolution: height and width in pixels; the domain's own by default.
+        preset: the domain of the observed world, chest_xray by default; the other worlds have their own.
 
     Raises:
         InputError: an unknown name or split, a limit below 1, or a directory that is missing or holds something else.
@@ -451,5 +564,6 @@ def open_world(
         raise unknown("split", split, SPLITS)
     if limit is not None and limit < 1:
         raise InputError(f"limit: {limit} must be positive, or None for all images.")
-    preset, opened = WORLDS[name]
-    return opened(split, limit, seed, directory, preset.resolution if resolution is None else resolution)
+    own, opened = WORLDS[name]
+    preset = own or preset
+    return opened(preset, split, limit, seed, directory, preset.resolution if resolution is None else resolution)

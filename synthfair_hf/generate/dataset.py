@@ -12,7 +12,7 @@ from ..arguments import Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.joined import JoinedFolders, SourceFolder
-from ..domains.phantom.oracle import Oracle
+from ..domains.oracle import Oracle
 from ..domains.preset import Preset
 from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source

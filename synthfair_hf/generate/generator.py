@@ -4,7 +4,7 @@
     CausalGenerator      the same, and noise = abduction(image, covariates)          counterfactuals
 
 A trained pipeline, or a world with the same interface, is a causal generator: `diffusion.pipeline` and
-`domains.phantom.oracle`. A text-to-image pipeline (`diffusion.text_to_image`) is a sampler: it knows the noise of no
+`domains.oracle`. A text-to-image pipeline (`diffusion.text_to_image`) is a sampler: it knows the noise of no
 image but its own, and a prompt says what differs, not what is held. Generation imports none of them.
 """
 

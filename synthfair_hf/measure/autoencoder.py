@@ -18,8 +18,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ..arguments import checked
+from ..domains.drawn import DrawnSource
 from ..domains.images import to_batch
-from ..domains.phantom.phantom import PhantomSource
 from ..domains.source import Source, access_to, channels_of
 from ..errors import InputError
 from ..records import Access, Record
@@ -108,7 +108,7 @@ def train_autoencoder(
     if resolution < reduction or resolution % reduction:
         raise InputError(f"resolution: {resolution} is not allowed; give a multiple of {reduction}.")
     check_output_dir(config)
-    access = "open" if isinstance(source, PhantomSource) else access_to(source, access)
+    access = "open" if isinstance(source, DrawnSource) else access_to(source, access)
     examples = TrainingExamples(source, "train", resolution, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from ..access import recorded_access, restrict
 from ..arguments import Size, Sizes, checked
-from ..domains.phantom.phantom import PhantomSource
+from ..domains.drawn import DrawnSource
 from ..domains.source import Source, access_to, channels_of
 from ..errors import InputError
 from ..records import Access, Record
@@ -251,7 +251,7 @@ def train_predictor(
     """
     check_resolution(resolution)
     check_output_dir(config)
-    access = "open" if isinstance(source, PhantomSource) else access_to(source, access)
+    access = "open" if isinstance(source, DrawnSource) else access_to(source, access)
     examples = TrainingExamples(source, "train", resolution, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

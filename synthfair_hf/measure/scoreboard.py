@@ -109,7 +109,7 @@ def open_for(saved: SavedGenerator, world: str, directory: SourceFolder | None, 
             f"world: acquisition plants scanners, but {saved.directory.name} was trained on radiographs whose own "
             "scanner is recorded; give a generator trained on planted ones."
         )
-    opened = open_world(world, split, limit, directory=directory, resolution=saved.resolution)
+    opened = open_world(world, split, limit, directory=directory, resolution=saved.resolution, preset=saved.preset)
     if opened.covariates != saved.preset.covariates:
         raise InputError(
             f"world: {world} has {', '.join(opened.covariates.names)}, but {saved.directory.name} has "
@@ -150,7 +150,7 @@ def _open_encoder(saved: SavedGenerator, directory: str | Path) -> Encoder:
 
 def _blank(saved: SavedGenerator) -> Tensor:
     """Images to try a network on, so that another resolution is an error now and not after hours of sampling."""
-    return torch.zeros(2, 1, saved.resolution, saved.resolution)
+    return torch.zeros(2, saved.preset.channels, saved.resolution, saved.resolution)
 
 
 def inputs_of(

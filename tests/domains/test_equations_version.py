@@ -16,8 +16,8 @@ import pytest
 from synthfair_hf.domains.chest_xray import scanners
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.chest_xray.scanners import SCANNERS, AcquisitionWorld
+from synthfair_hf.domains.oracle import Oracle
 from synthfair_hf.domains.phantom import anatomy, phantom, thorax
-from synthfair_hf.domains.phantom.oracle import Oracle
 from synthfair_hf.domains.phantom.phantom import Exogenous, Phantom, PhantomSource, sample_noise
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.schema import Schema

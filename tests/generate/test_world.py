@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from synthfair_hf.cli import main
-from synthfair_hf.domains.phantom.oracle import Oracle
+from synthfair_hf.domains.oracle import Oracle
 from synthfair_hf.domains.phantom.phantom import Exogenous, Phantom
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError

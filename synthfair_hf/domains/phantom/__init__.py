@@ -4,5 +4,4 @@
 - phantom — structural equations of covariates and image: `phantom.Phantom`, `phantom.PhantomSource`
 - anatomy — covariates to lengths inside a chest: `anatomy.Body`, `anatomy.measure`
 - thorax — a body to a radiograph: `thorax.Thorax`
-- oracle — the world with the interface of a generator: `oracle.Oracle`
 """

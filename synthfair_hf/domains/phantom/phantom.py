@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError, unknown
-from ...records import fingerprint, row_generator
+from ...errors import InputError
+from ...records import row_generator
 from ...schema import Schema
 from ..chest_xray import scanners
-from ..source import patient_split
+from ..drawn import RESOLUTIONS, DrawnSource, Equations, grain_on
+from ..preset import Preset
 from . import anatomy, thorax
 from .preset import PHANTOM
 
@@ -47,7 +48,8 @@ Parents = Mapping[str, np.ndarray]
 GRAIN = 128
 """Side of the stored field of grain; images of other sizes resample it to unit variance."""
 
-RESOLUTIONS = (16, 1024)
+PARTS = ("anatomy", "texture", "grain")
+"""Of the noise, what the image is drawn from."""
 
 _BATCH = 8  # radiographs drawn at once: their maps still fit the processor's cache
 
@@ -155,42 +157,21 @@ def sample_noise(n: int, seed: int, first: int = 0) -> Exogenous:
 class Phantom:
     """The world: structural equations of the covariates of the `phantom` preset and of the radiograph."""
 
+    preset: Preset = PHANTOM
+    structure = Equations(PHANTOM, LOGIT_NORMAL, LOGITS)
     schema: Schema = PHANTOM.covariates
 
     def covariates(self, noise: Exogenous, do: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
-        """Encoded covariates `[n]` by name, under do(...) if given.
+        """Encoded covariates `[n]` by name, under do(...) if given (`drawn.Equations.covariates`)."""
+        return self.structure.covariates(noise.covariates, do)
 
-        Args:
-            noise: of n subjects.
-            do: by name, a level name or a number in the unit of the variable, or one of them per row.
+    def sample_noise(self, n: int, seed: int, first: int = 0) -> Exogenous:
+        """The noise of subjects first ... first + n - 1, as `sample_noise` draws it."""
+        return sample_noise(n, seed, first)
 
-        Raises:
-            InputError: an unknown variable, a value that it cannot have, or another number of values than n.
-        """
-        forced = {name: self._forced(name, value, len(noise)) for name, value in (do or {}).items()}
-        found: dict[str, np.ndarray] = {}
-        for name in self.schema.names:  # causes stand before their effects in this preset
-            # An equation takes its parents only, so an edge missing from the preset cannot go unnoticed.
-            parents = {cause: found[cause] for cause, effect in PHANTOM.edges if effect == name}
-            found[name] = forced[name] if name in forced else self._evaluate(name, parents, noise.covariates[name])
-        return found
-
-    def _forced(self, name: str, value: Any, n: int) -> np.ndarray:
-        if name not in self.schema:
-            raise unknown("do", name, self.schema.names)
-        values = list(value) if isinstance(value, list | tuple | np.ndarray) else [value] * n
-        if len(values) != n:
-            raise InputError(f"do[{name!r}]: {len(values)} values for {n} subjects; give one, or one each.")
-        return self.schema[name].encode(values, f"do[{name!r}]", known=True)
-
-    @staticmethod
-    def _evaluate(name: str, parents: Parents, noise: np.ndarray) -> np.ndarray:
-        if name in LOGIT_NORMAL:
-            low, span, location, scale = LOGIT_NORMAL[name]
-            value = low + span / (1 + np.exp(-(location(parents) + scale * noise[:, 0].astype(np.float64))))
-            return value.astype(np.float32)
-        logits = [np.broadcast_to(logit(parents), len(noise)) for logit in LOGITS[name].values()]
-        return np.argmax(np.stack(logits, axis=1) + noise, axis=1).astype(np.int64)
+    def equations(self) -> list[str]:
+        """Identity of the world."""
+        return equations()
 
     def render(self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int) -> np.ndarray:
         """The radiographs `[n, resolution, resolution]`, float32 in [0, 1], of encoded covariates `[n]`.
@@ -232,7 +213,7 @@ class Phantom:
         Returns:
             float32 `[n, H, W]` in [0, 1].
         """
-        recorded, grain = np.empty_like(images), _unit_grain(noise.grain, images.shape[-1])
+        recorded, grain = np.empty_like(images), grain_on(noise.grain, images.shape[-1])
         for code, name in enumerate(self.schema["scanner"].levels):
             rows = scanner == code
             if rows.any():
@@ -278,6 +259,21 @@ class Phantom:
         covariates = self.covariates(noise, do)
         return self.render(covariates, noise, resolution), covariates
 
+    def members(self, covariates: Mapping[str, np.ndarray], keys: Sequence[int], resolution: int) -> np.ndarray:
+        """Images under encoded covariates `[n]`, of subjects whose noise of the image is that of seed `keys[i]`.
+
+        Rows that differ in the scanner alone share one exposure, which is most of the work.
+        """
+        unique, place = np.unique(np.array(keys), return_inverse=True)
+        drawn = [sample_noise(1, key) for key in unique.tolist()]
+        subjects = Exogenous({}, *(np.concatenate([getattr(one, part) for one in drawn]) for part in PARTS))
+        others = [values for name, values in covariates.items() if name != "scanner"]
+        _, row, exposure = np.unique(np.stack([place, *others], axis=1), axis=0, return_index=True, return_inverse=True)
+        exposed = self.expose(
+            {name: values[row] for name, values in covariates.items()}, subjects[place[row]], resolution
+        )
+        return self.acquire(exposed[exposure], covariates["scanner"], subjects[place])
+
     def _chests(
         self, covariates: Mapping[str, np.ndarray], noise: Exogenous, resolution: int
     ) -> Iterator[tuple[slice, thorax.Thorax, np.ndarray]]:
@@ -319,14 +315,6 @@ class Phantom:
         return share
 
 
-def _unit_grain(grain: np.ndarray, resolution: int) -> np.ndarray:
-    """The grain field on a detector of other pixels: averaged over each, then scaled back to unit variance."""
-    pixel, cell = np.arange(resolution)[:, None] / resolution, np.arange(GRAIN)[None] / GRAIN
-    overlap = (np.minimum(pixel + 1 / resolution, cell + 1 / GRAIN) - np.maximum(pixel, cell)).clip(0)
-    weights = (overlap / np.linalg.norm(overlap, axis=1, keepdims=True)).astype(np.float32)
-    return weights @ grain @ weights.T
-
-
 SUBJECTS = 20_000
 """Subjects of the phantom that training and measuring share: about 14,000 in train, 3,000 each held out."""
 
@@ -344,11 +332,8 @@ def equations() -> list[str]:
     return [*own, scanners.equations()]
 
 
-class PhantomSource:
-    """Subjects 0 ... num_subjects - 1 of the phantom of a seed, as a source (`domains.source.Source`).
-
-    Each subject is one patient with one image. Radiographs are drawn when they are needed, so any number of subjects is
-    cheap.
+class PhantomSource(DrawnSource):
+    """Subjects 0 ... num_subjects - 1 of the phantom of a seed (`drawn.DrawnSource`).
 
     Args:
         num_subjects: 1 or more.
@@ -358,54 +343,13 @@ class PhantomSource:
         InputError: fewer than one subject.
     """
 
-    name = "phantom"
     covariates: Schema = PHANTOM.covariates
 
     def __init__(self, num_subjects: int, seed: int) -> None:
-        if num_subjects < 1:
-            raise InputError(f"num_subjects: {num_subjects} must be positive.")
-        self._seed, self._world = seed, Phantom()
-        parts = [
-            self.covariates.decode(self._world.covariates(sample_noise(min(1000, num_subjects - first), seed, first)))
-            for first in range(0, num_subjects, 1000)
-        ]
-        self.table: dict[str, list[Any]] = {
-            name: [value for part in parts for value in part[name]] for name in self.covariates.names
-        }
-        self.patient_ids = [f"phantom-{seed}-{index:07d}" for index in range(num_subjects)]
-        self.splits = [patient_split(patient) for patient in self.patient_ids]
-        self.fingerprint = fingerprint([num_subjects, seed, *equations()])
-        self.counts: dict[str, Any] = {"images": num_subjects, "patients": num_subjects}
-
-    def __len__(self) -> int:
-        return len(self.patient_ids)
-
-    def image(self, index: int, resolution: int) -> np.ndarray:
-        """The subject's radiograph `[resolution, resolution]`, float32 in [0, 1]."""
-        return self.counterfactual(index, {}, resolution)
-
-    def counterfactual(self, index: int, do: Mapping[str, Any], resolution: int) -> np.ndarray:
-        """The exact radiograph of the same subject under do(...), `[resolution, resolution]`.
-
-        Args:
-            index: of the subject.
-            do: level names or numbers in the unit, by covariate.
-            resolution: height and width in pixels, 16 to 1024.
-
-        Returns:
-            float32 `[resolution, resolution]` in [0, 1].
-
-        Raises:
-            InputError: an unknown variable, a value that it cannot have, or a resolution out of range.
-        """
-        noise = sample_noise(1, self._seed, range(len(self))[index])
-        return self._world.counterfactual(noise, do, resolution)[0][0]
+        super().__init__(Phantom(), num_subjects, seed)
 
     def lesion_mask(self, index: int, resolution: int) -> np.ndarray:
         """Where the subject's finding replaces air in the lungs, bool `[resolution, resolution]`."""
-        noise = sample_noise(1, self._seed, range(len(self))[index])
-        return self._world.lesion_mask(self._world.covariates(noise), noise, resolution)[0]
-
-    def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        """A training example: the radiograph as it is; any number of subjects needs no augmentation."""
-        return self.image(index, resolution), {name: values[index] for name, values in self.table.items()}
+        noise = self.noise(index)
+        mask: np.ndarray = self.world.lesion_mask(self.world.covariates(noise), noise, resolution)[0]
+        return mask

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..drawn import spline
 from .anatomy import ANATOMY, Array, Body
 
 __all__ = ["FIELD", "TEXTURE_SHAPE", "Thorax"]
@@ -55,14 +56,6 @@ def _bump(value: Array, centre: Array | float, width: float) -> Array:
     return np.exp(-(((value - centre) / width) ** 2))
 
 
-def _spline(grid: int, knots: int) -> Array:
-    """Matrix `[grid, knots]` of uniform cubic B-splines; rows sum to 1."""
-    position = (np.arange(grid) + 0.5) / grid * (knots - 3)
-    distance = np.abs(position[:, None] + 1 - np.arange(knots)[None])
-    near, far = 2 / 3 - distance**2 + distance**3 / 2, (2 - distance).clip(0) ** 3 / 6
-    return np.where(distance < 1, near, far).astype(np.float32)
-
-
 class Thorax:
     """B thoraces on a square grid of `grid` pixels, structure by structure.
 
@@ -72,8 +65,8 @@ class Thorax:
     def __init__(self, body: Body, noise: Mapping[str, Array], texture: Array, grid: int) -> None:
         self.body, self.grid = body, grid
         self.noise = {name: np.asarray(noise[name], np.float32)[:, None, None] for name in ANATOMY}
-        spline = _spline(grid, TEXTURE_SHAPE[-1])
-        self.texture = spline @ texture @ spline.T
+        splines = spline(grid, TEXTURE_SHAPE[-1])
+        self.texture = splines @ texture @ splines.T
         axis = ((np.arange(grid) + 0.5) / grid - 0.5).astype(np.float32) * np.float32(FIELD)
         self.y = axis[None, :, None] - body.centre_y
         self.x = axis[None, None, :] - body.centre_x - body.lean * self.y

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from synthfair_hf.domains.phantom.oracle import Oracle
+from synthfair_hf.domains.oracle import Oracle
 from synthfair_hf.domains.phantom.phantom import Exogenous, Phantom, sample_noise
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError

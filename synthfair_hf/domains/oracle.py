@@ -1,29 +1,30 @@
-"""The phantom as a generator: what generation needs of a trained pipeline, computed by the world itself.
+"""A drawn world as a generator: what generation needs of a trained pipeline, computed by the world itself.
 
     covariates = f(noise of the covariates, do)
-    image      = radiograph(covariates, key),      key -> anatomy, texture, grain
+    image      = members(covariates, key),      key -> everything else that the image is drawn from
 
 so that every counterfactual of a data set is exact and costs no network. A subject's image noise is named by one
-integer and drawn again from it wherever it is needed. Members of a family that differ in the scanner alone share one
-exposure, which is most of the work.
+integer and drawn again from it wherever it is needed.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import InputError, unknown
-from ...records import Access, fingerprint
-from ..preset import Preset
-from .phantom import RESOLUTIONS, Exogenous, Phantom, equations, sample_noise
-from .preset import PHANTOM
+from ..errors import InputError, unknown
+from ..records import Access, fingerprint
+from .brain_mri.phantom import BrainPhantom
+from .dermatology.phantom import SkinPhantom
+from .drawn import RESOLUTIONS
+from .images import to_batch
+from .phantom.phantom import Phantom
+from .preset import Preset
 
 __all__ = ["ORACLES", "Oracle", "OracleConfig", "OracleOutput"]
 
-ORACLES = (PHANTOM.name,)
+ORACLES: dict[str, Any] = {one.preset.name: one for one in (Phantom, SkinPhantom, BrainPhantom)}
 """Worlds that generate: their counterfactuals need no observation."""
 
 KEYS = 2**62
@@ -36,7 +37,7 @@ class OracleConfig(NamedTuple):
 
 
 class OracleOutput(NamedTuple):
-    """Images float32 `[B, 1, H, W]` in [0, 1], the keys `[B, 1]` and the covariates' noise behind them."""
+    """Images float32 `[B, C, H, W]` in [0, 1], the keys `[B, 1]` and the covariates' noise behind them."""
 
     images: Tensor
     noise: Tensor
@@ -44,16 +45,16 @@ class OracleOutput(NamedTuple):
     residual: None = None
 
 
-class PhantomModel:
-    """The phantom's structural equations of its covariates, in tensors."""
+class DrawnModel:
+    """A world's structural equations of its covariates, in tensors."""
 
-    def __init__(self, world: Phantom) -> None:
+    def __init__(self, world: Any) -> None:
         self._world = world
 
     def sample_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Noise by covariate: `[rows, 1]` standard normal, or `[rows, levels]` Gumbel."""
         noise = {}
-        for variable in self._world.schema.walk():
+        for variable in self._world.preset.covariates.walk():
             if variable.categorical:
                 # above 0, so that both logarithms exist
                 uniform = 1 - torch.rand(rows, len(variable.levels), generator=generator, dtype=torch.float64)
@@ -69,7 +70,7 @@ class PhantomModel:
 
     def evaluate(self, noise: Mapping[str, Tensor], do: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """Encoded covariates `[rows]`, under do(...) of decoded values if given."""
-        found = self._world.covariates(_exogenous(noise), do)
+        found = self._world.structure.covariates({name: one.numpy() for name, one in noise.items()}, do)
         return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
@@ -91,16 +92,16 @@ class Oracle:
     def __init__(self, world: str, resolution: int | None = None) -> None:
         if world not in ORACLES:
             raise unknown("world", world, ORACLES)
-        self.preset: Preset = PHANTOM
-        self.resolution = PHANTOM.resolution if resolution is None else resolution
+        self._world = ORACLES[world]()
+        self.preset: Preset = self._world.preset
+        self.resolution = self.preset.resolution if resolution is None else resolution
         low, high = RESOLUTIONS
         if not low <= self.resolution <= high:
             raise InputError(f"resolution: {resolution} is out of range; allowed: {low} to {high} pixels.")
-        self.config, self.revision = OracleConfig(self.resolution), fingerprint([world, *equations()])
-        self._world = Phantom()
-        self.scm = PhantomModel(self._world)
+        self.config, self.revision = OracleConfig(self.resolution), fingerprint([world, *self._world.equations()])
+        self.scm = DrawnModel(self._world)
 
-    def causal_model(self) -> PhantomModel:
+    def causal_model(self) -> DrawnModel:
         """Its structural equations."""
         return self.scm
 
@@ -116,7 +117,7 @@ class Oracle:
         do: Mapping[str, Any] | None = None,
         **unused: None,
     ) -> OracleOutput:
-        """The radiographs of subjects with these covariates and noise, under do(...) if given.
+        """The images of subjects with these covariates and noise, under do(...) if given.
 
         A world has no solver and no guidance: what else a pipeline takes may be given as None alone.
         """
@@ -124,26 +125,5 @@ class Oracle:
             if value is not None and name != "output_type":
                 raise InputError(f"{name}: {value!r} is for a trained generator; a world is exact, leave it out.")
         found = {name: values.numpy() for name, values in self.scm.evaluate(covariate_noise, do).items()}
-        keys, first, place = np.unique(noise[:, 0].numpy(), return_index=True, return_inverse=True)
-        subjects = _image_noise(covariate_noise, keys.tolist(), first)
-        others = [values for name, values in found.items() if name != "scanner"]
-        _, row, exposure = np.unique(np.stack([place, *others], axis=1), axis=0, return_index=True, return_inverse=True)
-        exposed = self._world.expose(
-            {name: values[row] for name, values in found.items()}, subjects[place[row]], self.resolution
-        )
-        images = self._world.acquire(exposed[exposure], found["scanner"], subjects[place])
-        return OracleOutput(torch.from_numpy(images)[:, None], noise, covariate_noise)
-
-
-def _exogenous(noise: Mapping[str, Tensor]) -> Exogenous:
-    """Noise of covariates whose images are not wanted."""
-    covariates = {name: values.numpy() for name, values in noise.items()}
-    nothing = np.empty((len(next(iter(covariates.values()))), 0), np.float32)
-    return Exogenous(covariates, nothing, nothing, nothing)
-
-
-def _image_noise(covariate_noise: Mapping[str, Tensor], keys: Sequence[int], first: np.ndarray) -> Exogenous:
-    """The exogenous noise of one subject per key, whose covariates' noise is that of row `first`."""
-    drawn = [sample_noise(1, key) for key in keys]
-    parts = {name: np.concatenate([getattr(one, name) for one in drawn]) for name in ("anatomy", "texture", "grain")}
-    return Exogenous({name: values.numpy()[first] for name, values in covariate_noise.items()}, **parts)
+        images = to_batch(self._world.members(found, noise[:, 0].tolist(), self.resolution))
+        return OracleOutput(torch.from_numpy(images), noise, covariate_noise)
