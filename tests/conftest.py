@@ -69,8 +69,8 @@ def _fitted_shortly() -> Iterator[None]:
 def save_phantom_generator() -> Callable[..., Path]:
     """`save_phantom_generator(directory, side, subjects, **config)` saves a generator of `side`-pixel phantoms.
 
-    Its causal model is fitted on that many subjects, shortly (0: not at all), its network knows nothing; `config` is the
-    pipeline's.
+    Its causal model is fitted on that many subjects, shortly (0: not at all), its network knows nothing; `config` is
+    the pipeline's.
     """
     return _save_phantom_generator
 

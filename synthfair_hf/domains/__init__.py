@@ -14,6 +14,7 @@
 - hub_dataset — data sets of Hugging Face's library: `hub_dataset.store_images`
 - values — ages, views and labels as they are published: `values.published`, `values.label`
 - dicom — radiographs in DICOM files: `dicom.read_dicom`
+- nifti, orientation — slices of volumes, and how a patient lies in a picture: `nifti.read_nifti`, `orientation.upright`
 - registry — every data set that can be opened: `registry.open_source`, `registry.READERS`
 - worlds — observations with exact counterfactuals: `worlds.World`, `worlds.open_world`, `worlds.WORLDS`
 - chest_xray, dermatology, brain_mri, faces, phantom, morphomnist — one folder per domain

@@ -22,6 +22,8 @@ from ..missing import identifier
 from ..records import fingerprint
 from ..schema import Schema, Variable
 from .cells import absent_levels, check_images, check_readable, match_columns, near_column
+from .dicom import is_dicom, placement
+from .images import Fit
 from .preset import Preset
 from .readers import Table
 from .rows import read_rows
@@ -42,6 +44,9 @@ __all__ = ["CACHE_BYTES", "MAX_BLANK", "ImageFolder"]
 CACHE_BYTES = 4 * 2**30
 """Decoded images that one source keeps in memory; the others are decoded anew at every draw."""
 
+
+LATERAL = "lateral view"
+"""Why a DICOM file is left out that shows its patient from the side, where a schema tells frontal views apart."""
 
 MAX_BLANK = 0.2
 """Share of the images of a folder, 0 to 1, that may show nothing."""
@@ -66,6 +71,7 @@ class ImageFolder:
         max_bad_fraction: share of unreadable images, 0 to 1, that is tolerated.
         check: what needs the table alone; called with this source before an image is read. Then it has all rows.
         table: what a reader made of another layout; read from metadata.csv by default.
+        fit: how images become square, as in `source.read_radiograph`; another than the default is part of the identity.
 
     Raises:
         InputError: a damaged table, two columns of one name, a column that can't be read, has no value or has lost a
@@ -81,7 +87,9 @@ class ImageFolder:
         max_bad_fraction: float = 0.05,
         check: Callable[["ImageFolder"], object] | None = None,
         table: Table | None = None,
+        fit: Fit = "crop",
     ) -> None:
+        self.fit = fit
         root = Path(directory)
         if table is None:
             table = Table(root / "metadata.csv", read_rows(root / "metadata.csv"))
@@ -105,11 +113,16 @@ class ImageFolder:
 
         paths = self._paths
         with ThreadPoolExecutor() as threads:
-            examined = threads.map(lambda path: _examine(path, resolution), paths)
+            frontal = "view" in preset.covariates
+            examined = threads.map(lambda path: _examine(path, resolution, fit, frontal), paths)
             hashes, reasons = zip(*tqdm(examined, total=len(paths), desc="reading images"), strict=True)
         quarantined = {
             str(path.relative_to(root)): reason for path, reason in zip(paths, reasons, strict=True) if reason
         }
+        sideways = [name for name, reason in quarantined.items() if reason == LATERAL]
+        if all(reasons) and sideways and max_bad_fraction < 1:
+            raise InputError(f"{directory}: no image can be used ({_first(quarantined)}); give others.")
+        quarantined = {name: reason for name, reason in quarantined.items() if reason != LATERAL}
         bad = {name: reason for name, reason in quarantined.items() if not reason.startswith(BLANK)}
         if len(bad) > max_bad_fraction * len(paths):
             raise InputError(
@@ -139,6 +152,11 @@ class ImageFolder:
                 )
         self._keep(kept, quarantined, hashes)
         self.counts |= count_contrasts(self._paths)
+        if sideways:
+            listed = self.counts.get("left out", {})
+            self.counts["left out"] = {**listed, LATERAL: listed.get(LATERAL, 0) + len(sideways)}
+        if fit != "crop":
+            self.counts["fit"] = fit
         # only needed so far, and large
         del self._rows, self._cells, self._listing
         self.file_names = [path.relative_to(root).as_posix() for path in self._paths]
@@ -183,22 +201,21 @@ class ImageFolder:
         if any(absent.values()):
             self.counts["no image of"] = {name: levels for name, levels in absent.items() if levels}
         # what a row says, and not how a patient's name was spelt
-        self.fingerprint = fingerprint(
-            [[sorted(row.items()), hashes[index]] for index, (_, row) in zip(kept, self._rows, strict=True)]
-        )
+        read = [[sorted(row.items()), hashes[index]] for index, (_, row) in zip(kept, self._rows, strict=True)]
+        self.fingerprint = fingerprint(read if self.fit == "crop" else [self.fit, read])
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def image(self, index: int, resolution: int) -> np.ndarray:
         """Image `[resolution, resolution]`, float32 in [0, 1]."""
-        return read_image(self._paths[index], resolution)
+        return read_image(self._paths[index], resolution, fit=self.fit)
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
         """A jittered image and its covariates. Decoded images stay in memory, in half precision, up to CACHE_BYTES."""
         decoded = self._cache.get((index, resolution))
         if decoded is None:
-            decoded = read_radiograph(self._paths[index], resolution).astype(np.float16)
+            decoded = read_radiograph(self._paths[index], resolution, self.fit).astype(np.float16)
             if self._cached_bytes + decoded.nbytes <= CACHE_BYTES:
                 self._cache[index, resolution] = decoded
                 self._cached_bytes += decoded.nbytes
@@ -214,7 +231,10 @@ def _named(
     for variable in covariates.walk():
         near = None if variable.name in columns or variable.optional else near_column(others, variable.name)
         if near is not None:
-            raise InputError(f"{metadata}:1: no column {variable.name!r}, but {near!r}; give that column its name.")
+            raise InputError(
+                f"{metadata}:1: no column {variable.name!r}, but {near!r}; give that column its name, or "
+                f"columns={ {variable.name: near} }."
+            )
     names = {column: name for name, column in columns.items()}
     return [(line, {names.get(column, column): cell for column, cell in row.items()}) for line, row in rows]
 
@@ -232,7 +252,7 @@ def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
     for column, purpose in (("file_name", "names the image"), ("patient_id", "keeps a patient in one split")):
         if column not in table.rows[0][1]:
             near = near_column(table.rows[0][1], column)
-            remedy = f"rename {near!r}, or add it" if near else "add it"
+            remedy = f"{f'rename {near!r}, or ' * bool(near)}add it, or give columns={ {column: near or 'COLUMN'} }"
             raise InputError(f"{metadata}:1: no column {column!r}; {remedy} (it {purpose}).")
     lines: dict[Path, int] = {}
     zeros: dict[str, tuple[str, int]] = {}
@@ -281,10 +301,15 @@ def _inside(root: Path, name: str, where: str) -> Path:
     return path
 
 
-def _examine(path: Path, resolution: int) -> tuple[str, str]:
-    """The `image_sha256` of a file and, empty for a readable one, the reason why it is not, without its directory."""
+def _examine(path: Path, resolution: int, fit: Fit, frontal: bool) -> tuple[str, str]:
+    """The `image_sha256` of a file and, empty for a readable one, the reason why it is not, without its directory.
+
+    Where images are to be frontal, a DICOM file that says that it is not is none.
+    """
     try:
-        read_radiograph(path, resolution)
+        read_radiograph(path, resolution, fit)
+        if frontal and is_dicom(path) and placement(path) == "lateral":
+            return "", LATERAL
     except InputError as error:
         return "", str(error).removeprefix(f"{path}: ").rstrip(".")
     return image_sha256(path), ""

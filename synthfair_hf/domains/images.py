@@ -21,11 +21,13 @@ What levels alone cannot tell: a dark image of 16 bits without a level above 163
 10, 12 or 14 bits that would fit fewer is read as such, both too bright; 9, 11 and 13 bits as the next depth, 15 bits as
 16, too dark. Files of such depths say what they mean as DICOM, as PGM, or widened to 16 bits.
 
-Every image that becomes another size loses its longer side's ends: `centre_square`, then means of 2 x 2, `halve`.
+Every image that becomes another size keeps its aspect and loses its longer side's ends, or is `padded` first where a
+source says so: `centre_square`, then means of 2 x 2, `halve`.
 """
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -34,7 +36,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 from ..errors import InputError
 from ..records import check_regular
 
-__all__ = ["FORMATS", "MAX_PIXELS", "centre_square", "full_scale", "gray", "halve", "open_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "Fit", "centre_square", "full_scale", "gray", "halve", "open_image", "padded"]
+
+Fit = Literal["crop", "pad"]
+"""How an image becomes square: by `centre_square`, or `padded` before it."""
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM")
 """Pillow's names of the formats that are decoded: none of them starts a program."""
@@ -162,6 +167,18 @@ def centre_square(pixels: np.ndarray, side: int) -> np.ndarray:
     top, left = (height - length) // 2, (width - length) // 2
     square = Image.fromarray(np.ascontiguousarray(pixels[top : top + length, left : left + length]))
     return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS)).clip(0, 1)
+
+
+def padded(pixels: np.ndarray) -> np.ndarray:
+    """A whole image as a square, `[H, W, ...]` to `[S, S, ...]`, S = max(H, W): black on both sides of the shorter.
+
+    Args:
+        pixels: in [0, 1].
+    """
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    beside = [((side - length) // 2, (side - length + 1) // 2) for length in (height, width)]
+    return np.pad(pixels, [*beside, *[(0, 0)] * (pixels.ndim - 2)])
 
 
 def halve(image: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ source.splits[i]           fixed by the patient alone: split(i) = f(sha256(patie
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +17,10 @@ import numpy as np
 from ..errors import InputError
 from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
-from .dicom import READING, contrast, is_dicom, read_dicom
-from .images import MAX_PIXELS, centre_square, gray, halve, open_image
+from . import nifti
+from .dicom import READING, contrast, is_dicom, placement, read_dicom
+from .images import MAX_PIXELS, Fit, centre_square, gray, halve, open_image, padded
+from .nifti import is_nifti, read_nifti
 
 __all__ = [
     "BLANK",
@@ -105,14 +107,23 @@ def count_patients(patient_ids: list[str], splits: list[str]) -> dict[str, Any]:
     return {"images": len(patient_ids), "patients": len(pairs), "patients by split": dict(sorted(by_split.items()))}
 
 
-def count_contrasts(paths: Iterable[Path]) -> dict[str, Any]:
-    """How many DICOM files had black and white decided by what (`dicom.CONTRASTS`), for `counts`; else empty.
+def count_contrasts(paths: Sequence[Path]) -> dict[str, Any]:
+    """How many files of DICOM or NIfTI had black and white decided by what, and how many were turned, for `counts`.
 
     Args:
         paths: of images that can be read.
     """
-    found = Counter(contrast(path) for path in paths if is_dicom(path))
-    return {"contrast": dict(sorted(found.items()))} if found else {}
+    dicom, volumes = [path for path in paths if is_dicom(path)], sum(is_nifti(path) for path in paths)
+    found = Counter(map(contrast, dicom)) + Counter({nifti.CONTRAST: volumes})
+    turned = sum(placement(path) == "turned" for path in dicom)
+    return {
+        **({"contrast": dict(sorted(found.items()))} if found else {}),
+        **({"turned upright": turned} if turned else {}),
+    }
+
+
+TOLD = ("left out", "not read", "no image of", "contrast", "turned upright", "fit")
+"""Counts of a folder that tell nothing of a person."""
 
 
 def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +144,7 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
         "patients": counts["patients"],
         "missing": {name: n if isinstance(n, int) else sum(n.values()) for name, n in missing.items()},
         "quarantined": quarantined if isinstance(quarantined, int) else len(quarantined),
-        **{name: counts[name] for name in ("left out", "not read", "no image of", "contrast") if name in counts},
+        **{name: counts[name] for name in TOLD if name in counts},
     }
 
 
@@ -163,26 +174,40 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         lines.append(f"  missing {name}: {sum(reasons.values())} ({words})")
     lines += [f"  no image of {name} {', '.join(levels)}" for name, levels in counts.get("no image of", {}).items()]
     if contrasts := counts.get("contrast"):
-        lines.append("  gray levels of DICOM by " + ", ".join(f"{name} {n}" for name, n in contrasts.items()))
+        kinds = dict.fromkeys("NIfTI" if name == nifti.CONTRAST else "DICOM" for name in contrasts)
+        lines.append(
+            f"  gray levels of {' and '.join(kinds)} by " + ", ".join(f"{name} {n}" for name, n in contrasts.items())
+        )
+    if turned := counts.get("turned upright"):
+        lines.append(f"  turned upright: {turned} images")
+    if counts.get("fit") == "pad":
+        lines.append("  padded to squares: all images")
     return lines
 
 
-def read_radiograph(path: Path, resolution: int) -> np.ndarray:
+def read_radiograph(path: Path, resolution: int, fit: Fit = "crop") -> np.ndarray:
     """A grayscale radiograph as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
 
     Twice the resolution, so that `jitter` can move it before the pixels are averaged. DICOM is read by
-    `dicom.read_dicom`, every other file by `images.open_image`, upright and by the full scale of its file.
+    `dicom.read_dicom`, the middle slice of NIfTI by `nifti.read_nifti`, every other file by `images.open_image`,
+    upright and by the full scale of its file.
 
     Args:
-        path: of an image, or of a DICOM file.
+        path: of an image, or of a DICOM or NIfTI file.
         resolution: half the height and width of what is returned, in pixels.
+        fit: "pad" keeps the whole image, with black beside it, instead of cropping it.
 
     Raises:
         InputError: naming the file, which is unreadable, truncated, animated, too small, too large, in colours that
             are not luminance, or BLANK.
     """
     check_regular(path, str(path), "name an image")
-    pixels = read_dicom(path, MAX_PIXELS) if is_dicom(path) else gray(open_image(path), str(path))
+    if is_dicom(path):
+        pixels = read_dicom(path, MAX_PIXELS)
+    else:
+        pixels = read_nifti(path, MAX_PIXELS) if is_nifti(path) else gray(open_image(path), str(path))
+    if fit == "pad":
+        pixels = padded(pixels)
     height, width = pixels.shape
     if min(height, width) < 2 * resolution:
         raise InputError(
@@ -201,27 +226,30 @@ def _shown(pixels: np.ndarray, path: Path) -> np.ndarray:
 
 
 def image_sha256(path: Path) -> str:
-    """The sha256 of an image's file; of DICOM with the version of its gray levels, which another may read otherwise."""
-    return f"{file_sha256(path)} {READING}" if is_dicom(path) else file_sha256(path)
+    """The sha256 of an image's file; of DICOM and NIfTI with how it is read, which another version may do otherwise."""
+    if is_dicom(path):
+        return f"{file_sha256(path)} {READING}" + (" turned" if placement(path) == "turned" else "")
+    return f"{file_sha256(path)} {nifti.READING}" if is_nifti(path) else file_sha256(path)
 
 
-def read_image(path: Path, resolution: int, own_size: bool = False) -> np.ndarray:
+def read_image(path: Path, resolution: int, own_size: bool = False, fit: Fit = "crop") -> np.ndarray:
     """A grayscale radiograph as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of `read_radiograph`.
 
     Args:
         path: of the image.
         resolution: height and width in pixels.
         own_size: take an image of exactly this size, such as a generator makes, as it is.
+        fit: as in `read_radiograph`.
 
     Raises:
         InputError: as `read_radiograph`.
     """
     check_regular(path, str(path), "name an image")
-    if own_size and not is_dicom(path):
+    if own_size and not (is_dicom(path) or is_nifti(path)):
         pixels = gray(open_image(path), str(path))
         if pixels.shape == (resolution, resolution):
             return _shown(pixels, path)
-    return halve(read_radiograph(path, resolution))
+    return halve(read_radiograph(path, resolution, fit))
 
 
 def jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -190,9 +190,9 @@ def test_whatever_a_table_names_nothing_outside_the_folder_is_opened(tmp_path, m
         csv.writer(file).writerows([["file_name", "patient_id", "age"], [name, "p", "61"]])
     plain = imagefolder.read_radiograph
 
-    def read(path, resolution):
+    def read(path, resolution, fit):
         opened.append(path)
-        return plain(path, resolution)
+        return plain(path, resolution, fit)
 
     monkeypatch.setattr(imagefolder, "read_radiograph", read)
     try:
