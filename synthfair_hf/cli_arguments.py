@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from .align.config import AlignmentConfig
+from .domains.images import Fit
 from .domains.joined import JoinedFolders
 from .domains.presets import PRESETS
 from .domains.readers import DataSetFolder
@@ -138,6 +139,7 @@ class _SourceFlags(BaseModel):
     shared_patients: tuple[str, ...] = Field(
         (), description="names of sources that give the same people the same patient_id"
     )
+    fit: Fit = Field("crop", description="how images become square: crop their ends, or pad them with black")
 
 
 def _folder(flags: _SourceFlags) -> Path | DataSetFolder | JoinedFolders | None:
@@ -180,6 +182,17 @@ def _folder(flags: _SourceFlags) -> Path | DataSetFolder | JoinedFolders | None:
     return joined.model_copy(update={"folders": folders_of})
 
 
+def _one_folder(flags: _SourceFlags) -> Path | DataSetFolder | None:
+    """The one folder, as the library takes it."""
+    folder = _folder(flags)
+    if not isinstance(folder, JoinedFolders):
+        return folder
+    if len(folder.folders) > 1:
+        raise InputError(f"source_dir: {len(folder.folders)} folders are given; a test beside is on one; give one.")
+    (one,) = folder.folders.values()
+    return one
+
+
 def _named(word: Path) -> tuple[str | None, Path]:
     """A folder and the name of its site, from DIR, which may have an equals sign in its name, or NAME=DIR."""
     name, equals, folder = str(word).partition("=")
@@ -209,6 +222,14 @@ class _ObservedFlags(_SourceFlags):
     )
 
 
+class _ExternalFlags(_SourceFlags):
+    source_dir: tuple[Path, ...] | None = Field(
+        None,
+        alias="external",
+        description="folder of real images with metadata.csv, or a data set, for a test beside",
+    )
+
+
 class _RepairFlags(_SourceFlags):
     source_dir: tuple[Path, ...] | None = Field(
         None, alias="source", description="where its subjects were observed, for repair"
@@ -224,12 +245,14 @@ if TYPE_CHECKING:
     RealSource = Path | DataSetFolder | JoinedFolders | None
     ObservedSource = Path | DataSetFolder | JoinedFolders | None
     RepairSource = Path | DataSetFolder | JoinedFolders | None
+    ExternalSource = Path | DataSetFolder | None
 else:
     Source = Annotated[_SourceFlags, AfterValidator(_folder)]
     WorldSource = Annotated[_WorldFlags, AfterValidator(_folder)]
     RealSource = Annotated[_JudgeFlags, AfterValidator(_folder)]
     ObservedSource = Annotated[_ObservedFlags, AfterValidator(_folder)]
     RepairSource = Annotated[_RepairFlags, AfterValidator(_folder)]
+    ExternalSource = Annotated[_ExternalFlags, AfterValidator(_one_folder)]
 Start = Annotated[str, Field(description="saved pipeline to start from: a directory, or its name on the Hub")]
 Generator = Annotated[str | None, Field(description="saved pipeline; the shipped one by default")]
 Predictors = Annotated[
@@ -635,7 +658,7 @@ class Benchmark(VerbSettings):
     seeds: int = Field(5, description="how many fits of each method")
     train_subjects: int | None = Field(None, description="subjects of train that are used; half of them by default")
     steps: int | None = Field(None, description="of every fit; each method's own by default")
-    external: Path | None = Field(None, description="folder of real images with metadata.csv, for a test beside")
+    external: ExternalSource = None
     num_proc: int = Field(1, description="processes that fit at a time")
     output_dir: OutputDirectory
 
@@ -725,6 +748,7 @@ class Counterfactual(VerbSettings):
     do: Annotated[dict[str, str], Words("NAME=VALUE", _assignments, may_be_empty=True)] = Field(
         {}, description="interventions, such as sex=female finding=pneumonia"
     )
+    fit: Fit = Field("crop", description="how the image becomes square; as the generator's source was read")
     output_dir: OutputDirectory = Path("counterfactual")
     seed: Seed = 0
     pretrained_model_name_or_path: Generator = None

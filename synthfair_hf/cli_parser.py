@@ -9,6 +9,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -107,10 +108,13 @@ def in_flags(sentence: str, verb: str, words: Sequence[str] = ()) -> str:
 
 
 def _remedy_in_flags(remedy: str, called: Mapping[str, str]) -> str:
-    """`give resume_from_checkpoint='latest'` as `give --resume_from_checkpoint latest`.
+    """`give resume_from_checkpoint='latest'` as `give --resume_from_checkpoint latest`, and so a mapping of columns.
 
     A word with an underscore can only be a name. Others, such as `seed`, are words of English, too.
     """
+    if "columns" in called:
+        mapped = r"columns=\{'([^']+)': '([^']+)'\}"
+        remedy = re.sub(mapped, lambda found: f"--{called['columns']} {quote(f'{found[1]}={found[2]}')}", remedy)
     names = "|".join(sorted((name for name in called if "_" in name), key=len, reverse=True))
     if not names:
         return remedy
@@ -212,7 +216,11 @@ def _flags(model: type[BaseModel]) -> dict[str, _Flag]:
     return found
 
 
-GROUPS = {"source_dir": "settings of the source", "config": "settings of the training"}
+GROUPS = {
+    "source_dir": "settings of the source",
+    "external": "settings of the images for a test beside",
+    "config": "settings of the training",
+}
 """What the flags of an inner model are called together."""
 
 

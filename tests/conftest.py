@@ -3,7 +3,9 @@
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partialmethod
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,8 @@ settings.load_profile("steady")
 torch.set_num_threads(1)
 
 SIDE = 16
+FIT_STEPS = 20
+"""Of causal models whose fit no test asks after."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +51,26 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     monkeypatch.delenv("SYNTHFAIR_HOME", raising=False)
 
 
+@pytest.fixture(scope="module")
+def short_fit() -> Iterator[int]:
+    """Causal models are fitted in so few steps, where how well they fit is not what the module tests."""
+    with _fitted_shortly():
+        yield FIT_STEPS
+
+
+@contextmanager
+def _fitted_shortly() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=FIT_STEPS))
+        yield
+
+
 @pytest.fixture(scope="session")
 def save_phantom_generator() -> Callable[..., Path]:
     """`save_phantom_generator(directory, side, subjects, **config)` saves a generator of `side`-pixel phantoms.
 
-    Its causal model is fitted on that many subjects (0: not at all, which saves most of the time), its network knows
-    nothing; `config` is the pipeline's.
+    Its causal model is fitted on that many subjects, shortly (0: not at all), its network knows nothing; `config` is
+    the pipeline's.
     """
     return _save_phantom_generator
 
@@ -61,7 +79,8 @@ def _save_phantom_generator(directory: Path, side: int, subjects: int, **config:
     torch.manual_seed(0)
     scm = StructuralCausalModel.from_schema(PHANTOM.covariates, PHANTOM.edges)
     if subjects:
-        fit_scm(scm, PhantomSource(subjects, seed=0).table, seed=0)
+        with _fitted_shortly():
+            fit_scm(scm, PhantomSource(subjects, seed=0).table, seed=0)
     preset = PHANTOM.model_copy(update={"resolution": side})
     pipeline = CausalDiffusionPipeline.from_preset(preset, scm, side, channels=(32, 32), space_to_depth=2, width=16)
     pipeline.register_to_config(**config)

@@ -6,20 +6,25 @@ import shlex
 import sys
 from functools import partialmethod
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.cli_arguments import VERBS
-from synthfair_hf.cli_parser import _flags
-from synthfair_hf.domains.registry import READERS
+from synthfair_hf.cli_parser import _flags, parse
+from synthfair_hf.domains.presets import get_preset
+from synthfair_hf.domains.readers import DataSetFolder
+from synthfair_hf.domains.registry import READERS, open_source
+from synthfair_hf.domains.source import access_to
+from synthfair_hf.fairness.benchmark.cells import ExternalSet
 from synthfair_hf.records import Record
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests" / "domains"))
 
-from miniatures import chexpert  # noqa: E402
+from miniatures import chexpert, draw  # noqa: E402
 
 PAGE = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
 BLOCK = re.search(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)[1]
@@ -58,7 +63,41 @@ def test_every_verb_that_takes_a_source_takes_the_name_of_its_data_set():
     for verb, model in VERBS.items():
         flags = _flags(model)
         if "source" in flags:
-            assert {"dataset_name", "uncertain", "column", "image_column"} <= flags.keys(), verb
+            assert {"dataset_name", "uncertain", "column", "image_column", "fit"} <= flags.keys(), verb
+    assert {"external", "dataset_name", "uncertain", "column", "image_column", "fit"} <= _flags(
+        VERBS["benchmark"]
+    ).keys()
+
+
+@pytest.mark.parametrize(
+    ("header", "told", "column"),
+    [
+        ("File Name,PatientID,age,sex,VIEW,finding", None, ""),
+        ("file_name,patient_id,age,Sex,View,label", "which one it is, as in --column finding=COLUMN.", "label"),
+        ("filename,patient id,age,sex,view,Finding Labels", "as in --column finding=COLUMN.", "Finding Labels"),
+        ("file_name,patient_id,age,sex,view,findings", "its name, or --column finding=findings.", ""),
+        ("file,patient_id,age,sex,view,finding", "add it, or give --column file_name=COLUMN (it names", "file"),
+        ("file_name,Patient IDs,age,sex,view,finding", "or give --column 'patient_id=Patient IDs' (it keeps", ""),
+    ],
+)
+def test_a_column_of_another_name_is_told_how_to_be_mapped(header, told, column, tmp_path, capsys):
+    """Capitals and separators do not matter; what is recommended is a flag, and works."""
+    lines = [header]
+    for n in range(8):
+        draw(tmp_path / f"{n}.png", n)
+        sex, view, finding = "MF"[n % 2], ("PA", "AP")[n % 2], ("No Finding", "Pneumonia")[n // 2 % 2]
+        lines.append(f"{n}.png,p{n},{30 + n},{sex},{view},{finding}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    command, preset = ["--source", str(tmp_path), "--output_dir", str(tmp_path / "out")], get_preset("chest_xray")
+    if told is not None:
+        assert main(["train", *command]) == 2
+        sentence = capsys.readouterr().err
+        assert told in sentence
+        _, _, flag = sentence.partition("--column ")
+        [mapping, *_] = shlex.split(flag.rstrip(".\n"))
+        command += ["--column", mapping.replace("COLUMN", column)]
+    source = open_source(parse("train", command).source_dir, preset, 32)
+    assert preset.restrict(source.covariates.names).covariates.names == ("age", "sex", "finding", "view", "scanner")
 
 
 @pytest.mark.parametrize(
@@ -86,3 +125,17 @@ def test_what_cannot_be_read_is_told_in_one_line(words, sentence, tmp_path, monk
     assert re.match(f"synthfair: (?:{sentence})", told), told
     assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_beside_a_benchmark_may_be_of_a_data_set_in_its_own_layout(tmp_path, capsys):
+    chexpert(tmp_path / "chexpert")
+    words = ["--data_dir", "data", "--views", "sex_imbalanced_90_10", "--output_dir", str(tmp_path / "board")]
+    settings = ["--dataset_name", "chexpert", "--fit", "pad"]
+    folder = parse("benchmark", [*words, "--external", str(tmp_path / "chexpert"), *settings]).external
+    assert folder == DataSetFolder(directory=tmp_path / "chexpert", dataset_name="chexpert", fit="pad")
+    data = SimpleNamespace(preset=get_preset("chest_xray"), finding="finding", resolution=32)
+    source = ExternalSet(folder, data, ("sex",)).source
+    assert (source.name, source.counts["fit"]) == ("chexpert", "pad")
+    assert access_to(source, "unknown") == "credentialed"
+    assert main(["benchmark", *words, *settings]) == 2
+    assert "--external: not given, but dataset_name is for a folder of images" in capsys.readouterr().err

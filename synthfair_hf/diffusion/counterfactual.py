@@ -15,7 +15,7 @@ import torch
 
 from ..arguments import Count, Guidance, Seed, checked
 from ..domains.chest_xray.scanners import acquire, expose
-from ..domains.images import from_batch, luminance, to_batch
+from ..domains.images import Fit, from_batch, luminance, to_batch
 from ..domains.source import read_image
 from ..errors import InputError
 from ..publish.report import difference_png
@@ -54,6 +54,7 @@ def counterfactual(
     guidance_scale: Guidance | dict[str, Guidance] | None = None,
     intervention_level: float | dict[str, float] | None = None,
     plant_scanner: bool = False,
+    fit: Fit = "crop",
 ) -> dict[str, Any]:
     """The counterfactual of one radiograph file, written as observation.png, counterfactual.png and difference.png.
 
@@ -74,6 +75,8 @@ def counterfactual(
         intervention_level: noise level up to which a change acts, for all or by name; the generator's own by default.
         plant_scanner: first take the radiograph anew, in standard exposure on the scanner among the covariates, with
             its side marker, as the training images of generators with planted scanners were. The record says so.
+        fit: how the radiograph becomes square: its centre is cropped, or it is padded with black; as were the images
+            that the generator was trained on.
 
     Returns:
         The counterfactual's covariates; an unknown scanner stays None.
@@ -118,7 +121,7 @@ def counterfactual(
         1.0 if intervention_level is None else intervention_level,
         schema,
     )
-    observed = read_image(Path(image), saved.resolution, own_size=True, channels=saved.preset.channels)
+    observed = read_image(Path(image), saved.resolution, own_size=True, channels=saved.preset.channels, fit=fit)
     if plant_scanner:
         noise = np.random.default_rng(seed).standard_normal(observed.shape, dtype=np.float32)
         observed = acquire(expose(observed), covariates["scanner"], noise)
@@ -146,6 +149,7 @@ def counterfactual(
             "guidance_scale": guidance_scale,
             "intervention_level": intervention_level,
             "plant_scanner": plant_scanner,
+            **({} if fit == "crop" else {"fit": fit}),
         },
         versions=library_versions(),
         measured={"counterfactual": answer},

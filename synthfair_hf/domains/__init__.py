@@ -20,6 +20,7 @@
 - values — ages, views and labels as they are published: `values.published`, `values.label`
 - dicom — radiographs in DICOM files: `dicom.read_dicom`
 - joined — several sources as one, with a site: `joined.JoinedFolders`, `joined.JoinedSource`
+- nifti, orientation — slices of volumes, and how a patient lies in a picture: `nifti.read_nifti`, `orientation.upright`
 - registry — every data set that can be opened: `registry.open_source`, `registry.READERS`
 - drawn — worlds that are drawn, subject by subject: `drawn.DrawnWorld`, `drawn.DrawnSource`, `drawn.Equations`
 - oracle — a drawn world with the interface of a generator: `oracle.Oracle`

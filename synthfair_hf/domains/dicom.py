@@ -12,6 +12,9 @@ Contrast is the first of CONTRASTS that the file has, and never the image's own 
 MONOCHROME1 is turned over, so that white is what is drawn white; padding is background, black. Colours have no contrast
 to choose: their highest 8 bits become luminance as those of a PNG.
 
+Where the header says how the patient lies in a frontal image (`orientation`), pixels are turned so that rows run to the
+patient's left and columns to the feet.
+
 Of the header only ELEMENTS are read, none of which names a patient, and no message repeats what text stands in them.
 """
 
@@ -21,18 +24,20 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
 from .images import colours, full_scale, gray, look_up
+from .orientation import directions, is_frontal, is_lateral, upright
+from .values import view
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["CONTRASTS", "READING", "contrast", "decode", "is_dicom", "read_dicom"]
+__all__ = ["CONTRASTS", "READING", "contrast", "decode", "is_dicom", "placement", "read_dicom"]
 
 CONTRASTS = ("VOI LUT", "window", "stored range")
 """What decides black and white, the first that a file has."""
@@ -47,6 +52,7 @@ ELEMENTS = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "BurnedInAnnotation"),
+    *("ViewPosition", "PatientOrientation", "ImageOrientationPatient"),
     *(f"{colour}PaletteColorLookupTable{part}" for colour in PALETTES for part in ("Descriptor", "Data")),
 )
 """All that is read of a header."""
@@ -87,7 +93,8 @@ def read_dicom(path: Path, max_pixels: int, channels: int = 1) -> np.ndarray:
     with _naming(path):
         if stored.ndim == 3 or _text(dataset, "PhotometricInterpretation") == ["PALETTE COLOR"]:
             image = Image.fromarray(_in_colours(dataset, stored))
-            return gray(image, str(path)) if channels == 1 else colours(image, str(path))
+            pixels = gray(image, str(path)) if channels == 1 else colours(image, str(path))
+            return upright(pixels, _directions(dataset))
         padding = _padding(dataset, stored)
         black, white = _stored_range(dataset, stored if padding is None else stored[~padding])
         if stored.dtype.itemsize <= 2:
@@ -99,6 +106,7 @@ def read_dicom(path: Path, max_pixels: int, channels: int = 1) -> np.ndarray:
             pixels = _tones(dataset, stored.astype(np.int64), black, white)
         if padding is not None:
             pixels[padding] = 0
+        pixels = upright(pixels, _directions(dataset))
         return pixels if channels == 1 else np.repeat(pixels[None], channels, axis=0)
 
 
@@ -111,6 +119,30 @@ def contrast(path: Path) -> str:
         if not _text(dataset, "PhotometricInterpretation")[0].startswith("MONOCHROME"):
             return "colour"
         return _contrast(dataset)
+
+
+def placement(path: Path) -> Literal["lateral", "turned", "as stored"]:
+    """What a file says of how its patient lies in it: from the side, or frontal and turned by `read_dicom`, or neither.
+
+    Args:
+        path: of a file that `read_dicom` can read.
+    """
+    from pydicom import dcmread
+
+    with _naming(path):
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(ELEMENTS))
+        found = _directions(dataset)
+        if any(view(text) == "lateral" for text in _text(dataset, "ViewPosition")) or is_lateral(found):
+            return "lateral"
+        return "turned" if is_frontal(found) and found != ("L", "F") else "as stored"
+
+
+def _directions(dataset: "Dataset") -> tuple[str, str] | None:
+    try:
+        cosines = _numbers(dataset, "ImageOrientationPatient")
+    except ValueError:
+        cosines = []
+    return directions(_text(dataset, "PatientOrientation"), cosines)
 
 
 def decode(path: Path, max_pixels: int) -> tuple["Dataset", np.ndarray]:

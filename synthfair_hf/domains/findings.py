@@ -37,6 +37,8 @@ OTHER_FINDINGS = frozenset(
             *("Pleural Other", "Support Devices"),
             # collections of radiographs of COVID-19
             *("COVID-19", "Other"),
+            # ADNI: cognitive impairment that is mild, and complaints alone
+            *("MCI", "EMCI", "LMCI", "SMC"),
         ),
     )
 )

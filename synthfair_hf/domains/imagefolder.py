@@ -23,6 +23,8 @@ from ..missing import identifier
 from ..records import file_sha256, fingerprint
 from ..schema import Schema, Variable
 from .cells import absent_levels, check_images, check_readable, match_columns, near_column
+from .dicom import is_dicom, placement
+from .images import Fit
 from .ingested import read_metadata
 from .preset import Preset
 from .readers import Table
@@ -44,6 +46,9 @@ __all__ = ["CACHE_BYTES", "MAX_BLANK", "Examine", "ImageFolder"]
 CACHE_BYTES = 4 * 2**30
 """Decoded images that one source keeps in memory; the others are decoded anew at every draw."""
 
+
+LATERAL = "lateral view"
+"""Why a DICOM file is left out that shows its patient from the side, where a schema tells frontal views apart."""
 
 MAX_BLANK = 0.2
 """Share of the images of a folder, 0 to 1, that may show nothing."""
@@ -77,6 +82,7 @@ class ImageFolder:
         table: what a reader made of another layout; read from metadata.csv by default.
         examine: what reads the images, of their paths and the folder's: of each its sha256 and, empty for a readable
             one, the reason why it is not; by default all are decoded, in threads.
+        fit: how images become square, as in `source.read_radiograph`; another than the default is part of the identity.
 
     Raises:
         InputError: a damaged table, two columns of one name, a column that can't be read, has no value or has lost a
@@ -93,7 +99,9 @@ class ImageFolder:
         check: Callable[["ImageFolder"], object] | None = None,
         table: Table | None = None,
         examine: "Examine | None" = None,
+        fit: Fit = "crop",
     ) -> None:
+        self.fit = fit
         root = Path(directory)
         if table is None:
             table = read_metadata(root)
@@ -121,14 +129,22 @@ class ImageFolder:
             check(self)
 
         paths = self._paths
-        examine = examine or partial(_examine_all, resolution=resolution, channels=preset.channels)
+        examine = examine or partial(_examine_all, resolution=resolution, channels=preset.channels, fit=fit)
         hashes, reasons = zip(*examine(paths, root), strict=True)
         if table.sha256:
             found = zip(paths, reasons, table.sha256, strict=True)
             reasons = tuple(reason or ("" if file_sha256(path) == own else ALTERED) for path, reason, own in found)
+        if "view" in preset.covariates:
+            # a DICOM file that says that it is not frontal is none
+            examined = zip(paths, reasons, strict=True)
+            reasons = tuple(reason or (LATERAL if _is_lateral(path) else "") for path, reason in examined)
         quarantined = {
             str(path.relative_to(root)): reason for path, reason in zip(paths, reasons, strict=True) if reason
         }
+        sideways = [name for name, reason in quarantined.items() if reason == LATERAL]
+        if all(reasons) and sideways and max_bad_fraction < 1:
+            raise InputError(f"{directory}: no image can be used ({_first(quarantined)}); give others.")
+        quarantined = {name: reason for name, reason in quarantined.items() if reason != LATERAL}
         bad = {name: reason for name, reason in quarantined.items() if not reason.startswith(BLANK)}
         if len(bad) > max_bad_fraction * len(paths):
             raise InputError(
@@ -159,6 +175,11 @@ class ImageFolder:
         self._keep(kept, quarantined, hashes)
         self.counts |= count_contrasts(self._paths)
         self.counts |= count_colours(self._paths, self.channels)
+        if sideways:
+            listed = self.counts.get("left out", {})
+            self.counts["left out"] = {**listed, LATERAL: listed.get(LATERAL, 0) + len(sideways)}
+        if fit != "crop":
+            self.counts["fit"] = fit
         # only needed so far, and large
         del self._rows, self._cells, self._listing
         self.file_names = [path.relative_to(root).as_posix() for path in self._paths]
@@ -219,20 +240,24 @@ class ImageFolder:
         described: list[Any] = [
             [sorted(row.items()), hashes[index]] for index, (_, row) in zip(kept, self._rows, strict=True)
         ]
-        self.fingerprint = fingerprint(described if self.channels == 1 else [*described, self.channels])
+        if self.channels != 1:
+            described.append(self.channels)
+        if self.fit != "crop":
+            described.append(self.fit)
+        self.fingerprint = fingerprint(described)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def image(self, index: int, resolution: int) -> np.ndarray:
         """Image `[resolution, resolution]`, or `[3, resolution, resolution]` in colours, float32 in [0, 1]."""
-        return read_image(self._paths[index], resolution, channels=self.channels)
+        return read_image(self._paths[index], resolution, channels=self.channels, fit=self.fit)
 
     def draw(self, index: int, resolution: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
         """A jittered image and its covariates. Decoded images stay in memory, in half precision, up to CACHE_BYTES."""
         decoded = self._cache.get((index, resolution))
         if decoded is None:
-            decoded = read_radiograph(self._paths[index], resolution, self.channels).astype(np.float16)
+            decoded = read_radiograph(self._paths[index], resolution, self.channels, self.fit).astype(np.float16)
             if self._cached_bytes + decoded.nbytes <= CACHE_BYTES:
                 self._cache[index, resolution] = decoded
                 self._cached_bytes += decoded.nbytes
@@ -248,7 +273,10 @@ def _named(
     for variable in covariates.walk():
         near = None if variable.name in columns or variable.optional else near_column(others, variable.name)
         if near is not None:
-            raise InputError(f"{metadata}:1: no column {variable.name!r}, but {near!r}; give that column its name.")
+            raise InputError(
+                f"{metadata}:1: no column {variable.name!r}, but {near!r}; give that column its name, or "
+                f"columns={ {variable.name: near} }."
+            )
     names = {column: name for name, column in columns.items()}
     return [(line, {names.get(column, column): cell for column, cell in row.items()}) for line, row in rows]
 
@@ -266,7 +294,7 @@ def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
     for column, purpose in (("file_name", "names the image"), ("patient_id", "keeps a patient in one split")):
         if column not in table.rows[0][1]:
             near = near_column(table.rows[0][1], column)
-            remedy = f"rename {near!r}, or add it" if near else "add it"
+            remedy = f"{f'rename {near!r}, or ' * bool(near)}add it, or give columns={ {column: near or 'COLUMN'} }"
             raise InputError(f"{metadata}:1: no column {column!r}; {remedy} (it {purpose}).")
     lines: dict[Path, int] = {}
     zeros: dict[str, tuple[str, int]] = {}
@@ -315,16 +343,20 @@ def _inside(root: Path, name: str, where: str) -> Path:
     return path
 
 
-def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int) -> list[tuple[str, str]]:
+def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int, fit: Fit) -> list[tuple[str, str]]:
     with ThreadPoolExecutor() as threads:
-        examined = threads.map(lambda path: _examine(path, resolution, channels), paths)
+        examined = threads.map(lambda path: _examine(path, resolution, channels, fit), paths)
         return list(tqdm(examined, total=len(paths), desc="reading images"))
 
 
-def _examine(path: Path, resolution: int, channels: int) -> tuple[str, str]:
+def _examine(path: Path, resolution: int, channels: int, fit: Fit) -> tuple[str, str]:
     """The `image_sha256` of a file and, empty for a readable one, the reason why it is not, without its directory."""
     try:
-        read_radiograph(path, resolution, channels)
+        read_radiograph(path, resolution, channels, fit)
     except InputError as error:
         return "", str(error).removeprefix(f"{path}: ").rstrip(".")
     return image_sha256(path), ""
+
+
+def _is_lateral(path: Path) -> bool:
+    return is_dicom(path) and placement(path) == "lateral"

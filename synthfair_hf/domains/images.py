@@ -26,12 +26,14 @@ Colours have 8 bits: of 16-bit RGB Pillow keeps the high byte. A palette is its 
 are taken as those of sRGB: embedded ICC profiles are not applied. CMYK, LAB, HSV and YCbCr are refused, since what they
 look like depends on a profile or a convention that files rarely name; JPEGs in YCbCr are RGB once decoded.
 
-Every image that becomes another size loses its longer side's ends: `centre_square`, then means of 2 x 2, `halve`.
+Every image that becomes another size keeps its aspect and loses its longer side's ends, or is `padded` first where a
+source says so: `centre_square`, then means of 2 x 2, `halve`.
 """
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -44,6 +46,7 @@ __all__ = [
     "FORMATS",
     "LUMINANCE",
     "MAX_PIXELS",
+    "Fit",
     "centre_square",
     "colours",
     "from_batch",
@@ -54,8 +57,12 @@ __all__ = [
     "look_up",
     "luminance",
     "open_image",
+    "padded",
     "to_batch",
 ]
+
+Fit = Literal["crop", "pad"]
+"""How an image becomes square: by `centre_square`, or `padded` before it."""
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM")
 """Pillow's names of the formats that are decoded: none of them starts a program."""
@@ -257,6 +264,18 @@ def centre_square(pixels: np.ndarray, side: int) -> np.ndarray:
     top, left = (height - length) // 2, (width - length) // 2
     square = Image.fromarray(np.ascontiguousarray(pixels[top : top + length, left : left + length]))
     return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS)).clip(0, 1)
+
+
+def padded(pixels: np.ndarray) -> np.ndarray:
+    """A whole image as a square, `[..., H, W]` to `[..., S, S]`, S = max(H, W): black on both sides of the shorter.
+
+    Args:
+        pixels: in [0, 1].
+    """
+    height, width = pixels.shape[-2:]
+    side = max(height, width)
+    beside = [((side - length) // 2, (side - length + 1) // 2) for length in (height, width)]
+    return np.pad(pixels, [*[(0, 0)] * (pixels.ndim - 2), *beside])
 
 
 def halve(image: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 from tqdm import tqdm
@@ -43,6 +43,7 @@ from ..records import (
     write_together,
 )
 from .imagefolder import ImageFolder
+from .images import Fit
 from .ingested import COLUMNS, METADATA, STAGE, encode_png, pseudonym
 from .journal import Done, Journal
 from .preset import Preset
@@ -166,6 +167,7 @@ class _Run:
             raise InputError(f"preset: the covariate {taken[0]!r} has the name of a column; give it another.")
         self.folder = folder.model_copy(update={"dataset_name": self.data_set})
         self.preset, self.resolution = preset, resolution or preset.resolution
+        self.form = Form(self.resolution, preset.channels, folder.fit)
         self.num_proc = num_proc or len(os.sched_getaffinity(0))
         self.output = _outside(writable_directory(output_dir), Path(folder))
         # what a reader says of access is added by the source
@@ -176,6 +178,7 @@ class _Run:
             "resolution": self.resolution,
             "uncertain": folder.uncertain,
             "columns": folder.mapping,
+            **({} if folder.fit == "crop" else {"fit": folder.fit}),
         }
         plan = {**self.settings, "preset": fingerprint(preset), "access": self.access}
         self.journal = Journal(self.output, plan)
@@ -196,7 +199,7 @@ class _Run:
         found = {"images": len(paths), "bytes": 0, "seconds": 0.0, "free": shutil.disk_usage(place).free}
         some = [paths[number * len(paths) // TRIED] for number in range(min(TRIED, len(paths)))]
         began = time.perf_counter()
-        read = [_read(path, self.resolution, self.preset.channels) for path in some]
+        read = [_read(path, self.form) for path in some]
         if some and all(reason for _, reason in read):
             raise InputError(
                 f"source_dir: {self.folder}: none of {counted(len(some), 'image')} that were tried can be used (first: "
@@ -229,7 +232,7 @@ class _Run:
                     [(name, path, self._file(name)) for name, path in waiting[start : start + IMAGES_PER_TASK]]
                     for start in range(0, len(waiting), IMAGES_PER_TASK)
                 )
-                for found in _stored(tasks, self.resolution, self.preset.channels, self.num_proc):
+                for found in _stored(tasks, self.form, self.num_proc):
                     self.journal.add(found)
                     bar.update(len(found))
             done = [self.journal.done[name] for name in names]
@@ -297,13 +300,21 @@ class _Run:
             return record
 
 
+class Form(NamedTuple):
+    """What every image becomes, as `source.read_radiograph` takes it."""
+
+    resolution: int
+    channels: int
+    fit: Fit
+
+
 Task = list[tuple[str, Path, Path]]
 """Of some images their names, their originals, and the files to write."""
 
 
-def _stored(tasks: Iterator[Task], resolution: int, channels: int, num_proc: int) -> Iterator[dict[str, Done]]:
+def _stored(tasks: Iterator[Task], form: Form, num_proc: int) -> Iterator[dict[str, Done]]:
     """What `_store` makes of each task, in order, by so many processes."""
-    store = partial(_store, resolution=resolution, channels=channels)
+    store = partial(_store, form=form)
     if num_proc == 1:
         before = Image.core.get_blocks_max()
         Image.core.set_blocks_max(KEPT_BLOCKS)
@@ -345,11 +356,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _store(task: Task, resolution: int, channels: int) -> dict[str, Done]:
+def _store(task: Task, form: Form) -> dict[str, Done]:
     found = {}
     for name, path, file in task:
         size, modified = _state(path)
-        data, reason = _read(path, resolution, channels)
+        data, reason = _read(path, form)
         if data:
             _write(file, data)
         found[name] = Done(size, modified, hashlib.sha256(data).hexdigest() if data else "", len(data), reason)
@@ -365,10 +376,10 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _read(path: Path, resolution: int, channels: int) -> tuple[bytes, str]:
+def _read(path: Path, form: Form) -> tuple[bytes, str]:
     """An image as it is stored; or nothing, and why it is left out, without its directory."""
     try:
-        return encode_png(read_radiograph(path, resolution, channels)), ""
+        return encode_png(read_radiograph(path, *form)), ""
     except InputError as error:
         return b"", str(error).removeprefix(f"{path}: ").rstrip(".")
 

@@ -175,7 +175,10 @@ class Preset(Checked, BaseModel):
         needed = [variable.name for variable in self.covariates.walk() if not variable.optional]
         absent = [name for name in needed if name not in names]
         if absent:
-            raise InputError(f"{self.name}: {', '.join(absent)} not among {', '.join(names)}, and not optional.")
+            raise InputError(
+                f"{self.name}: {', '.join(absent)} not among {', '.join(names)}, and not optional; give every source a "
+                f"column of that name, or say which one it is, as in columns={ {absent[0]: 'COLUMN'} }."
+            )
         kept = set(self.covariates.subset(names).names)
         findings = [variable.name for variable in self.covariates.walk() if variable.role == "finding"]
         if len(findings) > 1 and not kept & set(findings):

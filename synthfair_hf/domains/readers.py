@@ -12,6 +12,7 @@ folder of images. To add one: a subclass of `Reader` with `rows`, and its line i
 """
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -28,6 +29,7 @@ from ..missing import identifier, is_missing
 from ..records import Access
 from ..schema import SPLITS
 from .findings import is_label, labels_of, state_of
+from .images import Fit
 from .preset import Preset
 from .rows import read_rows
 from .source import patient_split
@@ -36,6 +38,9 @@ from .values import PRESENT, Uncertain, published, view
 __all__ = ["NO_FINDING", "DataSetFolder", "Reader", "Row", "Table", "key_of", "patient_name"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
+
+INDEX = re.compile(r"(?:Unnamed: \d+)?")
+"""Columns that pandas adds on saving a table, and that are no labels."""
 
 NO_FINDING = "No Finding"
 """What readers call the label of an image without findings."""
@@ -47,6 +52,7 @@ class DataSetFolder(Checked, BaseModel):
     `dataset_name` is a name in `registry.SOURCES`; by default the preset's where it is one, else "imagefolder".
     `uncertain` says what labels count as that their authors call uncertain. `columns` give the preset's covariates,
     `file_name` or `patient_id` the columns of the table that hold them; `image_column` is short for `file_name`'s.
+    `fit` says how an image becomes square: its ends are cut, or it is padded with black.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +62,7 @@ class DataSetFolder(Checked, BaseModel):
     uncertain: Uncertain = "missing"
     columns: dict[str, str] = {}
     image_column: str | None = None
+    fit: Fit = "crop"
 
     def __fspath__(self) -> str:
         return os.fspath(self.directory)
@@ -331,6 +338,10 @@ class Reader(ABC):
         lacking = [column for column in needs if column not in rows[0][1]]
         if lacking:
             raise InputError(f"{path}:1: no column {lacking[0]!r}; this is not that table of {self.title}.")
+        if index := [column for column in rows[0][1] if INDEX.fullmatch(column)]:
+            for _, row in rows:
+                for column in index:
+                    del row[column]
         return rows
 
     @cached_property

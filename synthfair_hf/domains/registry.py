@@ -8,10 +8,13 @@ from pathlib import Path
 
 from ..arguments import checked
 from ..errors import InputError, unknown
+from .brain_mri.adni import ADNI
+from .brain_mri.ixi import IXI
 from .brain_mri.oasis1 import OASIS1
 from .brain_mri.phantom import BrainPhantom
 from .chest_xray.brax import Brax
 from .chest_xray.chexpert import CheXpert
+from .chest_xray.chexpert_plus import CheXpertPlus
 from .chest_xray.mimic_cxr import MimicCXR
 from .chest_xray.nih_chestxray14 import NIHChestXray14
 from .chest_xray.padchest import PadChest
@@ -42,8 +45,8 @@ WORLD_SEED = 0
 READERS: dict[str, type[Reader]] = {
     reader.name: reader
     for reader in (
-        *(MimicCXR, CheXpert, NIHChestXray14, PadChest, VinDrCXR, Brax, RSNAPneumonia),
-        *(HAM10000, ISIC, Fitzpatrick17k, OASIS1, UTKFace),
+        *(MimicCXR, CheXpert, CheXpertPlus, NIHChestXray14, PadChest, VinDrCXR, Brax, RSNAPneumonia),
+        *(HAM10000, ISIC, Fitzpatrick17k, OASIS1, IXI, ADNI, UTKFace),
     )
 }
 """Data sets in their own layouts, by name."""
@@ -114,6 +117,8 @@ def open_source(
     if name == "morphomnist":
         if folder.mapping:
             raise InputError(f"columns: {', '.join(folder.mapping)}: {name} has no table; leave it out.")
+        if folder.fit != "crop":
+            raise InputError(f"fit: {folder.fit} is not for {name}, whose images are square; leave it out.")
         return _with_scanners(MorphoMNIST(root, preset, resolution), root, preset)
 
     def check_rows(images: ImageFolder) -> None:
@@ -155,7 +160,7 @@ def open_images(
     else:
         table = read_metadata(root)
     table.map_columns(mapping, preset)
-    return ImageFolder(root, preset, resolution, check=check, table=table, examine=examine)
+    return ImageFolder(root, preset, resolution, check=check, table=table, examine=examine, fit=folder.fit)
 
 
 def open_joined(

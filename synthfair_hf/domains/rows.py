@@ -1,7 +1,7 @@
 """Rows of a table in CSV in UTF-8, plain or gzipped (.gz): read whole, or an error with file:line.
 
-Cells are separated by commas; by semicolons or tabs where the header has no comma, as spreadsheets of many countries
-save them.
+Cells are separated by commas; by semicolons or tabs where the header has more of these, as spreadsheets of many
+countries save them.
 """
 
 import csv
@@ -55,7 +55,8 @@ def read_rows(
         raise InputError(f"{path}: not a readable table ({reason}); give a whole file.") from None
 
     head = text.partition("\n")[0]
-    delimiter = "," if "," in head else next((one for one in ";\t" if one in head), ",")
+    # a name may hold another one, as in `SEX_ID (1=m, 2=f)`
+    delimiter = max(",;\t", key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows = []
     try:

@@ -23,8 +23,10 @@ import numpy as np
 from ..errors import InputError
 from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
-from .dicom import READING, contrast, is_dicom, read_dicom
-from .images import MAX_PIXELS, centre_square, colours, gray, halve, is_in_colours, open_image
+from . import nifti
+from .dicom import READING, contrast, is_dicom, placement, read_dicom
+from .images import MAX_PIXELS, Fit, centre_square, colours, gray, halve, is_in_colours, open_image, padded
+from .nifti import is_nifti, read_nifti
 
 __all__ = [
     "BLANK",
@@ -140,13 +142,19 @@ def count_contradictions(
 
 
 def count_contrasts(paths: Iterable[Path]) -> dict[str, Any]:
-    """How many DICOM files had black and white decided by what (`dicom.CONTRASTS`), for `counts`; else empty.
+    """How many files of DICOM or NIfTI had black and white decided by what, and how many were turned, for `counts`.
 
     Args:
         paths: of images that can be read.
     """
-    found = Counter(contrast(path) for path in paths if is_dicom(path))
-    return {"contrast": dict(sorted(found.items()))} if found else {}
+    paths = list(paths)
+    dicom, volumes = [path for path in paths if is_dicom(path)], sum(is_nifti(path) for path in paths)
+    found = Counter(map(contrast, dicom)) + Counter({nifti.CONTRAST: volumes})
+    turned = sum(placement(path) == "turned" for path in dicom)
+    return {
+        **({"contrast": dict(sorted(found.items()))} if found else {}),
+        **({"turned upright": turned} if turned else {}),
+    }
 
 
 def count_colours(paths: Iterable[Path], channels: int) -> dict[str, int]:
@@ -192,6 +200,7 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 PUBLISHED = (
     *("left out", "not read", "no image of", "contradictory", "contrast", "in colours", "gray"),
+    *("turned upright", "fit"),
     *("patients of several sources", "patients of several splits"),
 )
 """Counts that tell of nobody."""
@@ -242,27 +251,38 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
     if without := counts.get("gray"):
         lines.append(f"  read as three equal colours: {without} gray images")
     if contrasts := counts.get("contrast"):
-        lines.append("  gray levels of DICOM by " + ", ".join(f"{name} {n}" for name, n in contrasts.items()))
+        kinds = dict.fromkeys("NIfTI" if name == nifti.CONTRAST else "DICOM" for name in contrasts)
+        lines.append(
+            f"  gray levels of {' and '.join(kinds)} by " + ", ".join(f"{name} {n}" for name, n in contrasts.items())
+        )
+    if turned := counts.get("turned upright"):
+        lines.append(f"  turned upright: {turned} images")
+    if counts.get("fit") == "pad":
+        lines.append("  padded to squares: all images")
     return lines
 
 
-def read_radiograph(path: Path, resolution: int, channels: int = 1) -> np.ndarray:
+def read_radiograph(path: Path, resolution: int, channels: int = 1, fit: Fit = "crop") -> np.ndarray:
     """An image as float32 `[2 * resolution, 2 * resolution]` in [0, 1], centre-cropped to a square.
 
     Twice the resolution, so that `jitter` can move it before the pixels are averaged. DICOM is read by
-    `dicom.read_dicom`, every other file by `images.open_image`, upright and by the full scale of its file.
+    `dicom.read_dicom`, the middle slice of NIfTI by `nifti.read_nifti`, every other file by `images.open_image`,
+    upright and by the full scale of its file.
 
     Args:
-        path: of an image, or of a DICOM file.
+        path: of an image, or of a DICOM or NIfTI file.
         resolution: half the height and width of what is returned, in pixels.
         channels: 1, luminance, or 3, colours: then it is `[3, 2 * resolution, 2 * resolution]`.
+        fit: "pad" keeps the whole image, with black beside it, instead of cropping it.
 
     Raises:
         InputError: naming the file, which is unreadable, truncated, animated, too small, too large, of pixels that are
             neither gray nor RGB, or BLANK.
     """
     check_regular(path, str(path), "name an image")
-    pixels = read_dicom(path, MAX_PIXELS, channels) if is_dicom(path) else _decoded(path, channels)
+    pixels = _decoded(path, channels)
+    if fit == "pad":
+        pixels = padded(pixels)
     height, width = pixels.shape[-2:]
     if min(height, width) < 2 * resolution:
         raise InputError(
@@ -283,16 +303,23 @@ def _shown(pixels: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _decoded(path: Path, channels: int) -> np.ndarray:
+    if is_dicom(path):
+        return read_dicom(path, MAX_PIXELS, channels)
+    if is_nifti(path):
+        pixels = read_nifti(path, MAX_PIXELS)
+        return pixels if channels == 1 else np.repeat(pixels[None], channels, axis=0)
     image = open_image(path)
     return gray(image, str(path)) if channels == 1 else colours(image, str(path))
 
 
 def image_sha256(path: Path) -> str:
-    """The sha256 of an image's file; of DICOM with the version of its gray levels, which another may read otherwise."""
-    return f"{file_sha256(path)} {READING}" if is_dicom(path) else file_sha256(path)
+    """The sha256 of an image's file; of DICOM and NIfTI with how it is read, which another version may do otherwise."""
+    if is_dicom(path):
+        return f"{file_sha256(path)} {READING}" + (" turned" if placement(path) == "turned" else "")
+    return f"{file_sha256(path)} {nifti.READING}" if is_nifti(path) else file_sha256(path)
 
 
-def read_image(path: Path, resolution: int, own_size: bool = False, channels: int = 1) -> np.ndarray:
+def read_image(path: Path, resolution: int, own_size: bool = False, channels: int = 1, fit: Fit = "crop") -> np.ndarray:
     """An image as float32 `[resolution, resolution]` in [0, 1]: 2 x 2 means of `read_radiograph`.
 
     Args:
@@ -300,16 +327,17 @@ def read_image(path: Path, resolution: int, own_size: bool = False, channels: in
         resolution: height and width in pixels.
         own_size: take an image of exactly this size, such as a generator makes, as it is.
         channels: 1, luminance, or 3, colours: then it is `[3, resolution, resolution]`.
+        fit: as in `read_radiograph`.
 
     Raises:
         InputError: as `read_radiograph`.
     """
     check_regular(path, str(path), "name an image")
-    if own_size and not is_dicom(path):
+    if own_size and not (is_dicom(path) or is_nifti(path)):
         pixels = _decoded(path, channels)
         if pixels.shape[-2:] == (resolution, resolution):
             return _shown(pixels, path)
-    return halve(read_radiograph(path, resolution, channels))
+    return halve(read_radiograph(path, resolution, channels, fit))
 
 
 def jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

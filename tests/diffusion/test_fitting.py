@@ -21,6 +21,8 @@ from synthfair_hf.training.config import PredictorTrainingConfig, TrainingConfig
 SIDE, SUBJECTS = 16, 60
 NETWORKS = ("unet", "covariate_encoder")
 
+pytestmark = pytest.mark.usefixtures("short_fit")
+
 
 @pytest.fixture(autouse=True)
 def _few_subjects(monkeypatch):

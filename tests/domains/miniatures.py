@@ -3,10 +3,12 @@
 import csv
 import gzip
 import io
+import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import nibabel
 import numpy as np
 from PIL import Image
 from pydicom import Dataset, dcmwrite
@@ -45,6 +47,13 @@ def draw_dicom(path: Path, seed: int, **elements: str) -> None:
         for name, value in elements.items():
             setattr(dataset, name, value)
         dcmwrite(path, dataset, enforce_file_format=True)
+
+
+def draw_nifti(path: Path, seed: int) -> None:
+    """A volume whose axes are stored from left, from the front and from above, and whose slices are coarse."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = np.random.default_rng(seed).integers(0, 900, (SIDE, SIDE, 5), dtype=np.int16)
+    nibabel.save(nibabel.Nifti1Image(drawn, np.diag([-1.0, -1.0, -4.0, 1.0])), path)
 
 
 def write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -119,6 +128,33 @@ def chexpert(root: Path, patients: int = 8) -> None:
     for part, rows in tables.items():
         write(root / f"{part}.csv", rows)
     write(root / "df_chexpert_plus_240401.csv", plus)
+
+
+def chexpert_plus(root: Path) -> None:
+    """Of four patients two have PNG, one has DICOM, one both; each has a lateral image; the last is not labelled."""
+    rows, labels = [], []
+    for n in range(4):
+        for k, view in enumerate(("frontal", "lateral")):
+            image = f"train/patient{n + 1:05}/study1/view{k + 1}_{view}"
+            if n != 2:
+                draw(root / "PNG" / f"{image}.png", 2 * n + k)
+            if n > 1:
+                draw_dicom(root / "DICOM" / f"{image}.dcm", 2 * n + k)
+            row = {"path_to_image": f"{image}.jpg", "path_to_dcm": f"{image}.dcm", "frontal_lateral": view.title()}
+            row |= {
+                "ap_pa": "" if k else ("AP", "PA")[n % 2],
+                "deid_patient_id": f"patient{n + 1:05}",
+                "split": "train",
+            }
+            row |= {"age": (0, 68, 90, 45)[n], "sex": ("Female", "Male")[n // 2], "report": "a,\nb", "recent_bmi": 23.5}
+            rows.append({**row, "race": ("White", "Black", "Asian", "Unknown")[n], "ethnicity": "Unknown"})
+            found = {"No Finding": 1.0} if n == 0 else {"Pneumonia": 1.0, "Edema": -1.0, "Fracture": 0.0}
+            if n < 3:
+                labels.append({"path_to_image": f"{image}.jpg", **{name: found.get(name) for name in LABELS}})
+    write(root / "df_chexpert_plus_240401.csv", rows)
+    (root / "chexbert_labels").mkdir()
+    lines = "".join(json.dumps(one) + "\n" for one in labels)
+    (root / "chexbert_labels" / "impression_fixed.json").write_text(lines)
 
 
 def nih_chestxray14(root: Path) -> None:
@@ -271,6 +307,60 @@ def oasis1_slices(root: Path) -> None:
     write(root / "metadata.csv", rows)
 
 
+def ixi(root: Path) -> None:
+    """Three hospitals, two sequences; a subject with two rows, one without any, and volumes that are not read."""
+    rows = []
+    for n, (site, age, sex) in enumerate((("Guys", "35.8", 2), ("HH", "0", 1), ("IOP", "0", 0), ("HH", "60", 1))):
+        for sequence in ("T1", "PD"):
+            draw_nifti(root / f"IXI-{sequence}" / f"IXI{n + 2:03}-{site}-{828 + n:04}-{sequence}.nii.gz", n)
+        if n < 3:
+            row = {"IXI_ID": n + 2, "SEX_ID (1=m, 2=f)": sex, "HEIGHT": 164, "WEIGHT": 58, "ETHNIC_ID": 1}
+            rows.append({**row, "DATE_AVAILABLE": 1, "STUDY_DATE": "2005-11-25", "AGE": age})
+    rows.append({**rows[1], "SEX_ID (1=m, 2=f)": 0, "AGE": 38.78})
+    for sequence in ("MRA", "DTI-00"):
+        draw_nifti(root / f"IXI002-Guys-0828-{sequence}.nii.gz", 9)
+    write(root / "IXI.csv", rows)
+
+
+def _adni_volumes(root: Path) -> list[tuple[str, str]]:
+    """Subject and image of each volume, the last of them of nobody."""
+    found = []
+    for n in range(6):
+        subject, image = f"{n // 2:03}_S_{295 + n // 2:04}", f"I{13722 + n}"
+        folder = root / "ADNI" / subject / "MP-RAGE" / f"20{6 + n:02}-04-18_08_20_30.0" / image
+        draw_nifti(folder / f"ADNI_{subject}_MR_MP-RAGE__br_raw_20060418193713091_1_S13408_{image}.nii", n)
+        found.append((subject, image))
+    return found
+
+
+def adni(root: Path) -> None:
+    """A row per visit: a subject's first image by its number, the second by its day; the last visit is too late."""
+    rows = []
+    for n, (subject, image) in enumerate(_adni_volumes(root)):
+        day = "2011-12-01" if n == 5 else f"20{6 + n:02}-04-30"
+        row = {"RID": n, "PTID": subject, "VISCODE": ("bl", "m12")[n % 2], "EXAMDATE": day, "DX_bl": "CN", "AGE": 74.3}
+        row |= {"PTGENDER": ("Male", "Female")[n // 2 % 2], "PTRACCAT": "White", "Years_bl": (0, 1.01232)[n % 2]}
+        row |= {"FLDSTRENG": ("1.5 Tesla MRI", "3 Tesla MRI")[n % 2], "IMAGEUID": "" if n % 2 else f"{image[1:]}.0"}
+        rows.append({**row, "DX": ("CN", "MCI", "Dementia")[n // 2]})
+    write(root / "ADNIMERGE_18Feb2025.csv", rows)
+
+
+def adni_collection(root: Path) -> None:
+    """A row per image, as the archive writes beside a download."""
+    rows = []
+    for n, (subject, image) in enumerate(_adni_volumes(root)[:5]):
+        row = {
+            "Image Data ID": image,
+            "Subject": subject,
+            "Group": ("CN", "MCI", "AD")[n // 2],
+            "Sex": "MF"[n // 2 % 2],
+        }
+        rows.append(
+            {**row, "Age": 74 + n, "Visit": "sc", "Modality": "MRI", "Acq Date": "4/18/2006", "Format": "NiFTI"}
+        )
+    write(root / "ADNI1_Annual_2_Yr_3_01_2024.csv", rows)
+
+
 def utkface(root: Path) -> None:
     for n in range(10):
         draw(root / f"part{n % 2}" / f"{20 + n}_{n % 2}_{n % 5}_2017010915353{n}.jpg.chip.jpg", n)
@@ -280,8 +370,8 @@ def utkface(root: Path) -> None:
 MINIATURES: dict[str, Callable[[Path], None]] = {
     one.__name__: one
     for one in (
-        *(mimic_cxr, chexpert, nih_chestxray14, padchest, vindr_cxr, brax, rsna_pneumonia),
-        *(ham10000, isic, fitzpatrick17k, oasis1, utkface),
+        *(mimic_cxr, chexpert, chexpert_plus, nih_chestxray14, padchest, vindr_cxr, brax, rsna_pneumonia),
+        *(ham10000, isic, fitzpatrick17k, oasis1, ixi, adni, utkface),
     )
 }
 """By the name of the data set, what writes it into a folder."""

@@ -1,5 +1,6 @@
 """Gray levels of a DICOM file mean what the file says, and a file that can't be read is named with the reason."""
 
+import base64
 import io
 import shutil
 import struct
@@ -124,8 +125,38 @@ CODESTREAMS = {
     uid.HTJ2KLosslessRPCL: lambda stored: jpeg(stored, "JPEG2000", no_jp2=True),
     uid.HTJ2K: lambda stored: jpeg(stored, "JPEG2000", no_jp2=True),
 }
-"""What makes a frame of 8 bits for a syntax that pydicom decodes and does not encode. No encoder for the block coding
-of High-Throughput JPEG 2000 is at hand; its decoder takes every codestream of JPEG 2000."""
+"""What makes a frame of 8 bits for a syntax that pydicom decodes and does not encode; of High-Throughput JPEG 2000 in
+the block coding of JPEG 2000, which its decoders take as well. Its own is in HIGH_THROUGHPUT."""
+
+HIGH_THROUGHPUT = {
+    8: (
+        "/0//UQApQAAAAAAQAAAAEAAAAAAAAAAAAAAAEAAAABAAAAAAAAAAAAABBwEB/1AACAACAAAAAv9SAAwAAgABAAUEBEAB/1wAEyBIUFBQUFBQ"
+        "UFBQUFBQSEhI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAX0AAf+TwCX5AEd0AADAEkASwBKA/gBjAOoAB3QAnQEHdADAE8AV"
+        "EAVAgj2QAEDUAGXnEf4ARrQADU4TuQDAtADAFpwBakAWyF9t6VSMnDuUWJtW7fEQXBEhlgB21zDYt8hl/GPcIj7UAF7QECmXAGEhbhRdvfld"
+        "UNw4IlB0f+PmAN4uEIFxuADAL0yAXqcAvRA/34//b+/j+/m9Pg8S6fH4PB/f7/P5/T7eHxLh+/LweTw+z8f3+3z81CB8Pt+f7+vh8fh8no+n"
+        "hvwBKub0N4r4XoPNWIAABgAAMJMBP368f3y9P3x9Prx8vr0+fv1+fPP4+fb+8fX+8PX58PDy4+fHl8fPN4+fb+8fX+9/P59kb/ovuh/JHnTf"
+        "9D9J3nQAKoV7QG8X4eQXCEDNghAhkgH/f/9v7+/3+/1/v/9vn/9//3/3+/fz8/9//3/+/x//f/9/3/9fn/9//3//d/9z/3cAhh8G/G9b0PyH"
+        "tFwAA3wCJrp0Af/Z"
+    ),
+    16: (
+        "/0//UQApQAAAAAAQAAAAEAAAAAAAAAAAAAAAEAAAABAAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUEBEAB/1wAEyCIkJCQkJCQ"
+        "kJCQkJCQiIiI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAe0AAf+TwAAm2foDB3QAAMAAE0AAE0AAEwAywASHdABE4gQHdAAD"
+        "9AUHdADAABVwAAVcAAFUjvzKZ0428QIDNADOFC68og7wAgC0AB7z1x7zmwHCtADAABdJAABdTAABdQD+vf9zf/MP++f+gNVhtf9r/fX+Q3/D"
+        "P/GHrEwr5QxFznAxlwD+nf99/H/8jfwj/Jv+If4b/2/cPPUPMRb2fzLW+OczPvgBo50pAqq4AP57/Af+N/xv/Mf9P/xv/m/8H/6H/w/8b/kf"
+        "/A/8b/k//AL2kpAxlwDAAC9SgABe6QAAu8D+7/99/3z/fSx/lv9//P9/v/9Pl8ZL4/97/0P/R/9v/3//cf9rS+Ol+f95/3D/f/9+f/w//x9e"
+        "Gi/NAVOoiX5fLKoL5qHIqor9oQA7lMUDv3gB/j/8P/x//n//f/0//1/+H/4f/n//P/9/+H/4f/v/e/99/3P/Q/8P/b//P/j/f/98/2D/A/8P"
+        "/X/+/37/cP9D/3f/D/7/f/896P1/e+j5f3joeeh56Pgu7v9hd5H/Bw9dAYenSvb9qe+X25dJQASzSkAnVAH+v/9f/1//f/9f/3//f/9//3//"
+        "f/93/3f/f/9//3f/f/97/3v/fxUL79ISM5UIteF1Au2k4D+VBwO/dgH/2Q=="
+    ),
+}
+"""Codestreams of `drawn(bits)` that OpenJPH 0.26.3 wrote."""
+
+
+def drawn(bits):
+    row, column = np.mgrid[:16, :16]
+    return ((column * 37 + row * 91) % 256 if bits == 8 else (column * 211 + row * 977) * 16 % 65536).astype(
+        f"u{bits // 8}"
+    )
 
 
 def named(syntax):
@@ -159,6 +190,17 @@ def test_codestreams_that_pydicom_decodes_only_are_its_own_bit_for_bit(tmp_path,
     expected = dcmread(path).pixel_array
     assert np.array_equal(decode(path, MAX_PIXELS)[1], expected)
     assert np.array_equal(read_dicom(path, MAX_PIXELS), (expected / 255).astype(np.float32))
+
+
+@pytest.mark.parametrize("bits", HIGH_THROUGHPUT)
+@pytest.mark.parametrize("syntax", [uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K], ids=named)
+def test_block_coding_of_high_throughput_is_decoded_bit_for_bit(tmp_path, syntax, bits):
+    frame, stored = base64.b64decode(HIGH_THROUGHPUT[bits]), drawn(bits)
+    assert b"\xff\x50" in frame, "the marker that says so"
+    path = write(tmp_path / "radiograph.dcm", stored, syntax, frame=frame, **depth(stored, bits))
+    found = decode(path, MAX_PIXELS)[1]
+    assert np.array_equal(found, dcmread(path).pixel_array)
+    assert np.array_equal(found, stored)
 
 
 def test_every_syntax_is_decoded_or_named_with_its_packages(tmp_path):

@@ -1,13 +1,17 @@
 """Every data set is read in the layout that its authors document, and what is not that data set is refused."""
 
+import csv
+import gzip
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from miniatures import MINIATURES, chexpert, draw, isic_2020, oasis1_slices, write
+from miniatures import MINIATURES, adni_collection, chexpert, draw, isic_2020, oasis1_slices, write
 
 from synthfair_hf.domains.imagefolder import ImageFolder
+from synthfair_hf.domains.nifti import CONTRAST
 from synthfair_hf.domains.preset import Preset
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.readers import DataSetFolder
@@ -37,7 +41,7 @@ OWN = {
 }
 """Data sets for which this package has no preset, with variables of one."""
 
-DOMAINS = {"ham10000": "dermatology", "isic": "dermatology", "oasis1": "brain_mri"}
+DOMAINS = {"ham10000": "dermatology", "isic": "dermatology", **dict.fromkeys(("oasis1", "ixi", "adni"), "brain_mri")}
 
 
 def preset_of(name: str, *further: Variable) -> Preset:
@@ -101,6 +105,15 @@ EXPECTED: Mapping[str, tuple[tuple[str, ...], list[tuple[Any, ...]]]] = {
             ("839860488694292331637988235681460992", 26, "female", "AP", "pneumonia"),
             ("839860488694292331637988235681460993", None, None, "AP", None),
             ("3", 84, "male", "PA", "no_finding"),
+        ],
+    ),
+    "chexpert_plus": (
+        ("age", "sex", "race", "view", "finding"),
+        [
+            ("patient00001", None, "female", "white", "AP", "no_finding"),
+            ("patient00002", 68, "female", "black", "PA", "pneumonia"),
+            ("patient00003", 90, "male", "asian", "AP", "pneumonia"),
+            ("patient00004", 45, "male", None, "PA", None),
         ],
     ),
     "brax": (
@@ -179,6 +192,27 @@ EXPECTED: Mapping[str, tuple[tuple[str, ...], list[tuple[Any, ...]]]] = {
             ("OAS1_0003", 79, "female", None),
         ],
     ),
+    "ixi": (
+        ("sequence", "age", "sex", "field_strength"),
+        [
+            (f"IXI{n + 2:03}", f"{sequence}w", *person)
+            for sequence in ("PD", "T1")
+            for n, person in enumerate(
+                # of the second each row tells one, of the third nothing is known, and the last has no row
+                ((35.8, "female", "1.5T"), (38.78, "male", "3T"), (None, None, "1.5T"), (None, None, "3T"))
+            )
+        ],
+    ),
+    "adni": (
+        ("age", "sex", "diagnosis", "field_strength"),
+        [
+            ("000_S_0295", 74.3, "male", "no_dementia", "1.5T"),
+            ("000_S_0295", 75.3123, "male", "no_dementia", "3T"),
+            ("001_S_0296", 74.3, "female", None, "1.5T"),
+            ("001_S_0296", 75.3123, "female", None, "3T"),
+            ("002_S_0297", 74.3, "male", "dementia", "1.5T"),
+        ],
+    ),
     "utkface": (
         ("age", "sex", "race"),
         [
@@ -244,6 +278,33 @@ def test_the_challenge_of_2020_is_read_by_patients(tmp_path):
     ]
 
 
+def test_a_collection_of_adni_is_read_by_image(tmp_path):
+    adni_collection(tmp_path)
+    source = open_images(
+        DataSetFolder(directory=tmp_path, dataset_name="adni"), get_preset("brain_mri"), 32, lambda _: None
+    )
+    assert rows_of(source, "age", "sex", "diagnosis") == [
+        ("000_S_0295", 74, "male", "no_dementia"),
+        ("000_S_0295", 75, "male", "no_dementia"),
+        ("001_S_0296", 76, "female", None),
+        ("001_S_0296", 77, "female", None),
+        ("002_S_0297", 78, "male", "dementia"),
+    ]
+    assert source.counts["left out"] == {"image without a row of its own": 1}
+    assert source.counts["contrast"] == {CONTRAST: 5}
+
+
+def test_what_ixi_leaves_out_is_counted_and_two_sexes_of_one_subject_are_none(opened, tmp_path):
+    source = opened("ixi")
+    assert source.counts["left out"] == {"DTI volume": 1, "MRA volume": 1}
+    assert source.counts["missing"]["sex"] == {"empty": 4}
+    assert "site" not in source.covariates, "a schema without it"
+    with (tmp_path / "ixi" / "IXI.csv").open("a") as table:
+        table.write("2,1,164,58,1,1,2005-11-25,35.8\n")
+    sexes = [row["sex"] for _, row in READERS["ixi"](tmp_path / "ixi", preset_of("ixi")).table().rows]
+    assert sexes == ["female or male", "male", "", ""] * 2
+
+
 def test_slices_of_oasis_are_read_in_one_plane(tmp_path):
     oasis1_slices(tmp_path)
     source = open_images(
@@ -278,6 +339,40 @@ def test_lateral_radiographs_are_left_out_and_told(opened):
     source = opened("mimic_cxr")
     assert source.counts["left out"] == {"lateral view": 6}
     assert "  left out: 6 images (lateral view)" in describe_counts(source.counts)
+
+
+def saved_as(rows: list[list[str]], spelling: str) -> bytes:
+    """A table as a spreadsheet, pandas or Windows would save it."""
+    number, text = len(rows), io.StringIO(newline="")
+    if spelling == "index of pandas":
+        rows = [[str(n - 1) if n else "Unnamed: 0", *row] for n, row in enumerate(rows)]
+    if spelling == "Windows paths":
+        rows = [[cell.replace("/", "\\") if Path(cell).suffix in SUFFIXES else cell for cell in row] for row in rows]
+    delimiter = {"semicolons": ";", "tabs": "\t"}.get(spelling, ",")
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n" if spelling == "CRLF" else "\n").writerows(rows)
+    assert len(rows) == number
+    return (b"\xef\xbb\xbf" if spelling == "BOM" else b"") + text.getvalue().encode()
+
+
+SUFFIXES = (".png", ".jpg", ".gif", ".dcm")
+
+
+@pytest.mark.parametrize("name", [name for name in MINIATURES if name != "utkface"])
+def test_every_table_of_a_set_is_read_however_it_was_saved(tmp_path, name):
+    """All tables of the folder at once, of which the law is that nothing of what is read changes."""
+    MINIATURES[name](tmp_path)
+    plain = READERS[name](tmp_path, preset_of(name)).table()
+    tables = {
+        path: path.read_bytes() for path in tmp_path.rglob("*") if path.name.endswith((".csv", ".csv.gz", "_metadata"))
+    }
+    assert tables
+    for spelling in ("BOM", "CRLF", "semicolons", "tabs", "Windows paths", "index of pandas"):
+        for path, data in tables.items():
+            packed = path.suffix == ".gz"
+            text = (gzip.decompress(data) if packed else data).decode()
+            saved = saved_as(list(csv.reader(io.StringIO(text, newline=""))), spelling)
+            path.write_bytes(gzip.compress(saved, mtime=0) if packed else saved)
+        assert READERS[name](tmp_path, preset_of(name)).table() == plain, spelling
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -487,7 +582,7 @@ def test_every_reader_says_what_it_is_and_where_access_is_asked_for():
         assert reader.license in text
         assert reader.access in ("open", "unknown", "credentialed")
     assert [name for name, one in READERS.items() if one.access == "credentialed"] == [
-        *("mimic_cxr", "chexpert", "padchest", "vindr_cxr", "brax", "oasis1")
+        *("mimic_cxr", "chexpert", "chexpert_plus", "padchest", "vindr_cxr", "brax", "oasis1", "adni")
     ]
 
 

@@ -2,4 +2,6 @@
 
 - oasis1 — OASIS-1: `oasis1.OASIS1`
 - phantom — procedural slices with exact counterfactuals: `phantom.BRAIN_PHANTOM`, `phantom.BrainPhantom`
+- ixi — IXI: `ixi.IXI`
+- adni — ADNI: `adni.ADNI`
 """

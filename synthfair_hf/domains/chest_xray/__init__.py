@@ -5,6 +5,7 @@
 - scanners — scanners as known transforms of any radiograph: `scanners.SCANNERS`, `scanners.AcquisitionWorld`
 - mimic_cxr — MIMIC-CXR-JPG with MIMIC-IV: `mimic_cxr.MimicCXR`
 - chexpert — CheXpert: `chexpert.CheXpert`
+- chexpert_plus — CheXpert Plus: `chexpert_plus.CheXpertPlus`
 - padchest — PadChest: `padchest.PadChest`
 - vindr_cxr — VinDr-CXR: `vindr_cxr.VinDrCXR`
 - brax — BRAX: `brax.Brax`

@@ -34,7 +34,8 @@ from tqdm import tqdm
 
 from ...arguments import Count, checked
 from ...domains.findings import findings_of
-from ...domains.source import totals
+from ...domains.readers import DataSetFolder
+from ...domains.source import access_to, totals
 from ...errors import InputError, unknown
 from ...records import Record, library_versions, strictest, writable_directory
 from ...views.view import BiasedView, get_view
@@ -56,7 +57,7 @@ class _Request(NamedTuple):
     train_subjects: int | None
     steps: int | None
     method_files: Sequence[str | Path]
-    external: str | Path | None
+    external: str | Path | DataSetFolder | None
     finding: str | None = None
 
 
@@ -96,7 +97,7 @@ def benchmark(
     train_subjects: Count | None = None,
     steps: Count | None = None,
     method_files: Sequence[str | Path] = (),
-    external: str | Path | None = None,
+    external: str | Path | DataSetFolder | None = None,
     num_proc: Count = 1,
     finding: str | None = None,
 ) -> Record:
@@ -115,7 +116,8 @@ def benchmark(
         method_files: submitted methods, named like their files: Python files that define one subclass of `Method` each,
             and that this process runs with all of its rights, so give only files that you trust. Changed code (not
             comments) is another method; where a module that the file imports changed, raise the `version` of the class.
-        external: a folder of real images with metadata.csv, on which every cell is evaluated as well.
+        external: a folder of real images with metadata.csv, or a `DataSetFolder` that also says how it is read, on
+            which every cell is evaluated as well.
         num_proc: number of processes that fit at the same time, which share this machine's cores.
         finding: the covariate to classify; by default the only finding, or the only one that families cross.
 
@@ -163,7 +165,7 @@ def _plan(request: _Request) -> _Plan:
     inputs = {"data_set": data.identity, **({} if external is None else {"external": external.source.fingerprint})}
     cells = _cells(data, biased, methods, request.seeds, subjects, inputs)
     # of the leaderboard, not of its cells, which are known by their inputs
-    access = strictest(data.access, *(() if external is None else ("unknown",)))
+    access = strictest(data.access, *(() if external is None else (access_to(external.source, "unknown"),)))
     record = Record(
         stage="benchmark",
         inputs={**inputs, "access": access, **({} if data.world else {"generator": str(data.generator)})},

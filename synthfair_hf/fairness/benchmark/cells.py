@@ -31,6 +31,8 @@ from ...domains.findings import choose_finding
 from ...domains.imagefolder import ImageFolder
 from ...domains.images import to_batch
 from ...domains.preset import Preset
+from ...domains.readers import DataSetFolder
+from ...domains.registry import open_images
 from ...errors import InputError
 from ...measure.intervals import mean_of, resample
 from ...records import Access, fingerprint, row_generator
@@ -184,7 +186,7 @@ class ExternalSet:
         InputError: the folder cannot be read, or a column or a side of the finding is missing.
     """
 
-    def __init__(self, directory: str | Path, data: DataSet, planted: Sequence[str]) -> None:
+    def __init__(self, directory: str | Path | DataSetFolder, data: DataSet, planted: Sequence[str]) -> None:
 
         def check(source: ImageFolder) -> None:
             for name in (data.finding, *planted):
@@ -202,7 +204,7 @@ class ExternalSet:
                         "on it; add some."
                     )
 
-        self.source, self.data = ImageFolder(directory, data.preset, data.resolution, check=check), data
+        self.source, self.data = open_images(directory, data.preset, data.resolution, check), data
         check(self.source)
         self.examples = lru_cache(maxsize=4)(self._examples)
 
