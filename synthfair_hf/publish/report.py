@@ -56,6 +56,7 @@ def write_report(directory: Path) -> Path:
         facts=_facts(store),
         preset=store.preset,
         shown=store.shown,
+        labels={variable.name for variable in store.preset.covariates.walk() if is_label(variable)},
         splits=store.splits,
         subjects=subjects,
         limit=limit,
@@ -195,8 +196,6 @@ def _text(variable: Variable, value: float) -> str:
     (decoded,) = variable.decode([value])
     if decoded is None:
         return f"{variable.name} {NOT_RECORDED}"
-    if is_label(variable):
-        return f"{variable.name} {decoded}"
     return decoded if variable.categorical else f"{decoded:.3g} {variable.unit}"
 
 
