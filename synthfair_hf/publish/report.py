@@ -58,6 +58,7 @@ def write_report(directory: Path) -> Path:
         families=f"Subjects and their {'same-noise samples' if store.sampled else 'counterfactuals'}",
         preset=store.preset,
         shown=store.shown,
+        labels={variable.name for variable in store.preset.covariates.walk() if is_label(variable)},
         splits=store.splits,
         subjects=subjects,
         limit=limit,
@@ -202,8 +203,6 @@ def _text(variable: Variable, value: float) -> str:
     (decoded,) = variable.decode([value])
     if decoded is None:
         return f"{variable.name} {NOT_RECORDED}"
-    if is_label(variable):
-        return f"{variable.name} {decoded}"
     return decoded if variable.categorical else f"{decoded:.3g} {variable.unit}"
 
 

@@ -155,12 +155,12 @@ def _imbalanced_in(name: Name) -> Bias:
 
 def _correlated(name: Name) -> Bias:
     pairs = pairs_of(name.preset)
-    if name.subject not in pairs:
-        turned = next((pair for pair, (one, other) in pairs.items() if f"{other}_{one}" == name.subject), None)
-        if turned is not None:
-            raise InputError(f"name: {name.text!r} names its attributes in another order; write {turned}_correlated.")
+    turned = {f"{other}_{one}": (other, one) for one, other in pairs.values()}
+    if name.subject not in {**pairs, **turned}:
         raise unknown("name: finding and attribute", name.subject, pairs)
-    one, other = pairs[name.subject]
+    one, other = pairs.get(name.subject) or turned[name.subject]
+    if name.subject not in pairs and name.preset.covariates[one].role != name.preset.covariates[other].role:
+        raise InputError(f"name: {name.text!r} names its attributes in another order; write {other}_{one}_correlated.")
     percent, rest = name.both()
     share = Fraction(percent, 100)
     (present, absent), (first, second) = (groups_of(each, name.preset) for each in (one, other))

@@ -11,7 +11,8 @@
 A and B are whole numbers from 1 to 99 that sum to 100, except that a prevalence needs only an even sum; R is one from 0
 to 100. Groups are the contrasts of the preset, in letters and digits (`50_years_and_older`); where several attributes
 have one of that name, as findings that are present or absent, its attribute comes first (`effusion_present`). Of two
-correlated attributes a finding comes first, then what belongs to the acquisition, then a protected one.
+correlated attributes a finding comes first, then what belongs to the acquisition, then a protected one; of two of one
+role either, and the other is the one that is decided.
 """
 
 import re

@@ -81,3 +81,15 @@ def test_a_bias_that_cannot_be_is_answered_in_one_sentence(name, expected):
     with pytest.raises(InputError) as caught:
         get_bias(name, CHEST_XRAY)
     assert expected in str(caught.value)
+
+
+def test_of_two_findings_either_comes_first_and_the_other_is_decided():
+    """However a record has ordered the contrasts."""
+    preset = PRESETS["nih_chestxray14"]
+    stored = preset.model_copy(update={"contrasts": dict(sorted(preset.contrasts.items()))})
+    for name, decided in (("effusion_edema", "edema"), ("edema_effusion", "effusion")):
+        bias = get_bias(f"{name}_correlated_90_10", preset)
+        assert bias == get_bias(f"{name}_correlated_90_10", stored)
+        assert (bias.decides, bias.twin) == (decided, f"{name}_correlated_50_50")
+    with pytest.raises(InputError, match=r"names its attributes in another order; write edema_sex_correlated\."):
+        get_bias("sex_edema_correlated_90_10", preset)
