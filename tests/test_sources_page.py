@@ -46,6 +46,7 @@ def test_three_commands_lead_from_a_folder_to_a_counterfactual(
     # the command that it tells is the page's next one, but for what is small here
     assert " ".join(train) in told.replace("--resolution 32 ", "")
     assert main([*train, *SMALL]) == 0
+    capsys.readouterr()
     # without a flag
     assert Record.read(Path(train[-1]) / "record.json").inputs["access"] == "credentialed"
     assert main(ask) == 0
