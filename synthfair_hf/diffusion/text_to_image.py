@@ -59,6 +59,9 @@ class SavedTextToImage(NamedTuple):
     pipeline: str
     revision: str
     license: str | None
+    absent: tuple[str, ...]
+    """Components that its configuration knows, and that it does without."""
+
     lora_weights: Path | None
     tokenizers: Mapping[str, Any]
     prompt_limits: Mapping[str, int]
@@ -132,6 +135,7 @@ def find_text_to_image(path: str | Path, lora_weights: str | Path | None = None)
         pipeline,
         fingerprint(hashes),
         _license(directory, name),
+        tuple(one for one, value in config.items() if value == [None, None]),
         adapter,
         tokenizers,
         {one: _limit(tokenizer, pipeline) for one, tokenizer in tokenizers.items()},
@@ -363,7 +367,11 @@ def _loaded(saved: SavedTextToImage, dtype: torch.dtype) -> Any:
         warnings.simplefilter("ignore")
         try:
             pipeline = AutoPipelineForText2Image.from_pretrained(
-                saved.directory, use_safetensors=True, local_files_only=True, torch_dtype=dtype
+                saved.directory,
+                use_safetensors=True,
+                local_files_only=True,
+                torch_dtype=dtype,
+                **dict.fromkeys(saved.absent),
             )
         except Exception as error:  # each component raises its own
             raise InputError(
