@@ -123,8 +123,8 @@ def _of_diffusers(path: str | Path, config: dict[str, Any]) -> InputError | None
         return None
     return InputError(
         f"pretrained_model_name_or_path: {path} is a {config['_class_name']}, which draws images from prompts and "
-        "cannot abduct the noise of one, as counterfactuals and what is measured of them need; use it in "
-        "`synthfair generate --text_to_image` alone."
+        "cannot abduct the noise of one, as counterfactuals and what is measured of them need; use it as "
+        "text_to_image of `synthfair generate` alone."
     )
 
 

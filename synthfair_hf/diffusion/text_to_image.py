@@ -23,6 +23,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor
 
 from ..access import component_names
+from ..arguments import checked
 from ..domains.preset import Preset
 from ..domains.prompts import render_prompt
 from ..errors import InputError, shown
@@ -95,6 +96,7 @@ def draws_from_prompts(config: Mapping[str, Any]) -> bool:
     return isinstance(name, str) and name in PIPELINES and "controlnet" not in config
 
 
+@checked
 def find_text_to_image(path: str | Path, lora_weights: str | Path | None = None) -> SavedTextToImage:
     """Find a text-to-image pipeline and check all of it but the numbers in its weights.
 
