@@ -288,7 +288,7 @@ class SubjectWorld(_Observations):
             answers.append(self._world.counterfactual(noise, {name: [do[name][place]] for name in do}, self.resolution))
         images, covariates = zip(*answers, strict=True)
         encoded = {name: np.concatenate([one[name] for one in covariates]) for name in self.covariates.names}
-        drawn = torch.from_numpy(to_batch(list(np.concatenate(images))))
+        drawn = torch.from_numpy(to_batch([one[0] for one in images]))
         return Counterfactuals(drawn, self.covariates.decode(encoded))
 
 
