@@ -11,6 +11,9 @@ from .diffusion.pipeline import CausalDiffusionPipeline as CausalDiffusionPipeli
 from .diffusion.saved import find_generator as find_generator
 from .domains.preset import Preset as Preset
 from .domains.presets import get_preset as get_preset
+from .domains.ingest import ingest as ingest
+from .domains.joined import JoinedFolders as JoinedFolders
+from .domains.readers import DataSetFolder as DataSetFolder
 from .domains.registry import open_source as open_source
 from .domains.worlds import open_world as open_world
 from .errors import InputError as InputError

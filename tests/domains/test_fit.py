@@ -17,12 +17,12 @@ from synthfair_hf.errors import InputError
 
 @given(st.integers(1, 30), st.integers(1, 30), st.sampled_from([(), (3,)]))
 def test_a_padded_image_is_whole_in_the_middle_of_black(height, width, channels):
-    pixels = np.random.default_rng(0).uniform(0.1, 1, (height, width, *channels))
+    pixels = np.random.default_rng(0).uniform(0.1, 1, (*channels, height, width))
     found = padded(pixels)
     side = max(height, width)
-    assert found.shape == (side, side, *channels)
+    assert found.shape == (*channels, side, side)
     top, left = (side - height) // 2, (side - width) // 2
-    assert np.array_equal(found[top : top + height, left : left + width], pixels)
+    assert np.array_equal(found[..., top : top + height, left : left + width], pixels)
     assert found.sum() == pytest.approx(pixels.sum())
 
 
@@ -31,7 +31,7 @@ def test_padding_keeps_the_aspect_and_the_ends_that_cropping_cuts(tmp_path):
     pixels[10:50, :20] = 250
     pixels[10:50, 50:70] = 120
     Image.fromarray(pixels).save(tmp_path / "radiograph.png")
-    cropped, whole = (read_radiograph(tmp_path / "radiograph.png", 30, fit) for fit in ("crop", "pad"))
+    cropped, whole = (read_radiograph(tmp_path / "radiograph.png", 30, fit=fit) for fit in ("crop", "pad"))
     assert cropped.shape == whole.shape == (60, 60)
     assert cropped.max() < 0.6, "the bright end is cut off"
     assert np.allclose(whole, centre_square(padded(pixels.astype(np.float32) / 255), 60))

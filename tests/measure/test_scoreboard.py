@@ -32,7 +32,7 @@ from synthfair_hf.training.config import AutoencoderTrainingConfig, PredictorTra
 SIDE, SUBJECTS = 16, 150
 
 
-def small_world(name, split, limit=None, seed=0, directory=None, resolution=SIDE):
+def small_world(name, split, limit=None, seed=0, directory=None, resolution=SIDE, preset=None):
     return PhantomWorld(split, limit, seed, SUBJECTS, resolution)
 
 

@@ -271,7 +271,7 @@ def test_the_sentence_says_which_rows_stay_and_which_are_left_out():
         ("sx_imbalanced_90_10", "did you mean 'sex'?"),
         ("finding_scaner_correlated_90_10", "did you mean 'finding_scanner'?"),
         ("finding_finding_correlated_90_10", "finding_sex"),
-        ("sex_finding_correlated_90_10", "did you mean 'finding_sex'?"),
+        ("sex_finding_correlated_90_10", "write finding_sex_correlated"),
         ("full+sex_imbalanced_90_10", "keeps every row"),
         ("sex_imbalanced_90_10+sex_missing_male", "both decide sex"),
         ("finding_sex_correlated_90_10+finding_prevalence_by_sex_60_40", "in a circle"),
