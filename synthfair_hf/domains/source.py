@@ -12,8 +12,9 @@ three channels; either is counted.
 """
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +26,19 @@ from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
 from . import nifti
 from .dicom import READING, contrast, is_dicom, placement, read_dicom
-from .images import MAX_PIXELS, Fit, centre_square, colours, gray, halve, is_in_colours, open_image, padded
+from .images import (
+    MAX_PIXELS,
+    Fit,
+    Plane,
+    centre_square,
+    halve,
+    is_in_colours,
+    open_image,
+    padded,
+    planes,
+    size,
+    tones,
+)
 from .nifti import is_nifti, read_nifti
 
 __all__ = [
@@ -280,36 +293,42 @@ def read_radiograph(path: Path, resolution: int, channels: int = 1, fit: Fit = "
             neither gray nor RGB, or BLANK.
     """
     check_regular(path, str(path), "name an image")
-    pixels = _decoded(path, channels)
+    decoded = _decoded(path, channels)
     if fit == "pad":
-        pixels = padded(pixels)
-    height, width = pixels.shape[-2:]
+        decoded = [padded(plane) for plane in decoded]
+    width, height = size(decoded[0])
     if min(height, width) < 2 * resolution:
         raise InputError(
             f"{path}: {width}x{height} is too small; resolution {resolution} needs images of at least "
             f"{2 * resolution} pixels."
         )
-    return _shown(centre_square(pixels, 2 * resolution), path)
+    return _shown([centre_square(plane, 2 * resolution) for plane in decoded], path)
 
 
-def _shown(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """The pixels themselves; InputError where they are BLANK."""
-    low, high = np.quantile(pixels, [0.01, 0.99], axis=(-2, -1))
+def _shown(decoded: Sequence[np.ndarray], path: Path) -> np.ndarray:
+    """The pixels themselves, of one plane or of three; InputError where they are BLANK."""
+    pixels = decoded[0] if len(decoded) == 1 else np.stack(decoded)
+    ordered = np.sort(pixels.reshape(len(decoded), -1))
+    outer = math.ceil(0.01 * (ordered.shape[1] - 1))
+    # between these lie the quantiles, which take longer
+    if np.max(ordered[:, -1 - outer] - ordered[:, outer]) >= 1 / 255:
+        return pixels
+    low, high = np.quantile(ordered, [0.01, 0.99], axis=-1)
     if np.max(high - low) < 1 / 255:
-        shown = "gray level" if pixels.ndim == 2 else "colour"
-        level = ", ".join(f"{one:.3g}" for one in np.atleast_1d(low))
+        shown = "gray level" if len(decoded) == 1 else "colour"
+        level = ", ".join(f"{one:.3g}" for one in low)
         raise InputError(f"{path}: {BLANK}: its pixels are of one {shown}, {level} of 1.")
     return pixels
 
 
-def _decoded(path: Path, channels: int) -> np.ndarray:
+def _decoded(path: Path, channels: int) -> list[Plane]:
+    """The planes of the whole image."""
     if is_dicom(path):
-        return read_dicom(path, MAX_PIXELS, channels)
+        pixels = read_dicom(path, MAX_PIXELS, channels)
+        return [pixels] if channels == 1 else list(pixels)
     if is_nifti(path):
-        pixels = read_nifti(path, MAX_PIXELS)
-        return pixels if channels == 1 else np.repeat(pixels[None], channels, axis=0)
-    image = open_image(path)
-    return gray(image, str(path)) if channels == 1 else colours(image, str(path))
+        return [read_nifti(path, MAX_PIXELS)] * channels
+    return planes(open_image(path), str(path), channels)
 
 
 def image_sha256(path: Path) -> str:
@@ -334,9 +353,9 @@ def read_image(path: Path, resolution: int, own_size: bool = False, channels: in
     """
     check_regular(path, str(path), "name an image")
     if own_size and not (is_dicom(path) or is_nifti(path)):
-        pixels = _decoded(path, channels)
-        if pixels.shape[-2:] == (resolution, resolution):
-            return _shown(pixels, path)
+        decoded = _decoded(path, channels)
+        if size(decoded[0]) == (resolution, resolution):
+            return _shown([tones(plane) for plane in decoded], path)
     return halve(read_radiograph(path, resolution, channels, fit))
 
 
