@@ -84,10 +84,15 @@ def read_nifti(path: Path, max_pixels: int) -> np.ndarray:
         levels = voxels[np.isfinite(voxels)] if voxels.dtype.kind == "f" else voxels
         if not levels.size:
             raise ValueError("no voxel is a number")
-        low, high = np.percentile(levels, PERCENTILES)
+        with np.errstate(over="ignore", invalid="ignore"):
+            low, high = np.percentile(levels, PERCENTILES)
+            if not np.isfinite(np.float32(high) - np.float32(low)):
+                raise ValueError("its voxels are beyond single precision")
         volume = apply_orientation(voxels, axes)
         across, along = (float(sizes[int(np.flatnonzero(axes[:, 0] == axis)[0])]) for axis in (0, 1))
-        plane = volume[::-1, ::-1, volume.shape[2] // 2].T.astype(np.float32)
+        # what overflows is beyond the percentiles, and so black or white
+        with np.errstate(over="ignore"):
+            plane = volume[::-1, ::-1, volume.shape[2] // 2].T.astype(np.float32)
     except InputError:
         raise
     except Exception as error:
@@ -97,7 +102,8 @@ def read_nifti(path: Path, max_pixels: int) -> np.ndarray:
     slope = header.get_slope_inter()[0]
     span = high - low if slope is None or slope > 0 else low - high
     black = low if span > 0 else high
-    tones = (plane - np.float32(black)) / np.float32(span) if span else np.zeros_like(plane)
+    with np.errstate(over="ignore"):
+        tones = (plane - np.float32(black)) / np.float32(span) if span else np.zeros_like(plane)
     tones = np.nan_to_num(tones, nan=0.0).clip(0, 1)
     return _square_pixels(tones, along, across, path, max_pixels)
 
