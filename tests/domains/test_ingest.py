@@ -402,7 +402,7 @@ def test_nothing_is_written_or_waited_for_where_no_file_of_the_run_lies(finished
     (finished / "out.private" / "lock").touch()
     spoil(finished / name)
     with pytest.raises(InputError, match=f"output_dir: .*/{name} is (a link|no file but a link)"):
-        run(finished / "radiographs", finished / "out")
+        ingest(finished / "radiographs", finished / "out", PRESET, 32, num_proc=1)
     assert not (finished / name).with_name("elsewhere").exists()
 
 
@@ -515,7 +515,10 @@ def unseal(out: Path, **seal: None) -> None:
         (lambda out: edit(out / "record.json", '"ingest"', '"train"'), "is of train; restore that of ingest"),
         (lambda out: unseal(out, seal=None), "its access 'open' was recorded of other"),
         (lambda out: unseal(out), "its access 'open' was recorded of other"),
-        (lambda out: edit(out / "metadata.csv", "sha256", "sha_256"), "its access 'credentialed' was recorded of other"),
+        (
+            lambda out: edit(out / "metadata.csv", "sha256", "sha_256"),
+            "its access 'credentialed' was recorded of other",
+        ),
         (lambda out: edit(out / "metadata.csv", "split", "Split"), "its access 'credentialed' was recorded of other"),
         (lambda out: edit(out / "record.json", '"source": "chexpert"', '"source": ["x"]'), "its source is not a name"),
         (lambda out: (out / "record.json").unlink() or os.mkfifo(out / "record.json"), "record.json: is not a file"),
