@@ -121,7 +121,7 @@ def _overview(names: Iterable[str]) -> str:
         [
             "usage: synthfair VERB [--flag value ...]",
             "",
-            "SynthFair: counterfactual radiographs, biased views, and how to measure and mitigate bias.",
+            "SynthFair: counterfactual medical images, biased views, and how to measure and mitigate bias.",
             "",
             *lines,
             "",
@@ -497,7 +497,7 @@ def _ingest(settings: verbs.Ingest) -> int:
     from .views.preset import load_preset
 
     given = _given(settings)
-    reading = ("dataset_name", "uncertain", "columns", "image_column")
+    reading = ("dataset_name", "uncertain", "columns", "image_column", "fit")
     folder = DataSetFolder(directory=settings.source_dir, **{name: given[name] for name in reading if name in given})
     names = ("output_dir", "resolution", "access", "num_proc")
     arguments = {**{name: given[name] for name in names if name in given}, "preset": load_preset(settings.preset)}
