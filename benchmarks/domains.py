@@ -175,8 +175,9 @@ def page(soundness: Record, realism: Record) -> str:
     lines = [
         "# A generator of real images, measured",
         "",
-        f"Printed by `benchmarks/domains.py` from the records beside it. {edition(soundness.inputs['generator'])}.",
-        f"{counts['images']} test images of {counts['groups']} patients, seeds {seeds}, 95 % bootstrap intervals over",
+        f"Measured on {edition(soundness.inputs['generator'])}.",
+        "",
+        f"Printed by `benchmarks/domains.py` from the records beside it: {counts['images']} test images of {counts['groups']} patients, seeds {seeds}, 95 % bootstrap intervals over",
         f"patients; {realism.counts['training_images']} images trained the generator, {source['images']} are in its",
         "folder with those held out. The predictor that measures was trained on other patients than the generator.",
         "*Real*: the predictor's own figure on the real images, the best that can be shown by it. *Identity*: the",
