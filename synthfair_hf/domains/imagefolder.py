@@ -71,8 +71,8 @@ class ImageFolder:
     value are missing and counted in `counts["missing"]`, by reason; of a column, `cells.MAX_UNREADABLE` may be cells
     that no rule can read. No level may be lost: one without an image is an error in a column of findings, and in every
     column with missing cells; in a column that is known throughout it is listed in `counts["no image of"]`. An optional
-    finding that lacks a level in train is not read, and stands in `counts["not read"]`. Findings that have no column are
-    read from `findings`, labels joined by |, where a preset has several.
+    finding that lacks a level in train is not read, and stands in `counts["not read"]`. Findings without a column
+    are read from `findings`, labels joined by |, where a preset has several.
 
     Args:
         directory: holds metadata.csv with the columns `file_name`, `patient_id` and some of the preset's covariates, in
