@@ -673,6 +673,9 @@ class PresetFile(VerbSettings):
     metadata_file: Path | None = Field(
         None, alias="from", description="metadata.csv beside its images, whose columns a preset is drafted from"
     )
+    finding: list[str] = Field(
+        [], description="columns of the table that each are one finding, present or absent; by default those called so"
+    )
     output_file: Path | None = Field(None, description="where the YAML goes; printed by default")
 
 

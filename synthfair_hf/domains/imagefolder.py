@@ -21,9 +21,10 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..missing import identifier
 from ..records import file_sha256, fingerprint
-from ..schema import Schema, Variable
+from ..schema import SPLITS, Schema, Variable
 from .cells import absent_levels, check_images, check_readable, match_columns, near_column
 from .dicom import is_dicom, placement
+from .findings import FINDINGS, is_label, state_in
 from .images import Fit
 from .ingested import read_metadata
 from .preset import Preset
@@ -70,7 +71,8 @@ class ImageFolder:
     value are missing and counted in `counts["missing"]`, by reason; of a column, `cells.MAX_UNREADABLE` may be cells
     that no rule can read. No level may be lost: one without an image is an error in a column of findings, and in every
     column with missing cells; in a column that is known throughout it is listed in `counts["no image of"]`. An optional
-    finding that lacks a level is not read, and stands in `counts["not read"]`.
+    finding that lacks a level in train is not read, and stands in `counts["not read"]`. Findings without a column
+    are read from `findings`, labels joined by |, where a preset has several.
 
     Args:
         directory: holds metadata.csv with the columns `file_name`, `patient_id` and some of the preset's covariates, in
@@ -107,7 +109,7 @@ class ImageFolder:
             table = read_metadata(root)
         if table.name is None:
             # a table of somebody's own, whose words are not a reader's
-            table.rows = _named(table.path, table.rows, preset.covariates)
+            table.rows = _told_apart(_named(table.path, table.rows, preset.covariates), preset.covariates)
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
         root = root.resolve()
@@ -188,13 +190,17 @@ class ImageFolder:
         self._cached_bytes = 0
 
     def _leave_out_findings(self) -> None:
-        """Read no optional finding of which some level has no image."""
+        """Read no optional finding of which some level has no image in train, where nothing could be learned of it."""
+        train = next(iter(SPLITS))
+        known = [row for row, patient in enumerate(self.patient_ids) if self._listing.split_of(patient) == train]
         read = dict(zip(self.covariates.names, self._cells, strict=True))
         for variable in self.covariates.walk():
-            found = {value for value, _ in read[variable.name]}
+            if variable.role != "finding" or not variable.optional:
+                continue
+            found = {read[variable.name][row][0] for row in known}
             absent = [level for level in variable.levels if level not in found]
-            if variable.role == "finding" and variable.optional and absent:
-                self._listing.leave_out(variable.name, f"no image of {', '.join(absent)}")
+            if absent:
+                self._listing.leave_out(variable.name, f"no image of {', '.join(absent)} in {train}")
                 del read[variable.name]
         self.covariates, self._cells = self.covariates.subset(read), [*read.values()]
 
@@ -268,7 +274,7 @@ def _named(
     metadata: Path, rows: list[tuple[int, dict[str, str]]], covariates: Schema
 ) -> list[tuple[int, dict[str, str]]]:
     """The rows, with the columns that are read under their own names, however the table spells them."""
-    columns = match_columns(metadata, list(rows[0][1]), ["file_name", "patient_id", *covariates.names])
+    columns = match_columns(metadata, list(rows[0][1]), ["file_name", "patient_id", FINDINGS, *covariates.names])
     others = [column for column in rows[0][1] if column not in columns.values()]
     for variable in covariates.walk():
         near = None if variable.name in columns or variable.optional else near_column(others, variable.name)
@@ -279,6 +285,17 @@ def _named(
             )
     names = {column: name for name, column in columns.items()}
     return [(line, {names.get(column, column): cell for column, cell in row.items()}) for line, row in rows]
+
+
+def _told_apart(rows: list[tuple[int, dict[str, str]]], covariates: Schema) -> list[tuple[int, dict[str, str]]]:
+    """The rows, with a cell of its own for each finding that has no column, where all are told in one column."""
+    columns = rows[0][1]
+    labels = [one for one in covariates.walk() if is_label(one) and one.name not in columns]
+    if FINDINGS not in columns or not labels:
+        return rows
+    # a million cells say a thousand different things
+    states = {cell: {one.name: state_in(one, cell) for one in labels} for cell in {row[FINDINGS] for _, row in rows}}
+    return [(line, {**row, **states[row[FINDINGS]]}) for line, row in rows]
 
 
 def _first(quarantined: dict[str, str]) -> str:

@@ -89,6 +89,32 @@ def test_training_and_generation_run_on_real_radiographs(tmp_path, monkeypatch):
     assert main(["verify", str(target)]) == 0
 
 
+def test_the_causal_model_of_several_findings_recovers_the_shares_of_112120_rows():
+    preset = get_preset("nih_chestxray14")
+    table, counts = read_table(TABLE, preset.covariates)
+    assert counts["rows"] == 112_120
+    torch.manual_seed(0)
+    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+    report = fit_scm(scm, table, seed=0)
+    assert report["age"]["rows"] + report["age"]["held_out_rows"] == 112_120
+    drawn = scm.sample(50_000, torch.Generator().manual_seed(0))
+    encoded = {name: torch.from_numpy(column) for name, column in preset.covariates.encode(table).items()}
+    known = encoded["age"].isfinite()
+    assert drawn["age"].mean().item() == pytest.approx(encoded["age"][known].mean().item(), abs=0.5)
+    assert drawn["age"].std().item() == pytest.approx(encoded["age"][known].std().item(), abs=0.5)
+    for name in preset.covariates.names[1:]:
+        truth = encoded[name][encoded[name] >= 0].float().mean().item()
+        assert drawn[name].float().mean().item() == pytest.approx(truth, abs=0.01 if truth > 0.1 else 0.003)
+    for finding in ("effusion", "edema", "pneumothorax"):
+        for one in (0, 1):
+            truth = encoded["view"][encoded[finding] == one].float().mean().item()
+            assert drawn["view"][drawn[finding] == one].float().mean().item() == pytest.approx(truth, abs=0.05)
+    # of which an effusion is a cause
+    for one in (0, 1):
+        truth = encoded["atelectasis"][encoded["effusion"] == one].float().mean().item()
+        assert drawn["atelectasis"][drawn["effusion"] == one].float().mean().item() == pytest.approx(truth, abs=0.03)
+
+
 def test_the_causal_model_recovers_the_shares_of_112120_rows():
     preset = get_preset("chest_xray")
     preset = preset.restrict(tuple(name for name in preset.covariates.names if name != "race"))
