@@ -114,7 +114,7 @@ class Journal:
             for line in self._lines.read_bytes().splitlines(keepends=True):
                 try:
                     name, *values, header = json.loads(line)
-                    one = Done(*values, header=None if header is None else Header(*header))
+                    one = Done(*[*values, None if header is None else Header(*header)])
                 except (ValueError, TypeError):
                     break
                 if not line.endswith(b"\n"):
