@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -23,7 +23,7 @@ from ..missing import identifier
 from ..records import file_sha256, fingerprint
 from ..schema import SPLITS, Schema, Variable
 from .cells import absent_levels, check_images, check_readable, match_columns, near_column
-from .dicom import is_dicom, placement
+from .dicom import Header, is_dicom, read_header
 from .findings import FINDINGS, is_label, state_in
 from .images import Fit
 from .ingested import read_metadata
@@ -42,7 +42,7 @@ from .source import (
 )
 from .values import published
 
-__all__ = ["CACHE_BYTES", "MAX_BLANK", "Examine", "ImageFolder"]
+__all__ = ["CACHE_BYTES", "MAX_BLANK", "Examine", "Examined", "ImageFolder"]
 
 CACHE_BYTES = 4 * 2**30
 """Decoded images that one source keeps in memory; the others are decoded anew at every draw."""
@@ -57,7 +57,16 @@ MAX_BLANK = 0.2
 ALTERED = "is not the image that was ingested"
 """What is said of one whose bytes are not those that its table was sealed with."""
 
-Examine = Callable[[Sequence[Path], Path], Iterable[tuple[str, str]]]
+
+class Examined(NamedTuple):
+    """What was found of an image: its sha256; empty where it can be read, why not; of DICOM that can, the header."""
+
+    sha256: str
+    reason: str
+    header: Header | None = None
+
+
+Examine = Callable[[Sequence[Path], Path], Iterable[Examined]]
 """What reads the images of a folder."""
 
 
@@ -82,8 +91,7 @@ class ImageFolder:
         max_bad_fraction: share of unreadable images, 0 to 1, that is tolerated.
         check: what needs the table alone; called with this source before an image is read. Then it has all rows.
         table: what a reader made of another layout; read from metadata.csv by default.
-        examine: what reads the images, of their paths and the folder's: of each its sha256 and, empty for a readable
-            one, the reason why it is not; by default all are decoded, in threads.
+        examine: what reads the images, of their paths and the folder's; by default all are decoded, in threads.
         fit: how images become square, as in `source.read_radiograph`; another than the default is part of the identity.
 
     Raises:
@@ -132,14 +140,14 @@ class ImageFolder:
 
         paths = self._paths
         examine = examine or partial(_examine_all, resolution=resolution, channels=preset.channels, fit=fit)
-        hashes, reasons = zip(*examine(paths, root), strict=True)
+        hashes, reasons, headers = zip(*examine(paths, root), strict=True)
         if table.sha256:
             found = zip(paths, reasons, table.sha256, strict=True)
             reasons = tuple(reason or ("" if file_sha256(path) == own else ALTERED) for path, reason, own in found)
         if "view" in preset.covariates:
             # a DICOM file that says that it is not frontal is none
-            examined = zip(paths, reasons, strict=True)
-            reasons = tuple(reason or (LATERAL if _is_lateral(path) else "") for path, reason in examined)
+            sides = (header is not None and header.placement == "lateral" for header in headers)
+            reasons = tuple(reason or LATERAL * lateral for reason, lateral in zip(reasons, sides, strict=True))
         quarantined = {
             str(path.relative_to(root)): reason for path, reason in zip(paths, reasons, strict=True) if reason
         }
@@ -175,8 +183,10 @@ class ImageFolder:
                     f"{self._rows[owner][0]}, of another patient; give both the same patient_id or remove one."
                 )
         self._keep(kept, quarantined, hashes)
-        self.counts |= count_contrasts(self._paths)
-        self.counts |= count_colours(self._paths, self.channels)
+        headers = tuple(headers[index] for index in kept)
+        self.counts |= count_contrasts(self._paths, headers)
+        others = [path for path, header in zip(self._paths, headers, strict=True) if header is None]
+        self.counts |= count_colours(others, self.channels)
         if sideways:
             listed = self.counts.get("left out", {})
             self.counts["left out"] = {**listed, LATERAL: listed.get(LATERAL, 0) + len(sideways)}
@@ -360,20 +370,17 @@ def _inside(root: Path, name: str, where: str) -> Path:
     return path
 
 
-def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int, fit: Fit) -> list[tuple[str, str]]:
+def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int, fit: Fit) -> list[Examined]:
     with ThreadPoolExecutor() as threads:
         examined = threads.map(lambda path: _examine(path, resolution, channels, fit), paths)
         return list(tqdm(examined, total=len(paths), desc="reading images"))
 
 
-def _examine(path: Path, resolution: int, channels: int, fit: Fit) -> tuple[str, str]:
-    """The `image_sha256` of a file and, empty for a readable one, the reason why it is not, without its directory."""
+def _examine(path: Path, resolution: int, channels: int, fit: Fit) -> Examined:
+    """The `image_sha256` of a file, or the reason why it can't be read, without its directory."""
     try:
         read_radiograph(path, resolution, channels, fit)
     except InputError as error:
-        return "", str(error).removeprefix(f"{path}: ").rstrip(".")
-    return image_sha256(path), ""
-
-
-def _is_lateral(path: Path) -> bool:
-    return is_dicom(path) and placement(path) == "lateral"
+        return Examined("", str(error).removeprefix(f"{path}: ").rstrip("."))
+    header = read_header(path) if is_dicom(path) else None
+    return Examined(image_sha256(path, header), "", header)

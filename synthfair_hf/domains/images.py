@@ -47,6 +47,7 @@ __all__ = [
     "LUMINANCE",
     "MAX_PIXELS",
     "Fit",
+    "Plane",
     "centre_square",
     "colours",
     "from_batch",
@@ -58,8 +59,14 @@ __all__ = [
     "luminance",
     "open_image",
     "padded",
+    "planes",
+    "size",
     "to_batch",
+    "tones",
 ]
+
+Plane = np.ndarray | Image.Image
+"""Luminance or one colour: float32 `[H, W]` in [0, 1], or of 8 bits an image of mode L, which is no copy of it."""
 
 Fit = Literal["crop", "pad"]
 """How an image becomes square: by `centre_square`, or `padded` before it."""
@@ -87,6 +94,9 @@ GRAY_MODES, COLOUR_MODES = ("1", "L", "LA"), ("RGB", "RGBA", "P")
 
 SLIGHT, GRID = 16, 64
 """Levels by which the colours of a gray image may differ, where it was compressed or photographed; pixels a side."""
+
+TONES = (np.arange(256) / np.float32(255)).astype(np.float32).tolist()
+"""Of each level in 8 bits."""
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, those of Pillow."""
@@ -143,16 +153,23 @@ def _levels(image: Image.Image) -> dict[str, int | bool]:
     return full | ({WHITE_IS_ZERO: True} if image.tag_v2.get(_PHOTOMETRIC) == 0 else {})
 
 
-def gray(image: Image.Image, where: str) -> np.ndarray:
-    """An image as luminance, float32 `[H, W]` in [0, 1].
+def planes(image: Image.Image, where: str, channels: int) -> list[Plane]:
+    """The luminance of an image, or its red, green and blue; of a gray one all three are its luminance.
 
     Args:
         image: 8-bit gray or colour, or 16-bit gray, with what `open_image` noted of its levels.
         where: what an error begins with.
+        channels: 1, luminance, or 3, colours.
 
     Raises:
         InputError: a mode that is not luminance, or levels outside 16 bits.
     """
+    if image.mode in COLOUR_MODES and channels == 3:
+        return list(image.convert("RGB").split())
+    return [_luminance(image, where)] * channels
+
+
+def _luminance(image: Image.Image, where: str) -> Plane:
     if image.mode.startswith("I"):
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
@@ -161,24 +178,25 @@ def gray(image: Image.Image, where: str) -> np.ndarray:
         every = np.arange(2**16) / (image.info.get(FULL_SCALE) or full_scale(levels))
         return look_up((1 - every if image.info.get(WHITE_IS_ZERO) else every).astype(np.float32), levels)
     if image.mode in GRAY_MODES + COLOUR_MODES:
-        levels = np.asarray(image if image.mode == "L" else image.convert("RGB").convert("L"))
-        return np.divide(levels, np.float32(255), dtype=np.float32)
+        return image if image.mode == "L" else image.convert("RGB").convert("L")
     raise InputError(f"{where}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit.")
 
 
+def tones(plane: Plane) -> np.ndarray:
+    """A plane as float32 `[H, W]` in [0, 1]."""
+    if isinstance(plane, np.ndarray):
+        return plane
+    return np.divide(np.asarray(plane), np.float32(255), dtype=np.float32)
+
+
+def gray(image: Image.Image, where: str) -> np.ndarray:
+    """An image as luminance, float32 `[H, W]` in [0, 1]; arguments and errors are those of `planes`."""
+    return tones(*planes(image, where, 1))
+
+
 def colours(image: Image.Image, where: str) -> np.ndarray:
-    """An image as red, green and blue, float32 `[3, H, W]` in [0, 1]; of a gray one all three are its luminance.
-
-    Args:
-        image: as for `gray`.
-        where: what an error begins with.
-
-    Raises:
-        InputError: as `gray`.
-    """
-    if image.mode not in COLOUR_MODES:
-        return np.repeat(gray(image, where)[None], 3, axis=0)
-    return np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.float32), -1, 0) / 255
+    """An image as red, green and blue, float32 `[3, H, W]` in [0, 1]; arguments and errors are those of `planes`."""
+    return np.stack([tones(plane) for plane in planes(image, where, 3)])
 
 
 def is_in_colours(path: Path) -> bool:
@@ -247,35 +265,51 @@ def _is_scaled(present: np.ndarray, bits: int) -> bool:
     return np.array_equal(present, np.rint(exact)) or np.array_equal(present, np.floor(exact + 1e-9))
 
 
-def centre_square(pixels: np.ndarray, side: int) -> np.ndarray:
+def centre_square(pixels: Plane, side: int) -> np.ndarray:
     """The square at the centre of an image, resized by Lanczos: aspect is kept, and ends of the longer side are cut.
 
     Args:
-        pixels: float32 `[H, W]` or `[3, H, W]` in [0, 1].
+        pixels: a plane, or three as an array `[3, H, W]`.
         side: height and width of what is returned.
 
     Returns:
         float32 `[side, side]` or `[3, side, side]` in [0, 1].
     """
-    if pixels.ndim == 3:
+    if isinstance(pixels, np.ndarray) and pixels.ndim == 3:
         return np.stack([centre_square(one, side) for one in pixels])
-    height, width = pixels.shape
+    width, height = size(pixels)
     length = min(height, width)
     top, left = (height - length) // 2, (width - length) // 2
-    square = Image.fromarray(np.ascontiguousarray(pixels[top : top + length, left : left + length]))
+    if isinstance(pixels, np.ndarray):
+        square = Image.fromarray(np.ascontiguousarray(pixels[top : top + length, left : left + length]))
+    else:
+        whole = pixels if width == height else pixels.crop((left, top, left + length, top + length))
+        # in memory that Pillow keeps: an array of floats as large as the image takes longer to allocate than to fill
+        square = whole.point(TONES, "F")
     return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS)).clip(0, 1)
 
 
-def padded(pixels: np.ndarray) -> np.ndarray:
+def padded(pixels: Plane) -> Plane:
     """A whole image as a square, `[..., H, W]` to `[..., S, S]`, S = max(H, W): black on both sides of the shorter.
 
     Args:
-        pixels: in [0, 1].
+        pixels: a plane, or several as an array.
     """
-    height, width = pixels.shape[-2:]
+    width, height = size(pixels)
     side = max(height, width)
     beside = [((side - length) // 2, (side - length + 1) // 2) for length in (height, width)]
-    return np.pad(pixels, [*[(0, 0)] * (pixels.ndim - 2), *beside])
+    if isinstance(pixels, np.ndarray):
+        return np.pad(pixels, [*[(0, 0)] * (pixels.ndim - 2), *beside])
+    (top, bottom), (left, right) = beside
+    return ImageOps.expand(pixels, (left, top, right, bottom))
+
+
+def size(pixels: Plane) -> tuple[int, int]:
+    """Width and height of a plane, or of an array `[..., H, W]`."""
+    if isinstance(pixels, np.ndarray):
+        height, width = pixels.shape[-2:]
+        return width, height
+    return pixels.size
 
 
 def halve(image: np.ndarray) -> np.ndarray:

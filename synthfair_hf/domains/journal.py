@@ -22,18 +22,23 @@ from filelock import FileLock, Timeout
 
 from ..errors import InputError
 from ..records import first_difference, writable_directory, write_atomically, written, written_to
+from .dicom import Header
 
 __all__ = ["Done", "Journal"]
 
 
 class Done(NamedTuple):
-    """An image that is done: of its file bytes and nanoseconds of modification; what was written, or why nothing."""
+    """An image that is done: of its file bytes and nanoseconds of modification; what was written, or why nothing.
+
+    `header` is that of its file, where it is DICOM and was written.
+    """
 
     size: int
     modified: int
     sha256: str
     stored: int
     reason: str
+    header: Header | None
 
 
 class Journal:
@@ -108,8 +113,8 @@ class Journal:
         if self._lines.exists():
             for line in self._lines.read_bytes().splitlines(keepends=True):
                 try:
-                    name, *values = json.loads(line)
-                    one = Done(*values)
+                    name, *values, header = json.loads(line)
+                    one = Done(*[*values, None if header is None else Header(*header)])
                 except (ValueError, TypeError):
                     break
                 if not line.endswith(b"\n"):

@@ -12,8 +12,9 @@ three channels; either is counted.
 """
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +25,20 @@ from ..errors import InputError
 from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
 from . import nifti
-from .dicom import READING, contrast, is_dicom, placement, read_dicom
-from .images import MAX_PIXELS, Fit, centre_square, colours, gray, halve, is_in_colours, open_image, padded
+from .dicom import READING, Header, is_dicom, read_dicom
+from .images import (
+    MAX_PIXELS,
+    Fit,
+    Plane,
+    centre_square,
+    halve,
+    is_in_colours,
+    open_image,
+    padded,
+    planes,
+    size,
+    tones,
+)
 from .nifti import is_nifti, read_nifti
 
 __all__ = [
@@ -141,16 +154,16 @@ def count_contradictions(
     return {"contradictory": found} if found else {}
 
 
-def count_contrasts(paths: Iterable[Path]) -> dict[str, Any]:
+def count_contrasts(paths: Iterable[Path], headers: Iterable[Header | None]) -> dict[str, Any]:
     """How many files of DICOM or NIfTI had black and white decided by what, and how many were turned, for `counts`.
 
     Args:
         paths: of images that can be read.
+        headers: of those that are DICOM.
     """
-    paths = list(paths)
-    dicom, volumes = [path for path in paths if is_dicom(path)], sum(is_nifti(path) for path in paths)
-    found = Counter(map(contrast, dicom)) + Counter({nifti.CONTRAST: volumes})
-    turned = sum(placement(path) == "turned" for path in dicom)
+    known = [header for header in headers if header is not None]
+    found = Counter(header.contrast for header in known) + Counter({nifti.CONTRAST: sum(map(is_nifti, paths))})
+    turned = sum(header.placement == "turned" for header in known)
     return {
         **({"contrast": dict(sorted(found.items()))} if found else {}),
         **({"turned upright": turned} if turned else {}),
@@ -161,13 +174,13 @@ def count_colours(paths: Iterable[Path], channels: int) -> dict[str, int]:
     """How many images have colours where they are read as gray, or none where they are read in colours, for `counts`.
 
     Args:
-        paths: of images; DICOM is for `count_contrasts`.
+        paths: of images that are not DICOM.
         channels: that they are read in, 1 or 3.
 
     Returns:
         `in colours` or `gray`; empty where there is none.
     """
-    files = [path for path in paths if not is_dicom(path)]
+    files = list(paths)
     with ThreadPoolExecutor() as threads:
         in_colours = sum(threads.map(is_in_colours, files))
     name, found = ("in colours", in_colours) if channels == 1 else ("gray", len(files) - in_colours)
@@ -280,42 +293,53 @@ def read_radiograph(path: Path, resolution: int, channels: int = 1, fit: Fit = "
             neither gray nor RGB, or BLANK.
     """
     check_regular(path, str(path), "name an image")
-    pixels = _decoded(path, channels)
+    decoded = _decoded(path, channels)
     if fit == "pad":
-        pixels = padded(pixels)
-    height, width = pixels.shape[-2:]
+        decoded = [padded(plane) for plane in decoded]
+    width, height = size(decoded[0])
     if min(height, width) < 2 * resolution:
         raise InputError(
             f"{path}: {width}x{height} is too small; resolution {resolution} needs images of at least "
             f"{2 * resolution} pixels."
         )
-    return _shown(centre_square(pixels, 2 * resolution), path)
+    return _shown([centre_square(plane, 2 * resolution) for plane in decoded], path)
 
 
-def _shown(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """The pixels themselves; InputError where they are BLANK."""
-    low, high = np.quantile(pixels, [0.01, 0.99], axis=(-2, -1))
+def _shown(decoded: Sequence[np.ndarray], path: Path) -> np.ndarray:
+    """The pixels themselves, of one plane or of three; InputError where they are BLANK."""
+    pixels = decoded[0] if len(decoded) == 1 else np.stack(decoded)
+    ordered = np.sort(pixels.reshape(len(decoded), -1))
+    outer = math.ceil(0.01 * (ordered.shape[1] - 1))
+    # between these lie the quantiles, which take longer
+    if np.max(ordered[:, -1 - outer] - ordered[:, outer]) >= 1 / 255:
+        return pixels
+    low, high = np.quantile(ordered, [0.01, 0.99], axis=-1)
     if np.max(high - low) < 1 / 255:
-        shown = "gray level" if pixels.ndim == 2 else "colour"
-        level = ", ".join(f"{one:.3g}" for one in np.atleast_1d(low))
+        shown = "gray level" if len(decoded) == 1 else "colour"
+        level = ", ".join(f"{one:.3g}" for one in low)
         raise InputError(f"{path}: {BLANK}: its pixels are of one {shown}, {level} of 1.")
     return pixels
 
 
-def _decoded(path: Path, channels: int) -> np.ndarray:
+def _decoded(path: Path, channels: int) -> list[Plane]:
+    """The planes of the whole image."""
     if is_dicom(path):
-        return read_dicom(path, MAX_PIXELS, channels)
+        pixels = read_dicom(path, MAX_PIXELS, channels)
+        return [pixels] if channels == 1 else list(pixels)
     if is_nifti(path):
-        pixels = read_nifti(path, MAX_PIXELS)
-        return pixels if channels == 1 else np.repeat(pixels[None], channels, axis=0)
-    image = open_image(path)
-    return gray(image, str(path)) if channels == 1 else colours(image, str(path))
+        return [read_nifti(path, MAX_PIXELS)] * channels
+    return planes(open_image(path), str(path), channels)
 
 
-def image_sha256(path: Path) -> str:
-    """The sha256 of an image's file; of DICOM and NIfTI with how it is read, which another version may do otherwise."""
-    if is_dicom(path):
-        return f"{file_sha256(path)} {READING}" + (" turned" if placement(path) == "turned" else "")
+def image_sha256(path: Path, header: Header | None = None) -> str:
+    """The sha256 of an image's file; of DICOM and NIfTI with how it is read, which another version may do otherwise.
+
+    Args:
+        path: of the image.
+        header: of one that is DICOM.
+    """
+    if header is not None:
+        return f"{file_sha256(path)} {READING}" + (" turned" if header.placement == "turned" else "")
     return f"{file_sha256(path)} {nifti.READING}" if is_nifti(path) else file_sha256(path)
 
 
@@ -334,9 +358,9 @@ def read_image(path: Path, resolution: int, own_size: bool = False, channels: in
     """
     check_regular(path, str(path), "name an image")
     if own_size and not (is_dicom(path) or is_nifti(path)):
-        pixels = _decoded(path, channels)
-        if pixels.shape[-2:] == (resolution, resolution):
-            return _shown(pixels, path)
+        decoded = _decoded(path, channels)
+        if size(decoded[0]) == (resolution, resolution):
+            return _shown([tones(plane) for plane in decoded], path)
     return halve(read_radiograph(path, resolution, channels, fit))
 
 

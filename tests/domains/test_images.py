@@ -244,3 +244,17 @@ def test_levels_looked_up_are_levels_divided(bits: int, mode: str):
     small = Image.fromarray((levels >> max(0, bits - 8)).astype(np.uint8))
     divided = np.asarray(small.convert("RGB").convert("L"), dtype=np.float32) / 255
     assert gray(small, "").tobytes() == divided.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(97, 97), (61, 130), (64, 40), (33, 33)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_8_bits_become_squares_to_the_bit_as_arrays_of_floats_do(tmp_path: Path, shape, channels: int):
+    levels = np.random.default_rng(0).integers(0, 256, (*shape, channels), dtype=np.uint8)
+    Image.fromarray(levels.squeeze()).save(tmp_path / "image.png")
+    found = read_radiograph(tmp_path / "image.png", 16, channels)
+    for plane, one in zip(found.reshape(-1, 32, 32), np.moveaxis(levels, -1, 0), strict=True):
+        length = min(shape)
+        top, left = ((whole - length) // 2 for whole in shape)
+        floats = np.float32(one)[top : top + length, left : left + length] / np.float32(255)
+        expected = Image.fromarray(floats).resize((32, 32), Image.Resampling.LANCZOS)
+        assert np.array_equal(plane, np.asarray(expected).clip(0, 1))
