@@ -173,8 +173,16 @@ def check_prompts(plan: GenerationPlan, sampler: SavedSampler) -> None:
 
     Raises:
         InputError: two cells have the same prompt, so that their images would be the same under different labels, a
-            prompt is longer than any text encoder reads, or none says what a recipe does.
+            prompt is longer than any text encoder reads, none says what a recipe does, or a negative prompt would not
+            be read.
     """
+    if sampler.sampling.negative_prompt is not None:
+        sampler.saved.check_prompt(sampler.sampling.negative_prompt, "negative_prompt")
+        if plan.guidance_scale is not None and plan.guidance_scale <= 1:
+            raise InputError(
+                f"negative_prompt: is not read at a guidance_scale of {plan.guidance_scale:g}; give one above 1, or "
+                "leave the negative prompt out."
+            )
     covariates, unsaid = plan.preset.covariates, dict.fromkeys(plan.recipe_table.said)
     drawn = sampler.model.sample(TRIED, torch.Generator().manual_seed(plan.seed % 2**63))
     table = covariates.decode({name: drawn[name].tolist() for name in covariates.names})
