@@ -79,13 +79,19 @@ class SavedTextToImage(NamedTuple):
         name = max(counts, key=lambda one: self.prompt_limits[one])
         return counts[name], self.prompt_limits[name]
 
-    def check_prompt(self, prompt: str) -> None:
-        """Raise InputError for a prompt that no text encoder reads as a whole: covariates would be lost silently."""
+    def check_prompt(self, prompt: str, name: str = "prompt") -> None:
+        """Raise InputError for a prompt that no text encoder reads as a whole: covariates would be lost silently.
+
+        Args:
+            prompt: a text.
+            name: of the argument that it is.
+        """
         if (found := self.longest(prompt)) is not None:
             count, limit = found
+            remedy = "give the preset a shorter template" if name == "prompt" else "give a shorter one"
             raise InputError(
-                f"prompt: {shown(prompt)} has {count} tokens, and the text encoder of {self.name} reads {limit}, so "
-                "that what stands at its end would be lost; give the preset a shorter template."
+                f"{name}: {shown(prompt)} has {count} tokens, and the text encoder of {self.name} reads {limit}, so "
+                f"that what stands at its end would be lost; {remedy}."
             )
 
 
