@@ -77,7 +77,7 @@ def fit_by_counts(mechanism: Mechanism, columns: Mapping[str, Tensor]) -> None:
         optimizer.zero_grad()
         prior = torch.stack([weight.square().sum() for weight in weights]).sum() / (2 * len(columns[name]))
         found = prior - (shares * mechanism.log_prob(values[name], values)).sum()
-        found.backward()  # type: ignore[no-untyped-call]
+        found.backward()
         return found
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)

@@ -137,7 +137,8 @@ def find_sampler(
         lora_weights=None if saved.lora_weights is None else saved.lora_weights.name,
         negative_prompt=negative_prompt,
         license=saved.license,
-        **subjects,
+        source=subjects.get("source"),
+        causal_model=subjects.get("causal_model"),
     )
     revision = fingerprint({"files": saved.revision, "subjects": words, **identity})
     preset = preset.model_copy(update={"resolution": resolution})
