@@ -236,7 +236,7 @@ def _adapter(path: Path) -> Path:
 def _tokenizers(directory: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name in (one for one in component_names(config, directory / INDEX) if one.startswith("tokenizer")):
-        kind = _class(*config[name], name)
+        kind = _class(config[name][0], config[name][1], name)
         try:
             found[name] = kind.from_pretrained(directory / name, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers and tokenizers raise whatever their parsers do
