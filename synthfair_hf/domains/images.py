@@ -31,6 +31,7 @@ source says so: `centre_square`, then means of 2 x 2, `halve`.
 """
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -161,9 +162,16 @@ def gray(image: Image.Image, where: str) -> np.ndarray:
         every = np.arange(2**16) / (image.info.get(FULL_SCALE) or full_scale(levels))
         return look_up((1 - every if image.info.get(WHITE_IS_ZERO) else every).astype(np.float32), levels)
     if image.mode in GRAY_MODES + COLOUR_MODES:
-        levels = np.asarray(image if image.mode == "L" else image.convert("RGB").convert("L"))
+        levels = np.asarray(image if image.mode == "L" else _rgb(image).convert("L"))
         return np.divide(levels, np.float32(255), dtype=np.float32)
     raise InputError(f"{where}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit.")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    with warnings.catch_warnings():
+        # transparency in bytes is dropped with the rest of alpha, which is what Pillow advises against
+        warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
+        return image.convert("RGB")
 
 
 def colours(image: Image.Image, where: str) -> np.ndarray:
@@ -178,7 +186,7 @@ def colours(image: Image.Image, where: str) -> np.ndarray:
     """
     if image.mode not in COLOUR_MODES:
         return np.repeat(gray(image, where)[None], 3, axis=0)
-    return np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.float32), -1, 0) / 255
+    return np.moveaxis(np.asarray(_rgb(image), dtype=np.float32), -1, 0) / 255
 
 
 def is_in_colours(path: Path) -> bool:
@@ -194,7 +202,7 @@ def is_in_colours(path: Path) -> bool:
             if image.mode not in COLOUR_MODES:
                 return False
             image.draft("RGB", (GRID, GRID))
-            levels = np.asarray(image.convert("RGB").resize((GRID, GRID), Image.Resampling.NEAREST)).astype(np.int16)
+            levels = np.asarray(_rgb(image).resize((GRID, GRID), Image.Resampling.NEAREST)).astype(np.int16)
     # damaged files fail in more ways than Pillow documents
     except Exception:
         return False
