@@ -78,8 +78,9 @@ def read_nifti(path: Path, max_pixels: int) -> np.ndarray:
     try:
         header, voxels = _read(path)
         affine = header.get_best_affine()
-        sizes = voxel_sizes(affine)
-        if not (np.isfinite(affine).all() and (sizes > 0).all()):
+        with np.errstate(over="ignore"):  # sizes that are infinite are refused below
+            sizes = voxel_sizes(affine)
+        if not (np.isfinite([*affine.ravel(), *sizes]).all() and (sizes > 0).all()):
             raise ValueError("the affine of its header is no orientation")
         axes = io_orientation(affine)
         if not np.isfinite(axes).all():

@@ -107,6 +107,15 @@ def test_levels_from_end_to_end_of_the_type_span_black_to_white(tmp_path):
     assert np.isfinite(read_nifti(save(tmp_path / "outlier.nii", voxels), MAX_PIXELS)).all()
 
 
+def test_an_affine_of_infinite_voxels_is_refused_without_a_warning(tmp_path):
+    path = save(tmp_path / "volume.nii", kind=nibabel.Nifti2Image)
+    stored, rows = bytearray(path.read_bytes()), np.diag([1e200, 1e200, 1e200, 1])[:3].tobytes()
+    stored[400 : 400 + len(rows)] = rows  # the sform of NIfTI-2
+    path.write_bytes(stored)
+    with pytest.raises(InputError, match="the affine of its header is no orientation"):
+        read_nifti(path, MAX_PIXELS)
+
+
 def test_voxels_that_are_no_number_are_black_and_decide_nothing(tmp_path):
     voxels = LEVELS.astype(np.float32)
     path = save(tmp_path / "volume.nii", voxels)
