@@ -31,7 +31,6 @@ source says so: `centre_square`, then means of 2 x 2, `halve`.
 """
 
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -119,6 +118,8 @@ def open_image(file: Path | bytes, where: str | None = None) -> Image.Image:
                 raise InputError(f"{where}: has several frames; give one frame per file.")
             levels = _levels(image)
             image.load()
+            # dropped with the rest of alpha, of which Pillow would warn where it is in bytes
+            image.info.pop("transparency", None)
             ImageOps.exif_transpose(image, in_place=True)
             image.info.update(levels)
             return image
@@ -162,16 +163,9 @@ def gray(image: Image.Image, where: str) -> np.ndarray:
         every = np.arange(2**16) / (image.info.get(FULL_SCALE) or full_scale(levels))
         return look_up((1 - every if image.info.get(WHITE_IS_ZERO) else every).astype(np.float32), levels)
     if image.mode in GRAY_MODES + COLOUR_MODES:
-        levels = np.asarray(image if image.mode == "L" else _rgb(image).convert("L"))
+        levels = np.asarray(image if image.mode == "L" else image.convert("RGB").convert("L"))
         return np.divide(levels, np.float32(255), dtype=np.float32)
     raise InputError(f"{where}: pixel mode {image.mode} is not supported; allowed: 8-bit gray or RGB, 16-bit.")
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    with warnings.catch_warnings():
-        # transparency in bytes is dropped with the rest of alpha, which is what Pillow advises against
-        warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-        return image.convert("RGB")
 
 
 def colours(image: Image.Image, where: str) -> np.ndarray:
@@ -186,7 +180,7 @@ def colours(image: Image.Image, where: str) -> np.ndarray:
     """
     if image.mode not in COLOUR_MODES:
         return np.repeat(gray(image, where)[None], 3, axis=0)
-    return np.moveaxis(np.asarray(_rgb(image), dtype=np.float32), -1, 0) / 255
+    return np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.float32), -1, 0) / 255
 
 
 def is_in_colours(path: Path) -> bool:
@@ -202,7 +196,9 @@ def is_in_colours(path: Path) -> bool:
             if image.mode not in COLOUR_MODES:
                 return False
             image.draft("RGB", (GRID, GRID))
-            levels = np.asarray(_rgb(image).resize((GRID, GRID), Image.Resampling.NEAREST)).astype(np.int16)
+            image.load()
+            image.info.pop("transparency", None)
+            levels = np.asarray(image.convert("RGB").resize((GRID, GRID), Image.Resampling.NEAREST)).astype(np.int16)
     # damaged files fail in more ways than Pillow documents
     except Exception:
         return False
