@@ -189,7 +189,12 @@ def test_a_file_of_recipes_is_read_as_it_was_written_and_never_overwritten(tmp_p
         ('{"posture": "a"}\n{"posture": "a boy"}\n', ":2: .* speaks of sex"),
         ('{"a b": "c"}\n', ":1: .* names an unknown variable"),
         ("\xff", ":1: .* is not JSON"),
-        ('{"posture": "a"}\n' * 10_001, "holds 10001 lines; give 1 to 10000 recipes"),
+        ('{"posture": "a"}\n' * 10_001, "holds more than 10000 lines; give 1 to 10000 recipes"),
+        ("{}", ":1: '{}' tells of no variable"),
+        ('{"subject_id": "a"}', ":1: .* names a column of every data set"),
+        ('{"context": "a"}', ":1: .* names a column of every data set"),
+        ('{"a": "x", "A": "y"}', ":1: .* names an unknown variable"),
+        ("x" * 10**6, ":1: .* is longer than 2000 characters"),
     ],
 )
 def test_a_damaged_file_is_refused_with_its_line(tmp_path, text, why):
