@@ -33,6 +33,9 @@ RECORD, INDEX = "record.json", "model_index.json"
 CONTENTS = ("*.safetensors", "data/*.parquet", "candidates.jsonl", "questions.jsonl", "metadata.csv")
 """What a record is about, beside the weights of a pipeline's components."""
 
+ALWAYS_SEALED = ("ingest",)
+"""Stages of which no record was ever written without a seal, so that one without was changed."""
+
 PUSHES = ("push_to_hub", "save_pretrained", "save_config")
 """diffusers' methods that publish; the last two only on request."""
 
@@ -102,7 +105,8 @@ def recorded_access(directory: Path, silent: Access = "unknown") -> Access:
     if not path.exists():
         return silent
     record = Record.read(path)
-    if record.seal is not None and record.seal != _seal(record.access, directory):
+    unsealed = record.seal is None and record.stage not in ALWAYS_SEALED
+    if not unsealed and record.seal != _seal(record.access, directory):
         raise InputError(
             f"{path}: its access {record.access!r} was recorded of other contents than those beside it, or was "
             "changed since; restore both as they were written, or make them anew."

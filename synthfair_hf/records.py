@@ -280,6 +280,7 @@ class Record(Checked, BaseModel):
     @classmethod
     def read(cls, path: Path) -> "Record":
         """Read a record; InputError names a damaged or foreign file."""
+        check_regular(path, str(path), "restore the record of this directory")
         try:
             record = cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:

@@ -284,7 +284,8 @@ def _named(
     metadata: Path, rows: list[tuple[int, dict[str, str]]], covariates: Schema
 ) -> list[tuple[int, dict[str, str]]]:
     """The rows, with the columns that are read under their own names, however the table spells them."""
-    columns = match_columns(metadata, list(rows[0][1]), ["file_name", "patient_id", FINDINGS, *covariates.names])
+    joined = [FINDINGS] if any(is_label(variable) for variable in covariates.walk()) else []
+    columns = match_columns(metadata, list(rows[0][1]), ["file_name", "patient_id", *joined, *covariates.names])
     others = [column for column in rows[0][1] if column not in columns.values()]
     for variable in covariates.walk():
         near = None if variable.name in columns or variable.optional else near_column(others, variable.name)

@@ -68,6 +68,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 SCHEMA = "preset.yaml"
 
+WRITTEN = 315532800
+"""Time of modification of every image, in seconds: 1980, the first that archives can hold."""
+
 SHARED = "is also the image of another patient"
 """Why both of two images are left out that cannot be told apart."""
 
@@ -171,6 +174,7 @@ class _Run:
         self.form = Form(self.resolution, preset.channels, folder.fit)
         self.num_proc = num_proc or len(os.sched_getaffinity(0))
         self.output = _outside(writable_directory(output_dir), Path(folder))
+        _outside(self.output.with_name(f"{self.output.name}.private"), Path(folder))
         # what a reader says of access is added by the source
         self.access: Access = access or ("open" if self.data_set in READERS else "unknown")
         self.settings = {
@@ -182,7 +186,7 @@ class _Run:
             **({} if folder.fit == "crop" else {"fit": folder.fit}),
         }
         plan = {**self.settings, "preset": fingerprint(preset), "access": self.access}
-        self.journal = Journal(self.output, plan)
+        self.journal = Journal(self.output, plan, (METADATA, SCHEMA, RECORD))
         self.names: dict[str, str] = {}
 
     def check(self, rows: ImageFolder) -> None:
@@ -201,7 +205,8 @@ class _Run:
         some = [paths[number * len(paths) // TRIED] for number in range(min(TRIED, len(paths)))]
         began = time.perf_counter()
         read = [_read(path, self.form) for path in some]
-        if some and all(reason for _, reason in read):
+        # of a run that goes on, those that are left may be the bad ones
+        if some and all(reason for _, reason in read) and not any(one.stored for one in self.journal.done.values()):
             raise InputError(
                 f"source_dir: {self.folder}: none of {counted(len(some), 'image')} that were tried can be used (first: "
                 f"{read[0][1]}); repair the images, or give others."
@@ -273,9 +278,12 @@ class _Run:
                 rows.append([file, f"p{patient}", source.splits[index], one.sha256, *values])
                 stored += one.stored
             kept = {self.output / file for file, *_ in rows}
-            for path in (self.output / "images").rglob("*.png"):
+            for path in map(self._file, self.journal.done):
                 if path not in kept:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
+            # in the order of the original they were written
+            for path in (*kept, *{path.parent for path in kept}):
+                os.utime(path, (WRITTEN, WRITTEN))
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows([[*COLUMNS, *source.table], *sorted(rows)])
             files = {METADATA: text.getvalue().encode(), SCHEMA: preset_yaml(self.preset).encode()}
@@ -290,7 +298,8 @@ class _Run:
                 },
                 settings={
                     **self.settings,
-                    "source": source.name,
+                    # a folder's own name may be that of a hospital or a person
+                    "source": source.name if source.name in READERS else self.data_set,
                     **({} if source.people is None else {"people": source.people}),
                 },
                 versions=library_versions(),

@@ -37,6 +37,9 @@ METADATA, STAGE = "metadata.csv", "ingest"
 COLUMNS = ("file_name", "patient_id", "split", "sha256")
 """Columns of metadata.csv beside the covariates, in order."""
 
+LONGEST_NAME = 255
+"""Characters of the name of a source, which may be that of a folder."""
+
 
 def pseudonym(key: bytes, what: str, data_set: str, name: str) -> str:
     """Sixteen hexadecimal digits that stand for a name, and tell it to nobody without the key.
@@ -76,18 +79,30 @@ def read_metadata(directory: Path) -> Table:
         directory: the folder.
 
     Raises:
-        InputError: no readable table; that of an ingested data set without its record, or changed since.
+        InputError: no readable table; that of an ingested data set without its record, or changed since, its header
+            included.
     """
     path = directory / METADATA
     rows = read_rows(path)
-    if tuple(rows[0][1])[: len(COLUMNS)] != COLUMNS:
+    ours = tuple(rows[0][1])[: len(COLUMNS)] == COLUMNS
+    try:
+        record = Record.read(directory / RECORD)
+    except InputError:
+        if ours:
+            raise
         return Table(path, rows)
-    record = Record.read(directory / RECORD)
+    if not ours and record.stage != STAGE:
+        return Table(path, rows)
     if record.stage != STAGE:
         raise InputError(f"{directory / RECORD}: is of {record.stage}; restore that of {STAGE}, whose table this is.")
+    access = recorded_access(directory)
+    name = record.settings["source"]
+    # the seal is of access and contents alone
+    if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
+        raise InputError(f"{directory / RECORD}: its source is not a name of a data set; restore the record.")
     splits = {row["patient_id"]: row["split"] for _, row in rows}
     return Table(
-        *(path, rows, record.settings["source"], recorded_access(directory), splits),
+        *(path, rows, name, access, splits),
         sha256=tuple(row["sha256"] for _, row in rows),
         # whoever else shows these people can no longer be told which of them
         people=record.settings.get("people"),

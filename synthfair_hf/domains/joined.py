@@ -121,7 +121,8 @@ class JoinedSource:
         shared_patients: sites whose patients have the same identifiers, beside those that know it of themselves.
 
     Raises:
-        InputError: the preset has a site of other levels, or a source shows the people of another without naming them.
+        InputError: the preset has a site of other levels, a source has no image of its own, or shows the people of
+            another without naming them.
     """
 
     def __init__(self, sources: Mapping[str, Source], preset: Preset, shared_patients: Sequence[str] = ()) -> None:
@@ -198,6 +199,11 @@ class JoinedSource:
                 one, other = _person(persons, patient), _person(persons, owner)
                 if one != other:
                     persons[max(one, other)] = min(one, other)
+            if len(source) and duplicates[place] == len(source):
+                raise InputError(
+                    f"source_dir: {place} has no image of its own: every one is also of a source before it "
+                    f"({', '.join(list(self._sources)[: list(self._sources).index(place)])}); leave it out."
+                )
         return rows, persons, duplicates
 
     def _place(self, people: Mapping[str, str], persons: Mapping[str, str]) -> None:

@@ -12,8 +12,9 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,22 +42,29 @@ class Done(NamedTuple):
     header: Header | None
 
 
+IMAGE_NAME, SHA256 = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{64}|")
+"""Of an image in the output its name (`ingested.pseudonym`), and its sha256, empty where none was written."""
+
+
 class Journal:
     """The directory beside an output. Use it as `with journal.open() as key`.
 
     Args:
         output: the directory of the data set.
         plan: settings on which its bytes depend.
+        files: names of the files that are written into the output, beside its images.
 
     Raises:
-        InputError: the output is not empty and not of this plan, its key is lost, or a file is in the way.
+        InputError: the output is not empty and not of this plan, its key is lost, or something is in the way: a link,
+            a pipe, a file where there is a directory or the other way round.
     """
 
-    def __init__(self, output: Path, plan: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, plan: Mapping[str, Any], files: Sequence[str]) -> None:
         self.output, self.plan = output, plan
         self.directory = writable_directory(output.with_name(f"{output.name}.private"))
-        self._key, self._plan, self._lines = (self.directory / name for name in ("key", "plan.json", "journal.jsonl"))
-        self.quarantine = self.directory / "quarantine.csv"
+        own = [self.directory / name for name in ("key", "plan.json", "journal.jsonl", "quarantine.csv", "lock")]
+        self._key, self._plan, self._lines, self.quarantine, self._lock = own
+        _check_places(self.directory, output, [*own, *(output / name for name in files)])
         self.done: dict[str, Done] = {}
         """By the name of an image in the output."""
         filled = output.exists() and any(output.iterdir())
@@ -70,7 +78,7 @@ class Journal:
         if self._plan.exists():
             try:
                 differs = first_difference(plan, json.loads(self._plan.read_bytes()))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, AttributeError, RecursionError):
                 differs = "its plan.json is damaged"
             if differs is not None:
                 raise InputError(
@@ -85,9 +93,11 @@ class Journal:
         Raises:
             InputError: another process holds it, or the key is damaged.
         """
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # also where it was made before, by whatever means
+        self.directory.chmod(0o700)
         try:
-            with FileLock(self.directory / "lock", timeout=0):
+            with FileLock(self._lock, timeout=0):
                 key = self._read_key()
                 if not self._plan.exists():
                     write_atomically(self._plan, written(self.plan))
@@ -115,9 +125,9 @@ class Journal:
                 try:
                     name, *values, header = json.loads(line)
                     one = Done(*[*values, None if header is None else Header(*header)])
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError):
                     break
-                if not line.endswith(b"\n"):
+                if not (line.endswith(b"\n") and _is_whole(name, one)):
                     break
                 self.done[name] = one
                 whole += len(line)
@@ -135,3 +145,23 @@ class Journal:
         text = io.StringIO(newline="")
         csv.writer(text).writerows([("file_name", "reason"), *reasons])
         write_atomically(self.quarantine, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _is_whole(name: Any, one: Done) -> bool:
+    """Whether a line can be one that `Journal.add` wrote: its name leads nowhere else, and values have their types."""
+    texts = all(isinstance(text, str) for text in (name, one.sha256, one.reason))
+    numbers = all(type(number) is int for number in (one.size, one.modified, one.stored))
+    if not (texts and numbers and IMAGE_NAME.fullmatch(name) and SHA256.fullmatch(one.sha256)):
+        return False
+    return bool(one.sha256) != bool(one.reason)
+
+
+def _check_places(directory: Path, output: Path, files: Iterable[Path]) -> None:
+    """Raise InputError for a link, or anything else that is no file or directory of its own, where they are written."""
+    images = output / "images"
+    for path in (directory, images, *([] if images.is_symlink() else images.glob("??"))):
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise InputError(f"output_dir: {path} is a link or a file where a directory is written; remove it.")
+    for path in (one for file in files for one in (file, file.with_name(f"{file.name}.tmp"))):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise InputError(f"output_dir: {path} is no file but a link, directory or pipe; remove it.")

@@ -95,7 +95,9 @@ def read_nifti(path: Path, max_pixels: int) -> np.ndarray:
         low, high = np.percentile(levels, PERCENTILES)
         volume = apply_orientation(voxels, axes)
         across, along = (float(sizes[int(np.flatnonzero(axes[:, 0] == axis)[0])]) for axis in (0, 1))
-        plane = volume[::-1, ::-1, volume.shape[2] // 2].T.astype(np.float32)
+        # what overflows is beyond the percentiles, and so black or white
+        with np.errstate(over="ignore"):
+            plane = volume[::-1, ::-1, volume.shape[2] // 2].T.astype(np.float32)
     except InputError:
         raise
     except Exception as error:

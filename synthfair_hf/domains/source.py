@@ -295,6 +295,9 @@ def read_radiograph(path: Path, resolution: int, channels: int = 1, fit: Fit = "
     check_regular(path, str(path), "name an image")
     decoded = _decoded(path, channels)
     if fit == "pad":
+        side = max(size(decoded[0]))
+        if side**2 > MAX_PIXELS:
+            raise InputError(f"{path}: padded to {side}x{side} pixels exceeds {MAX_PIXELS}; crop it, or leave it out.")
         decoded = [padded(plane) for plane in decoded]
     width, height = size(decoded[0])
     if min(height, width) < 2 * resolution:

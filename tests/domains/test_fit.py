@@ -73,3 +73,10 @@ def test_images_and_draws_are_padded_alike(folder):
 def test_digits_are_square_already(tmp_path):
     with pytest.raises(InputError, match="fit: pad is not for morphomnist, whose images are square"):
         open_source(DataSetFolder(directory=tmp_path, fit="pad"), get_preset("morphomnist"), 32)
+
+
+def test_a_narrow_image_is_not_padded_beyond_what_is_decoded(tmp_path):
+    # a square of it would have 13 GiB
+    Image.new("L", (64, 60_000)).save(tmp_path / "narrow.png")
+    with pytest.raises(InputError, match=r"narrow\.png: padded to 60000x60000 pixels exceeds 80000000; crop it"):
+        read_radiograph(tmp_path / "narrow.png", 16, fit="pad")

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import resource
 import shutil
@@ -73,6 +74,19 @@ def copy(output: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("plain") / "radiographs", patients=10)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a few images, and its ingestion."""
+    place = tmp_path_factory.mktemp("whole")
+    run(write_folder(place / "radiographs", patients=6), place / "out")
+    return place
+
+
+@pytest.fixture
+def finished(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "finished"))
 
 
 def test_what_is_read_back_is_what_the_reader_reads(original: DataSetFolder, output: Path):
@@ -359,6 +373,101 @@ def test_a_link_in_the_output_is_not_written_through(radiographs: Path, tmp_path
     assert not image.is_symlink()
 
 
+def link(path: Path) -> None:
+    """Leave a link to nowhere in place of a file or folder."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name"),
+    [
+        *((link, f"out.private/{name}") for name in ("key", "plan.json", "journal.jsonl", "quarantine.csv", "lock")),
+        *((pipe, f"out.private/{name}") for name in ("key", "plan.json", "journal.jsonl")),
+        *((link, f"out/{name}") for name in ("metadata.csv", "record.json", "images")),
+        *((make_folder, "out/metadata.csv"), (pipe, "out/record.json")),
+    ],
+)
+def test_nothing_is_written_or_waited_for_where_no_file_of_the_run_lies(finished: Path, spoil: Callable, name: str):
+    (finished / "out.private" / "lock").touch()
+    spoil(finished / name)
+    with pytest.raises(InputError, match=f"output_dir: .*/{name} is (a link|no file but a link)"):
+        run(finished / "radiographs", finished / "out")
+    assert not (finished / name).with_name("elsewhere").exists()
+
+
+def test_a_folder_of_images_that_is_a_link_loses_nothing(finished: Path):
+    other = finished / "other"
+    other.mkdir()
+    (other / "keep.png").write_text("kept")
+    shutil.rmtree(finished / "out" / "images")
+    (finished / "out" / "images").symlink_to(other)
+    with pytest.raises(InputError, match="out/images is a link"):
+        run(finished / "radiographs", finished / "out")
+    assert [path.name for path in other.iterdir()] == ["keep.png"]
+
+
+def test_an_image_of_somebody_elses_is_not_removed(finished: Path):
+    own = finished / "out" / "images" / "mine.png"
+    own.write_text("kept")
+    run(finished / "radiographs", finished / "out")
+    assert own.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'[["x"], 1, 2, "a", 3, ""]',
+        b"[" * 100_000,
+        b'["../../other/keep", 1, 2, "%s", 3, ""]' % (b"a" * 64),
+        b'["0123456789abcdef", 1, 2, null, 3, ""]',
+        b'["0123456789abcdef", 1, 2, "", 0, {"a": 1}]',
+    ],
+)
+def test_a_damaged_line_of_the_journal_counts_as_none(finished: Path, line: bytes):
+    before = contents(finished / "out")
+    (finished / "out.private" / "journal.jsonl").write_bytes(line + b"\n")
+    run(finished / "radiographs", finished / "out")
+    assert contents(finished / "out") == before
+
+
+def test_a_run_goes_on_whose_last_images_are_the_bad_ones(tmp_path: Path):
+    folder = write_folder(tmp_path / "radiographs", patients=12)
+    (folder / "images" / "023.png").write_bytes(b"")
+    run(folder, tmp_path / "out")
+    before, journal = contents(tmp_path / "out"), tmp_path / "out.private" / "journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    for name in ("record.json", "metadata.csv"):
+        (tmp_path / "out" / name).unlink()
+    run(folder, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_times_and_the_folders_name_tell_nothing(radiographs: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(radiographs, tmp_path / "ward_of_smith"))
+    (tmp_path / "out.private").mkdir(mode=0o777)
+    run(folder, tmp_path / "out")
+    assert "smith" not in (tmp_path / "out" / "record.json").read_text()
+    assert len({path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").glob("??/**")}) == 1
+    assert (tmp_path / "out.private").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_private_folder_is_not_in_the_source(radiographs: Path, tmp_path: Path):
+    shutil.copytree(radiographs, tmp_path / "out.private")
+    with pytest.raises(InputError, match=r"out\.private and the source .* lie in each other"):
+        run(tmp_path / "out.private", tmp_path / "out")
+
+
 def test_two_runs_do_not_share_an_output(radiographs: Path, tmp_path: Path):
     run(radiographs, tmp_path / "out")
     with (
@@ -386,6 +495,14 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
+def unseal(out: Path, **seal: None) -> None:
+    """Open the access, as who has no seal for it."""
+    record = json.loads((out / "record.json").read_text())
+    del record["seal"]
+    record["inputs"]["access"] = "open"
+    (out / "record.json").write_text(json.dumps({**record, **seal}))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -396,6 +513,15 @@ def edit(path: Path, old: str, new: str) -> None:
         ),
         (lambda out: (out / "record.json").unlink(), "record.json: no record here"),
         (lambda out: edit(out / "record.json", '"ingest"', '"train"'), "is of train; restore that of ingest"),
+        (lambda out: unseal(out, seal=None), "its access 'open' was recorded of other"),
+        (lambda out: unseal(out), "its access 'open' was recorded of other"),
+        (
+            lambda out: edit(out / "metadata.csv", "sha256", "sha_256"),
+            "its access 'credentialed' was recorded of other",
+        ),
+        (lambda out: edit(out / "metadata.csv", "split", "Split"), "its access 'credentialed' was recorded of other"),
+        (lambda out: edit(out / "record.json", '"source": "chexpert"', '"source": ["x"]'), "its source is not a name"),
+        (lambda out: (out / "record.json").unlink() or os.mkfifo(out / "record.json"), "record.json: is not a file"),
     ],
 )
 def test_what_was_changed_since_is_not_read(copy: Path, change: Callable[[Path], None], sentence: str):

@@ -238,3 +238,9 @@ def test_what_is_no_folder_of_images_is_not_joined(west, tmp_path):
         open_source(folders(west, tmp_path), get_preset("morphomnist"), 32)
     with pytest.raises(InputError, match="dataset_name: chexpert is for one folder"):
         open_source(folders(west, tmp_path), PRESET, 16, dataset_name="chexpert")
+
+
+def test_a_source_without_an_image_of_its_own_is_refused(west, tmp_path):
+    (tmp_path / "x").symlink_to(west)
+    with pytest.raises(InputError, match=r"source_dir: x has no image of its own: .* a source before it \(west\)"):
+        open_source(folders(west, tmp_path / "x"), PRESET, 16)

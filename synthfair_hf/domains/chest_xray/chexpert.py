@@ -43,9 +43,10 @@ class CheXpert(Reader):
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""
         races = self._races()
-        tables = [self.read("train.csv", needs=("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS))]
+        needs = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS)
+        tables = [self.read("train.csv", needs=needs)]
         if self.find("valid.csv"):
-            tables.append(self.read("valid.csv", needs=("Path", "Sex", "Age", *LABELS)))
+            tables.append(self.read("valid.csv", needs=needs))
         for line, row in (one for table in tables for one in table):
             # the first folder is called CheXpert-v1.0, or CheXpert-v1.0-small
             file = re.sub(r"^.*?(?=(?:train|valid)/)", "", row["Path"].replace("\\", "/"))

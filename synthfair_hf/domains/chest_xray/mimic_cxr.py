@@ -40,11 +40,13 @@ class MimicCXR(Reader):
         """As `Reader.rows`."""
         needs = ("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate")
         metadata = self.read(*self.tables, needs=needs, keep=needs)
-        splits = {row["dicom_id"]: row["split"] for _, row in self.read("mimic-cxr-2.*-split.csv")}
+        known = ("dicom_id", "split")
+        drawn = self.read("mimic-cxr-2.*-split.csv", needs=known, keep=known)
+        splits = {row["dicom_id"]: row["split"] for _, row in drawn}
         labelled = self.read("mimic-cxr-2.*-chexpert.csv", "mimic-cxr-2.*-negbio.csv", needs=("study_id", *LABELS))
         labels = {row["study_id"]: row for _, row in labelled}
-        known = ("subject_id", "gender", "anchor_age", "anchor_year")
-        people = self.read("hosp/patients.csv", "*/hosp/patients.csv", "patients.csv", needs=known, keep=known)
+        told = ("subject_id", "gender", "anchor_age", "anchor_year")
+        people = self.read("hosp/patients.csv", "*/hosp/patients.csv", "patients.csv", needs=told, keep=told)
         patients = {row["subject_id"]: row for _, row in people}
         races = self._races()
         for line, row in metadata:

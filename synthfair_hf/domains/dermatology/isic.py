@@ -30,7 +30,8 @@ class ISIC(Reader):
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""
         if self.find(self.tables[0]) is None:
-            for line, row in self.read(*self.tables, needs=("image_name", "patient_id", "diagnosis", "age_approx")):
+            needs = ("image_name", "patient_id", "diagnosis", "age_approx", "sex", "anatom_site_general_challenge")
+            for line, row in self.read(*self.tables, needs=needs):
                 diagnosis = row["diagnosis"]
                 cells = {"age": row["age_approx"], "sex": row["sex"], "site": row["anatom_site_general_challenge"]}
                 cells["diagnosis"] = "BKL" if diagnosis in KERATOSES else diagnosis
@@ -40,7 +41,8 @@ class ISIC(Reader):
             row["image"]: next((name for name, cell in row.items() if cell in ("1", "1.0")), "")
             for _, row in self.read("ISIC_2019_Training_GroundTruth.csv", needs=("image", "MEL", "NV"))
         }
-        for line, row in self.read(*self.tables, needs=("image", "age_approx", "lesion_id")):
+        columns = ("image", "age_approx", "lesion_id", "sex", "anatom_site_general")
+        for line, row in self.read(*self.tables, needs=columns):
             cells = {"age": row["age_approx"], "sex": row["sex"], "site": row["anatom_site_general"]}
             # squamous cell carcinoma is none of HAM10000's
             cells["diagnosis"] = {"SCC": "Other"}.get(truth.get(row["image"], ""), truth.get(row["image"], ""))
