@@ -402,7 +402,7 @@ def test_nothing_is_written_or_waited_for_where_no_file_of_the_run_lies(finished
     (finished / "out.private" / "lock").touch()
     spoil(finished / name)
     with pytest.raises(InputError, match=f"output_dir: .*/{name} is (a link|no file but a link)"):
-        run(finished / "radiographs", finished / "out")
+        ingest(finished / "radiographs", finished / "out", PRESET, 32, num_proc=1)
     assert not (finished / name).with_name("elsewhere").exists()
 
 
