@@ -114,7 +114,7 @@ def changed(image: torch.Tensor, before: torch.Tensor) -> Image.Image:
 def told(preset: Preset, row: dict[str, Any]) -> str:
     """The covariates of an image, a line each."""
     return "\n".join(
-        str(value).replace("_", " ") if preset.covariates[name].categorical else f"{value:g} {name}"
+        str(value).replace("_", " ") if preset.covariates[name].categorical else f"{name} {value:g}"
         for name, value in row.items()
     )
 
@@ -132,9 +132,11 @@ def counterfactuals(pipeline: CausalDiffusionPipeline, world: ObservedWorld, peo
         columns[f"do({name})"] = ask(pipeline, observed, table, do)
     pictures, rows = [], []
     for place in range(count):
+        own = {name: column[place] for name, column in table.items()}
+        new = {name: other(preset, name, value) for name, value in own.items()}
         pictures.append([shown(images[place]) for images in columns.values()])
         pictures.append([None, *(changed(images[place], observed[place]) for images in list(columns.values())[1:])])
-        rows += [told(preset, {name: column[place] for name, column in table.items()}), "difference"]
+        rows += [told(preset, own), f"difference to\n{told(preset, new)}"]
     return sheet(pictures, [label.replace("do(", "do(\n") for label in columns], rows)
 
 
@@ -171,8 +173,12 @@ def page(soundness: Record, realism: Record) -> str:
     counts, settings = soundness.counts, soundness.settings
     source, seeds = counts["source"], ", ".join(map(str, settings["seeds"]))
     lines = [
-        f"Printed by `benchmarks/domains.py` from the records beside it. {edition(soundness.inputs['generator'])}.",
-        f"{counts['images']} test images of {counts['groups']} patients, seeds {seeds}, 95 % bootstrap intervals over",
+        "# A generator of real images, measured",
+        "",
+        f"Measured on {edition(soundness.inputs['generator'])}.",
+        "",
+        f"Printed by `benchmarks/domains.py` from the records beside it: {counts['images']} test images of",
+        f"{counts['groups']} patients, seeds {seeds}, 95 % bootstrap intervals over",
         f"patients; {realism.counts['training_images']} images trained the generator, {source['images']} are in its",
         "folder with those held out. The predictor that measures was trained on other patients than the generator.",
         "*Real*: the predictor's own figure on the real images, the best that can be shown by it. *Identity*: the",
@@ -276,6 +282,7 @@ def main() -> None:
     (out / "README.md").write_text(page(soundness, realism), encoding="utf-8")
     if settings.docs_dir is not None:
         settings.docs_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copy(out / "README.md", settings.docs_dir)
         for path in (out / "scoreboard").glob("*-observed.json"):
             shutil.copy(path, settings.docs_dir / path.name)
     print(f"{trained_in:.0f} s of training, {time.perf_counter() - began:.0f} s in all; wrote {out}")

@@ -9,10 +9,10 @@ from .diffusion.fitting import train_generator as train_generator
 from .diffusion.generator import load_generator as load_generator
 from .diffusion.pipeline import CausalDiffusionPipeline as CausalDiffusionPipeline
 from .diffusion.saved import find_generator as find_generator
-from .domains.preset import Preset as Preset
-from .domains.presets import get_preset as get_preset
 from .domains.ingest import ingest as ingest
 from .domains.joined import JoinedFolders as JoinedFolders
+from .domains.preset import Preset as Preset
+from .domains.presets import get_preset as get_preset
 from .domains.readers import DataSetFolder as DataSetFolder
 from .domains.registry import open_source as open_source
 from .domains.worlds import open_world as open_world

@@ -86,7 +86,7 @@ def _contents(directory: Path) -> Iterator[Path]:
     for pattern in CONTENTS:
         yield from sorted(directory.glob(pattern))
     index = directory / INDEX
-    if index.exists():
+    if index.is_file():
         for name in component_names(json.loads(index.read_bytes()), index):
             yield from sorted(file_inside(directory, name).glob("*.safetensors"))
 

@@ -121,7 +121,7 @@ def _overview(names: Iterable[str]) -> str:
         [
             "usage: synthfair VERB [--flag value ...]",
             "",
-            "SynthFair: counterfactual radiographs, biased views, and how to measure and mitigate bias.",
+            "SynthFair: counterfactual medical images, biased views, and how to measure and mitigate bias.",
             "",
             *lines,
             "",
@@ -461,6 +461,8 @@ def _preset(settings: verbs.PresetFile) -> int:
     table, written = settings.metadata_file, settings.output_file
     if (settings.preset is None) == (table is None):
         raise InputError("preset: give FILE to print a preset, or --from metadata.csv to draft one.")
+    if table is None and settings.finding:
+        raise InputError("finding: is for a draft; give --from metadata.csv, or leave it out.")
     if written is not None and written.exists():
         raise InputError(f"output_file: {written} exists already; give another name, or remove it.")
     if written is not None and not written.parent.is_dir():
@@ -469,7 +471,7 @@ def _preset(settings: verbs.PresetFile) -> int:
     if table is None:
         text = preset_yaml(load_preset(str(settings.preset)))
     else:
-        preset, remarks = draft_preset(table, "my_domain" if written is None else written.stem)
+        preset, remarks = draft_preset(table, "my_domain" if written is None else written.stem, settings.finding)
         text = preset_yaml(preset, remarks)
     if written is None:
         print(text, end="")
@@ -497,7 +499,7 @@ def _ingest(settings: verbs.Ingest) -> int:
     from .views.preset import load_preset
 
     given = _given(settings)
-    reading = ("dataset_name", "uncertain", "columns", "image_column")
+    reading = ("dataset_name", "uncertain", "columns", "image_column", "fit")
     folder = DataSetFolder(directory=settings.source_dir, **{name: given[name] for name in reading if name in given})
     names = ("output_dir", "resolution", "access", "num_proc")
     arguments = {**{name: given[name] for name in names if name in given}, "preset": load_preset(settings.preset)}

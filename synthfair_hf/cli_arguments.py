@@ -297,7 +297,7 @@ class VerbSettings(BaseModel):
 
 
 class Train(VerbSettings):
-    """Train a generator on a folder of radiographs and save it as a pipeline."""
+    """Train a generator on a folder of images and save it as a pipeline."""
 
     example = "--preset phantom --output_dir runs/phantom"
     preset: Preset = "chest_xray"
@@ -673,6 +673,9 @@ class PresetFile(VerbSettings):
     metadata_file: Path | None = Field(
         None, alias="from", description="metadata.csv beside its images, whose columns a preset is drafted from"
     )
+    finding: list[str] = Field(
+        [], description="columns of the table that each are one finding, present or absent; by default those called so"
+    )
     output_file: Path | None = Field(None, description="where the YAML goes; printed by default")
 
 
@@ -700,6 +703,7 @@ class Ingest(VerbSettings):
     uncertain: Uncertain = _like(_SourceFlags, "uncertain")
     columns: Annotated[dict[str, str], VALUES] = _like(_SourceFlags, "columns")
     image_column: str | None = _like(_SourceFlags, "image_column")
+    fit: Fit = _like(_SourceFlags, "fit")
     num_proc: int | None = Field(None, description="processes that read images; as many as processors by default")
     dry_run: bool = Field(
         False, description="check the table and print the room and time that are needed; write nothing"
@@ -735,10 +739,10 @@ STRENGTH = Words("X or NAME=X", _strength)
 
 
 class Counterfactual(VerbSettings):
-    """Show what a radiograph would have been under other covariates."""
+    """Show what an image would have been under other covariates."""
 
     example = "--image radiograph.png --covariates age=61 sex=male finding=no_finding view=PA --do sex=female"
-    image: Path = Field(description="a frontal chest radiograph")
+    image: Path = Field(description="of the generator's domain, such as a frontal chest radiograph")
     covariates: Annotated[dict[str, str], VALUES] = Field(
         description="its covariates, all of those of the generator; an unknown scanner is left out"
     )

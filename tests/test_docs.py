@@ -195,6 +195,15 @@ def test_a_page_of_a_benchmark_is_printed_from_its_record(name, table, monkeypat
     assert importlib.import_module(name).page(record, pandas.DataFrame(record.measured[table])) == text
 
 
+@pytest.mark.parametrize("domain", ["brain_mri", "dermatology"])
+def test_a_page_of_a_domain_is_printed_from_its_records(domain, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    directory = DOCS / "domains" / domain
+    records = [Record.read(directory / f"{name}-observed.json") for name in ("soundness", "realism")]
+    page = importlib.import_module("domains").page(*records)
+    assert page == (directory / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_workbench_in_readme_is_its_record():
     measured = json.loads((DOCS / "workbench" / "workbench.json").read_text())["measured"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -183,7 +183,9 @@ class SplineFlowMechanism(InvertibleMechanism):
 
     def log_prob(self, value: Tensor, parents: Mapping[str, Tensor]) -> Tensor:
         """Log density of the standardised logits; the Jacobian of the outer map has no weights and is left out."""
-        return self.flow(self._context(parents, len(value))).log_prob(self._unbounded(value)[:, None])
+        # a root's density is the same in every row, so that one context serves all
+        rows = len(value) if len(self.parents_schema) else 1
+        return self.flow(self._context(parents, rows)).log_prob(self._unbounded(value)[:, None])
 
     def sample_noise(self, rows: int, generator: Generators) -> Tensor:
         """`[B]` standard normal."""

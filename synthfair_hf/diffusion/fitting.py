@@ -21,6 +21,7 @@ from ..arguments import Count, Guidance, checked
 from ..causal.scm import StructuralCausalModel
 from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
+from ..domains.findings import is_label
 from ..domains.joined import JoinedFolders, SourceFolder
 from ..domains.preset import Preset
 from ..domains.registry import WORLD_SEED, open_source
@@ -57,7 +58,9 @@ KEPT_COUNTS, KEPT_INPUTS = ("mechanisms", "covariate_table"), ("graph", "covaria
 def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) -> dict[str, Any]:
     """Fit a causal model on a table of covariates.
 
-    A table with a view but no scanner gets scanners from the acquisition world's structural equation.
+    A table with a view but no scanner gets scanners from the acquisition world's structural equation. A model with
+    findings that are present or absent, of which there may be many, is fitted by counts, and any other by steps
+    (`causal.fitting`): what was fitted before would have other weights.
 
     Args:
         scm: the causal model, fitted in place.
@@ -71,7 +74,8 @@ def fit_scm(scm: StructuralCausalModel, table: dict[str, list[Any]], seed: int) 
         rng = row_generator(WORLD_SEED, seed)
         table = {**table, "scanner": assign_scanners(table["view"], rng)}
     encoded = scm.covariates.encode(table, "table")
-    return scm.fit({name: torch.from_numpy(column) for name, column in encoded.items()}, seed)
+    columns = {name: torch.from_numpy(column) for name, column in encoded.items()}
+    return scm.fit(columns, seed, by_counts=any(map(is_label, scm.covariates.walk())))
 
 
 @checked

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import diffusers
 import torch
 import torch.nn.functional as F
 import transformers
@@ -21,13 +22,14 @@ from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from huggingface_hub import ModelCard, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from ..access import component_names
 from ..arguments import checked
 from ..domains.preset import Preset
 from ..domains.prompts import render_prompt
 from ..errors import InputError, shown
-from ..records import file_inside, file_sha256, fingerprint
+from ..records import check_regular, file_inside, file_sha256, fingerprint
 from .devices import local_device
 
 __all__ = ["SavedTextToImage", "TextToImage", "TextToImageOutput", "draws_from_prompts", "find_text_to_image"]
@@ -39,6 +41,18 @@ READ = (".json", ".safetensors", ".txt", ".model")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "deepfloyd_if")
 """Where a component's class may be from: the libraries, and modules of diffusers that define a safety checker."""
+
+KINDS = (
+    diffusers.ModelMixin,
+    diffusers.SchedulerMixin,
+    transformers.PreTrainedModel,
+    PreTrainedTokenizerBase,
+    transformers.ImageProcessingMixin,
+)
+"""What a component's class may be. None is one of the Auto classes, which run or ask to run the code of a directory."""
+
+RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+"""Classes by the names that older releases of transformers gave them."""
 
 PIPELINES: dict[str, Any] = {one.__name__: one for one in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
 """diffusers' text-to-image pipelines by the name of their class."""
@@ -79,13 +93,19 @@ class SavedTextToImage(NamedTuple):
         name = max(counts, key=lambda one: self.prompt_limits[one])
         return counts[name], self.prompt_limits[name]
 
-    def check_prompt(self, prompt: str) -> None:
-        """Raise InputError for a prompt that no text encoder reads as a whole: covariates would be lost silently."""
+    def check_prompt(self, prompt: str, name: str = "prompt") -> None:
+        """Raise InputError for a prompt that no text encoder reads as a whole: covariates would be lost silently.
+
+        Args:
+            prompt: a text.
+            name: of the argument that it is.
+        """
         if (found := self.longest(prompt)) is not None:
             count, limit = found
+            remedy = "give the preset a shorter template" if name == "prompt" else "give a shorter one"
             raise InputError(
-                f"prompt: {shown(prompt)} has {count} tokens, and the text encoder of {self.name} reads {limit}, so "
-                "that what stands at its end would be lost; give the preset a shorter template."
+                f"{name}: {shown(prompt)} has {count} tokens, and the text encoder of {self.name} reads {limit}, so "
+                f"that what stands at its end would be lost; {remedy}."
             )
 
 
@@ -110,6 +130,7 @@ def find_text_to_image(path: str | Path, lora_weights: str | Path | None = None)
     """
     directory, name = _located(path)
     index = directory / INDEX
+    check_regular(index, f"text_to_image: {index}", "give a directory that a pipeline of diffusers was saved to")
     try:
         config = json.loads(file_inside(directory, INDEX).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -170,6 +191,12 @@ def _component_files(directory: Path, config: Mapping[str, Any]) -> list[Path]:
                 f"text_to_image: component {name} of {directory} is a {kind} of {library!r}, whose code would be run; "
                 f"allowed: {', '.join(LIBRARIES)}."
             )
+        if _class(library, kind, name) is None:
+            wanted = "tokenizer" if name.startswith("tokenizer") else "network, scheduler, tokenizer or image processor"
+            raise InputError(
+                f"text_to_image: component {name} of {directory} is a {shown(kind)} of {library!r}, which is no class "
+                f"of a {wanted}; save the pipeline by save_pretrained."
+            )
         folder = file_inside(directory, name)
         if not folder.is_dir():
             raise InputError(
@@ -191,6 +218,16 @@ def _component_files(directory: Path, config: Mapping[str, Any]) -> list[Path]:
     return sorted(files)
 
 
+def _class(library: str, kind: str, component: str) -> Any:
+    """A component's class, None for one that is none of KINDS; a tokenizer is a tokenizer."""
+    modules = {"transformers": transformers, "diffusers": diffusers}
+    found = getattr(modules.get(library) or getattr(diffusers.pipelines, library), RENAMED.get(kind, kind), None)
+    kinds = (PreTrainedTokenizerBase,) if component.startswith("tokenizer") else KINDS
+    # a class that needs another library is there without it, too, and says so when it is loaded
+    absent = isinstance(found, transformers.utils.import_utils.DummyObject)
+    return found if absent or (isinstance(found, type) and issubclass(found, kinds)) else None
+
+
 def _adapter(path: Path) -> Path:
     """The file of an adapter's weights."""
     found = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
@@ -205,9 +242,9 @@ def _adapter(path: Path) -> Path:
 def _tokenizers(directory: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name in (one for one in component_names(config, directory / INDEX) if one.startswith("tokenizer")):
-        kind = getattr(transformers, config[name][1], None)
+        kind = _class(config[name][0], config[name][1], name)
         try:
-            found[name] = kind.from_pretrained(directory / name, local_files_only=True)  # type: ignore[union-attr]
+            found[name] = kind.from_pretrained(directory / name, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers and tokenizers raise whatever their parsers do
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             raise InputError(

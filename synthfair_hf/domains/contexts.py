@@ -12,7 +12,7 @@ sex or race: the context of some images would say what those of others do not, a
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ from ..errors import InputError, shown, unknown
 from ..schema import Variable, spelling
 from ..yaml_files import UNREADABLE, Loader, read_bytes, reason
 from .preset import Preset
+from .preset_file import COLUMNS
+from .prompts import CONTEXT
 
 __all__ = ["CONTEXTS", "DEMOGRAPHIC", "Contexts", "acquisition", "read_contexts"]
 
@@ -34,16 +36,25 @@ CONTEXTS = {
 
 _SEX = """
     sex gender man men male woman women female boy girl lady ladies gentleman gentlemen he him his she her hers mother
-    father husband wife masculine feminine pregnant pregnancy breast menopause prostate testicular
+    father husband wife masculine feminine pregnant pregnancy breast menopause prostate testicular mrs madam madame sir
+    son daughter brother sister aunt uncle niece nephew grandma grandpa granny widow widower bride nun monk transgender
+    menopausal menstrual menstruation lactating uterus uterine ovary ovaries ovarian vagina vaginal hysterectomy penis
+    penile scrotum scrotal testis testes testicle beard bearded moustache gynecomastia gynaecomastia
 """
 _AGE = """
     age aged ageing aging old older elderly young younger youth child children childhood adult adolescent adolescence
     teen teenage teenager infant baby babies newborn neonate neonatal pediatric paediatric geriatric senior juvenile
-    year yr yo month decade octogenarian
+    year yr yo month decade octogenarian toddler preschooler kindergarten adulthood midlife pensioner retired retiree
+    birthday preterm twenties thirties forties fifties sixties seventies eighties nineties
 """
 _RACE = """
     race racial ethnic ethnicity white black asian african caucasian hispanic latino latina european indian chinese
-    japanese korean arab nationality complexion melanin fitzpatrick
+    japanese korean arab nationality complexion melanin fitzpatrick afro negro oriental american mexican brazilian cuban
+    colombian peruvian jamaican haitian caribbean nigerian ethiopian somali kenyan ghanaian congolese sudanese egyptian
+    moroccan algerian tunisian turkish kurdish iranian persian iraqi syrian lebanese israeli saudi afghan pakistani
+    bangladeshi nepali tamil thai vietnamese filipino indonesian malaysian mongolian russian ukrainian polish german
+    italian spanish portuguese greek irish scottish british scandinavian swedish jewish muslim hindu aboriginal
+    indigenous maori polynesian inuit romani biracial multiracial
 """
 _SKIN = "dark darker light lighter fair pale brown tanned olive"
 
@@ -56,7 +67,18 @@ DEMOGRAPHIC: dict[str, tuple[str, ...]] = {
         *("skin tone", "skin colour", "skin color", "skin type"),
     ),
 }
-"""Words by what they tell of a person; of any domain, whether or not it has the attribute as a covariate."""
+"""Words by what they tell of a person; of any domain, whether or not it has the attribute as a covariate.
+
+The commonest in English. No list is complete, and words that mean something else in a hospital, such as Ms, French or
+minor, are left out: what a language model wrote is to be read.
+"""
+
+PARTS = {
+    "sex": "(?:wom[ae]n|girl|boy|wife|(?:grand|step|god)(?:mother|father|daughter|son))",
+    "age": "(?:[a-z]genarian|centenarian|child|adolescen|neonat)",
+    "race": "(?:african|american|asian|european|caucasian)",
+}
+"""What tells the same inside any word, as in schoolboy, as patterns; not mother, which is inside chemotherapy."""
 
 LONGEST_LINE, LONGEST = 2000, 80
 """Characters of a context's JSON, and of one phrase."""
@@ -93,7 +115,10 @@ class Contexts:
             found = json.loads(line[: LONGEST_LINE + 1])
         except (ValueError, RecursionError):
             found = None
-        names = [name for name in found if NAME.fullmatch(name)] if isinstance(found, dict) else []
+        names: list[str] = []
+        for name in found if isinstance(found, dict) else ():
+            if _why_no_variable(name, names) is None:
+                names.append(name)
         return cls(preset, {name: () for name in names})
 
     def parse(self, line: str) -> tuple[dict[str, str] | None, str | None]:
@@ -114,8 +139,11 @@ class Contexts:
             return None, "is not JSON"
         if not isinstance(found, dict):
             return None, "is not a JSON object"
-        if not set(found) <= set(self.levels):
-            return None, "names an unknown variable"
+        if others := set(found) - set(self.levels):
+            column = any(map(_is_column, others))
+            return None, "names a column of every data set" if column else "names an unknown variable"
+        if not self.levels:
+            return None, "tells of no variable"
         if len(found) < len(self.levels):
             return None, "lacks a variable"
         if not all(isinstance(value, str) for value in found.values()):
@@ -145,10 +173,12 @@ class Contexts:
         """
         if not PHRASE.fullmatch(text):
             return f"holds a text that is no phrase of letters, digits and , . ( ) / % + ' - up to {LONGEST} characters"
-        spoken = self._telling.search(_words(text))
+        spoken = next(filter(None, map(self._telling.search, _readings(text))), None)
         if spoken is None:
             return None
         word = spoken[0]
+        if inside := next((name for name, part in PARTS.items() if re.search(part, word)), None):
+            return f"speaks of {inside}"
         return f"speaks of {self._told.get(word) or self._told.get(word.removesuffix('s')) or 'age'}"
 
     @cached_property
@@ -166,7 +196,22 @@ class Contexts:
     @cached_property
     def _telling(self) -> re.Pattern[str]:
         words = "|".join(map(re.escape, sorted(self._told, key=len, reverse=True)))
-        return re.compile(rf"\b(?:(?:{words})s?|[0-9]+ ?(?:y|yo|yr|yrs|year|years))\b")
+        parts = "|".join(PARTS.values())
+        return re.compile(rf"\b(?:(?:{words})s?|[a-z]*(?:{parts})[a-z]*|[0-9]+ ?(?:y|yo|yr|yrs|year|years))\b")
+
+
+def _is_column(name: str) -> bool:
+    return name == CONTEXT or COLUMNS.fullmatch(name) is not None
+
+
+def _why_no_variable(name: str, before: Collection[str]) -> str | None:
+    """Why a context can have no variable of this name beside others; None where it can."""
+    if not NAME.fullmatch(name):
+        return "is no name; use letters, digits and _, from a letter on, at most 40"
+    if _is_column(name):
+        return "is a column of every data set, or what templates call all of a context; use another name"
+    same = next((one for one in before if one.casefold() == name.casefold()), None)
+    return None if same is None else f"is given again (first as {same}); give it once"
 
 
 class _Twice(ValueError):
@@ -187,6 +232,14 @@ def _no_constant(name: str) -> Any:
 def _words(text: str) -> str:
     """Its words and numbers alone, in lower case."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+def _readings(text: str) -> tuple[str, ...]:
+    """The words of a text as they stand, apart from numbers, and with what separates their letters left out."""
+    apart = re.sub(r"(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])", " ", text)
+    together = re.sub(r"(?<=[A-Za-z])[^A-Za-z0-9 ]+(?=[A-Za-z])", "", text)
+    single = re.sub(r"\b[A-Za-z](?: [A-Za-z])+\b", lambda found: found[0].replace(" ", ""), _words(text))
+    return tuple(map(_words, (text, apart, together, single)))
 
 
 def acquisition(preset: Preset) -> tuple[Variable, ...]:
@@ -249,14 +302,12 @@ def _read(contexts: Contexts, path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _faults(
-    contexts: Contexts, key: yaml.Node, value: yaml.Node, before: Mapping[str, object]
+    contexts: Contexts, key: yaml.Node, value: yaml.Node, before: Collection[str]
 ) -> Iterator[tuple[yaml.Node, str]]:
     """What is wrong with a variable and its phrases, each with its place; the first comes first."""
     name = key.value if isinstance(key, yaml.ScalarNode) else ""
-    if not NAME.fullmatch(name):
-        yield key, f"{shown(name)} is no name; use letters, digits and _, from a letter on, at most 40."
-    if name in before:
-        yield key, f"{name} is given again; give it once."
+    if why := _why_no_variable(name, before):
+        yield key, f"{shown(name)} {why}."
     if name in contexts.preset.covariates:
         yield key, f"{name} is a covariate of {contexts.preset.name}, with levels of its own; leave it out."
     if not isinstance(value, yaml.SequenceNode) or not 2 <= len(value.value) <= MOST:

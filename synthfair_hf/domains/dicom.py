@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -37,7 +37,7 @@ from .values import view
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["CONTRASTS", "READING", "contrast", "decode", "is_dicom", "placement", "read_dicom"]
+__all__ = ["CONTRASTS", "READING", "Header", "decode", "is_dicom", "read_dicom", "read_header"]
 
 CONTRASTS = ("VOI LUT", "window", "stored range")
 """What decides black and white, the first that a file has."""
@@ -110,31 +110,29 @@ def read_dicom(path: Path, max_pixels: int, channels: int = 1) -> np.ndarray:
         return pixels if channels == 1 else np.repeat(pixels[None], channels, axis=0)
 
 
-def contrast(path: Path) -> str:
-    """Which of CONTRASTS decides the gray levels of a file that `read_dicom` can read; "colour" where none does."""
-    from pydicom import dcmread
+class Header(NamedTuple):
+    """What the header of a file says, beside its pixels.
 
-    with _naming(path):
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(ELEMENTS))
-        if not _text(dataset, "PhotometricInterpretation")[0].startswith("MONOCHROME"):
-            return "colour"
-        return _contrast(dataset)
-
-
-def placement(path: Path) -> Literal["lateral", "turned", "as stored"]:
-    """What a file says of how its patient lies in it: from the side, or frontal and turned by `read_dicom`, or neither.
-
-    Args:
-        path: of a file that `read_dicom` can read.
+    `contrast` is the one of CONTRASTS that decides its gray levels, or "colour"; `placement` is how its patient lies in
+    it: from the side, or frontal and turned by `read_dicom`, or neither.
     """
+
+    contrast: str
+    placement: Literal["lateral", "turned", "as stored"]
+
+
+def read_header(path: Path) -> Header:
+    """The header of a file that `read_dicom` can read."""
     from pydicom import dcmread
 
     with _naming(path):
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(ELEMENTS))
+        gray_levels = _text(dataset, "PhotometricInterpretation")[0].startswith("MONOCHROME")
+        chosen = _contrast(dataset) if gray_levels else "colour"
         found = _directions(dataset)
         if any(view(text) == "lateral" for text in _text(dataset, "ViewPosition")) or is_lateral(found):
-            return "lateral"
-        return "turned" if is_frontal(found) and found != ("L", "F") else "as stored"
+            return Header(chosen, "lateral")
+        return Header(chosen, "turned" if is_frontal(found) and found != ("L", "F") else "as stored")
 
 
 def _directions(dataset: "Dataset") -> tuple[str, str] | None:

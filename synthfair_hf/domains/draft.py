@@ -2,7 +2,12 @@
 
     column of numbers           continuous: a range that holds them, in round numbers; few that repeat are levels
     column of words that repeat categorical: its levels, in whatever case they are written
+    several columns of findings each is present or absent: see below
     any other column            left out, with the reason in a remark
+
+Columns are several findings where they are named, or, where two or more are called as findings that data sets publish
+and no column is called as one that holds all is, by themselves. Their cells are 1 and 0, present and absent, yes and
+no, or true and false; -1, uncertain, is missing. All are present or absent whatever else a row has.
 
 Whoever drafts knows no domain: roles and natures follow from the columns' names, and the only edges are those of
 protected attributes to the finding.
@@ -13,7 +18,7 @@ import re
 import reprlib
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -21,16 +26,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, unknown
 from ..missing import is_missing
-from ..schema import Schema, Variable
+from ..schema import Schema, Variable, spelling
 from .cells import match_columns
+from .findings import NO_FINDING, OTHER_FINDINGS
 from .images import is_in_colours
 from .preset import Contrast, Preset, strengths
 from .preset_file import MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
+from .readers import key_of
 from .rows import read_rows
 from .source import read_image
+from .values import ABSENT, PRESENT
 
 __all__ = ["Draft", "draft_preset"]
 
@@ -78,6 +86,13 @@ WORDS = {
 }
 """Names of columns by what they are for, and of levels of a finding that is absent."""
 
+STATES = {
+    **dict.fromkeys(("1", "1.0", "present", "yes", "true"), PRESENT),
+    **dict.fromkeys(("0", "0.0", "absent", "no", "false"), ABSENT),
+}
+UNCERTAIN = ("-1", "-1.0")
+"""Cells of a column that is one of several findings, in lower case."""
+
 WORDS_BY_USE = {use: frozenset(words.split()) for use, words in WORDS.items()}
 
 
@@ -88,15 +103,17 @@ class Draft(NamedTuple):
     remarks: list[str]
 
 
-def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
+def draft_preset(table: str | Path, name: str = "my_domain", findings: Sequence[str] = ()) -> Draft:
     """Draft a preset from the table of a folder of images.
 
     Args:
         table: `metadata.csv` with `file_name`, `patient_id` and a column for each covariate (`imagefolder`).
         name: of the domain; what can be none becomes `my_domain`.
+        findings: columns that each are one finding, present or absent; by default those that are called so.
 
     Raises:
-        InputError: no table, a damaged one, one without these columns, or without two levels or numbers of anything.
+        InputError: a finding that is no column, or not present or absent; no table, a damaged one, one without these
+            columns, or without two levels or numbers of anything.
     """
     path = Path(table)
     rows = [row for _, row in read_rows(path)]
@@ -109,9 +126,16 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
             remedy = f"give that name to {' or '.join(similar[:3])}" if similar else "add it"
             raise InputError(f"{path}:1: no column {column!r}; {remedy} (it {purpose}).")
     name = name if NAME.fullmatch(name) and name not in PRESETS else "my_domain"
+    labels = _labels(path, rows, findings)
     found: dict[str, dict[str, Any]] = {}
     remarks = ["Drafted: check roles, natures, units and contrasts, and draw the causal graph by `edges`."]
     for column in [column for column in rows[0] if column not in IDENTIFIED]:
+        if column in labels:
+            found[key_of(column)] = labels[column]
+            continue
+        if labels and spelling(column) == spelling(NO_FINDING):
+            remarks.append(f"Left out: {reprlib.repr(column)} says that all findings are absent.")
+            continue
         why = why_no_name(column, list(rows[0]))
         described = why or _described(column, [row[column].strip() for row in rows])
         if isinstance(described, str):
@@ -123,8 +147,11 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
         raise InputError(f"{path}:1: {len(found)} columns are covariates; keep at most {MAX_COVARIATES}.")
     if not found:
         raise InputError(f"{path}: no column of words or numbers that repeat beside file_name; add the covariates.")
-    finding = _finding(found)
-    if finding is None or not _is(finding, "finding"):
+    several = [column for column, one in found.items() if one.get("optional")]
+    finding = max(several, key=lambda one: found[one]["counts"][PRESENT]) if several else _finding(found)
+    if several:
+        remarks.append(f"Taken as findings, present or absent: {', '.join(several)}.")
+    elif finding is None or not _is(finding, "finding"):
         lost = next((column for column in rows[0] if column not in IDENTIFIED and _is(column, "finding")), None)
         if lost is not None:
             reason = why_no_name(lost, list(rows[0])) or _described(lost, [row[lost].strip() for row in rows])
@@ -136,7 +163,7 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
         if finding is not None:
             remarks.append(f"Taken as the finding: {finding!r}, for no column is called as one is, such as 'finding'.")
     for column, one in found.items():
-        one.update(zip(("role", "nature"), _role(column, finding), strict=True))
+        one.update(zip(("role", "nature"), _role(column, (*several, finding)), strict=True))
     covariates = Schema(
         variables=tuple(
             Variable(name=column, **{field: value for field, value in one.items() if field in Variable.model_fields})
@@ -147,6 +174,36 @@ def draft_preset(table: str | Path, name: str = "my_domain") -> Draft:
     channels = 3 if 2 * sum(map(is_in_colours, examined)) > len(examined) else 1
     preset = _preset(name, covariates, found, finding, _resolution(examined))
     return Draft(preset.model_copy(update={"channels": channels}), remarks)
+
+
+def _labels(path: Path, rows: Sequence[Mapping[str, str]], named: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The fields of each column that is one of several findings, by its name in the table."""
+    columns = [column for column in rows[0] if column not in IDENTIFIED]
+    found: dict[str, dict[str, Any]] = {}
+    for column in named or columns:
+        if column not in columns:
+            raise unknown("finding", column, columns)
+        cells = Counter(row[column].strip().casefold() for row in rows)
+        known = Counter({STATES[cell]: 0 for cell in cells if cell in STATES})
+        for cell, times in cells.items():
+            known.update({STATES[cell]: times} if cell in STATES else {})
+        others = [cell for cell in cells if cell not in STATES and cell not in UNCERTAIN and not is_missing(cell)]
+        binary = len(known) == 2 and not others
+        if named and not binary:
+            what = f"holds {reprlib.repr(others[0])}" if others else "has one value"
+            raise InputError(
+                f"{path}:1: finding: column {column!r} {what}; give columns of 1 and 0, present and absent, yes and "
+                "no, or true and false."
+            )
+        if named and (why := why_no_name(key_of(column), columns)):
+            raise InputError(f"{path}:1: finding: column {column!r} {why}.")
+        if not named and (not binary or spelling(column) not in OTHER_FINDINGS | {"pneumonia"}):
+            continue
+        aliases = {cell: STATES[cell] for cell in sorted(cells) if cell in STATES and cell not in (ABSENT, PRESENT)}
+        fields = {"kind": "categorical", "levels": (ABSENT, PRESENT), "aliases": aliases, "optional": True}
+        found[column] = {**fields, "counts": known}
+    one_holds_all = any(_is(column, "finding") for column in columns)
+    return found if named or (len(found) > 1 and not one_holds_all) else {}
 
 
 def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
@@ -251,8 +308,8 @@ def _is(column: str, use: str) -> bool:
     return words in WORDS_BY_USE[use] or not WORDS_BY_USE[use].isdisjoint(words.split("_"))
 
 
-def _role(column: str, finding: str | None) -> tuple[str, str]:
-    if column == finding:
+def _role(column: str, findings: Collection[str | None]) -> tuple[str, str]:
+    if column in findings:
         return "finding", "patient/pathology"
     if _is(column, "acquisition"):
         nature = "device" if _is(column, "device") else "site" if _is(column, "site") else "protocol"
@@ -266,7 +323,8 @@ def _preset(
     contrasts = {column: _contrast(covariates[column], one) for column, one in found.items()}
     protected = [variable for variable in covariates.walk() if variable.role == "protected"]
     strata = [variable.name for variable in protected if not variable.categorical][:1]
-    attributes = [variable.name for variable in covariates.walk() if variable.categorical and variable.name != finding]
+    findings = [variable.name for variable in covariates.walk() if variable.role == "finding"]
+    attributes = [one.name for one in covariates.walk() if one.categorical and one.name not in findings]
     attributes.sort(key=lambda column: covariates[column].role != "protected")
     factors, size = [finding] if finding else [], len(covariates[finding].levels) if finding else 1
     for column in attributes:
@@ -276,12 +334,12 @@ def _preset(
         factors.append(column)
     traded = [column for column in (*factors, *strata) if column != finding]
     views = [view for column in traded for view in strengths(f"{column}_imbalanced", (50, 90))]
-    views += [view for column in traded if finding for view in strengths(f"{finding}_{column}_correlated", (50, 90))]
+    views += [view for one in findings for by in traded for view in strengths(f"{one}_{by}_correlated", (50, 90))]
     return Preset(
         name=name,
         title=name.replace("_", " ").capitalize(),
         covariates=covariates,
-        edges=tuple((variable.name, finding) for variable in protected if finding),
+        edges=tuple((variable.name, one) for one in findings for variable in protected),
         resolution=resolution,
         factors=tuple(factors),
         strata=tuple(strata),
@@ -292,6 +350,8 @@ def _preset(
 
 def _contrast(variable: Variable, found: Mapping[str, Any]) -> Contrast:
     """The two commonest levels, of a finding that which is present first; or the two sides of the median."""
+    if found.get("optional"):
+        return Contrast(first=PRESENT, second=ABSENT)
     if not variable.categorical:
         values = found["values"]
         step = _step(values.min(), values.max())

@@ -6,6 +6,8 @@ name of the level `present`.
 
 A cell that names one of OTHER_FINDINGS was read: the image is of no level of the schema, and its finding is missing.
 Any other word may be a level in another spelling, and is counted as unreadable.
+
+A table may have all findings of an image in one cell of the column FINDINGS, joined by |.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,14 +18,23 @@ from .preset import Preset
 from .values import ABSENT, PRESENT
 
 __all__ = [
+    "FINDINGS",
+    "NO_FINDING",
     "OTHER_FINDINGS",
     "choose_finding",
     "findings_of",
     "is_label",
     "is_other_finding",
     "labels_of",
+    "state_in",
     "state_of",
 ]
+
+FINDINGS = "findings"
+"""The column of a table that holds all findings of an image."""
+
+NO_FINDING = "No Finding"
+"""The label of an image without findings."""
 
 OTHER_FINDINGS = frozenset(
     map(
@@ -113,3 +124,23 @@ def state_of(states: Mapping[str, str]) -> str:
     if PRESENT in found:
         return PRESENT
     return found.pop() if len(found) == 1 else ""
+
+
+def state_in(variable: Variable, cell: str) -> str:
+    """What a cell of FINDINGS says of one of them.
+
+    Args:
+        variable: the finding, present or absent.
+        cell: labels joined by |, in any case; `No Finding` alone; empty where nothing is known.
+
+    Returns:
+        PRESENT where a label names it, ABSENT where each is known to name another or none; empty as the cell; else what
+        can't be read: a label that may name it in another spelling, or one beside `No Finding`.
+    """
+    labels = [label.strip() for label in cell.split("|") if label.strip()]
+    present = [label for label in labels if variable.parse(label)[0] == PRESENT]
+    none = [label for label in labels if spelling(label) == spelling(NO_FINDING)]
+    if present:
+        return f"{present[0]} beside {NO_FINDING}" if none else PRESENT
+    unread = [label for label in labels if label not in none and spelling(label) not in OTHER_FINDINGS]
+    return unread[0] if unread else ABSENT if labels else ""

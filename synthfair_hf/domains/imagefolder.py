@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -21,9 +21,10 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..missing import identifier
 from ..records import file_sha256, fingerprint
-from ..schema import Schema, Variable
+from ..schema import SPLITS, Schema, Variable
 from .cells import absent_levels, check_images, check_readable, match_columns, near_column
-from .dicom import is_dicom, placement
+from .dicom import Header, is_dicom, read_header
+from .findings import FINDINGS, is_label, state_in
 from .images import Fit
 from .ingested import read_metadata
 from .preset import Preset
@@ -41,7 +42,7 @@ from .source import (
 )
 from .values import published
 
-__all__ = ["CACHE_BYTES", "MAX_BLANK", "Examine", "ImageFolder"]
+__all__ = ["CACHE_BYTES", "MAX_BLANK", "Examine", "Examined", "ImageFolder"]
 
 CACHE_BYTES = 4 * 2**30
 """Decoded images that one source keeps in memory; the others are decoded anew at every draw."""
@@ -56,7 +57,16 @@ MAX_BLANK = 0.2
 ALTERED = "is not the image that was ingested"
 """What is said of one whose bytes are not those that its table was sealed with."""
 
-Examine = Callable[[Sequence[Path], Path], Iterable[tuple[str, str]]]
+
+class Examined(NamedTuple):
+    """What was found of an image: its sha256; empty where it can be read, why not; of DICOM that can, the header."""
+
+    sha256: str
+    reason: str
+    header: Header | None = None
+
+
+Examine = Callable[[Sequence[Path], Path], Iterable[Examined]]
 """What reads the images of a folder."""
 
 
@@ -70,7 +80,8 @@ class ImageFolder:
     value are missing and counted in `counts["missing"]`, by reason; of a column, `cells.MAX_UNREADABLE` may be cells
     that no rule can read. No level may be lost: one without an image is an error in a column of findings, and in every
     column with missing cells; in a column that is known throughout it is listed in `counts["no image of"]`. An optional
-    finding that lacks a level is not read, and stands in `counts["not read"]`.
+    finding that lacks a level in train is not read, and stands in `counts["not read"]`. Findings without a column
+    are read from `findings`, labels joined by |, where a preset has several.
 
     Args:
         directory: holds metadata.csv with the columns `file_name`, `patient_id` and some of the preset's covariates, in
@@ -80,8 +91,7 @@ class ImageFolder:
         max_bad_fraction: share of unreadable images, 0 to 1, that is tolerated.
         check: what needs the table alone; called with this source before an image is read. Then it has all rows.
         table: what a reader made of another layout; read from metadata.csv by default.
-        examine: what reads the images, of their paths and the folder's: of each its sha256 and, empty for a readable
-            one, the reason why it is not; by default all are decoded, in threads.
+        examine: what reads the images, of their paths and the folder's; by default all are decoded, in threads.
         fit: how images become square, as in `source.read_radiograph`; another than the default is part of the identity.
 
     Raises:
@@ -107,7 +117,7 @@ class ImageFolder:
             table = read_metadata(root)
         if table.name is None:
             # a table of somebody's own, whose words are not a reader's
-            table.rows = _named(table.path, table.rows, preset.covariates)
+            table.rows = _told_apart(_named(table.path, table.rows, preset.covariates), preset.covariates)
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
         root = root.resolve()
@@ -130,14 +140,14 @@ class ImageFolder:
 
         paths = self._paths
         examine = examine or partial(_examine_all, resolution=resolution, channels=preset.channels, fit=fit)
-        hashes, reasons = zip(*examine(paths, root), strict=True)
+        hashes, reasons, headers = zip(*examine(paths, root), strict=True)
         if table.sha256:
             found = zip(paths, reasons, table.sha256, strict=True)
             reasons = tuple(reason or ("" if file_sha256(path) == own else ALTERED) for path, reason, own in found)
         if "view" in preset.covariates:
             # a DICOM file that says that it is not frontal is none
-            examined = zip(paths, reasons, strict=True)
-            reasons = tuple(reason or (LATERAL if _is_lateral(path) else "") for path, reason in examined)
+            sides = (header is not None and header.placement == "lateral" for header in headers)
+            reasons = tuple(reason or LATERAL * lateral for reason, lateral in zip(reasons, sides, strict=True))
         quarantined = {
             str(path.relative_to(root)): reason for path, reason in zip(paths, reasons, strict=True) if reason
         }
@@ -173,8 +183,10 @@ class ImageFolder:
                     f"{self._rows[owner][0]}, of another patient; give both the same patient_id or remove one."
                 )
         self._keep(kept, quarantined, hashes)
-        self.counts |= count_contrasts(self._paths)
-        self.counts |= count_colours(self._paths, self.channels)
+        headers = tuple(headers[index] for index in kept)
+        self.counts |= count_contrasts(self._paths, headers)
+        others = [path for path, header in zip(self._paths, headers, strict=True) if header is None]
+        self.counts |= count_colours(others, self.channels)
         if sideways:
             listed = self.counts.get("left out", {})
             self.counts["left out"] = {**listed, LATERAL: listed.get(LATERAL, 0) + len(sideways)}
@@ -188,13 +200,17 @@ class ImageFolder:
         self._cached_bytes = 0
 
     def _leave_out_findings(self) -> None:
-        """Read no optional finding of which some level has no image."""
+        """Read no optional finding of which some level has no image in train, where nothing could be learned of it."""
+        train = next(iter(SPLITS))
+        known = [row for row, patient in enumerate(self.patient_ids) if self._listing.split_of(patient) == train]
         read = dict(zip(self.covariates.names, self._cells, strict=True))
         for variable in self.covariates.walk():
-            found = {value for value, _ in read[variable.name]}
+            if variable.role != "finding" or not variable.optional:
+                continue
+            found = {read[variable.name][row][0] for row in known}
             absent = [level for level in variable.levels if level not in found]
-            if variable.role == "finding" and variable.optional and absent:
-                self._listing.leave_out(variable.name, f"no image of {', '.join(absent)}")
+            if absent:
+                self._listing.leave_out(variable.name, f"no image of {', '.join(absent)} in {train}")
                 del read[variable.name]
         self.covariates, self._cells = self.covariates.subset(read), [*read.values()]
 
@@ -268,7 +284,8 @@ def _named(
     metadata: Path, rows: list[tuple[int, dict[str, str]]], covariates: Schema
 ) -> list[tuple[int, dict[str, str]]]:
     """The rows, with the columns that are read under their own names, however the table spells them."""
-    columns = match_columns(metadata, list(rows[0][1]), ["file_name", "patient_id", *covariates.names])
+    joined = [FINDINGS] if any(is_label(variable) for variable in covariates.walk()) else []
+    columns = match_columns(metadata, list(rows[0][1]), ["file_name", "patient_id", *joined, *covariates.names])
     others = [column for column in rows[0][1] if column not in columns.values()]
     for variable in covariates.walk():
         near = None if variable.name in columns or variable.optional else near_column(others, variable.name)
@@ -279,6 +296,17 @@ def _named(
             )
     names = {column: name for name, column in columns.items()}
     return [(line, {names.get(column, column): cell for column, cell in row.items()}) for line, row in rows]
+
+
+def _told_apart(rows: list[tuple[int, dict[str, str]]], covariates: Schema) -> list[tuple[int, dict[str, str]]]:
+    """The rows, with a cell of its own for each finding that has no column, where all are told in one column."""
+    columns = rows[0][1]
+    labels = [one for one in covariates.walk() if is_label(one) and one.name not in columns]
+    if FINDINGS not in columns or not labels:
+        return rows
+    # a million cells say a thousand different things
+    states = {cell: {one.name: state_in(one, cell) for one in labels} for cell in {row[FINDINGS] for _, row in rows}}
+    return [(line, {**row, **states[row[FINDINGS]]}) for line, row in rows]
 
 
 def _first(quarantined: dict[str, str]) -> str:
@@ -343,20 +371,17 @@ def _inside(root: Path, name: str, where: str) -> Path:
     return path
 
 
-def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int, fit: Fit) -> list[tuple[str, str]]:
+def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int, fit: Fit) -> list[Examined]:
     with ThreadPoolExecutor() as threads:
         examined = threads.map(lambda path: _examine(path, resolution, channels, fit), paths)
         return list(tqdm(examined, total=len(paths), desc="reading images"))
 
 
-def _examine(path: Path, resolution: int, channels: int, fit: Fit) -> tuple[str, str]:
-    """The `image_sha256` of a file and, empty for a readable one, the reason why it is not, without its directory."""
+def _examine(path: Path, resolution: int, channels: int, fit: Fit) -> Examined:
+    """The `image_sha256` of a file, or the reason why it can't be read, without its directory."""
     try:
         read_radiograph(path, resolution, channels, fit)
     except InputError as error:
-        return "", str(error).removeprefix(f"{path}: ").rstrip(".")
-    return image_sha256(path), ""
-
-
-def _is_lateral(path: Path) -> bool:
-    return is_dicom(path) and placement(path) == "lateral"
+        return Examined("", str(error).removeprefix(f"{path}: ").rstrip("."))
+    header = read_header(path) if is_dicom(path) else None
+    return Examined(image_sha256(path, header), "", header)

@@ -128,6 +128,8 @@ def open_image(file: Path | bytes, where: str | None = None) -> Image.Image:
                 raise InputError(f"{where}: has several frames; give one frame per file.")
             levels = _levels(image)
             image.load()
+            # dropped with the rest of alpha, of which Pillow would warn where it is in bytes
+            image.info.pop("transparency", None)
             ImageOps.exif_transpose(image, in_place=True)
             image.info.update(levels)
             return image
@@ -212,6 +214,8 @@ def is_in_colours(path: Path) -> bool:
             if image.mode not in COLOUR_MODES:
                 return False
             image.draft("RGB", (GRID, GRID))
+            image.load()
+            image.info.pop("transparency", None)
             levels = np.asarray(image.convert("RGB").resize((GRID, GRID), Image.Resampling.NEAREST)).astype(np.int16)
     # damaged files fail in more ways than Pillow documents
     except Exception:

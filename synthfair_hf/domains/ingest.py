@@ -42,7 +42,8 @@ from ..records import (
     writable_directory,
     write_together,
 )
-from .imagefolder import ImageFolder
+from .dicom import is_dicom, read_header
+from .imagefolder import Examined, ImageFolder
 from .images import Fit
 from .ingested import COLUMNS, METADATA, STAGE, encode_png, pseudonym
 from .journal import Done, Journal
@@ -192,7 +193,7 @@ class _Run:
         """Note patients and counts of all rows."""
         self.patients, self.counts = rows.patient_ids, rows.counts
 
-    def stop(self, paths: Sequence[Path], root: Path) -> list[tuple[str, str]]:
+    def stop(self, paths: Sequence[Path], root: Path) -> list[Examined]:
         """Examine nothing."""
         self.paths = paths
         raise _Stopped
@@ -215,8 +216,8 @@ class _Run:
             found["seconds"] = (time.perf_counter() - began) / len(some) * len(paths) / self.num_proc
         return found
 
-    def examine(self, paths: Sequence[Path], root: Path) -> list[tuple[str, str]]:
-        """Write the images that are not done; of all the sha256 of what was written, and why others are left out."""
+    def examine(self, paths: Sequence[Path], root: Path) -> list[Examined]:
+        """Write the images that are not done; of all the sha256 of what was written, or why they are left out."""
         with self.journal.open() as key:
             own = [path.relative_to(root).as_posix() for path in paths]
             names = [pseudonym(key, "image", self.data_set, name) for name in own]
@@ -244,8 +245,12 @@ class _Run:
             owners = defaultdict(set)
             for one, patient in zip(done, self.patients, strict=True):
                 owners[one.sha256].add(patient)
-            examined = [(one.sha256, one.reason or (SHARED if len(owners[one.sha256]) > 1 else "")) for one in done]
-            self.journal.write_quarantine((name, why) for name, (_, why) in zip(own, examined, strict=True) if why)
+            examined = [
+                Examined(one.sha256, one.reason or (SHARED if len(owners[one.sha256]) > 1 else ""), one.header)
+                for one in done
+            ]
+            reasons = ((name, one.reason) for name, one in zip(own, examined, strict=True))
+            self.journal.write_quarantine((name, reason) for name, reason in reasons if reason)
             return examined
 
     def _file(self, name: str) -> Path:
@@ -291,8 +296,12 @@ class _Run:
                     "key": hashlib.sha256(key).hexdigest()[:16],
                     "access": access_to(source, self.access),
                 },
-                # a folder's own name may be that of a hospital or a person
-                settings={**self.settings, "source": source.name if source.name in READERS else self.data_set},
+                settings={
+                    **self.settings,
+                    # a folder's own name may be that of a hospital or a person
+                    "source": source.name if source.name in READERS else self.data_set,
+                    **({} if source.people is None else {"people": source.people}),
+                },
                 versions=library_versions(),
                 counts={
                     **totals(source.counts),
@@ -372,7 +381,9 @@ def _store(task: Task, form: Form) -> dict[str, Done]:
         data, reason = _read(path, form)
         if data:
             _write(file, data)
-        found[name] = Done(size, modified, hashlib.sha256(data).hexdigest() if data else "", len(data), reason)
+        header = read_header(path) if data and is_dicom(path) else None
+        sha256 = hashlib.sha256(data).hexdigest() if data else ""
+        found[name] = Done(size, modified, sha256, len(data), reason, header)
     return found
 
 

@@ -104,4 +104,7 @@ def read_metadata(directory: Path) -> Table:
     return Table(
         *(path, rows, name, access, splits),
         sha256=tuple(row["sha256"] for _, row in rows),
+        # whoever else shows these people can no longer be told which of them
+        people=record.settings.get("people"),
+        names_patients=False,
     )

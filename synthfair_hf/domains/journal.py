@@ -23,18 +23,23 @@ from filelock import FileLock, Timeout
 
 from ..errors import InputError
 from ..records import first_difference, writable_directory, write_atomically, written, written_to
+from .dicom import Header
 
 __all__ = ["Done", "Journal"]
 
 
 class Done(NamedTuple):
-    """An image that is done: of its file bytes and nanoseconds of modification; what was written, or why nothing."""
+    """An image that is done: of its file bytes and nanoseconds of modification; what was written, or why nothing.
+
+    `header` is that of its file, where it is DICOM and was written.
+    """
 
     size: int
     modified: int
     sha256: str
     stored: int
     reason: str
+    header: Header | None
 
 
 IMAGE_NAME, SHA256 = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{64}|")
@@ -118,8 +123,8 @@ class Journal:
         if self._lines.exists():
             for line in self._lines.read_bytes().splitlines(keepends=True):
                 try:
-                    name, *values = json.loads(line)
-                    one = Done(*values)
+                    name, *values, header = json.loads(line)
+                    one = Done(*[*values, None if header is None else Header(*header)])
                 except (ValueError, TypeError, RecursionError):
                     break
                 if not (line.endswith(b"\n") and _is_whole(name, one)):
@@ -143,7 +148,7 @@ class Journal:
 
 
 def _is_whole(name: Any, one: Done) -> bool:
-    """Whether `Journal.add` can have written a line: its name leads nowhere else, and values are of their types."""
+    """Whether a line can be one that `Journal.add` wrote: its name leads nowhere else, and values have their types."""
     texts = all(isinstance(text, str) for text in (name, one.sha256, one.reason))
     numbers = all(type(number) is int for number in (one.size, one.modified, one.stored))
     if not (texts and numbers and IMAGE_NAME.fullmatch(name) and SHA256.fullmatch(one.sha256)):

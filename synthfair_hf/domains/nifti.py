@@ -38,6 +38,9 @@ READING = "nifti 1"
 MAX_BYTES = 2**29
 """Of the voxels of a volume, unpacked; larger ones are an error before they are unpacked."""
 
+BEYOND = 60
+"""Levels of 2 to this power, or as small, are scaled by a power of two before anything is computed of them."""
+
 SUFFIXES = (".nii", ".nii.gz")
 
 HEADER_BYTES = 540
@@ -75,8 +78,9 @@ def read_nifti(path: Path, max_pixels: int) -> np.ndarray:
     try:
         header, voxels = _read(path)
         affine = header.get_best_affine()
-        sizes = voxel_sizes(affine)
-        if not (np.isfinite(affine).all() and (sizes > 0).all()):
+        with np.errstate(over="ignore"):  # sizes that are infinite are refused below
+            sizes = voxel_sizes(affine)
+        if not (np.isfinite([*affine.ravel(), *sizes]).all() and (sizes > 0).all()):
             raise ValueError("the affine of its header is no orientation")
         axes = io_orientation(affine)
         if not np.isfinite(axes).all():
@@ -84,10 +88,11 @@ def read_nifti(path: Path, max_pixels: int) -> np.ndarray:
         levels = voxels[np.isfinite(voxels)] if voxels.dtype.kind == "f" else voxels
         if not levels.size:
             raise ValueError("no voxel is a number")
-        with np.errstate(over="ignore", invalid="ignore"):
-            low, high = np.percentile(levels, PERCENTILES)
-            if not np.isfinite(np.float32(high) - np.float32(low)):
-                raise ValueError("its voxels are beyond single precision")
+        exponent = int(np.frexp(max(levels.max(), -levels.min()))[1]) if voxels.dtype.kind == "f" else 0
+        if abs(exponent) > BEYOND:
+            # differences between such levels, or the levels as float32, would be infinite or 0
+            voxels, levels = np.ldexp(voxels, -exponent), np.ldexp(levels, -exponent)
+        low, high = np.percentile(levels, PERCENTILES)
         volume = apply_orientation(voxels, axes)
         across, along = (float(sizes[int(np.flatnonzero(axes[:, 0] == axis)[0])]) for axis in (0, 1))
         # what overflows is beyond the percentiles, and so black or white
@@ -102,8 +107,9 @@ def read_nifti(path: Path, max_pixels: int) -> np.ndarray:
     slope = header.get_slope_inter()[0]
     span = high - low if slope is None or slope > 0 else low - high
     black = low if span > 0 else high
-    with np.errstate(over="ignore"):
-        tones = (plane - np.float32(black)) / np.float32(span) if span else np.zeros_like(plane)
+    width = np.float32(span)
+    with np.errstate(over="ignore"):  # what lies far beyond white is cut off below
+        tones = (plane - np.float32(black)) / width if width else np.zeros_like(plane)
     tones = np.nan_to_num(tones, nan=0.0).clip(0, 1)
     return _square_pixels(tones, along, across, path, max_pixels)
 

@@ -73,10 +73,30 @@ class _Context:
 
 def _printed(value: Any) -> str:
     """Words for a level, digits without a trailing .0 for a number."""
-    return f"{value:.10g}" if isinstance(value, int | float) else str(value).replace("_", " ")
+    if not isinstance(value, int | float):
+        return str(value).replace("_", " ")
+    if not math.isfinite(value):
+        raise ValueError(f"it prints the number {value}")
+    return f"{value:.10g}"
 
 
-_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, finalize=_printed, autoescape=False)
+class _Environment(SandboxedEnvironment):
+    """What has no item of a name has none: Jinja would go on to look for an attribute, and print a method of it."""
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """As Jinja's, of items alone."""
+        try:
+            return obj[argument]
+        except (TypeError, LookupError):
+            return self.undefined(obj=obj, name=str(argument))
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """As Jinja's; only a context has what is written as attributes, and they are items."""
+        return self.getitem(obj, attribute)
+
+
+# the optimizer takes the cube of a template's depth in time
+_ENVIRONMENT = _Environment(undefined=StrictUndefined, finalize=_printed, autoescape=False, optimized=False)
 _ENVIRONMENT.globals.clear()
 _ENVIRONMENT.filters = {name: _ENVIRONMENT.filters[name] for name in FILTERS}
 
@@ -214,6 +234,8 @@ def _why_not_allowed(template: str, covariates: tuple[tuple[str, tuple[str, ...]
         return "it is empty; leave it out."
     if len(template) > LONGEST_TEMPLATE:
         return f"it is longer than {LONGEST_TEMPLATE} characters; give a shorter one."
+    if not _is_printed(template):
+        return "it holds characters that are not printed; leave them out."
     levels = dict(covariates)
     if CONTEXT in levels:
         return f"a covariate is called {CONTEXT}, as what is no covariate is; give the covariate another name."
@@ -226,6 +248,10 @@ def _why_not_allowed(template: str, covariates: tuple[tuple[str, tuple[str, ...]
     except (RecursionError, MemoryError):
         return "it is nested too deeply; give a simpler one."
     return None
+
+
+def _is_printed(text: str) -> bool:
+    return "".join(text.split()).isprintable()
 
 
 def _problems(root: nodes.Node, levels: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
@@ -242,9 +268,15 @@ def _problems(root: nodes.Node, levels: Mapping[str, tuple[str, ...]]) -> Iterat
             yield f"attribute {node.attr!r} is not allowed in it; only {CONTEXT} has any."
         if isinstance(node, nodes.Filter) and node.name not in FILTERS:
             yield str(unknown("filter", node.name, FILTERS))
-        if isinstance(node, nodes.Compare) and isinstance(node.expr, nodes.Name):
+        if isinstance(node, nodes.Const) and isinstance(node.value, str) and not _is_printed(node.value):
+            yield f"{shown(node.value)} holds characters that are not printed; leave them out."
+        if isinstance(node, nodes.Const) and isinstance(node.value, float) and not math.isfinite(node.value):
+            yield "it has a number that is too large; give a smaller one."
+        if isinstance(node, nodes.Compare):
             # a level that is misspelt would never be found, without a word
-            allowed = levels.get(node.expr.name)
+            sides = (node.expr, *(one.expr for one in node.ops))
+            compared = [one.name for one in sides if isinstance(one, nodes.Name) and levels.get(one.name)]
+            allowed = [level for name in compared for level in levels[name]]
             for word in [one.value for one in node.find_all(nodes.Const) if isinstance(one.value, str)]:
                 if allowed and word not in allowed:
-                    yield str(unknown(f"level of {node.expr.name}", word, allowed))
+                    yield str(unknown(f"level of {compared[0]}", word, allowed))

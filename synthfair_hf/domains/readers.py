@@ -28,7 +28,7 @@ from ..errors import Checked, InputError
 from ..missing import identifier, is_missing
 from ..records import Access
 from ..schema import SPLITS
-from .findings import is_label, labels_of, state_of
+from .findings import NO_FINDING, is_label, labels_of, state_of
 from .images import Fit
 from .preset import Preset
 from .rows import read_rows
@@ -41,9 +41,6 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".we
 
 INDEX = re.compile(r"(?:Unnamed: \d+)?")
 """Columns that pandas adds on saving a table, and that are no labels."""
-
-NO_FINDING = "No Finding"
-"""What readers call the label of an image without findings."""
 
 
 class DataSetFolder(Checked, BaseModel):

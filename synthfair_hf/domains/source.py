@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
 from . import nifti
-from .dicom import READING, contrast, is_dicom, placement, read_dicom
+from .dicom import READING, Header, is_dicom, read_dicom
 from .images import (
     MAX_PIXELS,
     Fit,
@@ -154,16 +154,16 @@ def count_contradictions(
     return {"contradictory": found} if found else {}
 
 
-def count_contrasts(paths: Iterable[Path]) -> dict[str, Any]:
+def count_contrasts(paths: Iterable[Path], headers: Iterable[Header | None]) -> dict[str, Any]:
     """How many files of DICOM or NIfTI had black and white decided by what, and how many were turned, for `counts`.
 
     Args:
         paths: of images that can be read.
+        headers: of those that are DICOM.
     """
-    paths = list(paths)
-    dicom, volumes = [path for path in paths if is_dicom(path)], sum(is_nifti(path) for path in paths)
-    found = Counter(map(contrast, dicom)) + Counter({nifti.CONTRAST: volumes})
-    turned = sum(placement(path) == "turned" for path in dicom)
+    known = [header for header in headers if header is not None]
+    found = Counter(header.contrast for header in known) + Counter({nifti.CONTRAST: sum(map(is_nifti, paths))})
+    turned = sum(header.placement == "turned" for header in known)
     return {
         **({"contrast": dict(sorted(found.items()))} if found else {}),
         **({"turned upright": turned} if turned else {}),
@@ -174,13 +174,13 @@ def count_colours(paths: Iterable[Path], channels: int) -> dict[str, int]:
     """How many images have colours where they are read as gray, or none where they are read in colours, for `counts`.
 
     Args:
-        paths: of images; DICOM is for `count_contrasts`.
+        paths: of images that are not DICOM.
         channels: that they are read in, 1 or 3.
 
     Returns:
         `in colours` or `gray`; empty where there is none.
     """
-    files = [path for path in paths if not is_dicom(path)]
+    files = list(paths)
     with ThreadPoolExecutor() as threads:
         in_colours = sum(threads.map(is_in_colours, files))
     name, found = ("in colours", in_colours) if channels == 1 else ("gray", len(files) - in_colours)
@@ -334,10 +334,15 @@ def _decoded(path: Path, channels: int) -> list[Plane]:
     return planes(open_image(path), str(path), channels)
 
 
-def image_sha256(path: Path) -> str:
-    """The sha256 of an image's file; of DICOM and NIfTI with how it is read, which another version may do otherwise."""
-    if is_dicom(path):
-        return f"{file_sha256(path)} {READING}" + (" turned" if placement(path) == "turned" else "")
+def image_sha256(path: Path, header: Header | None = None) -> str:
+    """The sha256 of an image's file; of DICOM and NIfTI with how it is read, which another version may do otherwise.
+
+    Args:
+        path: of the image.
+        header: of one that is DICOM.
+    """
+    if header is not None:
+        return f"{file_sha256(path)} {READING}" + (" turned" if header.placement == "turned" else "")
     return f"{file_sha256(path)} {nifti.READING}" if is_nifti(path) else file_sha256(path)
 
 

@@ -453,7 +453,12 @@ def repair_needs(directory: str | Path) -> dict[str, str] | None:
     needs = {} if plan.source == SCM else {"source_dir": plan.source}
     if plan.sampling is not None:
         needs["text_to_image"] = plan.sampling.generator
-        needs |= {"lora_weights": plan.sampling.lora_weights} if plan.sampling.lora_weights else {}
+        others = {
+            "lora_weights": plan.sampling.lora_weights,
+            "source_dir": plan.sampling.source,
+            "pretrained_model_name_or_path": plan.sampling.causal_model,
+        }
+        needs |= {name: value for name, value in others.items() if value is not None}
     elif plan.world is None and plan.model_revision != find_generator(DEFAULT_GENERATOR).revision:
         needs["pretrained_model_name_or_path"] = plan.model_revision
     return needs if plan.gate is None else {**needs, "predictor": plan.gate}

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..arguments import Count, Seed, checked
-from ..domains.contexts import Contexts, read_contexts
+from ..domains.contexts import LONGEST_LINE, Contexts, read_contexts
 from ..domains.preset import Preset
 from ..errors import InputError, counted, printable, shown
 from ..records import (
@@ -164,15 +164,19 @@ def read_recipes(path: str | Path, preset: Preset) -> tuple[dict[str, str], ...]
     """
     path = Path(path)
     check_regular(path, f"recipes: {path}", "give a file that `synthfair recipes` wrote")
+    lines: list[str] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            # no more of a line, or of lines, than shows that there are too many
+            while len(lines) <= MOST_RECIPES and (line := file.readline(LONGEST_LINE + 2)):
+                lines.append(line.removesuffix("\n"))
     except FileNotFoundError:
         raise InputError(f"recipes: {path} is not there; write it by `synthfair recipes`.") from None
     except (OSError, ValueError) as error:
         raise InputError(f"recipes: {path} can't be read ({error}); write it by `synthfair recipes`.") from None
-    lines = text.removesuffix("\n").split("\n")
-    if not 0 < len(lines) <= MOST_RECIPES:
-        raise InputError(f"recipes: {path} holds {counted(len(lines), 'line')}; give 1 to {MOST_RECIPES} recipes.")
+    if len(lines) > MOST_RECIPES:
+        raise InputError(f"recipes: {path} holds more than {MOST_RECIPES} lines; give 1 to {MOST_RECIPES} recipes.")
+    lines = lines or [""]
     known = Contexts.like(preset, lines[0])
     found: dict[str, int] = {}
     recipes = []

@@ -98,6 +98,8 @@ def find_sampler(
         )
     known: list[Access] = [access]
     counts: Mapping[str, Any] = {}
+    subjects: dict[str, str] = {}
+    identity: dict[str, str] = {}
     model: Any
     if pretrained_model_name_or_path is not None:
         trained = find_generator(pretrained_model_name_or_path)
@@ -109,6 +111,7 @@ def find_sampler(
             )
         model, words = trained.causal_model(), f"draws from the causal model of generator {trained.revision}"
         known.append(trained.access)
+        subjects |= {"causal_model": trained.revision}
     if preset is None:
         raise InputError("preset: not given; a text-to-image pipeline has no domain of its own, so give one.")
     resolution = preset.resolution if resolution is None else resolution
@@ -117,9 +120,10 @@ def find_sampler(
         preset = preset.observed_in(source.covariates)
         train = [place for place, split in enumerate(source.splits) if split == "train"]
         table = {name: [source.table[name][place] for place in train] for name in preset.covariates.names}
-        model = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
-        fit_scm(model, table, FITTED)
+        model = _fitted(preset, table)
         words = f"draws from a causal model fitted on the training patients of {source.name} ({source.fingerprint})"
+        subjects |= {"source": source.name}
+        identity["causal_model"] = _identity(model)
         known.append(access_to(source, access))
         counts = totals(source.counts)
     elif pretrained_model_name_or_path is None:
@@ -133,10 +137,32 @@ def find_sampler(
         lora_weights=None if saved.lora_weights is None else saved.lora_weights.name,
         negative_prompt=negative_prompt,
         license=saved.license,
+        source=subjects.get("source"),
+        causal_model=subjects.get("causal_model"),
     )
-    revision = fingerprint({"files": saved.revision, "subjects": words})
+    revision = fingerprint({"files": saved.revision, "subjects": words, **identity})
     preset = preset.model_copy(update={"resolution": resolution})
     return SavedSampler(saved, preset, resolution, model, sampling, strictest(*known), revision, counts)
+
+
+def _fitted(preset: Preset, table: dict[str, list[Any]]) -> StructuralCausalModel:
+    """The causal model fitted on a table, the same in every process: a run that goes on fits it again."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(FITTED)
+        # sums of several threads depend on their number
+        torch.set_num_threads(1)
+        try:
+            model = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+            fit_scm(model, table, FITTED)
+        finally:
+            torch.set_num_threads(threads)
+    return model
+
+
+def _identity(model: torch.nn.Module) -> str:
+    """Of its parameters: where another processor or version fits others, the subjects are others, too."""
+    return fingerprint({name: one.tolist() for name, one in model.state_dict().items()})
 
 
 def check_prompts(plan: GenerationPlan, sampler: SavedSampler) -> None:
@@ -148,8 +174,16 @@ def check_prompts(plan: GenerationPlan, sampler: SavedSampler) -> None:
 
     Raises:
         InputError: two cells have the same prompt, so that their images would be the same under different labels, a
-            prompt is longer than any text encoder reads, or none says what a recipe does.
+            prompt is longer than any text encoder reads, none says what a recipe does, or a negative prompt would not
+            be read.
     """
+    if sampler.sampling.negative_prompt is not None:
+        sampler.saved.check_prompt(sampler.sampling.negative_prompt, "negative_prompt")
+        if plan.guidance_scale is not None and plan.guidance_scale <= 1:
+            raise InputError(
+                f"negative_prompt: is not read at a guidance_scale of {plan.guidance_scale:g}; give one above 1, or "
+                "leave the negative prompt out."
+            )
     covariates, unsaid = plan.preset.covariates, dict.fromkeys(plan.recipe_table.said)
     drawn = sampler.model.sample(TRIED, torch.Generator().manual_seed(plan.seed % 2**63))
     table = covariates.decode({name: drawn[name].tolist() for name in covariates.names})

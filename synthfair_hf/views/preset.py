@@ -7,6 +7,7 @@ from ..domains.preset import Preset
 from ..domains.preset_file import Keys, PresetFile, read_preset
 from ..domains.presets import PRESETS
 from ..errors import InputError, unknown
+from ..schema import spelling
 from .layout import word
 from .view import get_view
 
@@ -48,7 +49,8 @@ def _check(own: PresetFile) -> None:
         raise own.error(("name",), f"name: {preset.name!r} is a preset of this package, and differs; use another name.")
     for variable in preset.covariates.walk():
         for alias, level in variable.aliases.items():
-            if level not in variable.levels:
+            # a word that is only spelt anew, as in presets of this package for other findings, promises no level
+            if level not in variable.levels and spelling(alias) != spelling(level):
                 where = f"covariates.{variable.name}: alias {alias!r}"
                 error = unknown(where, level, variable.levels)
                 raise own.error(("covariates", variable.name, "aliases", alias), str(error))

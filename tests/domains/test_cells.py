@@ -26,6 +26,8 @@ PRESET = get_preset("chest_xray")
 HEADER = "file_name,patient_id,age,sex,view,finding"
 FINDING = PRESET.covariates["finding"]
 
+pytestmark = pytest.mark.usefixtures("short_fit")
+
 
 @pytest.fixture
 def unread(monkeypatch) -> None:

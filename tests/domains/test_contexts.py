@@ -37,13 +37,37 @@ REJECTED = {
     ],
     "speaks of sex": [
         f'{{"posture": "{text}", "view": "PA"}}'
-        for text in ("a woman lying", "Her arms up", "FEMALES only", "breast-down")
+        for text in (
+            "a grandmother",
+            "with a uterus",
+            "a woman lying",
+            "Her arms up",
+            "FEMALES only",
+            "breast-down",
+            "w.o.m.a.n",
+            "w o m a n",
+            "wom-an",
+            "Mrs Smith",
+            "a schoolboy",
+        )
     ],
     "speaks of age": [
         f'{{"posture": "{text}", "view": "PA"}}'
-        for text in ("an elderly person", "of 80 years", "80yo", "7 y old", "Aged")
+        for text in (
+            "an elderly person",
+            "of 80 years",
+            "80yo",
+            "7 y old",
+            "Aged",
+            "aged75",
+            "a septuagenarian",
+            "toddlers",
+        )
     ],
-    "speaks of race": [f'{{"posture": "{text}", "view": "PA"}}' for text in ("asian", "dark skin", "white coat")],
+    "speaks of race": [
+        f'{{"posture": "{text}", "view": "PA"}}'
+        for text in ("asian", "dark skin", "white coat", "afro-american", "Nigerian")
+    ],
     "speaks of finding": ['{"posture": "with pneumonia", "view": "PA"}', '{"posture": "no finding", "view": "PA"}'],
     "speaks of scanner": ['{"posture": "by a portable unit", "view": "PA"}'],
     "speaks of view": ['{"posture": "supine, AP", "view": "PA"}'],
@@ -64,6 +88,13 @@ def test_a_text_with_a_meaning_to_templates_or_pipelines_is_no_phrase(text):
     assert context is None
     assert why is not None
     assert why.startswith("holds a text that is no phrase")
+
+
+@pytest.mark.parametrize(
+    "text", ["after chemotherapy", "MR, 120 ms, 14 French", "T2 of the L4 root", "a malady", "human"]
+)
+def test_words_that_only_look_like_those_of_a_person_are_phrases(text):
+    assert KNOWN.why_no_phrase(text) is None
 
 
 def test_levels_and_phrases_have_their_own_spelling_and_order():
@@ -126,10 +157,12 @@ def test_covariates_of_the_acquisition_can_be_chosen_and_no_others():
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [
-        ("posture: [a, b]\nposture: [c, d]", 2, "posture is given again; give it once"),
+        ("posture: [a, b]\nposture: [c, d]", 2, "'posture' is given again .first as posture.; give it once"),
         ("posture: [a, b]\nview: [PA, AP]", 2, "view is a covariate of phantom"),
         ("posture: [a]", 1, "posture: give a list of 2 to 40 phrases"),
         ("posture: a", 1, "posture: give a list"),
+        ("split: [a, b]", 1, "'split' is a column of every data set"),
+        ("a: [b, c]\nA: [d, e]", 2, "'A' is given again .first as a.; give it once"),
         ("posture:\n  - a\n  - A", 3, "'A' is given again"),
         ("posture:\n  - a\n  - an old man", 3, "'an old man' speaks of age"),
         ("posture:\n  - a\n  - {b: c}", 3, "'' holds a text that is no phrase"),

@@ -237,3 +237,42 @@ def test_every_verb_that_takes_a_preset_takes_a_file_and_names_its_line(
     assert told.startswith(f"synthfair: {own}:{line}: edges: aeg -> diagnosis: 'aeg' is unknown;")
     assert told.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+LABELS = {
+    "Pleural Effusion": repeated("1", "0", "0", "-1", *"10" * 18),
+    "Edema": repeated("True", "False", "False"),
+    "scar": repeated("yes", "no"),
+    "No Finding": repeated("0", "1"),
+    "sex": repeated("f", "m"),
+}
+
+
+def test_columns_called_as_findings_are_are_several(tmp_path: Path):
+    preset, remarks = draft_preset(table(tmp_path, **LABELS))
+    roles = {one.name: one.role for one in preset.covariates.walk()}
+    assert roles == {"pleural_effusion": "finding", "edema": "finding", "scar": "protected", "sex": "protected"}
+    assert remarks[1:] == [
+        "Left out: 'No Finding' says that all findings are absent.",
+        "Taken as findings, present or absent: pleural_effusion, edema.",
+    ]
+    effusion = preset.covariates["pleural_effusion"]
+    assert [effusion.parse(cell)[0] for cell in ("1", "0", "-1", "")] == ["present", "absent", None, None]
+    assert ("sex", "edema") in preset.edges
+    assert "edema_sex_correlated_90_10" in preset.views
+    path = tmp_path / "own.yaml"
+    path.write_text(preset_yaml(preset))
+    assert load_preset(str(path)) == preset
+    # beside a column that holds all findings they are what they were
+    mixed = draft_preset(table(tmp_path, finding=repeated("a", "b"), **LABELS)).preset
+    assert [one.name for one in mixed.covariates.walk() if one.role == "finding"] == ["finding"]
+
+
+def test_findings_are_the_columns_that_are_named(tmp_path: Path):
+    path = table(tmp_path, **LABELS)
+    preset, _ = draft_preset(path, findings=["scar"])
+    assert [one.name for one in preset.covariates.walk() if one.role == "finding"] == ["scar"]
+    with pytest.raises(InputError, match=r"finding: column 'sex' holds 'f'; give columns of 1 and 0, present"):
+        draft_preset(path, findings=["sex"])
+    with pytest.raises(InputError, match=r"finding: 'Edma' is unknown; .*did you mean 'Edema'\?"):
+        draft_preset(path, findings=["Edma"])

@@ -11,7 +11,7 @@ from miniatures import MINIATURES, draw, write
 
 from synthfair_hf.domains.chest_xray import chexpert, nih_chestxray14
 from synthfair_hf.domains.chest_xray.nih_chestxray14 import read_table
-from synthfair_hf.domains.findings import choose_finding, findings_of, is_label, labels_of, state_of
+from synthfair_hf.domains.findings import choose_finding, findings_of, is_label, labels_of, state_in, state_of
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.presets import PRESETS
 from synthfair_hf.domains.readers import NO_FINDING, Table
@@ -173,7 +173,10 @@ def test_a_folder_of_ones_own_has_a_column_for_each_finding_that_it_knows(folder
     source = ImageFolder(folder, NIH, 32)
     assert source.table["effusion"][:3] == ["present", "absent", None]
     assert source.counts["missing"] == {"effusion": {"empty": 20}}
-    assert source.counts["not read"] == {"mass": "no image of absent, present", "hernia": "no image of present"}
+    assert source.counts["not read"] == {
+        "mass": "no image of absent, present in train",
+        "hernia": "no image of present in train",
+    }
     assert source.covariates.names == ("age", "sex", "effusion", "view")
 
 
@@ -196,3 +199,22 @@ def test_the_finding_is_the_one_named_the_only_one_or_the_only_one_crossed():
         choose_finding(NIH, None, ["sex"])
     with pytest.raises(InputError, match=r"finding: 'sex' is unknown; allowed: atelectasis, .*, hernia"):
         choose_finding(NIH, "sex")
+
+
+def test_a_list_of_labels_tells_of_each_finding_without_a_column(folder):
+    effusion, edema = (NIH.covariates[name] for name in ("effusion", "edema"))
+    told = {"Edema|effusion": ("present", "present"), "no_finding": ("absent", "absent"), "": ("", ""), "|": ("", "")}
+    told |= {"Pleural Effusion| COVID-19": ("present", "absent"), "Edemaa|Effusion": ("present", "Edemaa")}
+    told |= {"No Finding|Edema": ("absent", "Edema beside No Finding")}
+    assert {cell: (state_in(effusion, cell), state_in(edema, cell)) for cell in told} == told
+
+    path = folder / "metadata.csv"
+    head, *rows = path.read_text().splitlines()
+    lists, own = ("Edema|Effusion", "No Finding", ""), ("0", "1", "")
+    rows = [f"{row},{lists[n % 3]},{own[n % 3]}" for n, row in enumerate(rows)]
+    path.write_text("\n".join([f"{head},Findings,edema", *rows]) + "\n")
+    source = ImageFolder(folder, NIH, 32)
+    assert source.table["effusion"][:3] == ["present", "absent", None]
+    # a column of its own counts
+    assert source.table["edema"][:3] == ["absent", "present", None]
+    assert len(source.counts["not read"]) == 12

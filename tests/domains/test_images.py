@@ -15,7 +15,7 @@ from PIL import EpsImagePlugin, Image
 
 import synthfair_hf
 from synthfair_hf.align.pixels import read_pixels
-from synthfair_hf.domains.images import FORMATS, WHITE_IS_ZERO, full_scale, gray, open_image
+from synthfair_hf.domains.images import FORMATS, WHITE_IS_ZERO, full_scale, gray, is_in_colours, open_image
 from synthfair_hf.domains.source import read_image, read_radiograph
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.labelled import _pixels
@@ -133,6 +133,16 @@ def test_a_pgm_is_as_bright_as_it_says(largest, top, seed):
     pixels = levels.astype(np.uint8 if largest < 256 else ">u2").tobytes()
     image = open_image(b"P5 8 8 %d\n" % largest + pixels)
     np.testing.assert_allclose(gray(image, "copy"), levels / largest, atol=1 / 255 if largest < 256 else 2e-5)
+
+
+def test_transparency_of_a_palette_is_dropped_without_a_warning(tmp_path):
+    image = picture().convert("P")
+    image.save(tmp_path / "opaque.png")
+    image.save(tmp_path / "a.png", transparency=bytes(range(256)))
+    for channels in (1, 3):
+        found, opaque = (read_radiograph(tmp_path / name, 16, channels) for name in ("a.png", "opaque.png"))
+        np.testing.assert_array_equal(found, opaque)
+    is_in_colours(tmp_path / "a.png")
 
 
 def test_levels_beyond_sixteen_bits_are_refused(tmp_path):

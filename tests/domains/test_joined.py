@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from miniatures import MINIATURES, draw, write
 
+from synthfair_hf.domains.imagefolder import Examined
 from synthfair_hf.domains.joined import JoinedFolders, JoinedSource
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.readers import DataSetFolder
@@ -187,7 +188,9 @@ def test_credentialed_beside_open_is_credentialed(west, tmp_path):
 def test_every_table_is_checked_before_an_image_is_read(west, tmp_path, monkeypatch):
     write_source(tmp_path / "z", 50, names("p", 6), sex=("robot",))
     read: list[Path] = []
-    monkeypatch.setattr("synthfair_hf.domains.imagefolder._examine", lambda path, side: read.append(path) or ("", ""))
+    monkeypatch.setattr(
+        "synthfair_hf.domains.imagefolder._examine", lambda path, side: read.append(path) or Examined("", "")
+    )
     with pytest.raises(InputError, match="column 'sex'"):
         open_source(folders(west, tmp_path / "z"), PRESET, 16)
     both = folders(west, write_source(tmp_path / "y", 50, names("p", 6)))

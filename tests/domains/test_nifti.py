@@ -89,6 +89,33 @@ def test_pixels_become_square_as_fine_as_the_finer_side(tmp_path):
         read_nifti(path, 300)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "exponent"), [("f8", 1011), ("f8", -1050), ("f4", 115), ("f4", -130)], ids=lambda one: str(one)
+)
+def test_levels_of_any_magnitude_look_alike_and_warn_of_nothing(tmp_path, dtype, exponent):
+    voxels = np.ldexp((LEVELS - 1480).astype(dtype), exponent)
+    found = read_nifti(save(tmp_path / "volume.nii", voxels), MAX_PIXELS)
+    np.testing.assert_allclose(found, MIDDLE, atol=1e-3)
+
+
+def test_levels_from_end_to_end_of_the_type_span_black_to_white(tmp_path):
+    voxels = np.tile(np.array([-1.7e308, 1.7e308]), (8, 4, 4))
+    assert set(read_nifti(save(tmp_path / "volume.nii", np.ascontiguousarray(voxels)), MAX_PIXELS).ravel()) <= {0, 1}
+    voxels = np.zeros((20, 20, 20))
+    voxels[:4] = 1e-60
+    voxels[10, 10] = 1
+    assert np.isfinite(read_nifti(save(tmp_path / "outlier.nii", voxels), MAX_PIXELS)).all()
+
+
+def test_an_affine_of_infinite_voxels_is_refused_without_a_warning(tmp_path):
+    path = save(tmp_path / "volume.nii", kind=nibabel.Nifti2Image)
+    stored, rows = bytearray(path.read_bytes()), np.diag([1e200, 1e200, 1e200, 1])[:3].tobytes()
+    stored[400 : 400 + len(rows)] = rows  # the sform of NIfTI-2
+    path.write_bytes(stored)
+    with pytest.raises(InputError, match="the affine of its header is no orientation"):
+        read_nifti(path, MAX_PIXELS)
+
+
 def test_voxels_that_are_no_number_are_black_and_decide_nothing(tmp_path):
     voxels = LEVELS.astype(np.float32)
     path = save(tmp_path / "volume.nii", voxels)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from miniatures import draw_dicom
 
-from synthfair_hf.domains.dicom import READING, placement, read_dicom
+from synthfair_hf.domains.dicom import READING, read_dicom, read_header
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.orientation import directions, is_frontal, is_lateral, upright
 from synthfair_hf.domains.presets import get_preset
@@ -64,8 +64,9 @@ def test_a_file_is_read_upright_and_only_a_turned_one_is_another_image(tmp_path)
         path = tmp_path / f"{name}.dcm"
         draw_dicom(path, 0, **elements)
         turned = name in ("mirrored", "upside down")
-        assert placement(path) == ("turned" if turned else "as stored")
-        assert image_sha256(path) == f"{file_sha256(path)} {READING}" + " turned" * turned
+        header = read_header(path)
+        assert header.placement == ("turned" if turned else "as stored")
+        assert image_sha256(path, header) == f"{file_sha256(path)} {READING}" + " turned" * turned
         found[name] = read_dicom(path, 10_000)
     plain = found["plain"]
     assert np.array_equal(found["mirrored"], plain[:, ::-1])

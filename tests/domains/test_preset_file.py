@@ -295,6 +295,13 @@ def test_junk_anywhere_is_read_or_refused_in_one_sentence(own: Path, line: int, 
         assert load_preset(own) == preset
 
 
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_every_preset_is_printed_as_one_that_can_be_loaded_under_a_name_of_its_own(tmp_path: Path, preset: Preset):
+    renamed = preset.model_copy(update={"name": "mine"})
+    (tmp_path / "mine.yaml").write_text(preset_yaml(renamed), encoding="utf-8")
+    assert load_preset(tmp_path / "mine.yaml") == renamed
+
+
 def test_no_covariate_is_called_as_a_torch_module_calls_its_own():
     for name in dir(nn.ModuleDict()):
         assert why_no_name(name, []) is not None

@@ -55,7 +55,7 @@ def generator(radiographs, short_fit, tmp_path_factory) -> Path:
         "--output_dir",
         directory,
         "--resolution",
-        "32",
+        "16",
         "--default_steps",
         "2",
     ]
@@ -73,7 +73,7 @@ def dataset(generator, tmp_path_factory) -> Path:
 
 def test_training_saves_a_pipeline_with_its_record(generator):
     pipeline = CausalDiffusionPipeline.load(generator)
-    assert pipeline.config.resolution == 32
+    assert pipeline.config.resolution == 16
     assert pipeline.covariates.names == ("age", "sex", "finding", "view", "scanner"), "the folder has no race"
     counts = Record.read(generator / "record.json").counts
     assert counts["source"]["scanner"].startswith("planted")
@@ -89,7 +89,7 @@ def test_a_data_set_is_verified_loaded_and_reported(dataset, capsys, monkeypatch
     train = load_dataset("synthfair", "sex_imbalanced_90_10", split="train")
     sexes = np.bincount(train["sex"])
     assert sexes.tolist() == [9 * sexes[1], sexes[1]]
-    assert train[0]["image"].size == (32, 32)
+    assert train[0]["image"].size == (16, 16)
     assert main(["report", str(dataset)]) == 0
     assert (dataset / "report.html").stat().st_size > 20_000
 
@@ -239,7 +239,7 @@ def test_counterfactual_of_one_file(radiographs, generator, tmp_path, capsys):
     for path in (tmp_path / "out").glob("*.png"):
         with Image.open(path) as image:
             sizes[path.name] = image.size
-    assert sizes == {f"{name}.png": (32, 32) for name in ("observation", "counterfactual", "difference")}
+    assert sizes == {f"{name}.png": (16, 16) for name in ("observation", "counterfactual", "difference")}
 
 
 def test_scanners_that_a_folder_names_are_never_planted_over(radiographs, tmp_path, capsys):
@@ -292,9 +292,9 @@ def test_training_goes_on_from_saved_weights(radiographs, generator, tmp_path, c
     for name, weights in before.items():
         assert torch.allclose(weights, after[name], atol=1e-6), name
     assert "initial_weights" in Record.read(tmp_path / "run" / "record.json").inputs
-    refused = [*map(str, command), "--output_dir", str(tmp_path / "other"), "--resolution", "16"]
+    refused = [*map(str, command), "--output_dir", str(tmp_path / "other"), "--resolution", "32"]
     assert main(refused) == 2
-    assert "at 32 pixels, not age, sex, finding, view, scanner at 16" in capsys.readouterr().err
+    assert "at 16 pixels, not age, sex, finding, view, scanner at 32" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 
@@ -443,7 +443,7 @@ def test_plain_python_loads_a_view_without_the_package_imported(dataset):
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=dataset.parent, env=environment, capture_output=True, text=True, check=True
     )
-    assert result.stdout.splitlines() == ["120 108 (32, 32)"] * 2
+    assert result.stdout.splitlines() == ["120 108 (16, 16)"] * 2
 
 
 def test_rows_do_not_depend_on_the_batch_size(save_phantom_generator: Callable[..., Path], tmp_path):

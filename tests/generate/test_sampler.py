@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from functools import partialmethod
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.causal.uniform import UniformModel
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.diffusion.text_to_image import LUMINANCE, TextToImage, find_text_to_image
@@ -31,6 +33,8 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.labelled import LabelledImages
 from synthfair_hf.fairness.mitigation.counterfactual_augmentation import with_partners
 from synthfair_hf.generate.dataset import generate_dataset, repair_dataset
+from synthfair_hf.generate.sampler import _fitted as fitted
+from synthfair_hf.generate.sampler import _identity as identity
 from synthfair_hf.generate.verification import verify
 
 PRESET = get_preset("chest_xray").model_copy(
@@ -161,6 +165,42 @@ def test_a_lost_shard_is_made_again_to_the_same_bytes(data_set: Path, checkpoint
         repair_dataset(data_set)
     assert len(repair_dataset(data_set, text_to_image=checkpoint)) == 1
     assert lost.read_bytes() == before
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    data_set: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    again, call, calls = tmp_path / "again", TextToImage.__call__, []
+
+    def interrupted(*given: object, **named: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return call(*given, **named)
+
+    monkeypatch.setattr(TextToImage, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate_dataset(again, text_to_image=checkpoint, **ASKED)
+    assert generate_dataset(again, text_to_image=checkpoint, **ASKED)["finished"]
+    for path in (data_set / "data").rglob("*.parquet"):
+        assert path.read_bytes() == (again / path.relative_to(data_set)).read_bytes()
+
+
+def test_a_causal_model_is_fitted_the_same_again_and_its_draws_follow_the_table():
+    preset = PRESET.model_copy(update={"covariates": PRESET.covariates.subset(("sex", "finding")), "edges": ()})
+    sexes, findings = preset.covariates["sex"].levels, preset.covariates["finding"].levels
+    table = {"sex": [sexes[n % 10 == 0] for n in range(400)], "finding": [findings[n % 2] for n in range(400)]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=150))
+        torch.manual_seed(1)
+        state = torch.get_rng_state()
+        model = fitted(preset, table)
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.manual_seed(2)
+        assert identity(fitted(preset, table)) == identity(model)
+    drawn = model.sample(2000, torch.Generator().manual_seed(0))
+    # an unfitted model draws a half; so few steps lead most of the way to the table's tenth
+    assert 0.1 < drawn["sex"].float().mean() < 0.3
 
 
 def test_an_edited_prompt_is_found(data_set: Path, tmp_path: Path):
@@ -340,6 +380,8 @@ def test_a_pickle_is_never_opened(checkpoint: Path, tmp_path: Path):
         ({"preset": PRESET.model_copy(update={"prompt": "{{ sex }}"})}, "factors: finding .* have one prompt"),
         ({"factors": ("scanner",), "preset": PRESET, "compile": True}, "compile: is for a network of this package"),
         ({"world": "phantom"}, "world: phantom is given beside the pipeline"),
+        ({"negative_prompt": "blur " * 20}, "negative_prompt: .* tokens"),
+        ({"negative_prompt": "blur", "guidance_scale": 1.0}, "negative_prompt: is not read at a guidance_scale of 1;"),
         ({"lora_weights": "nowhere"}, "lora_weights: nowhere is not one file"),
         ({"text_to_image": None, "negative_prompt": "blur"}, "preset: is for a text-to-image pipeline"),
         ({"source_dir": "a", "pretrained_model_name_or_path": "b"}, "source_dir: a is given beside b"),

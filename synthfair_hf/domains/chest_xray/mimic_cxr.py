@@ -45,8 +45,8 @@ class MimicCXR(Reader):
         splits = {row["dicom_id"]: row["split"] for _, row in drawn}
         labelled = self.read("mimic-cxr-2.*-chexpert.csv", "mimic-cxr-2.*-negbio.csv", needs=("study_id", *LABELS))
         labels = {row["study_id"]: row for _, row in labelled}
-        known = ("subject_id", "gender", "anchor_age", "anchor_year")
-        people = self.read("hosp/patients.csv", "*/hosp/patients.csv", "patients.csv", needs=known, keep=known)
+        told = ("subject_id", "gender", "anchor_age", "anchor_year")
+        people = self.read("hosp/patients.csv", "*/hosp/patients.csv", "patients.csv", needs=told, keep=told)
         patients = {row["subject_id"]: row for _, row in people}
         races = self._races()
         for line, row in metadata:

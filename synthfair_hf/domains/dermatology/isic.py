@@ -41,8 +41,8 @@ class ISIC(Reader):
             row["image"]: next((name for name, cell in row.items() if cell in ("1", "1.0")), "")
             for _, row in self.read("ISIC_2019_Training_GroundTruth.csv", needs=("image", "MEL", "NV"))
         }
-        needs = ("image", "age_approx", "lesion_id", "sex", "anatom_site_general")
-        for line, row in self.read(*self.tables, needs=needs):
+        columns = ("image", "age_approx", "lesion_id", "sex", "anatom_site_general")
+        for line, row in self.read(*self.tables, needs=columns):
             cells = {"age": row["age_approx"], "sex": row["sex"], "site": row["anatom_site_general"]}
             # squamous cell carcinoma is none of HAM10000's
             cells["diagnosis"] = {"SCC": "Other"}.get(truth.get(row["image"], ""), truth.get(row["image"], ""))

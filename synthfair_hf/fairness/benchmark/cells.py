@@ -36,6 +36,7 @@ from ...domains.registry import open_images
 from ...errors import InputError
 from ...measure.intervals import mean_of, resample
 from ...records import Access, fingerprint, row_generator
+from ...schema import Schema
 from ...views.builder import read_record
 from ...views.grammar import groups_of
 from ...views.view import COMPARE, BiasedView
@@ -204,7 +205,7 @@ class ExternalSet:
                         "on it; add some."
                     )
 
-        self.source, self.data = open_images(directory, data.preset, data.resolution, check), data
+        self.source, self.data = open_images(directory, _needing(data), data.resolution, check), data
         check(self.source)
         self.examples = lru_cache(maxsize=4)(self._examples)
 
@@ -225,6 +226,15 @@ class ExternalSet:
             {name: _levels(name, preset) for name in planted},
             np.array(self.source.patient_ids)[kept],
         )
+
+
+def _needing(data: DataSet) -> Preset:
+    """The preset, with the finding read wherever it has images: what is not in train can be judged."""
+    variables = [
+        one.model_copy(update={"optional": False}) if one.name == data.finding else one
+        for one in data.preset.covariates.walk()
+    ]
+    return data.preset.model_copy(update={"covariates": Schema(variables=tuple(variables))})
 
 
 def _side(values: np.ndarray, name: str, preset: Preset) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Real radiographs, where they are: train a few steps, observe held-out patients, answer counterfactuals."""
 
 import os
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,8 @@ def test_the_folder_is_what_its_notes_say():
 
 def test_the_shipped_generator_composes_on_held_out_radiographs(held_out):
     pipeline, images, covariates = held_out
+    # two of the four, because ten cycles of each are a long way
+    images, covariates = images[:2], {name: values[:2] for name, values in covariates.items()}
     current = images
     for cycle in range(10):
         current = pipeline(image=current, covariates=covariates, do={}, output_type="pt").images
@@ -67,7 +70,9 @@ def test_the_shipped_generator_moves_what_it_is_asked_to(held_out, do):
     assert output.covariates[name] == [value] * len(images)
 
 
-def test_training_and_generation_run_on_real_radiographs(tmp_path):
+def test_training_and_generation_run_on_real_radiographs(tmp_path, monkeypatch):
+    # how well the causal model fits is the next test's
+    monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=20))
     run, target = tmp_path / "run", tmp_path / "synthfair"
     settings = ["--max_train_steps", "2", "--train_batch_size", "8", "--resolution", "32", "--default_steps", "2"]
     assert main(["train", "--source", str(RADIOGRAPHS), "--output_dir", str(run), *settings]) == 0
@@ -82,6 +87,32 @@ def test_training_and_generation_run_on_real_radiographs(tmp_path):
     ]
     assert main([*command, "--output_dir", str(target)]) == 0
     assert main(["verify", str(target)]) == 0
+
+
+def test_the_causal_model_of_several_findings_recovers_the_shares_of_112120_rows():
+    preset = get_preset("nih_chestxray14")
+    table, counts = read_table(TABLE, preset.covariates)
+    assert counts["rows"] == 112_120
+    torch.manual_seed(0)
+    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+    report = fit_scm(scm, table, seed=0)
+    assert report["age"]["rows"] + report["age"]["held_out_rows"] == 112_120
+    drawn = scm.sample(50_000, torch.Generator().manual_seed(0))
+    encoded = {name: torch.from_numpy(column) for name, column in preset.covariates.encode(table).items()}
+    known = encoded["age"].isfinite()
+    assert drawn["age"].mean().item() == pytest.approx(encoded["age"][known].mean().item(), abs=0.5)
+    assert drawn["age"].std().item() == pytest.approx(encoded["age"][known].std().item(), abs=0.5)
+    for name in preset.covariates.names[1:]:
+        truth = encoded[name][encoded[name] >= 0].float().mean().item()
+        assert drawn[name].float().mean().item() == pytest.approx(truth, abs=0.01 if truth > 0.1 else 0.003)
+    for finding in ("effusion", "edema", "pneumothorax"):
+        for one in (0, 1):
+            truth = encoded["view"][encoded[finding] == one].float().mean().item()
+            assert drawn["view"][drawn[finding] == one].float().mean().item() == pytest.approx(truth, abs=0.05)
+    # of which an effusion is a cause
+    for one in (0, 1):
+        truth = encoded["atelectasis"][encoded["effusion"] == one].float().mean().item()
+        assert drawn["atelectasis"][drawn["effusion"] == one].float().mean().item() == pytest.approx(truth, abs=0.03)
 
 
 def test_the_causal_model_recovers_the_shares_of_112120_rows():
