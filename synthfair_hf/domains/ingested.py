@@ -96,15 +96,16 @@ def read_metadata(directory: Path) -> Table:
     if record.stage != STAGE:
         raise InputError(f"{directory / RECORD}: is of {record.stage}; restore that of {STAGE}, whose table this is.")
     access = recorded_access(directory)
-    name = record.settings["source"]
+    name, people = record.settings["source"], record.settings.get("people")
     # the seal is of access and contents alone
-    if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
-        raise InputError(f"{directory / RECORD}: its source is not a name of a data set; restore the record.")
+    for entry, one in (("source", name), ("people", name if people is None else people)):
+        if not (isinstance(one, str) and one.isprintable() and 0 < len(one) <= LONGEST_NAME):
+            raise InputError(f"{directory / RECORD}: its {entry} is not a name of a data set; restore the record.")
     splits = {row["patient_id"]: row["split"] for _, row in rows}
     return Table(
         *(path, rows, name, access, splits),
         sha256=tuple(row["sha256"] for _, row in rows),
         # whoever else shows these people can no longer be told which of them
-        people=record.settings.get("people"),
+        people=people,
         names_patients=False,
     )

@@ -149,7 +149,7 @@ class Journal:
 
 def _is_whole(name: Any, one: Done) -> bool:
     """Whether a line can be one that `Journal.add` wrote: its name leads nowhere else, and values have their types."""
-    texts = all(isinstance(text, str) for text in (name, one.sha256, one.reason))
+    texts = all(isinstance(text, str) for text in (name, one.sha256, one.reason, *(one.header or ())))
     numbers = all(type(number) is int for number in (one.size, one.modified, one.stored))
     if not (texts and numbers and IMAGE_NAME.fullmatch(name) and SHA256.fullmatch(one.sha256)):
         return False

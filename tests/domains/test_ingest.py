@@ -34,6 +34,8 @@ PRESET = get_preset("chest_xray")
 
 KEY = "ab" * 32 + "\n"
 
+SHA256 = b"a" * 64
+
 
 def opened(folder: Path | DataSetFolder):
     return open_images(folder, PRESET, 32, lambda _: None)
@@ -427,18 +429,23 @@ def test_an_image_of_somebody_elses_is_not_removed(finished: Path):
 @pytest.mark.parametrize(
     "line",
     [
-        b'[["x"], 1, 2, "a", 3, ""]',
+        b'[["x"], 1, 2, "%s", 3, "", null]' % SHA256,
         b"[" * 100_000,
-        b'["../../other/keep", 1, 2, "%s", 3, ""]' % (b"a" * 64),
-        b'["0123456789abcdef", 1, 2, null, 3, ""]',
-        b'["0123456789abcdef", 1, 2, "", 0, {"a": 1}]',
+        b'["../../../other", 1, 2, "%s", 3, "", null]' % SHA256,
+        b'["0123456789abcdef", 1, 2, null, 3, "", null]',
+        b'["0123456789abcdef", 1, 2, "", 0, {"a": 1}, null]',
+        b'["0123456789abcdef", 1, 2, "%s", 3, "", [["a"], {}]]' % SHA256,
+        b'["0123456789abcdef", 1, 2, "%s", 3, ""]' % SHA256,
     ],
 )
 def test_a_damaged_line_of_the_journal_counts_as_none(finished: Path, line: bytes):
     before = contents(finished / "out")
+    written = (finished / "out.private" / "journal.jsonl").read_bytes().splitlines()
+    assert len(json.loads(written[0])) == 7, "the lines above are those of today but for one thing"
     (finished / "out.private" / "journal.jsonl").write_bytes(line + b"\n")
     run(finished / "radiographs", finished / "out")
     assert contents(finished / "out") == before
+    assert line not in (finished / "out.private" / "journal.jsonl").read_bytes()
 
 
 def test_a_run_goes_on_whose_last_images_are_the_bad_ones(tmp_path: Path):
@@ -521,6 +528,7 @@ def unseal(out: Path, **seal: None) -> None:
         ),
         (lambda out: edit(out / "metadata.csv", "split", "Split"), "its access 'credentialed' was recorded of other"),
         (lambda out: edit(out / "record.json", '"source": "chexpert"', '"source": ["x"]'), "its source is not a name"),
+        (lambda out: edit(out / "record.json", '"source": "chex', '"people": ["x"], "source": "chex'), "its people is"),
         (lambda out: (out / "record.json").unlink() or os.mkfifo(out / "record.json"), "record.json: is not a file"),
     ],
 )
