@@ -144,7 +144,9 @@ class _SourceFlags(BaseModel):
 
 def _folder(flags: _SourceFlags) -> Path | DataSetFolder | JoinedFolders | None:
     """The folder, or the folders, as the library takes them."""
-    given = {name: getattr(flags, name) for name in flags.model_fields_set if name != "source_dir"}
+    # in the order of the flags: a set has none, and the first is named by an error
+    names_given = [name for name in type(flags).model_fields if name in flags.model_fields_set]
+    given = {name: getattr(flags, name) for name in names_given if name != "source_dir"}
     if flags.source_dir is None:
         for name in given:
             raise InputError(
