@@ -183,7 +183,7 @@ def read_recipes(path: str | Path, preset: Preset) -> tuple[dict[str, str], ...]
     for number, line in enumerate(lines, 1):
         recipe, why = known.parse(line)
         if recipe is None:
-            raise InputError(f"recipes: {path}:{number}: {shown(line)} {why}; mend it, or remove the line.")
+            raise InputError(f"recipes: {path}:{number}: {shown(line)} {why}; correct it, or remove the line.")
         first = found.setdefault(_line(recipe).casefold(), number)
         if first != number:
             raise InputError(f"recipes: {path}:{number}: is the recipe of line {first} again; remove it.")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synthfair_hf.diffusion.guidance import Strength, classifier_free_velocity, conditional_velocity, guided_velocity
@@ -37,7 +37,6 @@ strength = st.builds(
 )
 
 
-@settings(max_examples=30)
 @given(sex=strength, scanner=strength, level=st.floats(0, 1))
 def test_guidance_is_its_definition_term_by_term(tokens, sex, scanner, level):
     unet, as_was, asked, changed, latents = tokens

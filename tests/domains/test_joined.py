@@ -167,7 +167,7 @@ def test_sets_that_show_the_same_people_know_it(tmp_path):
     path = tmp_path / "rsna" / "pneumonia-challenge-dataset-mappings_2018.json"
     path.write_text(str(origins).replace("'", '"'))
     joined = open_source(both, PRESET, 16)
-    assert joined.access == "open"
+    assert joined.access == "unknown"
     assert joined.counts["patients of several sources"] == 2
     rows = [row for row, patient in enumerate(joined.patient_ids) if patient == "nih_chestxray14:4"]
     assert {joined.table["site"][row] for row in rows} == {"nih_chestxray14", "rsna_pneumonia"}

@@ -182,7 +182,7 @@ def test_a_file_of_recipes_is_read_as_it_was_written_and_never_overwritten(tmp_p
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "recipes: .*:1: '' is not JSON; mend it, or remove the line"),
+        ("", "recipes: .*:1: '' is not JSON; correct it, or remove the line"),
         ("\n\n", ":1: '' is not JSON"),
         ('{"posture": "a"}\n{"posture": "A"}\n', ":2: is the recipe of line 1 again; remove it"),
         ('{"posture": "a"}\n{"devices": "b"}\n', ":2: .* names an unknown variable"),

@@ -29,7 +29,7 @@ class RSNAPneumonia(Reader):
 
     name, title = "rsna_pneumonia", "RSNA Pneumonia Detection Challenge"
     covariates = ("age", "sex", "view")
-    license, access = "free to use with attribution (RSNA); images of NIH ChestX-ray14", "open"
+    license, access = "use with attribution (RSNA), rules of the challenge; images of NIH ChestX-ray14", "unknown"
     download = f"needs stage_2_detailed_class_info.csv and stage_2_train_images/; {ORIGINS} tells patients"
     request = "https://www.rsna.org/rsnai/ai-image-challenge/rsna-pneumonia-detection-challenge-2018"
     tables = ("stage_2_detailed_class_info.csv",)
