@@ -22,7 +22,7 @@ from ..schema import Schema
 from .preset import Preset
 from .source import patient_split
 
-__all__ = ["RESOLUTIONS", "Array", "DrawnSource", "DrawnWorld", "Equations", "Noise", "grain_on", "spline"]
+__all__ = ["RESOLUTIONS", "Array", "DrawnSource", "DrawnWorld", "Equations", "Noise", "grain_on", "is_level", "spline"]
 
 Array = np.ndarray
 Parents = Mapping[str, Array]
@@ -33,6 +33,18 @@ Term = float | Callable[[Parents], Any]
 
 RESOLUTIONS = (16, 1024)
 """Least and most pixels of an image's side."""
+
+
+def is_level(schema: Schema, parents: Parents, name: str, level: str) -> Array:
+    """1 where a cause has this level, else 0, float64 `[n]`.
+
+    Args:
+        schema: of the covariates.
+        parents: encoded causes.
+        name: of a categorical one.
+        level: one of its levels.
+    """
+    return (parents[name] == schema[name].levels.index(level)).astype(np.float64)
 
 
 @dataclass(frozen=True)

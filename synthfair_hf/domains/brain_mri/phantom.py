@@ -10,6 +10,7 @@ in cm on a field of 20 cm: x grows to the right of the image, y to the back of t
 """
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ..drawn import Array, DrawnWorld, Equations, Parents, grain_on, spline
+from ..drawn import Array, DrawnWorld, Equations, Parents, grain_on, is_level, spline
 from ..preset import Network
 from ..preset_file import read_preset
 
@@ -59,8 +60,7 @@ def _old(parents: Parents) -> Any:
     return (parents["age"].astype(np.float64) - 70) / 15
 
 
-def _is(parents: Parents, name: str, level: str) -> Any:
-    return (parents[name] == BRAIN_PHANTOM.covariates[name].levels.index(level)).astype(np.float64)
+_is = partial(is_level, BRAIN_PHANTOM.covariates)
 
 
 class BrainPhantom(DrawnWorld):

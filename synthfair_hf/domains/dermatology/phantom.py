@@ -11,12 +11,13 @@ world, made to be findable; none is a claim about people. Coordinates run from -
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..drawn import Array, DrawnWorld, Equations, Parents, grain_on, spline
+from ..drawn import Array, DrawnWorld, Equations, Parents, grain_on, is_level, spline
 from ..preset import Network
 from ..preset_file import read_preset
 from .appearance import BLOOD, DEEP, DERMIS, LESIONS, MELANIN, SITES, TONE, WHITE
@@ -51,8 +52,7 @@ def _old(parents: Parents) -> Any:
     return (parents["age"].astype(np.float64) - 50) / 20
 
 
-def _is(parents: Parents, name: str, level: str) -> Any:
-    return (parents[name] == SKIN_PHANTOM.covariates[name].levels.index(level)).astype(np.float64)
+_is = partial(is_level, SKIN_PHANTOM.covariates)
 
 
 def _dark(parents: Parents) -> Any:
