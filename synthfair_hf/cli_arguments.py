@@ -20,6 +20,7 @@ from .domains.images import Fit
 from .domains.joined import JoinedFolders
 from .domains.presets import PRESETS
 from .domains.readers import DataSetFolder
+from .domains.source import Patients
 from .domains.values import Uncertain
 from .errors import InputError, unknown
 from .generate.plan import GenerationPlan
@@ -140,6 +141,11 @@ class _SourceFlags(BaseModel):
         (), description="names of sources that give the same people the same patient_id"
     )
     fit: Fit = Field("crop", description="how images become square: crop their ends, or pad them with black")
+    patients: Patients = Field(
+        "all",
+        description="whose images are read: all, or one of two parts that never meet, by which a generator is learned "
+        "(generator) and the predictors that judge it (judge); test patients are of both",
+    )
 
 
 def _folder(flags: _SourceFlags) -> Path | DataSetFolder | JoinedFolders | None:
