@@ -2,7 +2,7 @@
 
 - `pipeline` — the pipeline: `pipeline.CausalDiffusionPipeline`
 - `conditioning` — covariates as tokens: `conditioning.CovariateEncoder`
-- `denoiser` — the network's interface: `denoiser.build_unet`, `denoiser.predict_velocity`
+- `denoiser` — the network's interface: `denoiser.build_unet`, `denoiser.predict_velocity`, `denoiser.SampleUNet`
 - `guidance` — strengths of changed covariates: `guidance.guided_velocity`
 - `solver` — the reversible solver: `solver.ReversibleFlowScheduler`
 - `latents` — images to latents and back: `latents.to_latents`, `latents.to_images`

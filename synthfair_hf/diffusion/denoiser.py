@@ -3,14 +3,31 @@
 Any diffusers model that takes one token per covariate will do: UNet2DConditionModel by cross-attention,
 SD3Transformer2DModel by joint attention. The mean of the tokens also enters beside the time embedding, where
 conditioning reaches every layer.
+
+A network predicts either the velocity itself or the image, from which it follows:
+
+    v(x_s, s) = (x_s - image) / max(s, 0.05)
+
+An image lies near a manifold of few dimensions, while noise and velocity fill the whole space: a network whose layers
+are hardly wider than a patch of pixels can predict the first but not the others (Li and He 2025).
 """
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor
 
-__all__ = ["Denoiser", "build_unet", "predict_velocity"]
+__all__ = ["Denoiser", "SampleUNet", "build_unet", "predict_velocity"]
+
+LOWEST = 0.05
+"""Noise level below which the velocity of a predicted image no longer grows, or its error would without bound."""
+
+
+class SampleUNet(UNet2DConditionModel):
+    """A UNet that predicts the image, diffusers' prediction type "sample", and not the velocity."""
+
+    prediction_type = "sample"
+
 
 Denoiser: TypeAlias = UNet2DConditionModel | SD3Transformer2DModel
 
@@ -18,7 +35,13 @@ TIME_SCALE = 1000
 """Noise levels in [0, 1] become the time steps these networks expect."""
 
 
-def build_unet(channels: tuple[int, ...], in_channels: int, sample_size: int, width: int) -> UNet2DConditionModel:
+def build_unet(
+    channels: tuple[int, ...],
+    in_channels: int,
+    sample_size: int,
+    width: int,
+    prediction_type: Literal["velocity", "sample"] = "velocity",
+) -> UNet2DConditionModel:
     """An untrained UNet.
 
     Args:
@@ -26,9 +49,11 @@ def build_unet(channels: tuple[int, ...], in_channels: int, sample_size: int, wi
         in_channels: channels of its input and output.
         sample_size: their height and width.
         width: length of the covariate tokens.
+        prediction_type: what it predicts.
     """
     below = len(channels) - 1
-    return UNet2DConditionModel(
+    kind = SampleUNet if prediction_type == "sample" else UNet2DConditionModel
+    return kind(
         sample_size=sample_size,
         in_channels=in_channels,
         out_channels=in_channels,
@@ -62,7 +87,11 @@ def predict_velocity(denoiser: Denoiser, latents: Tensor, sigma: Tensor, tokens:
     states, tokens = latents.to(denoiser.dtype), tokens.to(denoiser.dtype)
     pooled = tokens.mean(dim=1)
     if isinstance(denoiser, SD3Transformer2DModel):
-        velocity = denoiser(states, tokens, pooled, steps, return_dict=False)[0]
+        found = denoiser(states, tokens, pooled, steps, return_dict=False)[0]
     else:
-        velocity = denoiser(states, steps, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
-    return velocity.to(latents.dtype)
+        found = denoiser(states, steps, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
+    found = found.to(latents.dtype)
+    # a compiled network has its attributes, not its class
+    if getattr(denoiser, "prediction_type", "velocity") == "velocity":
+        return found
+    return (latents - found) / sigma.clamp(min=LOWEST)[:, None, None, None]

@@ -226,7 +226,11 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         variables = preset.covariates.model_dump(mode="json")["variables"]
         return cls(
             unet=build_unet(
-                preset.network.channels, preset.channels * space_to_depth**2, resolution // space_to_depth, width
+                preset.network.channels,
+                preset.channels * space_to_depth**2,
+                resolution // space_to_depth,
+                width,
+                preset.network.prediction_type,
             ),
             covariate_encoder=CovariateEncoder(variables, width),
             scm=scm,

@@ -1,7 +1,7 @@
 """A domain as data: covariates, causal edges, plan defaults and curated views; each domain's folder holds its own."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -45,7 +45,8 @@ class Network(Checked, BaseModel):
     """The network that suits a domain's images.
 
     `channels` of its levels, each half as high and wide as the one before; `space_to_depth` by which pixels are folded
-    into channels before the first; `width` of covariate tokens.
+    into channels before the first; `width` of covariate tokens; `prediction_type`, whether it predicts the velocity or
+    the image, "sample", which suits patches of many pixels (`diffusion.denoiser`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +54,13 @@ class Network(Checked, BaseModel):
     channels: tuple[PositiveInt, ...] = (96, 128, 160)
     space_to_depth: PositiveInt = 4
     width: PositiveInt = 128
+    prediction_type: Literal["velocity", "sample"] = "velocity"
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what networks did not have at first and this one does not use: identities made from it stay."""
+        found: dict[str, Any] = handler(self)
+        return {name: value for name, value in found.items() if (name, value) != ("prediction_type", "velocity")}
 
     @property
     def factor(self) -> int:

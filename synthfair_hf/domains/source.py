@@ -141,7 +141,8 @@ def is_of(patients: Patients, split: str, patient_id: str) -> bool:
         judge  <=>  u < 1/4,    u = sha256("judge " + patient) in [0, 1)
 
     A predictor that is trained on the judges' patients has seen none that a generator of the other part, its
-    calibration or its fine-tuning saw. The part does not depend on the split: each has training and validation patients.
+    calibration or its fine-tuning saw. The part does not depend on the split: each has training and validation
+    patients.
 
     Args:
         patients: the part, or "all".
