@@ -73,7 +73,7 @@ def _preset(
     scanner: dict[str, Any] | None = None,
     **others: Any,
 ) -> Preset:
-    """A domain of these labels, of what is known of people and, where there is one, of a scanner that the view decides."""
+    """A domain of these labels, of what is known of people, and of a scanner, if any, that the view decides."""
     acquired = [Variable(**one) for one in (VIEW, scanner) if one is not None]
     crossed = acquired[-1].name
     variables = [_label(label) for label in labels if label != NO_FINDING]
