@@ -168,10 +168,16 @@ def _saved(output_dir: Path, record: "Record") -> int:
 
 def _train(settings: verbs.Train) -> int:
     from .diffusion.fitting import train_generator
+    from .domains.preset import Network
     from .views.preset import load_preset
 
-    record = train_generator(**{**dict(settings), "preset": load_preset(settings.preset)})
-    return _saved(settings.config.output_dir, record)
+    preset, asked = load_preset(settings.preset), dict(settings)
+    fields = ("architecture", "channels", "space_to_depth", "prediction_type")
+    given = {name: one for name in fields if (one := asked.pop(name)) is not None}
+    if given:
+        folded = {} if settings.vae is None else {"space_to_depth": 1}
+        asked["network"] = Network.model_validate({**preset.network.model_dump(), **folded, **given})
+    return _saved(settings.config.output_dir, train_generator(**{**asked, "preset": preset}))
 
 
 def _finetune(settings: verbs.Finetune) -> int:

@@ -318,6 +318,25 @@ class Train(VerbSettings):
     )
     default_guidance_scale: float = Field(1.0, description="strength on changed covariates saved with the pipeline")
     access: NewAccess = "unknown"
+    vae: str | None = Field(
+        None, description="autoencoder of diffusers, a directory or Hub name, in whose latents the network works"
+    )
+    cache_latents: int | None = Field(
+        None, description="encode so many augmentations of each image once, in output_dir; at every step by default"
+    )
+    gradient_checkpointing: bool = Field(False, description="less memory and more time")
+    architecture: Literal["unet", "transformer"] | None = Field(
+        None, description="of the network; the preset's by default, and so for the next three"
+    )
+    channels: tuple[int, ...] | None = Field(
+        None, description="of each level of a UNet, halved from one to the next; or of each layer of a transformer"
+    )
+    space_to_depth: int | None = Field(
+        None, description="pixels of a side, or latents, folded into channels; latents are not folded by default"
+    )
+    prediction_type: Literal["velocity", "sample"] | None = Field(
+        None, description="what the network predicts: sample, the image, suits folded pixels"
+    )
     config: TrainingConfig
 
 

@@ -129,9 +129,9 @@ class ImageFolder:
             own = [
                 row for row, patient in enumerate(self.patient_ids) if is_of(patients, table.split_of(patient), patient)
             ]
-            self._rows, self._paths, self.patient_ids = (
-                [column[row] for row in own] for column in (self._rows, self._paths, self.patient_ids)
-            )
+            self._rows = [self._rows[row] for row in own]
+            self._paths = [self._paths[row] for row in own]
+            self.patient_ids = [self.patient_ids[row] for row in own]
             sha256 = tuple(sha256[row] for row in own) if sha256 else sha256
         root = root.resolve()
         self.name = table.name or root.name
