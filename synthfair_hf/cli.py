@@ -168,16 +168,10 @@ def _saved(output_dir: Path, record: "Record") -> int:
 
 def _train(settings: verbs.Train) -> int:
     from .diffusion.fitting import train_generator
-    from .domains.preset import Network
     from .views.preset import load_preset
 
-    preset, asked = load_preset(settings.preset), dict(settings)
-    fields = ("architecture", "channels", "space_to_depth", "prediction_type")
-    given = {name: one for name in fields if (one := asked.pop(name)) is not None}
-    if given:
-        folded = {} if settings.vae is None else {"space_to_depth": 1}
-        asked["network"] = Network.model_validate({**preset.network.model_dump(), **folded, **given})
-    return _saved(settings.config.output_dir, train_generator(**{**asked, "preset": preset}))
+    record = train_generator(**{**dict(settings), "preset": load_preset(settings.preset)})
+    return _saved(settings.config.output_dir, record)
 
 
 def _finetune(settings: verbs.Finetune) -> int:
@@ -247,6 +241,24 @@ def _soundness(settings: verbs.MeasureSoundness) -> int:
     record = measure_soundness(**_given(settings))
     print(f"wrote {settings.output_dir}/soundness-{settings.world}.json and {settings.output_dir}/README.md")
     _read(record.counts)
+    return 0
+
+
+def _shortcuts(settings: verbs.MeasureShortcuts) -> int:
+    from .domains.registry import open_source
+    from .measure.shortcuts import FEATURES, measure_shortcuts
+    from .views.preset import load_preset
+
+    domain, given = load_preset(settings.preset), _given(settings)
+    source = open_source(settings.source_dir, domain, settings.resolution)
+    arguments = {name: given[name] for name in ("output_dir", "resolution", "splits") if name in given}
+    rows = measure_shortcuts(source, domain, **arguments).measured["rows"]
+    print(f"{'AUC of':24}" + "".join(f"{features:24}" for features in FEATURES))
+    for name in dict.fromkeys(row["attribute"] for row in rows):
+        own = [row for row in rows if row["attribute"] == name]
+        told = ["-" if (m := row["mean"]) is None else f"{m:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in own]
+        print(f"{name:24}" + "".join(f"{one:24}" for one in told))
+    print(f"wrote {settings.output_dir}/shortcuts.json")
     return 0
 
 
@@ -606,6 +618,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "calibrate": _calibrate,
     "measure soundness": _soundness,
     "measure realism": _realism,
+    "measure shortcuts": _shortcuts,
     "candidates": _candidates,
     "judge": _judge,
     "label": _label,

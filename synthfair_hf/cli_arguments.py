@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from .align.config import AlignmentConfig
 from .domains.images import Fit
 from .domains.joined import JoinedFolders
+from .domains.preset import UNCHANGED, NetworkChanges
 from .domains.presets import PRESETS
 from .domains.readers import DataSetFolder
 from .domains.source import Patients
@@ -325,18 +326,7 @@ class Train(VerbSettings):
         None, description="encode so many augmentations of each image once, in output_dir; at every step by default"
     )
     gradient_checkpointing: bool = Field(False, description="less memory and more time")
-    architecture: Literal["unet", "transformer"] | None = Field(
-        None, description="of the network; the preset's by default, and so for the next three"
-    )
-    channels: tuple[int, ...] | None = Field(
-        None, description="of each level of a UNet, halved from one to the next; or of each layer of a transformer"
-    )
-    space_to_depth: int | None = Field(
-        None, description="pixels of a side, or latents, folded into channels; latents are not folded by default"
-    )
-    prediction_type: Literal["velocity", "sample"] | None = Field(
-        None, description="what the network predicts: sample, the image, suits folded pixels"
-    )
+    network: NetworkChanges = UNCHANGED
     config: TrainingConfig
 
 
@@ -516,6 +506,17 @@ class MeasureSoundness(VerbSettings):
     contrasts: Annotated[dict[str, tuple[str, ...]], LISTS] = Field(
         {}, description="two values whose direct, indirect and total effect is measured"
     )
+    output_dir: OutputDirectory
+
+
+class MeasureShortcuts(VerbSettings):
+    """Measure how well a data set's covariates are predicted from histogram and border alone."""
+
+    example = "--preset phantom --output_dir shortcuts"
+    preset: Preset = "chest_xray"
+    source_dir: Source = None
+    resolution: int = Field(64, description="height and width in pixels at which images are read")
+    splits: tuple[str, ...] = Field(("train", "validation", "test"), description="whose images are used")
     output_dir: OutputDirectory
 
 
@@ -802,6 +803,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "calibrate": Calibrate,
     "measure soundness": MeasureSoundness,
     "measure realism": MeasureRealism,
+    "measure shortcuts": MeasureShortcuts,
     "candidates": Candidates,
     "judge": Judge,
     "label": Label,

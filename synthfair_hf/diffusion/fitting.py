@@ -23,7 +23,7 @@ from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
 from ..domains.findings import is_label
 from ..domains.joined import JoinedFolders, SourceFolder
-from ..domains.preset import Network, Preset
+from ..domains.preset import UNCHANGED, NetworkChanges, Preset
 from ..domains.registry import WORLD_SEED, open_source
 from ..domains.source import Source, access_to
 from ..errors import InputError, counted
@@ -98,7 +98,7 @@ def train_generator(
     vae: str | Path | None = None,
     cache_latents: Count | None = None,
     gradient_checkpointing: bool = False,
-    network: Network | None = None,
+    network: NetworkChanges = UNCHANGED,
 ) -> Record:
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
 
@@ -120,7 +120,7 @@ def train_generator(
         cache_latents: encode so many augmentations of each image once, in `config.output_dir`, 1 or more; by default
             every image is encoded whenever it is trained on.
         gradient_checkpointing: compute activations anew for the gradient, which takes less memory and more time.
-        network: what is built; the preset's by default, with latents not folded further.
+        network: fields of the preset's network that are replaced; latents are not folded further by default.
 
     Returns:
         The record, as saved beside the pipeline.
@@ -135,21 +135,21 @@ def train_generator(
     start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
     if resolution is None:
         resolution = preset.resolution if start is None else start.resolution
-    for argument, given in (("vae", vae), ("network", network)):
+    for argument, given in (("vae", vae), *network.model_dump().items()):
         if start is not None and given is not None:
             raise InputError(
                 f"{argument}: given beside pretrained_model_name_or_path: {pretrained_model_name_or_path}, which has "
                 "its own; leave one of them out."
             )
-    if start is not None:
-        network = start.preset.network
-    elif network is None:
+    built = preset.network if start is None else start.preset.network
+    if vae is not None:
         # an autoencoder has folded the pixels already
-        network = preset.network if vae is None else preset.network.model_copy(update={"space_to_depth": 1})
-    preset = preset.model_copy(update={"network": network})
+        built = built.model_copy(update={"space_to_depth": 1})
+    built = network.of(built)
+    preset = preset.model_copy(update={"network": built})
     trained = None if start is None else CausalDiffusionPipeline.load(start.directory)
     autoencoder = open_autoencoder(vae) if vae is not None else None if trained is None else trained.vae
-    check_resolution(resolution, network, 1 if autoencoder is None else compression(autoencoder))
+    check_resolution(resolution, built, 1 if autoencoder is None else compression(autoencoder))
     if autoencoder is None and cache_latents is not None:
         raise InputError("cache_latents: pixels are not encoded; give vae as well, or leave it out.")
     if autoencoder is not None and autoencoder.config.in_channels not in (preset.channels, 3):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     PositiveInt,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -15,7 +16,7 @@ from pydantic import (
 from ..errors import Checked, InputError
 from ..schema import Schema, Variable
 
-__all__ = ["CHANNELS", "HEAD", "Contrast", "Network", "Preset", "strengths"]
+__all__ = ["CHANNELS", "HEAD", "UNCHANGED", "Contrast", "Network", "NetworkChanges", "Preset", "strengths"]
 
 CHANNELS = (1, 3)
 """Of an image: gray, or red, green and blue."""
@@ -72,8 +73,8 @@ class Network(Checked, BaseModel):
     def _layers_are_equal(self) -> "Network":
         if self.architecture == "transformer" and (len(set(self.channels)) != 1 or self.channels[0] % HEAD):
             raise ValueError(
-                f"channels: {self.channels} are not the layers of a transformer; give equal multiples of {HEAD}, one per "
-                "layer"
+                f"channels: {self.channels} are not the layers of a transformer; give equal multiples of {HEAD}, one "
+                "per layer"
             )
         return self
 
@@ -81,6 +82,38 @@ class Network(Checked, BaseModel):
     def factor(self) -> int:
         """The resolution of images is a multiple of this: every level of a UNet halves its folded input."""
         return int(self.space_to_depth * (1 if self.architecture == "transformer" else 2 ** (len(self.channels) - 1)))
+
+
+class NetworkChanges(Checked, BaseModel):
+    """Fields of a preset's network that are replaced; None keeps the preset's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Literal["unet", "transformer"] | None = Field(
+        default=None, description="of the network; the preset's by default, and so for the next three"
+    )
+    channels: tuple[PositiveInt, ...] | None = Field(
+        default=None,
+        description="of each level of a UNet, halving the one before, or of each layer of a transformer",
+    )
+    space_to_depth: PositiveInt | None = Field(
+        default=None,
+        description="pixels of a side, or latents, folded into channels; latents are not by default",
+    )
+    prediction_type: Literal["velocity", "sample"] | None = Field(
+        default=None, description="what the network predicts: sample, the image, suits folded pixels"
+    )
+
+    def of(self, network: Network) -> Network:
+        """The network with these changes.
+
+        Raises:
+            InputError: for fields that do not fit each other.
+        """
+        return Network(**{**network.model_dump(), **self.model_dump(exclude_none=True)})
+
+
+UNCHANGED = NetworkChanges()
 
 
 class Preset(Checked, BaseModel):

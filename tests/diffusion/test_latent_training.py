@@ -15,7 +15,7 @@ from synthfair_hf.diffusion.latents import to_images, to_latents
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
-from synthfair_hf.domains.preset import Network
+from synthfair_hf.domains.preset import NetworkChanges
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
 from synthfair_hf.training.config import TrainingConfig
@@ -147,13 +147,13 @@ def test_recomputed_activations_give_the_same_weights(tmp_path):
 
 @pytest.mark.parametrize("prediction_type", ["velocity", "sample"])
 def test_a_transformer_is_trained_saved_and_composes(prediction_type, tmp_path):
-    network = Network(channels=(32, 32), width=16, architecture="transformer", prediction_type=prediction_type)
-    assert network.factor == 4
+    changes = NetworkChanges(channels=(32, 32), architecture="transformer", prediction_type=prediction_type)
     config = TrainingConfig(output_dir=tmp_path / "run", max_train_steps=1, train_batch_size=2)
-    train_generator(PHANTOM, None, config, SIDE, network=network)
+    train_generator(PHANTOM, None, config, SIDE, network=changes)
     pipeline = CausalDiffusionPipeline.load(tmp_path / "run")
     assert (len(pipeline.unet.transformer_blocks), pipeline.unet.config.num_attention_heads) == (2, 1)
-    assert pipeline.preset.network == network
+    assert pipeline.preset.network == changes.of(PHANTOM.network)
+    assert pipeline.preset.network.factor == PHANTOM.network.space_to_depth
     source = PhantomSource(SUBJECTS, 0)
     image = torch.from_numpy(source.image(0, SIDE))[None, None]
     covariates = {name: column[:1] for name, column in source.table.items()}
