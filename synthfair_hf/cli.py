@@ -244,6 +244,24 @@ def _soundness(settings: verbs.MeasureSoundness) -> int:
     return 0
 
 
+def _shortcuts(settings: verbs.MeasureShortcuts) -> int:
+    from .domains.registry import open_source
+    from .measure.shortcuts import FEATURES, measure_shortcuts
+    from .views.preset import load_preset
+
+    domain, given = load_preset(settings.preset), _given(settings)
+    source = open_source(settings.source_dir, domain, settings.resolution)
+    arguments = {name: given[name] for name in ("output_dir", "resolution", "splits") if name in given}
+    rows = measure_shortcuts(source, domain, **arguments).measured["rows"]
+    print(f"{'AUC of':24}" + "".join(f"{features:24}" for features in FEATURES))
+    for name in dict.fromkeys(row["attribute"] for row in rows):
+        own = [row for row in rows if row["attribute"] == name]
+        told = ["-" if (m := row["mean"]) is None else f"{m:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in own]
+        print(f"{name:24}" + "".join(f"{one:24}" for one in told))
+    print(f"wrote {settings.output_dir}/shortcuts.json")
+    return 0
+
+
 def _realism(settings: verbs.MeasureRealism) -> int:
     from .measure.scoreboard import measure_realism
 
@@ -600,6 +618,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "calibrate": _calibrate,
     "measure soundness": _soundness,
     "measure realism": _realism,
+    "measure shortcuts": _shortcuts,
     "candidates": _candidates,
     "judge": _judge,
     "label": _label,

@@ -18,8 +18,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from .align.config import AlignmentConfig
 from .domains.images import Fit
 from .domains.joined import JoinedFolders
+from .domains.preset import UNCHANGED, NetworkChanges
 from .domains.presets import PRESETS
 from .domains.readers import DataSetFolder
+from .domains.source import Patients
 from .domains.values import Uncertain
 from .errors import InputError, unknown
 from .generate.plan import GenerationPlan
@@ -140,6 +142,11 @@ class _SourceFlags(BaseModel):
         (), description="names of sources that give the same people the same patient_id"
     )
     fit: Fit = Field("crop", description="how images become square: crop their ends, or pad them with black")
+    patients: Patients = Field(
+        "all",
+        description="whose images are read: all, or one of two parts that never meet, by which a generator is learned "
+        "(generator) and the predictors that judge it (judge); test patients are of both",
+    )
 
 
 def _folder(flags: _SourceFlags) -> Path | DataSetFolder | JoinedFolders | None:
@@ -312,6 +319,14 @@ class Train(VerbSettings):
     )
     default_guidance_scale: float = Field(1.0, description="strength on changed covariates saved with the pipeline")
     access: NewAccess = "unknown"
+    vae: str | None = Field(
+        None, description="autoencoder of diffusers, a directory or Hub name, in whose latents the network works"
+    )
+    cache_latents: int | None = Field(
+        None, description="encode so many augmentations of each image once, in output_dir; at every step by default"
+    )
+    gradient_checkpointing: bool = Field(False, description="less memory and more time")
+    network: NetworkChanges = UNCHANGED
     config: TrainingConfig
 
 
@@ -491,6 +506,17 @@ class MeasureSoundness(VerbSettings):
     contrasts: Annotated[dict[str, tuple[str, ...]], LISTS] = Field(
         {}, description="two values whose direct, indirect and total effect is measured"
     )
+    output_dir: OutputDirectory
+
+
+class MeasureShortcuts(VerbSettings):
+    """Measure how well a data set's covariates are predicted from histogram and border alone."""
+
+    example = "--preset phantom --output_dir shortcuts"
+    preset: Preset = "chest_xray"
+    source_dir: Source = None
+    resolution: int = Field(64, description="height and width in pixels at which images are read")
+    splits: tuple[str, ...] = Field(("train", "validation", "test"), description="whose images are used")
     output_dir: OutputDirectory
 
 
@@ -777,6 +803,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "calibrate": Calibrate,
     "measure soundness": MeasureSoundness,
     "measure realism": MeasureRealism,
+    "measure shortcuts": MeasureShortcuts,
     "candidates": Candidates,
     "judge": Judge,
     "label": Label,

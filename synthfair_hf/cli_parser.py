@@ -219,6 +219,7 @@ def _flags(model: type[BaseModel]) -> dict[str, _Flag]:
 GROUPS = {
     "source_dir": "settings of the source",
     "external": "settings of the images for a test beside",
+    "network": "settings of the network",
     "config": "settings of the training",
 }
 """What the flags of an inner model are called together."""

@@ -36,6 +36,7 @@ CHAIN: dict[str, list[str]] = {
     "calibrate": ["--limit", "2"],
     "measure soundness": ["--limit", "2", "--seeds", "0", "--pairs"],
     "measure realism": ["--limit", "4"],
+    "measure shortcuts": ["--resolution", "16"],
     "candidates": ["--num_pairs", "24"],
     "judge": [],
     "label": [],

@@ -18,11 +18,11 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.utils.data import Dataset
 
+from ..diffusion.autoencoders import Autoencoder
 from ..diffusion.conditioning import CovariateEncoder
 from ..diffusion.denoiser import Denoiser, predict_velocity
 from ..diffusion.latents import to_latents
@@ -158,14 +158,14 @@ class DPOObjective(nn.Module):
 
     denoiser: Denoiser
     covariate_encoder: CovariateEncoder
-    vae: AutoencoderKL | None
+    vae: Autoencoder | None
 
     def __init__(
         self,
         denoiser: Denoiser,
         covariate_encoder: CovariateEncoder,
         space_to_depth: int,
-        vae: AutoencoderKL | None = None,
+        vae: Autoencoder | None = None,
         beta: float = 500.0,
         loss_type: LossType = "sigmoid",
         anchor: float = 1.0,

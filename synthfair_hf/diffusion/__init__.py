@@ -2,10 +2,12 @@
 
 - `pipeline` — the pipeline: `pipeline.CausalDiffusionPipeline`
 - `conditioning` — covariates as tokens: `conditioning.CovariateEncoder`
-- `denoiser` — the network's interface: `denoiser.build_unet`, `denoiser.predict_velocity`
+- `denoiser` — the network's interface: `denoiser.build_denoiser`, `denoiser.predict_velocity`
 - `guidance` — strengths of changed covariates: `guidance.guided_velocity`
 - `solver` — the reversible solver: `solver.ReversibleFlowScheduler`
 - `latents` — images to latents and back: `latents.to_latents`, `latents.to_images`
+- `autoencoders` — diffusers' autoencoders: `autoencoders.open_autoencoder`
+- `latent_cache` — latents that are encoded once: `latent_cache.CachedLatents`
 - `images` — images as users have them, and as the pipeline gives them: `images.prepare_images`, `images.to_output`
 - `configuration` — settings that are allowed, and fit each other: `configuration.check_configuration`
 - `inputs` — checks of the pipeline's arguments: `inputs.encode_covariates`, `inputs.encode_interventions`

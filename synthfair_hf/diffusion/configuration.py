@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL
 from pydantic import ValidationError
 
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Preset
 from ..errors import InputError, counted
 from ..schema import Schema
+from .autoencoders import Autoencoder, compression
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser
 from .inputs import check_settings, strengths
@@ -70,7 +70,7 @@ def check_configuration(
     unet: Denoiser,
     covariate_encoder: CovariateEncoder,
     scm: StructuralCausalModel,
-    vae: AutoencoderKL | None,
+    vae: Autoencoder | None,
 ) -> Preset:
     """The domain of a pipeline's settings, which must be allowed and fit its components.
 
@@ -106,7 +106,7 @@ def check_fit(
     unet: Denoiser,
     covariate_encoder: CovariateEncoder,
     scm: StructuralCausalModel,
-    vae: AutoencoderKL | None,
+    vae: Autoencoder | None,
 ) -> None:
     """Check that components fit each other and allowed settings.
 
@@ -122,7 +122,7 @@ def check_fit(
         InputError: for parts that do not fit.
     """
     fold, network = settings["space_to_depth"], unet.config
-    size = network.sample_size * fold * (1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1))
+    size = network.sample_size * fold * (1 if vae is None else compression(vae))
     if size != settings["resolution"]:
         raise InputError(f"resolution: {settings['resolution']} does not fit the network, which makes {size} pixels.")
     images = None if vae is None else vae.config.latent_channels

@@ -23,7 +23,7 @@ from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
 from ..domains.findings import is_label
 from ..domains.joined import JoinedFolders, SourceFolder
-from ..domains.preset import Preset
+from ..domains.preset import UNCHANGED, NetworkChanges, Preset
 from ..domains.registry import WORLD_SEED, open_source
 from ..domains.source import Source, access_to
 from ..errors import InputError, counted
@@ -33,9 +33,12 @@ from ..training.checkpoints import check_output_dir
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig, architecture
 from ..training.examples import TrainingExamples
 from ..training.loop import train
+from .autoencoders import check_latents, compression, open_autoencoder, revision_of
 from .coverage import Coverage
+from .devices import local_device
 from .generator import load_generator
 from .inputs import check_settings, strengths
+from .latent_cache import CachedLatents
 from .objective import STEPS, CounterfactualObjective, FlowMatchingObjective
 from .pipeline import CausalDiffusionPipeline, check_resolution
 from .reflow import PairedExamples
@@ -50,6 +53,9 @@ __all__ = [
     "super_resolve_generator",
     "train_generator",
 ]
+
+CHECKED = 16
+"""Training images whose latents are looked at before training."""
 
 KEPT_COUNTS, KEPT_INPUTS = ("mechanisms", "covariate_table"), ("graph", "covariate_table", "predictor")
 """Record entries on the causal model and the predictor that a generator trained further takes over."""
@@ -89,6 +95,10 @@ def train_generator(
     default_guidance_scale: Guidance | dict[str, Guidance] = 1.0,
     pretrained_model_name_or_path: str | Path | None = None,
     access: Access = "unknown",
+    vae: str | Path | None = None,
+    cache_latents: Count | None = None,
+    gradient_checkpointing: bool = False,
+    network: NetworkChanges = UNCHANGED,
 ) -> Record:
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
 
@@ -105,12 +115,19 @@ def train_generator(
         pretrained_model_name_or_path: saved generator from whose weights training starts, of the same covariates and
             resolution; untrained by default. Its calibrated strengths are not taken over.
         access: to the folder, recorded because it limits what may be published of the generator and its images.
+        vae: autoencoder of diffusers, its directory or name on the Hub, in whose latents the network works; it is saved
+            with the pipeline and not trained. By default the network works on pixels, or in the start's autoencoder.
+        cache_latents: encode so many augmentations of each image once, in `config.output_dir`, 1 or more; by default
+            every image is encoded whenever it is trained on.
+        gradient_checkpointing: compute activations anew for the gradient, which takes less memory and more time.
+        network: fields of the preset's network that are replaced; latents are not folded further by default.
 
     Returns:
         The record, as saved beside the pipeline.
 
     Raises:
-        InputError: for settings that are not allowed, or a start that does not fit, before any image is read.
+        InputError: for settings that are not allowed, an autoencoder or a start that does not fit, or latents that were
+            cached of other images, before any image is read.
     """
     check_settings(10 if default_steps is None else default_steps, argument="default_steps")
     strengths(default_guidance_scale, 1.0, preset.covariates)
@@ -118,9 +135,28 @@ def train_generator(
     start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
     if resolution is None:
         resolution = preset.resolution if start is None else start.resolution
-    if start is not None:
-        preset = preset.model_copy(update={"network": start.preset.network})
-    check_resolution(resolution, preset.network)
+    for argument, given in (("vae", vae), *network.model_dump().items()):
+        if start is not None and given is not None:
+            raise InputError(
+                f"{argument}: given beside pretrained_model_name_or_path: {pretrained_model_name_or_path}, which has "
+                "its own; leave one of them out."
+            )
+    built = preset.network if start is None else start.preset.network
+    if vae is not None:
+        # an autoencoder has folded the pixels already
+        built = built.model_copy(update={"space_to_depth": 1})
+    built = network.of(built)
+    preset = preset.model_copy(update={"network": built})
+    trained = None if start is None else CausalDiffusionPipeline.load(start.directory)
+    autoencoder = open_autoencoder(vae) if vae is not None else None if trained is None else trained.vae
+    check_resolution(resolution, built, 1 if autoencoder is None else compression(autoencoder))
+    if autoencoder is None and cache_latents is not None:
+        raise InputError("cache_latents: pixels are not encoded; give vae as well, or leave it out.")
+    if autoencoder is not None and autoencoder.config.in_channels not in (preset.channels, 3):
+        raise InputError(
+            f"vae: {vae} takes images of {counted(autoencoder.config.in_channels, 'channel')}, and the preset has "
+            f"channels: {preset.channels}; give one of as many, or of 3."
+        )
     domain = preset
 
     def check(source: Source) -> Preset:
@@ -167,14 +203,20 @@ def train_generator(
         table = {name: column for name, column in columns.items() if name in preset.covariates}
         inputs["covariate_table"] = file_sha256(Path(covariate_table))
 
+    if autoencoder is not None:
+        autoencoder.to(local_device())
+    if autoencoder is not None and vae is not None:
+        inputs["vae"] = revision_of(autoencoder)
+        few = [examples[(row, row)]["image"] for row in range(min(len(examples), CHECKED))]
+        check_latents(vae, autoencoder, torch.stack(few).to(autoencoder.device))
+
     torch.manual_seed(config.seed)
     scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
-    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution)
-    if start is None:
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution, autoencoder)
+    if start is None or trained is None:
         # at equal cost nearer than Euler's (`diffusion.solver`)
         pipeline.register_modules(scheduler=ReversibleFlowScheduler(base="midpoint"))
     else:
-        trained = CausalDiffusionPipeline.load(start.directory)
         kept = ("unet", "covariate_encoder", "scheduler", "vae")
         pipeline.register_modules(**{name: trained.components[name] for name in kept})
         inputs["initial_weights"] = start.revision
@@ -189,7 +231,20 @@ def train_generator(
     scales = [one.scale for one in strengths(default_guidance_scale, 1.0, preset.covariates).values()]
     inputs["defaults"] = fingerprint([pipeline.config.default_steps, scales])
     counts["mechanisms"] = fit_scm(scm, table, config.seed)
-    return _minimise(_matching(pipeline), examples, config, pipeline, inputs, counts)
+    if gradient_checkpointing:
+        pipeline.unet.enable_gradient_checkpointing()
+    if autoencoder is None or cache_latents is None:
+        return _minimise(_matching(pipeline), examples, config, pipeline, inputs, counts)
+    identity = {
+        "source": source.fingerprint,
+        "vae": revision_of(autoencoder),
+        "resolution": resolution,
+        "seed": config.seed,
+        "covariates": fingerprint(preset.covariates.model_dump(mode="json")),
+    }
+    inputs["cached_latents"] = str(cache_latents)
+    cached = CachedLatents(examples, autoencoder, config.output_dir / "latents", cache_latents, identity)
+    return _minimise(_matching(pipeline), cached, config, pipeline, inputs, counts)
 
 
 @checked

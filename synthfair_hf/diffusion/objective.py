@@ -19,10 +19,11 @@ noise level of the solver's own path, and the gradient goes through that step al
 from collections.abc import Callable, Mapping
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from torch.nn.functional import pixel_unshuffle
 
 from ..schema import Schema
+from .autoencoders import Autoencoder
 from .conditioning import CovariateEncoder
 from .denoiser import Denoiser, predict_velocity
 from .guidance import Strength, conditional_velocity, guided_velocity
@@ -72,7 +73,8 @@ STEPS = 4
 class FlowMatchingObjective(nn.Module):
     """objective(batch, generator) -> (loss, {name: value}), for the one training loop.
 
-    `batch["image"]` is `[B, C, H, W]` in [0, 1]; `batch["noise"]`, where there is one, the noise `[B, c, h, w]` that
+    `batch["image"]` is `[B, C, H, W]` in [0, 1], or `batch["latents"]` what an autoencoder made of it, `[B, c, H, W]`
+    before it is folded; `batch["noise"]`, where there is one, the noise `[B, c, h, w]` that
     each image is paired with; the other entries are encoded covariates `[B]`.
 
     Args:
@@ -90,7 +92,7 @@ class FlowMatchingObjective(nn.Module):
         denoiser: Denoiser,
         covariate_encoder: CovariateEncoder,
         space_to_depth: int,
-        vae: AutoencoderKL | None = None,
+        vae: Autoencoder | None = None,
         variable_dropout: float = 0.1,
         whole_dropout: float = 0.1,
         location: float = 0.0,
@@ -105,7 +107,10 @@ class FlowMatchingObjective(nn.Module):
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the velocity, and the same at low and high noise."""
         with torch.no_grad():
-            latents = to_latents(batch["image"], self.space_to_depth, self.vae)
+            if "latents" in batch:
+                latents = pixel_unshuffle(batch["latents"], self.space_to_depth)
+            else:
+                latents = to_latents(batch["image"], self.space_to_depth, self.vae)
         rows, device = len(latents), latents.device
         variables = len(self.covariate_encoder.covariates)
         uniform = torch.rand(rows, variables + 1, generator=generator, device=device)
@@ -204,7 +209,7 @@ class CounterfactualObjective(nn.Module):
         level = self.scheduler.levels(self.steps)[done]
         guided = self._guided(matching.covariate_encoder(target), matching.covariate_encoder(batch), changed)
         estimate = state - level * guided(state, level)
-        return to_images(estimate, matching.space_to_depth, matching.vae).clamp(0, 1)
+        return to_images(estimate, matching.space_to_depth, matching.vae, batch["image"].shape[1]).clamp(0, 1)
 
     def _guided(self, target: Tensor, factual: Tensor, changed: Tensor) -> Velocity:
         return guided_velocity(self.matching.denoiser, target, factual, changed, self.strengths)

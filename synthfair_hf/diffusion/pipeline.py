@@ -16,7 +16,7 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ConfigMixin
+from diffusers import ConfigMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
@@ -30,9 +30,10 @@ from ..domains.preset import Network, Preset
 from ..errors import InputError, unknown, with_article
 from ..schema import Schema
 from .adapters import AdapterLoader
+from .autoencoders import Autoencoder, compression
 from .conditioning import CovariateEncoder
 from .configuration import DEFAULTS, check_configuration, check_fit, check_sizes
-from .denoiser import TIME_SCALE, Denoiser, build_unet
+from .denoiser import TIME_SCALE, Denoiser, build_denoiser
 from .guidance import classifier_free_velocity, conditional_velocity, guided_velocity
 from .images import (
     NonFiniteOutput,
@@ -70,7 +71,7 @@ COMPONENTS: dict[str, tuple[type, ...]] = {
     "covariate_encoder": (CovariateEncoder,),
     "scm": (StructuralCausalModel,),
     "scheduler": (ReversibleFlowScheduler,),
-    "vae": (AutoencoderKL, type(None)),
+    "vae": (*get_args(Autoencoder), type(None)),
 }
 """What each component may be: another solver's steps, for one, could not be undone."""
 
@@ -101,11 +102,11 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
     """A denoiser with one token per covariate, a structural causal model, and a reversible solver.
 
     Args:
-        unet: predicts velocity; UNet2DConditionModel or SD3Transformer2DModel.
+        unet: predicts velocity, or the image (`denoiser.SampleUNet`); UNet2DConditionModel or SD3Transformer2DModel.
         covariate_encoder: covariates to tokens.
         scm: the causal model of the covariates.
         scheduler: noise levels and the reversible solver.
-        vae: optional autoencoder; without one the network works on pixels.
+        vae: optional autoencoder, AutoencoderKL or AutoencoderTiny; without one the network works on pixels.
         preset: the domain as JSON: variables, edges, plan defaults, views.
         resolution: height and width of images in pixels.
         space_to_depth: factor by which pixels, or the autoencoder's latents, are folded into channels.
@@ -128,7 +129,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         covariate_encoder: CovariateEncoder,
         scm: StructuralCausalModel,
         scheduler: ReversibleFlowScheduler,
-        vae: AutoencoderKL | None = None,
+        vae: Autoencoder | None = None,
         preset: dict[str, Any] | None = None,
         resolution: int | None = None,
         space_to_depth: int | None = None,
@@ -207,30 +208,36 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         preset: Preset,
         scm: StructuralCausalModel,
         resolution: int,
+        vae: Autoencoder | None = None,
         **network: Any,
     ) -> "CausalDiffusionPipeline":
-        """A pipeline with an untrained pixel-space UNet for images of this domain, of its channels.
+        """A pipeline with an untrained network for images of this domain, of its channels, or for their latents.
 
         Args:
             preset: the domain.
             scm: the causal model of its covariates.
             resolution: height and width in pixels.
+            vae: autoencoder in whose latents the network works; without one it works on pixels.
             **network: fields of the preset's network that are replaced.
 
         Raises:
             InputError: for a resolution that the network can't work at.
         """
         preset = preset.model_copy(update={"network": Network(**{**preset.network.model_dump(), **network})})
-        check_resolution(resolution, preset.network)
+        shrunk = 1 if vae is None else compression(vae)
+        check_resolution(resolution, preset.network, shrunk)
         space_to_depth, width = preset.network.space_to_depth, preset.network.width
         variables = preset.covariates.model_dump(mode="json")["variables"]
         return cls(
-            unet=build_unet(
-                preset.network.channels, preset.channels * space_to_depth**2, resolution // space_to_depth, width
+            unet=build_denoiser(
+                preset.network,
+                (preset.channels if vae is None else vae.config.latent_channels) * space_to_depth**2,
+                resolution // (space_to_depth * shrunk),
             ),
             covariate_encoder=CovariateEncoder(variables, width),
             scm=scm,
             scheduler=ReversibleFlowScheduler(),
+            vae=vae,
             preset=preset.model_dump(mode="json"),
             resolution=resolution,
             space_to_depth=space_to_depth,
@@ -400,9 +407,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
 
     def image_shape(self, rows: int) -> tuple[int, int, int, int]:
         """`(rows, C, H, W)` of the images this pipeline takes and gives."""
-        folded = self.unet.config.in_channels // self.config.space_to_depth**2
-        channels = folded if self.vae is None else self.vae.config.in_channels
-        return rows, channels, self.config.resolution, self.config.resolution
+        return rows, self.preset.channels, self.config.resolution, self.config.resolution
 
     def check_inputs(
         self,
@@ -597,7 +602,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             pixels = request.pixels.to(device)
             latents = to_latents(pixels, self.config.space_to_depth, self.vae)
             if self.vae is not None:
-                residual = pixels - to_images(latents, self.config.space_to_depth, self.vae)
+                residual = pixels - self._decoded(latents)
             pair = latents[:, None].repeat(1, 2, 1, 1, 1)
             pair = self.scheduler.abduct(conditional_velocity(self.unet, tokens), pair, request.steps)
         else:
@@ -615,7 +620,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
 
         # 7. Decode  [B, C, H, W] in [0, 1]
         latents = states.mean(dim=1)
-        images = to_images(latents, self.config.space_to_depth, self.vae)
+        images = self._decoded(latents)
         images = (images if residual is None else images + residual.to(images)).float().cpu()
         pair = pair.cpu()
         self.maybe_free_model_hooks()
@@ -639,6 +644,10 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         if return_dict:
             return output
         return tuple(getattr(output, field.name) for field in fields(output))  # type: ignore[return-value]
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Images `[B, C, H, W]` of latents, not clipped."""
+        return to_images(latents, self.config.space_to_depth, self.vae, self.preset.channels)
 
     def _tokens(self, covariates: Mapping[str, Tensor], device: torch.device, hidden: bool = False) -> Tensor:
         """Tokens of covariates `[B, V, D]`, or where `hidden` the null tokens of as many rows."""
@@ -676,11 +685,23 @@ def _not_finite(component: Any) -> str | None:
     return next((name for name, one in weights.items() if one.is_floating_point() and not one.isfinite().all()), None)
 
 
-def check_resolution(resolution: int, network: Network) -> None:
-    """Every level of the network halves its folded input, so the resolution must divide."""
-    if resolution < network.factor or resolution % network.factor:
+def check_resolution(resolution: int, network: Network, compression: int = 1) -> None:
+    """Every level of the network halves its folded input, so the resolution must divide.
+
+    Args:
+        resolution: of images, in pixels.
+        network: that works on them, or on latents.
+        compression: pixels of a side for each latent.
+
+    Raises:
+        InputError: for a resolution that does not divide.
+    """
+    factor = network.factor * compression
+    if resolution < factor or resolution % factor:
+        with_vae = "" if compression == 1 else " and autoencoder"
+        needs = "needs" if compression == 1 else "need"
         raise InputError(
-            f"resolution: {resolution} is not a positive multiple of {network.factor}, as this network needs."
+            f"resolution: {resolution} is not a positive multiple of {factor}, as this network{with_vae} {needs}."
         )
 
 

@@ -88,7 +88,9 @@ class PairedExamples(Dataset[dict[str, Tensor]]):
 
     def _draw(self, noise: Tensor, covariates: dict[str, Tensor]) -> Tensor:
         latents = self._follow(noise, covariates, up=False)
-        return to_images(latents, self.pipeline.config.space_to_depth, self.pipeline.vae).clamp(0, 1).cpu()
+        pipeline = self.pipeline
+        images = to_images(latents, pipeline.config.space_to_depth, pipeline.vae, pipeline.preset.channels)
+        return images.clamp(0, 1).cpu()
 
     def _follow(self, states: Tensor, covariates: dict[str, Tensor], up: bool) -> Tensor:
         """From image to noise where `up`, the other way otherwise; on the pipeline's device."""

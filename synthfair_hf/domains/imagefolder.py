@@ -31,11 +31,13 @@ from .preset import Preset
 from .readers import Table
 from .source import (
     BLANK,
+    Patients,
     count_colours,
     count_contradictions,
     count_contrasts,
     count_patients,
     image_sha256,
+    is_of,
     jitter,
     read_image,
     read_radiograph,
@@ -93,6 +95,7 @@ class ImageFolder:
         table: what a reader made of another layout; read from metadata.csv by default.
         examine: what reads the images, of their paths and the folder's; by default all are decoded, in threads.
         fit: how images become square, as in `source.read_radiograph`; another than the default is part of the identity.
+        patients: of which part images are read (`source.is_of`).
 
     Raises:
         InputError: a damaged table, two columns of one name, a column that can't be read, has no value or has lost a
@@ -110,8 +113,9 @@ class ImageFolder:
         table: Table | None = None,
         examine: "Examine | None" = None,
         fit: Fit = "crop",
+        patients: Patients = "all",
     ) -> None:
-        self.fit = fit
+        self.fit, self._part = fit, patients
         root = Path(directory)
         if table is None:
             table = read_metadata(root)
@@ -120,6 +124,15 @@ class ImageFolder:
             table.rows = _told_apart(_named(table.path, table.rows, preset.covariates), preset.covariates)
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
+        sha256 = table.sha256
+        if patients != "all":
+            own = [
+                row for row, patient in enumerate(self.patient_ids) if is_of(patients, table.split_of(patient), patient)
+            ]
+            self._rows = [self._rows[row] for row in own]
+            self._paths = [self._paths[row] for row in own]
+            self.patient_ids = [self.patient_ids[row] for row in own]
+            sha256 = tuple(sha256[row] for row in own) if sha256 else sha256
         root = root.resolve()
         self.name = table.name or root.name
         self.access = table.access
@@ -141,8 +154,8 @@ class ImageFolder:
         paths = self._paths
         examine = examine or partial(_examine_all, resolution=resolution, channels=preset.channels, fit=fit)
         hashes, reasons, headers = zip(*examine(paths, root), strict=True)
-        if table.sha256:
-            found = zip(paths, reasons, table.sha256, strict=True)
+        if sha256:
+            found = zip(paths, reasons, sha256, strict=True)
             reasons = tuple(reason or ("" if file_sha256(path) == own else ALTERED) for path, reason, own in found)
         if "view" in preset.covariates:
             # a DICOM file that says that it is not frontal is none
@@ -246,6 +259,8 @@ class ImageFolder:
             "quarantined": quarantined,
             **count_contradictions(self.covariates, self.table, self.patient_ids),
         }
+        if self._part != "all":
+            self.counts["part"] = self._part
         if self._listing.left_out:
             self.counts["left out"] = dict(self._listing.left_out)
         if self._listing.not_read:

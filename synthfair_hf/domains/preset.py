@@ -1,11 +1,12 @@
 """A domain as data: covariates, causal edges, plan defaults and curated views; each domain's folder holds its own."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     PositiveInt,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -15,10 +16,13 @@ from pydantic import (
 from ..errors import Checked, InputError
 from ..schema import Schema, Variable
 
-__all__ = ["CHANNELS", "Contrast", "Network", "Preset", "strengths"]
+__all__ = ["CHANNELS", "HEAD", "UNCHANGED", "Contrast", "Network", "NetworkChanges", "Preset", "strengths"]
 
 CHANNELS = (1, 3)
 """Of an image: gray, or red, green and blue."""
+
+HEAD = 32
+"""Channels of one attention head."""
 
 SITE_NAMES = ("site", "data_set")
 """What the covariate is called that tells several sources apart; the second where a domain calls something else so."""
@@ -45,7 +49,9 @@ class Network(Checked, BaseModel):
     """The network that suits a domain's images.
 
     `channels` of its levels, each half as high and wide as the one before; `space_to_depth` by which pixels are folded
-    into channels before the first; `width` of covariate tokens.
+    into channels before the first; `width` of covariate tokens; `prediction_type`, whether it predicts the velocity or
+    the image, "sample", which suits patches of many pixels (`diffusion.denoiser`); `architecture`, a UNet or a
+    transformer, whose `channels` are the equal widths of its layers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,11 +59,61 @@ class Network(Checked, BaseModel):
     channels: tuple[PositiveInt, ...] = (96, 128, 160)
     space_to_depth: PositiveInt = 4
     width: PositiveInt = 128
+    prediction_type: Literal["velocity", "sample"] = "velocity"
+    architecture: Literal["unet", "transformer"] = "unet"
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what networks did not have at first and this one does not use: identities made from it stay."""
+        found: dict[str, Any] = handler(self)
+        later = {"prediction_type": "velocity", "architecture": "unet"}
+        return {name: value for name, value in found.items() if name not in later or value != later[name]}
+
+    @model_validator(mode="after")
+    def _layers_are_equal(self) -> "Network":
+        if self.architecture == "transformer" and (len(set(self.channels)) != 1 or self.channels[0] % HEAD):
+            raise ValueError(
+                f"channels: {self.channels} are not the layers of a transformer; give equal multiples of {HEAD}, one "
+                "per layer"
+            )
+        return self
 
     @property
     def factor(self) -> int:
-        """The resolution of images is a multiple of this: every level halves its folded input."""
-        return int(self.space_to_depth * 2 ** (len(self.channels) - 1))
+        """The resolution of images is a multiple of this: every level of a UNet halves its folded input."""
+        return int(self.space_to_depth * (1 if self.architecture == "transformer" else 2 ** (len(self.channels) - 1)))
+
+
+class NetworkChanges(Checked, BaseModel):
+    """Fields of a preset's network that are replaced; None keeps the preset's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Literal["unet", "transformer"] | None = Field(
+        default=None, description="of the network; the preset's by default, and so for the next three"
+    )
+    channels: tuple[PositiveInt, ...] | None = Field(
+        default=None,
+        description="of each level of a UNet, halving the one before, or of each layer of a transformer",
+    )
+    space_to_depth: PositiveInt | None = Field(
+        default=None,
+        description="pixels of a side, or latents, folded into channels; latents are not by default",
+    )
+    prediction_type: Literal["velocity", "sample"] | None = Field(
+        default=None, description="what the network predicts: sample, the image, suits folded pixels"
+    )
+
+    def of(self, network: Network) -> Network:
+        """The network with these changes.
+
+        Raises:
+            InputError: for fields that do not fit each other.
+        """
+        return Network(**{**network.model_dump(), **self.model_dump(exclude_none=True)})
+
+
+UNCHANGED = NetworkChanges()
 
 
 class Preset(Checked, BaseModel):

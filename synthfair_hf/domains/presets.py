@@ -8,7 +8,7 @@ from pathlib import Path
 from ..arguments import checked
 from ..errors import unknown
 from .brain_mri.phantom import BRAIN_PHANTOM
-from .chest_xray.findings import CHEXPERT, NIH_CHESTXRAY14
+from .chest_xray.findings import CHEST_XRAY_FINDINGS, CHEXPERT, NIH_CHESTXRAY14
 from .chest_xray.preset import CHEST_XRAY
 from .dermatology.phantom import SKIN_PHANTOM
 from .morphomnist.preset import MORPHOMNIST
@@ -24,7 +24,7 @@ FILES = [Path(__file__).parent / domain / "preset.yaml" for domain in ("dermatol
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        *(CHEST_XRAY, CHEXPERT, NIH_CHESTXRAY14, PHANTOM, MORPHOMNIST),
+        *(CHEST_XRAY, CHEXPERT, NIH_CHESTXRAY14, CHEST_XRAY_FINDINGS, PHANTOM, MORPHOMNIST),
         *(read_preset(path).preset for path in FILES),
         *(SKIN_PHANTOM, BRAIN_PHANTOM),
     )

@@ -32,7 +32,7 @@ from .findings import NO_FINDING, is_label, labels_of, state_of
 from .images import Fit
 from .preset import Preset
 from .rows import read_rows
-from .source import patient_split
+from .source import Patients, patient_split
 from .values import PRESENT, Uncertain, published, view
 
 __all__ = ["NO_FINDING", "DataSetFolder", "Reader", "Row", "Table", "key_of", "patient_name"]
@@ -49,7 +49,8 @@ class DataSetFolder(Checked, BaseModel):
     `dataset_name` is a name in `registry.SOURCES`; by default the preset's where it is one, else "imagefolder".
     `uncertain` says what labels count as that their authors call uncertain. `columns` give the preset's covariates,
     `file_name` or `patient_id` the columns of the table that hold them; `image_column` is short for `file_name`'s.
-    `fit` says how an image becomes square: its ends are cut, or it is padded with black.
+    `fit` says how an image becomes square: its ends are cut, or it is padded with black. `patients` says of which part
+    images are read (`source.is_of`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +61,7 @@ class DataSetFolder(Checked, BaseModel):
     columns: dict[str, str] = {}
     image_column: str | None = None
     fit: Fit = "crop"
+    patients: Patients = "all"
 
     def __fspath__(self) -> str:
         return os.fspath(self.directory)

@@ -119,6 +119,8 @@ def open_source(
             raise InputError(f"columns: {', '.join(folder.mapping)}: {name} has no table; leave it out.")
         if folder.fit != "crop":
             raise InputError(f"fit: {folder.fit} is not for {name}, whose images are square; leave it out.")
+        if folder.patients != "all":
+            raise InputError(f"patients: {folder.patients} is not for {name}, which has none; leave it out.")
         return _with_scanners(MorphoMNIST(root, preset, resolution), root, preset)
 
     def check_rows(images: ImageFolder) -> None:
@@ -160,7 +162,9 @@ def open_images(
     else:
         table = read_metadata(root)
     table.map_columns(mapping, preset)
-    return ImageFolder(root, preset, resolution, check=check, table=table, examine=examine, fit=folder.fit)
+    return ImageFolder(
+        root, preset, resolution, check=check, table=table, examine=examine, fit=folder.fit, patients=folder.patients
+    )
 
 
 def open_joined(

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from .nifti import is_nifti, read_nifti
 
 __all__ = [
     "BLANK",
+    "Patients",
     "Source",
     "access_to",
     "channels_of",
@@ -52,12 +53,19 @@ __all__ = [
     "count_patients",
     "describe_counts",
     "image_sha256",
+    "is_of",
     "jitter",
     "patient_split",
     "read_image",
     "read_radiograph",
     "totals",
 ]
+
+Patients = Literal["all", "generator", "judge"]
+"""Whose images are read: those from which a generator is learned and those from which its judges are never meet."""
+
+JUDGES = 0.25
+"""Share of the patients outside of the test split whose images are the judges'."""
 
 BLANK = "shows nothing"
 """What is said of an image whose pixels, but for one in a hundred at either end, are of one gray level at 8 bits."""
@@ -125,6 +133,26 @@ def patient_split(patient_id: str) -> str:
             return split
         position -= share
     return "test"
+
+
+def is_of(patients: Patients, split: str, patient_id: str) -> bool:
+    """Whether a patient is of this part; those of the test split are of both, and nothing is learned from them.
+
+        judge  <=>  u < 1/4,    u = sha256("judge " + patient) in [0, 1)
+
+    A predictor that is trained on the judges' patients has seen none that a generator of the other part, its
+    calibration or its fine-tuning saw. The part does not depend on the split: each has training and validation
+    patients.
+
+    Args:
+        patients: the part, or "all".
+        split: of the patient.
+        patient_id: its identifier.
+    """
+    if patients == "all" or split == "test":
+        return True
+    position = int.from_bytes(hashlib.sha256(f"judge {patient_id}".encode()).digest()[:8], "big") / 2**64
+    return (position < JUDGES) == (patients == "judge")
 
 
 def count_patients(patient_ids: list[str], splits: list[str]) -> dict[str, Any]:
@@ -213,7 +241,7 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 PUBLISHED = (
     *("left out", "not read", "no image of", "contradictory", "contrast", "in colours", "gray"),
-    *("turned upright", "fit"),
+    *("turned upright", "fit", "part"),
     *("patients of several sources", "patients of several splits"),
 )
 """Counts that tell of nobody."""
@@ -270,6 +298,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         )
     if turned := counts.get("turned upright"):
         lines.append(f"  turned upright: {turned} images")
+    if "part" in counts:
+        lines.append(f"  read: the part of the {counts['part']}, and the test patients")
     if counts.get("fit") == "pad":
         lines.append("  padded to squares: all images")
     return lines

@@ -10,6 +10,7 @@
 - `autoencoder` — encoders for minimality: `autoencoder.train_autoencoder`, `autoencoder.load_encoder`
 - `weights` — loading the weights of both: `weights.load_weights`
 - `intervals` — bootstrap intervals: `intervals.bootstrap`, `intervals.bootstrap_mean`
+- `shortcuts` — what digitisation tells of covariates: `shortcuts.measure_shortcuts`
 - `scoreboard` — records and pages: `scoreboard.measure_soundness`, `scoreboard.measure_realism`
 - `calibration` — strengths of changed covariates: `calibration.calibrate`
 """

@@ -14,7 +14,7 @@ from PIL import Image
 from synthfair_hf.domains import cells, imagefolder
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.presets import get_preset
-from synthfair_hf.domains.source import jitter, patient_split, read_radiograph
+from synthfair_hf.domains.source import describe_counts, jitter, patient_split, read_radiograph
 from synthfair_hf.errors import InputError
 
 PRESET = get_preset("chest_xray")
@@ -30,6 +30,25 @@ def test_rows_become_columns_and_patients_keep_one_split(folder):
     assert source.image(3, 32).shape == (32, 32)
     assert source.counts["patients"] == 30
     assert sum(source.counts["patients by split"].values()) == 30
+
+
+def test_parts_of_the_patients_meet_in_the_test_split_alone(folder):
+    whole = ImageFolder(folder, PRESET, 32)
+    parts = {name: ImageFolder(folder, PRESET, 32, patients=name) for name in ("generator", "judge")}
+    tests = {one for one, split in zip(whole.patient_ids, whole.splits, strict=True) if split == "test"}
+    generator, judge = (set(part.patient_ids) for part in parts.values())
+    assert generator & judge == tests
+    assert generator | judge == set(whole.patient_ids)
+    assert generator - tests
+    assert judge - tests
+    assert len({whole.fingerprint, *(part.fingerprint for part in parts.values())}) == 3
+    for name, part in parts.items():
+        assert part.counts["part"] == name
+        assert any(name in line for line in describe_counts(part.counts))
+        rows = [whole.file_names.index(one) for one in part.file_names]
+        assert part.table == {key: [column[row] for row in rows] for key, column in whole.table.items()}
+        assert np.array_equal(part.image(0, 32), whole.image(rows[0], 32))
+    assert "part" not in whole.counts
 
 
 def test_unreadable_cells_are_missing_and_counted(edit):

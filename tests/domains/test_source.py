@@ -12,13 +12,26 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthfair_hf.domains import images as module
-from synthfair_hf.domains.source import count_patients, jitter, patient_split, read_image, read_radiograph
+from synthfair_hf.domains.source import count_patients, is_of, jitter, patient_split, read_image, read_radiograph
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import SPLITS
 
 
 def gradient(side: int = 32) -> np.ndarray:
     return np.tile(np.linspace(0, 1, side, dtype=np.float32), (side, 1))
+
+
+def test_a_quarter_of_the_patients_outside_of_test_are_the_judges():
+    patients = [f"patient-{index}" for index in range(20_000)]
+    for split in SPLITS:
+        judges = [one for one in patients if is_of("judge", split, one)]
+        generator = [one for one in patients if is_of("generator", split, one)]
+        both = set(judges) & set(generator)
+        assert set(judges) | set(generator) == set(patients)
+        assert both == (set(patients) if split == "test" else set())
+        # the part does not depend on what decides the split
+        shares = [np.mean([one in set(judges) for one in patients if patient_split(one) == own]) for own in SPLITS]
+        assert split == "test" or np.allclose(shares, 0.25, atol=0.03)
 
 
 def test_a_patient_has_one_split_and_the_shares_hold():

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...schema import Schema, Variable
-from ..preset import Contrast, Preset, strengths
+from ..preset import Contrast, Network, Preset, strengths
 from ..readers import NO_FINDING, key_of
 from ..values import ABSENT, PRESENT
 from . import chexpert, nih_chestxray14
-from .preset import AGE, CHEST_XRAY, RACE, SEX, VIEW
+from .preset import AGE, CHEST_XRAY, RACE, SCANNER, SEX, VIEW
 
-__all__ = ["CHEXPERT", "NIH_CHESTXRAY14"]
+__all__ = ["CHEST_XRAY_FINDINGS", "CHEXPERT", "NIH_CHESTXRAY14"]
 
 CALLED = {"Pleural Effusion": "effusion"}
 """What a label is called as a covariate, where that is not its own name in lower case."""
@@ -56,17 +56,26 @@ def _label(label: str) -> Variable:
     )
 
 
-def _views(findings: Sequence[str]) -> Iterator[str]:
-    """Of every finding; those are listed that a data set balances."""
+def _views(findings: Sequence[str], acquisition: str) -> Iterator[str]:
+    """Of every finding; those are listed that a data set balances, whose families cross how images are acquired."""
     for finding in findings:
-        for bias in ("imbalanced", "sex_correlated", "view_correlated"):
+        for bias in ("imbalanced", "sex_correlated", f"{acquisition}_correlated"):
             yield from strengths(f"{finding}_{bias}", (50, 90))
         yield from (f"{finding}_prevalence_by_sex_{shares}" for shares in ("40_40", "60_20"))
         yield from (f"{finding}_underdiagnosed_in_female_{rate}" for rate in (0, 30))
 
 
-def _preset(name: str, title: str, labels: Sequence[str], *people: dict[str, Any]) -> Preset:
-    """A domain of these labels and of what is known of people."""
+def _preset(
+    name: str,
+    title: str,
+    labels: Sequence[str],
+    *people: dict[str, Any],
+    scanner: dict[str, Any] | None = None,
+    **others: Any,
+) -> Preset:
+    """A domain of these labels, of what is known of people, and of a scanner, if any, that the view decides."""
+    acquired = [Variable(**one) for one in (VIEW, scanner) if one is not None]
+    crossed = acquired[-1].name
     variables = [_label(label) for label in labels if label != NO_FINDING]
     findings = [variable.name for variable in variables if variable.role == "finding"]
     known = [str(one["name"]) for one in people]
@@ -74,27 +83,28 @@ def _preset(name: str, title: str, labels: Sequence[str], *people: dict[str, Any
     return Preset(
         name=name,
         title=title,
-        covariates=Schema(variables=(*(Variable(**one) for one in people), *variables, Variable(**VIEW))),
+        covariates=Schema(variables=(*(Variable(**one) for one in people), *variables, *acquired)),
         edges=(
             *((person, finding) for finding in findings for person in known),
             *((cause, one) for one, causes in CAUSES.items() for cause in causes if {cause, one} <= set(names)),
             ("age", "view"),
             *((finding, "view") for finding in findings),
+            *(("view", one.name) for one in acquired[1:]),
         ),
-        resolution=64,
-        factors=("sex", "effusion", "view"),
+        **{"resolution": 64, **others},
+        factors=("sex", "effusion", crossed),
         strata=("age",),
         contrasts={
             **{one: CHEST_XRAY.contrasts[one] for one in known},
             **{one: Contrast(first=PRESENT, second=ABSENT) for one in names},
-            "view": CHEST_XRAY.contrasts["view"],
+            **{one.name: CHEST_XRAY.contrasts[one.name] for one in acquired},
         },
         views=(
             *(view for one in known for view in strengths(f"{one}_imbalanced", (50, 70, 90))),
-            *strengths("view_imbalanced", (50, 90)),
-            *strengths("view_sex_correlated", (50, 90)),
+            *strengths(f"{crossed}_imbalanced", (50, 90)),
+            *strengths(f"{crossed}_sex_correlated", (50, 90)),
             *("sex_missing_male", "sex_missing_female", "age_missing_under_50_years", "age_missing_50_years_and_older"),
-            *_views(findings),
+            *_views(findings, crossed),
             # drains are in images of pneumothorax that was treated (Oakden-Rayner et al. 2020)
             *(strengths(f"pneumothorax_{DEVICES}_correlated", (50, 90)) if DEVICES in names else ()),
         ),
@@ -112,4 +122,16 @@ NIH_CHESTXRAY14 = _preset(
     "Frontal chest radiographs with the labels of ChestX-ray14",
     nih_chestxray14.LABELS,
     *(AGE, SEX),
+)
+READABLE = ("Effusion", "Cardiomegaly", "Edema", "Pneumothorax", "Atelectasis", "Infiltration", "Pneumonia")
+"""Labels of ChestX-ray14 that have enough images to learn from; effusion, cardiomegaly and edema are read best."""
+
+CHEST_XRAY_FINDINGS = _preset(
+    "chest_xray_findings",
+    "Frontal chest radiographs with seven findings",
+    READABLE,
+    *(AGE, SEX),
+    scanner=SCANNER,
+    resolution=128,
+    network=Network(space_to_depth=8, prediction_type="sample"),
 )
