@@ -772,7 +772,8 @@ class Counterfactual(VerbSettings):
     example = "--image radiograph.png --covariates age=61 sex=male finding=no_finding view=PA --do sex=female"
     image: Path = Field(description="of the generator's domain, such as a frontal chest radiograph")
     covariates: Annotated[dict[str, str], VALUES] = Field(
-        description="its covariates, all of those of the generator; an unknown scanner is left out"
+        description="its covariates, all of those of the generator; an unknown scanner is left out, and unknown "
+        "findings where there are several"
     )
     plant_scanner: bool = Field(
         False, description="first take the radiograph anew on the scanner among its covariates, which changes it"

@@ -14,9 +14,17 @@ is missing: in what is drawn, and to the mechanisms of its effects, which are fi
 value all the same, from its own mechanism and its noise, of which nothing is known there but the prior; only mechanisms
 under do() of another site are given it. A person's value that is known stays so at every site, and one that is missing
 stays missing unless it is set.
+
+Levels of a person that are unknown are drawn from their posterior, which what is known of the person decides:
+
+    p(unknown | known)  ~  product of p(x | causes of x)  over the unknown ones and their effects
+
+Every combination of them is weighed, so that the posterior is exact. Then the noise is abducted as if they were known.
+Effects follow through them, and they themselves stay unknown.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +39,12 @@ from ..errors import InputError, unknown
 from ..schema import MISSING_LEVEL, Schema, Variable
 from .fitting import fit_by_counts, fit_by_steps
 from .graph import CausalGraph
-from .mechanisms import Covariates, Generators, GumbelMaxMechanism, InvertibleMechanism, SplineFlowMechanism
+from .mechanisms import Covariates, Generators, GumbelMaxMechanism, InvertibleMechanism, SplineFlowMechanism, draw
 
 __all__ = ["StructuralCausalModel"]
+
+MOST_COMBINATIONS = 2**16
+"""Of levels that are unknown of one person: sixteen findings, present or absent."""
 
 
 class StructuralCausalModel(ModelMixin, ConfigMixin):
@@ -239,23 +250,30 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         return self.evaluate(self.sample_noise(rows, generator))
 
     @torch.no_grad()
-    def abduct(self, covariates: Mapping[str, Tensor], generator: Generators) -> dict[str, Tensor]:
+    def abduct(
+        self, covariates: Mapping[str, Tensor], generator: Generators, may_lack: Collection[str] = ()
+    ) -> dict[str, Tensor]:
         """Noise that made these covariates; drawn from its posterior where it is not unique.
 
         Args:
-            covariates: encoded values `[B]` by name; known, but for what is unobserved at a row's site, whose noise is
-                drawn from the prior.
+            covariates: encoded values `[B]` by name; known, but for those of `may_lack`, and for what is unobserved at
+                a row's site, whose noise is drawn from the prior.
             generator: one for the batch, or one per row.
+            may_lack: categorical covariates that may be missing. Each that has effects is drawn from its posterior
+                given what is known of the row; of one without, which nothing follows from, the first level is taken.
 
         Returns:
             Noise by name, `[B]` or `[B, K]`, on the CPU.
 
         Raises:
-            InputError: a covariate is missing in some rows.
+            InputError: another covariate is missing in some rows, or so many are in one that their combinations are
+                more than MOST_COMBINATIONS.
         """
         for name in self.covariates.names:
-            if not (_known(covariates[name]) | self.is_unobserved(name, covariates)).all():
+            known = _known(covariates[name]) | self.is_unobserved(name, covariates)
+            if not known.all() and not (name in may_lack and self.covariates[name].categorical):
                 raise InputError(f"covariates[{name!r}]: missing in some rows; abduction needs every covariate.")
+        covariates = self._complete(covariates, generator)
         noise = {}
         for name in self._order:
             mechanism, value = self.mechanism(name), covariates[name]
@@ -277,7 +295,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         """What the covariates would have been under `do`, for the same noise.
 
         A row's value is evaluated anew only where one of its causes has changed in that row, so everything else stays
-        bit-equal, also under do(x = the value x has).
+        bit-equal, also under do(x = the value x has). One that is missing has the value that its noise makes, which its
+        effects follow, and stays missing unless it is set.
 
         Args:
             covariates: the factual ones, encoded `[B]` by name.
@@ -296,7 +315,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         told: Covariates = {}
         for name in self._order:
             factual = before[name] = told[name] = values[name] = covariates[name]
-            if name in self._unobserved and not _known(factual).all():
+            unknown = self._is_unknown(name, covariates)
+            if not _known(factual).all():
                 before[name] = values[name] = torch.where(
                     _known(factual), factual, self._evaluate(name, before, noise[name])
                 )
@@ -306,7 +326,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
                 told[name] = values[name] = do[name].to(factual)
             elif changes and (changed := torch.stack(changes).any(dim=0)).any():
                 values[name] = torch.where(changed, self._evaluate(name, values, noise[name]), values[name])
-                told[name] = torch.where(changed, self._hidden(name, values), factual)
+                told[name] = torch.where(changed & ~unknown, self._hidden(name, values), factual)
         return {name: told[name] for name in self.covariates.names}
 
     def is_unobserved(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
@@ -320,6 +340,59 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         if name not in self._unobserved or site is None:
             return torch.zeros(len(values[name]), dtype=torch.bool)
         return torch.isin(values[site.name].cpu(), self._unobserved[name])
+
+    def _is_unknown(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
+        """Whether a covariate is missing in a row at whose site it is observed, bool `[B]`."""
+        return ~_known(values[name]) & ~self.is_unobserved(name, values)
+
+    def _complete(self, covariates: Mapping[str, Tensor], generator: Generators) -> Covariates:
+        """Covariates of which each that is unknown and has effects is drawn from its posterior given what is known."""
+        unknown = {
+            name: self._is_unknown(name, covariates) for name in self.graph.names if self.graph.descendants([name])
+        }
+        complete = {name: column.clone() for name, column in covariates.items()}
+        for row in range(len(next(iter(covariates.values())))):
+            names = [name for name in unknown if unknown[name][row]]
+            # a row with everything known draws nothing, so that it does not depend on the others of its batch
+            if not names:
+                continue
+            own = [generator[row]] if isinstance(generator, list) else generator
+            place = draw("rand", (1,), own, torch.float64)
+            levels = self._draw_levels(names, {one: column[row : row + 1] for one, column in covariates.items()}, place)
+            for name, level in zip(names, levels, strict=True):
+                complete[name][row] = level
+        return complete
+
+    def _draw_levels(self, names: list[str], person: Mapping[str, Tensor], place: Tensor) -> tuple[int, ...]:
+        """Levels of unknown covariates of one person, from their posterior given the known ones.
+
+        Args:
+            names: the unknown ones.
+            person: encoded values `[1]` by name.
+            place: of the combination that is drawn, uniform in [0, 1), `[1]`.
+        """
+        counts = [len(self.covariates[name].levels) for name in names]
+        if math.prod(counts) > MOST_COMBINATIONS:
+            raise InputError(
+                f"covariates: {', '.join(names)} are unknown, which are too many to weigh every combination of; give "
+                "some of them."
+            )
+        log_weights = torch.zeros(counts, dtype=torch.float64)
+        for name in self.graph.names:
+            among = {name, *self.graph.parents(name)}
+            if among.isdisjoint(names) or (name not in names and not _known(person[name]).all()):
+                continue
+            # the combinations of those that this mechanism is about alone: [c, d]
+            shape = [count if one in among else 1 for one, count in zip(names, counts, strict=True)]
+            places = torch.cartesian_prod(*map(torch.arange, shape)).reshape(-1, len(names))
+            values = {one: column.expand(len(places)) for one, column in person.items()}
+            values |= {one: places[:, axis] for axis, one in enumerate(names) if one in among}
+            causes = self._place(self._causes(name, values))
+            found = self.mechanism(name).log_prob(values[name].to(self.device), causes).cpu()
+            log_weights = log_weights + found.double().reshape(shape)
+        shares = log_weights.flatten().softmax(dim=0).cumsum(dim=0)
+        index = min(int(torch.searchsorted(shares, place, right=True)), len(shares) - 1)
+        return tuple(int(one) for one in torch.unravel_index(torch.tensor(index), counts))
 
     def _hidden(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
         """The values of a covariate, missing where it is unobserved."""

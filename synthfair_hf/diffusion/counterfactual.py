@@ -65,7 +65,8 @@ def counterfactual(
     Args:
         image: the radiograph's file, of at least twice the generator's resolution, or exactly that.
         covariates: its covariates: level names, numbers in the variable's unit, or their text. All of the generator's,
-            except a scanner that is unknown, and what is unobserved at the site.
+            except a scanner that is unknown, findings that are unknown where there are several (`causal.scm` says how
+            they are answered), and what is unobserved at the site.
         do: interventions by name.
         output_dir: where the pictures and counterfactual.json are written.
         seed: of everything that is drawn, 0 or more.
@@ -79,7 +80,7 @@ def counterfactual(
             that the generator was trained on.
 
     Returns:
-        The counterfactual's covariates; an unknown scanner stays None.
+        The counterfactual's covariates; a scanner or a finding that is unknown stays None, unless it is set.
 
     Raises:
         InputError: for arguments that are not allowed, before the weights are loaded.
@@ -95,10 +96,11 @@ def counterfactual(
     schema = saved.preset.covariates
     covariates = {name: schema.parse(name, value, "covariates") for name, value in covariates.items()}
     do = {name: schema.parse(name, value, "do") for name, value in do.items()}
+    may_lack = may_be_unknown(saved.preset)
     unknown = [
         name
         for name in schema.names
-        if covariates.get(name) is None and (name in may_be_unknown(saved.preset) or schema.may_lack(name, covariates))
+        if covariates.get(name) is None and (name in may_lack or schema.may_lack(name, covariates))
     ]
     covariates |= dict.fromkeys(unknown)
     table = {name: [value] for name, value in covariates.items()}

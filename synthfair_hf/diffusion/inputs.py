@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..causal.mechanisms import Covariates, Generators
+from ..domains.findings import findings_of
 from ..domains.preset import Preset
 from ..errors import InputError, unknown, with_article
 from ..schema import Schema
@@ -28,6 +29,7 @@ __all__ = [
     "encode_interventions",
     "may_be_unknown",
     "strengths",
+    "with_unknown",
 ]
 
 
@@ -44,7 +46,7 @@ class Request:
 
     Args:
         factual: encoded covariates by name, `[B]`.
-        hidden: by name which rows, bool `[B]`, do not know a covariate that a counterfactual can do without.
+        may_lack: covariates that a counterfactual can do without.
         interventions: encoded values by name, `[B]`; None for a sample.
         pixels: of the images, `[B, C, R, R]` in [0, 1], where any are given.
         noise: of the images, `[B, 2, c, h, w]`, where it is given.
@@ -58,7 +60,7 @@ class Request:
     """
 
     factual: Covariates
-    hidden: Covariates
+    may_lack: tuple[str, ...]
     interventions: Covariates | None
     pixels: Tensor | None
     noise: Tensor | None
@@ -306,13 +308,24 @@ def encode_interventions(do: Any, schema: Schema, rows: int) -> Covariates:
 
 
 def may_be_unknown(preset: Preset) -> tuple[str, ...]:
-    """The covariates of an image that its counterfactual can do without: how it was taken, where that causes no other.
+    """The covariates of an image that its counterfactual can do without.
 
-    They are left to the null token, and stay unknown unless they are intervened on.
+    These are how it was taken, where that causes no other, and each finding of several. They are left to the null
+    token, and stay unknown unless they are intervened on; the causal model draws those that have effects from their
+    posterior given what is known (`causal.scm`).
     """
     causes = {cause for cause, _ in preset.edges}
+    findings = findings_of(preset)
     return tuple(
         one.name
         for one in preset.covariates.walk()
-        if one.role == "acquisition" and one.categorical and one.name not in causes
+        if (one.role == "acquisition" and one.categorical and one.name not in causes)
+        or (len(findings) > 1 and one.name in findings)
     )
+
+
+def with_unknown(covariates: Any, preset: Preset) -> Any:
+    """Columns by name, with None for those left out that may be unknown; what are no columns, or none, as it is."""
+    if not isinstance(covariates, Mapping) or not covariates:
+        return covariates
+    return {**dict.fromkeys(may_be_unknown(preset)), **covariates}

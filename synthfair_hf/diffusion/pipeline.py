@@ -57,6 +57,7 @@ from .inputs import (
     may_be_unknown,
     row_count,
     strengths,
+    with_unknown,
 )
 from .latents import to_images, to_latents
 from .placement import PlacedPipeline, check_precision
@@ -466,16 +467,17 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             callback_inputs = callback.tensor_inputs
         check_callback(callback, callback_inputs, self._callback_tensor_inputs)
         images = None if image is None else separate_images(image, row_count(covariates))
+        covariates = with_unknown(covariates, self.preset)
         factual = encode_covariates(covariates, self.covariates, None if images is None else len(images))
         rows = len(next(iter(factual.values())))
         interventions = None if do is None else encode_interventions(do, self.covariates, rows)
         if image is not None and do is None:
             raise InputError("do: not given; with an image, give do={...}, or do={} for the image itself.")
-        hidden = {name: factual[name] < 0 for name in may_be_unknown(self.preset) if (factual[name] < 0).any()}
+        may_lack = may_be_unknown(self.preset)
         if do is not None:
             for name, values in factual.items():
                 missing = values.isnan() if values.is_floating_point() else values < 0
-                if name not in hidden and bool((missing & ~self.scm.is_unobserved(name, factual)).any()):
+                if name not in may_lack and bool((missing & ~self.scm.is_unobserved(name, factual)).any()):
                     raise InputError(
                         f"covariates[{name!r}]: is missing in some rows; give every one for a counterfactual."
                         if len(values) > 1
@@ -490,7 +492,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         check_covariate_noise(covariate_noise, self.covariates, rows)
         return Request(
             factual=factual,
-            hidden=hidden,
+            may_lack=may_lack,
             interventions=interventions,
             pixels=None if images is None else prepare_images(images, self.image_shape(rows), strict),
             noise=noise,
@@ -531,8 +533,10 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
                 (`diffusion.images`).
             covariates: observed values by name, one per row, or one for all rows: level names, numbers in the
                 variable's unit. None hides a covariate when sampling; counterfactuals need every one but the
-                scanner, and what is unobserved at the site, whose None is unknown: it is hidden from the network, and
-                stays so unless it is intervened on.
+                scanner, findings where the domain has several, and what is unobserved at the site. Their None is
+                unknown: it is hidden from the network, and stays so unless it is intervened on, while the causal model
+                draws such a finding from its posterior given what is known, for what follows from it. A scanner and
+                findings that are unknown may be left out.
             do: interventions by name, one value or one per row. {} intervenes on nothing.
             num_inference_steps: solver steps, two calls of the network each, four with midpoint; None = the
                 checkpoint's default.
@@ -586,13 +590,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         # 2. Abduct covariates  3. Act
         target, known = factual, request.covariate_noise
         if request.interventions is not None:
-            unobserved = request.hidden
-            # the noise of a hidden one is that of its first level: it causes nothing, and is not asked
-            filled = {name: values.clamp(min=0) if name in unobserved else values for name, values in factual.items()}
-            known = self.scm.abduct(filled, request.generator) if known is None else known
-            target = self.scm.counterfactual(filled, request.interventions, known)
-            for name in unobserved.keys() - request.interventions.keys():
-                target[name] = torch.where(unobserved[name], factual[name], target[name])
+            known = self.scm.abduct(factual, request.generator, request.may_lack) if known is None else known
+            target = self.scm.counterfactual(factual, request.interventions, known)
 
         # 4. Encode covariates  [B, V, D]
         tokens, target_tokens = self._tokens(factual, device), self._tokens(target, device)

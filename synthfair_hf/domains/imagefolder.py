@@ -152,11 +152,12 @@ class ImageFolder:
             check(self)
 
         paths = self._paths
+        examined_here = examine is None
         examine = examine or partial(_examine_all, resolution=resolution, channels=preset.channels, fit=fit)
         hashes, reasons, headers = zip(*examine(paths, root), strict=True)
         if sha256:
-            found = zip(paths, reasons, sha256, strict=True)
-            reasons = tuple(reason or ("" if file_sha256(path) == own else ALTERED) for path, reason, own in found)
+            read = zip(hashes if examined_here else map(file_sha256, paths), reasons, sha256, strict=True)
+            reasons = tuple(reason or ("" if found == own else ALTERED) for found, reason, own in read)
         if "view" in preset.covariates:
             # a DICOM file that says that it is not frontal is none
             sides = (header is not None and header.placement == "lateral" for header in headers)

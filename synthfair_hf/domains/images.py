@@ -250,6 +250,10 @@ def full_scale(levels: np.ndarray) -> int:
     seen, flat = np.zeros(2**16, dtype=bool), levels.ravel()
     for start in range(0, len(flat), BLOCK):
         seen[flat[start : start + BLOCK]] = True
+        # not widened, whatever other levels there are: of those the largest decides
+        if np.count_nonzero(seen) > 2 ** max(WIDENED_BITS):
+            seen[flat.max()] = True
+            break
     present = np.flatnonzero(seen)
     for bits in WIDENED_BITS:
         if len(present) > 2**bits:

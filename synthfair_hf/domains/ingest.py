@@ -406,10 +406,15 @@ def _read(path: Path, form: Form) -> tuple[bytes, str]:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a new file, never through a link that lies in its place, or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
     try:
-        with path.open("xb") as file:
+        try:
+            file = path.open("xb")
+        # the first of its directory, or one of an earlier run
+        except (FileNotFoundError, FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            file = path.open("xb")
+        with file:
             file.write(data)
     except OSError as error:
         path.unlink(missing_ok=True)

@@ -17,12 +17,11 @@ key, and does not make the images anonymous: the access of the original stays.
 
 import hashlib
 import hmac
-import io
+import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..access import RECORD, recorded_access
 from ..errors import InputError
@@ -36,6 +35,9 @@ METADATA, STAGE = "metadata.csv", "ingest"
 
 COLUMNS = ("file_name", "patient_id", "split", "sha256")
 """Columns of metadata.csv beside the covariates, in order."""
+
+PNG_UP, PNG_GRAY, PNG_RGB = 2, 0, 2
+"""Of the PNG specification the filter that subtracts the row above (of the first, nothing), and two types of pixels."""
 
 LONGEST_NAME = 255
 """Characters of the name of a source, which may be that of a folder."""
@@ -63,13 +65,22 @@ def encode_png(pixels: np.ndarray) -> bytes:
     if pixels.ndim == 2:
         # widened by repetition: only so are 12 bits in 16 known as such (`images.full_scale`)
         levels = np.rint(pixels * 4095).astype(np.uint16)
-        levels = levels << 4 | levels >> 8
+        levels = (levels << 4 | levels >> 8).astype(">u2")
     else:
         levels = np.moveaxis(np.rint(pixels * 255).astype(np.uint8), 0, -1)
-    file = io.BytesIO()
-    # runs alone: as small as by any level, in a quarter of the time
-    Image.fromarray(levels).save(file, "png", compress_level=1, compress_type=zlib.Z_RLE)
-    return file.getvalue()
+    # by the row above and by runs alone: about as small as Pillow makes it, in a third of the time
+    height, width, *colours = levels.shape
+    rows = np.ascontiguousarray(levels).view(np.uint8).reshape(height, -1)
+    filtered = np.full((height, rows.shape[1] + 1), PNG_UP, dtype=np.uint8)
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    header = struct.pack(">IIBBBBB", width, height, 8 * levels.itemsize, PNG_RGB if colours else PNG_GRAY, 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": compressor.compress(filtered.tobytes()) + compressor.flush(), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
 
 
 def read_metadata(directory: Path) -> Table:

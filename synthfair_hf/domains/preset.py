@@ -1,5 +1,6 @@
 """A domain as data: covariates, causal edges, plan defaults and curated views; each domain's folder holds its own."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -16,7 +17,17 @@ from pydantic import (
 from ..errors import Checked, InputError
 from ..schema import Schema, Variable
 
-__all__ = ["CHANNELS", "HEAD", "UNCHANGED", "Contrast", "Network", "NetworkChanges", "Preset", "strengths"]
+__all__ = [
+    "CHANNELS",
+    "HEAD",
+    "SITE_NAMES",
+    "UNCHANGED",
+    "Contrast",
+    "Network",
+    "NetworkChanges",
+    "Preset",
+    "strengths",
+]
 
 CHANNELS = (1, 3)
 """Of an image: gray, or red, green and blue."""
@@ -124,6 +135,7 @@ class Preset(Checked, BaseModel):
     whose contrast groups receive equally many subjects. `views` are the curated names listed in the data set card.
     `network` is what `synthfair train` builds. `channels` of an image are 1, gray, or 3: red, green and blue. `prompt`
     is the template from which a text-to-image generator's prompt is rendered; without one it lists the covariates.
+    `unobserved` are covariates that the template names and a source lacks (`restrict`): unknown of everybody.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -140,12 +152,13 @@ class Preset(Checked, BaseModel):
     network: Network = Network()
     channels: PositiveInt = 1
     prompt: str | None = None
+    unobserved: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what presets did not have at first and this one does not use: identities made from it stay."""
         found: dict[str, Any] = handler(self)
-        later = {"channels": 1, "prompt": None}
+        later: dict[str, Any] = {"channels": 1, "prompt": None, "unobserved": ()}
         return {name: value for name, value in found.items() if name not in later or value != later[name]}
 
     @model_validator(mode="after")
@@ -241,8 +254,10 @@ class Preset(Checked, BaseModel):
             raise InputError(
                 f"{self.name}: none of its findings ({', '.join(findings)}) among {', '.join(names)}; give one or more."
             )
+        named = set(re.findall(r"\w+", self.prompt or ""))
         return self.model_copy(
             update={
+                "unobserved": (*self.unobserved, *(one for one in self.covariates.names if one in named - kept)),
                 "covariates": self.covariates.subset(names),
                 "edges": tuple(edge for edge in self.edges if set(edge) <= kept),
                 "factors": tuple(name for name in self.factors if name in kept),

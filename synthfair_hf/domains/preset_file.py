@@ -86,7 +86,7 @@ _PRESET = _fields(
     contrasts=(dict[str, _CONTRAST], ...),  # type: ignore[valid-type]
     network=(_NETWORK, _NETWORK()),
 )
-_PLAIN_FIELDS = ("name", "title", "resolution", "factors", "strata", "views", "channels", "prompt")
+_PLAIN_FIELDS = ("name", "title", "resolution", "factors", "strata", "views", "channels", "prompt", "unobserved")
 _INSIDE = {"covariates": _NAMED_VARIABLE, "contrasts": _CONTRAST, "network": _NETWORK}
 
 
@@ -280,7 +280,7 @@ def _problems(own: Any) -> Iterator[tuple[Keys, str]]:
         if name in own.views[:place]:
             yield ("views", place), f"views: {name!r} is given again; give it once."
     yield from _of_sizes(own)
-    if own.prompt is not None and (why := why_no_template(own.prompt, _schema(own))):
+    if own.prompt is not None and (why := why_no_template(own.prompt, _schema(own), own.unobserved)):
         yield ("prompt",), f"prompt: {why}"
 
 

@@ -6,7 +6,8 @@
 
 A template is Jinja (https://jinja.palletsprojects.com) without loops, calls and assignments, so that it ends and stays
 small whoever wrote it: it prints covariates, chooses by `if`, and looks levels up in literal mappings. A clause, which
-is text up to `,` or `;` or the end of a sentence, is left out where it needs an unknown value.
+is text up to `,` or `;` or the end of a sentence, is left out where it needs an unknown value. Unknown is also the
+site where an image is not of several sources, and a covariate that the source lacks.
 """
 
 import math
@@ -21,7 +22,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from ..errors import InputError, printable, shown, unknown
 from ..schema import Schema, Variable
-from .preset import Preset
+from .preset import SITE_NAMES, Preset
 
 __all__ = ["CONTEXT", "LONGEST_TEMPLATE", "render_prompt", "why_no_template"]
 
@@ -130,21 +131,26 @@ def render_prompt(preset: Preset, covariates: Mapping[str, object], context: Map
     said = {str(name): printable(" ".join(str(text).split())) for name, text in (context or {}).items()}
     if preset.prompt is None:
         return _listed(preset, values, said)
-    if why := _not_allowed(preset.prompt, preset.covariates):
+    if why := _not_allowed(preset.prompt, preset.covariates, preset.unobserved):
         raise InputError(f"preset {preset.name}: prompt: {why}")
     try:
-        return _rendered(preset.prompt, values, said)
+        return _rendered(preset.prompt, _nobodys(preset.unobserved) | values, said)
     except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
         given = ", ".join(f"{name} {shown(value)}" for name, value in covariates.items())
         raise InputError(f"preset {preset.name}: prompt: has no text for {given}: {error}.") from None
 
 
-def why_no_template(template: str, covariates: Schema) -> str | None:
+def why_no_template(template: str, covariates: Schema, unobserved: tuple[str, ...] = ()) -> str | None:
     """Why a text cannot be the template of these covariates, in one sentence; None where it can.
 
     Every level of every covariate is tried, and each as unknown; the others are at their first.
+
+    Args:
+        template: the text.
+        covariates: all that are known of somebody.
+        unobserved: names that it may have beside them, of what is unknown of everybody.
     """
-    if why := _not_allowed(template, covariates):
+    if why := _not_allowed(template, covariates, unobserved):
         return why
     first = {one.name: _examples(one)[0] for one in covariates.walk()}
     for variable in covariates.walk():
@@ -152,11 +158,16 @@ def why_no_template(template: str, covariates: Schema) -> str | None:
             values = {one.name: _value(one, {**first, variable.name: example}[one.name]) for one in covariates.walk()}
             for said in (_Anything(), dict[str, str]()):
                 try:
-                    _rendered(template, values, said)
+                    _rendered(template, _nobodys(unobserved) | values, said)
                 except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
                     value = "unknown" if example is None else _printed(example)
                     return f"it has no text for {variable.name} {value}: {str(error).rstrip('.')}; give it one."
     return None
+
+
+def _nobodys(unobserved: tuple[str, ...]) -> dict[str, Any]:
+    """Unknown values of what a template may name and nobody has: a site, unless several sources are joined."""
+    return {name: _Unknown(name) for name in (*SITE_NAMES, *unobserved)}
 
 
 class _Anything(dict[str, str]):
@@ -224,12 +235,15 @@ def _clauses(template: str) -> tuple[_Clause, ...]:
     )
 
 
-def _not_allowed(template: str, covariates: Schema) -> str | None:
-    return _why_not_allowed(template, tuple((one.name, one.levels) for one in covariates.walk()))
+def _not_allowed(template: str, covariates: Schema, unobserved: tuple[str, ...]) -> str | None:
+    known = tuple((one.name, one.levels) for one in covariates.walk())
+    return _why_not_allowed(template, known, (*SITE_NAMES, *unobserved))
 
 
 @lru_cache(maxsize=64)
-def _why_not_allowed(template: str, covariates: tuple[tuple[str, tuple[str, ...]], ...]) -> str | None:
+def _why_not_allowed(
+    template: str, covariates: tuple[tuple[str, tuple[str, ...]], ...], unobserved: tuple[str, ...]
+) -> str | None:
     if not template.strip():
         return "it is empty; leave it out."
     if len(template) > LONGEST_TEMPLATE:
@@ -240,7 +254,7 @@ def _why_not_allowed(template: str, covariates: tuple[tuple[str, tuple[str, ...]
     if CONTEXT in levels:
         return f"a covariate is called {CONTEXT}, as what is no covariate is; give the covariate another name."
     try:
-        if why := next(_problems(_ENVIRONMENT.parse(template), levels), None):
+        if why := next(_problems(_ENVIRONMENT.parse(template), levels, unobserved), None):
             return why
         _clauses(template)
     except (TemplateError, SyntaxError) as error:
@@ -254,7 +268,7 @@ def _is_printed(text: str) -> bool:
     return "".join(text.split()).isprintable()
 
 
-def _problems(root: nodes.Node, levels: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+def _problems(root: nodes.Node, levels: Mapping[str, tuple[str, ...]], unobserved: tuple[str, ...]) -> Iterator[str]:
     of_context = {id(one.node) for one in root.find_all(nodes.Expr) if isinstance(one, nodes.Getattr | nodes.Getitem)}
     for node in (root, *root.find_all(nodes.Node)):
         if not isinstance(node, ALLOWED):
@@ -262,7 +276,7 @@ def _problems(root: nodes.Node, levels: Mapping[str, tuple[str, ...]]) -> Iterat
         if isinstance(node, nodes.Name) and node.name == CONTEXT:
             if id(node) not in of_context:
                 yield f"it prints {CONTEXT} as a whole; name what of it, as {CONTEXT}.posture."
-        elif isinstance(node, nodes.Name) and node.name not in levels:
+        elif isinstance(node, nodes.Name) and node.name not in levels and node.name not in unobserved:
             yield str(unknown("variable", node.name, (*levels, CONTEXT)))
         if isinstance(node, nodes.Getattr) and not (isinstance(node.node, nodes.Name) and node.node.name == CONTEXT):
             yield f"attribute {node.attr!r} is not allowed in it; only {CONTEXT} has any."

@@ -16,7 +16,7 @@ from ..diffusion.fitting import fit_scm
 from ..diffusion.saved import find_generator
 from ..domains.joined import SourceFolder
 from ..domains.preset import Preset
-from ..domains.prompts import render_prompt
+from ..domains.prompts import render_prompt, why_no_template
 from ..domains.registry import open_source
 from ..domains.source import access_to, totals
 from ..errors import InputError
@@ -118,6 +118,9 @@ def find_sampler(
     if source_dir is not None:
         source = open_source(source_dir, preset, resolution)
         preset = preset.observed_in(source.covariates)
+        # the sites are levels that a file of the domain did not know
+        if preset.prompt is not None and (why := why_no_template(preset.prompt, preset.covariates, preset.unobserved)):
+            raise InputError(f"preset {preset.name}: prompt: {why}")
         train = [place for place, split in enumerate(source.splits) if split == "train"]
         table = {name: [source.table[name][place] for place in train] for name in preset.covariates.names}
         model = _fitted(preset, table)

@@ -101,6 +101,16 @@ def test_fewer_bits_are_alike_however_they_were_widened_and_however_dark(bits, t
     np.testing.assert_allclose(gray(open_image(file.getvalue()), "copy"), levels / (2**bits - 1), atol=3e-5)
 
 
+@pytest.mark.parametrize("bits", [12, 13, 14, 15, 16])
+def test_the_brightest_pixel_decides_wherever_it_is(bits):
+    """Of more levels than any that was widened has, none but the largest matters: it may be the last that is read."""
+    levels = np.random.default_rng(0).integers(0, 2**bits - 2, (512, 512)).astype(np.uint16)
+    levels[-1, -1] = 2**bits - 1
+    assert full_scale(levels) == {12: 4095, 13: 16383, 14: 16383}.get(bits, 65535)
+    levels[-1, -1] = 65535
+    assert full_scale(levels) == 65535
+
+
 def white_is_zero(levels: np.ndarray) -> bytes:
     """A TIFF of 16 bits with PhotometricInterpretation 0."""
     file = io.BytesIO()

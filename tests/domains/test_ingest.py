@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -555,6 +556,20 @@ def test_images_keep_twelve_bits_however_dark(tmp_path: Path):
     for levels in ([0, 16, 240], [0, 64, 252], [0, 4095], [0, 1]):
         pixels = (np.resize(levels, (8, 8)) / 4095).astype(np.float32)
         assert np.abs(gray(open_image(encode_png(pixels)), "") - pixels).max() <= 1 / 4095
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (5, 9), (3, 1, 1), (3, 4, 6)])
+def test_every_shape_is_a_png_that_others_read(shape):
+    pixels = np.random.default_rng(1).uniform(0, 1, shape).astype(np.float32)
+    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+        image.verify()
+    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+        read = np.asarray(image).astype(np.float64)
+    expected = np.moveaxis(pixels, 0, -1) if len(shape) == 3 else pixels
+    assert read.shape == expected.shape
+    assert np.abs(read / (255 if len(shape) == 3 else 65535) - expected).max() <= 0.6 / (
+        255 if len(shape) == 3 else 4095
+    )
 
 
 def test_colours_keep_eight_bits():

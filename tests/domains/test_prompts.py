@@ -172,6 +172,37 @@ def test_a_file_holds_the_template_and_names_its_line(tmp_path: Path):
         read_preset(path)
 
 
+def test_what_a_source_lacks_is_unknown_and_not_misspelt(tmp_path: Path):
+    """The clause is left out as of a person of whom it is unknown, also where the preset was written down between."""
+    whole, kept = with_prompt(REPORT), tuple(name for name in CHEST.covariates.names if name != "race")
+    preset = Preset.model_validate_json(whole.restrict(kept).model_dump_json())
+    values = {name: PERSON[name] for name in kept}
+    prompt = render_prompt(preset, values, {"posture": "supine"})
+    assert prompt == render_prompt(whole, {**values, "race": None}, {"posture": "supine"})
+    assert why_no_template(preset.prompt or "", preset.covariates, preset.unobserved) is None
+    own = preset.model_copy(update={"name": "own"})
+    (tmp_path / "own.yaml").write_text(preset_yaml(own))
+    assert read_preset(tmp_path / "own.yaml").preset == own
+    # one without a template, or whose template does not name it, is what it was
+    assert "unobserved" not in CHEST.restrict(kept).model_dump()
+    assert "unobserved" not in with_prompt("{{ age }}").restrict(kept).model_dump()
+    with pytest.raises(InputError, match="'agee' is unknown"):
+        render_prompt(with_prompt("{{ agee }}").restrict(kept), {})
+
+
+def test_a_template_names_the_site_that_joining_adds():
+    preset = with_prompt("{{ view }} radiograph, of {{ site }}. {% if site == 'east' %}Old.{% endif %}")
+    assert why_no_template(preset.prompt or "", CHEST.covariates) is None
+    assert render_prompt(preset, PERSON) == "PA radiograph."
+    joined = preset.with_site(("east", "west"))
+    assert render_prompt(joined, {**PERSON, "site": "east"}) == "PA radiograph, of east. Old."
+    assert render_prompt(joined, {**PERSON, "site": "west"}) == "PA radiograph, of west."
+    with pytest.raises(InputError, match="did you mean 'east'"):
+        render_prompt(
+            preset.with_site(("easter", "east")).model_copy(update={"prompt": "{% if site == 'eas' %}{% endif %}"}), {}
+        )
+
+
 PAGE = (Path(__file__).parents[2] / "docs" / "domains.md").read_text(encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ import hashlib
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthfair_hf.domains import images as module
-from synthfair_hf.domains.source import count_patients, is_of, jitter, patient_split, read_image, read_radiograph
+from synthfair_hf.domains.source import (
+    _shown,
+    count_patients,
+    is_of,
+    jitter,
+    patient_split,
+    read_image,
+    read_radiograph,
+)
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import SPLITS
 
@@ -46,6 +55,27 @@ def test_a_split_is_where_the_digest_lies_among_the_cumulated_shares(patient):
     position = int(hashlib.sha256(patient.encode()).hexdigest()[:16], 16) / 16**16
     ends = np.cumsum(list(SPLITS.values()))
     assert patient_split(patient) == list(SPLITS)[int(np.searchsorted(ends[:-1], position, side="right"))]
+
+
+@given(
+    st.floats(0, 1, width=32),
+    st.floats(0, 1 / 64, width=32),
+    st.sampled_from([0.0, 0.005, 0.0099, 0.0101, 0.012, 0.02, 0.3, 0.5]),
+    st.sampled_from([1, 3]),
+    st.integers(0, 2**32 - 1),
+)
+def test_an_image_is_blank_where_its_quantiles_are_within_a_level(level, spread, share, channels, seed):
+    """By the definition: 1 % of pixels at either end are left out, and the rest is of one gray level in 8 bits."""
+    rng = np.random.default_rng(seed)
+    image = np.full((channels, 32, 32), level, dtype=np.float32)
+    image[0] += np.float32(spread) * (rng.random((32, 32)) < share) + 1e-4 * rng.random((32, 32), dtype=np.float32)
+    low, high = np.quantile(image.reshape(channels, -1), [0.01, 0.99], axis=-1)
+    try:
+        _shown(list(image), Path("image.png"))
+    except InputError:
+        assert np.max(high - low) < 1 / 255
+    else:
+        assert np.max(high - low) >= 1 / 255
 
 
 def test_patients_are_counted_once():
