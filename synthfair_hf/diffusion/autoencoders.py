@@ -9,7 +9,7 @@ equal colours, and of its answer the mean is taken.
 import hashlib
 import json
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -19,8 +19,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ..access import RECORD, recorded_access, restrict
 from ..errors import InputError, unknown
-from ..records import fingerprint
+from ..records import Access, fingerprint
 
 __all__ = ["Autoencoder", "check_latents", "compression", "decode", "encode", "open_autoencoder", "revision_of"]
 
@@ -37,7 +38,8 @@ def open_autoencoder(path: str | Path) -> Autoencoder:
     """Load an autoencoder, in safetensors, which is not trained further.
 
     Args:
-        path: its directory, that of a pipeline that holds one in `vae`, or the name of a Hub repository of either.
+        path: its directory, that of a pipeline that holds one in `vae`, or the name of a Hub repository of either. One
+            that was trained on restricted images keeps their access (`access.held_access`).
 
     Raises:
         InputError: for what is no autoencoder of KINDS, and for one whose weights are missing or no safetensors.
@@ -65,14 +67,27 @@ def open_autoencoder(path: str | Path) -> Autoencoder:
     finally:
         logging.set_verbosity(level)
     found.register_to_config(_name_or_path="")
+    if (access := _access_behind(directory)) is not None:
+        restrict(found, access=access)
     return found.requires_grad_(False).eval()
+
+
+def _access_behind(directory: Path) -> Access | None:
+    """Access to the images of an autoencoder that was trained or saved by this package, or is part of a generator."""
+    for place in (directory, directory.parent):
+        if (place / RECORD).exists():
+            return recorded_access(place)
+        if (index := place / "model_index.json").exists():
+            access = json.loads(index.read_bytes()).get("access")
+            return access if access in (None, *get_args(Access)) else "unknown"
+    return None
 
 
 def _downloaded(name: str) -> Path:
     """The local copy of a Hub repository's autoencoder."""
-    files = [f"{folder}{file}" for folder in ("", "vae/") for file in ("config.json", "*.safetensors")]
+    files = [f"{folder}{file}" for folder in ("", "vae/") for file in ("config.json", RECORD, "*.safetensors")]
     try:
-        return Path(snapshot_download(name, allow_patterns=files))
+        return Path(snapshot_download(name, allow_patterns=[*files, "model_index.json"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"vae: {name} is no directory, and not on the Hub ({reason}); check the name.") from None

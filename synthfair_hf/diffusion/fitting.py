@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..access import RECORD
+from ..access import RECORD, held_access
 from ..arguments import Count, Guidance, checked
 from ..causal.scm import StructuralCausalModel
 from ..domains.chest_xray.nih_chestxray14 import read_table
@@ -206,7 +206,7 @@ def train_generator(
     if autoencoder is not None:
         autoencoder.to(local_device())
     if autoencoder is not None and vae is not None:
-        inputs["vae"] = revision_of(autoencoder)
+        inputs |= {"vae": revision_of(autoencoder), "access": held_access(inputs["access"], autoencoder)}
         few = [examples[(row, row)]["image"] for row in range(min(len(examples), CHECKED))]
         check_latents(vae, autoencoder, torch.stack(few).to(autoencoder.device))
 

@@ -189,6 +189,25 @@ def test_what_does_not_fit_is_one_sentence_and_writes_nothing(saved, tmp_path, c
         assert not out.exists()
 
 
+def test_access_to_an_autoencoders_images_goes_with_it(saved, tmp_path):
+    vae = saved(variational)
+    assert command(tmp_path / "open", "--vae", vae) == 0
+    assert Record.read(tmp_path / "open" / "record.json").access == "open", "the phantom's, and nobody's autoencoder"
+    index = tmp_path / "open" / "model_index.json"
+    shutil.copytree(tmp_path / "open", tmp_path / "held")
+    (tmp_path / "held" / "record.json").unlink()
+    (tmp_path / "held" / index.name).write_text(
+        index.read_text().replace('"access": "open"', '"access": "credentialed"')
+    )
+    assert command(tmp_path / "run", "--vae", tmp_path / "held") == 0
+    assert Record.read(tmp_path / "run" / "record.json").access == "credentialed"
+    (tmp_path / "open" / "record.json").write_text(
+        (tmp_path / "open" / "record.json").read_text().replace('"access": "open"', '"access": "credentialed"')
+    )
+    with pytest.raises(InputError, match="its access 'credentialed' was recorded of other contents"):
+        autoencoders.open_autoencoder(tmp_path / "open")
+
+
 def test_an_autoencoder_is_found_in_a_pipeline_and_the_remedy_of_a_wild_scale_is_the_right_one(saved, tmp_path):
     vae = saved(variational, scaling_factor=500.0)
     images = torch.stack([examples()[row, row]["image"] for row in range(8)])
