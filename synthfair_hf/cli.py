@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
@@ -145,6 +146,11 @@ def _verb(words: Sequence[str], has_inner: bool) -> str:
     return name
 
 
+def _next(verb: str, *words: object) -> str:
+    """The command to go on with, as a shell takes it; words in capitals are for the reader to replace."""
+    return f"next: {join(['synthfair', *verb.split(), *map(str, words)])}"
+
+
 def _given(settings: verbs.VerbSettings) -> dict[str, Any]:
     """The settings by name, without those that are None: the function's own defaults stand for them."""
     return {name: value for name, value in settings if value is not None}
@@ -274,12 +280,13 @@ def _realism(settings: verbs.MeasureRealism) -> int:
 def _candidates(settings: verbs.Candidates) -> int:
     from .align.candidates import make_candidates
 
-    record = make_candidates(**dict(settings))
-    print(
-        f"wrote {settings.output_dir}: {counted(record.counts['pairs'], 'pair')}; "
-        "next: synthfair label or synthfair judge"
-    )
+    record, place = make_candidates(**dict(settings)), settings.output_dir
+    print(f"wrote {place}: {counted(record.counts['pairs'], 'pair')}")
     _read(record.counts)
+    answers = place.with_name(f"{place.name}-answers.jsonl")
+    print(_next("label", "--candidates", place, "--annotator", "NAME", "--output_file", answers))
+    judges = ("--predictor", "PREDICTOR", "--judges", "attribute_fidelity=1")
+    print(_next("judge", "--candidates", place, *judges, "--output_dir", place.with_name(f"{place.name}-preferences")))
     return 0
 
 
@@ -287,8 +294,10 @@ def _judge(settings: verbs.Judge) -> int:
     from .align.judgement import judge_candidates
 
     record, place = judge_candidates(**dict(settings)), settings.output_dir
-    print(f"wrote {place}: {counted(record.counts['pairs'], 'pair')}; next: synthfair align --train_data_dir {place}")
+    print(f"wrote {place}: {counted(record.counts['pairs'], 'pair')}")
     _read(record.counts)
+    generator = ("--pretrained_model_name_or_path", "PIPELINE")
+    print(_next("align", *generator, "--train_data_dir", place, "--output_dir", f"runs/{place.name}"))
     return 0
 
 
@@ -329,17 +338,30 @@ def _fuse(settings: verbs.Fuse) -> int:
 
     fuse_generator(**dict(settings))
     place = settings.output_dir
-    print(f"wrote {place}; next: synthfair measure soundness --pretrained_model_name_or_path {place}")
+    measured = ("--pretrained_model_name_or_path", place, "--world", "WORLD", "--output_dir", f"{place}-scoreboard")
+    print(f"wrote {place}; {_next('measure soundness', *measured)}")
     return 0
 
 
 def _recipes(settings: verbs.Recipes) -> int:
-    from .generate.recipes import describe_recipes, make_recipes
+    from .domains.registry import DRAWN
+    from .generate.recipes import describe_recipes, make_recipes, subjects_for
     from .views.preset import load_preset
 
-    record = make_recipes(**{**_given(settings), "preset": load_preset(settings.preset)})
+    preset, file = load_preset(settings.preset), settings.output_file
+    record = make_recipes(**{**_given(settings), "preset": preset})
     print("\n".join(describe_recipes(record)))
-    print(f"wrote {settings.output_file}; next: synthfair generate --recipes {settings.output_file}")
+    who: tuple[str, ...] = ()
+    if not set(record.settings["contexts"]) <= set(preset.covariates.names):
+        # no covariate, and so for whoever reads prompts
+        who = ("--text_to_image", "PIPELINE", "--preset", settings.preset, "--source", "DIR")
+    elif preset.name in DRAWN:
+        who = ("--world", preset.name)
+    elif preset.name != "chest_xray":
+        who = ("--pretrained_model_name_or_path", "PIPELINE")
+    number = subjects_for(preset, record.counts["recipes"])
+    words = ("--recipes", file, "--num_subjects", number, "--output_dir", file.with_suffix(""))
+    print(f"wrote {file}; {_next('generate', *who, *words)}")
     return 0
 
 
@@ -369,7 +391,7 @@ def _generate(settings: verbs.Generate) -> int:
     if place.rank == 0:
         print(json.dumps(summary, indent=2))
     if summary["finished"]:
-        print(f"wrote {settings.output_dir}; next: synthfair verify {settings.output_dir}")
+        print(f"wrote {settings.output_dir}; {_next('verify', settings.output_dir)}")
         # without it the output is JSON alone, which holds the same
         _read(summary)
     return 0
@@ -407,14 +429,14 @@ def _verify(settings: verbs.Verify) -> int:
     # no repair removes a stray file, or writes a card, which alone holds the licence
     cards = [problem for problem in problems if problem.startswith("README.md")]
     if cards and len(cards) == len(problems):
-        print(f"next: the synthfair generate command that wrote {directory}, with the same flags")
+        print(f"the synthfair generate command that wrote {directory}, with the same flags, writes its card again")
     if any(not problem.endswith("remove it.") and not problem.startswith("README.md") for problem in problems):
         from .generate.dataset import repair_needs
 
         needs = repair_needs(directory)
         if needs is not None:
-            flags = "".join(f" --{name.removesuffix('_dir')} {name.upper()}" for name in needs)
-            print(f"next: synthfair verify {directory} --repair{flags}")
+            flags = [word for name in needs for word in (f"--{name.removesuffix('_dir')}", name.upper())]
+            print(_next("verify", directory, "--repair", *flags))
     return 1 if problems else 0
 
 
@@ -472,24 +494,27 @@ def _benchmark(settings: verbs.Benchmark) -> int:
 
 def _preset(settings: verbs.PresetFile) -> int:
     from .domains.draft import draft_preset
+    from .domains.ingested import METADATA
     from .domains.preset_file import preset_yaml
-    from .records import write_atomically
+    from .records import check_new_files, write_atomically
     from .views.preset import load_preset
 
     table, written = settings.metadata_file, settings.output_file
     if (settings.preset is None) == (table is None):
         raise InputError("preset: give FILE to print a preset, or --from metadata.csv to draft one.")
-    if table is None and settings.finding:
-        raise InputError("finding: is for a draft; give --from metadata.csv, or leave it out.")
-    if written is not None and written.exists():
-        raise InputError(f"output_file: {written} exists already; give another name, or remove it.")
-    if written is not None and not written.parent.is_dir():
-        raise InputError(f"output_file: {written.parent} is not a directory; give a place that exists.")
+    for name in ("finding", "columns", "image_column"):
+        if table is None and getattr(settings, name):
+            raise InputError(f"{name}: is for a draft; give --from metadata.csv, or leave it out.")
+    if written is not None:
+        check_new_files("output_file", written)
     remarks: list[str] = []
     if table is None:
         text = preset_yaml(load_preset(str(settings.preset)))
     else:
-        preset, remarks = draft_preset(table, "my_domain" if written is None else written.stem, settings.finding)
+        image = {} if settings.image_column is None else {"file_name": settings.image_column}
+        columns = {**image, **(settings.columns or {})}
+        name = "my_domain" if written is None else written.stem
+        preset, remarks = draft_preset(table, name, settings.finding, columns)
         text = preset_yaml(preset, remarks)
     if written is None:
         print(text, end="")
@@ -497,7 +522,15 @@ def _preset(settings: verbs.PresetFile) -> int:
     write_atomically(written, text.encode())
     for remark in remarks:
         print(remark, file=sys.stderr)
-    print(f"wrote {written}" + (f"; next: synthfair train --preset {written} --source {table.parent}" if table else ""))
+    print(f"wrote {written}")
+    if table is None:
+        return 0
+    if table.name != METADATA:
+        print(f"{table} is to be called {METADATA} first, as which it is read")
+    image = () if settings.image_column is None else ("--image_column", settings.image_column)
+    mapped = [f"{name}={column}" for name, column in (settings.columns or {}).items()]
+    source = ("--source", table.parent, *image, *(("--column", *mapped) if mapped else ()))
+    print(_next("train", "--preset", written, *source, "--output_dir", f"runs/{written.stem}"))
     return 0
 
 
@@ -533,9 +566,9 @@ def _ingest(settings: verbs.Ingest) -> int:
     record, place = ingest(folder, **arguments), settings.output_dir
     _read({"source": record.counts})
     print(f"wrote {place}, access {record.access}; the key of its names and what was left out are in {place}.private")
-    preset = "" if settings.preset == "chest_xray" else f" --preset {settings.preset}"
-    small = "" if settings.resolution is None else f" --resolution {settings.resolution}"
-    print(f"next: synthfair train{preset}{small} --source {place} --output_dir runs/{place.name}")
+    preset = () if settings.preset == "chest_xray" else ("--preset", settings.preset)
+    small = () if settings.resolution is None else ("--resolution", settings.resolution)
+    print(_next("train", *preset, *small, "--source", place, "--output_dir", f"runs/{place.name}"))
     return 0
 
 

@@ -704,6 +704,12 @@ class PresetFile(VerbSettings):
     finding: list[str] = Field(
         [], description="columns of the table that each are one finding, present or absent; by default those called so"
     )
+    columns: Annotated[dict[str, str] | None, VALUES] = Field(
+        None,
+        alias="column",
+        description="columns of the table by covariate, such as age=PatientAge patient_id=PatientID",
+    )
+    image_column: str | None = _like(_SourceFlags, "image_column")
     output_file: Path | None = Field(None, description="where the YAML goes; printed by default")
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "FileRecord",
     "MissingEntry",
     "Record",
+    "check_new_files",
     "check_regular",
     "file_inside",
     "file_sha256",
@@ -93,6 +95,27 @@ def check_regular(path: Path, where: str, remedy: str) -> None:
         raise InputError(f"{where}: cannot be read ({reason}); {remedy}.") from None
     if not found:
         raise InputError(f"{where}: is not a file; {remedy}.")
+
+
+def check_new_files(argument: str, *paths: Path) -> None:
+    """Raise InputError unless files of these names can be written in one directory, before the work that needs them.
+
+    Args:
+        argument: named by an error.
+        paths: of files that must not be there.
+    """
+    for path in paths:
+        usable_path(argument, path.with_name(f"{path.name}.tmp"))
+        if path.exists():
+            raise InputError(f"{argument}: {path} exists already; give another name, or remove it.")
+    place = paths[0].parent
+    if not place.is_dir():
+        raise InputError(f"{argument}: {place} is not a directory; give a place that exists.")
+    try:
+        with TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"{argument}: {place} can't be written ({error.strerror}); give another place.") from None
 
 
 def file_sha256(path: Path) -> str:

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Kind = Literal["continuous", "categorical"]
-Role = Literal["protected", "finding", "acquisition"]
+Role = Literal["protected", "finding", "acquisition", "other"]
 Nature = Literal[
     "patient/demographic",
     "patient/anatomy",
@@ -59,8 +59,9 @@ EMPTY, UNKNOWN = "empty", "unknown"
 class Variable(Checked, BaseModel):
     """One covariate.
 
-    `role` says how fairness research uses it (protected attribute, finding to predict, acquisition); `nature` places it
-    in the taxonomy of covariates of a radiograph, which separates the patient from everything external to the patient.
+    `role` says how fairness research uses it (protected attribute, finding to predict, acquisition, or other: none of
+    these); `nature` places it in the taxonomy of covariates of a radiograph, which separates the patient from
+    everything external to the patient.
     `aliases` maps spellings found in sources to level names; `optional` variables may be absent from a source.
     `unobserved_at` names levels of the schema's site at which it is known of nobody.
     """

@@ -1,7 +1,10 @@
 """The example of every verb's help runs, one after another in one directory, on worlds and runs made small."""
 
+import re
+import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from functools import partialmethod
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from PIL import Image
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.cli_arguments import VERBS
+from synthfair_hf.cli_parser import parse
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.presets import PRESETS
@@ -98,10 +102,48 @@ def prepare(verb: str) -> None:
             shutil.copy("synthfair/records/plan.json", Path(name, "records"))
 
 
+HINTING = {"candidates", "judge", "fuse", "recipes", "generate", "preset", "ingest"}
+"""Verbs that tell what to go on with."""
+
+
+def hinted(text: str) -> Iterator[str]:
+    """The commands that a verb tells to go on with; the parser takes each of them as it stands."""
+    for hint in re.findall(r"next: (.*)", text):
+        words = shlex.split(hint)
+        assert words.pop(0) == "synthfair", hint
+        verb = next(name for name in VERBS if words[: len(name.split())] == name.split())
+        parse(verb, words[len(verb.split()) :])
+        yield verb
+
+
+@pytest.mark.parametrize("preset", ["chest_xray", "phantom", "dermatology", "brain_mri", "morphomnist"])
+@pytest.mark.parametrize("own", [False, True])
+def test_recipes_tell_a_command_that_is_accepted(preset: str, own: bool, tmp_path: Path, capsys):
+    (tmp_path / "my contexts.yaml").write_text("wind: [still, breezy]\nlamp: [left, right, none]\n")
+    words = ["--contexts", str(tmp_path / "my contexts.yaml")] if own else []
+    file = str(tmp_path / "re cipes.jsonl")
+    status = main(["recipes", "--preset", preset, "--num_recipes", "2", *words, "--output_file", file])
+    assert list(hinted(capsys.readouterr().out)) == (["generate"] if status == 0 else [])
+    assert status == 0 or not own
+
+
+def test_a_command_after_recipes_of_a_world_runs(small: Path, capsys):
+    recipes = ["--preset", "phantom", "--num_recipes", "2", "--variables", "view", "--output_file", "views.jsonl"]
+    assert main(["recipes", *recipes]) == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("next: synthfair ")[2])
+    assert main([*command, "--resolution", "16", "--dry_run"]) == 0
+
+
 def test_the_example_of_every_verb_runs(small: Path, hub, capsys):
     assert set(CHAIN) == set(VERBS)
+    hints: dict[str, list[str]] = {}
     for verb, smaller in CHAIN.items():
         prepare(verb)
         command = [*verb.split(), *VERBS[verb].example.split(), *smaller]
-        assert main(command) == 0, f"{verb}: {capsys.readouterr().err.splitlines()[-1:]}"
+        status = main(command)
+        told = capsys.readouterr()
+        assert status == 0, f"{verb}: {told.err.splitlines()[-1:]}"
+        hints[verb] = list(hinted(told.out))
+    # verify has none where nothing is wrong; tests/generate/test_verification.py sees the others
+    assert {verb for verb, found in hints.items() if found} == HINTING
     assert {path.name for path in small.iterdir()} >= {"synthfair", "whole", "leaderboard", "scoreboard", "demo"}

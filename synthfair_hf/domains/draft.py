@@ -9,8 +9,8 @@ Columns are several findings where they are named, or, where two or more are cal
 and no column is called as one that holds all is, by themselves. Their cells are 1 and 0, present and absent, yes and
 no, or true and false; -1, uncertain, is missing. All are present or absent whatever else a row has.
 
-Whoever drafts knows no domain: roles and natures follow from the columns' names, and the only edges are those of
-protected attributes to the finding.
+Whoever drafts knows no domain: roles and natures follow from the columns' names, and the only edges are those of what is
+the patient's to the finding. What no name tells is of the role other: nobody said that it is protected.
 """
 
 import math
@@ -35,7 +35,7 @@ from .images import is_in_colours
 from .preset import Contrast, Preset, strengths
 from .preset_file import MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
-from .readers import key_of
+from .readers import key_of, map_columns
 from .rows import read_rows
 from .source import read_image
 from .values import ABSENT, PRESENT
@@ -82,6 +82,8 @@ WORDS = {
     "operator",
     "device": "scanner device camera manufacturer vendor detector machine field_strength field strength",
     "site": "site_id hospital center centre institution",
+    "demographic": "age sex gender race ethnicity ethnic ancestry nationality skin_tone skintone skin_type fitzpatrick "
+    "insurance language religion marital education income",
     "negative": "no_finding normal healthy negative none no absent benign control intact sound 0 0.0 false",
 }
 """Names of columns by what they are for, and of levels of a finding that is absent."""
@@ -103,20 +105,32 @@ class Draft(NamedTuple):
     remarks: list[str]
 
 
-def draft_preset(table: str | Path, name: str = "my_domain", findings: Sequence[str] = ()) -> Draft:
+def draft_preset(
+    table: str | Path,
+    name: str = "my_domain",
+    findings: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+) -> Draft:
     """Draft a preset from the table of a folder of images.
 
     Args:
         table: `metadata.csv` with `file_name`, `patient_id` and a column for each covariate (`imagefolder`).
         name: of the domain; what can be none becomes `my_domain`.
         findings: columns that each are one finding, present or absent; by default those that are called so.
+        columns: by covariate, `file_name` or `patient_id`, the column that holds it, where it has another name. Whoever
+            reads the table by the draft needs the same.
 
     Raises:
         InputError: a finding that is no column, or not present or absent; no table, a damaged one, one without these
-            columns, or without two levels or numbers of anything.
+            columns, or without two levels or numbers of anything; a name that no covariate can have.
     """
     path = Path(table)
-    rows = [row for _, row in read_rows(path)]
+    numbered = read_rows(path)
+    for one in columns or {}:
+        if one not in IDENTIFIED and (why := why_no_name(one, list(columns or {}))):
+            raise InputError(f"columns: {one!r} {why}.")
+    map_columns(path, numbered, columns or {})
+    rows = [row for _, row in numbered]
     spelt = match_columns(path, list(rows[0]), [column for column, _, _ in IDENTIFIERS])
     own = {column: name for name, column in spelt.items()}
     rows = [{own.get(column, column): cell for column, cell in row.items()} for row in rows]
@@ -124,6 +138,8 @@ def draft_preset(table: str | Path, name: str = "my_domain", findings: Sequence[
         if column not in rows[0]:
             similar = [repr(one) for one in rows[0] if re.search(like, one.casefold())]
             remedy = f"give that name to {' or '.join(similar[:3])}" if similar else "add it"
+            mapped = next((one for one in rows[0] if re.search(like, one.casefold())), "COLUMN")
+            remedy = f"{remedy}, or columns={ {column: mapped} }"
             raise InputError(f"{path}:1: no column {column!r}; {remedy} (it {purpose}).")
     name = name if NAME.fullmatch(name) and name not in PRESETS else "my_domain"
     labels = _labels(path, rows, findings)
@@ -136,12 +152,15 @@ def draft_preset(table: str | Path, name: str = "my_domain", findings: Sequence[
         if labels and spelling(column) == spelling(NO_FINDING):
             remarks.append(f"Left out: {reprlib.repr(column)} says that all findings are absent.")
             continue
-        why = why_no_name(column, list(rows[0]))
-        described = why or _described(column, [row[column].strip() for row in rows])
+        called = _called(column)
+        why = why_no_name(called, list(map(_called, rows[0])))
+        described = why or _described(called, [row[column].strip() for row in rows])
         if isinstance(described, str):
             remarks.append(f"Left out: {reprlib.repr(column)} {described}.")
-        else:
-            found[column] = described
+            continue
+        if called != column:
+            remarks.append(f"Renamed: {reprlib.repr(column)} is read as {called}.")
+        found[called] = described
     match_columns(path, list(rows[0]), found)
     if len(found) > MAX_COVARIATES:
         raise InputError(f"{path}:1: {len(found)} columns are covariates; keep at most {MAX_COVARIATES}.")
@@ -164,6 +183,8 @@ def draft_preset(table: str | Path, name: str = "my_domain", findings: Sequence[
             remarks.append(f"Taken as the finding: {finding!r}, for no column is called as one is, such as 'finding'.")
     for column, one in found.items():
         one.update(zip(("role", "nature"), _role(column, (*several, finding)), strict=True))
+    if others := [column for column, one in found.items() if one["role"] == "other"]:
+        remarks.append(f"Taken as other, for no name says what they are to fairness: {', '.join(others)}.")
     covariates = Schema(
         variables=tuple(
             Variable(name=column, **{field: value for field, value in one.items() if field in Variable.model_fields})
@@ -213,7 +234,7 @@ def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
     words = [cell for cell in cells if cell.casefold() == "none" or not is_missing(cell)]
     if 2 * len(words) < len(cells):
         return "is empty in most rows"
-    unit = "years" if re.search(r"(^|_)age($|_)", column.casefold()) else "units"
+    unit = "years" if re.search(r"(^|_)age($|_)", _words(column)) else "units"
     probe = Variable(
         name=column, kind="continuous", role="protected", nature="patient/anatomy", unit=unit, range=WIDEST
     )
@@ -303,9 +324,19 @@ def _finding(found: Mapping[str, Mapping[str, Any]]) -> str | None:
     return next(iter(named or categorical[-1:]), None)
 
 
+def _called(column: str) -> str:
+    """What a covariate of this column is called: as the column, or so that the column is a spelling of it."""
+    return column if NAME.fullmatch(column) else key_of(column)
+
+
+def _words(column: str) -> str:
+    """Its words, joined by `_`: PatientAge is patient_age."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column).casefold()
+
+
 def _is(column: str, use: str) -> bool:
-    words = column.casefold()
-    return words in WORDS_BY_USE[use] or not WORDS_BY_USE[use].isdisjoint(words.split("_"))
+    known, words = WORDS_BY_USE[use], _words(column)
+    return not known.isdisjoint((words, column.casefold(), *words.split("_")))
 
 
 def _role(column: str, findings: Collection[str | None]) -> tuple[str, str]:
@@ -314,18 +345,19 @@ def _role(column: str, findings: Collection[str | None]) -> tuple[str, str]:
     if _is(column, "acquisition"):
         nature = "device" if _is(column, "device") else "site" if _is(column, "site") else "protocol"
         return "acquisition", f"external/{nature}"
-    return "protected", "patient/demographic"
+    return ("protected", "patient/demographic") if _is(column, "demographic") else ("other", "patient/anatomy")
 
 
 def _preset(
     name: str, covariates: Schema, found: Mapping[str, Mapping[str, Any]], finding: str | None, resolution: int
 ) -> Preset:
     contrasts = {column: _contrast(covariates[column], one) for column, one in found.items()}
-    protected = [variable for variable in covariates.walk() if variable.role == "protected"]
-    strata = [variable.name for variable in protected if not variable.categorical][:1]
+    order = ("protected", "other", "acquisition")
+    own = [variable for role in order[:2] for variable in covariates.walk() if variable.role == role]
+    strata = [variable.name for variable in own if not variable.categorical][:1]
     findings = [variable.name for variable in covariates.walk() if variable.role == "finding"]
     attributes = [one.name for one in covariates.walk() if one.categorical and one.name not in findings]
-    attributes.sort(key=lambda column: covariates[column].role != "protected")
+    attributes.sort(key=lambda column: order.index(covariates[column].role))
     factors, size = [finding] if finding else [], len(covariates[finding].levels) if finding else 1
     for column in attributes:
         size *= len(covariates[column].levels)
@@ -339,7 +371,7 @@ def _preset(
         name=name,
         title=name.replace("_", " ").capitalize(),
         covariates=covariates,
-        edges=tuple((variable.name, one) for one in findings for variable in protected),
+        edges=tuple((variable.name, one) for one in findings for variable in covariates.walk() if variable in own),
         resolution=resolution,
         factors=tuple(factors),
         strata=tuple(strata),

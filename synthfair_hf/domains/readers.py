@@ -35,7 +35,7 @@ from .rows import read_rows
 from .source import Patients, patient_split
 from .values import PRESENT, Uncertain, published, view
 
-__all__ = ["NO_FINDING", "DataSetFolder", "Reader", "Row", "Table", "key_of", "patient_name"]
+__all__ = ["NO_FINDING", "DataSetFolder", "Reader", "Row", "Table", "key_of", "map_columns", "patient_name"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
 
@@ -136,16 +136,34 @@ class Table:
             InputError: a name that is no covariate, or a column that the table does not have.
         """
         allowed = ("file_name", "patient_id", *preset.covariates.names)
-        there = self.rows[0][1]
-        for name, column in columns.items():
+        for name in columns:
             if name not in allowed:
                 raise InputError(f"columns: {name!r} is no covariate of {preset.name}; allowed: {', '.join(allowed)}.")
-            if column not in there:
-                raise InputError(f"columns: {self.path} has no column {column!r}; allowed: {', '.join(there)}.")
-        renamed = set(columns.values()) - set(columns)
-        for place, (line, row) in enumerate(self.rows):
-            others = {column: cell for column, cell in row.items() if column not in renamed}
-            self.rows[place] = line, {**others, **{name: row[column] for name, column in columns.items()}}
+        map_columns(self.path, self.rows, columns)
+
+
+def map_columns(path: Path, rows: list[tuple[int, dict[str, str]]], columns: Mapping[str, str]) -> None:
+    """Give columns of a table other names, where they stand; a column that has one of these already is left out.
+
+    Args:
+        path: of the table.
+        rows: of it, by line.
+        columns: by new name, the column.
+
+    Raises:
+        InputError: a column that the table does not have.
+    """
+    for column in columns.values():
+        if column not in rows[0][1]:
+            raise InputError(f"columns: {path} has no column {column!r}; allowed: {', '.join(rows[0][1])}.")
+    taken = {*columns, *columns.values()}
+    called = [
+        (name, column)
+        for column in rows[0][1]
+        for name in (*(() if column in taken else (column,)), *(one for one, own in columns.items() if own == column))
+    ]
+    for place, (line, row) in enumerate(rows):
+        rows[place] = line, {name: row[column] for name, column in called}
 
 
 class Reader(ABC):

@@ -37,7 +37,7 @@ from .preset import Preset
 from .readers import DataSetFolder, Reader
 from .source import Source
 
-__all__ = ["READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_images", "open_joined", "open_source"]
+__all__ = ["DRAWN", "READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_images", "open_joined", "open_source"]
 
 WORLD_SEED = 0
 """Seed of the planted acquisition and of the phantom: one fixed world, the same in every run."""

@@ -25,19 +25,22 @@ from ..domains.preset import Preset
 from ..errors import InputError, counted, printable, shown
 from ..records import (
     Record,
+    check_new_files,
     check_regular,
     library_versions,
     row_generator,
     write_together,
     written,
 )
+from ..schema import SPLITS
+from .allocation import Allocation
 from .balance import planned_balance
 from .design import integer
 from .language_model import LanguageModel
 from .plan import GenerationPlan
 from .recipe_table import MOST_RECIPES
 
-__all__ = ["LineWriter", "dependence", "describe_recipes", "grammar", "make_recipes", "read_recipes"]
+__all__ = ["LineWriter", "dependence", "describe_recipes", "grammar", "make_recipes", "read_recipes", "subjects_for"]
 
 TRIES = 64
 """Combinations among which the grammar chooses each recipe."""
@@ -123,11 +126,7 @@ def _new_file(output_file: str | Path) -> Path:
     path = Path(output_file)
     if path.suffix != ".jsonl":
         raise InputError(f"output_file: {shown(str(path))} is no name of JSON lines; give one that ends in .jsonl.")
-    for one in (path, path.with_suffix(".json")):
-        if one.exists():
-            raise InputError(f"output_file: {one} exists already; give another name, or remove it.")
-    if not path.parent.is_dir():
-        raise InputError(f"output_file: {path.parent} is not a directory; give a place that exists.")
+    check_new_files("output_file", path, path.with_suffix(".json"))
     return path
 
 
@@ -150,6 +149,17 @@ def _planned_balance(preset: Preset, recipes: Sequence[dict[str, str]]) -> dict[
         recipes=tuple(recipes),
     )
     return planned_balance(plan)
+
+
+def subjects_for(preset: Preset, recipes: int) -> int:
+    """A number of subjects of whom each stratum has about one for every recipe, and that every split can balance.
+
+    Args:
+        preset: the domain.
+        recipes: how many there are.
+    """
+    strata = 2 ** len(preset.strata)
+    return Allocation(recipes * strata, tuple(SPLITS.values()), (1 / strata,) * strata).nearest
 
 
 def read_recipes(path: str | Path, preset: Preset) -> tuple[dict[str, str], ...]:

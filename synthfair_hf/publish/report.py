@@ -34,6 +34,8 @@ __all__ = ["difference_png", "write_report"]
 
 NUM_SUBJECTS = 6
 HISTOGRAM_BINS = 10
+GROUPED = ("protected", "other")
+"""Roles by whose levels subjects are counted, the first that a covariate has."""
 QUANTILES = {"minimum": 0, "lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75, "maximum": 1}
 SATURATED = 0.02
 """Share of pixels whose difference may lie beyond the ends of the colour scale."""
@@ -335,9 +337,9 @@ def _distribution(store: _Store, variable: Variable) -> dict[str, Any]:
 
 
 def _histograms(store: _Store) -> list[dict[str, Any]]:
-    """Counts of subjects by bin of every continuous covariate, by level of the first categorical protected one."""
+    """Counts of subjects by bin of every continuous covariate, by level of the first categorical one of GROUPED."""
     columns, variables = store.columns, store.preset.covariates
-    groups = next((one for one in variables.walk() if one.categorical and one.role == "protected"), None)
+    groups = next((one for role in GROUPED for one in variables.walk() if one.categorical and one.role == role), None)
     if groups is None:
         return []
     return [

@@ -44,7 +44,7 @@ GRAMMAR = (
     "<finding>_<attribute>_correlated_<A>_<B>, <finding>_prevalence_by_<attribute>_<A>_<B>, "
     "<finding>_noise_in_<group>_<R>, <finding>_underdiagnosed_in_<group>_<R>, with A + B = 100, or several joined by +"
 )
-ROLES = ("finding", "acquisition", "protected")
+ROLES = ("finding", "acquisition", "other", "protected")
 
 
 class Group(NamedTuple):

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthfair_hf.cli import main
+from synthfair_hf.cli_parser import parse
 from synthfair_hf.domains.draft import draft_preset
 from synthfair_hf.domains.preset_file import preset_yaml
+from synthfair_hf.domains.registry import open_source
 from synthfair_hf.errors import InputError
 from synthfair_hf.views.preset import load_preset
 from synthfair_hf.views.view import curated_views
@@ -51,7 +54,7 @@ COLUMNS = {
 def test_kinds_levels_and_ranges_are_those_of_the_columns(tmp_path: Path):
     preset, remarks = draft_preset(table(tmp_path, **COLUMNS), "fur")
     found = {variable.name: variable for variable in preset.covariates.walk()}
-    assert list(found) == ["age", "grade", "weight", "breed", "scanner", "diagnosis"]
+    assert list(found) == ["age", "grade", "weight", "breed", "scanner", "diagnosis", "body_part"]
     assert (found["age"].unit, found["age"].bounds) == ("years", (0, 100))
     assert found["grade"].levels == ("1", "2", "3")
     low, high = found["weight"].bounds
@@ -59,15 +62,86 @@ def test_kinds_levels_and_ranges_are_those_of_the_columns(tmp_path: Path):
     assert 3.04 < high < 4
     assert found["breed"].levels == ("Grey_wolf", "red_fox")
     assert found["breed"].aliases == {"Red Fox": "red_fox", "red fox": "red_fox"}
-    assert [one.role for one in found.values()] == [*["protected"] * 4, "acquisition", "finding"]
+    assert [one.role for one in found.values()] == ["protected", *["other"] * 3, "acquisition", "finding", "other"]
     assert found["scanner"].nature == "external/device"
     left_out = {match[1] for remark in remarks if (match := re.match("Left out: '(.+?)'", remark))}
-    assert left_out == {"note", "constant", "Body Part", "split", "mostly"}
+    assert left_out == {"note", "constant", "split", "mostly"}
+
+
+@pytest.mark.parametrize(
+    ("column", "role"),
+    [
+        *(
+            (name, "protected")
+            for name in ("age", "PatientAge", "Age (years)", "Sex", "patient_gender", "race", "Skin Type")
+        ),
+        *((name, "other") for name in ("HbA1c", "Eye", "stage", "average", "Sextant", "manager")),
+        *((name, "acquisition") for name in ("ScannerModel", "view", "field_strength")),
+    ],
+)
+def test_only_what_is_called_so_is_protected(tmp_path: Path, column: str, role: str):
+    preset, remarks = draft_preset(table(tmp_path, **{column: repeated("1", "2"), "dx": repeated("a", "b")}))
+    found = next(one for one in preset.covariates.walk() if one.name != "dx")
+    assert found.role == role
+    assert (found.nature == "patient/demographic") == (role == "protected")
+    assert any(found.name in one for one in remarks if one.startswith("Taken as other")) == (role == "other")
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [("Age (years)", "age_years"), ("Body Part", "body_part"), ("pH-value", "ph_value"), ("a.b", "a_b")],
+)
+def test_a_column_that_is_no_name_is_read_under_one(tmp_path: Path, column: str, name: str):
+    cells = [str(20 + n % 7) for n in range(ROWS)]
+    path = table(tmp_path, **{column: cells, "label": repeated("sick", "healthy")})
+    preset, remarks = draft_preset(path)
+    assert preset.covariates.names == (name, "label")
+    assert f"Renamed: {column!r} is read as {name}." in remarks
+    for n in range(ROWS):
+        Image.linear_gradient("L").rotate(n).save(tmp_path / f"{n}.png")
+    found = open_source(tmp_path, preset, preset.resolution).table[name]
+    assert list(map(float, found)) == list(map(float, cells))
+
+
+def test_columns_of_other_names_are_mapped_and_the_next_command_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = table(tmp_path, years=[str(20 + n) for n in range(ROWS)], dx=repeated("sick", "healthy"))
+    path.write_text(path.read_text().replace("file_name,patient_id", "Picture,Person No"))
+    for n in range(ROWS):
+        Image.linear_gradient("L").rotate(n).save(tmp_path / f"{n}.png")
+    own = tmp_path / "my own.yaml"
+    assert main(["preset", "--from", str(path), "--output_file", str(own)]) == 2
+    assert "or --column file_name=COLUMN (it names the image)" in capsys.readouterr().err
+    columns = ["--image_column", "Picture", "--column", "patient_id=Person No", "age=years"]
+    assert main(["preset", "--from", str(path), *columns, "--output_file", str(own)]) == 0
+    told = capsys.readouterr().out.splitlines()[-1].removeprefix("next: synthfair train ")
+    settings = parse("train", shlex.split(told))
+    preset = load_preset(settings.preset)
+    assert preset.covariates.names == ("age", "dx")
+    assert preset.covariates["age"].unit == "years"
+    assert len(open_source(settings.source_dir, preset, preset.resolution)) == ROWS
+    capsys.readouterr()
+    for words, sentence in (
+        (["--image_column", "Picure"], "--column: .* has no column 'Picure'; allowed: Picture, Person No, years, dx"),
+        (["--column", "split=dx"], "--column: 'split' is a column of its own in every data set"),
+        (["--column", "a b=dx"], "--column: 'a b' is not a name"),
+    ):
+        assert main(["preset", "--from", str(path), *words]) == 2
+        assert re.match(f"synthfair: {sentence}", capsys.readouterr().err)
+    assert main(["preset", "chest_xray", "--image_column", "Picture"]) == 2
+    assert capsys.readouterr().err.startswith("synthfair: --image_column: is for a draft; give --from metadata.csv")
+
+
+def test_a_table_of_another_name_is_told_that_it_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = table(tmp_path, **COLUMNS).rename(tmp_path / "labels.csv")
+    assert main(["preset", "--from", str(path), "--output_file", str(tmp_path / "own.yaml")]) == 0
+    assert f"{path} is to be called metadata.csv first, as which it is read\nnext: " in capsys.readouterr().out
 
 
 def test_edges_lead_from_protected_attributes_to_the_finding(tmp_path: Path):
     preset, _ = draft_preset(table(tmp_path, **COLUMNS))
-    assert preset.edges == tuple((name, "diagnosis") for name in ("age", "grade", "weight", "breed"))
+    assert preset.edges == tuple((name, "diagnosis") for name in ("age", "grade", "weight", "breed", "body_part"))
     assert preset.contrasts["diagnosis"].first == "sick"
     assert preset.contrasts["age"].threshold == pytest.approx(40, abs=5)
     assert preset.strata == ("age",)
@@ -195,7 +269,8 @@ def test_whatever_a_table_holds_a_draft_is_a_preset_that_reads_it(tmp_path: Path
     assert load_preset(own) == preset
     assert len(curated_views(preset)) == len(preset.views) + 1
     for variable in preset.covariates.walk():
-        cells = repeated(*columns[variable.name], rows=rows)
+        # `a b` is no name, and read as a_b
+        cells = repeated(*columns[variable.name if variable.name in columns else "a b"], rows=rows)
         known = [cell for cell in cells if cell.strip().casefold() not in ("", "nan")]
         read = [cell for cell in known if variable.parse(cell)[0] is not None]
         assert len(read) >= 0.95 * len(known) or variable.categorical
@@ -209,7 +284,8 @@ def test_the_command_prints_writes_and_never_overwrites(tmp_path: Path, capsys: 
     written = own.read_text()
     assert "name: fur" in written
     assert load_preset(own) == draft_preset(path, "fur").preset
-    assert capsys.readouterr().out == f"wrote {own}; next: synthfair train --preset {own} --source {tmp_path}\n"
+    train = f"next: synthfair train --preset {own} --source {tmp_path} --output_dir runs/fur"
+    assert capsys.readouterr().out == f"wrote {own}\n{train}\n"
     assert main(["preset", str(own)]) == 0
     assert capsys.readouterr().out == "".join(line for line in written.splitlines(True) if not line.startswith("#"))
     for words in (["--from", str(path)], ["chest_xray"]):
@@ -251,10 +327,11 @@ LABELS = {
 def test_columns_called_as_findings_are_are_several(tmp_path: Path):
     preset, remarks = draft_preset(table(tmp_path, **LABELS))
     roles = {one.name: one.role for one in preset.covariates.walk()}
-    assert roles == {"pleural_effusion": "finding", "edema": "finding", "scar": "protected", "sex": "protected"}
+    assert roles == {"pleural_effusion": "finding", "edema": "finding", "scar": "other", "sex": "protected"}
     assert remarks[1:] == [
         "Left out: 'No Finding' says that all findings are absent.",
         "Taken as findings, present or absent: pleural_effusion, edema.",
+        "Taken as other, for no name says what they are to fairness: scar.",
     ]
     effusion = preset.covariates["pleural_effusion"]
     assert [effusion.parse(cell)[0] for cell in ("1", "0", "-1", "")] == ["present", "absent", None, None]

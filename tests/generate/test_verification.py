@@ -154,7 +154,8 @@ def test_verify_gives_one_instruction_and_the_command_for_a_card(tmp_path, capsy
     card.write_text(whole.replace("license: cc-by-4.0", "license: mit"))
     assert main(["verify", str(directory)]) == 1
     told = capsys.readouterr().out.splitlines()
-    assert told[-1] == f"next: the synthfair generate command that wrote {directory}, with the same flags"
+    writes = "with the same flags, writes its card again"
+    assert told[-1] == f"the synthfair generate command that wrote {directory}, {writes}"
     card.write_text(whole)
     next((directory / "data").iterdir()).write_bytes(b"")
     assert main(["verify", str(directory)]) == 1
