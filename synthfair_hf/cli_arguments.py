@@ -506,6 +506,11 @@ class MeasureSoundness(VerbSettings):
     contrasts: Annotated[dict[str, tuple[str, ...]], LISTS] = Field(
         {}, description="two values whose direct, indirect and total effect is measured"
     )
+    boxes: Path | None = Field(
+        None,
+        description="radiologists' boxes of ChestX-ray14, nih_bounding_boxes.csv.gz, by which the place of a change is "
+        "measured",
+    )
     output_dir: OutputDirectory
 
 

@@ -381,6 +381,11 @@ class SavedPredictor(Protocol):
         """Access to the images it was trained on, as `records.Access`; "open" where nothing is recorded of it."""
         ...
 
+    @property
+    def origins(self) -> Any:
+        """The images it was trained on, as `training.origins.Origin`."""
+        ...
+
     def load(self, schema: "Schema") -> Any:
         """The predictor, an `AttributePredictor`; InputError where it lacks one of the schema's covariates."""
         ...

@@ -33,6 +33,7 @@ from ..training.checkpoints import check_output_dir
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig, architecture
 from ..training.examples import TrainingExamples
 from ..training.loop import train
+from ..training.origins import as_recorded, origins_in
 from .autoencoders import check_latents, compression, open_autoencoder, revision_of
 from .coverage import Coverage
 from .devices import local_device
@@ -220,6 +221,7 @@ def train_generator(
         kept = ("unet", "covariate_encoder", "scheduler", "vae")
         pipeline.register_modules(**{name: trained.components[name] for name in kept})
         inputs["initial_weights"] = start.revision
+        counts["origins"] = as_recorded(origins_in(start.directory))
         default_steps = trained.config.default_steps if default_steps is None else default_steps
     pipeline.register_to_config(
         default_steps=10 if default_steps is None else default_steps,
@@ -290,6 +292,7 @@ def finetune_generator(
     attribute_predictor.features(torch.zeros(2, saved.preset.channels, saved.resolution, saved.resolution))
     pipeline, examples, inputs, counts = _go_on(saved, source_dir, config, access, further=predictor.access)
     inputs["predictor"] = predictor.revision
+    counts["origins"] = as_recorded(origins_in(saved.directory), predictor.origins)
     # "leak" is the off-target weight's name in fingerprints recorded so far
     inputs["counterfactual"] = fingerprint({"weight": float(weight), "leak": float(off_target_weight), "steps": STEPS})
     chosen = strengths(
@@ -431,6 +434,7 @@ def _go_on(
     counts = {
         "source": source.counts,
         "training_images": len(examples),
+        "origins": as_recorded(origins_in(saved.directory)),
         **_coverage(saved, source, saved.preset, examples.rows),
     }
     inputs = {"source": source.fingerprint, "initial_weights": saved.revision}

@@ -154,6 +154,9 @@ class JoinedSource:
         }
         self.covariates = self.domain.covariates.subset(self.table)
         self._place(people, persons)
+        names = {place: getattr(one, "file_names", ()) for place, one in self._sources.items()}
+        self.file_names = [f"{place}/{names[place][row]}" for place, row in self._rows] if all(names.values()) else []
+        """Of each image, below the name of its site; empty before images are read."""
         self.counts = self._count(duplicates)
         self.fingerprint = fingerprint(
             [[[name, people[name], one.fingerprint] for name, one in self._sources.items()], self._site]
@@ -245,6 +248,7 @@ class JoinedSource:
             for file, reason in one.get("quarantined", {}).items()
         }
         several = {"patients of several sources": self._several, "patients of several splits": self._moved}
+        part = {str(one.get("part", "all")) for one in counts.values()}
         optional = {"left out": left_out, "not read": not_read, "contrast": _added(counts, "contrast")}
         return {
             **count_patients(self.patient_ids, self.splits),
@@ -252,6 +256,7 @@ class JoinedSource:
             "missing": {name: dict(reasons) for name, reasons in missing.items() if reasons},
             "quarantined": quarantined,
             **{name: found for name, found in optional.items() if found},
+            **({"part": part.pop()} if len(part) == 1 and part != {"all"} else {}),
             **count_contradictions(self.covariates, self.table, self.patient_ids),
         }
 

@@ -43,6 +43,7 @@ __all__ = [
     "WORLDS",
     "Counterfactuals",
     "DigitWorld",
+    "Listing",
     "ObservedWorld",
     "PhantomWorld",
     "ScannerWorld",
@@ -67,6 +68,17 @@ class Counterfactuals(NamedTuple):
     """Decoded values of every covariate after the intervention."""
 
 
+class Listing(NamedTuple):
+    """All images of a split whose covariates are known, a patient's second and those beyond a limit among them."""
+
+    covariates: dict[str, list[Any]]
+    """Decoded, none missing."""
+    groups: list[str]
+    """Their patients."""
+    file_names: list[str]
+    """Their files, below their folder; empty where they are drawn."""
+
+
 class World(Protocol):
     """Observations of one split and what is known about them. Values are decoded, and none is missing."""
 
@@ -84,6 +96,8 @@ class World(Protocol):
     """What measures a continuous attribute in images without learning, values `[n]` in its unit; may be empty."""
     augmented_copies: int
     """Augmented examples of each training image among `training_images`."""
+    listing: Listing
+    """All images of the split, of which `images` are some."""
 
     @property
     def images(self) -> Tensor:
@@ -104,6 +118,14 @@ class World(Protocol):
         """What `name` causes, directly or not."""
         ...
 
+    def read(self, places: Sequence[int]) -> Tensor:
+        """Images of the listing, `[n, C, H, W]` in [0, 1].
+
+        Args:
+            places: in the listing.
+        """
+        ...
+
     def training_images(self) -> Tensor:
         """Images of the training split, and their augmented examples where training augments, `[m, C, H, W]`."""
         ...
@@ -122,7 +144,7 @@ class World(Protocol):
         ...
 
 
-class _Observations:
+class _ObservedRows:
     """The part of a world that is data: rows of a source, with the graph of a preset."""
 
     augmented_copies = 0
@@ -147,6 +169,12 @@ class _Observations:
         rows = [row for row in complete if source.splits[row] == split]
         # Folders are often sorted by finding; the hash makes any limit, and a patient's one image, a fair choice.
         rows.sort(key=lambda row: hashlib.sha256(f"{source.patient_ids[row]} {row}".encode()).digest())
+        self._listed, names_of_files = rows, getattr(source, "file_names", ())
+        self.listing = Listing(
+            {one: [source.table[one][row] for row in rows] for one in names},
+            [source.patient_ids[row] for row in rows],
+            [names_of_files[row] for row in rows] if names_of_files else [],
+        )
         if one_per_patient:
             first: dict[str, int] = {}
             for row in rows:
@@ -185,6 +213,11 @@ class _Observations:
         """That of the source."""
         return self._observed.fingerprint
 
+    def read(self, places: Sequence[int]) -> Tensor:
+        """As the source has them."""
+        images = [self._observed.image(self._listed[place], self.resolution) for place in places]
+        return torch.from_numpy(to_batch(images))
+
     def training_images(self) -> Tensor:
         """Images of the training split, then `augmented_copies` of each, as used in training: `[m, C, H, W]`.
 
@@ -209,7 +242,7 @@ class _Observations:
         return wanted
 
 
-class PhantomWorld(_Observations):
+class PhantomWorld(_ObservedRows):
     """Subjects of the procedural thorax: those of `split` among the first `num_subjects` of `seed`.
 
     Args:
@@ -253,7 +286,7 @@ class PhantomWorld(_Observations):
         return Counterfactuals(torch.from_numpy(images)[:, None], self.covariates.decode(encoded))
 
 
-class SubjectWorld(_Observations):
+class SubjectWorld(_ObservedRows):
     """Subjects of a world that draws them one by one: those of `split` among the first `num_subjects` of `seed`.
 
     Args:
@@ -292,7 +325,7 @@ class SubjectWorld(_Observations):
         return Counterfactuals(drawn, self.covariates.decode(encoded))
 
 
-class ScannerWorld(_Observations):
+class ScannerWorld(_ObservedRows):
     """Real radiographs of a split on planted scanners, every covariate known, by default one of each patient.
 
     With `confounding` above 0 the scanners of the scored radiographs follow `confounded_scanners` instead of the view
@@ -353,7 +386,7 @@ class ScannerWorld(_Observations):
         return torch.from_numpy(np.stack(images))[:, None]
 
 
-class DigitWorld(_Observations):
+class DigitWorld(_ObservedRows):
     """MorphoMNIST: digits of a split, and of the test split the originals they were drawn from.
 
     Args:
@@ -397,7 +430,7 @@ class DigitWorld(_Observations):
         return Counterfactuals(images, covariates)
 
 
-class ObservedWorld(_Observations):
+class ObservedWorld(_ObservedRows):
     """Images of a split as they are, every covariate known, one of each patient: no counterfactual of them is known.
 
     Args:

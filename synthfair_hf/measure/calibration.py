@@ -28,6 +28,7 @@ from ..domains.source import access_to
 from ..domains.worlds import Counterfactuals, World
 from ..errors import InputError
 from ..records import Access, Record, library_versions, strictest
+from ..training.origins import as_recorded, origins_in
 from .distances import l1
 from .interventions import forced_change, hold
 from .predictors import AttributePredictor, agreement
@@ -125,7 +126,11 @@ def calibrate(
             "num_inference_steps": pipeline.config.default_steps,
         },
         versions=library_versions(),
-        counts={"images": len(opened.images), "source": opened.source_counts},
+        counts={
+            "images": len(opened.images),
+            "source": opened.source_counts,
+            "origins": as_recorded(*map(origins_in, predictors)),
+        },
         measured={"errors": errors, "chosen": chosen},
     )
     record.write(directory / "calibration.json")

@@ -31,6 +31,7 @@ from ..training.checkpoints import check_output_dir
 from ..training.config import TrainingConfig, architecture
 from ..training.examples import TrainingExamples
 from ..training.loop import train
+from ..training.origins import Origin, origins_in
 from .intervals import area_under_curve
 from .weights import load_weights, weights_fingerprint
 
@@ -296,6 +297,11 @@ class SavedPredictor:
             InputError: record and weights contradict each other.
         """
         return recorded_access(self.directory, silent="open")
+
+    @property
+    def origins(self) -> list[Origin]:
+        """The images it was trained on."""
+        return origins_in(self.directory)
 
     def load(self, schema: Schema) -> AttributePredictor:
         """The predictor, by `load_predictor`."""

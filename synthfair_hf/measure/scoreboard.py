@@ -20,21 +20,34 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..access import RECORD
 from ..arguments import Count, Seed, checked
 from ..diffusion.generator import load_generator
 from ..diffusion.inputs import check_settings
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
+from ..domains.chest_xray.nih_bounding_boxes import lung_field, read_boxes
 from ..domains.joined import SourceFolder
 from ..domains.worlds import Counterfactuals, World, open_world
 from ..errors import InputError, counted, shown, unknown
 from ..publish.editions import edition
 from ..publish.pages import render
-from ..records import Record, library_versions, row_generator, row_seed, writable_directory, write_atomically
+from ..records import (
+    Record,
+    file_sha256,
+    library_versions,
+    row_generator,
+    row_seed,
+    writable_directory,
+    write_atomically,
+)
 from ..schema import Schema
+from ..training.origins import TAUGHT, origins_in, origins_of, relation
 from .autoencoder import load_encoder
 from .interventions import Effect
+from .locality import boxed_findings, score_locality
 from .memorisation import memorisation, standard_pixels, suspicious_png
+from .pairs import REAL, score_pairs
 from .predictors import AttributePredictor, load_predictor
 from .realism import realism, realism_by_group
 from .soundness import MEASURED, Encoder, check_interventions, score
@@ -50,6 +63,9 @@ __all__ = [
     "open_predictors",
     "write_page",
 ]
+
+CALIBRATION = "calibration.json"
+"""Where a generator's strengths were chosen, beside its record."""
 
 BATCH = 32
 N_BOOTSTRAP = 1000
@@ -171,6 +187,28 @@ def inputs_of(
     return {"generator": saved.revision, "world": world.fingerprint, **weights}
 
 
+def relations(saved: SavedGenerator, directories: Sequence[str | Path]) -> dict[str, str]:
+    """Whether each predictor learned from what a generator did (`training.origins`), by its name.
+
+    Args:
+        saved: the generator, with its calibration, if any.
+        directories: of the predictors.
+    """
+    records = [Record.read(path) for name in (RECORD, CALIBRATION) if (path := saved.directory / name).exists()]
+    origins = [one for record in records for one in origins_of(record)] or origins_of(None)
+    teachers = {
+        part
+        for record in records
+        for name, value in record.inputs.items()
+        if name.startswith(("predictor", "judge"))
+        for part in value.split(", ")
+    }
+    return {
+        Path(one).name: TAUGHT if weights_fingerprint(one) in teachers else relation(origins, origins_in(one))
+        for one in directories
+    }
+
+
 @checked
 def measure_soundness(
     output_dir: str | Path,
@@ -187,10 +225,12 @@ def measure_soundness(
     pairs: Sequence[tuple[str, str]] | None = None,
     encoder: str | Path | None = None,
     contrasts: Mapping[str, Sequence[Any]] | None = None,
+    boxes: str | Path | None = None,
 ) -> Record:
     """Score the generator, the identity and, for every do() whose exact counterfactual the world knows, the oracle.
 
-    Writes `soundness-<world>.json` and the page.
+    Where patients have two images, counterfactuals of one are compared with the other (`pairs`); with `boxes`, what
+    do(finding) changes with where radiologists saw it (`locality`). Writes `soundness-<world>.json` and the page.
 
     Args:
         output_dir: where they are written.
@@ -207,6 +247,8 @@ def measure_soundness(
         pairs: do()s whose order is exchanged, all by default; each costs two integrations of every image and seed.
         encoder: directory of a trained autoencoder, by which minimality is measured.
         contrasts: by name of a variable, two values whose direct, indirect and total effect is measured.
+        boxes: file of radiologists' boxes of ChestX-ray14, nih_bounding_boxes.csv.gz, some of whose images the world
+            has.
 
     Returns:
         The record, as written.
@@ -221,7 +263,10 @@ def measure_soundness(
     saved = find_generator(pretrained_model_name_or_path)
     check_interventions(saved.preset.covariates, seeds, interventions, effect, pairs)
     contrasted = _check_contrasts(saved.preset.covariates, contrasts or {})
+    boxed = None if boxes is None else read_boxes(boxes)
     opened = open_for(saved, world, source_dir, split, limit)
+    if boxed is not None:
+        boxed_findings(opened, boxed)
     opened_predictors = open_predictors(saved, predictors)
     encode = None if encoder is None else _open_encoder(saved, encoder)
     pipeline = load_generator(saved)
@@ -243,6 +288,13 @@ def measure_soundness(
     if known:
         with_truth = {name: values for name, values in contrasted.items() if name in known}
         rows += scored(Oracle(opened), names=known, pairs=(), cycles=(), contrasts=with_truth)
+    given: dict[str, Any] = {"limit": limit, "batch_size": BATCH, "n_bootstrap": N_BOOTSTRAP}
+    planted = ("scanner",) if saved.planted_scanner else ()
+    rows += score_pairs((Identity(), system), opened, opened_predictors, planted, **given)
+    measured: dict[str, Any] = {"origins": relations(saved, predictors)}
+    if boxed is not None:
+        rows += score_locality(system, opened, boxed, **given)
+        measured["lungs"] = round(float(lung_field(boxed, saved.resolution).mean()), 3)
     settings = {
         "world": world,
         "split": split,
@@ -256,6 +308,7 @@ def measure_soundness(
         "num_inference_steps": steps,
         "guidance_scale": pipeline.config.default_guidance_scale,
         "intervention_level": pipeline.config.default_intervention_level,
+        **({} if boxes is None else {"boxes": file_sha256(Path(boxes))[:16]}),
     }
     record = Record(
         stage="measure_soundness",
@@ -267,7 +320,7 @@ def measure_soundness(
             "groups": len(set(opened.groups)),
             "source": opened.source_counts,
         },
-        measured={"rows": rows},
+        measured={"rows": rows, **measured},
     )
     return _keep(record, directory, f"soundness-{world}")
 
@@ -352,6 +405,7 @@ def measure_realism(
     measured = {
         "features": realism_by_group(features[1], features[0], groups, groups, seed),
         "training_films": realism(features[1], others, seed),  # named as in the records so far
+        "origins": relations(saved, [predictor]),
         "memorisation": {
             "pixels": memorisation(pixels[0], pixels[1], pixels[2], opened.groups),
             "features": memorisation(features[0], features[1], features[2], opened.groups),
@@ -400,7 +454,9 @@ def _keep(record: Record, directory: Path, name: str) -> Record:
 SECTIONS = {
     "Axioms": ("composition", "factual", "reversibility", "commutativity", "nondescendants"),
     "True pixels": ("true_",),
-    "Effectiveness and off-target effects": ("mae", "delta_mae", "accuracy", "auc", "delta_auc"),
+    "Effectiveness and off-target effects": ("mae", "delta_mae", "accuracy", "auc", "delta_auc", "share_of_gap"),
+    "Locality": ("box_energy", "pointing_game", "change_in_lungs"),
+    "Same-patient pairs": ("pair_",),
     "Minimality": ("minimality",),
     "Effects": ("total_effect", "direct_effect", "indirect_effect"),
 }
@@ -418,10 +474,10 @@ def write_page(directory: str | Path) -> Path:
 
 
 def _table(record: Record) -> dict[str, Any]:
-    """A record's rows with systems as columns, by section."""
-    rows = record.measured["rows"]
-    systems = list(dict.fromkeys(row["system"] for row in rows))
-    sections: dict[str, list[dict[str, Any]]] = {}
+    """A record's rows with systems as columns, by section, each with what is said of the predictor."""
+    rows, origins = record.measured["rows"], record.measured.get("origins", {})
+    systems = list(dict.fromkeys(row["system"] for row in rows if row["system"] != REAL))
+    sections: dict[str, dict[str, Any]] = {}
     for title, beginnings in SECTIONS.items():
         lines: dict[tuple[str, ...], dict[str, Any]] = {}
         for row in rows:
@@ -429,8 +485,11 @@ def _table(record: Record) -> dict[str, Any]:
             if row["metric"].startswith(beginnings) and (row["do"] != "none" or title == "Axioms"):
                 key = tuple(row[name] for name in ("metric", "do", "attribute", "by", "intervention"))
                 lines.setdefault(key, {})[row["system"]] = row
-        sections[title] = [
-            {"key": key, "cells": [cells.get(system) for system in systems]} for key, cells in lines.items()
+        columns = [*systems, REAL] if any(REAL in cells for cells in lines.values()) else systems
+        found = [
+            {"key": key, "cells": [cells.get(system) for system in columns], "origin": origins.get(key[3], "")}
+            for key, cells in lines.items()
         ]
+        sections[title] = {"systems": columns, "lines": found}
     own = [row for row in rows if row["do"] == "none" and row["attribute"] != "image" and row["system"] == systems[0]]
-    return {"record": record, "systems": systems, "sections": sections, "own": own}
+    return {"record": record, "sections": sections, "own": own, "origins": origins}

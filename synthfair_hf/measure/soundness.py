@@ -7,6 +7,7 @@
     true_l1, true_ssim        d(x*, x*_true)                            where the world knows x*_true
     mae, accuracy, auc        g_k(x*) against k*, for every k           g_k: predicts attribute k, or measures it
     delta_mae, delta_auc      the same less g_k's own figure on the real images
+    share_of_gap              `gap`: the shift of g_a by do(a) over its difference among real images
     nondescendants_changed    share of images of which do(a) changed a covariate that a does not cause; must be 0
     minimality                `distances.minimality` of x and x*
     total_, direct_, indirect_effect
@@ -30,11 +31,12 @@ from ..domains.worlds import Counterfactuals, Table, World
 from ..errors import InputError, unknown
 from ..schema import AttributePredictor, Predictions, Schema
 from .distances import l1, minimality, ssim
-from .intervals import Statistic, area_under_curve, bootstrap, mean_of
+from .gap import real_gap, share_of_gap
+from .intervals import Estimate, Statistic, area_under_curve, bootstrap, mean_of
 from .interventions import INTERVENTIONS, Effect, bins, hold
 from .systems import CounterfactualModel, answer
 
-__all__ = ["MEASURED", "Encoder", "check_interventions", "score"]
+__all__ = ["MEASURED", "Encoder", "check_interventions", "score", "tidy_row"]
 
 MEASURED = "ruler"
 """What records call the measurement of an attribute without learning, in place of a predictor's name."""
@@ -166,6 +168,22 @@ def check_interventions(
         raise InputError(f"seeds: {list(seeds)} must be one or more distinct integers from 0 on.")
 
 
+def tidy_row(system: str, world: str, labels: Sequence[str], effect: str, estimate: Estimate) -> dict[str, Any]:
+    """A figure as records hold it.
+
+    Args:
+        system: what was measured.
+        world: where.
+        labels: the metric; the variable that was intervened on, or "none"; what was looked at, a covariate or "image";
+            what measured it; and how the values of do() were chosen.
+        effect: "total" or "direct".
+        estimate: the figure.
+    """
+    names = ("metric", "do", "attribute", "by", "intervention")
+    named = dict(zip(names, labels, strict=True))
+    return {"system": system, "world": world, **named, "effect": effect, **asdict(estimate)}
+
+
 def _related(world: World, one: str, other: str) -> bool:
     return other in world.effects(one) or one in world.effects(other)
 
@@ -200,8 +218,12 @@ class _Evaluation:
         self.figures: dict[tuple[str, ...], list[tuple[Statistic, list[str]]]] = defaultdict(list)
         self.own: dict[tuple[str, str], Any] = {}
         """By predictor and attribute, its errors or its area under the curve on the real images."""
-        for by in self.predictors:
-            self._compare(by, world.images, world.table, "none", "none")
+        self.real = {by: self.predict(by, world.images) for by in self.predictors}
+        for by, real in self.real.items():
+            self._compare(by, real, world.table, "none", "none")
+            for name, predicted in real.items():
+                gap = real_gap(world.covariates[name], self._adjusted(name), world.table, predicted)
+                self.add("real_gap", gap, "none", "none", name, by)
 
     def add(
         self,
@@ -223,13 +245,11 @@ class _Evaluation:
     def rows(self, n_bootstrap: int) -> list[dict[str, Any]]:
         """Figures with their intervals."""
         rows = []
-        for (metric, do, attribute, by, intervention), parts in self.figures.items():
-            labels = {"metric": metric, "do": do, "attribute": attribute, "by": by, "intervention": intervention}
+        for labels, parts in self.figures.items():
             estimate = bootstrap(
                 [statistic for statistic, _ in parts], [groups for _, groups in parts], n_bootstrap=n_bootstrap
             )
-            names = {"system": self.model.name, "world": self.world.name}
-            rows.append({**names, **labels, "effect": self.effect, **asdict(estimate)})
+            rows.append(tidy_row(self.model.name, self.world.name, labels, self.effect, estimate))
         return rows
 
     def intervene(self, do: Table, state: Counterfactuals | None = None) -> Counterfactuals:
@@ -278,7 +298,18 @@ class _Evaluation:
             self.add("true_ssim", ssim(changed.images, truth.images), name, intervention)
         target = changed.covariates if truth is None else truth.covariates
         for by in self.predictors:
-            self._compare(by, changed.images, target, name, intervention)
+            predicted = self.predict(by, changed.images)
+            self._compare(by, predicted, target, name, intervention)
+            if name in predicted:
+                share = share_of_gap(
+                    world.covariates[name],
+                    self._adjusted(name),
+                    world.table,
+                    values,
+                    self.real[by][name],
+                    predicted[name],
+                )
+                self.add("share_of_gap", share, name, intervention, name, by)
         kept = set(world.covariates.names) - {name, *world.effects(name)}
         before, after = (
             world.covariates.subset(kept).encode({one: table[one] for one in kept})
@@ -323,9 +354,14 @@ class _Evaluation:
                     for label, column in columns.items():
                         self.add(metric, column, name, f"{low} -> {high}", label, by)
 
-    def _compare(self, by: str, images: Tensor, target: Table, do: str, intervention: str) -> None:
+    def _adjusted(self, name: str) -> Schema:
+        """What real images are compared at: all other covariates, or, where they follow, those that `name` leaves."""
+        following = self.world.effects(name) if self.effect == "total" else ()
+        return self.world.covariates.subset(set(self.world.covariates.names) - {name, *following})
+
+    def _compare(self, by: str, predictions: Predictions, target: Table, do: str, intervention: str) -> None:
         """Predictions against the values that the images should show."""
-        for attribute, predicted in self.predict(by, images).items():
+        for attribute, predicted in predictions.items():
             variable = self.world.covariates[attribute]
             truth, labels = variable.encode(target[attribute]), (do, intervention, attribute, by)
             if variable.categorical:

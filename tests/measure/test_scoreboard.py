@@ -148,6 +148,94 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, pred
     assert (tmp_path / "again" / "README.md").read_text() == page
 
 
+def boxed_world(name, split, limit=None, seed=0, directory=None, resolution=SIDE, preset=None):
+    """Phantoms as if they were files, each patient with two images that differ at least in their view."""
+    world = small_world(name, split, limit)
+    table, n = world.listing.covariates, len(world.listing.groups)
+    held = {one: [column[row - row % 2] for row in range(n)] for one, column in table.items() if one != "finding"}
+    held["view"] = [PHANTOM.covariates["view"].levels[row % 2] for row in range(n)]
+    names = [f"images/{row:08}_000.jpg" for row in range(n)]
+    world.listing = world.listing._replace(
+        covariates={**table, **held}, groups=[f"p{row // 2}" for row in range(n)], file_names=names
+    )
+    return world
+
+
+BOXES = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+
+
+def test_boxes_and_a_patients_second_image_are_used_where_they_are(generator, predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoreboard, "open_world", boxed_world)
+    level = PHANTOM.covariates["finding"].levels[1]
+    found = boxed_world("phantom", "test").listing.covariates["finding"]
+    ill = [row for row, value in enumerate(found) if value == level]
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(BOXES + "".join(f"{row:08}_000.png,{level},300,300,400,300\n" for row in range(len(found))))
+    asked = {
+        "pretrained_model_name_or_path": generator,
+        "predictors": [predictor],
+        "limit": 4,
+        "pairs": [],
+        "seeds": [0],
+    }
+    record = measure_soundness(tmp_path / "out", "phantom", **asked, boxes=boxes)
+    rows = {(row["system"], row["metric"], row["do"], row["attribute"]): row for row in record.measured["rows"]}
+    assert rows["tiny", "box_energy_ratio", "finding", "image"]["n"] == min(4, len(ill))
+    assert rows["tiny", "box_energy_ratio", "finding", "image"]["intervention"] == f"{level} -> no_finding"
+    assert rows["identity", "pair_share_of_gap", "view", "view"]["mean"] == 0
+    assert rows["tiny", "pair_nearer", "view", "image"]["n"] == 8
+    assert rows["other image", "pair_drift", "view", "age"]["mean"] >= 0
+    assert ("tiny", "pair_drift", "scanner", "age") not in rows, "planted"
+    assert record.measured["origins"] == {"reader": "unknown"}, "the generator has no record"
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "| metric | do | attribute | by | values | identity | tiny | oracle | other image | predictor |" in page
+    assert "| share_of_gap | sex | sex | reader | from_marginal |" in page
+    assert all(line.endswith("| unknown |") for line in page.splitlines() if "| reader |" in line)
+    assert "| box_energy_ratio | finding | image | boxes |" in page
+    assert "of the image, with the heart" in page
+
+
+@pytest.mark.parametrize("rows", ["", "00000000_000.png,Hernia,3,3,4,4\n", "other.png,Effusion,3,3,4,4\n"])
+def test_boxes_of_no_image_are_refused_before_weights_are_loaded(rows, generator, tmp_path, monkeypatch):
+    def late(*given, **named):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(scoreboard, "open_world", boxed_world)
+    monkeypatch.setattr(scoreboard, "load_generator", late)
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(BOXES + rows)
+    with pytest.raises(InputError):
+        measure_soundness(tmp_path / "out", "phantom", pretrained_model_name_or_path=generator, boxes=boxes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_predictor_that_taught_the_generator_is_told(generator, predictor, tmp_path):
+    taught = Path(shutil.copytree(generator, tmp_path / "tiny"))
+    weights = file_sha256(predictor / WEIGHTS)[:16]
+    part = {"source": {"images": 1, "part": "generator"}, "origins": []}
+    for inputs, expected in (
+        ({"source": "g"}, "unknown"),
+        ({"source": "g", "predictor": weights}, "used to train or calibrate the generator"),
+        ({"source": Record.read(predictor / "record.json").inputs["source"]}, "same images as the generator"),
+    ):
+        sealed(Record(stage="train", inputs=inputs, counts=part), taught).write(taught / "record.json")
+        assert scoreboard.relations(find_generator(taught), [predictor]) == {"reader": expected}
+    judge = Path(shutil.copytree(predictor, tmp_path / "judge"))
+    own = Record.read(judge / "record.json")
+    counts = {**own.counts, "source": {**own.counts["source"], "part": "judge"}}
+    own.model_copy(update={"counts": counts, "inputs": {**own.inputs, "source": "j"}}).write(judge / "record.json")
+    saved = find_generator(taught)
+    sealed(Record(stage="train", inputs={"source": "g"}, counts=part), taught).write(taught / "record.json")
+    assert scoreboard.relations(saved, [judge]) == {"judge": "independent: other patients"}
+    calibrated = Record(stage="calibrate", inputs={"world": "v", "predictor judge": "w"}, counts=part)
+    calibrated.write(taught / "calibration.json")
+    assert scoreboard.relations(saved, [judge]) == {"judge": "independent: other patients"}
+    calibrated.model_copy(update={"inputs": {"world": "v", "predictor judge": weights}}).write(
+        taught / "calibration.json"
+    )
+    assert scoreboard.relations(saved, [judge]) == {"judge": "used to train or calibrate the generator"}
+
+
 def test_realism_is_measured_overall_and_by_group(generator, predictor, tmp_path):
     record = measure_realism(
         tmp_path, "phantom", predictor, pretrained_model_name_or_path=generator, limit=12, group="sex"

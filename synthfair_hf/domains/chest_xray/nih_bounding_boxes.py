@@ -14,12 +14,19 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import InputError
+from ...schema import Variable
 from ..rows import read_rows
 
-__all__ = ["SIDE", "Box", "box_mask", "finding_masks", "read_boxes"]
+__all__ = ["FIELD", "SIDE", "Box", "box_mask", "box_pixels", "finding_masks", "level_in", "lung_field", "read_boxes"]
 
 SIDE = 1024
 """Height and width of the images that the boxes were drawn on."""
+
+FIELD = 0.05
+"""Share of all boxes that cover a pixel of `lung_field`, at least."""
+
+CALLED = {"Infiltrate": "Infiltration"}
+"""Labels of ChestX-ray14 that the box file calls otherwise."""
 
 _COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
 
@@ -60,6 +67,15 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
     return boxes
 
 
+def box_pixels(box: Box, resolution: int) -> tuple[slice, slice]:
+    """Rows and columns of a box in an uncropped image of `resolution` pixels a side; at least one of each."""
+    rows, columns = (
+        slice(math.floor(start * resolution / SIDE), math.ceil((start + length) * resolution / SIDE))
+        for start, length in ((box.y, box.height), (box.x, box.width))
+    )
+    return rows, columns
+
+
 def box_mask(boxes: Iterable[Box], resolution: int) -> np.ndarray:
     """Where an image of `resolution` pixels a side, uncropped, has one of the boxes: bool `[resolution, resolution]`.
 
@@ -72,11 +88,7 @@ def box_mask(boxes: Iterable[Box], resolution: int) -> np.ndarray:
         raise InputError(f"resolution: {resolution} is out of range; give 1 or more pixels.")
     mask = np.zeros((resolution, resolution), bool)
     for box in boxes:
-        rows, columns = (
-            slice(math.floor(start * resolution / SIDE), math.ceil((start + length) * resolution / SIDE))
-            for start, length in ((box.y, box.height), (box.x, box.width))
-        )
-        mask[rows, columns] = True
+        mask[box_pixels(box, resolution)] = True
     return mask
 
 
@@ -101,3 +113,25 @@ def finding_masks(file_names: Sequence[str], boxes: Mapping[str, Sequence[Box]],
             f"file_names: none of the {len(file_names)} images has a box; give those of ChestX-ray14 by their names."
         )
     return masks
+
+
+def lung_field(boxes: Mapping[str, Sequence[Box]], resolution: int) -> np.ndarray:
+    """Where findings lie: what FIELD of all boxes, or their mirror images, cover, bool `[resolution, resolution]`.
+
+    A prior for frontal chest radiographs, the same for every image, where no lungs are segmented: of the boxes of
+    ChestX-ray14 it holds the lungs with the heart between them, 47 % of the image.
+
+    Args:
+        boxes: by name in the file, as `read_boxes` gives them.
+        resolution: height and width in pixels, 1 or more.
+    """
+    masks = [box_mask([box], resolution) for own in boxes.values() for box in own]
+    share = np.mean(masks, axis=0)
+    field: np.ndarray = (share + share[:, ::-1]) / 2 >= FIELD
+    return field
+
+
+def level_in(box: Box, variable: Variable) -> str | None:
+    """The level of a variable that a box shows, such as `present`; None where it shows another finding."""
+    level, _ = variable.parse(CALLED.get(box.finding, box.finding))
+    return level if isinstance(level, str) and level != variable.levels[0] else None

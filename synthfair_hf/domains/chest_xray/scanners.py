@@ -225,6 +225,8 @@ class AcquisitionWorld:
         self.table: dict[str, list[Any]] = {
             name: [column[index] for index in self._kept] for name, column in source.table.items()
         }
+        names = getattr(source, "file_names", ())
+        self.file_names = [names[index] for index in self._kept] if names else []
         self.table["scanner"] = [
             assign_scanner(view, self._rng(index).gumbel(size=len(SCANNERS)))
             for index, view in enumerate(self.table["view"])
