@@ -511,8 +511,8 @@ def _preset(settings: verbs.PresetFile) -> int:
     if table is None:
         text = preset_yaml(load_preset(str(settings.preset)))
     else:
-        image = {} if settings.image_column is None else {"file_name": settings.image_column}
-        columns = {**image, **(settings.columns or {})}
+        images = {} if settings.image_column is None else {"file_name": settings.image_column}
+        columns = {**images, **(settings.columns or {})}
         name = "my_domain" if written is None else written.stem
         preset, remarks = draft_preset(table, name, settings.finding, columns)
         text = preset_yaml(preset, remarks)

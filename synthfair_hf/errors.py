@@ -53,7 +53,9 @@ def printable(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as a sentence repeats it: its repr, on one line and not without end."""
+    """A value as a sentence repeats it: its repr, on one line and not without end; of a model its kind alone."""
+    if isinstance(value, BaseModel):
+        return with_article(type(value).__name__)
     try:
         text = repr(value)
     except Exception:  # whatever it is, it is not what was asked for

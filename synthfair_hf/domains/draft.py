@@ -9,8 +9,8 @@ Columns are several findings where they are named, or, where two or more are cal
 and no column is called as one that holds all is, by themselves. Their cells are 1 and 0, present and absent, yes and
 no, or true and false; -1, uncertain, is missing. All are present or absent whatever else a row has.
 
-Whoever drafts knows no domain: roles and natures follow from the columns' names, and the only edges are those of what is
-the patient's to the finding. What no name tells is of the role other: nobody said that it is protected.
+Whoever drafts knows no domain: roles and natures follow from the columns' names, and the only edges are those of what
+is the patient's to the finding. What no name tells is of the role other: nobody said that it is protected.
 """
 
 import math
@@ -126,9 +126,9 @@ def draft_preset(
     """
     path = Path(table)
     numbered = read_rows(path)
-    for one in columns or {}:
-        if one not in IDENTIFIED and (why := why_no_name(one, list(columns or {}))):
-            raise InputError(f"columns: {one!r} {why}.")
+    for given in columns or {}:
+        if given not in IDENTIFIED and (why := why_no_name(given, list(columns or {}))):
+            raise InputError(f"columns: {given!r} {why}.")
     map_columns(path, numbered, columns or {})
     rows = [row for _, row in numbered]
     spelt = match_columns(path, list(rows[0]), [column for column, _, _ in IDENTIFIERS])

@@ -126,12 +126,13 @@ def state_of(states: Mapping[str, str]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def state_in(variable: Variable, cell: str) -> str:
+def state_in(variable: Variable, cell: str, others: Iterable[Variable] = ()) -> str:
     """What a cell of FINDINGS says of one of them.
 
     Args:
         variable: the finding, present or absent.
         cell: labels joined by |, in any case; `No Finding` alone; empty where nothing is known.
+        others: the other findings of the schema, whose labels are known to be theirs.
 
     Returns:
         PRESENT where a label names it, ABSENT where each is known to name another or none; empty as the cell; else what
@@ -142,5 +143,11 @@ def state_in(variable: Variable, cell: str) -> str:
     none = [label for label in labels if spelling(label) == spelling(NO_FINDING)]
     if present:
         return f"{present[0]} beside {NO_FINDING}" if none else PRESENT
-    unread = [label for label in labels if label not in none and spelling(label) not in OTHER_FINDINGS]
+    unread = [
+        label
+        for label in labels
+        if label not in none
+        and spelling(label) not in OTHER_FINDINGS
+        and all(other.parse(label)[0] != PRESENT for other in others)
+    ]
     return unread[0] if unread else ABSENT if labels else ""

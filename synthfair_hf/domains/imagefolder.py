@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..missing import identifier
 from ..records import file_sha256, fingerprint
 from ..schema import SPLITS, Schema, Variable
@@ -31,6 +31,7 @@ from .preset import Preset
 from .readers import Table
 from .source import (
     BLANK,
+    NOT_TOLD,
     Patients,
     count_colours,
     count_contradictions,
@@ -141,7 +142,11 @@ class ImageFolder:
         """Of its images: 1, gray, or 3, colours."""
         self.people, self.names_patients = table.people, table.names_patients
         """Whose identifiers its patients have, where others have them too, and if they have (`readers.Reader`)."""
+        self.unit = table.unit
+        """What `patient_ids` name, and is kept in one split."""
         columns = self._rows[0][1]
+        absent = [one.name for one in preset.covariates.walk() if one.optional and one.name not in columns]
+        table.not_read = {**{name: NOT_TOLD for name in absent}, **table.not_read}
         self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in columns)
         self._cells = [[variable.parse(text) for text in self._texts(variable)] for variable in self.covariates.walk()]
         for variable, cells in zip(self.covariates.walk(), self._cells, strict=True):
@@ -255,7 +260,7 @@ class ImageFolder:
             for name, cells in zip(names, self._cells, strict=True)
         }
         self.counts: dict[str, Any] = {
-            **count_patients(self.patient_ids, self.splits),
+            **count_patients(self.patient_ids, self.splits, self.unit),
             "missing": {name: counted for name, counted in reasons.items() if counted},
             "quarantined": quarantined,
             **count_contradictions(self.covariates, self.table, self.patient_ids),
@@ -266,6 +271,8 @@ class ImageFolder:
             self.counts["left out"] = dict(self._listing.left_out)
         if self._listing.not_read:
             self.counts["not read"] = dict(self._listing.not_read)
+        if self._listing.others_in is not None and "finding" in self.counts["missing"]:
+            self.counts["others in"] = {"finding": self._listing.others_in}
         if any(absent.values()):
             self.counts["no image of"] = {name: levels for name, levels in absent.items() if levels}
         # what a row says, and not how a patient's name was spelt
@@ -317,11 +324,14 @@ def _named(
 def _told_apart(rows: list[tuple[int, dict[str, str]]], covariates: Schema) -> list[tuple[int, dict[str, str]]]:
     """The rows, with a cell of its own for each finding that has no column, where all are told in one column."""
     columns = rows[0][1]
-    labels = [one for one in covariates.walk() if is_label(one) and one.name not in columns]
+    findings = [one for one in covariates.walk() if is_label(one)]
+    labels = [one for one in findings if one.name not in columns]
     if FINDINGS not in columns or not labels:
         return rows
     # a million cells say a thousand different things
-    states = {cell: {one.name: state_in(one, cell) for one in labels} for cell in {row[FINDINGS] for _, row in rows}}
+    states = {
+        cell: {one.name: state_in(one, cell, findings) for one in labels} for cell in {row[FINDINGS] for _, row in rows}
+    }
     return [(line, {**row, **states[row[FINDINGS]]}) for line, row in rows]
 
 
@@ -351,6 +361,8 @@ def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
                 "give every image one row."
             )
         lines[path] = line
+        if "\0" in row["patient_id"]:
+            raise InputError(f"{metadata}:{line}: patient_id {shown(row['patient_id'])} holds a NUL; leave it out.")
         patient = identifier(row["patient_id"])
         if patient is None:
             cell = row["patient_id"].strip()

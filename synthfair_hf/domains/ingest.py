@@ -46,6 +46,7 @@ from .dicom import is_dicom, read_header
 from .imagefolder import Examined, ImageFolder
 from .images import Fit
 from .ingested import COLUMNS, METADATA, STAGE, encode_png, pseudonym
+from .joined import JoinedFolders, SourceFolder
 from .journal import Done, Journal
 from .preset import Preset
 from .preset_file import preset_yaml
@@ -79,7 +80,7 @@ LOGGER = logging.getLogger(__name__)
 
 @checked
 def ingest(
-    source_dir: str | Path | DataSetFolder,
+    source_dir: SourceFolder,
     output_dir: str | Path,
     preset: Preset,
     resolution: Count | None = None,
@@ -115,7 +116,7 @@ def ingest(
 
 @checked
 def estimate(
-    source_dir: str | Path | DataSetFolder,
+    source_dir: SourceFolder,
     output_dir: str | Path,
     preset: Preset,
     resolution: Count | None = None,
@@ -155,13 +156,20 @@ class _Run:
 
     def __init__(
         self,
-        source_dir: str | Path | DataSetFolder,
+        source_dir: SourceFolder,
         output_dir: str | Path,
         preset: Preset,
         resolution: int | None,
         access: Access | None,
         num_proc: int | None,
     ) -> None:
+        if isinstance(source_dir, JoinedFolders) and len(source_dir.folders) > 1:
+            raise InputError(
+                f"source_dir: {', '.join(source_dir.folders)} are joined, and one source is ingested at a time; ingest "
+                "each, and join what was written where it is read."
+            )
+        if isinstance(source_dir, JoinedFolders):
+            (source_dir,) = source_dir.folders.values()
         folder = source_dir if isinstance(source_dir, DataSetFolder) else DataSetFolder(directory=source_dir)
         self.data_set = folder.dataset_name or "imagefolder"
         if self.data_set not in (allowed := ("imagefolder", "datasets", *READERS)):
@@ -222,7 +230,9 @@ class _Run:
             own = [path.relative_to(root).as_posix() for path in paths]
             names = [pseudonym(key, "image", self.data_set, name) for name in own]
             self.names = dict(zip(own, names, strict=True))
-            waiting = [(name, path) for name, path in zip(names, paths, strict=True) if not self._is_done(name, path)]
+            # made in the order of their new names: file systems keep it, and that of the original tells of identifiers
+            pairs = sorted(zip(names, paths, strict=True))
+            waiting = [(name, path) for name, path in pairs if not self._is_done(name, path)]
             if changed := sum(name in self.journal.done for name, _ in waiting):
                 LOGGER.warning("%s changed since, or were lost; they are read again", counted(changed, "image"))
             need = self.try_some([path for _, path in waiting])
@@ -281,7 +291,7 @@ class _Run:
             for path in map(self._file, self.journal.done):
                 if path not in kept:
                     path.unlink(missing_ok=True)
-            # in the order of the original they were written
+            # what was read again later is not to be told from the others
             for path in (*kept, *{path.parent for path in kept}):
                 os.utime(path, (WRITTEN, WRITTEN))
             text = io.StringIO(newline="")
@@ -301,6 +311,7 @@ class _Run:
                     # a folder's own name may be that of a hospital or a person
                     "source": source.name if source.name in READERS else self.data_set,
                     **({} if source.people is None else {"people": source.people}),
+                    **({} if source.unit == "patient" else {"unit": source.unit}),
                 },
                 versions=library_versions(),
                 counts={
@@ -437,12 +448,16 @@ def _outside(output: Path, source: Path) -> Path:
 
 @contextmanager
 def _told_of_room(output: Path) -> Iterator[None]:
-    """A full disk is an InputError."""
+    """A full disk, and a place that cannot be written, is an InputError."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
-            raise
+            if not str(error.filename).startswith(str(output)):
+                raise
+            raise InputError(
+                f"output_dir: {error.filename} can't be written ({error.strerror}); give another place."
+            ) from None
         raise InputError(
             f"{error.filename or output}: no room for it ({error.strerror}); free some and run the same command again."
         ) from None

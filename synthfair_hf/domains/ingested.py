@@ -108,10 +108,11 @@ def read_metadata(directory: Path) -> Table:
         raise InputError(f"{directory / RECORD}: is of {record.stage}; restore that of {STAGE}, whose table this is.")
     access = recorded_access(directory)
     name, people = record.settings["source"], record.settings.get("people")
+    unit = record.settings.get("unit", "patient")
     # the seal is of access and contents alone
-    for entry, one in (("source", name), ("people", name if people is None else people)):
+    for entry, one in (("source", name), ("people", name if people is None else people), ("unit", unit)):
         if not (isinstance(one, str) and one.isprintable() and 0 < len(one) <= LONGEST_NAME):
-            raise InputError(f"{directory / RECORD}: its {entry} is not a name of a data set; restore the record.")
+            raise InputError(f"{directory / RECORD}: its {entry} is not a name; restore the record.")
     splits = {row["patient_id"]: row["split"] for _, row in rows}
     return Table(
         *(path, rows, name, access, splits),
@@ -119,4 +120,5 @@ def read_metadata(directory: Path) -> Table:
         # whoever else shows these people can no longer be told which of them
         people=people,
         names_patients=False,
+        unit=unit,
     )

@@ -18,17 +18,20 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from ..errors import Checked, InputError, unknown
+from ..errors import Checked, InputError, shown, unknown
 from ..missing import is_missing
 from ..records import Access, fingerprint, strictest
 from ..schema import SPLITS, Schema, Variable
 from .preset import Preset
 from .readers import DataSetFolder
-from .source import Source, access_to, channels_of, count_contradictions, count_patients
+from .source import Source, access_to, channels_of, count_contradictions, count_patients, unit_of
 
 __all__ = ["JoinedFolders", "JoinedSource", "SourceFolder"]
 
-SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+LONGEST = 80
+"""Characters of a source's name."""
+
+SITE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST - 1}}}")
 """Names of sources: they are levels of a covariate, and stand in names of files."""
 
 
@@ -51,8 +54,13 @@ class JoinedFolders(Checked, BaseModel):
         for name, folder in folders.items():
             if not SITE.fullmatch(name) or is_missing(name):
                 raise InputError(
-                    f"source_dir: {name!r} is not the name of a site; give letters, digits, '.', '_' and '-', as in "
-                    f"NAME={folder}."
+                    f"source_dir: {shown(name)} is not the name of a site; give letters, digits, '.', '_' and '-', at "
+                    f"most {LONGEST}, as in NAME={folder}."
+                )
+            if (other := next((one for one in folders if one.casefold() == name.casefold()), name)) != name:
+                raise InputError(
+                    f"source_dir: {other} and {name} differ by case alone, and names of files may not tell them apart; "
+                    f"give one another name, as in NAME={folder}."
                 )
         return dict(sorted(folders.items()))
 
@@ -138,6 +146,8 @@ class JoinedSource:
         domain = preset.with_site(self._sources)
         site = domain.covariates.site
         self.name = "+".join(self._sources)
+        self.unit = " or ".join(sorted(set(map(unit_of, self._sources.values()))))
+        """What `patient_ids` name; several words where sources differ."""
         self.access: Access = strictest(*(access_to(one, "open") for one in self._sources.values()))
         people = _people(self._sources, shared_patients)
         self._rows, persons, duplicates = self._distinct(people)
@@ -249,9 +259,13 @@ class JoinedSource:
         }
         several = {"patients of several sources": self._several, "patients of several splits": self._moved}
         part = {str(one.get("part", "all")) for one in counts.values()}
-        optional = {"left out": left_out, "not read": not_read, "contrast": _added(counts, "contrast")}
+        others = {name: preset for one in counts.values() for name, preset in one.get("others in", {}).items()}
+        optional = {
+            **{"left out": left_out, "not read": not_read, "contrast": _added(counts, "contrast")},
+            "others in": others,
+        }
         return {
-            **count_patients(self.patient_ids, self.splits),
+            **count_patients(self.patient_ids, self.splits, self.unit),
             **({"sources": counts, **several} if len(counts) > 1 else {}),
             "missing": {name: dict(reasons) for name, reasons in missing.items() if reasons},
             "quarantined": quarantined,

@@ -100,8 +100,9 @@ class Table:
     """Rows of images in the words of a metadata.csv: `file_name`, `patient_id` and covariates.
 
     `path` is the file whose lines are told in errors; `splits` those of the data set, by patient; `left_out` and
-    `not_read` are numbers of rows, and covariates, by reason; `people` and `names_patients` are as in `Reader`;
-    `sha256` are those that the images must have, by row.
+    `not_read` are numbers of rows, and covariates, by reason; `people`, `names_patients` and `unit` are as in `Reader`;
+    `sha256` are those that the images must have, by row. `others` counts labels of images whose finding is no level of
+    the preset's, and `others_in` names a preset that has them.
     """
 
     path: Path
@@ -113,7 +114,10 @@ class Table:
     not_read: dict[str, str] = field(default_factory=dict)
     people: str | None = None
     names_patients: bool = True
+    unit: str = "patient"
     sha256: tuple[str, ...] = ()
+    others: dict[str, int] = field(default_factory=dict)
+    others_in: str | None = None
 
     def split_of(self, patient: str) -> str:
         """The split of a patient: the data set's own, else by `source.patient_split`."""
@@ -179,6 +183,10 @@ class Reader(ABC):
     title: ClassVar[str]
     covariates: ClassVar[tuple[str, ...]]
     """Covariates that it knows, beside those that its labels are."""
+    presets: ClassVar[tuple[str, ...]] = ()
+    """Presets of this package by which it can be read."""
+    labels: ClassVar[tuple[str, ...]] = ()
+    """Its labels, or those that other data sets have too."""
     license: ClassVar[str]
     access: ClassVar[Access]
     """credentialed: given only to whom its owner admits; open: to everybody; unknown: its images are others' own."""
@@ -196,10 +204,13 @@ class Reader(ABC):
     """What sets have in common that show the same people under the same identifiers; None for one of its own."""
     names_patients: bool = True
     """Whether it tells which images are of one of these people."""
+    unit: str = "patient"
+    """What is kept in one split: a patient, or whatever the set tells of it, such as a lesion."""
 
     def __init__(self, root: Path, preset: Preset, uncertain: Uncertain = "missing") -> None:
         self.root, self.preset, self.uncertain = root, preset, uncertain
         self.left_out: Counter[str] = Counter()
+        self._others: Counter[str] = Counter()
         self._labels: dict[str, tuple[str, ...]] | None = None
 
     @abstractmethod
@@ -251,6 +262,8 @@ class Reader(ABC):
             *(where, rows, self.name, self.access, splits, dict(self.left_out)),
             people=self.people,
             names_patients=self.names_patients,
+            unit=self.unit,
+            others=dict(self._others),
         )
         self._drop_unknown(table)
         return table
@@ -294,6 +307,7 @@ class Reader(ABC):
             known = next((name for name in present if variable.parse(name)[0] is not None), None)
             if known is not None:
                 return known
+            self._others.update(present)
         return "Other" if present else ""
 
     def _drop_unknown(self, table: Table) -> None:

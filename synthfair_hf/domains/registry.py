@@ -3,7 +3,8 @@
 To add one: its reader, and its place in READERS.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from ..arguments import checked
@@ -27,6 +28,7 @@ from .dermatology.isic import ISIC
 from .dermatology.phantom import SkinPhantom
 from .drawn import DrawnSource
 from .faces.utkface import UTKFace
+from .findings import is_label, labels_of
 from .hub_dataset import store_images
 from .imagefolder import Examine, ImageFolder
 from .ingested import read_metadata
@@ -34,10 +36,13 @@ from .joined import JoinedFolders, JoinedSource, SourceFolder
 from .morphomnist.source import MorphoMNIST
 from .phantom.phantom import SUBJECTS, PhantomSource
 from .preset import Preset
+from .presets import PRESETS
 from .readers import DataSetFolder, Reader
 from .source import Source
 
 __all__ = ["DRAWN", "READERS", "SOURCES", "WORLD_SEED", "describe_sources", "open_images", "open_joined", "open_source"]
+
+LOGGER = logging.getLogger(__name__)
 
 WORLD_SEED = 0
 """Seed of the planted acquisition and of the phantom: one fixed world, the same in every run."""
@@ -96,6 +101,7 @@ def open_source(
             raise InputError(f"dataset_name: {dataset_name} is for one folder; let each of several name its own.")
 
         def check_joined(joined: JoinedSource) -> None:
+            _tell(joined, preset)
             if check is not None:
                 check(_with_scanners(joined, directory, joined.domain))
 
@@ -124,6 +130,7 @@ def open_source(
         return _with_scanners(MorphoMNIST(root, preset, resolution), root, preset)
 
     def check_rows(images: ImageFolder) -> None:
+        _tell(images, preset)
         if check is not None:
             check(_with_scanners(images, root, preset))
 
@@ -155,6 +162,7 @@ def open_images(
     mapping = folder.mapping
     if folder.dataset_name in READERS:
         table = READERS[folder.dataset_name](root, preset, folder.uncertain).table()
+        table.others_in = _preset_with(table.others, folder.dataset_name)
     elif folder.dataset_name == "datasets":
         root, table = store_images(folder)
         # the column holds the images themselves
@@ -223,6 +231,28 @@ def _name(chosen: str | None, preset: Preset) -> str:
     return name
 
 
+def _preset_with(labels: Mapping[str, int], data_set: str) -> str | None:
+    """The preset of this package that has most of these labels, which are counted; of equal ones the data set's own."""
+    known = {
+        name: sum(labels[label] for label in labels if _findings_among(preset, (label,)))
+        for name, preset in PRESETS.items()
+    }
+    best = max(known, key=lambda name: (known[name], name == data_set))
+    return best if known[best] else None
+
+
+def _findings_among(preset: Preset, labels: Collection[str]) -> list[str]:
+    """The covariates of a preset that these labels say to be present."""
+    return [one.name for one in preset.covariates.walk() if is_label(one) and labels_of(one, labels)]
+
+
+def _tell(source: Source, preset: Preset) -> None:
+    """Warn of what the source tells of nobody, before anything is learned without it."""
+    absent = [one.name for one in preset.covariates.walk() if one.optional and one.name not in source.covariates]
+    if absent:
+        LOGGER.warning("%s: %s of %s not told of any image, and left out", source.name, ", ".join(absent), preset.name)
+
+
 def _with_scanners(source: Source, directory: object, preset: Preset) -> Source:
     """The source itself, or on planted scanners where the preset has a scanner and the source does not."""
     if "scanner" not in preset.covariates or "scanner" in source.covariates:
@@ -278,7 +308,15 @@ def _description(reader: type[Reader]) -> tuple[str, ...]:
     return (
         f"{reader.name}: {reader.title}",
         f"  covariates  {', '.join(reader.covariates)}",
+        f"  presets     {'; '.join(_told(PRESETS[one], reader) for one in reader.presets) or 'one of your own'}",
         f"  download    {reader.download.removeprefix('needs ')}",
         f"  access      {reader.access}; {reader.license}",
         f"  from        {reader.request}",
     )
+
+
+def _told(preset: Preset, reader: type[Reader]) -> str:
+    """The name of a preset, with what a data set never tells of it."""
+    known = {*reader.covariates, *_findings_among(preset, reader.labels)}
+    never = [one.name for one in preset.covariates.walk() if one.optional and one.name not in known]
+    return f"{preset.name} (never told: {', '.join(never)})" if never else preset.name

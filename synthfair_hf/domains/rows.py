@@ -34,8 +34,8 @@ def read_rows(
         max_bytes: a larger table is an error; MAX_BYTES by default.
 
     Raises:
-        InputError: the file is absent, a pipe, damaged, too large, not UTF-8, not CSV, has no rows, rows of different
-            lengths or columns of the same name.
+        InputError: the file is absent, a pipe, damaged, too large, not UTF-8, not CSV, has a NUL, no rows, rows of
+            different lengths or columns of the same name.
     """
     limit = MAX_BYTES if max_bytes is None else max_bytes
     check_regular(path, str(path), "give a table in CSV with one row per image")
@@ -54,6 +54,11 @@ def read_rows(
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: not a readable table ({reason}); give a whole file.") from None
 
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(
+            f"{path}:{line}: holds a NUL character, and is damaged or of another encoding; save it as UTF-8 CSV."
+        )
     head = text.partition("\n")[0]
     # a name may hold another one, as in `SEX_ID (1=m, 2=f)`
     delimiter = max(",;\t", key=head.count)

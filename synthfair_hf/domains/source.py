@@ -43,6 +43,7 @@ from .nifti import is_nifti, read_nifti
 
 __all__ = [
     "BLANK",
+    "NOT_TOLD",
     "Patients",
     "Source",
     "access_to",
@@ -59,6 +60,7 @@ __all__ = [
     "read_image",
     "read_radiograph",
     "totals",
+    "unit_of",
 ]
 
 Patients = Literal["all", "generator", "judge"]
@@ -69,6 +71,10 @@ JUDGES = 0.25
 
 BLANK = "shows nothing"
 """What is said of an image whose pixels, but for one in a hundred at either end, are of one gray level at 8 bits."""
+
+
+NOT_TOLD = "not told"
+"""Why an optional covariate is not read that a table has no column of."""
 
 
 class Source(Protocol):
@@ -155,11 +161,21 @@ def is_of(patients: Patients, split: str, patient_id: str) -> bool:
     return (position < JUDGES) == (patients == "judge")
 
 
-def count_patients(patient_ids: list[str], splits: list[str]) -> dict[str, Any]:
-    """Numbers of images and patients, for `counts`."""
+def unit_of(source: object) -> str:
+    """What the patients of a source are: patients, or what it tells instead, such as lesions."""
+    return str(getattr(source, "unit", "patient"))
+
+
+def count_patients(patient_ids: list[str], splits: list[str], unit: str = "patient") -> dict[str, Any]:
+    """Numbers of images and patients, for `counts`, which name another `unit` than patients."""
     pairs = set(zip(patient_ids, splits, strict=True))
     by_split = Counter(split for _, split in pairs)
-    return {"images": len(patient_ids), "patients": len(pairs), "patients by split": dict(sorted(by_split.items()))}
+    return {
+        "images": len(patient_ids),
+        "patients": len(pairs),
+        "patients by split": dict(sorted(by_split.items())),
+        **({} if unit == "patient" else {"unit": unit}),
+    }
 
 
 def count_contradictions(
@@ -222,12 +238,13 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
         counts: those of a source, or their totals.
 
     Returns:
-        `images` and `patients`; of a folder also `missing` cells by covariate, images `quarantined`, levels with
-        `no image of` them, patients with `contradictory` values, DICOM files by their `contrast`, and images
-        `in colours`, or `gray`, where the preset has other channels; of several sources those of each.
+        `images` and `patients`, with another `unit` than these; of a folder also `missing` cells by covariate, presets
+        that have `others in` them, images `quarantined`, levels with `no image of` them, patients with
+        `contradictory` values, DICOM files by their `contrast`, and images `in colours`, or `gray`, where the preset
+        has other channels; of several sources those of each.
     """
     if "missing" not in counts:
-        return {"images": counts["images"], "patients": counts["patients"]}
+        return {name: counts[name] for name in ("images", "patients", "unit") if name in counts}
     missing, quarantined = counts["missing"], counts["quarantined"]
     return {
         "images": counts["images"],
@@ -242,6 +259,7 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 PUBLISHED = (
     *("left out", "not read", "no image of", "contradictory", "contrast", "in colours", "gray"),
     *("turned upright", "fit", "part"),
+    *("turned upright", "fit", "part", "unit", "others in"),
     *("patients of several sources", "patients of several splits"),
 )
 """Counts that tell of nobody."""
@@ -253,14 +271,11 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
     Args:
         counts: those of a source, or their `totals`.
     """
-    lines = [f"source: {counts['images']} images of {counts['patients']} patients"]
-    lines += [
-        f"  {name}: {one['images']} images of {one['patients']} patients"
-        for name, one in counts.get("sources", {}).items()
-    ]
+    lines = [f"source: {_images(counts)}"]
+    lines += [f"  {name}: {_images(one)}" for name, one in counts.get("sources", {}).items()]
     if "patients of several sources" in counts:
         lines.append(
-            f"  in several of them: {counts['patients of several sources']} patients, "
+            f"  in several of them: {counts['patients of several sources']} {_units(counts)}, "
             f"{counts['patients of several splits']} of them in several splits and put into one"
         )
     quarantined = counts.get("quarantined") or 0
@@ -270,18 +285,23 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
     elif quarantined:
         lines.append(f"  left out: {quarantined} images that can't be read or show nothing")
     lines += [f"  left out: {n} images ({reason})" for reason, n in counts.get("left out", {}).items()]
-    lines += [f"  not read: {name} ({reason})" for name, reason in counts.get("not read", {}).items()]
+    not_read = counts.get("not read", {})
+    lines += [f"  not read: {name} ({reason})" for name, reason in not_read.items() if reason != NOT_TOLD]
+    if untold := [name for name, reason in not_read.items() if reason == NOT_TOLD]:
+        lines.append(f"  {NOT_TOLD} of any image: {', '.join(untold)}")
     if unseen := counts.get("unknown view"):
         lines.append(f"  left out: {unseen} images of unknown view")
     for name, reasons in counts.get("missing", {}).items():
+        others = counts.get("others in", {}).get(name)
+        known = "" if others is None else f"; the preset {others} has findings that this one lacks"
         if not isinstance(reasons, Mapping):
-            lines.append(f"  missing {name}: {reasons}")
+            lines.append(f"  missing {name}: {reasons}{known}")
             continue
         shown = sorted(reasons.items(), key=lambda one: -one[1])[:5]
         words = ", ".join(f"{reason} {n}" for reason, n in shown) + (", ..." if len(reasons) > len(shown) else "")
-        lines.append(f"  missing {name}: {sum(reasons.values())} ({words})")
+        lines.append(f"  missing {name}: {sum(reasons.values())} ({words}){known}")
     lines += [
-        f"  contradictory {name}: {patients} patients have several"
+        f"  contradictory {name}: {patients} {_units(counts)} have several"
         for name, patients in counts.get("contradictory", {}).items()
     ]
     lines += [f"  no image of {name} {', '.join(levels)}" for name, levels in counts.get("no image of", {}).items()]
@@ -303,6 +323,15 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
     if counts.get("fit") == "pad":
         lines.append("  padded to squares: all images")
     return lines
+
+
+def _images(counts: Mapping[str, Any]) -> str:
+    return f"{counts['images']} images of {counts['patients']} {_units(counts)}"
+
+
+def _units(counts: Mapping[str, Any]) -> str:
+    """What the patients of a source are, in the plural: `lesions`, `lesions or patients`."""
+    return " or ".join(f"{one}s" for one in counts.get("unit", "patient").split(" or "))
 
 
 def read_radiograph(path: Path, resolution: int, channels: int = 1, fit: Fit = "crop") -> np.ndarray:

@@ -317,5 +317,6 @@ def test_missing_counts_are_printed_at_the_end_and_recorded(edit, tmp_path, caps
     assert capsys.readouterr().out.splitlines()[1:] == [
         "source: 59 images of 30 patients",
         "  left out: 1 images (first: images/040.png: shows nothing: its pixels are of one gray level, 0 of 1)",
+        "  not told of any image: race",
         "  missing age: 4 (unknown 2, empty 2)",
     ]

@@ -173,10 +173,15 @@ def test_a_folder_of_ones_own_has_a_column_for_each_finding_that_it_knows(folder
     source = ImageFolder(folder, NIH, 32)
     assert source.table["effusion"][:3] == ["present", "absent", None]
     assert source.counts["missing"] == {"effusion": {"empty": 20}}
+    untold = [
+        one.name for one in NIH.covariates.walk() if one.optional and one.name not in ("effusion", "mass", "hernia")
+    ]
     assert source.counts["not read"] == {
+        **dict.fromkeys(untold, "not told"),
         "mass": "no image of absent, present in train",
         "hernia": "no image of present in train",
     }
+    assert f"  not told of any image: {', '.join(untold)}" in describe_counts(source.counts)
     assert source.covariates.names == ("age", "sex", "effusion", "view")
 
 
@@ -218,3 +223,18 @@ def test_a_list_of_labels_tells_of_each_finding_without_a_column(folder):
     # a column of its own counts
     assert source.table["edema"][:3] == ["absent", "present", None]
     assert len(source.counts["not read"]) == 12
+
+
+def test_a_list_of_labels_knows_those_of_the_other_findings(folder):
+    """Pneumonia is a level of other presets; a scar is known to this one alone."""
+    path = folder / "metadata.csv"
+    head, *rows = path.read_text().splitlines()
+    lists = ("Pneumonia|Effusion", "Pneumonia", "No Finding")
+    path.write_text("\n".join([f"{head},findings", *(f"{row},{lists[n % 3]}" for n, row in enumerate(rows))]) + "\n")
+    source = ImageFolder(folder, NIH, 32)
+    assert source.table["effusion"][:3] == ["present", "absent", "absent"]
+    assert source.table["pneumonia"][:3] == ["present", "present", "absent"]
+    edema = NIH.covariates["edema"]
+    scar = edema.model_copy(update={"name": "scar", "aliases": {"old scar": "present"}})
+    assert state_in(edema, "Old Scar|Edemaa", [edema, scar]) == "Edemaa"
+    assert state_in(edema, "Old Scar", [edema, scar]) == "absent"

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import write_folder
 from filelock import FileLock
-from miniatures import chexpert
+from miniatures import MINIATURES, chexpert
 from PIL import Image
 
 from synthfair_hf import get_preset
@@ -26,8 +26,10 @@ from synthfair_hf.domains import ingest as module
 from synthfair_hf.domains.images import gray, open_image
 from synthfair_hf.domains.ingest import estimate, ingest
 from synthfair_hf.domains.ingested import encode_png, pseudonym
+from synthfair_hf.domains.joined import JoinedFolders
 from synthfair_hf.domains.readers import DataSetFolder
 from synthfair_hf.domains.registry import open_images
+from synthfair_hf.domains.source import describe_counts
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
 
@@ -577,3 +579,69 @@ def test_colours_keep_eight_bits():
     image = open_image(encode_png(pixels))
     assert image.mode == "RGB"
     assert np.abs(np.moveaxis(np.asarray(image), -1, 0) / 255 - pixels).max() <= 0.5 / 255 + 1e-7
+
+
+def test_joined_sources_are_not_ingested_as_one(radiographs: Path, tmp_path: Path):
+    one = DataSetFolder(directory=radiographs)
+    joined = JoinedFolders(folders={"west": one, "east": DataSetFolder(directory=tmp_path / "east")})
+    for act in (ingest, estimate):
+        with pytest.raises(
+            InputError, match=r"^source_dir: east, west are joined, and one source is .*; ingest each, and"
+        ):
+            act(joined, tmp_path / "out", PRESET, 32)
+    assert not (tmp_path / "out").exists()
+    assert estimate(JoinedFolders(folders={"west": one}), tmp_path / "out", PRESET, 32)["images"] == 20
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(radiographs: Path):
+    with pytest.raises(
+        InputError, match=r"^output_dir: /proc/out\.private can't be written \(.*\); give another place"
+    ):
+        ingest(radiographs, Path("/proc/out"), PRESET, 32)
+
+
+def test_the_output_says_what_its_patients_are(tmp_path: Path):
+    dermatology = get_preset("dermatology")
+    MINIATURES["ham10000"](tmp_path / "ham10000")
+    original = DataSetFolder(directory=tmp_path / "ham10000", dataset_name="ham10000")
+    record = ingest(original, tmp_path / "out", dermatology, 32, num_proc=1)
+    assert record.settings["unit"] == record.counts["unit"] == "lesion"
+    counts = open_images(tmp_path / "out", dermatology, 32, lambda _: None).counts
+    assert describe_counts(counts)[0] == f"source: {counts['images']} images of {counts['patients']} lesions"
+    assert "  not told of any image: skin_tone" in describe_counts(record.counts)
+    # as those were written that did not say it
+    path = tmp_path / "out" / "record.json"
+    path.write_text(path.read_text().replace('"unit": "lesion"', '"was": "lesion"', 1))
+    assert open_images(tmp_path / "out", dermatology, 32, lambda _: None).unit == "patient"
+
+
+def test_neither_times_nor_folders_nor_order_of_files_tell_of_a_patient(
+    original: DataSetFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Files of the same originals of other times are alike in all but names, and made in the order of these."""
+    made: list[Path] = []
+    monkeypatch.setattr(
+        module, "_write", lambda path, data, write=module._write: made.append(path) or write(path, data)
+    )
+    renamed = Path(shutil.copytree(original.directory, tmp_path / "renamed"))
+    for number, path in enumerate(sorted(renamed.rglob("*.jpg"), reverse=True)):
+        os.utime(path, (1e9 + number, 1e9 + number))
+    found = []
+    for folder, key in ((original, KEY), (DataSetFolder(directory=renamed, dataset_name="chexpert"), "cd" * 32)):
+        out = tmp_path / f"out{len(found)}"
+        (tmp_path / f"{out.name}.private").mkdir()
+        (tmp_path / f"{out.name}.private" / "key").write_text(key)
+        run(folder, out)
+        images = sorted((out / "images").rglob("*.png"))
+        assert {path.stat().st_mtime for path in (*images, *(one.parent for one in images))} == {module.WRITTEN}
+        assert all(path.parent.name == path.stem[:2] for path in images)
+        for path in images:
+            with Image.open(path) as image:
+                assert not image.info
+        # file systems keep the order of creation
+        assert made == sorted(made, key=lambda path: path.name)
+        made.clear()
+        found.append(images)
+    assert not {path.name for path in found[0]} & {path.name for path in found[1]}
+    one, other = (sorted(path.read_bytes() for path in images) for images in found)
+    assert one == other

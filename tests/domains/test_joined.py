@@ -224,6 +224,8 @@ def test_a_site_causes_what_is_not_the_persons_own():
         ({"names": ["a", "a"]}, "are both called a; give each a name of its own, as NAME=DIR"),
         ({"names": ["a", "unknown"]}, "'unknown' is not the name of a site"),
         ({"names": ["a", "b c"]}, "'b c' is not the name of a site; give letters, digits"),
+        ({"names": ["a", "b" * 5000]}, r"'b{119}\.\.\. is not the name of a site; give .*, at most 80, as in NAME="),
+        ({"names": ["north", "North"]}, "north and North differ by case alone, and names of files may not tell them"),
         ({"shared_patients": ["west", "north"]}, "shared_patients: 'north' is unknown; allowed: east, west"),
         ({"shared_patients": ["west"]}, "shared_patients: west alone shares none"),
     ],

@@ -17,7 +17,7 @@ from synthfair_hf.domains.preset import Preset
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.readers import DataSetFolder
 from synthfair_hf.domains.registry import READERS, describe_sources, open_images, open_source
-from synthfair_hf.domains.source import access_to, describe_counts
+from synthfair_hf.domains.source import access_to, describe_counts, totals
 from synthfair_hf.domains.worlds import open_world
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import strictest
@@ -585,6 +585,68 @@ def test_every_reader_says_what_it_is_and_where_access_is_asked_for():
     assert [name for name, one in READERS.items() if one.access == "credentialed"] == [
         *("mimic_cxr", "chexpert", "chexpert_plus", "padchest", "vindr_cxr", "brax", "oasis1", "adni")
     ]
+
+
+@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.presets])
+def test_a_data_set_says_which_presets_read_it_and_what_it_never_tells(name, tmp_path):
+    """What is said before anything is downloaded is what its miniature shows."""
+    MINIATURES[name](tmp_path)
+    [line] = [one for one in describe_sources(name) if one.startswith("  presets ")]
+    for told in line.removeprefix("  presets     ").split("; "):
+        preset, _, never = told.rstrip(")").partition(" (never told: ")
+        domain = get_preset(preset)
+        table = READERS[name](tmp_path, domain).table()
+        columns = {*table.rows[0][1], *table.not_read}
+        untold = [one.name for one in domain.covariates.walk() if one.optional and one.name not in columns]
+        no_label = [one for one, why in table.not_read.items() if why.startswith("no label of")]
+        # race is in a table beside CheXpert's own, and findings of VinDr-CXR that the miniature lacks
+        assert set(never.split(", ")) - {""} <= {*untold, *no_label}
+        needed = {one.name for one in domain.covariates.walk() if not one.optional} - {"scanner"}
+        assert needed <= table.rows[0][1].keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"), [("ham10000", "lesions"), ("isic", "lesions"), ("vindr_cxr", "images"), ("oasis1", "patients")]
+)
+def test_what_is_in_one_split_is_called_what_it_is(opened, name, unit):
+    source = opened(name)
+    number = len(set(source.patient_ids))
+    assert describe_counts(source.counts)[0] == f"source: {len(source)} images of {number} {unit}"
+    assert describe_counts(totals(source.counts))[0] == f"source: {len(source)} images of {number} {unit}"
+    # as those were recorded that did not say it
+    without = {key: value for key, value in source.counts.items() if key != "unit"}
+    assert describe_counts(without)[0] == f"source: {len(source)} images of {number} patients"
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("nih_chestxray14", "nih_chestxray14"),
+        ("mimic_cxr", "chexpert"),
+    ],
+)
+def test_findings_beside_the_presets_are_told_with_a_preset_that_has_them(opened, name, preset):
+    counts = opened(name).counts
+    told = f"; the preset {preset} has findings that this one lacks"
+    for one in (counts, totals(counts)):
+        [line] = [line for line in describe_counts(one) if line.startswith("  missing finding: ")]
+        assert line.endswith(told)
+
+
+def test_nothing_is_said_of_others_where_the_preset_has_all(tmp_path):
+    MINIATURES["nih_chestxray14"](tmp_path)
+    folder = DataSetFolder(directory=tmp_path, dataset_name="nih_chestxray14")
+    counts = open_images(folder, get_preset("nih_chestxray14"), 32, lambda _: None).counts
+    assert not any("has findings that" in line for line in describe_counts(counts))
+
+
+def test_what_is_never_told_is_said_before_an_image_is_read(tmp_path, caplog):
+    MINIATURES["ham10000"](tmp_path)
+    read = []
+    how = DataSetFolder(directory=tmp_path, dataset_name="ham10000")
+    source = open_source(how, get_preset("dermatology"), 32, check=lambda _: read.append(list(caplog.messages)))
+    assert read == [["ham10000: skin_tone of dermatology not told of any image, and left out"]]
+    assert "  not told of any image: skin_tone" in describe_counts(source.counts)
 
 
 def test_a_world_plants_scanners_on_any_radiographs_and_says_who_may_see_them(tmp_path):

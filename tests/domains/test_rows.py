@@ -33,3 +33,14 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
         assert tracemalloc.get_traced_memory()[1] < 10**7
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("cell", ["p1\0x", "\0", "p1\0"])
+def test_a_nul_in_any_cell_is_refused_by_its_line(tmp_path, cell):
+    """It would be dropped as what is not seen, and make two patients one."""
+    path = tmp_path / "metadata.csv"
+    path.write_text(f"file_name,patient_id\na.png,p1\nb.png,{cell}\nc.png,p1x\n")
+    with pytest.raises(
+        InputError, match=r"metadata\.csv:3: holds a NUL character, and is damaged .*; save it as UTF-8"
+    ):
+        read_rows(path)

@@ -45,6 +45,7 @@ class ADNI(Reader):
 
     name, title = "adni", "ADNI"
     covariates = ("age", "sex", "race", "diagnosis", "field_strength", "sequence")
+    presets = ("brain_mri",)
     license, access = "ADNI Data Use Agreement", "credentialed"
     download = "needs NIfTI volumes below their subjects, and ADNIMERGE.csv or the table of the collection"
     request = "https://adni.loni.usc.edu/data-samples/adni-data/"

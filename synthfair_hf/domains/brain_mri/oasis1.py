@@ -24,6 +24,7 @@ class OASIS1(Reader):
 
     name, title = "oasis1", "OASIS-1"
     covariates = ("age", "sex", "diagnosis")
+    presets = ("brain_mri",)
     license, access = "OASIS Data Use Terms", "credentialed"
     download = "needs oasis_cross-sectional.csv and disc1/ to disc12/, or slices with a metadata.csv"
     request = "https://sites.wustl.edu/oasisbrains/"

@@ -17,11 +17,12 @@ class Brax(Reader):
 
     name, title = "brax", "BRAX"
     covariates = ("age", "sex", "view")
+    presets = ("chest_xray", "chexpert")
     license, access = "PhysioNet Credentialed Health Data License 1.5.0", "credentialed"
     download = "needs master_spreadsheet_update.csv and images/"
     request = "https://physionet.org/content/brax/"
     tables = ("master_spreadsheet*.csv",)
-    beside_no_finding = ("Support Devices",)
+    labels, beside_no_finding = LABELS, ("Support Devices",)
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

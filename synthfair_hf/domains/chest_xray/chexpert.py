@@ -30,6 +30,7 @@ class CheXpert(Reader):
 
     name, title = "chexpert", "CheXpert"
     covariates = ("age", "sex", "race", "view")
+    presets = ("chest_xray", "chexpert")
     license, access = "Stanford University Dataset Research Use Agreement", "credentialed"
     download = (
         "needs train.csv and train/ (valid.csv and valid/ beside), and for race df_chexpert_plus_240401.csv of "
@@ -38,7 +39,7 @@ class CheXpert(Reader):
     request = "https://aimi.stanford.edu/datasets/chexpert-chest-x-rays"
     tables = ("train.csv",)
     adults = True
-    beside_no_finding = ("Support Devices",)
+    labels, beside_no_finding = LABELS, ("Support Devices",)
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

@@ -33,6 +33,7 @@ class CheXpertPlus(Reader):
 
     name, title = "chexpert_plus", "CheXpert Plus"
     covariates = ("age", "sex", "race", "view")
+    presets = ("chest_xray", "chexpert")
     license, access = "Stanford University Dataset Research Use Agreement", "credentialed"
     download = (
         "needs df_chexpert_plus_240401.csv, impression_fixed.json (or report_fixed.json) of its CheXbert labels, and "
@@ -41,7 +42,7 @@ class CheXpertPlus(Reader):
     request = "https://aimi.stanford.edu/datasets/chexpert-plus"
     tables = ("df_chexpert_plus_*.csv",)
     adults = True
-    beside_no_finding = ("Support Devices",)
+    labels, beside_no_finding = LABELS, ("Support Devices",)
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

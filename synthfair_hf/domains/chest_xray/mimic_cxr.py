@@ -27,6 +27,7 @@ class MimicCXR(Reader):
 
     name, title = "mimic_cxr", "MIMIC-CXR-JPG 2"
     covariates = ("age", "sex", "race", "view")
+    presets = ("chest_xray", "chexpert")
     license, access = "PhysioNet Credentialed Health Data License 1.5.0", "credentialed"
     download = (
         "needs files/p1*/ with mimic-cxr-2.0.0-metadata, -split and -chexpert (or -negbio) .csv.gz of MIMIC-CXR-JPG, "
@@ -34,7 +35,7 @@ class MimicCXR(Reader):
     )
     request = "https://physionet.org/content/mimic-cxr-jpg/ and https://physionet.org/content/mimiciv/"
     tables = ("mimic-cxr-2.*-metadata.csv",)
-    beside_no_finding = ("Support Devices",)
+    labels, beside_no_finding = LABELS, ("Support Devices",)
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

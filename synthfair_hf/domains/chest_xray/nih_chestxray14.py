@@ -39,6 +39,7 @@ class NIHChestXray14(Reader):
 
     name, title = "nih_chestxray14", "NIH ChestX-ray14"
     covariates = ("age", "sex", "view")
+    presets = ("chest_xray", "nih_chestxray14")
     license, access = "free to use with acknowledgement (NIH Clinical Center)", "open"
     download = (
         "needs Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv) and images_*/images/ or some of them, or images with "
@@ -46,7 +47,7 @@ class NIHChestXray14(Reader):
     )
     request = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
     tables = ("Data_Entry_2017*.csv", "metadata.csv")
-    people = "nih_chestxray14"
+    people, labels = "nih_chestxray14", LABELS
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

@@ -29,10 +29,12 @@ class PadChest(Reader):
 
     name, title = "padchest", "PadChest"
     covariates = ("age", "sex", "view")
+    presets = ("chest_xray", "nih_chestxray14")
     license, access = "PadChest Dataset Research Use Agreement", "credentialed"
     download = "needs PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv and the folders 0 to 54 of images, or some"
     request = "https://bimcv.cipf.es/bimcv-projects/padchest/"
     tables = ("PADCHEST_chest_x_ray_images_labels_*.csv",)
+    labels = tuple(LABELS.values())
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

@@ -29,17 +29,19 @@ class RSNAPneumonia(Reader):
 
     name, title = "rsna_pneumonia", "RSNA Pneumonia Detection Challenge"
     covariates = ("age", "sex", "view")
+    presets = ("chest_xray",)
     license, access = "use with attribution (RSNA), rules of the challenge; images of NIH ChestX-ray14", "unknown"
     download = f"needs stage_2_detailed_class_info.csv and stage_2_train_images/; {ORIGINS} tells patients"
     request = "https://www.rsna.org/rsnai/ai-image-challenge/rsna-pneumonia-detection-challenge-2018"
     tables = ("stage_2_detailed_class_info.csv",)
-    people = "nih_chestxray14"
+    people, labels = "nih_chestxray14", tuple(CLASSES.values())
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""
         table = self.file(*self.tables)
         patients = self._patients()
         self.names_patients = bool(patients)
+        self.unit = "patient" if patients else "image"
         classes: dict[str, tuple[int, str]] = {}
         # a row per box
         for line, row in self.read(*self.tables, needs=("patientId", "class")):

@@ -20,7 +20,7 @@ from ...errors import InputError, unknown
 from ...records import Access, fingerprint, row_generator
 from ...schema import Schema
 from ..preset import Preset
-from ..source import Source, count_patients
+from ..source import Source, count_patients, unit_of
 from .preset import CHEST_XRAY
 
 __all__ = [
@@ -219,6 +219,7 @@ class AcquisitionWorld:
             )
         self.name = source.name
         self.access: Access = getattr(source, "access", "open")
+        self.unit = unit_of(source)
         self.covariates: Schema = preset.covariates.subset((*source.covariates.names, "scanner"))
         self.patient_ids = [source.patient_ids[index] for index in self._kept]
         self.splits = [source.splits[index] for index in self._kept]
@@ -233,7 +234,7 @@ class AcquisitionWorld:
         ]
         self.counts = {
             **source.counts,
-            **count_patients(self.patient_ids, self.splits),
+            **count_patients(self.patient_ids, self.splits, self.unit),
             "unknown view": len(source) - len(self),
             "scanner": "planted by simulators.acquisition",
         }

@@ -23,11 +23,17 @@ class VinDrCXR(Reader):
 
     name, title = "vindr_cxr", "VinDr-CXR"
     covariates = ("age", "sex", "view")
+    presets = ("chest_xray", "nih_chestxray14")
     license, access = "PhysioNet Credentialed Health Data License 1.5.0", "credentialed"
     download = "needs annotations/image_labels_train.csv and train/ (image_labels_test.csv and test/ beside)"
     request = "https://physionet.org/content/vindr-cxr/"
     tables = ("annotations/image_labels_train.csv",)
-    adults = True
+    adults, unit = True, "image"
+    labels = (
+        *("No Finding", "Pneumonia", "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Emphysema"),
+        *("Infiltration", "Lung Opacity", "Nodule/Mass", "Pleural effusion", "Pleural thickening", "Pneumothorax"),
+        "Pulmonary fibrosis",
+    )
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

@@ -19,6 +19,7 @@ class Fitzpatrick17k(Reader):
     download = "needs fitzpatrick17k.csv and the images by their md5hash, in any folder"
     request = "https://github.com/mattgroh/fitzpatrick17k"
     tables = ("fitzpatrick17k.csv",)
+    unit = "image"
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

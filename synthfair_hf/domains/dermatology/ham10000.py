@@ -15,11 +15,12 @@ class HAM10000(Reader):
 
     name, title = "ham10000", "HAM10000"
     covariates = ("age", "sex", "site", "diagnosis")
+    presets = ("dermatology",)
     license, access = "CC BY-NC 4.0", "open"
     download = "needs HAM10000_metadata (or HAM10000_metadata.csv) and the images, in any folder"
     request = "https://doi.org/10.7910/DVN/DBW86T"
     tables = ("HAM10000_metadata*",)
-    people = "isic"
+    people, unit = "isic", "lesion"
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""

@@ -18,6 +18,7 @@ class ISIC(Reader):
 
     name, title = "isic", "ISIC 2019 and 2020"
     covariates = ("age", "sex", "site", "diagnosis")
+    presets = ("dermatology",)
     license, access = "CC BY-NC 4.0", "open"
     download = (
         "needs ISIC_2019_Training_Metadata.csv and ISIC_2019_Training_GroundTruth.csv, or train.csv (called "
@@ -37,6 +38,7 @@ class ISIC(Reader):
                 cells["diagnosis"] = "BKL" if diagnosis in KERATOSES else diagnosis
                 yield Row(line, self.image(row["image_name"]), row["patient_id"], cells)
             return
+        self.unit = "lesion"
         truth = {
             row["image"]: next((name for name, cell in row.items() if cell in ("1", "1.0")), "")
             for _, row in self.read("ISIC_2019_Training_GroundTruth.csv", needs=("image", "MEL", "NV"))

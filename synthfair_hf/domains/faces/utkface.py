@@ -24,6 +24,7 @@ class UTKFace(Reader):
     license, access = "for non-commercial research; images belong to their owners", "unknown"
     download = "needs the images, under the names they were published with, in any folder"
     request = "https://susanqq.github.io/UTKFace/"
+    unit = "image"
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""
