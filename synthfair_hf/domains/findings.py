@@ -19,6 +19,7 @@ from .values import ABSENT, PRESENT
 
 __all__ = [
     "FINDINGS",
+    "LABELS",
     "NO_FINDING",
     "OTHER_FINDINGS",
     "choose_finding",
@@ -54,6 +55,9 @@ OTHER_FINDINGS = frozenset(
     )
 )
 """Their names, as `schema.spelling` compares them."""
+
+LABELS = OTHER_FINDINGS | {spelling("Pneumonia")}
+"""Names of findings that a label of several may be; pneumonia is one that a preset with a single finding has, too."""
 
 
 def is_other_finding(variable: Variable, text: str) -> bool:
@@ -142,5 +146,5 @@ def state_in(variable: Variable, cell: str) -> str:
     none = [label for label in labels if spelling(label) == spelling(NO_FINDING)]
     if present:
         return f"{present[0]} beside {NO_FINDING}" if none else PRESENT
-    unread = [label for label in labels if label not in none and spelling(label) not in OTHER_FINDINGS]
+    unread = [label for label in labels if label not in none and spelling(label) not in LABELS]
     return unread[0] if unread else ABSENT if labels else ""
