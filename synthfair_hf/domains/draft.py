@@ -30,7 +30,7 @@ from ..errors import InputError, unknown
 from ..missing import is_missing
 from ..schema import Schema, Variable, spelling
 from .cells import match_columns
-from .findings import NO_FINDING, OTHER_FINDINGS
+from .findings import LABELS, NO_FINDING
 from .images import is_in_colours
 from .preset import Contrast, Preset, strengths
 from .preset_file import MAX_COVARIATES, NAME, why_no_name
@@ -218,7 +218,7 @@ def _labels(path: Path, rows: Sequence[Mapping[str, str]], named: Sequence[str])
             )
         if named and (why := why_no_name(key_of(column), columns)):
             raise InputError(f"{path}:1: finding: column {column!r} {why}.")
-        if not named and (not binary or spelling(column) not in OTHER_FINDINGS | {"pneumonia"}):
+        if not named and (not binary or spelling(column) not in LABELS):
             continue
         aliases = {cell: STATES[cell] for cell in sorted(cells) if cell in STATES and cell not in (ABSENT, PRESENT)}
         fields = {"kind": "categorical", "levels": (ABSENT, PRESENT), "aliases": aliases, "optional": True}

@@ -19,6 +19,7 @@ from .values import ABSENT, PRESENT
 
 __all__ = [
     "FINDINGS",
+    "LABELS",
     "NO_FINDING",
     "OTHER_FINDINGS",
     "choose_finding",
@@ -54,6 +55,9 @@ OTHER_FINDINGS = frozenset(
     )
 )
 """Their names, as `schema.spelling` compares them."""
+
+LABELS = OTHER_FINDINGS | {spelling("Pneumonia")}
+"""Names of findings that a label of several may be; pneumonia is one that a preset with a single finding has, too."""
 
 
 def is_other_finding(variable: Variable, text: str) -> bool:
@@ -147,7 +151,7 @@ def state_in(variable: Variable, cell: str, others: Iterable[Variable] = ()) -> 
         label
         for label in labels
         if label not in none
-        and spelling(label) not in OTHER_FINDINGS
+        and spelling(label) not in LABELS
         and all(other.parse(label)[0] != PRESENT for other in others)
     ]
     return unread[0] if unread else ABSENT if labels else ""

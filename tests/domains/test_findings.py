@@ -213,6 +213,13 @@ def test_a_list_of_labels_tells_of_each_finding_without_a_column(folder):
     told |= {"No Finding|Edema": ("absent", "Edema beside No Finding")}
     assert {cell: (state_in(effusion, cell), state_in(edema, cell)) for cell in told} == told
 
+    # every label of the data set tells of every other
+    labels = [label for label in nih_chestxray14.LABELS if label != "No Finding"]
+    for label in labels:
+        for variable in NIH.covariates.walk():
+            if is_label(variable):
+                assert state_in(variable, label) == ("present" if labels_of(variable, [label]) else "absent")
+
     path = folder / "metadata.csv"
     head, *rows = path.read_text().splitlines()
     lists, own = ("Edema|Effusion", "No Finding", ""), ("0", "1", "")

@@ -5,6 +5,7 @@ import json
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,20 +21,27 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from hub import Hub
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from synthfair_hf.causal.uniform import UniformModel
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.diffusion.text_to_image import LUMINANCE, TextToImage, find_text_to_image
+from synthfair_hf.domains.joined import JoinedFolders
 from synthfair_hf.domains.presets import get_preset
+from synthfair_hf.domains.readers import DataSetFolder
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.labelled import LabelledImages
 from synthfair_hf.fairness.mitigation.counterfactual_augmentation import with_partners
 from synthfair_hf.generate.dataset import generate_dataset, repair_dataset
+from synthfair_hf.generate.publish import publish
 from synthfair_hf.generate.sampler import _fitted as fitted
 from synthfair_hf.generate.sampler import _identity as identity
 from synthfair_hf.generate.verification import verify
+from synthfair_hf.schema import Schema
+
+pytest_plugins = ["hub.fixtures"]
 
 PRESET = get_preset("chest_xray").model_copy(
     update={"prompt": "{{ view }} of {{ age }}, {{ sex }}, {{ finding }}, {{ scanner }}.", "resolution": 8}
@@ -153,6 +161,84 @@ def test_a_data_set_is_sound_and_says_that_it_holds_no_counterfactuals(data_set:
     train = load_dataset(str(data_set), "sex_imbalanced_90_10", split="train")
     assert sorted(np.bincount(train["sex"]).tolist()) == [2, 18]
     assert train[0]["image"].mode == "L"
+
+
+def test_what_is_pushed_says_what_it_is_and_loads_from_the_hub(data_set: Path, hub: Hub):
+    """Of images whose access nobody told; so into a private repository."""
+    release = publish(data_set, "my-lab/sampled", private=True)
+    commit = hub.repository("my-lab/sampled").commits[release.commit]
+    sent = {path: file.data for path, file in commit.files.items() if path != ".gitattributes"}
+    own = {path.relative_to(data_set).as_posix(): path for path in data_set.rglob("*.parquet")}
+    assert own
+    assert {path: sent[path] for path in own} == {path: file.read_bytes() for path, file in own.items()}
+    assert b"same-noise samples, not counterfactuals" in sent["README.md"]
+    ours, theirs = (
+        load_dataset(name, "sex_imbalanced_90_10", split="train") for name in (str(data_set), "my-lab/sampled")
+    )
+    assert [row["prompt"] for row in theirs] == [row["prompt"] for row in ours]
+    assert all(np.array_equal(one["image"], other["image"]) for one, other in zip(ours, theirs, strict=True))
+
+
+class SeesSex(NamedTuple):
+    """A saved attribute predictor that sees everybody as male, and all else as its first level."""
+
+    covariates: Schema
+    revision: str = "0123456789abcdef"
+    access: str = "open"
+
+    def load(self, schema: Schema) -> "SeesSex":
+        return self
+
+    def predict(self, images: torch.Tensor) -> dict[str, np.ndarray]:
+        first = {one.name: np.eye(len(one.levels))[[0] * len(images)] for one in self.covariates.walk() if one.levels}
+        return {"age": np.full(len(images), 50.0), **first}
+
+
+def test_the_gate_judges_what_was_asked_for_in_words(checkpoint: Path, tmp_path: Path):
+    """Members that are asked for as women, or with a finding, fail for all their draws; the data set says so."""
+    predictor = SeesSex(PRESET.covariates)
+    arguments = {**ASKED, "text_to_image": checkpoint, "predictor": predictor, "gate_attempts": 2}
+    assert generate_dataset(tmp_path / "gated", **arguments)["finished"]
+    assert verify(tmp_path / "gated") == []
+    found = rows(tmp_path / "gated")
+    for row in found:
+        assert row["reached"] == (row["sex"] == 0 and row["finding"] == 0)
+    assert {row["reached"] for row in found} == {True, False}
+    lost = sorted((tmp_path / "gated" / "data").rglob("*.parquet"))[0]
+    before = lost.read_bytes()
+    lost.unlink()
+    repair_dataset(tmp_path / "gated", predictor=predictor, text_to_image=checkpoint)
+    assert lost.read_bytes() == before
+
+
+def test_a_site_of_joined_folders_is_crossed_and_said(checkpoint: Path, tmp_path: Path):
+    for site in ("east", "west"):
+        (tmp_path / site).mkdir()
+        lines = ["file_name,patient_id,age,sex,finding,view"]
+        for place in range(30):
+            pixels = np.random.default_rng([place, site == "east"]).integers(0, 256, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / site / f"{place}.png")
+            finding = ("No Finding", "Pneumonia")[place // 2 % 2]
+            lines.append(
+                f"{place}.png,{site}{place},{20 + place},{'MF'[place % 2]},{finding},{('PA', 'AP')[place // 4 % 2]}"
+            )
+        (tmp_path / site / "metadata.csv").write_text("\n".join(lines))
+    sites = JoinedFolders(folders={site: DataSetFolder(directory=tmp_path / site) for site in ("east", "west")})
+    preset = PRESET.model_copy(update={"prompt": "{{ sex }} of {{ site }}, {{ race }}, {{ finding }}."})
+    asked = {**ASKED, "preset": preset, "factors": ("sex", "site"), "source_dir": sites}
+    assert generate_dataset(tmp_path / "out", text_to_image=checkpoint, **asked)["finished"]
+    assert verify(tmp_path / "out") == []
+    for row in rows(tmp_path / "out"):
+        sex, site = ("male", "female")[row["sex"]], ("east", "west")[row["site"]]
+        # nobody's race is known
+        assert row["prompt"].startswith(f"{sex} of {site}, ")
+        assert row["prompt"] in {f"{sex} of {site}, {one}." for one in ("no finding", "pneumonia")}
+    unsaid = preset.model_copy(update={"prompt": "{{ sex }}, {{ finding }}."})
+    with pytest.raises(InputError, match="east have one prompt"):
+        generate_dataset(tmp_path / "other", text_to_image=checkpoint, **{**asked, "preset": unsaid})
+    misspelt = preset.model_copy(update={"prompt": "{{ {'east': 'E', 'wets': 'W'}[site] }}, {{ sex }}."})
+    with pytest.raises(InputError, match="no text for site west"):
+        generate_dataset(tmp_path / "other", text_to_image=checkpoint, **{**asked, "preset": misspelt})
 
 
 def test_a_lost_shard_is_made_again_to_the_same_bytes(data_set: Path, checkpoint: Path):
