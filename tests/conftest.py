@@ -67,22 +67,25 @@ def _fitted_shortly() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def save_phantom_generator() -> Callable[..., Path]:
-    """`save_phantom_generator(directory, side, subjects, **config)` saves a generator of `side`-pixel phantoms.
+    """`save_phantom_generator(directory, side, subjects, prediction_type="velocity", **config)` saves a generator.
 
-    Its causal model is fitted on that many subjects, shortly (0: not at all), its network knows nothing; `config` is
-    the pipeline's.
+    Of `side`-pixel phantoms; its causal model is fitted on that many subjects, shortly (0: not at all), its network
+    knows nothing; `config` is the pipeline's.
     """
     return _save_phantom_generator
 
 
-def _save_phantom_generator(directory: Path, side: int, subjects: int, **config: Any) -> Path:
+def _save_phantom_generator(
+    directory: Path, side: int, subjects: int, prediction_type: str = "velocity", **config: Any
+) -> Path:
     torch.manual_seed(0)
     scm = StructuralCausalModel.from_schema(PHANTOM.covariates, PHANTOM.edges)
     if subjects:
         with _fitted_shortly():
             fit_scm(scm, PhantomSource(subjects, seed=0).table, seed=0)
     preset = PHANTOM.model_copy(update={"resolution": side})
-    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, side, channels=(32, 32), space_to_depth=2, width=16)
+    network = {"channels": (32, 32), "space_to_depth": 2, "width": 16, "prediction_type": prediction_type}
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, side, **network)
     pipeline.register_to_config(**config)
     pipeline.save_pretrained(directory, safe_serialization=True)
     return directory

@@ -122,12 +122,12 @@ def predict_velocity(denoiser: Denoiser, latents: Tensor, sigma: Tensor, tokens:
     # States stay float32 whatever the precision of the weights.
     states, tokens = latents.to(denoiser.dtype), tokens.to(denoiser.dtype)
     pooled = tokens.mean(dim=1)
-    if isinstance(denoiser, SD3Transformer2DModel):
+    # torch.compile wraps a module, which keeps its attributes but not its class
+    if isinstance(getattr(denoiser, "_orig_mod", denoiser), SD3Transformer2DModel):
         found = denoiser(states, tokens, pooled, steps, return_dict=False)[0]
     else:
         found = denoiser(states, steps, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
     found = found.to(latents.dtype)
-    # a compiled network has its attributes, not its class
     if getattr(denoiser, "prediction_type", "velocity") == "velocity":
         return found
     return (latents - found) / sigma.clamp(min=LOWEST)[:, None, None, None]

@@ -8,6 +8,10 @@ scale_k = 1 for all k is the conditional velocity. Position and exposure of an i
 covariate that should not affect them acts below it only (level_k < 1; compare the guidance interval of Kynkaanniemi et
 al. 2024). Whatever the scales and levels, no change at all means the factual velocity: do={} returns the input.
 
+Guidance breaks reversibility. The image under do(a') was made by an extrapolated velocity, but is abducted under the
+conditional one, so do(a) does not lead back to x, the less the farther scale_k is from 1; nor does it where level_k < 1.
+Composition can't show this, `reversibility_l1` of `measure.soundness` does.
+
 A sample has no factual side; its guidance is classifier-free (Ho and Salimans 2022), against all covariates hidden:
 
     v = v(x, s | hidden) + scale (v(x, s | c) - v(x, s | hidden))

@@ -6,6 +6,10 @@
 
 Abduction: the exogenous noise of image and covariates.  Action: the intervened covariates are set, and their
 descendants follow.  Prediction: the image of the same noise under the new covariates.
+
+Exact, by algebra and with any weights: composition, do={} returns x up to rounding. Not exact: reversibility, do(a)
+after do(a') returns x only as far as the solver's two states agree, and less under guidance; and the truth of a
+counterfactual, which is learned, and measured by `synthfair measure soundness`.
 """
 
 import json
@@ -457,6 +461,7 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
         steps = check_settings(
             settings.default_steps if num_inference_steps is None else num_inference_steps, output_type
         )
+        self.scheduler.mixing_of(steps)
         strength = strengths(
             settings.default_guidance_scale if guidance_scale is None else guidance_scale,
             settings.default_intervention_level if intervention_level is None else intervention_level,
@@ -541,9 +546,11 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             num_inference_steps: solver steps, two calls of the network each, four with midpoint; None = the
                 checkpoint's default.
             guidance_scale: strength on the covariates that changed, one number or by name; 1 is none, and holds for
-                names left out; None = the checkpoint's default.
+                names left out; None = the checkpoint's default. Any other breaks reversibility: do() back is guided by
+                another difference, and does not return the image, while do={} still does.
             intervention_level: noise level in (0, 1] at and below which a changed covariate acts, one number or by
-                name; 1 is everywhere, and holds for names left out; None = the checkpoint's default.
+                name; 1 is everywhere, and holds for names left out; None = the checkpoint's default. Below 1 breaks
+                reversibility as well.
             sample_guidance_scale: strength on all covariates of samples, classifier-free; 1 is none, any other doubles
                 the network's calls. Counterfactuals take guidance_scale.
             generator: one torch.Generator, or one per row, which makes row i independent of its batch.

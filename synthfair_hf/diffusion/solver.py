@@ -8,13 +8,19 @@ A pair of states (y, z) is carried, and each is moved by a step P of a base meth
                 = (s' - s) v(x + (s' - s)/2 v(x, s), (s + s')/2)                base "midpoint",  2 network calls
 
 Given (y', z') both lines can be undone exactly, z first, then y, whatever v is (McCallum and Foster 2024). So abduction
-followed by prediction under the same v is the identity up to rounding at any step count. With m = 1 the two states err
-to opposite sides; m < 1 pulls them together and multiplies rounding by 1/m per undo, but is more accurate at few
-steps: with the Euler base, 16 steps of the chest generator, L1 on the 0-255 scale to a fine solution, 2.6 for m = 1,
-1.9 for 0.9. An image is the mean of its pair, so the reversibility error is the difference of the two states. Half as
-many midpoint steps cost the same and are more accurate: on 48 validation digits, 6 of them against 12 of Euler, the
-reversibility error of do(thickness) was 6.5 grey levels, not 10, and all counterfactuals were classified as the digit
-of do(digit).
+followed by prediction under the same v is the identity up to rounding at any step count.
+
+This is algebra, which holds for random weights too, and says nothing of what was learned. It does not make the way there
+and back exact (reversibility): an image is the mean of its pair, and the difference of the two states, which a second
+abduction does not know, is the reversibility error. Nor does it make a counterfactual true.
+
+With m = 1 the two states err to opposite sides; m < 1 pulls them together, but each undo multiplies rounding by 1/m,
+in 240 steps of m = 0.9 by 10^11: the states of an abduction would lie grey levels apart, and composition not show it. So
+more than `FULL_MIXING` steps mix no more in all than these: m_N = m^(24/N) at N steps above, m itself up to there.
+Mixing is more accurate at few steps: with the Euler base, 16 steps of the chest generator, L1 on the 0-255 scale to a
+fine solution, 2.6 for m = 1, 1.9 for 0.9. Half as many midpoint steps cost the same and are more accurate: on 48
+validation digits, 6 of them against 12 of Euler, the reversibility error of do(thickness) was 6.5 grey levels, not 10,
+and all counterfactuals were classified as the digit of do(digit).
 """
 
 from collections.abc import Callable, Sequence
@@ -47,6 +53,13 @@ BASES: dict[str, Callable[[Velocity, Tensor, float, float], Tensor]] = {"euler":
 """How far one step of a base method moves a state from one noise level to another."""
 
 
+FULL_MIXING = 24
+"""Steps up to which each mixes by m itself; more of them mix no more in all."""
+
+LARGEST_GROWTH = 0.05 / (127.5 * 2**-24)
+"""Growth of the rounding of a float32 state near 1 at which it reaches 0.05 grey levels."""
+
+
 def integrate(base: str, velocity: Velocity, x: Tensor, levels: Sequence[float]) -> Tensor:
     """Integrate by a base method alone, which is not reversible.
 
@@ -69,7 +82,7 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
 
     Args:
         shift: above 1 spends more steps at high noise: s -> shift s / (1 + (shift - 1) s).
-        mixing: m above, in (0, 1].
+        mixing: m above, in (0, 1]; that of each step up to FULL_MIXING of them.
         base: "euler" or "midpoint".
     """
 
@@ -89,6 +102,24 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
         """`num_inference_steps + 1` noise levels from 1 down to 0."""
         even = np.linspace(1, 0, num_inference_steps + 1)
         return [float(level) for level in self.shift * even / (1 + (self.shift - 1) * even)]
+
+    def mixing_of(self, num_inference_steps: int) -> float:
+        """m of each of so many steps.
+
+        Args:
+            num_inference_steps: number of steps, from 1.
+
+        Raises:
+            InputError: for a mixing by which rounding would grow to grey levels in that many steps.
+        """
+        full = min(num_inference_steps, FULL_MIXING)
+        least = LARGEST_GROWTH ** (-1 / full)
+        if self.mixing < least:
+            raise InputError(
+                f"num_inference_steps: {num_inference_steps} diverge with the scheduler's mixing of {self.mixing:g}, by "
+                f"which rounding grows to grey levels; give {least + 5e-4:.3f} to 1 as mixing, 0.9 by default."
+            )
+        return self.mixing if num_inference_steps <= FULL_MIXING else self.mixing ** (FULL_MIXING / num_inference_steps)
 
     def predict(
         self,
@@ -110,11 +141,15 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
 
         Returns:
             The pair at s = 0, or after `stop` steps.
+
+        Raises:
+            InputError: for a mixing that diverges in so many steps.
         """
+        mixing = self.mixing_of(num_inference_steps)
         step, (y, z) = BASES[self.base], pair.unbind(dim=1)
         levels = self.levels(num_inference_steps)[: None if stop is None else stop + 1]
         for number, (now, after) in enumerate(pairwise(levels)):
-            y = self.mixing * y + (1 - self.mixing) * z + step(velocity, z, now, after)
+            y = mixing * y + (1 - mixing) * z + step(velocity, z, now, after)
             z = z - step(velocity, y, after, now)
             if on_step is not None:
                 y, z = on_step(number, now, torch.stack([y, z], dim=1)).unbind(dim=1)
@@ -130,10 +165,14 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
 
         Returns:
             The pair at s = 1.
+
+        Raises:
+            InputError: for a mixing that diverges in so many steps.
         """
+        mixing = self.mixing_of(num_inference_steps)
         step, (y, z) = BASES[self.base], pair.unbind(dim=1)
         levels = self.levels(num_inference_steps)
         for now, after in reversed(list(pairwise(levels))):
             z = z + step(velocity, y, after, now)
-            y = (y - (1 - self.mixing) * z - step(velocity, z, now, after)) / self.mixing
+            y = (y - (1 - mixing) * z - step(velocity, z, now, after)) / mixing
         return torch.stack([y, z], dim=1)

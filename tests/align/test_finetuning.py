@@ -111,6 +111,20 @@ def test_a_plain_preference_is_learned_and_the_record_and_card_say_how(run, gene
     assert not list(run.glob("checkpoint-*/*.bin"))
 
 
+def test_a_network_that_predicts_the_image_is_aligned_by_its_velocity(pairs, save_phantom_generator, tmp_path):
+    generator = save_phantom_generator(tmp_path / "sample", SIDE, 0, prediction_type="sample")
+    settings = {"max_train_steps": 2, "validation_steps": 1, "checkpointing_steps": 2}
+    assert command(generator, pairs, tmp_path / "lora", **settings) == 0
+    plain, aligned = CausalDiffusionPipeline.load(generator), CausalDiffusionPipeline.load(generator)
+    aligned.load_lora_weights(tmp_path / "lora")
+    assert aligned.unet.prediction_type == "sample"
+    assert not torch.equal(answer(plain.unet), answer(aligned.unet))
+    aligned.fuse_lora(components=["unet"])
+    aligned.unload_lora_weights()
+    aligned.save_pretrained(tmp_path / "merged")
+    assert CausalDiffusionPipeline.load(tmp_path / "merged").unet.prediction_type == "sample"
+
+
 def test_the_adapters_load_merge_and_unload(run, generator, tmp_path):
     """Plain diffusers, our pipeline, and the pipeline with adapters merged and saved give the same velocities."""
     plain, ours = (CausalDiffusionPipeline.load(generator) for _ in range(2))

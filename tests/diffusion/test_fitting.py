@@ -89,6 +89,16 @@ def test_only_the_networks_change_and_the_record_says_how(verb, generator, predi
     assert Record.read(tmp_path / "run" / "record.json") == record
 
 
+@pytest.mark.parametrize("verb", ["finetune", "rectify"])
+def test_a_network_that_predicts_the_image_goes_on_to(verb, predictor, save_phantom_generator, tmp_path):
+    start = save_phantom_generator(tmp_path / "start", SIDE, 0, prediction_type="sample", default_steps=2)
+    rest = ["--predictor", predictor] if verb == "finetune" else ["--images", "4"]
+    assert command(verb, start, tmp_path / "run", *rest) == 0
+    trained = CausalDiffusionPipeline.load(tmp_path / "run")
+    assert (trained.unet.prediction_type, trained.preset.network.prediction_type) == ("sample", "sample")
+    assert differ(start, tmp_path / "run", "unet")
+
+
 def test_an_super_resolved_generator_answers_as_before_with_more_pixels(generator, tmp_path, capsys, monkeypatch):
     """Its networks are untouched, do() nothing gives the radiograph back, and a second autoencoder is refused."""
     run = tmp_path / "run"
