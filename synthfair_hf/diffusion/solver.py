@@ -104,7 +104,7 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
         return [float(level) for level in self.shift * even / (1 + (self.shift - 1) * even)]
 
     def mixing_of(self, num_inference_steps: int) -> float:
-        """m of each of so many steps.
+        """M of each of so many steps.
 
         Args:
             num_inference_steps: number of steps, from 1.
