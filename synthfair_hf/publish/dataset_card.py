@@ -9,10 +9,10 @@ checksums, without which rows of a damaged shard would be kept there.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, write_atomically
 from ..schema import MISSING_LEVEL, SPLITS
-from ..views.layout import find_files, known, patterns
+from ..views.layout import Known, find_files, known, patterns
 from ..views.manifest import CARD, RUN, sealed
 from ..views.shares import Train, listed_views, unmet_views
 from ..views.view import BiasedView, curated_views, get_view
@@ -96,9 +96,10 @@ def card_fault(card: bytes, names: Mapping[str, list[str]], preset: Preset, reco
         return "has no YAML with license and configs"
     if f"- **Licence:** {license}\n" not in body:
         return f"its licence is {license} in the YAML and another one below"
+    held = _held(names, preset)
     for name, config in found:
         try:
-            ours = _config(get_view(name, preset), names, preset, str(record.counts["store"]))
+            ours = _config(get_view(name, preset), held, str(record.counts["store"]))
         except InputError:
             return f"its view {name} is none of this data set"
         if any(json.dumps(config.get(part)) != json.dumps(ours.get(part)) for part in VOUCHED):
@@ -159,6 +160,8 @@ def _metadata(
     """The card's YAML; its configs are the views that are filters alone."""
     listed = listed_views(preset, Train.of(preset, record.settings))
     selections = [view for view in listed if view.label is None]
+    held = _held(files, preset)
+    sizes = {split: _Size.of(paths, columns["split"] == split) for split, paths in shards.items()}
     return {
         "license": license,
         "pretty_name": f"SynthFair: {preset.title}",
@@ -171,9 +174,9 @@ def _metadata(
             "text-to-image" if record.settings.get("sampling") else "counterfactual",
             *("fairness", "bias", "medical", preset.name.replace("_", "-")),
         ],
-        "configs": [_config(view, files, preset, record.counts["store"]) for view in selections],
+        "configs": [_config(view, held, record.counts["store"]) for view in selections],
         "dataset_info": [
-            {"config_name": view.name, **_info(view, columns, shards)._to_yaml_dict()} for view in selections
+            {"config_name": view.name, **_info(view, columns, sizes)._to_yaml_dict()} for view in selections
         ],
     }
 
@@ -215,12 +218,17 @@ def _subjects(columns: Mapping[str, np.ndarray], splits: list[str]) -> dict[str,
     return {split: len(names) for split, names in subjects.items()}
 
 
-def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, store: str) -> dict[str, Any]:
+def _held(names: Mapping[str, list[str]], preset: Preset) -> dict[str, dict[str, Known]]:
+    """What the name of each file implies for its rows, by split and name."""
+    return {split: {name: known(name, preset) for name in found} for split, found in names.items()}
+
+
+def _config(view: BiasedView, held: Mapping[str, Mapping[str, Known]], store: str) -> dict[str, Any]:
     """A view as `datasets` and the Hub read it: the files that can hold its rows, and filters where these hold others.
 
     The store's identity in it renews their caches.
     """
-    kept = {split: [(name, view.keeps(known(name, preset))) for name in found] for split, found in names.items()}
+    kept = {split: [(name, view.keeps(of)) for name, of in files.items()] for split, files in held.items()}
     config: dict[str, Any] = {
         "config_name": view.name,
         "description": f"Recipe {view.fingerprint}. Data set {store}.",
@@ -236,7 +244,20 @@ def _config(view: BiasedView, names: Mapping[str, list[str]], preset: Preset, st
     return config | ({} if view.filters else {"default": True})
 
 
-def _info(view: BiasedView, columns: Mapping[str, np.ndarray], shards: Mapping[str, list[Path]]) -> DatasetInfo:
+class _Size(NamedTuple):
+    """A split: which rows of the columns are its own `[B]`, their bytes once uncompressed, and those of its files."""
+
+    rows: np.ndarray
+    uncompressed: int
+    stored: int
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], rows: np.ndarray) -> "_Size":
+        """That of the split in these files."""
+        return cls(rows, sum(map(_uncompressed_bytes, paths)), sum(path.stat().st_size for path in paths))
+
+
+def _info(view: BiasedView, columns: Mapping[str, np.ndarray], sizes: Mapping[str, _Size]) -> DatasetInfo:
     """Exact row counts; bytes in proportion to the rows kept of each split. Features stand in the shards' schema.
 
     The YAML of all views is parsed, slowly, before the first row of one: what the table below or the shards hold is
@@ -244,14 +265,13 @@ def _info(view: BiasedView, columns: Mapping[str, np.ndarray], shards: Mapping[s
     """
     kept = view.mask(columns)
     splits = SplitDict()
-    for split, paths in shards.items():
-        rows = columns["split"] == split
-        stored = sum(_uncompressed_bytes(path) for path in paths)
-        count = int(kept[rows].sum())
-        splits.add(SplitInfo(split, num_bytes=round(stored * count / int(rows.sum())), num_examples=count))
+    for split, size in sizes.items():
+        count = int(kept[size.rows].sum())
+        share = round(size.uncompressed * count / int(size.rows.sum()))
+        splits.add(SplitInfo(split, num_bytes=share, num_examples=count))
     return DatasetInfo(
         splits=splits,
-        download_size=sum(path.stat().st_size for paths in shards.values() for path in paths),
+        download_size=sum(size.stored for size in sizes.values()),
         dataset_size=sum(split.num_bytes for split in splits.values()),
         config_name=view.name,
     )

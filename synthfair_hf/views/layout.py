@@ -11,6 +11,7 @@ So a view whose strength is a multiple of ten is a list of whole files, and anot
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,4 +125,9 @@ def word(value: Any) -> str:
 
     Cut to 40 characters, so that the names of several fit the 255 bytes of a file system.
     """
-    return re.sub(r"[^0-9A-Za-z.+-]+", "_", str(value))[:40]
+    return _word(str(value))
+
+
+@lru_cache(maxsize=4096)
+def _word(text: str) -> str:
+    return re.sub(r"[^0-9A-Za-z.+-]+", "_", text)[:40]

@@ -8,7 +8,7 @@ have rows has some. (Those of one boundary subject in each stratum may be divide
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise, product
@@ -208,18 +208,31 @@ class Train:
     def _pieces(self, clauses: Sequence[Clause]) -> list[tuple[int, float, float, list[int]]]:
         """A conjunction as (stratum, lowest draw, end of draws, cells)."""
         low, high = 0.0, 1.0
-        strata, cells = set(range(len(self.strata))), list(range(len(self.cells)))
-        for column, operator, value in clauses:
+        strata, cells = frozenset(range(len(self.strata))), frozenset(range(len(self.cells)))
+        for clause in clauses:
+            column, operator, value = clause
             if column == "draw":
                 low, high = (max(low, float(value)), high) if operator == ">=" else (low, min(high, float(value)))
             elif column in self.names:
-                groups = groups_of(column, self.preset)
-                words = next(group.words for group in groups if group.clause == (column, operator, value))
-                place = self.names.index(column)
-                strata &= {index for index, stratum in enumerate(self.strata) if stratum[place] == words}
+                strata &= self._fulfilling(clause)
             elif column != "split":
-                cells = [index for index in cells if COMPARE[operator](self.cells[index][column], value)]
-        return [(stratum, low, high, cells) for stratum in sorted(strata) if low < high and cells]
+                cells &= self._fulfilling(clause)
+        return [(stratum, low, high, sorted(cells)) for stratum in sorted(strata) if low < high and cells]
+
+    @cached_property
+    def _fulfilling(self) -> Callable[[Clause], frozenset[int]]:
+        """The strata that a clause about one of `names` is true of; of another clause, the cells."""
+
+        @cache
+        def fulfilling(clause: Clause) -> frozenset[int]:
+            column, operator, value = clause
+            if column not in self.names:
+                return frozenset(i for i, cell in enumerate(self.cells) if COMPARE[operator](cell[column], value))
+            words = next(group.words for group in groups_of(column, self.preset) if group.clause == clause)
+            place = self.names.index(column)
+            return frozenset(i for i, stratum in enumerate(self.strata) if stratum[place] == words)
+
+        return fulfilling
 
     def _count(self, stratum: int, low: float, high: float, cells: Sequence[int]) -> int:
         return sum(

@@ -64,6 +64,21 @@ def test_every_view_has_its_row_counts(store, card):
         assert {split["name"]: split["num_examples"] for split in infos[view.name]["splits"]} == counted
 
 
+def test_a_file_is_looked_into_once_however_many_views_hold_its_rows(copy, monkeypatch):
+    opened = []
+
+    def read_metadata(path, *arguments, **settings):
+        opened.append(path)
+        return metadata(path, *arguments, **settings)
+
+    metadata = pq.read_metadata
+    monkeypatch.setattr("pyarrow.parquet.read_metadata", read_metadata)
+    before = (copy / "README.md").read_bytes()
+    write_dataset_card(copy, CHEST_XRAY, run_record(copy), LICENSE)
+    assert (copy / "README.md").read_bytes() == before
+    assert sorted(opened) == sorted((copy / "data").rglob("*.parquet"))
+
+
 def test_counts_are_verified_when_the_data_set_is_loaded(copy):
     readme = copy / "README.md"
     text = readme.read_text()
