@@ -401,3 +401,22 @@ def test_columns_of_contexts_stand_beside_the_covariates(tmp_path):
     features = Store(tmp_path, plan).features
     assert features.arrow_schema.field("recipe").type == pa.int32()
     assert [name for name in features if name.startswith("context_")] == ["context_posture"]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_recipes_are_made(tmp_path, capsys):
+    class Writer:
+        revision = "none"
+
+        def write(self, instruction, examples, seed):
+            raise AssertionError("it is asked for a line before the place is checked")
+
+    with pytest.raises(InputError, match=r"^output_file: /proc can't be written \(.*\); give another place\.$"):
+        make_recipes("/proc/recipes.jsonl", PRESETS["chest_xray"], 2, language_model=Writer())
+    (tmp_path / "file").write_text("")
+    assert main(["preset", "chest_xray", "--output_file", "/proc/own.yaml"]) == 2
+    assert capsys.readouterr().err.startswith("synthfair: --output_file: /proc can't be written (")
+    with pytest.raises(InputError, match="file is not a directory; give a place that exists"):
+        make_recipes(tmp_path / "file" / "recipes.jsonl", PRESETS["chest_xray"], 2)
+    with pytest.raises(InputError, match="is too long for a path; give a shorter one"):
+        make_recipes(tmp_path / f"{'x' * 246}.jsonl", PRESETS["chest_xray"], 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
