@@ -1,6 +1,6 @@
 """`ingest` against the bare loop that decodes, resizes and saves the same images, by as many processes.
 
-    python benchmarks/ingest.py [--images 1440] [--repeats 7] [--resolution 64] [--num_proc 1]
+    python benchmarks/ingest.py [--images 800] [--repeats 5] [--resolution 64] [--num_proc 1]
                                 [--note TEXT] [--output_dir docs/ingest]
 
 The bare loop is what one writes by hand for one kind of file: Pillow or pydicom, a centre crop, Lanczos to the same
@@ -103,11 +103,11 @@ def bare_dicom(path: Path, output: Path, side: int) -> None:
 
 
 KINDS: dict[str, tuple[str, Callable[[Path, np.ndarray], None], Callable[[Path, Path, int], None], int]] = {
-    "png16": (".png", png16, bare16, 2),
+    "png16": (".png", png16, bare16, 4),
     "png8": (".png", png8, bare8, 1),
     "jpeg": (".jpg", jpeg, bare8, 1),
-    "dicom": (".dcm", dicom, bare_dicom, 2),
-    "dicom_jpeg2000": (".dcm", partial(dicom, syntax=JPEG2000Lossless), bare_dicom, 6),
+    "dicom": (".dcm", dicom, bare_dicom, 4),
+    "dicom_jpeg2000": (".dcm", partial(dicom, syntax=JPEG2000Lossless), bare_dicom, 4),
 }
 """By kind of file its suffix, what writes one, the bare loop, and by how much fewer are read, since it is slow."""
 
@@ -225,8 +225,8 @@ faster: the median of {settings["repeats"]} repeats, in which both take turns, a
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=1440)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--images", type=int, default=800)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--num_proc", type=int, default=1)
     parser.add_argument("--note", default="", help="what else was running; it goes on the page")
