@@ -1,6 +1,9 @@
 """Evaluation of generators: soundness of counterfactuals, realism, memorisation, each with its interval and n.
 
 - `soundness` — metrics of counterfactuals: `soundness.score`
+- `gap` — shifts in units of real differences: `gap.share_of_gap`, `gap.real_gap`
+- `locality` — changes in radiologists' boxes: `locality.score_locality`, `locality.locality`
+- `pairs` — counterfactuals and the patient's other image: `pairs.score_pairs`, `pairs.find_pairs`
 - `systems` — what is evaluated, and the ends of every scale: `systems.Identity`, `systems.Oracle`
 - `interventions` — values of do(): `interventions.from_marginal`, `interventions.forced_change`
 - `distances` — distances of pairs of images: `distances.l1`, `distances.ssim`, `distances.minimality`

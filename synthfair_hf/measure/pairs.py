@@ -1,6 +1,7 @@
 """Same-patient pairs: a counterfactual against another real image of the patient, who had the other value then.
 
     pair_share_of_gap   sum of s(x*) - s(x)  /  sum of s(x') - s(x),     s = log p(a') - log p(a)
+    pair_gap            mean of s(x') - s(x)
     pair_drift          mean |g_j(x*) - g_j(x)| of every other attribute j; of the patient's other image x' in its place
     pair_distance       mean |h(x*) - h(x')|
     pair_nearer         share of other people's images of a' that lie farther from x* than x' does, ties counted half
@@ -28,7 +29,7 @@ from .interventions import hold
 from .soundness import tidy_row
 from .systems import CounterfactualModel, answer
 
-__all__ = ["CLOSE", "REAL", "distances", "drift", "find_pairs", "score_pairs", "share_of_gap"]
+__all__ = ["CLOSE", "REAL", "distances", "drift", "find_pairs", "score_pairs"]
 
 CLOSE = 1
 """How far numbers of a pair may differ, in their unit: a year of age."""
@@ -111,10 +112,11 @@ def _score(
         for system, answered in {**changed, REAL: others}.items():
             after = real if system == REAL else predictor.predict(answered)
             for one in world.covariates.walk():
-                if one.name == variable.name and system != REAL and one.name in after:
-                    asked = (before[one.name], after[one.name], real[one.name])
-                    share = share_of_gap(one, table[one.name], requested, *asked)
-                    add(system, "pair_share_of_gap", one.name, by, share)
+                if one.name == variable.name and one.name in after:
+                    asked = (one, table[one.name], requested, before[one.name])
+                    gap, moved = shift(*asked, real[one.name]), shift(*asked, after[one.name])
+                    found = ("pair_gap", gap) if system == REAL else ("pair_share_of_gap", share(moved, gap))
+                    add(system, found[0], one.name, by, found[1])
                 elif one.name != variable.name and one.name in after:
                     add(system, "pair_drift", one.name, by, drift(one, before[one.name], after[one.name]))
             if extract is not None and system != REAL:
@@ -163,29 +165,25 @@ def _agree(variable: Variable, values: np.ndarray) -> bool:
     return bool(values[0] == values[1] if variable.categorical else abs(values[0] - values[1]) <= CLOSE)
 
 
-def share_of_gap(
-    variable: Variable,
-    values: Sequence[Any],
-    requested: Sequence[Any],
-    before: np.ndarray,
-    after: np.ndarray,
-    other: np.ndarray,
-) -> Statistic:
-    """How far do() moves predictions of a, in units of how far they differ between the patient's two images.
+def shift(
+    variable: Variable, values: Sequence[Any], requested: Sequence[Any], before: np.ndarray, after: np.ndarray
+) -> np.ndarray:
+    """How far log p(a') - log p(a) moves from each image to another, `[n]`.
 
     Args:
-        variable: the categorical attribute a.
-        values: its levels in the n images.
-        requested: those in the patients' other images.
+        variable: the categorical attribute.
+        values: its levels a in the n images.
+        requested: the levels a'.
         before: predicted probabilities of the images `[n, levels]`.
-        after: of their counterfactuals.
-        other: of the patients' other images.
+        after: of the others, likewise.
     """
-    rows, own, asked = np.arange(len(before)), variable.encode(values), variable.encode(requested)
-    moved, real = (
-        (change[rows, asked] - change[rows, own])
-        for change in (scores(variable, one) - scores(variable, before) for one in (after, other))
-    )
+    change, rows = scores(variable, after) - scores(variable, before), np.arange(len(before))
+    moved: np.ndarray = change[rows, variable.encode(requested)] - change[rows, variable.encode(values)]
+    return moved
+
+
+def share(moved: np.ndarray, real: np.ndarray) -> Statistic:
+    """The sum of some shifts over that of the real ones, `[n]` each."""
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         total = weights @ real

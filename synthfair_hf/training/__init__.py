@@ -6,6 +6,7 @@
 - checkpoints — what a run writes and resumes from: `checkpoints.TrainingState`, `checkpoints.check_output_dir`,
   `checkpoints.checkpoint_to_resume`, `checkpoints.finished_record`, `checkpoints.restore_checkpoint`,
   `checkpoints.write_checkpoint`
+- origins — the images that a network was learned from: `origins.origins_of`, `origins.relation`
 - loop — minimise an objective, save the averaged weights: `loop.train`
 - blocks — the residual block of small networks: `blocks.ResidualBlock`
 """

@@ -17,6 +17,7 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.measure.predictors import train_predictor
 from synthfair_hf.records import Record
 from synthfair_hf.training.config import PredictorTrainingConfig, TrainingConfig
+from synthfair_hf.training.origins import origins_in
 
 SIDE, SUBJECTS = 16, 60
 NETWORKS = ("unet", "covariate_encoder")
@@ -80,6 +81,8 @@ def test_only_the_networks_change_and_the_record_says_how(verb, generator, predi
     assert {**ours, "_name_or_path": ""} == {**theirs, "_name_or_path": ""}, "steps, strengths, preset are taken over"
     record = Record.read(tmp_path / "run" / "record.json")
     assert record.inputs["initial_weights"] == find_generator(generator).revision
+    taught = [list(one) for one in origins_in(predictor)] if verb == "finetune" else []
+    assert record.counts["origins"] == [[None, "all"], *taught], "the generator has no record"
     assert record.inputs["access"] == find_generator(generator).access == "unknown", "its start has no record"
     other = ["--weight", "0.5000001"] if verb == "finetune" else ["--images", "7"]
     capsys.readouterr()

@@ -72,6 +72,19 @@ def test_one_source_is_that_source(west):
         assert known == {**covariates, "site": "west"}
 
 
+def test_files_and_the_part_of_the_patients_are_told_of_several_as_of_one(west, east):
+    assert open_source(folders(west), PRESET, 16).file_names[0] == "0.png"
+    joined = open_source(folders(west, east), PRESET, 16)
+    assert joined.file_names == [*(f"east/{n}.png" for n in range(18)), *(f"west/{n}.png" for n in range(24))]
+    assert "part" not in joined.counts
+    for other, told in (("judge", "judge"), ("all", None), ("generator", None)):
+        given = [
+            DataSetFolder(directory=path, patients=part)
+            for path, part in zip((west, east), ("judge", other), strict=True)
+        ]
+        assert open_source(JoinedFolders.of(given), PRESET, 16).counts.get("part") == told
+
+
 def test_order_changes_nothing(west, east):
     one, other = open_source(folders(west, east), PRESET, 16), open_source(folders(east, west), PRESET, 16)
     assert (one.table, one.patient_ids, one.splits) == (other.table, other.patient_ids, other.splits)

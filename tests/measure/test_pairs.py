@@ -93,6 +93,7 @@ def test_what_is_asked_for_moves_by_the_whole_difference_and_nothing_else_does()
     share = figures([Identity(), Setting()], "pair_share_of_gap")
     assert share == {("identity", "view"): 0, ("setting", "view"): pytest.approx(1)}
     assert figures([Setting(["sex"])], "pair_drift")["setting", "sex"] == pytest.approx(0.5)
+    assert figures([Setting()], "pair_gap")[REAL, "view"] > 0
     drifts = figures([Identity(), Setting()], "pair_drift")
     names = ("age", "sex", "edema", "effusion")
     assert [drifts[system, one] for system in ("identity", "setting") for one in names] == [0] * 8

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfair_hf.domains.chest_xray.nih_bounding_boxes import SIDE, Box, box_mask, finding_masks, read_boxes
+from synthfair_hf.domains.chest_xray.findings import CHEST_XRAY_FINDINGS
+from synthfair_hf.domains.chest_xray.nih_bounding_boxes import (
+    SIDE,
+    Box,
+    box_mask,
+    finding_masks,
+    level_in,
+    lung_field,
+    read_boxes,
+)
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.errors import InputError
@@ -121,3 +130,20 @@ def test_another_file_is_refused(tmp_path):
     for header, reason in (("a,,b,,", "no column 'Image Index'"), ("a,a,,", "column 'a' appears twice")):
         with pytest.raises(InputError, match=reason):
             read_boxes(write(path, ["1,2,3"], f"{header}\n"))
+
+
+def test_a_box_shows_the_level_that_a_preset_calls_so():
+    effusion, infiltration = (CHEST_XRAY_FINDINGS.covariates[name] for name in ("effusion", "infiltration"))
+    assert level_in(Box("Effusion", 0, 0, 1, 1), effusion) == "present"
+    assert level_in(Box("Infiltrate", 0, 0, 1, 1), infiltration) == "present", "as the file spells it"
+    assert level_in(Box("Mass", 0, 0, 1, 1), effusion) is None
+    assert level_in(Box("Pneumonia", 0, 0, 1, 1), CHEST_XRAY.covariates["finding"]) == "pneumonia"
+    assert level_in(Box("No Finding", 0, 0, 1, 1), CHEST_XRAY.covariates["finding"]) is None
+
+
+def test_the_lung_field_is_what_enough_boxes_cover_and_symmetric():
+    common, rare = Box("Mass", 128, 256, 256, 256), Box("Mass", 0, 0, 64, 64)
+    field = lung_field({"a.png": [common] * 30, "b.png": [rare]}, 16)
+    expected = np.zeros((16, 16), bool)
+    expected[4:8, 2:6] = expected[4:8, 10:14] = True
+    assert (field == expected).all()
