@@ -435,6 +435,7 @@ WORDS: dict[str, list[str]] = {
         *("--world", "phantom", "--pretrained_model_name_or_path", "generator", "--predictor", "predictor"),
         *("--output_dir", "out"),
     ],
+    "measure shortcuts": ["--preset", "phantom", "--resolution", "16", "--output_dir", "out"],
     "recipes": ["--preset", "chest_xray", "--num_recipes", "5", "--output_file", "recipes.jsonl"],
     "generate": ["--num_subjects", "28", "--pretrained_model_name_or_path", "generator", "--output_dir", "out"],
     "preset": ["phantom"],

@@ -158,8 +158,9 @@ class Preset(Checked, BaseModel):
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what presets did not have at first and this one does not use: identities made from it stay."""
         found: dict[str, Any] = handler(self)
-        later: dict[str, Any] = {"channels": 1, "prompt": None, "unobserved": ()}
-        return {name: value for name, value in found.items() if name not in later or value != later[name]}
+        # as JSON has a tuple and as Python does
+        later: dict[str, Any] = {"channels": (1,), "prompt": (None,), "unobserved": ((), [])}
+        return {name: value for name, value in found.items() if value not in later.get(name, ())}
 
     @model_validator(mode="after")
     def _has_colours_or_none(self) -> "Preset":
