@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -167,7 +167,10 @@ class Variable(Checked, BaseModel):
             InputError: a value that the variable cannot have.
         """
         dtype = np.int64 if self.categorical else np.float32
-        return np.array([self.encode_value(value, argument, known) for value in values], dtype=dtype)
+        encode = partial(self.encode_value, argument=argument, known=known)
+        # a million rows hold a few different words
+        word = cache(encode)
+        return np.array([word(value) if type(value) is str else encode(value) for value in values], dtype=dtype)
 
     def decode(self, encoded: Iterable[Any]) -> list[Any]:
         """The inverse of `encode`: level names, or numbers in the unit; None where missing."""

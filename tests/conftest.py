@@ -1,12 +1,13 @@
 """A small, well-formed data set without a model: random images, rows as a plan lays them out."""
 
+import gc
 import io
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partialmethod
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,25 @@ FIT_STEPS = 20
 """Of causal models whose fit no test asks after."""
 
 
+def pytest_collection_finish() -> None:
+    """What has been imported by now stays: let no garbage collection look through it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Directories that nobody else uses; `mktemp` would list all those of before to name one."""
+    root = tmp_path_factory.mktemp("datasets")
+    return (root / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _private_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees what another one left in the cache of `datasets`, or a data set of the person who runs it."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+    cache = next(_caches)
+    cache.mkdir()
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
     monkeypatch.delenv("SYNTHFAIR_HOME", raising=False)
 
 

@@ -52,6 +52,9 @@ HOME = "SYNTHFAIR_HOME"
 LICENSE_WITHIN = 4096
 """Characters of a card among which its licence stands; all views follow, and are slow to parse."""
 
+DEEPEST = 64
+"""Lists and mappings within each other in a card; the parser needs seconds for thousands."""
+
 
 @dataclass
 class SynthFairConfig(ParquetConfig):
@@ -284,6 +287,8 @@ def _license_in(front: str) -> str:
                 key = None
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
+                if depth > DEEPEST:
+                    break
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
     except (yaml.YAMLError, RecursionError):

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import synthfair_hf
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
-from synthfair_hf.views.builder import _license, recipe_of
+from synthfair_hf.views.builder import _license, _license_in, recipe_of
 from synthfair_hf.views.view import curated_views, get_view
 
 HOW_TO_MEND = (
@@ -433,3 +433,18 @@ def test_registering_costs_nothing_beside_importing_datasets():
 def test_the_licence_is_that_of_the_cards_yaml(tmp_path, front, licence):
     (tmp_path / "README.md").write_text(f"---\n{front}\n---\nlicense: another\n")
     assert _license(str(tmp_path), None) == licence
+
+
+@pytest.mark.parametrize("front", ["license: mit\n" + "a: [1, 2]\n" * 300, "[" * 4000, "a: " + "{b: " * 900])
+def test_no_more_of_a_card_is_parsed_than_it_takes(monkeypatch, front):
+    taken = []
+
+    def parse(*arguments):
+        for event in original(*arguments):
+            taken.append(event)
+            yield event
+
+    original = yaml.parse
+    monkeypatch.setattr("yaml.parse", parse)
+    assert _license_in(front) == ("mit" if front.startswith("license") else "unknown")
+    assert len(taken) < 200
