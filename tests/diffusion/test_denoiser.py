@@ -111,9 +111,7 @@ def test_composition_is_exact_with_weights_that_know_nothing(prediction_type, si
     image = found = torch.from_numpy(source.image(0, side))[None, None]
     covariates = {name: column[:1] for name, column in source.table.items()}
     for _ in range(cycles):
-        found = pipeline(
-            image=found, covariates=covariates, do={}, num_inference_steps=steps, output_type="pt"
-        ).images
+        found = pipeline(image=found, covariates=covariates, do={}, num_inference_steps=steps, output_type="pt").images
     assert (found - image).abs().mean() * 255 < 0.05
 
 
