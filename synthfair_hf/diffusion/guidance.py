@@ -9,8 +9,8 @@ covariate that should not affect them acts below it only (level_k < 1; compare t
 al. 2024). Whatever the scales and levels, no change at all means the factual velocity: do={} returns the input.
 
 Guidance breaks reversibility. The image under do(a') was made by an extrapolated velocity, but is abducted under the
-conditional one, so do(a) does not lead back to x, the less the farther scale_k is from 1; nor does it where level_k < 1.
-Composition can't show this, `reversibility_l1` of `measure.soundness` does.
+conditional one, so do(a) does not lead back to x, the less the farther scale_k is from 1; nor does it where level_k is
+below 1. Composition can't show this, `reversibility_l1` of `measure.soundness` does.
 
 A sample has no factual side; its guidance is classifier-free (Ho and Salimans 2022), against all covariates hidden:
 

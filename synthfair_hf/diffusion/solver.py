@@ -10,13 +10,13 @@ A pair of states (y, z) is carried, and each is moved by a step P of a base meth
 Given (y', z') both lines can be undone exactly, z first, then y, whatever v is (McCallum and Foster 2024). So abduction
 followed by prediction under the same v is the identity up to rounding at any step count.
 
-This is algebra, which holds for random weights too, and says nothing of what was learned. It does not make the way there
-and back exact (reversibility): an image is the mean of its pair, and the difference of the two states, which a second
-abduction does not know, is the reversibility error. Nor does it make a counterfactual true.
+This is algebra, which holds for random weights too, and says nothing of what was learned. It does not make the way
+there and back exact (reversibility): an image is the mean of its pair, and the difference of the two states, which a
+second abduction does not know, is the reversibility error. Nor does it make a counterfactual true.
 
 With m = 1 the two states err to opposite sides; m < 1 pulls them together, but each undo multiplies rounding by 1/m,
-in 240 steps of m = 0.9 by 10^11: the states of an abduction would lie grey levels apart, and composition not show it. So
-more than `FULL_MIXING` steps mix no more in all than these: m_N = m^(24/N) at N steps above, m itself up to there.
+in 240 steps of m = 0.9 by 10^11: the states of an abduction would lie grey levels apart, and composition not show it.
+So more than `FULL_MIXING` steps mix no more in all than these: m_N = m^(24/N) at N steps above, m itself up to there.
 Mixing is more accurate at few steps: with the Euler base, 16 steps of the chest generator, L1 on the 0-255 scale to a
 fine solution, 2.6 for m = 1, 1.9 for 0.9. Half as many midpoint steps cost the same and are more accurate: on 48
 validation digits, 6 of them against 12 of Euler, the reversibility error of do(thickness) was 6.5 grey levels, not 10,
@@ -104,7 +104,7 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
         return [float(level) for level in self.shift * even / (1 + (self.shift - 1) * even)]
 
     def mixing_of(self, num_inference_steps: int) -> float:
-        """M of each of so many steps.
+        """The mixing of each of so many steps.
 
         Args:
             num_inference_steps: number of steps, from 1.
@@ -116,8 +116,8 @@ class ReversibleFlowScheduler(SchedulerMixin, ConfigMixin):
         least = LARGEST_GROWTH ** (-1 / full)
         if self.mixing < least:
             raise InputError(
-                f"num_inference_steps: {num_inference_steps} diverge with the scheduler's mixing of {self.mixing:g}, by "
-                f"which rounding grows to grey levels; give {least + 5e-4:.3f} to 1 as mixing, 0.9 by default."
+                f"num_inference_steps: {num_inference_steps} diverge with the scheduler's mixing of {self.mixing:g}, "
+                f"by which rounding grows to grey levels; give {least + 5e-4:.3f} to 1 as mixing, 0.9 by default."
             )
         return self.mixing if num_inference_steps <= FULL_MIXING else self.mixing ** (FULL_MIXING / num_inference_steps)
 

@@ -8,6 +8,9 @@
 - `interventions` — values of do(): `interventions.from_marginal`, `interventions.forced_change`
 - `distances` — distances of pairs of images: `distances.l1`, `distances.ssim`, `distances.minimality`
 - `realism` — distances of sets of images: `realism.realism`, `realism.frechet_distance`
+- `texture` — grain and power spectrum: `texture.texture`, `texture.grain`, `texture.radial_power`
+- `discrimination` — whether a network can tell two sets of images apart: `discrimination.discrimination`
+- `noise` — spread of abducted noise, and random weights in a generator's place: `noise.noise_spread`, `noise.untrained`
 - `memorisation` — nearest training images: `memorisation.memorisation`
 - `predictors` — attribute predictors: `predictors.train_predictor`, `predictors.load_predictor`
 - `autoencoder` — encoders for minimality: `autoencoder.train_autoencoder`, `autoencoder.load_encoder`

@@ -1,7 +1,9 @@
 """Scoreboards of generators, measured in worlds: one record per run, one page printed from the records.
 
-    DIR/soundness-<world>.json     rows of measure.soundness: identity, the generator, and the oracle where there is one
-    DIR/realism-<world>.json       distances of samples to held-out images, and to the training images
+    DIR/soundness-<world>.json     rows of measure.soundness: identity, the generator, and the oracle where there is
+                                   one; the same network with random weights beside the trained one
+    DIR/realism-<world>.json       distances of samples to held-out images, and to the training images; texture, and
+                                   whether a network can tell them apart
     DIR/suspicious-<world>.png     the samples nearest to training images, beside these: never published
     DIR/README.md                  the page
 
@@ -44,14 +46,17 @@ from ..records import (
 from ..schema import Schema
 from ..training.origins import TAUGHT, origins_in, origins_of, relation
 from .autoencoder import load_encoder
+from .discrimination import discrimination, halves
 from .interventions import Effect
 from .locality import boxed_findings, score_locality
 from .memorisation import memorisation, standard_pixels, suspicious_png
+from .noise import noise_spread, untrained
 from .pairs import REAL, score_pairs
 from .predictors import AttributePredictor, load_predictor
 from .realism import realism, realism_by_group
 from .soundness import MEASURED, Encoder, check_interventions, score
-from .systems import Identity, Oracle
+from .systems import CounterfactualModel, Identity, Oracle
+from .texture import texture
 from .weights import weights_fingerprint
 
 __all__ = [
@@ -295,6 +300,7 @@ def measure_soundness(
     if boxed is not None:
         rows += score_locality(system, opened, boxed, **given)
         measured["lungs"] = round(float(lung_field(boxed, saved.resolution).mean()), 3)
+    algebra = _algebra(pipeline, system, opened, rows, tuple(seeds)[:1], interventions[0], effect, steps)
     settings = {
         "world": world,
         "split": split,
@@ -320,9 +326,47 @@ def measure_soundness(
             "groups": len(set(opened.groups)),
             "source": opened.source_counts,
         },
-        measured={"rows": rows, **measured},
+        measured={"rows": rows, "algebra": algebra, **measured},
     )
     return _keep(record, directory, f"soundness-{world}")
+
+
+def _algebra(
+    pipeline: CausalDiffusionPipeline,
+    trained: CounterfactualModel,
+    world: World,
+    rows: Sequence[Mapping[str, Any]],
+    seeds: Sequence[int],
+    intervention: str,
+    effect: Effect,
+    steps: int,
+) -> list[dict[str, Any]]:
+    """Composition and reversibility of the trained network (of `rows`) and of random weights, and their noise spread.
+
+    What random weights do as well was not learned. Their reversibility is measured with the first seed and
+    intervention alone.
+    """
+    random = untrained(pipeline)
+    system = PipelineSystem("random weights", random, num_inference_steps=steps)
+    scored = score(
+        system,
+        world,
+        {},
+        seeds,
+        interventions=(intervention,),
+        effect=effect,
+        pairs=(),
+        batch_size=BATCH,
+        n_bootstrap=N_BOOTSTRAP,
+    )
+    both = [*rows, *scored]
+    beginnings, systems = ("composition_l1", "reversibility_l1"), (trained.name, system.name)
+    kept = [dict(row) for row in both if row["metric"].startswith(beginnings) and row["system"] in systems]
+    labels = {"world": world.name, "metric": "noise_spread", "do": "none", "attribute": "image", "by": "pixels"}
+    for name, one in ((trained.name, pipeline), (system.name, random)):
+        spread = noise_spread(one, world, steps, BATCH, N_BOOTSTRAP)
+        kept.append({"system": name, **labels, "intervention": "none", "effect": effect, **spread})
+    return kept
 
 
 def _check_contrasts(covariates: Schema, contrasts: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, Any]]:
@@ -395,17 +439,35 @@ def measure_realism(
         raise InputError(f"group: {group} is continuous; give a variable with levels, or none.")
     opened = open_for(saved, world, source_dir, split, limit)
     (encoder,) = open_predictors(saved, [predictor]).values()
-    generated, training = _samples(load_generator(saved), opened, seed), opened.training_images()
+    pipeline = load_generator(saved)
+    generated, training = _samples(pipeline, opened, seed), opened.training_images()
     count, originals = len(generated), len(training) // (1 + opened.augmented_copies)
     groups = [None] * count if group is None else opened.table[group]
     pixels = [standard_pixels(images) for images in (generated, opened.images, training)]
     features = [encoder.features(images) for images in (generated, opened.images, training)]
     # Real against real at the same n: the figures of a perfect generator.
-    others = features[2][row_generator(seed).permutation(originals)[:count]]
+    chosen = row_generator(seed).permutation(originals)[:count]
+    others = features[2][chosen]
+    half = halves(opened.groups, seed)
+    # Of 8 bits, as the real ones were: rounding is no sign of the generator.
+    drawn, real, trained = (_rounded(one) for one in (generated, opened.images, training[chosen]))
+    patients = opened.groups
+    one_half, other_half = (
+        [name for name, one in zip(patients, half, strict=True) if one == side] for side in (True, False)
+    )
     measured = {
         "features": realism_by_group(features[1], features[0], groups, groups, seed),
         "training_films": realism(features[1], others, seed),  # named as in the records so far
         "origins": relations(saved, [predictor]),
+        "texture": {
+            "generated": texture(real, drawn, patients, patients),
+            "training_images": texture(real, trained, patients, [f"training {row}" for row in chosen]),
+        },
+        "discrimination": {
+            "generated": discrimination(real, drawn, patients, patients, seed),
+            "real_halves": discrimination(real[half], real[~half], one_half, other_half, seed) if half.any() else None,
+        },
+        "noise_spread": noise_spread(pipeline, opened, batch_size=BATCH, n_bootstrap=N_BOOTSTRAP),
         "memorisation": {
             "pixels": memorisation(pixels[0], pixels[1], pixels[2], opened.groups),
             "features": memorisation(features[0], features[1], features[2], opened.groups),
@@ -428,6 +490,10 @@ def measure_realism(
     picture = suspicious_png(generated, training, originals, measured["memorisation"]["pixels"]["suspicious"])
     write_atomically(directory / f"suspicious-{world}.png", picture)
     return _keep(record, directory, f"realism-{world}")
+
+
+def _rounded(images: Tensor) -> Tensor:
+    return (255 * images).round() / 255
 
 
 def _samples(pipeline: CausalDiffusionPipeline, world: World, seed: int) -> Tensor:
@@ -492,4 +558,17 @@ def _table(record: Record) -> dict[str, Any]:
         ]
         sections[title] = {"systems": columns, "lines": found}
     own = [row for row in rows if row["do"] == "none" and row["attribute"] != "image" and row["system"] == systems[0]]
-    return {"record": record, "sections": sections, "own": own, "origins": origins}
+    algebra = record.measured.get("algebra", [])
+    compared: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in algebra:
+        compared.setdefault(tuple(row[name] for name in ("metric", "do", "intervention")), {})[row["system"]] = row
+    weights = list(dict.fromkeys(row["system"] for row in algebra))
+    algebra_lines = [{"key": key, "cells": [cells.get(one) for one in weights]} for key, cells in compared.items()]
+    return {
+        "record": record,
+        "sections": sections,
+        "own": own,
+        "origins": origins,
+        "weights": weights,
+        "algebra": [line for line in algebra_lines if all(line["cells"])],
+    }

@@ -143,6 +143,16 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, pred
     assert "| metric | do | attribute | by | values | identity | tiny | oracle |" in page
     composition = rows["tiny", "composition_l1_at_1", "none", "image"]
     assert f"{composition['mean']:.3g} [{composition['low']:.3g}, {composition['high']:.3g}]" in page
+    algebra = {(row["system"], row["metric"], row["do"]): row for row in record.measured["algebra"]}
+    for name in ("tiny", "random weights"):
+        assert algebra[name, "composition_l1_at_10", "none"]["high"] < 0.05, "of any weights"
+        assert algebra[name, "noise_spread", "none"]["n"] == 6
+        assert {do for one, metric, do in algebra if (one, metric) == (name, "reversibility_l1")} == {
+            *PHANTOM.covariates.names
+        }
+    assert algebra["tiny", "reversibility_l1", "sex"] == rows["tiny", "reversibility_l1", "sex", "image"]
+    assert "| metric | do | values | tiny | random weights |" in page
+    assert "| noise_spread | none | none |" in page
     again = measure_soundness(tmp_path / "again", "phantom", **asked)
     assert again.measured == record.measured
     assert (tmp_path / "again" / "README.md").read_text() == page
@@ -246,9 +256,32 @@ def test_realism_is_measured_overall_and_by_group(generator, predictor, tmp_path
     page = write_page(tmp_path).read_text()
     assert "| all | 12 |" in page
     assert "`suspicious-phantom.png`" in page
+    measured = record.measured
+    assert measured["discrimination"]["generated"]["mean"] > 0.5, "weights that know nothing draw noise"
+    assert measured["discrimination"]["real_halves"]["mean"] is None, "of six patients each"
+    assert measured["texture"]["generated"]["grain"]["generated"] > measured["texture"]["generated"]["grain"]["real"][2]
+    distances = [measured["texture"][name]["spectrum"]["distance"] for name in ("training_images", "generated")]
+    assert distances == sorted(distances)
+    assert measured["noise_spread"]["n"] == 12
+    assert "| AUC of a network trained to tell them from real held-out images |" in page
+    assert "| spread of the noise of real images |" in page
     assert "not published, because it shows training images" in page
     with Image.open(tmp_path / "suspicious-phantom.png") as picture:
         assert picture.height > 10 * 128, "ten pairs"
+
+
+def test_a_page_of_records_without_texture_is_printed(generator, predictor, tmp_path):
+    """Records of earlier versions say nothing of it, nor of random weights."""
+    for measure, given in ((measure_realism, {"predictor": predictor}), (measure_soundness, {"pairs": []})):
+        record = measure(tmp_path, "phantom", **given, pretrained_model_name_or_path=generator, limit=2)
+        kept = {"features", "training_films", "memorisation", "rows"} & set(record.measured)
+        old = record.model_copy(update={"measured": {name: record.measured[name] for name in kept}})
+        old.write(tmp_path / f"{record.stage.removeprefix('measure_')}-phantom.json")
+    page = write_page(tmp_path).read_text()
+    assert "## phantom: soundness" in page
+    assert "## phantom: realism" in page
+    assert "grain" not in page
+    assert "random weights" not in page
 
 
 def test_pictures_of_training_images_are_never_committed():
@@ -259,9 +292,12 @@ def test_pictures_of_training_images_are_never_committed():
 def test_a_page_of_records_without_replicates_is_printed(generator, tmp_path):
     """Records of earlier versions say nothing of undefined replicates."""
     record = measure_soundness(tmp_path, "phantom", pretrained_model_name_or_path=generator, limit=2, pairs=[])
-    rows = [{name: value for name, value in row.items() if name != "draws"} for row in record.measured["rows"]]
+    measured = {
+        part: [{name: value for name, value in row.items() if name != "draws"} for row in rows]
+        for part, rows in record.measured.items()
+    }
     settings = {name: value for name, value in record.settings.items() if name != "draws"}
-    old = record.model_copy(update={"settings": settings, "measured": {"rows": rows}})
+    old = record.model_copy(update={"settings": settings, "measured": measured})
     page = (tmp_path / "README.md").read_text()
     old.write(tmp_path / "soundness-phantom.json")
     assert "replicates)" not in page
