@@ -28,6 +28,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sheet import sheet
 
+from synthfair_hf.access import sealed
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
 from synthfair_hf.diffusion.solver import BASES
@@ -64,7 +65,8 @@ def finish(run: Path, directory: Path, default_steps: int | None, base: str | No
         if name != "unet" and component is not None:
             component.save_pretrained(directory / name)
     pipeline.save_config(directory)
-    Record.read(run / "record.json").write(directory / "record.json")
+    # a seal is of the weights beside it, and these are halved
+    sealed(Record.read(run / "record.json"), directory).write(directory / "record.json")
 
 
 def interpolate(base: Path, finetuned: Path, share: float, directory: Path) -> None:
