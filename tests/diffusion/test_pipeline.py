@@ -42,6 +42,18 @@ def test_composition_returns_the_input_over_ten_cycles(pipeline, covariates, ima
     assert level(current - images) < 0.01
 
 
+def test_guidance_breaks_the_way_there_and_back_but_not_composition(pipeline, covariates, images):
+    apart = {}
+    for scale in (1.0, 2.0, 6.0):
+        asked = {"guidance_scale": scale, "output_type": "pt", "num_inference_steps": 10}
+        do = {"sex": ["female", "male", "male"], "view": ["AP", "PA", "PA"]}
+        there = pipeline(image=images, covariates=covariates, do=do, generator=generators(3), **asked)
+        observed = {name: covariates[name] for name in do}
+        back = pipeline(image=there.images, covariates=there.covariates, do=observed, generator=generators(3), **asked)
+        apart[scale] = level(back.images - images)
+    assert apart[1.0] < 0.5 * apart[2.0] < 0.5 * apart[6.0]
+
+
 def test_do_the_observed_values_returns_the_input(pipeline, covariates, images):
     output = pipeline(image=images, covariates=covariates, do=covariates, guidance_scale=4.0, output_type="pt")
     assert level(output.images - images) < 0.01
