@@ -55,6 +55,8 @@ __all__ = [
     "train_generator",
 ]
 
+NOT_ENCODED = "cache_latents: pixels are not encoded; give vae as well, or leave it out."
+
 CHECKED = 16
 """Training images whose latents are looked at before training."""
 
@@ -148,11 +150,10 @@ def train_generator(
         built = built.model_copy(update={"space_to_depth": 1})
     built = network.of(built)
     preset = preset.model_copy(update={"network": built})
-    trained = None if start is None else CausalDiffusionPipeline.load(start.directory)
-    autoencoder = open_autoencoder(vae) if vae is not None else None if trained is None else trained.vae
+    autoencoder = None if vae is None else open_autoencoder(vae)
     check_resolution(resolution, built, 1 if autoencoder is None else compression(autoencoder))
-    if autoencoder is None and cache_latents is not None:
-        raise InputError("cache_latents: pixels are not encoded; give vae as well, or leave it out.")
+    if autoencoder is None and start is None and cache_latents is not None:
+        raise InputError(NOT_ENCODED)
     if autoencoder is not None and autoencoder.config.in_channels not in (preset.channels, 3):
         raise InputError(
             f"vae: {vae} takes images of {counted(autoencoder.config.in_channels, 'channel')}, and the preset has "
@@ -204,6 +205,11 @@ def train_generator(
         table = {name: column for name, column in columns.items() if name in preset.covariates}
         inputs["covariate_table"] = file_sha256(Path(covariate_table))
 
+    trained = None if start is None else CausalDiffusionPipeline.load(start.directory)
+    if trained is not None:
+        autoencoder = trained.vae
+        if autoencoder is None and cache_latents is not None:
+            raise InputError(NOT_ENCODED)
     if autoencoder is not None:
         autoencoder.to(local_device())
     if autoencoder is not None and vae is not None:

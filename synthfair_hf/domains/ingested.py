@@ -83,6 +83,15 @@ def encode_png(pixels: np.ndarray) -> bytes:
     )
 
 
+def is_ingested(directory: Path) -> bool:
+    """Whether a folder's table begins as that of an ingested data set does; False where there is none to read."""
+    try:
+        with (directory / METADATA).open(encoding="utf-8") as table:
+            return table.readline().rstrip("\n").startswith(",".join(COLUMNS))
+    except (OSError, ValueError):
+        return False
+
+
 def read_metadata(directory: Path) -> Table:
     """The metadata.csv of a folder of images; of an ingested one with access, splits and sha256 as recorded.
 

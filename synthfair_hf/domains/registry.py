@@ -31,7 +31,7 @@ from .faces.utkface import UTKFace
 from .findings import is_label, labels_of
 from .hub_dataset import store_images
 from .imagefolder import Examine, ImageFolder
-from .ingested import read_metadata
+from .ingested import is_ingested, read_metadata
 from .joined import JoinedFolders, JoinedSource, SourceFolder
 from .morphomnist.source import MorphoMNIST
 from .phantom.phantom import SUBJECTS, PhantomSource
@@ -111,7 +111,7 @@ def open_source(
         (directory,) = directory.folders.values()
     folder = DataSetFolder(directory=directory) if isinstance(directory, str | Path) else directory
     chosen = dataset_name or (None if folder is None else folder.dataset_name)
-    name = _name(chosen, preset)
+    name = _name(chosen, preset, None if folder is None else Path(folder))
     if name in DRAWN:
         if folder is not None:
             raise InputError(f"source_dir: {directory} is not for the {name}, whose images are drawn; leave it out.")
@@ -192,7 +192,7 @@ def open_joined(
     domain = preset.with_site(folders.folders)
     site = domain.covariates.site
     for folder in folders.folders.values():
-        if (name := _name(folder.dataset_name, preset)) in ("morphomnist", *DRAWN):
+        if (name := _name(folder.dataset_name, preset, Path(folder))) in ("morphomnist", *DRAWN):
             raise InputError(f"source_dir: {folder} is read as {name}, which is not joined with others; leave it out.")
 
     def joined(sources: dict[str, ImageFolder]) -> JoinedSource:
@@ -212,15 +212,19 @@ def open_joined(
             following.update(opened(tuple(others), {**tables, place: images}))
 
         folder = folders.folders[place]
-        folder = folder.model_copy(update={"dataset_name": _name(folder.dataset_name, preset)})
+        folder = folder.model_copy(update={"dataset_name": _name(folder.dataset_name, preset, Path(folder))})
         return {place: open_images(folder, own, resolution, go_on), **following}
 
     return joined(opened(tuple(folders.folders), {}))
 
 
-def _name(chosen: str | None, preset: Preset) -> str:
-    """The name of a data set: the one chosen, or the preset's where it is one, else imagefolder."""
-    name = chosen or (preset.name if preset.name in SOURCES else "imagefolder")
+def _name(chosen: str | None, preset: Preset, directory: Path | None) -> str:
+    """The name of a data set: the one chosen, or the preset's where it is one, else imagefolder.
+
+    What was ingested is a folder of images, whatever data set it was of.
+    """
+    ingested = directory is not None and chosen is None and is_ingested(directory)
+    name = chosen or (preset.name if preset.name in SOURCES and not ingested else "imagefolder")
     if name not in SOURCES:
         raise unknown("dataset_name", name, SOURCES)
     if name in GRAY and preset.channels != 1:

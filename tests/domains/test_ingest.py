@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from synthfair_hf.domains.ingest import estimate, ingest
 from synthfair_hf.domains.ingested import encode_png, pseudonym
 from synthfair_hf.domains.joined import JoinedFolders
 from synthfair_hf.domains.readers import DataSetFolder
-from synthfair_hf.domains.registry import open_images
+from synthfair_hf.domains.registry import open_images, open_source
 from synthfair_hf.domains.source import describe_counts
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
@@ -69,6 +70,21 @@ def output(original: DataSetFolder, tmp_path_factory: pytest.TempPathFactory) ->
     place = tmp_path_factory.mktemp("into") / "ingested"
     run(original, place)
     return place
+
+
+def test_an_ingested_set_is_opened_by_the_preset_of_its_own_name(tmp_path: Path):
+    """As the printed next command does: it is a folder of images then, and no longer in the layout of the data set."""
+    MINIATURES["nih_chestxray14"](tmp_path / "NIH")
+    preset = get_preset("nih_chestxray14")
+    folder = DataSetFolder(directory=tmp_path / "NIH", dataset_name="nih_chestxray14")
+    ingest(folder, tmp_path / "ingested", preset, resolution=16, num_proc=1)
+    before, after = (open_source(one, preset, 16) for one in (folder, tmp_path / "ingested"))
+    assert after.covariates.names == before.covariates.names
+    assert {name: Counter(column) for name, column in after.table.items()} == {
+        name: Counter(column) for name, column in before.table.items()
+    }
+    joined = JoinedFolders.of([DataSetFolder(directory=tmp_path / "ingested")])
+    assert open_source(joined, preset, 16).table == after.table
 
 
 @pytest.fixture

@@ -185,6 +185,7 @@ class SeesSex(NamedTuple):
     covariates: Schema
     revision: str = "0123456789abcdef"
     access: str = "open"
+    origins: tuple[()] = ()
 
     def load(self, schema: Schema) -> "SeesSex":
         return self

@@ -38,8 +38,9 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     scm = StructuralCausalModel.from_schema(PRESET.covariates, PRESET.edges)
     pipeline = CausalDiffusionPipeline.from_preset(PRESET, scm, SIDE, channels=(32, 32), space_to_depth=2, width=16)
-    pipeline.save_pretrained(tmp_path_factory.mktemp("generator") / "g", safe_serialization=True)
-    return tmp_path_factory.getbasetemp() / "generator0" / "g"
+    directory = tmp_path_factory.mktemp("generator") / "g"
+    pipeline.save_pretrained(directory, safe_serialization=True)
+    return directory
 
 
 @pytest.fixture(scope="module")

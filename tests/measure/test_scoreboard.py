@@ -293,8 +293,8 @@ def test_a_page_of_records_without_replicates_is_printed(generator, tmp_path):
     """Records of earlier versions say nothing of undefined replicates."""
     record = measure_soundness(tmp_path, "phantom", pretrained_model_name_or_path=generator, limit=2, pairs=[])
     measured = {
-        part: [{name: value for name, value in row.items() if name != "draws"} for row in rows]
-        for part, rows in record.measured.items()
+        part: [{name: value for name, value in row.items() if name != "draws"} for row in record.measured[part]]
+        for part in ("rows", "algebra")
     }
     settings = {name: value for name, value in record.settings.items() if name != "draws"}
     old = record.model_copy(update={"settings": settings, "measured": measured})
