@@ -11,9 +11,9 @@ Laws: do() of no variable is the identity; what is not a descendant of the inter
 
 A variable may be unobserved at some sites (`schema.Variable.unobserved_at`), as where several sources are one. There it
 is missing: in what is drawn, and to the mechanisms of its effects, which are fitted on those rows without it. It has a
-value all the same, from its own mechanism and its noise, of which nothing is known there but the prior; only mechanisms
-under do() of another site are given it. A person's value that is known stays so at every site, and one that is missing
-stays missing unless it is set.
+value all the same, from its own mechanism and its noise, of which nothing is known there but the prior; under do() of
+another site only mechanisms of what the site causes are given it. Whatever else a person has stays bit-equal then, known
+or missing.
 
 Levels of a person that are unknown are drawn from their posterior, which what is known of the person decides:
 
@@ -313,6 +313,9 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         before: Covariates = {}
         values: Covariates = {}
         told: Covariates = {}
+        site = self.covariates.site
+        stays = {} if site is None else {site.name: covariates[site.name]}
+        follows = self.graph.descendants(stays)
         for name in self._order:
             factual = before[name] = told[name] = values[name] = covariates[name]
             unknown = self._is_unknown(name, covariates)
@@ -320,13 +323,15 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
                 before[name] = values[name] = torch.where(
                     _known(factual), factual, self._evaluate(name, before, noise[name])
                 )
-            causes, others = self._causes(name, values), self._causes(name, before)
+            # do(site) leaves what the site does not cause as it is, and so are its causes observed where they were
+            now = values if name in follows else {**values, **stays}
+            causes, others = self._causes(name, now), self._causes(name, before)
             changes = [_differ(causes[parent], others[parent]) for parent in causes]
             if name in do:
                 told[name] = values[name] = do[name].to(factual)
             elif changes and (changed := torch.stack(changes).any(dim=0)).any():
-                values[name] = torch.where(changed, self._evaluate(name, values, noise[name]), values[name])
-                told[name] = torch.where(changed & ~unknown, self._hidden(name, values), factual)
+                values[name] = torch.where(changed, self._evaluate(name, now, noise[name]), values[name])
+                told[name] = torch.where(changed & ~unknown, self._hidden(name, {**now, name: values[name]}), factual)
         return {name: told[name] for name in self.covariates.names}
 
     def is_unobserved(self, name: str, values: Mapping[str, Tensor]) -> Tensor:

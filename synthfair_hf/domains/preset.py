@@ -38,8 +38,8 @@ HEAD = 32
 SITE_NAMES = ("site", "data_set")
 """What the covariate is called that tells several sources apart; the second where a domain calls something else so."""
 
-OF_THE_PERSON = ("patient/demographic", "patient/anatomy")
-"""Natures of what stays as it is wherever a person is examined."""
+OF_THE_PERSON = "patient/"
+"""How the natures begin of what stays as it is wherever a person is examined."""
 
 
 class Contrast(Checked, BaseModel):
@@ -188,10 +188,9 @@ class Preset(Checked, BaseModel):
     def with_site(self, sites: Iterable[str]) -> "Preset":
         """The same domain with a covariate that says which of several sources an image is of.
 
-        It causes what depends on where a person is examined: how, with what, and what is found there (labels are made
-        in other ways, and those who come are ill otherwise). It neither causes nor follows what is the person's own,
-        demographics and anatomy: had the same person been examined elsewhere, those would be what they are. Who comes
-        where is selection, and drawn people of all sites are of one population.
+        It causes how a person is examined, and with what. It neither causes nor follows what is the person's own,
+        demographics, anatomy and disease: had the same person been examined elsewhere, those would be what they are.
+        Who comes where, and how ill, is selection, and drawn people of all sites are of one population.
 
         Args:
             sites: names of two sources or more; of fewer the domain stays as it is, unless it has a site.
@@ -214,7 +213,7 @@ class Preset(Checked, BaseModel):
         if name is None:
             raise InputError(f"source_dir: {self.name} has covariates {' and '.join(SITE_NAMES)} already; rename one.")
         site = Variable(name=name, kind="categorical", role="acquisition", nature="external/site", levels=levels)
-        effects = [one.name for one in self.covariates.walk() if one.nature not in OF_THE_PERSON]
+        effects = [one.name for one in self.covariates.walk() if not one.nature.startswith(OF_THE_PERSON)]
         return self.model_copy(
             update={
                 "covariates": Schema(variables=(*self.covariates.variables, site)),

@@ -151,22 +151,23 @@ def _intervention_faults(
     plan: GenerationPlan, table: pa.Table, planned: Sequence[Row], families: Families, values: Values
 ) -> Iterator[tuple[int, str]]:
     written = {name: table[name].to_pylist() for name in ("intervention", "parent_id", "synthetic")}
-    unknown = dict.fromkeys(plan.preset.covariates.names)
 
     @cache
-    def acted_on(own: int, member: int) -> frozenset[str]:
-        """What an intervention from one cell into another names."""
-        return frozenset(plan.intervention(plan.cells[member], {**unknown, **plan.cells[own]}))
+    def acted_on(own: int, member: int, known: frozenset[str]) -> frozenset[str]:
+        """What an intervention from one cell into another names, of a subject of whom so much is known."""
+        told = {name: name if name in known else None for name in plan.preset.covariates.names}
+        return frozenset(plan.intervention(plan.cells[member], {**told, **plan.cells[own]}))
 
     for family in families:
         own = next((place for place in family if written["intervention"][place] == "{}"), None)
         parent = None if own is None else planned[own].id
+        known = frozenset(name for name, column in values.items() if column[family[0]] is not None)
         for place in family:
             do = _intervention(written["intervention"][place])
             if do is None:
                 yield place, f"has the intervention {written['intervention'][place]}, which is not as it is written"
                 return
-            if own is not None and do.keys() != acted_on(planned[own].member, planned[place].member):
+            if own is not None and do.keys() != acted_on(planned[own].member, planned[place].member, known):
                 yield place, f"has the intervention {do}, which does not lead from row {parent} to its cell"
                 return
             if any(not _same(value, values[name][place]) for name, value in do.items() if name in values):

@@ -442,7 +442,7 @@ class GenerationPlan(Numerics, BaseModel):
 
     @cached_property
     def acted_on(self) -> tuple[str, ...]:
-        """The factors and everything they cause, in schema order: naming them all in `do` fixes every covariate."""
+        """The factors and everything they cause, in schema order: with all known ones in `do`, these are fixed."""
         return self._with_effects(self.factors)
 
     @cached_property
@@ -456,15 +456,16 @@ class GenerationPlan(Numerics, BaseModel):
     def intervention(self, cell: Mapping[str, Any], factual: Mapping[str, Any]) -> dict[str, Any]:
         """The smallest `do` that brings a subject into a cell and leaves its other covariates as they are.
 
-        It sets the factors that differ, and holds everything they cause at the cell's or the subject's value. An empty
-        one says that the cell is the subject's own.
+        It sets the factors that differ, and holds everything they cause at the cell's or the subject's value; what is
+        unknown of the subject stays so. An empty one says that the cell is the subject's own.
 
         Args:
             cell: values of the factors.
             factual: the subject's own covariates.
         """
         changed = [name for name in self.factors if cell[name] != factual[name]]
-        return {name: cell.get(name, factual[name]) for name in self._with_effects(changed)}
+        held = {name: cell.get(name, factual[name]) for name in self._with_effects(changed)}
+        return {name: value for name, value in held.items() if value is not None}
 
     def sample(self) -> "GenerationPlan":
         """A plan of a thousand subjects or so, or this one if it has fewer, for what is the same of any number."""

@@ -11,7 +11,7 @@ threads encode the one before.
 import json
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -353,7 +353,12 @@ def _render_families(
     changed = {row.id for row in edited}
     for batch in _batches([row for row in rows if row.id not in changed], plan.batch_size):
         take(batch, [observations[row.subject].image for row in batch], generator if plan.source == SCM else None)
-    for batch in _batches(edited, plan.batch_size):
+    # what is set has a value in every row of a batch
+    held: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in edited:
+        values = {**observations[row.subject].values, **row.cell}
+        held[tuple(name for name in plan.acted_on if values[name] is not None)].append(row)
+    for names, batch in ((names, batch) for names, some in held.items() for batch in _batches(some, plan.batch_size)):
         subjects = [observations[row.subject] for row in batch]
         values = columns([{**subject.values, **row.cell} for subject, row in zip(subjects, batch, strict=True)])
         result = studio.render(
@@ -361,7 +366,7 @@ def _render_families(
             noise=torch.stack([subject.noise for subject in subjects]),
             covariate_noise=stacked([subject.covariate_noise for subject in subjects]),
             residual=_stacked_residuals(subjects),
-            do={name: values[name] for name in plan.acted_on},
+            do={name: values[name] for name in names},
             **plan.told(batch),
         )
         take(batch, list(pixels(result.images, plan.preset.channels)), generator)

@@ -5,7 +5,7 @@ whose noise is known. Either way it has values, an image and the noise that repr
 never on its batch.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..domains.findings import findings_of
 from ..domains.images import from_batch, to_batch
 from ..domains.source import Source
 from ..errors import InputError, unknown
@@ -29,8 +30,8 @@ __all__ = [
     "SourceSubjects",
     "choose",
     "columns",
-    "is_complete",
     "is_sound",
+    "lacking",
     "pixels",
     "source_values",
     "stacked",
@@ -38,6 +39,8 @@ __all__ = [
 
 BLOCK, BLOCKS = 8, 128
 """Candidates drawn at a time for a subject, and how often before its stratum counts as out of the model's reach."""
+LISTED = 4
+"""Covariates that a message names."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,16 @@ class ModelSubjects:
     def _candidate(self, row: Row, attempt: int) -> "_Candidate":
         generator = torch.Generator().manual_seed(self._plan.subject_seed(row.subject, attempt))
         covariates, given = self._plan.preset.covariates, self._plan.recipe_table.conditions(row.recipe)
+        unknown_of: Counter[str] = Counter()
         for block in range(BLOCKS):
             noise = self._pipeline.scm.sample_noise(BLOCK, generator)
             encoded = self._pipeline.scm.evaluate(noise)
             table = covariates.decode({name: encoded[name].tolist() for name in covariates.names})
             for index in range(BLOCK):
                 values = {name: column[index] for name, column in table.items()}
+                unknown_of.update(lacks := lacking(self._plan, values))
                 if (
-                    is_complete(self._plan, values)
+                    not lacks
                     and _in_range(covariates, values)
                     and self._plan.stratum(values) == row.stratum
                     and given.items() <= values.items()
@@ -151,7 +156,11 @@ class ModelSubjects:
         if given:
             told = ", ".join(f"{name} {level}" for name, level in given.items())
             raise InputError(f"recipes: {none}{told}; take that recipe out, number {row.recipe} from 0 on.")
-        raise InputError(f"num_subjects: {none}every covariate in range; generate from a source instead.")
+        told = _told(unknown_of, "draws")
+        raise InputError(
+            f"num_subjects: {none}every covariate in range{told}; "
+            + ("give other factors or strata." if told else "generate from a source instead.")
+        )
 
 
 @dataclass(frozen=True)
@@ -162,20 +171,30 @@ class _Candidate:
     rejected: int
 
 
-def is_complete(plan: GenerationPlan, values: Mapping[str, Any]) -> bool:
-    """Whether a subject's values are known: all but what is unobserved at its site, and not the family's business.
+def lacking(plan: GenerationPlan, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is unknown of a subject and must be known, by name; empty for one that a family can be made of.
 
-    That is what the family crosses, what this causes, and what divides subjects.
+    What may be unknown, unless the family crosses it or subjects are divided by it, is a finding of several and what is
+    unobserved at the subject's site.
 
     Args:
         plan: the families.
         values: decoded, by name.
     """
-    needed = {*plan.acted_on, *plan.strata}
-    return all(
-        value is not None or (name not in needed and plan.preset.covariates.may_lack(name, values))
+    needed, findings = {*plan.factors, *plan.strata}, findings_of(plan.preset)
+    several = findings if len(findings) > 1 else []
+    return tuple(
+        name
         for name, value in values.items()
+        if value is None and (name in needed or not (name in several or plan.preset.covariates.may_lack(name, values)))
     )
+
+
+def _told(lacks: Counter[str], unit: str) -> str:
+    """What is unknown of how many candidates, as a part of a sentence; empty where nothing is."""
+    names = ", ".join(f"{name} is unknown in {number} {unit}" for name, number in lacks.most_common(LISTED))
+    others = len(lacks) - LISTED
+    return f" ({names}{f', as are {others} more covariates' if others > 0 else ''})" if lacks else ""
 
 
 def _in_range(covariates: Schema, values: Mapping[str, Any]) -> bool:
@@ -270,7 +289,7 @@ def source_values(plan: GenerationPlan, source: Source) -> dict[str, list[Any]]:
 def choose(plan: GenerationPlan, source: Source) -> dict[int, int]:
     """The source's image index for every subject of the plan.
 
-    Candidates are each patient's first image with complete covariates (`is_complete`), in the order of
+    Candidates are each patient's first image of which nothing is `lacking`, in the order of
     sha256(seed, patient), so that the choice does not depend on the source's.
 
     Args:
@@ -283,11 +302,14 @@ def choose(plan: GenerationPlan, source: Source) -> dict[int, int]:
     table = source_values(plan, source)
     splits: dict[str, str] = {}
     first: dict[str, int] = {}
+    unknown_of: Counter[str] = Counter()
     for index, (patient, split) in enumerate(zip(source.patient_ids, source.splits, strict=True)):
         if splits.setdefault(patient, split) != split:
             raise InputError(f"source {source.name}: image {index} is in {split}, its patient also in another split.")
-        if is_complete(plan, {name: column[index] for name, column in table.items()}):
+        lacks = lacking(plan, {name: column[index] for name, column in table.items()})
+        if not lacks:
             first.setdefault(patient, index)
+        unknown_of.update(lacks)
     candidates: dict[tuple[str, tuple[str, ...] | None], list[int]] = defaultdict(list)
     for patient in sorted(first, key=lambda patient: fingerprint([plan.seed, patient], length=64)):
         index = first[patient]
@@ -298,8 +320,8 @@ def choose(plan: GenerationPlan, source: Source) -> dict[int, int]:
         if available[split, stratum] < len(subjects):
             raise InputError(
                 f"source {source.name}: {available[split, stratum]} patients with complete covariates in "
-                f"{' / '.join((split, *stratum))}, {len(subjects)} needed; the largest num_subjects possible is "
-                f"{plan.largest_num_subjects(available)}."
+                f"{' / '.join((split, *stratum))}, {len(subjects)} needed{_told(unknown_of, 'images')}; the "
+                f"largest num_subjects possible is {plan.largest_num_subjects(available)}."
             )
     return {
         subject: index

@@ -22,7 +22,7 @@ from ..domains.source import Source
 from .design import Support, cell_words
 from .generator import CausalModel
 from .plan import GenerationPlan
-from .subjects import is_complete, source_values
+from .subjects import lacking, source_values
 
 __all__ = ["FEWEST", "cell_counts", "model_support", "say", "source_support", "trained_support"]
 
@@ -119,7 +119,7 @@ def source_support(plan: GenerationPlan, source: Source) -> Support:
     kept = [
         index
         for index, split in enumerate(source.splits)
-        if split == "train" and is_complete(plan, {name: column[index] for name, column in table.items()})
+        if split == "train" and not lacking(plan, {name: column[index] for name, column in table.items()})
     ]
     covariates = plan.preset.covariates
     columns = covariates.encode({name: [column[index] for index in kept] for name, column in table.items()})

@@ -93,14 +93,46 @@ def test_another_site_changes_what_it_causes_alone(fitted):
     noise = fitted.abduct(observed, torch.Generator().manual_seed(0))
     for site in (EAST, WEST):
         after = fitted.counterfactual(observed, {"site": torch.full_like(observed["site"], site)}, noise)
-        # nobody gets a race, or loses it
-        assert all(torch.equal(after[name], observed[name]) for name in ("sex", "race"))
+        # nobody gets a race, or loses it, or falls ill for having one
+        assert all(torch.equal(after[name], observed[name]) for name in ("sex", "race", "finding"))
         moved = observed["site"] != site
-        assert torch.equal(after["finding"][~moved], observed["finding"][~moved])
+        assert torch.equal(after["view"][~moved], observed["view"][~moved])
         # how an image is taken is told in the west, and not in the east
         assert ((after["view"][moved] >= 0) == (site == WEST)).all()
+
+
+def test_a_finding_that_only_one_site_tells_is_not_made_up_at_another():
+    """do(site) makes no value of a person known that was not, and takes none; do() of its causes neither."""
+    names = ("sex", "effusion", "pneumonia", "view", "site")
+    domain = get_preset("chexpert").with_site(("east", "west"))
+    lacks = {"pneumonia": ("east",), "effusion": ("west",)}
+    schema = Schema(
+        variables=tuple(
+            one.model_copy(update={"unobserved_at": lacks.get(one.name, ())})
+            for one in domain.covariates.subset(names).walk()
+        )
+    )
+    torch.manual_seed(0)
+    scm = StructuralCausalModel.from_schema(schema, [edge for edge in domain.edges if set(edge) <= set(names)])
+    observed = scm.sample(200, torch.Generator().manual_seed(0))
+    noise = scm.abduct(observed, torch.Generator().manual_seed(1))
+    other = {"site": 1 - observed["site"]}
+    for do in (other, {"sex": 1 - observed["sex"]}, {**other, "sex": 1 - observed["sex"]}):
+        after = scm.counterfactual(observed, do, noise)
+        for name in lacks:
+            assert torch.equal(after[name] < 0, observed[name] < 0)
+    after = scm.counterfactual(observed, other, noise)
+    assert all(torch.equal(after[name], observed[name]) for name in lacks)
+
+
+def test_what_a_domain_of_its_own_says_the_site_causes_follows_it():
+    torch.manual_seed(0)
+    scm = StructuralCausalModel.from_schema(COVARIATES, [*EDGES, ("site", "finding")])
+    observed = world(400, seed=3)
+    scm.fit(world(4000, seed=0), seed=0, steps=200, batch_size=512)
+    noise = scm.abduct(observed, torch.Generator().manual_seed(0))
     # in the west the east's people have the findings of a population of which race is not known
-    west = fitted.counterfactual(observed, {"site": torch.full_like(observed["site"], WEST)}, noise)
+    west = scm.counterfactual(observed, {"site": torch.full_like(observed["site"], WEST)}, noise)
     moved = observed["site"] == EAST
     assert abs(west["finding"][moved].float().mean() - (0.6 * 0.1 + 0.3 * 0.5 + 0.1 * 0.9)) < 0.1
 

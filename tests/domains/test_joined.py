@@ -221,7 +221,7 @@ def test_a_site_causes_what_is_not_the_persons_own():
     site = sited.covariates.site
     assert site is not None
     assert (site.name, site.levels) == ("site", ("a", "b"))
-    assert {effect for cause, effect in sited.edges if cause == "site"} == {"finding", "view", "scanner"}
+    assert {effect for cause, effect in sited.edges if cause == "site"} == {"view", "scanner"}
     assert not [cause for cause, effect in sited.edges if effect == "site"]
     assert sited.with_site(("a",)) is sited
     assert PRESET.with_site(("a",)) is PRESET

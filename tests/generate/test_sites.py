@@ -110,5 +110,33 @@ def test_observed_subjects_need_what_their_site_tells(factors, largest):
     settings = {"split_fractions": {"train": 1.0}, "source": "sites", "source_fingerprint": "f", "factors": factors}
     plan = GenerationPlan(preset=PRESET, model_revision="m", num_subjects=largest, **settings)
     assert sorted(choose(plan, Observed()).values()) == list(range(largest))
-    with pytest.raises(InputError, match=f"the largest num_subjects possible is {largest}"):
+    unknown = r" \(race is unknown in 2 images\)" if factors == ("race",) else ""
+    with pytest.raises(InputError, match=f"needed{unknown}; the largest num_subjects possible is {largest}"):
         choose(GenerationPlan(preset=PRESET, model_revision="m", num_subjects=largest + 2, **settings), Observed())
+
+
+def test_families_cross_the_site_where_each_lacks_a_finding(tmp_path):
+    """Two sites that tell one finding each: families over the site or a told finding can be made, of both cannot."""
+    sited = get_preset("chexpert").with_site(("a", "b"))
+    names = ("age", "sex", "effusion", "pneumonia", "view", "site")
+    lacks = {"effusion": ("a",), "pneumonia": ("b",)}
+    variables = tuple(
+        one.model_copy(update={"unobserved_at": lacks.get(one.name, ())})
+        for one in sited.restrict(names).covariates.walk()
+    )
+    preset = sited.restrict(names).model_copy(update={"covariates": Schema(variables=variables), "resolution": SIDE})
+    torch.manual_seed(0)
+    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+    pipeline = CausalDiffusionPipeline.from_preset(preset, scm, SIDE, channels=(32, 32), space_to_depth=2, width=16)
+    pipeline.save_pretrained(tmp_path / "g", safe_serialization=True)
+    settings = {"pretrained_model_name_or_path": tmp_path / "g", "num_inference_steps": 1}
+    generate_dataset(tmp_path / "sites", 10, factors=("sex", "site"), **settings)
+    assert verify(tmp_path / "sites") == []
+    rows = pyarrow.dataset.dataset(tmp_path / "sites" / "data").to_table().to_pydict()
+    findings: dict[str, set[tuple[int | None, int | None]]] = {}
+    for subject, effusion, pneumonia in zip(rows["subject_id"], rows["effusion"], rows["pneumonia"], strict=True):
+        findings.setdefault(subject, set()).add((effusion, pneumonia))
+    # a family has the findings of its subject, also those that are unknown
+    assert all(len(one) == 1 and None in next(iter(one)) for one in findings.values())
+    with pytest.raises(InputError, match=r"effusion is unknown in \d+ draws.*; give other factors or strata"):
+        generate_dataset(tmp_path / "both", 10, factors=("effusion", "pneumonia"), **settings)

@@ -98,7 +98,10 @@ def test_the_choice_depends_on_the_seed_and_not_on_the_order_of_patients(make_pl
 
 
 def test_too_few_patients_are_counted_with_the_largest_number_possible(make_plan, source):
-    with pytest.raises(InputError, match=r"source stub: \d+ patients .* in \w+ / .*, \d+ needed; the largest") as error:
+    with pytest.raises(
+        InputError,
+        match=r"source stub: \d+ patients .* in \w+ / .*, \d+ needed \(age is unknown in 20 images\); the largest",
+    ) as error:
         choose(make_plan(num_subjects=1000), source)
     largest = int(str(error.value).rstrip(".").split()[-1])
     assert len(choose(make_plan(num_subjects=largest), source)) == largest
