@@ -12,8 +12,8 @@ Laws: do() of no variable is the identity; what is not a descendant of the inter
 A variable may be unobserved at some sites (`schema.Variable.unobserved_at`), as where several sources are one. There it
 is missing: in what is drawn, and to the mechanisms of its effects, which are fitted on those rows without it. It has a
 value all the same, from its own mechanism and its noise, of which nothing is known there but the prior; under do() of
-another site only mechanisms of what the site causes are given it. Whatever else a person has stays bit-equal then, known
-or missing.
+another site only mechanisms of what the site causes are given it. Whatever else a person has stays bit-equal then,
+known or missing.
 
 Levels of a person that are unknown are drawn from their posterior, which what is known of the person decides:
 
