@@ -77,7 +77,7 @@ def _access_behind(directory: Path) -> Access | None:
     for place in (directory, directory.parent):
         if (place / RECORD).exists():
             return recorded_access(place)
-        if (index := place / "model_index.json").exists():
+        if (index := place / "model_index.json").is_file():
             access = json.loads(index.read_bytes()).get("access")
             return access if access in (None, *get_args(Access)) else "unknown"
     return None

@@ -85,9 +85,14 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def is_ingested(directory: Path) -> bool:
     """Whether a folder's table begins as that of an ingested data set does; False where there is none to read."""
+    header = ",".join(COLUMNS)
     try:
-        with (directory / METADATA).open(encoding="utf-8") as table:
-            return table.readline().rstrip("\n").startswith(",".join(COLUMNS))
+        path = directory / METADATA
+        # a pipe would be waited for
+        if not path.is_file():
+            return False
+        with path.open(encoding="utf-8") as table:
+            return table.read(len(header)) == header
     except (OSError, ValueError):
         return False
 

@@ -58,11 +58,11 @@ DERIVED = ("noise_", "measured_", "observed_")
 
 OF_MODULES = re.compile(
     "apply|bfloat16|buffers|children|clear|compile|cpu|cuda|double|eval|float|forward|half|ipu|items|keys|modules|mtia|"
-    "parameters|pop|to|train|training|type|update|values|xpu|T_destination|(call|dump|extra|load|requires|share|state|to|"
+    "parameters|pop|smart_apply|to|train|training|type|update|values|xpu|T_destination|(call|dump|extra|load|requires|share|state|to|"
     r"zero)_(super_init|patches|repr|state_dict|grad_?|memory|dict|empty)|(add|get|named|register|set)_(\w+_hook|"
     "buffers?|children|extra_state|modules?|parameters?|submodule)"
 )
-"""Attributes that torch's modules have, and so no module inside them can be called."""
+"""Attributes that torch's modules have, one of them from transformers, and so no module inside them can be called."""
 
 PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "timestamp")}
 NULL = "tag:yaml.org,2002:null"
