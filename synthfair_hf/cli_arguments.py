@@ -145,7 +145,8 @@ class _SourceFlags(BaseModel):
     patients: Patients = Field(
         "all",
         description="whose images are read: all, or one of two parts that never meet, by which a generator is learned "
-        "(generator) and the predictors that judge it (judge); test patients are of both",
+        "(generator) and the predictors that judge it (judge); both have the test patients, from which neither "
+        "learns, and held_out has them with the judges' validation patients, for measuring",
     )
 
 

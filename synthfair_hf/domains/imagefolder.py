@@ -38,8 +38,8 @@ from .source import (
     count_contrasts,
     count_patients,
     image_sha256,
-    is_of,
     jitter,
+    part_split,
     read_image,
     read_radiograph,
 )
@@ -96,7 +96,7 @@ class ImageFolder:
         table: what a reader made of another layout; read from metadata.csv by default.
         examine: what reads the images, of their paths and the folder's; by default all are decoded, in threads.
         fit: how images become square, as in `source.read_radiograph`; another than the default is part of the identity.
-        patients: of which part images are read (`source.is_of`).
+        patients: of which part images are read (`source.part_split`).
 
     Raises:
         InputError: a damaged table, two columns of one name, a column that can't be read, has no value or has lost a
@@ -127,9 +127,7 @@ class ImageFolder:
         self._paths, self.patient_ids = _locate(root, table)
         sha256 = table.sha256
         if patients != "all":
-            own = [
-                row for row, patient in enumerate(self.patient_ids) if is_of(patients, table.split_of(patient), patient)
-            ]
+            own = [row for row, patient in enumerate(self.patient_ids) if self._split_of(patient) is not None]
             self._rows = [self._rows[row] for row in own]
             self._paths = [self._paths[row] for row in own]
             self.patient_ids = [self.patient_ids[row] for row in own]
@@ -221,7 +219,7 @@ class ImageFolder:
     def _leave_out_findings(self) -> None:
         """Read no optional finding of which some level has no image in train, where nothing could be learned of it."""
         train = next(iter(SPLITS))
-        known = [row for row, patient in enumerate(self.patient_ids) if self._listing.split_of(patient) == train]
+        known = [row for row, patient in enumerate(self.patient_ids) if self._split_of(patient) == train]
         read = dict(zip(self.covariates.names, self._cells, strict=True))
         for variable in self.covariates.walk():
             if variable.role != "finding" or not variable.optional:
@@ -232,6 +230,10 @@ class ImageFolder:
                 self._listing.leave_out(variable.name, f"no image of {', '.join(absent)} in {train}")
                 del read[variable.name]
         self.covariates, self._cells = self.covariates.subset(read), [*read.values()]
+
+    def _split_of(self, patient: str) -> str | None:
+        """The split of a patient in the part that is read; None for one of another part."""
+        return part_split(self._part, self._listing.split_of(patient), patient)
 
     def _texts(self, variable: Variable) -> list[str]:
         """The column of a covariate, in the schema's words."""
@@ -244,7 +246,7 @@ class ImageFolder:
         self._paths = [self._paths[index] for index in kept]
         self.patient_ids = [self.patient_ids[index] for index in kept]
         self._cells = [[cells[index] for index in kept] for cells in self._cells]
-        self.splits = [self._listing.split_of(patient) for patient in self.patient_ids]
+        self.splits = [str(self._split_of(patient)) for patient in self.patient_ids]
         self.image_sha256 = [hashes[index] for index in kept]
         """Of each image's file; empty before it is read."""
         names = self.covariates.names

@@ -50,7 +50,7 @@ class DataSetFolder(Checked, BaseModel):
     `uncertain` says what labels count as that their authors call uncertain. `columns` give the preset's covariates,
     `file_name` or `patient_id` the columns of the table that hold them; `image_column` is short for `file_name`'s.
     `fit` says how an image becomes square: its ends are cut, or it is padded with black. `patients` says of which part
-    images are read (`source.is_of`).
+    images are read (`source.part_split`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -54,8 +54,8 @@ __all__ = [
     "count_patients",
     "describe_counts",
     "image_sha256",
-    "is_of",
     "jitter",
+    "part_split",
     "patient_split",
     "read_image",
     "read_radiograph",
@@ -63,8 +63,9 @@ __all__ = [
     "unit_of",
 ]
 
-Patients = Literal["all", "generator", "judge"]
-"""Whose images are read: those from which a generator is learned and those from which its judges are never meet."""
+Patients = Literal["all", "generator", "judge", "held_out"]
+"""Whose images are read: those from which a generator is learned and those from which its judges are never meet, and
+from the test patients of the last neither learns."""
 
 JUDGES = 0.25
 """Share of the patients outside of the test split whose images are the judges'."""
@@ -141,14 +142,19 @@ def patient_split(patient_id: str) -> str:
     return "test"
 
 
-def is_of(patients: Patients, split: str, patient_id: str) -> bool:
-    """Whether a patient is of this part; those of the test split are of both, and nothing is learned from them.
+def part_split(patients: Patients, split: str, patient_id: str) -> str | None:
+    """The split of a patient in a part of the patients; None for one who is not of it.
 
         judge  <=>  u < 1/4,    u = sha256("judge " + patient) in [0, 1)
 
+        patients     train          validation        test
+        generator    no judge       no judge          all
+        judge        judge          judge             all
+        held_out     no judge       no judge          all, and the judges' validation patients
+
     A predictor that is trained on the judges' patients has seen none that a generator of the other part, its
-    calibration or its fine-tuning saw. The part does not depend on the split: each has training and validation
-    patients.
+    calibration or its fine-tuning saw. Nothing is learned from the test patients of `held_out`, by either. The part
+    does not depend on the split: each has training and validation patients.
 
     Args:
         patients: the part, or "all".
@@ -156,9 +162,12 @@ def is_of(patients: Patients, split: str, patient_id: str) -> bool:
         patient_id: its identifier.
     """
     if patients == "all" or split == "test":
-        return True
+        return split
     position = int.from_bytes(hashlib.sha256(f"judge {patient_id}".encode()).digest()[:8], "big") / 2**64
-    return (position < JUDGES) == (patients == "judge")
+    is_judge = position < JUDGES
+    if patients == "held_out" and is_judge and split == "validation":
+        return "test"
+    return split if is_judge == (patients == "judge") else None
 
 
 def unit_of(source: object) -> str:

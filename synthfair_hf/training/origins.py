@@ -3,9 +3,9 @@
     origin        = (source, part)              fingerprint of a source; its patients: all, generator or judge
     independent  <=>  every origin of the generator is of the generators' patients, and of the predictor of the judges'
 
-The parts never meet (`domains.source.is_of`), as long as one patient has one identifier in both. Sources that differ
-may still show the same patients, so that nothing else is called independent. Causal models, which see no image, are
-left out of account.
+The parts never meet (`domains.source.part_split`), as long as one patient has one identifier in both. Sources that
+differ may still show the same patients, so that nothing else is called independent. Causal models, which see no image,
+are left out of account.
 """
 
 from collections.abc import Iterable

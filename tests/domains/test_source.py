@@ -16,8 +16,8 @@ from synthfair_hf.domains import images as module
 from synthfair_hf.domains.source import (
     _shown,
     count_patients,
-    is_of,
     jitter,
+    part_split,
     patient_split,
     read_image,
     read_radiograph,
@@ -33,14 +33,31 @@ def gradient(side: int = 32) -> np.ndarray:
 def test_a_quarter_of_the_patients_outside_of_test_are_the_judges():
     patients = [f"patient-{index}" for index in range(20_000)]
     for split in SPLITS:
-        judges = {one for one in patients if is_of("judge", split, one)}
-        generator = {one for one in patients if is_of("generator", split, one)}
+        judges = {one for one in patients if part_split("judge", split, one) == split}
+        generator = {one for one in patients if part_split("generator", split, one) == split}
         both = judges & generator
         assert judges | generator == set(patients)
         assert both == (set(patients) if split == "test" else set())
         # the part does not depend on what decides the split
         shares = [np.mean([one in judges for one in patients if patient_split(one) == own]) for own in SPLITS]
         assert split == "test" or np.allclose(shares, 0.25, atol=0.03)
+
+
+def test_nothing_is_learned_from_who_is_held_out():
+    patients = [f"patient-{index}" for index in range(4000)]
+
+    def of(part: str) -> dict[str | None, set[str]]:
+        splits: dict[str | None, set[str]] = {}
+        for one in patients:
+            splits.setdefault(part_split(part, patient_split(one), one), set()).add(one)
+        return splits
+
+    held_out, generator, judge = of("held_out"), of("generator"), of("judge")
+    # a generator learns from train and is calibrated on validation; no predictor learns from validation
+    assert not held_out["test"] & (generator["train"] | generator["validation"] | judge["train"])
+    assert held_out["test"] == judge["test"] | judge["validation"]
+    assert (held_out["train"], held_out["validation"]) == (generator["train"], generator["validation"])
+    assert held_out[None] == judge["train"]
 
 
 def test_a_patient_has_one_split_and_the_shares_hold():
