@@ -24,6 +24,7 @@ from .cli_parser import help_of, in_flags, parse
 from .errors import InputError, counted, printable, unknown
 
 if TYPE_CHECKING:
+    from .domains.preset import Preset
     from .records import Record
 
 __all__ = ["main"]
@@ -172,11 +173,30 @@ def _saved(output_dir: Path, record: "Record") -> int:
     return 0
 
 
-def _train(settings: verbs.Train) -> int:
-    from .diffusion.fitting import train_generator
+def _domain(name: str | None, source: verbs.Source) -> "Preset":
+    """The preset that is named; without a name that of an ingested folder, which is said, or chest_xray."""
+    from .domains.ingested import ingested_preset
+    from .domains.joined import JoinedFolders
     from .views.preset import load_preset
 
-    record = train_generator(**{**dict(settings), "preset": load_preset(settings.preset)})
+    folders = list(source.folders.values()) if isinstance(source, JoinedFolders) else [source] if source else []
+    names = [] if name else [one for folder in folders if (one := ingested_preset(Path(folder)))]
+    if not names:
+        return load_preset(name or "chest_xray")
+    first, *others = map(load_preset, names)
+    if len(names) < len(folders) or any(one != first for one in others):
+        raise InputError(
+            f"preset: not given, and {', '.join(map(str, folders))} were not all ingested for one; give one that suits "
+            "all of them."
+        )
+    print(f"preset: {first.name}, for which {folders[0]} was ingested")
+    return first
+
+
+def _train(settings: verbs.Train) -> int:
+    from .diffusion.fitting import train_generator
+
+    record = train_generator(**{**dict(settings), "preset": _domain(settings.preset, settings.source_dir)})
     return _saved(settings.config.output_dir, record)
 
 
@@ -205,9 +225,8 @@ def _predictor(settings: verbs.Predictor) -> int:
     from .measure.predictors import train_predictor
     from .training.checkpoints import check_output_dir
     from .training.examples import TrainingExamples
-    from .views.preset import load_preset
 
-    domain = load_preset(settings.preset)
+    domain = _domain(settings.preset, settings.source_dir)
     check_output_dir(settings.config)
     examples = partial(TrainingExamples, split="train", resolution=domain.resolution, seed=settings.config.seed)
     source = open_source(settings.source_dir, domain, domain.resolution, check=examples)
@@ -220,9 +239,8 @@ def _autoencoder(settings: verbs.Autoencoder) -> int:
     from .measure.autoencoder import train_autoencoder
     from .training.checkpoints import check_output_dir
     from .training.examples import TrainingExamples
-    from .views.preset import load_preset
 
-    domain = load_preset(settings.preset)
+    domain = _domain(settings.preset, settings.source_dir)
     check_output_dir(settings.config)
     examples = partial(TrainingExamples, split="train", resolution=domain.resolution, seed=settings.config.seed)
     source = open_source(settings.source_dir, domain, domain.resolution, check=examples)
@@ -253,9 +271,8 @@ def _soundness(settings: verbs.MeasureSoundness) -> int:
 def _shortcuts(settings: verbs.MeasureShortcuts) -> int:
     from .domains.registry import open_source
     from .measure.shortcuts import FEATURES, measure_shortcuts
-    from .views.preset import load_preset
 
-    domain, given = load_preset(settings.preset), _given(settings)
+    domain, given = _domain(settings.preset, settings.source_dir), _given(settings)
     source = open_source(settings.source_dir, domain, settings.resolution)
     arguments = {name: given[name] for name in ("output_dir", "resolution", "splits") if name in given}
     rows = measure_shortcuts(source, domain, **arguments).measured["rows"]
@@ -360,6 +377,12 @@ def _recipes(settings: verbs.Recipes) -> int:
     elif preset.name != "chest_xray":
         who = ("--pretrained_model_name_or_path", "PIPELINE")
     number = subjects_for(preset, record.counts["recipes"])
+    # what a recipe sets is not crossed as well
+    crossed = [name for name in preset.factors if name not in record.settings["contexts"]]
+    if len(crossed) < len(preset.factors):
+        others = (one.name for one in preset.covariates.walk() if one.categorical)
+        crossed = crossed or [one for one in others if one not in record.settings["contexts"]][:1]
+        who = (*who, *(("--factors", *crossed) if crossed else ()))
     words = ("--recipes", file, "--num_subjects", number, "--output_dir", file.with_suffix(""))
     print(f"wrote {file}; {_next('generate', *who, *words)}")
     return 0
@@ -511,10 +534,9 @@ def _preset(settings: verbs.PresetFile) -> int:
     if table is None:
         text = preset_yaml(load_preset(str(settings.preset)))
     else:
-        images = {} if settings.image_column is None else {"file_name": settings.image_column}
-        columns = {**images, **(settings.columns or {})}
         name = "my_domain" if written is None else written.stem
-        preset, remarks = draft_preset(table, name, settings.finding, columns)
+        preset, remarks = draft_preset(table, name, settings.finding, settings.columns, settings.image_column)
+        remarks = [in_flags(remark, "preset") for remark in remarks]
         text = preset_yaml(preset, remarks)
     if written is None:
         print(text, end="")
@@ -576,7 +598,7 @@ def _views(settings: verbs.Views) -> int:
     from .views.builder import read_record
     from .views.preset import load_preset
     from .views.shares import Train, listed_views, realised_shares, unmet_views
-    from .views.view import get_view
+    from .views.view import get_view, uncurated_views
 
     if settings.output_dir is not None and settings.data_dir is None:
         raise InputError("data_dir: not given; output_dir is for a page of counts, so give a data set to count.")
@@ -601,6 +623,11 @@ def _views(settings: verbs.Views) -> int:
             print(f"{one.name:36} {one.sentence}")
         for name, shares in unmet_views(domain, train).items():
             print(f"{name:36} not listed: {shares}")
+        reasons: dict[str, list[str]] = {}
+        for name, why in uncurated_views(domain).items():
+            reasons.setdefault(why, []).append(name)
+        for why, names in reasons.items():
+            print(f"not listed, for {why}: {', '.join(names)}")
         return 0
     one = get_view(settings.view, domain)
     print(f"{one.name}\n{one.sentence}\nfilters: {json.dumps(one.filters_for_parquet())}")

@@ -247,6 +247,13 @@ class _RepairFlags(_SourceFlags):
 
 
 # Flags that several verbs share.
+OwnPreset = Annotated[
+    str | None,
+    Field(
+        description=f"domain: {', '.join(PRESETS)}, or a YAML file of your own; by default that of an ingested folder, "
+        "else chest_xray"
+    ),
+]
 Preset = Annotated[str, Field(description=f"domain: {', '.join(PRESETS)}, or a YAML file of your own")]
 if TYPE_CHECKING:
     # what `_folder` makes of the flags
@@ -291,9 +298,12 @@ World = Annotated[
 Limit = Annotated[int | None, Field(description="images at most; all by default")]
 Split = Annotated[str, Field(description="split whose images are used")]
 License = Annotated[str | None, Field(description="licence identifier for the card")]
-NewAccess = Annotated[Access, Field(description="who may see the source; only what is open is published openly")]
 KnownAccess = Annotated[
-    Access | None, Field(description="who may see the source; by default as recorded of it, else unknown")
+    Access | None,
+    Field(
+        description="who may see the source; by default as its data set or its record tells, else unknown; only what "
+        "is open is published openly"
+    ),
 ]
 Steps = Annotated[int | None, Field(description="solver steps; the generator's own by default")]
 
@@ -310,7 +320,7 @@ class Train(VerbSettings):
     """Train a generator on a folder of images and save it as a pipeline."""
 
     example = "--preset phantom --output_dir runs/phantom"
-    preset: Preset = "chest_xray"
+    preset: OwnPreset = None
     source_dir: Source = None
     covariate_table: Path | None = Field(None, description="ChestX-ray14 label file to fit the causal model on")
     pretrained_model_name_or_path: str | None = Field(None, description="saved pipeline to start from; none by default")
@@ -319,7 +329,7 @@ class Train(VerbSettings):
         None, description="solver steps saved with the pipeline; 10, or those of the starting one, by default"
     )
     default_guidance_scale: float = Field(1.0, description="strength on changed covariates saved with the pipeline")
-    access: NewAccess = "unknown"
+    access: KnownAccess = None
     vae: str | None = Field(
         None, description="autoencoder of diffusers, a directory or Hub name, in whose latents the network works"
     )
@@ -373,9 +383,9 @@ class Predictor(VerbSettings):
     """Train an attribute predictor: a network that predicts the covariates of images, for `measure`."""
 
     example = "--preset phantom --output_dir runs/predictor"
-    preset: Preset = "chest_xray"
+    preset: OwnPreset = None
     source_dir: Source = None
-    access: NewAccess = "unknown"
+    access: KnownAccess = None
     config: PredictorTrainingConfig
 
 
@@ -383,9 +393,9 @@ class Autoencoder(VerbSettings):
     """Train an autoencoder, in whose latent space `measure` computes how minimal a change is."""
 
     example = "--preset phantom --output_dir runs/autoencoder"
-    preset: Preset = "chest_xray"
+    preset: OwnPreset = None
     source_dir: Source = None
-    access: NewAccess = "unknown"
+    access: KnownAccess = None
     config: AutoencoderTrainingConfig
 
 
@@ -400,7 +410,7 @@ class Candidates(VerbSettings):
     balance: Annotated[tuple[str, ...], NAMES] = Field(
         (), description="covariates whose combinations of levels are sampled equally often"
     )
-    access: NewAccess = "unknown"
+    access: KnownAccess = None
     seed: Seed = 0
     batch_size: int = Field(16, description="images that the network makes at a time")
     output_dir: OutputDirectory
@@ -419,7 +429,7 @@ class Judge(VerbSettings):
         description="attribute_fidelity, realism, counterfactual_soundness, true_pixels (of the phantom), by weight",
     )
     source_dir: RealSource = None
-    access: NewAccess = "unknown"
+    access: KnownAccess = None
     tie: float = Field(0.0, description="difference of scores up to which neither is preferred")
     output_dir: OutputDirectory
 
@@ -519,7 +529,7 @@ class MeasureShortcuts(VerbSettings):
     """Measure how well a data set's covariates are predicted from histogram and border alone."""
 
     example = "--preset phantom --output_dir shortcuts"
-    preset: Preset = "chest_xray"
+    preset: OwnPreset = None
     source_dir: Source = None
     resolution: int = Field(64, description="height and width in pixels at which images are read")
     splits: tuple[str, ...] = Field(("train", "validation", "test"), description="whose images are used")
@@ -611,7 +621,7 @@ class Generate(VerbSettings):
         str | None,
         Field(description="licence identifier for the card; cc-by-4.0 for drawn subjects, unknown for a source"),
     ] = None
-    access: NewAccess = "unknown"
+    access: KnownAccess = None
     dry_run: bool = Field(False, description="print the plan, its time, and what an engine would run; write nothing")
     engine: str | None = Field(
         None, description="local, slurm or ray; jobs for a dry run; without one torchrun's ranks, or this process"

@@ -91,17 +91,19 @@ def unknown(
     # dashes are in every flag, and would make every flag like another
     spelt = {name.lstrip("-"): name for name in (*former, *names)}
     text = (str(value) if isinstance(value, str | int) else "")[:LONGEST].lstrip("-")
+    # a short name has most of its letters, in order, in many a long one
+    alike = [name for name in spelt if 3 * abs(len(name) - len(text)) <= max(len(name), len(text))]
     nearest = (
         [name for name in spelt if text and name.startswith(text)]
-        or get_close_matches(text, spelt, n=1, cutoff=0.6)
+        or get_close_matches(text, alike, n=1, cutoff=0.6)
         or [name for name in spelt if name.lower() == text.lower()]
     )
     near = spelt[nearest[0]] if nearest else ""
     hint = f"; did you mean {former.get(near, near)!r}?" if near else "."
     listed = ", ".join(names) or "(none)"
     if len(names) > MOST_NAMES:
-        alike = get_close_matches(text, names, n=MOST_NAMES // 5, cutoff=0)
-        listed = f"{', '.join(alike)} and {len(names) - len(alike)} others"
+        first = get_close_matches(text, names, n=MOST_NAMES // 5, cutoff=0)
+        listed = f"{', '.join(first)} and {len(names) - len(first)} others"
     return InputError(f"{argument}: {shown(value)} is unknown; allowed: {listed}{hint}")
 
 

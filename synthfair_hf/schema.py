@@ -8,7 +8,7 @@ value that float32 can hold.
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -129,10 +129,11 @@ class Variable(Checked, BaseModel):
             InputError: an unknown level, no number, or one out of range.
         """
         argument = argument or self.name
-        value = self.canonical(value)
+        given, value = value, self.canonical(value)
         if value is None and known:
             allowed = f"one of {', '.join(self.levels)}" if self.categorical else f"{self.unit} in {self._span}"
-            raise InputError(f"{argument}: is missing; give {allowed}.")
+            word = f" ({given!r} says that nothing is known)" if isinstance(given, str) and given.strip() else ""
+            raise InputError(f"{argument}: is missing; give {allowed}{word}.")
         if value is None:
             return MISSING_LEVEL if self.categorical else math.nan
         if self.categorical:
@@ -291,12 +292,38 @@ class Schema(Checked, BaseModel):
             self[name]
         return Schema(variables=tuple(variable for variable in self.variables if variable.name in wanted))
 
-    def encode(self, table: Mapping[str, Sequence[object]], argument: str = "covariates") -> dict[str, np.ndarray]:
+    def unobserved_in(self, table: Mapping[str, Any]) -> list[str]:
+        """The variables that are known of nobody at any site of these rows.
+
+        Args:
+            table: values by name, one for every row or a sequence of one per row.
+        """
+        if self.site is None:
+            return []
+        given = table.get(self.site.name)
+        values = [given] if isinstance(given, str) else given if isinstance(given, list | tuple) else []
+        sites = {self.site.canonical(one) if isinstance(one, str) else None for one in values}
+        return [one.name for one in self.walk() if sites and sites <= set(one.unobserved_at)]
+
+    def needed(self, unneeded: Collection[str] = ()) -> str:
+        """Which covariates are needed, and which may be left out, as an error ends with it.
+
+        Args:
+            unneeded: those that may be left out.
+        """
+        free = [name for name in self.names if name in unneeded]
+        needed = ", ".join(name for name in self.names if name not in free) or "(none)"
+        return f"needed: {needed}" + (f"; may be left out: {', '.join(free)}" if free else "")
+
+    def encode(
+        self, table: Mapping[str, Sequence[object]], argument: str = "covariates", unneeded: Collection[str] = ()
+    ) -> dict[str, np.ndarray]:
         """Columns of values as encoded arrays `[B]` by name.
 
         Args:
             table: `B` values of every variable, by name, as for `Variable.encode_value`.
             argument: named by an error.
+            unneeded: variables that whoever gave the table might have left out, as an error tells.
 
         Raises:
             InputError: a column is missing, unknown or of another length, or holds a value that is not allowed.
@@ -306,7 +333,8 @@ class Schema(Checked, BaseModel):
                 raise unknown(argument, name, self.names)
         absent = [name for name in self.names if name not in table]
         if absent:
-            raise InputError(f"{argument}: {', '.join(absent)} not given; needed: {', '.join(self.names)}.")
+            needed = self.needed({*unneeded, *self.unobserved_in(table)})
+            raise InputError(f"{argument}: {', '.join(absent)} not given; {needed}.")
         lengths = {name: len(table[name]) for name in self.names}
         if len(set(lengths.values())) > 1:
             raise InputError(f"{argument}: columns differ in length ({lengths}); give one value per row in each.")
@@ -315,7 +343,7 @@ class Schema(Checked, BaseModel):
             for variable in self.variables
         }
 
-    def parse(self, name: str, value: Any, argument: str) -> Any:
+    def parse(self, name: str, value: Any, argument: str, known: bool = False) -> Any:
         """A value of a variable as a level or a number, from text such as `female`, its alias `F`, or `61`.
 
         What `missing` calls unknown, such as `unknown`, is None.
@@ -324,17 +352,18 @@ class Schema(Checked, BaseModel):
             name: of the variable.
             value: text, or a value, which is checked and returned as it is.
             argument: named by an error.
+            known: refuse what is unknown.
 
         Raises:
             InputError: an unknown variable or level, or a number that can't be read or is out of range.
         """
         if name not in self:
             raise unknown(argument, name, self.names)
-        value = self[name].canonical(value)
+        given, value = value, self[name].canonical(value)
         if isinstance(value, str) and not self[name].categorical:
             with suppress(ValueError):
                 value = _number(value)
-        self[name].encode_value(value, f"{argument}[{name!r}]")
+        self[name].encode_value(given if value is None else value, f"{argument}[{name!r}]", known)
         return value
 
     def decode(self, encoded: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.cli_arguments import VERBS
 from synthfair_hf.cli_parser import parse
+from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.presets import PRESETS
+from synthfair_hf.views.preset import load_preset
 
 sys.path.append(str(Path(__file__).parent / "domains"))
 
@@ -102,6 +105,8 @@ def prepare(verb: str) -> None:
             shutil.copy("synthfair/records/plan.json", Path(name, "records"))
 
 
+LABELS = ("No Finding", "Edema|Effusion", "Effusion")
+
 HINTING = {"candidates", "judge", "fuse", "recipes", "generate", "preset", "ingest"}
 """Verbs that tell what to go on with."""
 
@@ -132,6 +137,25 @@ def test_a_command_after_recipes_of_a_world_runs(small: Path, capsys):
     assert main(["recipes", *recipes]) == 0
     command = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("next: synthfair ")[2])
     assert main([*command, "--resolution", "16", "--dry_run"]) == 0
+
+
+@pytest.mark.parametrize("drafted", [False, True])
+def test_a_command_after_recipes_of_several_findings_runs(drafted: bool, small: Path, capsys):
+    name = "own.yaml" if drafted else "nih_chestxray14"
+    if drafted:
+        rows = [f"{n}.png,p{n},{20 + n},{'mf'[n % 2]},{('PA', 'AP')[n // 2 % 2]},{LABELS[n % 3]}" for n in range(60)]
+        table = "\n".join(["file_name,patient_id,age,sex,view,findings", *rows])
+        Path("metadata.csv").write_text(table)
+        assert main(["preset", "--from", "metadata.csv", "--output_file", name]) == 0
+    preset = load_preset(name)
+    scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
+    scm.mechanism("age").prepare(torch.tensor([20.0, 50.0, 80.0]))
+    size = {"channels": (32, 32), "space_to_depth": 2, "width": 16}
+    CausalDiffusionPipeline.from_preset(preset, scm, 16, **size).save_pretrained("PIPELINE")
+    capsys.readouterr()
+    assert main(["recipes", "--preset", name, "--num_recipes", "2", "--output_file", "views.jsonl"]) == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("next: synthfair ")[2])
+    assert main([*command, "--dry_run"]) == 0
 
 
 def test_the_example_of_every_verb_runs(small: Path, hub, capsys):

@@ -27,7 +27,10 @@ def test_unknown_takes_values_of_any_kind_and_an_empty_choice():
     assert str(unknown("level", 3, [])) == "level: 3 is unknown; allowed: (none)."
 
 
-@pytest.mark.parametrize(("value", "allowed"), [("race", ["age", "sex"]), ("--race", ["--age", "--seed"]), ("", ["a"])])
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [("race", ["age", "sex"]), ("--race", ["--age", "--seed"]), ("", ["a"]), ("skin_tone", ["site", "sex"])],
+)
 def test_a_name_that_only_shares_letters_is_not_suggested(value: str, allowed: list[str]):
     assert "did you mean" not in str(unknown("variable", value, allowed))
 

@@ -206,3 +206,13 @@ def test_a_remedy_on_the_command_line_works(name: str, capsys: pytest.CaptureFix
     found = re.search(sentence, told := capsys.readouterr().err)
     assert found, told
     assert cli.main(follow(words, found)) == 0
+
+
+@pytest.mark.parametrize("verb", ["generate --num_subjects 28", "counterfactual --image x.png --covariates age=61"])
+def test_a_generator_that_is_nowhere_is_told_to_be_no_directory(verb: str, tmp_path: Path, capsys):
+    place = tmp_path / "run"
+    words = [*verb.split(), "--pretrained_model_name_or_path", str(place), "--output_dir", str(tmp_path / "out")]
+    assert cli.main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"synthfair: --pretrained_model_name_or_path: there is no directory '{place}', and no Hub")
+    assert told.endswith("; give the output directory of a finished `synthfair train`, or OWNER/NAME.\n")

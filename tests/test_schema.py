@@ -114,7 +114,8 @@ def test_what_is_unknown_is_missing_or_refused_as_missing(variable, value):
     allowed = "years in [0, 100]" if variable is AGE else "one of male, female"
     with pytest.raises(InputError) as error:
         variable.encode([value], known=True)
-    assert str(error.value) == f"{variable.name}: is missing; give {allowed}."
+    word = f" ({value!r} says that nothing is known)" if isinstance(value, str) and value.strip() else ""
+    assert str(error.value) == f"{variable.name}: is missing; give {allowed}{word}."
     assert PAIR.parse(variable.name, value, "covariates") is None
 
 
@@ -141,6 +142,8 @@ def test_encode_names_the_offending_column():
         PAIR.encode({"age": [3], "sexx": ["male"]}, argument="do")
     with pytest.raises(InputError, match="covariates: sex not given; needed: age, sex"):
         PAIR.encode({"age": [3]})
+    with pytest.raises(InputError, match=r"sex not given; needed: sex; may be left out: age\."):
+        PAIR.encode({"age": [3]}, unneeded=["age"])
     with pytest.raises(InputError, match=r"columns differ in length \(\{'age': 1, 'sex': 2\}\)"):
         PAIR.encode({"age": [3], "sex": ["male", "male"]})
 

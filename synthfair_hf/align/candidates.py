@@ -131,7 +131,7 @@ def make_candidates(
     comparison_type: ComparisonType = "samples",
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: SourceFolder | None = None,
-    access: Access = "unknown",
+    access: Access | None = None,
     seed: Seed = 0,
     batch_size: Count = 16,
     balance: Sequence[str] = (),
@@ -211,7 +211,7 @@ def _check_arguments(
     num_pairs: int,
     comparison_type: ComparisonType,
     source_dir: SourceFolder | None,
-    access: Access,
+    access: Access | None,
     batch_size: int,
     balance: Sequence[str],
 ) -> None:
@@ -225,7 +225,7 @@ def _check_arguments(
     if comparison_type == "counterfactuals":
         if balance:
             raise InputError("balance: is for samples; counterfactuals observe the images of the source. Leave it out.")
-    elif source_dir is not None or access != "unknown":
+    elif source_dir is not None or access not in (None, "unknown"):
         raise InputError("source_dir: is for counterfactuals, which observe its images; leave it and access out.")
 
 

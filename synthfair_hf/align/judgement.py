@@ -62,7 +62,7 @@ def judge_candidates(
     weights: Mapping[str, Annotated[float, Field(gt=0)]],
     tie: Annotated[float, Field(ge=0)] = 0.0,
     source_dir: SourceFolder | None = None,
-    access: Access = "unknown",
+    access: Access | None = None,
 ) -> Record:
     """Judge candidates and write them as preferences.
 
@@ -104,7 +104,7 @@ def judge_candidates(
         raise InputError(
             f"predictor: {predictor or 'not given'}; true_pixels needs none, and every other judge needs one."
         )
-    if source_dir is None and access != "unknown":
+    if source_dir is None and access not in (None, "unknown"):
         raise InputError(f"access: {access} is for a source of real images, and none is given; leave it out.")
     if source_dir is not None and "realism" not in weights:
         raise InputError(

@@ -90,7 +90,9 @@ def _downloaded(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[*files, "model_index.json"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"vae: {name} is no directory, and not on the Hub ({reason}); check the name.") from None
+        raise InputError(
+            f"vae: there is no directory {name}, and nothing of that name on the Hub ({reason}); check the name."
+        ) from None
 
 
 def compression(autoencoder: Autoencoder) -> int:

@@ -95,7 +95,7 @@ def counterfactual(
     saved = find_generator(pretrained_model_name_or_path)
     schema = saved.preset.covariates
     covariates = {name: schema.parse(name, value, "covariates") for name, value in covariates.items()}
-    do = {name: schema.parse(name, value, "do") for name, value in do.items()}
+    do = {name: schema.parse(name, value, "do", known=True) for name, value in do.items()}
     may_lack = may_be_unknown(saved.preset)
     unknown = [
         name
@@ -104,7 +104,7 @@ def counterfactual(
     ]
     covariates |= dict.fromkeys(unknown)
     table = {name: [value] for name, value in covariates.items()}
-    for name, column in encode_covariates(table, schema).items():
+    for name, column in encode_covariates(table, schema, unneeded=may_lack).items():
         if name not in unknown and (column.isnan().any() or (column < 0).any()):
             raise InputError(f"covariates[{name!r}]: is missing; give it for a counterfactual.")
     if plant_scanner and (not saved.planted_scanner or "scanner" in unknown):

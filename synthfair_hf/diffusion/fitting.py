@@ -97,7 +97,7 @@ def train_generator(
     default_steps: Count | None = None,
     default_guidance_scale: Guidance | dict[str, Guidance] = 1.0,
     pretrained_model_name_or_path: str | Path | None = None,
-    access: Access = "unknown",
+    access: Access | None = None,
     vae: str | Path | None = None,
     cache_latents: Count | None = None,
     gradient_checkpointing: bool = False,
@@ -117,7 +117,8 @@ def train_generator(
         default_guidance_scale: strength on changed covariates saved with the pipeline, 0 or more, for all or by name.
         pretrained_model_name_or_path: saved generator from whose weights training starts, of the same covariates and
             resolution; untrained by default. Its calibrated strengths are not taken over.
-        access: to the folder, recorded because it limits what may be published of the generator and its images.
+        access: to the folder, recorded because it limits what may be published of the generator and its images; by
+            default what is recorded of it (`domains.source.access_to`).
         vae: autoencoder of diffusers, its directory or name on the Hub, in whose latents the network works; it is saved
             with the pipeline and not trained. By default the network works on pixels, or in the start's autoencoder.
         cache_latents: encode so many augmentations of each image once, in `config.output_dir`, 1 or more; by default
@@ -444,7 +445,7 @@ def _go_on(
         **_coverage(saved, source, saved.preset, examples.rows),
     }
     inputs = {"source": source.fingerprint, "initial_weights": saved.revision}
-    source_access: Access = "open" if source_dir is None else access_to(source, access or "unknown")
+    source_access: Access = "open" if source_dir is None else access_to(source, access)
     if (saved.directory / RECORD).exists():
         record = Record.read(saved.directory / RECORD)
         if access is None and record.inputs.get("source") == source.fingerprint:

@@ -1,6 +1,6 @@
 """Checks and encodings of the pipeline's arguments, none of which needs the network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,19 +224,22 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:120]}..."
 
 
-def as_columns(covariates: Any, schema: Schema, images: int | None = None) -> dict[str, list[Any]]:
+def as_columns(
+    covariates: Any, schema: Schema, images: int | None = None, unneeded: Collection[str] = ()
+) -> dict[str, list[Any]]:
     """Covariates as lists of one value per row.
 
     Args:
         covariates: by name, a value for every row, or a sequence of one per row.
         schema: the covariates.
         images: number of images, by which single values are repeated where all are single; 1 by default.
+        unneeded: covariates that may be left out, as an error tells.
 
     Raises:
         InputError: for anything else.
     """
     if covariates is None or (isinstance(covariates, Mapping) and not covariates):
-        raise InputError(f"covariates: not given; needed: {', '.join(schema.names)}, a value or a list of them each.")
+        raise InputError(f"covariates: not given; {schema.needed(unneeded)}; a value or a list of them each.")
     if not isinstance(covariates, Mapping):
         raise InputError(
             f"covariates: {with_article(type(covariates).__name__)} is not allowed; give {{name: [values]}}."
@@ -257,13 +260,16 @@ def _is_column(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def encode_covariates(covariates: Any, schema: Schema, images: int | None = None) -> Covariates:
+def encode_covariates(
+    covariates: Any, schema: Schema, images: int | None = None, unneeded: Collection[str] = ()
+) -> Covariates:
     """Encode columns of covariates.
 
     Args:
         covariates: decoded values by name, one for every row or one per row.
         schema: the covariates.
         images: number of images, for `as_columns`.
+        unneeded: covariates that may be left out, as an error tells.
 
     Returns:
         Tensors `[B]` by name.
@@ -271,7 +277,7 @@ def encode_covariates(covariates: Any, schema: Schema, images: int | None = None
     Raises:
         InputError: for anything else than allowed values.
     """
-    encoded = schema.encode(as_columns(covariates, schema, images))
+    encoded = schema.encode(as_columns(covariates, schema, images, unneeded), unneeded=unneeded)
     if not len(next(iter(encoded.values()))):
         raise InputError("covariates: the columns are empty; give one value per row.")
     return {name: torch.from_numpy(column) for name, column in encoded.items()}
@@ -325,7 +331,11 @@ def may_be_unknown(preset: Preset) -> tuple[str, ...]:
 
 
 def with_unknown(covariates: Any, preset: Preset) -> Any:
-    """Columns by name, with None for those left out that may be unknown; what are no columns, or none, as it is."""
+    """Columns by name, with None for those left out that may be unknown, or are unobserved at every site of the rows.
+
+    What are no columns, or none, stays as it is.
+    """
     if not isinstance(covariates, Mapping) or not covariates:
         return covariates
-    return {**dict.fromkeys(may_be_unknown(preset)), **covariates}
+    unobserved = preset.covariates.unobserved_in({name: plain(column) for name, column in covariates.items()})
+    return {**dict.fromkeys((*may_be_unknown(preset), *unobserved)), **covariates}

@@ -472,13 +472,13 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
             callback_inputs = callback.tensor_inputs
         check_callback(callback, callback_inputs, self._callback_tensor_inputs)
         images = None if image is None else separate_images(image, row_count(covariates))
+        may_lack = may_be_unknown(self.preset)
         covariates = with_unknown(covariates, self.preset)
-        factual = encode_covariates(covariates, self.covariates, None if images is None else len(images))
+        factual = encode_covariates(covariates, self.covariates, None if images is None else len(images), may_lack)
         rows = len(next(iter(factual.values())))
         interventions = None if do is None else encode_interventions(do, self.covariates, rows)
         if image is not None and do is None:
             raise InputError("do: not given; with an image, give do={...}, or do={} for the image itself.")
-        may_lack = may_be_unknown(self.preset)
         if do is not None:
             for name, values in factual.items():
                 missing = values.isnan() if values.is_floating_point() else values < 0
@@ -540,8 +540,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
                 variable's unit. None hides a covariate when sampling; counterfactuals need every one but the
                 scanner, findings where the domain has several, and what is unobserved at the site. Their None is
                 unknown: it is hidden from the network, and stays so unless it is intervened on, while the causal model
-                draws such a finding from its posterior given what is known, for what follows from it. A scanner and
-                findings that are unknown may be left out.
+                draws such a finding from its posterior given what is known, for what follows from it. What may be
+                None of all rows may be left out.
             do: interventions by name, one value or one per row. {} intervenes on nothing.
             num_inference_steps: solver steps, two calls of the network each, four with midpoint; None = the
                 checkpoint's default.

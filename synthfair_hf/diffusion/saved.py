@@ -206,6 +206,7 @@ def _fetch(repository: str) -> Path:
         return Path(download(repository))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"pretrained_model_name_or_path: {repository!r} is neither a directory nor a Hub repository that can "
-            f"be read ({str(error).splitlines()[0]})."
+            f"pretrained_model_name_or_path: there is no directory {repository!r}, and no Hub repository of that name "
+            f"that can be read ({str(error).splitlines()[0].rstrip('.')}); give the output directory of a finished "
+            "`synthfair train`, or OWNER/NAME."
         ) from error

@@ -176,8 +176,8 @@ def _located(path: str | Path) -> tuple[Path, str]:
         return Path(DiffusionPipeline.download(str(path), use_safetensors=True)), str(path)
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise InputError(
-            f"text_to_image: {str(path)!r} is neither a directory nor a pipeline in safetensors on the Hub that can be "
-            f"read ({(str(error).splitlines() or [type(error).__name__])[0].rstrip('.')})."
+            f"text_to_image: there is no directory {str(path)!r}, and no pipeline in safetensors of that name on the "
+            f"Hub that can be read ({(str(error).splitlines() or [type(error).__name__])[0].rstrip('.')})."
         ) from None
 
 

@@ -4,18 +4,20 @@
 - preset_file — a domain as a YAML file: `preset_file.read_preset`, `preset_file.preset_yaml`
 - contexts — what differs between images beside covariates: `contexts.Contexts`, `contexts.read_contexts`
 - draft — a preset drafted from a table: `draft.draft_preset`
+- several_findings — of a table, in columns or joined in one: `several_findings.told_together`
+- table_images — the images that a table names, and what can be learned of its levels: `table_images.TableImages`
 - prompts — prompts of text-to-image generators: `prompts.render_prompt`, `prompts.why_no_template`
 - presets — the domains by name: `presets.PRESETS`, `presets.get_preset`
 - source — images with covariates and patients: `source.Source`, `source.read_image`, `source.patient_split`
 - imagefolder — a folder with a metadata.csv: `imagefolder.ImageFolder`
 - images — files of images, by decoders that are listed: `images.open_image`, `images.FORMATS`
 - findings — which one is meant, and what data sets call them: `findings.choose_finding`, `findings.labels_of`
-- cells — columns that can't be read, and lost levels: `cells.check_readable`, `cells.absent_levels`
+- cells — columns that can't be read, and lost levels: `cells.check_readable`, `cells.untaught_levels`
 - rows — tables in CSV: `rows.read_rows`
 - readers — data sets in their own layouts, and how a folder is read: `readers.Reader`, `readers.DataSetFolder`
 - hub_dataset — data sets of Hugging Face's library: `hub_dataset.store_images`
 - ingest — one cleaned data set of any source: `ingest.ingest`, `ingest.estimate`
-- ingested — its form, and how it is read back: `ingested.read_metadata`, `ingested.pseudonym`
+- ingested — its form, and how it is read back: `ingested.read_metadata`, `ingested.ingested_preset`
 - journal — the key, and what a run has done, beside it: `journal.Journal`
 - values — ages, views and labels as they are published: `values.published`, `values.label`
 - dicom — radiographs in DICOM files: `dicom.read_dicom`

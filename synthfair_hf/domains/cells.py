@@ -11,10 +11,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..schema import EMPTY, UNKNOWN, Variable
+from ..schema import EMPTY, SPLITS, UNKNOWN, Variable
 from .findings import is_other_finding
 
-__all__ = ["MAX_UNREADABLE", "absent_levels", "check_images", "check_readable", "match_columns", "near_column"]
+__all__ = [
+    "FEWEST",
+    "MAX_UNREADABLE",
+    "TRAIN",
+    "absent_levels",
+    "check_images",
+    "check_readable",
+    "match_columns",
+    "near_column",
+    "untaught_levels",
+]
+
+TRAIN = next(iter(SPLITS))
+
+FEWEST = 5
+"""Images of a level, or of a combination of levels, from which on something can be said of it."""
 
 MAX_UNREADABLE = 0.05
 """Share of the cells of a column, 0 to 1, that may be words or numbers that no rule can read."""
@@ -122,6 +137,21 @@ def absent_levels(
             f"{_allowed(variable)}; give images of every level{_or_none(variable)}."
         )
     return absent
+
+
+def untaught_levels(
+    levels: Sequence[str], values: Iterable[object], splits: Iterable[str], split: str = TRAIN
+) -> list[str]:
+    """Levels that no row of a split has, so that nothing can be learned of them there.
+
+    Args:
+        levels: of a covariate.
+        values: decoded ones `[n]`, None where missing.
+        splits: of the same rows, `[n]`.
+        split: the one that is learned from.
+    """
+    found = {value for value, one in zip(values, splits, strict=True) if one == split}
+    return [level for level in levels if level not in found]
 
 
 def check_images(

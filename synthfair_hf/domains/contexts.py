@@ -258,7 +258,8 @@ def read_contexts(preset: Preset, path: str | Path | None = None, variables: Seq
         preset: the domain.
         path: of a YAML file with a list of phrases by variable; that of the preset, if it is the package's, by default.
         variables: the variables wanted, in order, among those of the file and the covariates that `acquisition` gives;
-            those of the file by default.
+            those of the file by default, and of a preset without one those covariates: what families do not cross, or
+            else all, as long as something is left to cross.
 
     Raises:
         InputError: with file and line, for a file that is not such a list; an unknown variable, or none at all.
@@ -266,12 +267,11 @@ def read_contexts(preset: Preset, path: str | Path | None = None, variables: Seq
     file = CONTEXTS.get(preset.name) if path is None else Path(path)
     of_file = {} if file is None else _read(Contexts(preset, {}), file)
     known = of_file | {one.name: one.levels for one in acquisition(preset)}
-    chosen = list(of_file) if variables is None else list(variables)
+    chosen = (list(of_file) or _acquired(preset)) if variables is None else list(variables)
     if not chosen:
-        others = ", ".join(one.name for one in acquisition(preset)) or "(it has none)"
         raise InputError(
-            f"contexts: {preset.name} has none of its own; give a YAML file with lists of phrases by variable, or as "
-            f"variables some of its covariates: {others}."
+            f"contexts: {preset.name} has none of its own, and no levels of how images are acquired but what families "
+            "need to cross; give a YAML file with lists of phrases by variable."
         )
     for place, name in enumerate(chosen):
         if name in preset.covariates and name not in known:
@@ -283,6 +283,13 @@ def read_contexts(preset: Preset, path: str | Path | None = None, variables: Seq
         if name in chosen[:place]:
             raise InputError(f"variables: {name} is given twice; give it once.")
     return Contexts(preset, {name: known[name] for name in chosen})
+
+
+def _acquired(preset: Preset) -> list[str]:
+    """The covariates that contexts of a preset without a file set."""
+    names = [one.name for one in acquisition(preset) if one.name not in preset.strata]
+    free = [name for name in names if name not in preset.factors]
+    return free or (names if set(preset.factors) - set(names) else [])
 
 
 def _read(contexts: Contexts, path: Path) -> dict[str, tuple[str, ...]]:

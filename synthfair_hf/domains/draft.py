@@ -7,7 +7,11 @@
 
 Columns are several findings where they are named, or, where two or more are called as findings that data sets publish
 and no column is called as one that holds all is, by themselves. Their cells are 1 and 0, present and absent, yes and
-no, or true and false; -1, uncertain, is missing. All are present or absent whatever else a row has.
+no, or true and false; -1, uncertain, is missing. All are present or absent whatever else a row has. So is each label
+that the cells of the column FINDINGS join (`findings`).
+
+Levels of which there is no image to learn from are left out, as far as so many cells may be unreadable: whoever trains
+takes no finding that lacks a level.
 
 Whoever drafts knows no domain: roles and natures follow from the columns' names, and the only edges are those of what
 is the patient's to the finding. What no name tells is of the role other: nobody said that it is protected.
@@ -26,30 +30,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError, unknown
+from ..errors import InputError, counted
 from ..missing import is_missing
 from ..schema import Schema, Variable, spelling
-from .cells import match_columns
-from .findings import LABELS, NO_FINDING
-from .images import is_in_colours
+from .cells import FEWEST, MAX_UNREADABLE, match_columns
+from .findings import FINDINGS, NO_FINDING
 from .preset import Contrast, Preset, strengths
 from .preset_file import MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
 from .readers import key_of, map_columns
 from .rows import read_rows
-from .source import read_image
-from .values import ABSENT, PRESENT
+from .several_findings import MAX_LEVELS, told_by_labels, told_in_columns, told_together
+from .table_images import TableImages
+from .values import ABSENT, PRESENT, published
 
 __all__ = ["Draft", "draft_preset"]
-
-MAX_LEVELS = 30
-"""A column with more words is text, or names things."""
 
 LONGEST = 80
 """A column with longer words is text: a level's name stands in commands and paths."""
 
 SEVERAL = 0.05
 """Share of the cells of a column, 0 to 1, from which on several words in a cell are several labels."""
+
+SEVERAL_LABELS = "holds several labels"
+"""Why a column is left out whose cells join them."""
 
 SIGNS = {"<=": " up_to ", ">=": " from ", "<": " under ", ">": " over ", "&": " and ", "%": " percent "}
 """Words for signs that tell levels apart, and that no command can hold."""
@@ -60,12 +64,8 @@ FEW = 10
 MAX_CROSSED = 24
 """Members of a family that a draft crosses, unless the finding alone has more levels."""
 
-RESOLUTIONS = (64, 32)
 WIDEST = (-1e12, 1e12)
 """Numbers beyond are no measurement."""
-
-EXAMINED = 16
-"""Images that are opened to see how large they are, and whether most have colours."""
 
 IDENTIFIERS = (
     ("file_name", "names the image", "file|image|path"),
@@ -88,13 +88,6 @@ WORDS = {
 }
 """Names of columns by what they are for, and of levels of a finding that is absent."""
 
-STATES = {
-    **dict.fromkeys(("1", "1.0", "present", "yes", "true"), PRESENT),
-    **dict.fromkeys(("0", "0.0", "absent", "no", "false"), ABSENT),
-}
-UNCERTAIN = ("-1", "-1.0")
-"""Cells of a column that is one of several findings, in lower case."""
-
 WORDS_BY_USE = {use: frozenset(words.split()) for use, words in WORDS.items()}
 
 
@@ -110,6 +103,7 @@ def draft_preset(
     name: str = "my_domain",
     findings: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
+    image_column: str | None = None,
 ) -> Draft:
     """Draft a preset from the table of a folder of images.
 
@@ -117,8 +111,9 @@ def draft_preset(
         table: `metadata.csv` with `file_name`, `patient_id` and a column for each covariate (`imagefolder`).
         name: of the domain; what can be none becomes `my_domain`.
         findings: columns that each are one finding, present or absent; by default those that are called so.
-        columns: by covariate, `file_name` or `patient_id`, the column that holds it, where it has another name. Whoever
-            reads the table by the draft needs the same.
+        columns: by covariate, `file_name`, `patient_id` or `findings`, the column that holds it, where it has another
+            name. Whoever reads the table by the draft needs the same.
+        image_column: short for that of `file_name`.
 
     Raises:
         InputError: a finding that is no column, or not present or absent; no table, a damaged one, one without these
@@ -129,7 +124,7 @@ def draft_preset(
     for given in columns or {}:
         if given not in IDENTIFIED and (why := why_no_name(given, list(columns or {}))):
             raise InputError(f"columns: {given!r} {why}.")
-    map_columns(path, numbered, columns or {})
+    map_columns(path, numbered, columns or {}, image_column)
     rows = [row for _, row in numbered]
     spelt = match_columns(path, list(rows[0]), [column for column, _, _ in IDENTIFIERS])
     own = {column: name for name, column in spelt.items()}
@@ -142,19 +137,37 @@ def draft_preset(
             remedy = f"{remedy}, or columns={ {column: mapped} }"
             raise InputError(f"{path}:1: no column {column!r}; {remedy} (it {purpose}).")
     name = name if NAME.fullmatch(name) and name not in PRESETS else "my_domain"
-    labels = _labels(path, rows, findings)
+    images = TableImages(path.parent, rows)
+    joined = None if findings else match_columns(path, list(rows[0]), [FINDINGS]).get(FINDINGS)
+    told = [] if joined is None else told_together([row[joined] for row in rows])
+    candidates = [column for column in rows[0] if column not in IDENTIFIED]
+    one_holds_all = not told and any(map(_holds_findings, candidates))
+    labels = {}
+    if findings or not one_holds_all:
+        labels = told_in_columns(path, rows, candidates, findings, 1 if told else 2)
     found: dict[str, dict[str, Any]] = {}
     remarks = ["Drafted: check roles, natures, units and contrasts, and draw the causal graph by `edges`."]
-    for column in [column for column in rows[0] if column not in IDENTIFIED]:
+    if images.missing:
+        every = len(images.missing) == len(rows)
+        remarks.append(
+            f"Images: {'none' if every else f'{len(images.missing)}'} of {len(rows)} that file_name names "
+            f"{'is' if every else 'are not'} in {path.parent} (first: {reprlib.repr(images.missing[0])}); "
+            "train needs them there."
+        )
+    for column in candidates:
         if column in labels:
             found[key_of(column)] = labels[column]
             continue
-        if labels and spelling(column) == spelling(NO_FINDING):
+        if told and column == joined:
+            found |= told_by_labels(path, list(rows[0]), told, labels)
+            remarks.append(f"Taken apart: {reprlib.repr(column)}, whose cells join findings.")
+            continue
+        if (labels or told) and spelling(column) == spelling(NO_FINDING):
             remarks.append(f"Left out: {reprlib.repr(column)} says that all findings are absent.")
             continue
         called = _called(column)
         why = why_no_name(called, list(map(_called, rows[0])))
-        described = why or _described(called, [row[column].strip() for row in rows])
+        described = why or _described(called, [row[column].strip() for row in rows], images)
         if isinstance(described, str):
             remarks.append(f"Left out: {reprlib.repr(column)} {described}.")
             continue
@@ -167,22 +180,28 @@ def draft_preset(
     if not found:
         raise InputError(f"{path}: no column of words or numbers that repeat beside file_name; add the covariates.")
     several = [column for column, one in found.items() if one.get("optional")]
-    finding = max(several, key=lambda one: found[one]["counts"][PRESENT]) if several else _finding(found)
+    for column in several:
+        found[column]["taught"] = images.taught(found[column]["states"])
+    # one that lacks a level in train is not learned
+    learned = [column for column in several if len(+found[column]["taught"]) > 1] or several
+    finding = max(learned, key=lambda one: found[one]["counts"][PRESENT]) if several else _finding(found)
     if several:
         remarks.append(f"Taken as findings, present or absent: {', '.join(several)}.")
     elif finding is None or not _is(finding, "finding"):
-        lost = next((column for column in rows[0] if column not in IDENTIFIED and _is(column, "finding")), None)
+        lost = next(filter(_holds_findings, candidates), None)
         if lost is not None:
-            reason = why_no_name(lost, list(rows[0])) or _described(lost, [row[lost].strip() for row in rows])
-            raise InputError(
-                f"{path}:1: column {lost!r} is called as a finding is, but "
-                f"{reason if isinstance(reason, str) else 'holds numbers'}; give it one of two or more labels in "
-                "each row, or another name."
-            )
+            cells = [row[lost].strip() for row in rows]
+            reason = why_no_name(_called(lost), list(map(_called, rows[0]))) or _described(lost, cells, images)
+            why, _, remedy = (reason if isinstance(reason, str) else "holds numbers").partition("; ")
+            if told_together(cells):
+                why, remedy = SEVERAL_LABELS, _mapped(lost)
+            remedy = remedy or "give it one of two or more labels in each row, or another name"
+            raise InputError(f"{path}:1: column {lost!r} is called as a finding is, but {why}; {remedy}.")
         if finding is not None:
             remarks.append(f"Taken as the finding: {finding!r}, for no column is called as one is, such as 'finding'.")
     for column, one in found.items():
         one.update(zip(("role", "nature"), _role(column, (*several, finding)), strict=True))
+    remarks += _rare(found)
     if others := [column for column, one in found.items() if one["role"] == "other"]:
         remarks.append(f"Taken as other, for no name says what they are to fairness: {', '.join(others)}.")
     covariates = Schema(
@@ -191,53 +210,41 @@ def draft_preset(
             for column, one in found.items()
         )
     )
-    examined = _examined(path.parent, rows)
-    channels = 3 if 2 * sum(map(is_in_colours, examined)) > len(examined) else 1
-    preset = _preset(name, covariates, found, finding, _resolution(examined))
-    return Draft(preset.model_copy(update={"channels": channels}), remarks)
+    preset = _preset(name, covariates, found, finding, images.resolution)
+    return Draft(preset.model_copy(update={"channels": images.channels}), remarks)
 
 
-def _labels(path: Path, rows: Sequence[Mapping[str, str]], named: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The fields of each column that is one of several findings, by its name in the table."""
-    columns = [column for column in rows[0] if column not in IDENTIFIED]
-    found: dict[str, dict[str, Any]] = {}
-    for column in named or columns:
-        if column not in columns:
-            raise unknown("finding", column, columns)
-        cells = Counter(row[column].strip().casefold() for row in rows)
-        known = Counter({STATES[cell]: 0 for cell in cells if cell in STATES})
-        for cell, times in cells.items():
-            known.update({STATES[cell]: times} if cell in STATES else {})
-        others = [cell for cell in cells if cell not in STATES and cell not in UNCERTAIN and not is_missing(cell)]
-        binary = len(known) == 2 and not others
-        if named and not binary:
-            what = f"holds {reprlib.repr(others[0])}" if others else "has one value"
-            raise InputError(
-                f"{path}:1: finding: column {column!r} {what}; give columns of 1 and 0, present and absent, yes and "
-                "no, or true and false."
-            )
-        if named and (why := why_no_name(key_of(column), columns)):
-            raise InputError(f"{path}:1: finding: column {column!r} {why}.")
-        if not named and (not binary or spelling(column) not in LABELS):
-            continue
-        aliases = {cell: STATES[cell] for cell in sorted(cells) if cell in STATES and cell not in (ABSENT, PRESENT)}
-        fields = {"kind": "categorical", "levels": (ABSENT, PRESENT), "aliases": aliases, "optional": True}
-        found[column] = {**fields, "counts": known}
-    one_holds_all = any(_is(column, "finding") for column in columns)
-    return found if named or (len(found) > 1 and not one_holds_all) else {}
+def _rare(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Remarks on levels of which there are few images to learn from, or none."""
+    remarks = []
+    few = []
+    for column, one in found.items():
+        for level, rows in one.get("left_out", {}).items():
+            remarks.append(f"Left out: {level!r} of {column}, with no image to learn from ({counted(rows, 'row')}).")
+        for level in one.get("levels", ()):
+            images = one["taught"][level]
+            if not images and one["role"] == "finding":
+                rows = counted(one["counts"][level], "row")
+                what = "train will leave the finding out" if one.get("optional") else "train will refuse it"
+                remarks.append(f"No image to learn from: {level!r} of {column} ({rows}); {what}.")
+            elif images < FEWEST:
+                few.append(f"{level!r} of {column} ({images})")
+    return [*remarks, f"Few images to learn from: {', '.join(few)}."] if few else remarks
 
 
-def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
+def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[str, Any] | str:
     """The fields of a column's variable and what occurs in it, or why it is left out."""
+    unit = "years" if re.search(r"(^|_)age($|_)", _words(column)) else "units"
+    probe = Variable(
+        name=column, kind="continuous", role="protected", nature="patient/anatomy", unit=unit, range=WIDEST
+    )
+    # as whoever trains reads them: of a view, LL is lateral
+    cells = [published(probe, cell) for cell in cells]
     known = [cell for cell in cells if not is_missing(cell)]
     # among words it says that there is none, and its author can strike it out
     words = [cell for cell in cells if cell.casefold() == "none" or not is_missing(cell)]
     if 2 * len(words) < len(cells):
         return "is empty in most rows"
-    unit = "years" if re.search(r"(^|_)age($|_)", _words(column)) else "units"
-    probe = Variable(
-        name=column, kind="continuous", role="protected", nature="patient/anatomy", unit=unit, range=WIDEST
-    )
     numbers: list[Any] = [number for number, _ in map(probe.parse, known) if number is not None]
     distinct = len(set(numbers))
     repeated = distinct <= FEW and 2 * distinct <= len(numbers)
@@ -250,14 +257,30 @@ def _described(column: str, cells: Sequence[str]) -> dict[str, Any] | str:
         return "holds characters that are not printed"
     several = [word for word in words if re.search(r"[^|;][|;]+[^|;]", word)]
     if several and len(several) >= SEVERAL * len(words):
-        return f"holds several labels in a cell, such as {reprlib.repr(several[0])}; give each row one"
+        return f"{SEVERAL_LABELS} in a cell, such as {reprlib.repr(several[0])}; {_mapped(column)}"
     distinct = len(set(map(_key, words)))
     if distinct < 2:
         return "has one value"
     if distinct > MAX_LEVELS or max(map(len, words)) > LONGEST or 2 * distinct > len(words):
         return "holds text, or a name of each row"
     levels, aliases, counts = _levels(words)
-    return {"kind": "categorical", "levels": levels, "aliases": aliases, "counts": counts}
+    called = {**dict(zip(levels, levels, strict=True)), **aliases}
+    taught = images.taught([called.get(cell) for cell in cells])
+    left_out: Counter[str] = Counter()
+    for level in sorted(levels, key=lambda one: counts[one]):
+        if not taught[level] and left_out.total() + counts[level] <= MAX_UNREADABLE * len(cells):
+            left_out[level] = counts.pop(level)
+    levels = tuple(level for level in levels if level not in left_out)
+    if len(levels) < 2:
+        return "has one value in the images to learn from"
+    aliases = {cell: level for cell, level in aliases.items() if level not in left_out}
+    fields = {"kind": "categorical", "levels": levels, "aliases": aliases, "counts": counts}
+    return {**fields, "taught": taught, "left_out": left_out}
+
+
+def _mapped(column: str) -> str:
+    """The remedy for a column whose cells join labels."""
+    return f"give each row one, or columns={ {FINDINGS: column} }, by which each label is a finding"
 
 
 def _range(values: np.ndarray, unit: str) -> tuple[float, float]:
@@ -339,6 +362,11 @@ def _is(column: str, use: str) -> bool:
     return not known.isdisjoint((words, column.casefold(), *words.split("_")))
 
 
+def _holds_findings(column: str) -> bool:
+    """Whether a column of a table is called as one that says what is found."""
+    return _is(_called(column), "finding") and spelling(column) != spelling(NO_FINDING)
+
+
 def _role(column: str, findings: Collection[str | None]) -> tuple[str, str]:
     if column in findings:
         return "finding", "patient/pathology"
@@ -400,29 +428,3 @@ def _contrast(variable: Variable, found: Mapping[str, Any]) -> Contrast:
         if negative and present:
             first, second = present[0], negative[0]
     return Contrast(first=first, second=second)
-
-
-def _examined(directory: Path, rows: Sequence[Mapping[str, str]]) -> list[Path]:
-    """Files of EXAMINED images of the folder at most, evenly spaced; what is none or lies elsewhere is not opened."""
-    found = []
-    for row in rows[:: max(1, len(rows) // EXAMINED)][:EXAMINED]:
-        # of a name that no file can have, whoever reads it will say so
-        with suppress(OSError, ValueError):
-            path = (directory / row["file_name"]).resolve()
-            if path.is_relative_to(directory.resolve()) and path.is_file():
-                found.append(path)
-    return found
-
-
-def _resolution(examined: Sequence[Path]) -> int:
-    """The largest of RESOLUTIONS for which as many of the examined images are large enough as for any."""
-    return max(RESOLUTIONS, key=lambda one: (sum(_is_large_enough(path, one) for path in examined), one))
-
-
-def _is_large_enough(path: Path, resolution: int) -> bool:
-    """Whether an image is; whoever reads it will say what else is wrong with it."""
-    try:
-        return len(read_image(path, resolution)) > 0
-    # an InputError too
-    except (OSError, ValueError):
-        return False

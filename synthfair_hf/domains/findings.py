@@ -7,7 +7,7 @@ name of the level `present`.
 A cell that names one of OTHER_FINDINGS was read: the image is of no level of the schema, and its finding is missing.
 Any other word may be a level in another spelling, and is counted as unreadable.
 
-A table may have all findings of an image in one cell of the column FINDINGS, joined by |.
+A table may have all findings of an image in one cell of the column FINDINGS, joined by |, by semicolons or by commas.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -25,7 +25,9 @@ __all__ = [
     "choose_finding",
     "findings_of",
     "is_label",
+    "is_no_finding",
     "is_other_finding",
+    "labels_in",
     "labels_of",
     "state_in",
     "state_of",
@@ -36,6 +38,12 @@ FINDINGS = "findings"
 
 NO_FINDING = "No Finding"
 """The label of an image without findings."""
+
+NORMAL = frozenset(map(spelling, (NO_FINDING, "No Findings", "Normal", "Healthy")))
+"""What a cell of FINDINGS may call it, as `schema.spelling` compares them."""
+
+SEPARATORS = "|;,"
+"""What joins the labels of a cell, the first of them that it has."""
 
 OTHER_FINDINGS = frozenset(
     map(
@@ -130,21 +138,35 @@ def state_of(states: Mapping[str, str]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
+def is_no_finding(label: str) -> bool:
+    """Whether a label of FINDINGS says that there is none."""
+    return spelling(label) in NORMAL
+
+
+def labels_in(cell: str) -> list[str]:
+    """The labels that a cell of FINDINGS joins."""
+    separator = next((one for one in SEPARATORS if one in cell), SEPARATORS[0])
+    return [label.strip() for label in cell.split(separator) if label.strip()]
+
+
 def state_in(variable: Variable, cell: str, others: Iterable[Variable] = ()) -> str:
     """What a cell of FINDINGS says of one of them.
 
     Args:
         variable: the finding, present or absent.
-        cell: labels joined by |, in any case; `No Finding` alone; empty where nothing is known.
+        cell: labels as `labels_in` takes them apart, in any case; `No Finding` alone; empty where nothing is known.
         others: the other findings of the schema, whose labels are known to be theirs.
 
     Returns:
         PRESENT where a label names it, ABSENT where each is known to name another or none; empty as the cell; else what
         can't be read: a label that may name it in another spelling, or one beside `No Finding`.
     """
-    labels = [label.strip() for label in cell.split("|") if label.strip()]
+    others = tuple(others)
+    # a label may hold a comma itself
+    alone = any(one.parse(cell)[0] == PRESENT for one in (variable, *others))
+    labels = [cell] if alone else labels_in(cell)
     present = [label for label in labels if variable.parse(label)[0] == PRESENT]
-    none = [label for label in labels if spelling(label) == spelling(NO_FINDING)]
+    none = [label for label in labels if is_no_finding(label)]
     if present:
         return f"{present[0]} beside {NO_FINDING}" if none else PRESENT
     unread = [

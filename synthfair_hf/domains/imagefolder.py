@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from ..errors import InputError, shown
 from ..missing import identifier
-from ..records import file_sha256, fingerprint
+from ..records import Access, file_sha256, fingerprint
 from ..schema import SPLITS, Schema, Variable
-from .cells import absent_levels, check_images, check_readable, match_columns, near_column
+from .cells import absent_levels, check_images, check_readable, match_columns, near_column, untaught_levels
 from .dicom import Header, is_dicom, read_header
 from .findings import FINDINGS, is_label, state_in
 from .images import Fit
@@ -134,8 +134,10 @@ class ImageFolder:
             sha256 = tuple(sha256[row] for row in own) if sha256 else sha256
         root = root.resolve()
         self.name = table.name or root.name
-        self.access = table.access
-        """Of the data set by itself, whatever is said of the folder."""
+        self.recorded_access = table.access
+        """Of the data set by itself, whatever is said of the folder; None where nobody tells."""
+        self.access: Access = table.access or "open"
+        """The same; nobody's word restricts nothing."""
         self.channels = preset.channels
         """Of its images: 1, gray, or 3, colours."""
         self.people, self.names_patients = table.people, table.names_patients
@@ -218,16 +220,14 @@ class ImageFolder:
 
     def _leave_out_findings(self) -> None:
         """Read no optional finding of which some level has no image in train, where nothing could be learned of it."""
-        train = next(iter(SPLITS))
-        known = [row for row, patient in enumerate(self.patient_ids) if self._split_of(patient) == train]
+        splits = list(map(self._split_of, self.patient_ids))
         read = dict(zip(self.covariates.names, self._cells, strict=True))
         for variable in self.covariates.walk():
             if variable.role != "finding" or not variable.optional:
                 continue
-            found = {read[variable.name][row][0] for row in known}
-            absent = [level for level in variable.levels if level not in found]
+            absent = untaught_levels(variable.levels, (value for value, _ in read[variable.name]), splits)
             if absent:
-                self._listing.leave_out(variable.name, f"no image of {', '.join(absent)} in {train}")
+                self._listing.leave_out(variable.name, f"no image of {', '.join(absent)} in {next(iter(SPLITS))}")
                 del read[variable.name]
         self.covariates, self._cells = self.covariates.subset(read), [*read.values()]
 

@@ -45,7 +45,7 @@ from ..records import (
 from .dicom import is_dicom, read_header
 from .imagefolder import Examined, ImageFolder
 from .images import Fit
-from .ingested import COLUMNS, METADATA, STAGE, encode_png, pseudonym
+from .ingested import COLUMNS, METADATA, SCHEMA, STAGE, encode_png, pseudonym
 from .joined import JoinedFolders, SourceFolder
 from .journal import Done, Journal
 from .preset import Preset
@@ -66,8 +66,6 @@ KEPT_BLOCKS = 64
 """Blocks of memory that Pillow keeps for the next image, which it would else give back and ask for at every one."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-SCHEMA = "preset.yaml"
 
 WRITTEN = 315532800
 """Time of modification of every image, in seconds: 1980, the first that archives can hold."""
@@ -98,7 +96,8 @@ def ingest(
             names.
         preset: the domain, whose covariates are read.
         resolution: of training, in pixels; images are stored at twice that. The preset's by default.
-        access: to the source; by default that of the data set, and unknown of a folder. It is never weakened.
+        access: to the source; by default that of the data set, and unknown of a folder (`source.access_to`). It is
+            never weakened.
         num_proc: processes that read images; as many as this one may use processors by default.
 
     Returns:
@@ -183,8 +182,7 @@ class _Run:
         self.num_proc = num_proc or len(os.sched_getaffinity(0))
         self.output = _outside(writable_directory(output_dir), Path(folder))
         _outside(self.output.with_name(f"{self.output.name}.private"), Path(folder))
-        # what a reader says of access is added by the source
-        self.access: Access = access or ("open" if self.data_set in READERS else "unknown")
+        self.access = access
         self.settings = {
             "data_set": self.data_set,
             "preset": preset.name,
@@ -193,7 +191,9 @@ class _Run:
             "columns": folder.mapping,
             **({} if folder.fit == "crop" else {"fit": folder.fit}),
         }
-        plan = {**self.settings, "preset": fingerprint(preset), "access": self.access}
+        # what a reader says of access is added by the source
+        known = "open" if self.data_set in READERS else "unknown"
+        plan = {**self.settings, "preset": fingerprint(preset), "access": access or known}
         self.journal = Journal(self.output, plan, (METADATA, SCHEMA, RECORD))
         self.names: dict[str, str] = {}
 

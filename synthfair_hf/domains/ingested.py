@@ -26,12 +26,24 @@ import numpy as np
 from ..access import RECORD, recorded_access
 from ..errors import InputError
 from ..records import Record
+from .preset_file import read_preset
+from .presets import PRESETS
 from .readers import Table
 from .rows import read_rows
 
-__all__ = ["COLUMNS", "METADATA", "STAGE", "encode_png", "pseudonym", "read_metadata"]
+__all__ = [
+    "COLUMNS",
+    "METADATA",
+    "SCHEMA",
+    "STAGE",
+    "encode_png",
+    "ingested_preset",
+    "is_ingested",
+    "pseudonym",
+    "read_metadata",
+]
 
-METADATA, STAGE = "metadata.csv", "ingest"
+METADATA, SCHEMA, STAGE = "metadata.csv", "preset.yaml", "ingest"
 
 COLUMNS = ("file_name", "patient_id", "split", "sha256")
 """Columns of metadata.csv beside the covariates, in order."""
@@ -95,6 +107,15 @@ def is_ingested(directory: Path) -> bool:
             return table.read(len(header)) == header
     except (OSError, ValueError):
         return False
+
+
+def ingested_preset(directory: Path) -> str | None:
+    """The preset of an ingested folder: the name of one of this package, else its file; None for any other folder."""
+    path = directory / SCHEMA
+    if not (is_ingested(directory) and path.is_file()):
+        return None
+    name = read_preset(path).preset.name
+    return name if name in PRESETS else str(path)
 
 
 def read_metadata(directory: Path) -> Table:

@@ -28,7 +28,7 @@ from ..errors import Checked, InputError
 from ..missing import identifier, is_missing
 from ..records import Access
 from ..schema import SPLITS
-from .findings import NO_FINDING, is_label, labels_of, state_of
+from .findings import FINDINGS, NO_FINDING, is_label, labels_of, state_of
 from .images import Fit
 from .preset import Preset
 from .rows import read_rows
@@ -108,7 +108,7 @@ class Table:
     path: Path
     rows: list[tuple[int, dict[str, str]]]
     name: str | None = None
-    access: Access = "open"
+    access: Access | None = None
     splits: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     not_read: dict[str, str] = field(default_factory=dict)
@@ -129,37 +129,45 @@ class Table:
         for _, row in self.rows:
             del row[name]
 
-    def map_columns(self, columns: Mapping[str, str], preset: Preset) -> None:
+    def map_columns(self, columns: Mapping[str, str], preset: Preset, image_column: str | None = None) -> None:
         """Give columns the names of covariates.
 
         Args:
-            columns: by covariate, `file_name` or `patient_id`, the column that holds it.
+            columns: by covariate, `file_name`, `patient_id`, or `findings` where a preset has several, the column that
+                holds it.
             preset: the domain.
+            image_column: short for that of `file_name`.
 
         Raises:
             InputError: a name that is no covariate, or a column that the table does not have.
         """
-        allowed = ("file_name", "patient_id", *preset.covariates.names)
+        joined = (FINDINGS,) if any(map(is_label, preset.covariates.walk())) else ()
+        allowed = ("file_name", "patient_id", *joined, *preset.covariates.names)
         for name in columns:
             if name not in allowed:
                 raise InputError(f"columns: {name!r} is no covariate of {preset.name}; allowed: {', '.join(allowed)}.")
-        map_columns(self.path, self.rows, columns)
+        map_columns(self.path, self.rows, columns, image_column)
 
 
-def map_columns(path: Path, rows: list[tuple[int, dict[str, str]]], columns: Mapping[str, str]) -> None:
+def map_columns(
+    path: Path, rows: list[tuple[int, dict[str, str]]], columns: Mapping[str, str], image_column: str | None = None
+) -> None:
     """Give columns of a table other names, where they stand; a column that has one of these already is left out.
 
     Args:
         path: of the table.
         rows: of it, by line.
         columns: by new name, the column.
+        image_column: short for that of `file_name`, unless `columns` has it.
 
     Raises:
         InputError: a column that the table does not have.
     """
-    for column in columns.values():
+    own, columns = columns, {**({} if image_column is None else {"file_name": image_column}), **columns}
+    for name, column in columns.items():
         if column not in rows[0][1]:
-            raise InputError(f"columns: {path} has no column {column!r}; allowed: {', '.join(rows[0][1])}.")
+            argument = "columns" if name in own else "image_column"
+            raise InputError(f"{argument}: {path} has no column {column!r}; allowed: {', '.join(rows[0][1])}.")
     taken = {*columns, *columns.values()}
     called = [
         (name, column)

@@ -122,7 +122,8 @@ def open_source(
     root = Path(folder)
     if name == "morphomnist":
         if folder.mapping:
-            raise InputError(f"columns: {', '.join(folder.mapping)}: {name} has no table; leave it out.")
+            argument = "columns" if folder.columns else "image_column"
+            raise InputError(f"{argument}: {', '.join(folder.mapping.values())}: {name} has no table; leave it out.")
         if folder.fit != "crop":
             raise InputError(f"fit: {folder.fit} is not for {name}, whose images are square; leave it out.")
         if folder.patients != "all":
@@ -159,17 +160,18 @@ def open_images(
     root = Path(folder)
     if not isinstance(folder, DataSetFolder):
         return ImageFolder(root, preset, resolution, check=check, examine=examine)
-    mapping = folder.mapping
+    columns, image_column = dict(folder.columns), folder.image_column
     if folder.dataset_name in READERS:
         table = READERS[folder.dataset_name](root, preset, folder.uncertain).table()
         table.others_in = _preset_with(table.others, folder.dataset_name)
     elif folder.dataset_name == "datasets":
         root, table = store_images(folder)
         # the column holds the images themselves
-        mapping.pop("file_name", None)
+        columns.pop("file_name", None)
+        image_column = None
     else:
         table = read_metadata(root)
-    table.map_columns(mapping, preset)
+    table.map_columns(columns, preset, image_column)
     return ImageFolder(
         root, preset, resolution, check=check, table=table, examine=examine, fit=folder.fit, patients=folder.patients
     )

@@ -122,14 +122,16 @@ def channels_of(source: object) -> int:
     return int(getattr(source, "channels", 1))
 
 
-def access_to(source: object, access: Access) -> Access:
+def access_to(source: object, access: Access | None) -> Access:
     """The access to a source: what is said of it, or what its data set is given under where that is stricter.
 
     Args:
         source: it, or the world that observes it; one that says nothing of access adds nothing.
-        access: what is said.
+        access: what is said; None for what its data set's reader tells, or the record of what was ingested, and unknown
+            where neither does.
     """
-    return strictest(access, getattr(source, "access", "open"))
+    told: Access = access or getattr(source, "recorded_access", None) or "unknown"
+    return strictest(told, getattr(source, "access", "open"))
 
 
 def patient_split(patient_id: str) -> str:

@@ -47,7 +47,7 @@ def generate_dataset(
     source_dir: SourceFolder | None = None,
     dry_run: bool = False,
     license: str | None = None,
-    access: Access = "unknown",
+    access: Access | None = None,
     predictor: SavedPredictor | None = None,
     world: str | None = None,
     resolution: int | None = None,
@@ -152,7 +152,7 @@ def _plan(
     seed: int = 0,
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: SourceFolder | None = None,
-    access: Access = "unknown",
+    access: Access | None = None,
     predictor: SavedPredictor | None = None,
     world: str | None = None,
     resolution: int | None = None,
@@ -186,7 +186,7 @@ def _plan(
         own = {"preset": preset, "lora_weights": lora_weights, "negative_prompt": negative_prompt}
         if given := [name for name, value in own.items() if value is not None]:
             raise InputError(f"{given[0]}: is for a text-to-image pipeline; give text_to_image, or leave it out.")
-        if source_dir is None and access != "unknown":
+        if source_dir is None and access not in (None, "unknown"):
             raise InputError(f"access: {access} is for a source, and none is given; leave it out.")
         saved = _generator(pretrained_model_name_or_path, world, resolution)
     if world is not None and source_dir is not None:

@@ -68,7 +68,7 @@ def find_sampler(
     preset: Preset | None,
     pretrained_model_name_or_path: str | Path | None = None,
     source_dir: SourceFolder | None = None,
-    access: Access = "unknown",
+    access: Access | None = None,
     resolution: int | None = None,
     lora_weights: str | Path | None = None,
     negative_prompt: str | None = None,
@@ -96,7 +96,7 @@ def find_sampler(
             f"source_dir: {source_dir} is given beside {pretrained_model_name_or_path}, and subjects are drawn from "
             "one causal model; leave one of them out."
         )
-    known: list[Access] = [access]
+    known: list[Access] = [access or "unknown"]
     counts: Mapping[str, Any] = {}
     subjects: dict[str, str] = {}
     identity: dict[str, str] = {}

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..diffusion.coverage import Coverage
+from ..domains.cells import FEWEST
 from ..domains.source import Source
 from .design import Support, cell_words
 from .generator import CausalModel
@@ -25,9 +26,6 @@ from .plan import GenerationPlan
 from .subjects import lacking, source_values
 
 __all__ = ["FEWEST", "cell_counts", "model_support", "say", "source_support", "trained_support"]
-
-FEWEST = 5
-"""Observations below which a cell counts as out of support."""
 
 SHOWN = 6
 """Cells that are named in a line."""

@@ -76,7 +76,7 @@ def train_autoencoder(
     resolution: int,
     block_out_channels: Sequence[int] = (16, 32, 64),
     latent_channels: int = 4,
-    access: Access = "unknown",
+    access: Access | None = None,
 ) -> Record:
     """Train an autoencoder of a source's images on its training patients and save it in `config.output_dir`.
 

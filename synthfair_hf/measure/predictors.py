@@ -233,7 +233,7 @@ class PredictionObjective(nn.Module):
 
 @checked
 def train_predictor(
-    source: Source, config: TrainingConfig, resolution: Size, access: Access = "unknown", **size: Any
+    source: Source, config: TrainingConfig, resolution: Size, access: Access | None = None, **size: Any
 ) -> Record:
     """Train a predictor of all covariates of a source on its training patients and save it in `config.output_dir`.
 

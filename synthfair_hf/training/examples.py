@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from ..domains.cells import untaught_levels
 from ..domains.images import to_batch
 from ..domains.source import Source
 from ..errors import InputError
@@ -42,8 +43,9 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         if not self.rows:
             raise InputError(f"{source.name}: no image in split {split!r}; give a source with more patients.")
         for variable in source.covariates.walk():
-            found = {source.table[variable.name][row] for row in self.rows} if variable.role == "finding" else ()
-            absent = [level for level in variable.levels if level not in found] if found else []
+            if variable.role != "finding":
+                continue
+            absent = untaught_levels(variable.levels, source.table[variable.name], source.splits, split)
             if absent:
                 raise InputError(
                     f"{source.name}: no image of {variable.name} {', '.join(absent)} in split {split!r}, so nothing "

@@ -34,7 +34,7 @@ from .biases import Bias, Branch, get_bias
 from .grammar import GRAMMAR, Clause
 from .layout import Known
 
-__all__ = ["BiasedView", "Clause", "LabelRule", "Promise", "curated_views", "get_view"]
+__all__ = ["BiasedView", "Clause", "LabelRule", "Promise", "curated_views", "get_view", "uncurated_views"]
 
 COMPARE = {"==": np.equal, "!=": np.not_equal, "<": np.less, ">=": np.greater_equal}
 OBSERVED = "observed_"
@@ -211,16 +211,41 @@ def get_view(name: str, preset: Preset, strength: float | Sequence[float] | None
 @checked
 def curated_views(preset: Preset) -> tuple[BiasedView, ...]:
     """`full` and the views the data set card lists: the preset's, as far as generation balances what they trade."""
+    return (get_view("full", preset), *_curated(preset)[0])
+
+
+@checked
+def uncurated_views(preset: Preset) -> dict[str, str]:
+    """The preset's views that `curated_views` leaves out, by name, each with the reason.
+
+    Args:
+        preset: the domain.
+    """
+    return _curated(preset)[1]
+
+
+def _curated(preset: Preset) -> tuple[list[BiasedView], dict[str, str]]:
+    """The preset's views whose attributes generation balances, and why the others are none of them."""
     balanced = {name: contrast for name, contrast in preset.contrasts.items() if name in _balanced(preset)}
     known = preset.model_copy(update={"contrasts": balanced})
-    views = [get_view("full", preset)]
+    views, others = [], {}
     for name in preset.views:
         try:
             views.append(get_view(name, known))
-        except InputError:
-            # names an attribute that this data set does not balance, or has no contrast of
-            continue
-    return tuple(views)
+        except InputError as error:
+            others[name] = _why_uncurated(name, preset) or str(error).removeprefix("name: ").rstrip(".")
+    return views, others
+
+
+def _why_uncurated(name: str, preset: Preset) -> str | None:
+    """That generation does not balance what a view trades; None where that is not the reason."""
+    try:
+        attributes = get_view(name, preset).attributes
+    except InputError:
+        return None
+    free = [one for one in attributes if one not in _balanced(preset)]
+    which = f"{' and '.join(free)} {'is' if len(free) == 1 else 'are'} none of them"
+    return f"generation balances factors and strata alone, and {which}" if free else None
 
 
 def _bias(name: str, preset: Preset, strength: float | None) -> Bias:

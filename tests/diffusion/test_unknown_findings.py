@@ -1,6 +1,7 @@
 """Counterfactuals where a few of several findings are known: the others are hidden, and unknown in the answer."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from PIL import Image
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
-from synthfair_hf.diffusion.inputs import may_be_unknown
+from synthfair_hf.diffusion.inputs import may_be_unknown, with_unknown
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.domains.findings import findings_of
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
+from synthfair_hf.schema import Schema
 
 SIDE = 16
 KNOWN = {"age": 61, "sex": "male", "view": "PA", "effusion": "present", "cardiomegaly": "absent"}
@@ -113,3 +115,36 @@ def test_a_file_is_answered_by_what_is_known_of_it(several, tmp_path: Path, caps
     assert given == {**KNOWN, **dict.fromkeys(UNKNOWN)}
     assert main([*command[:-5], *words[1:], *out]) == 2
     assert "--covariates: age not given" in capsys.readouterr().err
+
+
+def test_an_error_names_what_is_needed_and_what_may_be_left_out(several, image):
+    free = ", ".join(name for name in NIH.covariates.names if name not in ("age", "sex"))
+    for given, absent in (({"age": 61}, "sex"), ({"sex": "male", "view": "PA"}, "age")):
+        told = f"covariates: {absent} not given; needed: age, sex; may be left out: {free}."
+        with pytest.raises(InputError, match=f"^{re.escape(told)}$"):
+            answer(several, image, given, {"sex": "female"})
+    with pytest.raises(InputError, match=r"^covariates: not given; needed: age, sex; may be left out: .*list of them"):
+        answer(several, image, {}, {"sex": "female"})
+
+
+def test_what_is_unobserved_at_the_site_of_all_rows_may_be_left_out():
+    sited = NIH.with_site(["east", "west"])
+    variables = [
+        one.model_copy(update={"unobserved_at": ("east",)}) if one.name == "sex" else one
+        for one in sited.covariates.walk()
+    ]
+    preset = sited.model_copy(update={"covariates": Schema(variables=tuple(variables))})
+    for site, unobserved in (("east", True), (["east", "east"], True), (["east", "west"], False), (None, False)):
+        assert ("sex" in with_unknown({"site": site}, preset)) == unobserved
+    given = {name: [one] for name, one in with_unknown({"site": "east"}, preset).items() if name != "site"}
+    with pytest.raises(InputError, match=r"age not given; needed: age, site; may be left out: sex, "):
+        preset.covariates.encode({**given, "site": ["east"]}, unneeded=may_be_unknown(preset))
+
+
+def test_an_intervention_of_a_word_for_nothing_is_told_the_levels(tmp_path: Path, several, capsys):
+    several.save_pretrained(tmp_path / "saved")
+    Image.new("L", (SIDE, SIDE), 9).save(tmp_path / "image.png")
+    words = ["--covariates", "age=61", "sex=male", "--pretrained_model_name_or_path", str(tmp_path / "saved")]
+    assert main(["counterfactual", "--image", str(tmp_path / "image.png"), *words, "--do", "effusion=none"]) == 2
+    told = "--do['effusion']: is missing; give one of absent, present ('none' says that nothing is known)"
+    assert capsys.readouterr().err == f"synthfair: {told}.\n"

@@ -148,10 +148,16 @@ def test_covariates_of_the_acquisition_can_be_chosen_and_no_others():
             read_contexts(PHANTOM, variables=[name])
     with pytest.raises(InputError, match="variables: view is given twice"):
         read_contexts(PHANTOM, variables=["view", "view"])
-    with pytest.raises(
-        InputError, match=r"contexts: phantom has none of its own; give .* its covariates: view, scanner"
-    ):
-        read_contexts(PHANTOM)
+
+
+def test_without_a_file_contexts_are_what_families_do_not_need_to_cross():
+    assert set(PHANTOM.factors) & {"view", "scanner"} == {"scanner"}
+    assert list(read_contexts(PHANTOM).levels) == ["view"]
+    # it is crossed, but not alone
+    assert list(read_contexts(PRESETS["nih_chestxray14"]).levels) == ["view"]
+    for preset in (PRESETS["morphomnist"], PHANTOM.model_copy(update={"factors": ("view", "scanner")})):
+        with pytest.raises(InputError, match=f"contexts: {preset.name} has none of its own, and no levels of how"):
+            read_contexts(preset)
 
 
 @pytest.mark.parametrize(

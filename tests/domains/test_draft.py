@@ -15,7 +15,9 @@ from synthfair_hf.cli_parser import parse
 from synthfair_hf.domains.draft import draft_preset
 from synthfair_hf.domains.preset_file import preset_yaml
 from synthfair_hf.domains.registry import open_source
+from synthfair_hf.domains.source import patient_split
 from synthfair_hf.errors import InputError
+from synthfair_hf.training.examples import TrainingExamples
 from synthfair_hf.views.preset import load_preset
 from synthfair_hf.views.view import curated_views
 
@@ -123,7 +125,10 @@ def test_columns_of_other_names_are_mapped_and_the_next_command_reads_them(
     assert len(open_source(settings.source_dir, preset, preset.resolution)) == ROWS
     capsys.readouterr()
     for words, sentence in (
-        (["--image_column", "Picure"], "--column: .* has no column 'Picure'; allowed: Picture, Person No, years, dx"),
+        (
+            ["--image_column", "Picure"],
+            "--image_column: .* has no column 'Picure'; allowed: Picture, Person No, years, dx",
+        ),
         (["--column", "split=dx"], "--column: 'split' is a column of its own in every data set"),
         (["--column", "a b=dx"], "--column: 'a b' is not a name"),
     ):
@@ -184,6 +189,7 @@ def test_a_long_table_of_free_text_is_drafted_in_linear_time(tmp_path: Path):
     preset, remarks = draft_preset(path)
     assert preset.covariates.names == ("sex",)
     assert remarks[1:] == [
+        f"Images: none of {rows} that file_name names is in {tmp_path} (first: '0.png'); train needs them there.",
         "Left out: 'note' holds text, or a name of each row.",
         "Taken as the finding: 'sex', for no column is called as one is, such as 'finding'.",
     ]
@@ -206,6 +212,101 @@ def test_levels_are_named_by_all_their_words(tmp_path: Path, cell: str, level: s
     preset = draft_preset(table(tmp_path, label=repeated(cell, "none"))).preset
     assert preset.covariates["label"].levels in ((level, "none"), ("none", level))
     assert preset.covariates["label"].parse(cell) == (level, None)
+
+
+JOINED = ["No Finding", "Edema|Effusion", "Effusion", "Edema|Scar", "normal", ""]
+
+
+@pytest.mark.parametrize("separator", ["|", "; ", ", "])
+def test_a_column_that_joins_labels_is_a_finding_for_each_and_reads_back(tmp_path: Path, separator: str):
+    cells = [cell.replace("|", separator) for cell in repeated(*JOINED)]
+    preset, remarks = draft_preset(table(tmp_path, Findings=cells, sex=repeated("m", "f", "f")))
+    findings = [one.name for one in preset.covariates.walk() if one.role == "finding"]
+    assert findings == ["edema", "effusion", "scar"]
+    assert "Taken apart: 'Findings', whose cells join findings." in remarks
+    for n in range(ROWS):
+        Image.linear_gradient("L").rotate(n).save(tmp_path / f"{n}.png")
+    found = open_source(tmp_path, preset, preset.resolution).table
+    states = {"a": "absent", "p": "present", "-": None}
+    # of each of JOINED
+    for name, letters in {"edema": "apapa-", "effusion": "appaa-", "scar": "aaapa-"}.items():
+        assert found[name] == [states[letters[n % 6]] for n in range(ROWS)]
+
+
+def test_joined_labels_of_another_column_are_mapped_as_the_message_says(tmp_path: Path, capsys):
+    path, own = table(tmp_path, **{"Finding Labels": repeated(*JOINED)}, sex=repeated("m", "f")), tmp_path / "own.yaml"
+    words = ["preset", "--from", str(path), "--output_file", str(own)]
+    assert main(words) == 2
+    remedy = re.search(
+        r"give each row one, or (--column .*), by which each label is a finding", capsys.readouterr().err
+    )
+    assert main([*words, *shlex.split(remedy[1])]) == 0
+    for n in range(ROWS):
+        Image.linear_gradient("L").rotate(n).save(tmp_path / f"{n}.png")
+    told = parse("train", shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("next: synthfair train ")))
+    assert "edema" in open_source(told.source_dir, load_preset(own), 32).covariates
+
+
+def test_a_label_of_a_column_of_its_own_is_read_there_and_one_that_is_no_name_is_refused(tmp_path: Path):
+    own = {"edema": repeated("1", "0"), "sex": repeated("m", "f")}
+    preset, _ = draft_preset(table(tmp_path, findings=repeated(*JOINED), **own))
+    assert preset.covariates["edema"].parse("1") == ("present", None)
+    assert preset.covariates["edema"].parse("Edema") == ("present", None)
+    with pytest.raises(InputError, match=r"findings: the label 'Sex' is the name of a column, too; rename it"):
+        draft_preset(table(tmp_path, findings=repeated("Sex|Edema", "Edema"), **own))
+
+
+def split_of(n: int) -> str:
+    return patient_split(f"p{n}")
+
+
+def rare(cell: str, other: str, rows: list[int]) -> list[str]:
+    """A column that has one cell in these rows."""
+    return [cell if n in rows else other if n % 2 else "other" for n in range(ROWS)]
+
+
+TAUGHT = [n for n in range(ROWS) if split_of(n) == "train"]
+HELD_OUT = [n for n in range(ROWS) if split_of(n) != "train"]
+
+
+def test_a_level_without_an_image_to_learn_from_is_left_out_and_the_draft_trains(tmp_path: Path):
+    for n in range(ROWS):
+        Image.linear_gradient("L").resize((130, 130)).rotate(n).save(tmp_path / f"{n}.png")
+    damaged = TAUGHT[-1]
+    (tmp_path / f"{damaged}.png").write_text("no image")
+    columns = {
+        "dx": rare("rare", "sick", HELD_OUT[:2]),
+        "sex": rare("X", "m", [damaged]),
+        "view": [{"other": "PA"}.get(cell, cell) for cell in rare("LL", "AP", TAUGHT[:2])],
+    }
+    preset, remarks = draft_preset(table(tmp_path, **columns))
+    assert {one.name: one.levels for one in preset.covariates.walk()} == {
+        "dx": ("other", "sick"),
+        "sex": ("m", "other"),
+        "view": ("AP", "lateral", "PA"),
+    }
+    assert "Left out: 'rare' of dx, with no image to learn from (2 rows)." in remarks
+    assert "Left out: 'X' of sex, with no image to learn from (1 row)." in remarks
+    assert "Few images to learn from: 'lateral' of view (2)." in remarks
+    source = open_source(tmp_path, preset, preset.resolution)
+    assert len(TrainingExamples(source, "train", preset.resolution, seed=0)) == len(TAUGHT) - 1
+    assert source.table["view"].count("lateral") == 2
+
+
+def test_what_train_takes_no_finding_without_is_said_where_it_is_too_much_to_leave_out(tmp_path: Path):
+    columns = {"dx": rare("rare", "sick", HELD_OUT[:4]), "sex": repeated("m", "f")}
+    preset, remarks = draft_preset(table(tmp_path, **columns))
+    assert "rare" in preset.covariates["dx"].levels
+    assert "No image to learn from: 'rare' of dx (4 rows); train will refuse it." in remarks
+
+
+def test_images_that_are_not_there_are_said(tmp_path: Path):
+    path = table(tmp_path, sex=repeated("m", "f"), dx=repeated("a", "b"))
+    assert any(
+        re.match(r"Images: none of 40 that file_name names is in .*'0\.png'", one) for one in draft_preset(path)[1]
+    )
+    Image.linear_gradient("L").save(tmp_path / "0.png")
+    assert any(re.match(r"Images: 39 of 40 that .* are not in .*'1\.png'", one) for one in draft_preset(path)[1])
 
 
 @pytest.mark.parametrize("separator", ["|", ";", " | ", "; "])
@@ -328,7 +429,7 @@ def test_columns_called_as_findings_are_are_several(tmp_path: Path):
     preset, remarks = draft_preset(table(tmp_path, **LABELS))
     roles = {one.name: one.role for one in preset.covariates.walk()}
     assert roles == {"pleural_effusion": "finding", "edema": "finding", "scar": "other", "sex": "protected"}
-    assert remarks[1:] == [
+    assert remarks[2:] == [
         "Left out: 'No Finding' says that all findings are absent.",
         "Taken as findings, present or absent: pleural_effusion, edema.",
         "Taken as other, for no name says what they are to fairness: scar.",

@@ -22,15 +22,16 @@ from filelock import FileLock
 from miniatures import MINIATURES, chexpert
 from PIL import Image
 
-from synthfair_hf import get_preset
+from synthfair_hf import cli, get_preset
 from synthfair_hf.domains import ingest as module
+from synthfair_hf.domains.chest_xray.scanners import AcquisitionWorld
 from synthfair_hf.domains.images import gray, open_image
 from synthfair_hf.domains.ingest import estimate, ingest
 from synthfair_hf.domains.ingested import encode_png, pseudonym
 from synthfair_hf.domains.joined import JoinedFolders
 from synthfair_hf.domains.readers import DataSetFolder
 from synthfair_hf.domains.registry import open_images, open_source
-from synthfair_hf.domains.source import describe_counts
+from synthfair_hf.domains.source import access_to, describe_counts
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
 
@@ -661,3 +662,43 @@ def test_neither_times_nor_folders_nor_order_of_files_tell_of_a_patient(
     assert not {path.name for path in found[0]} & {path.name for path in found[1]}
     one, other = (sorted(path.read_bytes() for path in images) for images in found)
     assert one == other
+
+
+@pytest.mark.parametrize(("access", "expected"), [(None, "credentialed"), ("open", "credentialed")])
+def test_one_rule_of_access_for_a_data_set_and_for_what_was_ingested(original, output: Path, access, expected):
+    assert access_to(opened(original), access) == access_to(opened(output), access) == expected
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, "unknown"), ("open", "open")])
+def test_what_is_said_on_ingesting_holds_for_what_is_trained(radiographs: Path, tmp_path: Path, said, expected):
+    assert access_to(opened(radiographs), None) == "unknown"
+    run(radiographs, tmp_path / "out", access=said)
+    assert access_to(opened(tmp_path / "out"), None) == expected
+    planted = open_source(tmp_path / "out", PRESET, 32)
+    assert isinstance(planted, AcquisitionWorld)
+    assert access_to(planted, None) == expected
+
+
+def test_an_ingested_folder_is_read_by_its_own_preset(radiographs: Path, tmp_path: Path, monkeypatch, capsys):
+    own = PRESET.model_copy(update={"name": "own"})
+    for place, preset in (("own", own), ("ours", PRESET), ("again", own)):
+        ingest(radiographs, tmp_path / place, preset, 32, num_proc=1)
+    given = []
+    monkeypatch.setattr(cli, "_saved", lambda place, record: 0)
+    monkeypatch.setattr("synthfair_hf.diffusion.fitting.train_generator", lambda preset, **others: given.append(preset))
+    words = ["train", "--output_dir", str(tmp_path / "run"), "--source"]
+    assert cli.main([*words, str(tmp_path / "own")]) == 0
+    assert f"preset: own, for which {tmp_path / 'own'} was ingested" in capsys.readouterr().out
+    assert cli.main([*words, str(tmp_path / "ours")]) == 0
+    assert cli.main([*words, str(tmp_path / "own"), str(tmp_path / "again")]) == 0
+    assert cli.main([*words, str(radiographs)]) == 0
+    assert cli.main([*words, str(tmp_path / "own"), "--preset", "chest_xray"]) == 0
+    assert [one.name for one in given] == ["own", "chest_xray", "own", "chest_xray", "chest_xray"]
+    assert cli.main([*words, str(tmp_path / "own"), str(tmp_path / "ours")]) == 2
+    assert capsys.readouterr().err.endswith("were not all ingested for one; give one that suits all of them.\n")
+
+
+def test_an_image_column_that_is_not_there_is_told_by_its_own_flag(radiographs: Path, tmp_path: Path, capsys):
+    words = ["ingest", "imagefolder", str(radiographs), "--output_dir", str(tmp_path / "out"), "--image_column", "nope"]
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.startswith("synthfair: --image_column: ")

@@ -1,6 +1,7 @@
 import re
 from fractions import Fraction
 from itertools import permutations, product
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from synthfair_hf.cli import main
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.phantom.preset import PHANTOM
+from synthfair_hf.domains.preset_file import preset_yaml
+from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import fingerprint
-from synthfair_hf.views.view import curated_views, get_view
+from synthfair_hf.views.view import curated_views, get_view, uncurated_views
 
 LEVELS = {variable.name: variable.levels for variable in CHEST_XRAY.covariates.walk() if variable.categorical}
 ATTRIBUTES = tuple(CHEST_XRAY.contrasts)
@@ -621,3 +625,23 @@ def test_the_sentence_of_several_biases_says_each():
         assert words in both
     assert "equally many" in get_view("race_imbalanced_90_10+sex_imbalanced_90_10", CHEST_XRAY).sentence
     assert get_view("race_missing_black", CHEST_XRAY).sentence.startswith("Train keeps rows whose race is white, so no")
+
+
+def test_what_is_not_curated_is_told_with_its_reason(tmp_path: Path, capsys):
+    preset = get_preset("nih_chestxray14")
+    left_out = uncurated_views(preset)
+    assert [view.name for view in curated_views(preset)] == [
+        "full",
+        *(one for one in preset.views if one not in left_out),
+    ]
+    reason = "generation balances factors and strata alone, and hernia is none of them"
+    assert left_out["hernia_sex_correlated_90_10"] == reason
+    gone = {name: one for name, one in preset.contrasts.items() if name != "sex"}
+    assert uncurated_views(preset.model_copy(update={"contrasts": gone}))["sex_imbalanced_90_10"].startswith(
+        "attribute:"
+    )
+    (tmp_path / "own.yaml").write_text(preset_yaml(preset.model_copy(update={"name": "own"})))
+    assert main(["views", "--preset", str(tmp_path / "own.yaml")]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith(f"not listed, for {reason}: ")]
+    assert line.partition(": ")[2].split(", ") == [name for name, why in left_out.items() if why == reason]
+    assert uncurated_views(get_preset("chest_xray")) == {}

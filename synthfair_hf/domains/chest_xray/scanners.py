@@ -219,6 +219,7 @@ class AcquisitionWorld:
             )
         self.name = source.name
         self.access: Access = getattr(source, "access", "open")
+        self.recorded_access: Access | None = getattr(source, "recorded_access", None)
         self.unit = unit_of(source)
         self.covariates: Schema = preset.covariates.subset((*source.covariates.names, "scanner"))
         self.patient_ids = [source.patient_ids[index] for index in self._kept]

@@ -1,0 +1,121 @@
+"""Several findings of a table that is drafted: a column for each, or one whose cells join their labels.
+
+Edema, Effusion = 1, 0                     two columns, each present or absent
+findings = Edema|Effusion                  the same of one image, as `findings.state_in` reads it
+"""
+
+import reprlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, unknown
+from ..missing import is_missing
+from ..schema import spelling
+from .findings import FINDINGS, LABELS, is_no_finding, labels_in
+from .preset_file import why_no_name
+from .readers import key_of
+from .values import ABSENT, PRESENT
+
+__all__ = ["MAX_LEVELS", "told_by_labels", "told_in_columns", "told_together"]
+
+MAX_LEVELS = 30
+"""A column with more words is text, or names things."""
+
+STATES = {
+    **dict.fromkeys(("1", "1.0", "present", "yes", "true"), PRESENT),
+    **dict.fromkeys(("0", "0.0", "absent", "no", "false"), ABSENT),
+}
+UNCERTAIN = ("-1", "-1.0")
+"""Cells of a column that is one of several findings, in lower case."""
+
+
+def told_together(cells: Sequence[str]) -> list[list[str]]:
+    """The labels of each row, where the cells of a column join several; else none.
+
+    Args:
+        cells: the column.
+    """
+    labels = list(map(labels_in, cells))
+    times = Counter(key_of(label) for own in labels for label in own)
+    # a text that has commas is no list of labels
+    joins = any(len(own) > 1 for own in labels) and 2 * len(times) <= times.total() and len(times) <= MAX_LEVELS
+    return labels if joins else []
+
+
+def told_by_labels(
+    path: Path, header: Sequence[str], told: Sequence[Sequence[str]], labels: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The fields of each finding that the labels of rows name, by its name.
+
+    Args:
+        path: of the table.
+        header: its columns.
+        told: labels by row.
+        labels: the fields of findings that have columns of their own; a label of one of these becomes its alias.
+
+    Raises:
+        InputError: a label that cannot name a finding.
+    """
+    spelt: dict[str, set[str]] = {}
+    for label in (one for own in told for one in own if not is_no_finding(one) and not is_missing(one)):
+        spelt.setdefault(key_of(label), set()).add(label)
+    columns = {key_of(column): column for column in header}
+    found: dict[str, dict[str, Any]] = {}
+    for name, spellings in sorted(spelt.items()):
+        aliases = dict.fromkeys(sorted(spellings), PRESENT)
+        if (column := columns.get(name)) in labels:
+            labels[str(column)]["aliases"] |= aliases
+            continue
+        why = "is the name of a column, too" if column else why_no_name(name, list(header))
+        if why is not None:
+            raise InputError(f"{path}:1: {FINDINGS}: the label {min(spellings)!r} {why}; rename it.")
+        states = [None if not own else PRESENT if name in map(key_of, own) else ABSENT for own in told]
+        found[name] = _finding_fields(aliases, states)
+    return found
+
+
+def _finding_fields(aliases: Mapping[str, str], states: Sequence[str | None]) -> dict[str, Any]:
+    """The fields of one of several findings, and what it is in each row."""
+    counts = Counter({state: states.count(state) for state in (PRESENT, ABSENT)})
+    fields = {"kind": "categorical", "levels": (ABSENT, PRESENT), "aliases": dict(aliases), "optional": True}
+    return {**fields, "counts": counts, "states": states}
+
+
+def told_in_columns(
+    path: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str], named: Sequence[str], least: int
+) -> dict[str, dict[str, Any]]:
+    """The fields of each column that is one of several findings, by its name in the table.
+
+    Args:
+        path: of the table.
+        rows: of it.
+        columns: those that may be.
+        named: those that are said to be.
+        least: how many columns that are called so are findings without being named.
+
+    Raises:
+        InputError: what is named is no column, is not present or absent, or cannot be a covariate's name.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for column in named or columns:
+        if column not in columns:
+            raise unknown("finding", column, columns)
+        cells = dict.fromkeys(row[column].strip().casefold() for row in rows)
+        known = {STATES[cell] for cell in cells if cell in STATES}
+        others = [cell for cell in cells if cell not in STATES and cell not in UNCERTAIN and not is_missing(cell)]
+        binary = len(known) == 2 and not others
+        if named and not binary:
+            what = f"holds {reprlib.repr(others[0])}" if others else "has one value"
+            raise InputError(
+                f"{path}:1: finding: column {column!r} {what}; give columns of 1 and 0, present and absent, yes and "
+                "no, or true and false."
+            )
+        if named and (why := why_no_name(key_of(column), columns)):
+            raise InputError(f"{path}:1: finding: column {column!r} {why}.")
+        if not named and (not binary or spelling(column) not in LABELS):
+            continue
+        aliases = {cell: STATES[cell] for cell in sorted(cells) if cell in STATES and cell not in (ABSENT, PRESENT)}
+        found[column] = _finding_fields(aliases, [STATES.get(row[column].strip().casefold()) for row in rows])
+    return found if named or len(found) >= least else {}
