@@ -220,7 +220,7 @@ class ImageFolder:
 
     def _leave_out_findings(self) -> None:
         """Read no optional finding of which some level has no image in train, where nothing could be learned of it."""
-        splits = list(map(self._split_of, self.patient_ids))
+        splits = [str(self._split_of(patient)) for patient in self.patient_ids]
         read = dict(zip(self.covariates.names, self._cells, strict=True))
         for variable in self.covariates.walk():
             if variable.role != "finding" or not variable.optional:
