@@ -178,12 +178,18 @@ def test_a_scoreboard_is_printed_from_its_records(directory, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "page"), [("roofline", "README.md"), ("precision", "precision.md"), ("dpo_step", "dpo_step.md")]
+    ("directory", "name", "page"),
+    [
+        ("roofline", "roofline", "README.md"),
+        ("roofline", "precision", "precision.md"),
+        ("roofline", "dpo_step", "dpo_step.md"),
+        ("ingest", "ingest", "README.md"),
+    ],
 )
-def test_a_page_of_costs_is_printed_from_its_record(name, page, monkeypatch):
+def test_a_page_of_costs_is_printed_from_its_record(directory, name, page, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    record = Record.read(DOCS / "roofline" / f"{name}.json")
-    text = (DOCS / "roofline" / page).read_text(encoding="utf-8")
+    record = Record.read(DOCS / directory / f"{name}.json")
+    text = (DOCS / directory / page).read_text(encoding="utf-8")
     assert importlib.import_module(name).page(record) == text
 
 
