@@ -76,7 +76,7 @@ def short_fit() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def small_network() -> Iterator[Callable[..., CausalDiffusionPipeline]]:
-    """Networks that are made anew have as many levels as their preset says, and few channels; gives what made others."""
+    """Networks that are made anew have the levels of their preset, and few channels; gives what makes others."""
     made = CausalDiffusionPipeline.from_preset
 
     def small(preset: Preset, *given: Any, **network: Any) -> CausalDiffusionPipeline:

@@ -67,8 +67,8 @@ CHAIN: dict[str, list[str]] = {
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory to run in, with small settings.
 
-    Phantoms are few and small, and so are their networks, a causal model is fitted in few steps, no page is served, and what the demo takes for
-    the shipped generator is the first that is trained here.
+    Phantoms are few and small, and so are their networks, a causal model is fitted in few steps, no page is served,
+    and what the demo takes for the shipped generator is the first that is trained here.
     """
     monkeypatch.chdir(tmp_path)
     network = PHANTOM.network.model_copy(update={"channels": (32,), "width": 16})

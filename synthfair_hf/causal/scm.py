@@ -351,9 +351,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         """Whether a covariate is missing in a row at whose site it is observed, bool `[B]`."""
         return ~_known(values[name]) & ~self.is_unobserved(name, values)
 
-    def _complete(
-        self, covariates: Mapping[str, Tensor], generator: Generators, device: torch.device
-    ) -> Covariates:
+    def _complete(self, covariates: Mapping[str, Tensor], generator: Generators, device: torch.device) -> Covariates:
         """Covariates of which each that is unknown and has effects is drawn from its posterior given what is known."""
         unknown = {
             name: self._is_unknown(name, covariates) for name in self.graph.names if self.graph.descendants([name])
