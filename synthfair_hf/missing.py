@@ -9,6 +9,7 @@ A level that a schema calls by one of these words is that level: the schema is a
 
 import re
 import unicodedata
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,19 @@ def _bare(text: str) -> str:
     Signs such as +, > and # are kept, because they mean something.
     """
     plain = _BRACKETS.sub(r"\1", unicodedata.normalize("NFKC", _visible(text)).casefold())
-    return "".join(
-        one for one in plain if one == "#" or (unicodedata.category(one)[0] not in "PZC" and one not in "|`~\u2212")
-    )
+    return "".join(filter(_is_compared, plain))
+
+
+@cache
+def _is_compared(one: str) -> bool:
+    """Whether a character is kept of a word: cached, as a table has many words of few characters."""
+    return one == "#" or (unicodedata.category(one)[0] not in "PZC" and one not in "|`~\u2212")
 
 
 def _visible(text: str) -> str:
     """A text without characters that are not seen, such as a byte order mark or a space without width."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         one for one in text if one.isspace() or (unicodedata.category(one) not in ("Cf", "Cc") and one not in _UNSEEN)
     )

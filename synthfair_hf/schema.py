@@ -128,6 +128,8 @@ class Variable(Checked, BaseModel):
         Raises:
             InputError: an unknown level, no number, or one out of range.
         """
+        if type(value) is float and not self.categorical and self.bounds[0] <= value <= self.bounds[1]:
+            return value  # as most are, and NaN is not
         argument = argument or self.name
         given, value = value, self.canonical(value)
         if value is None and known:
@@ -169,9 +171,11 @@ class Variable(Checked, BaseModel):
         """
         dtype = np.int64 if self.categorical else np.float32
         encode = partial(self.encode_value, argument=argument, known=known)
-        # a million rows hold a few different words
+        # a million rows hold a few different words, or none
         word = cache(encode)
-        return np.array([word(value) if type(value) is str else encode(value) for value in values], dtype=dtype)
+        return np.array(
+            [word(value) if value is None or type(value) is str else encode(value) for value in values], dtype=dtype
+        )
 
     def decode(self, encoded: Iterable[Any]) -> list[Any]:
         """The inverse of `encode`: level names, or numbers in the unit; None where missing."""

@@ -74,6 +74,20 @@ def short_fit() -> Iterator[int]:
         yield FIT_STEPS
 
 
+@pytest.fixture(scope="module")
+def small_network() -> Iterator[Callable[..., CausalDiffusionPipeline]]:
+    """Networks that are made anew have the levels of their preset, and few channels; gives what makes others."""
+    made = CausalDiffusionPipeline.from_preset
+
+    def small(preset: Preset, *given: Any, **network: Any) -> CausalDiffusionPipeline:
+        few = {"channels": (32,) * len(preset.network.channels), "width": 16}
+        return made(preset, *given, **{**few, **network})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CausalDiffusionPipeline, "from_preset", small)
+        yield made
+
+
 @contextmanager
 def _fitted_shortly() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

@@ -70,11 +70,12 @@ CHAIN: dict[str, list[str]] = {
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory to run in, with small settings.
 
-    Phantoms are few and small, a causal model is fitted in few steps, no page is served, and what the demo takes for
-    the shipped generator is the first that is trained here.
+    Phantoms are few and small, and so are their networks, a causal model is fitted in few steps, no page is served,
+    and what the demo takes for the shipped generator is the first that is trained here.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(PRESETS, "phantom", PHANTOM.model_copy(update={"resolution": 32}))
+    network = PHANTOM.network.model_copy(update={"channels": (32,), "width": 16})
+    monkeypatch.setitem(PRESETS, "phantom", PHANTOM.model_copy(update={"resolution": 32, "network": network}))
     monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=20))
     monkeypatch.setattr("synthfair_hf.domains.registry.SUBJECTS", SUBJECTS)
     monkeypatch.setattr("synthfair_hf.domains.worlds.SUBJECTS", SUBJECTS)

@@ -273,14 +273,15 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             known = _known(covariates[name]) | self.is_unobserved(name, covariates)
             if not known.all() and not (name in may_lack and self.covariates[name].categorical):
                 raise InputError(f"covariates[{name!r}]: missing in some rows; abduction needs every covariate.")
-        covariates = self._complete(covariates, generator)
+        device = self.device  # asked once: diffusers looks through every module for it
+        covariates = self._complete(covariates, generator, device)
         noise = {}
         for name in self._order:
             mechanism, value = self.mechanism(name), covariates[name]
-            causes = self._place(self._causes(name, covariates))
+            causes = _place(self._causes(name, covariates), device)
             known = _known(value)
             filled = value.where(known, 0 if mechanism.variable.categorical else mechanism.variable.bounds[0])
-            found = mechanism.infer_noise(filled.to(self.device), causes, generator).cpu()
+            found = mechanism.infer_noise(filled.to(device), causes, generator).cpu()
             if name in self._unobserved:
                 # drawn for every row, so that one does not depend on the others of its batch
                 prior = mechanism.sample_noise(len(value), generator)
@@ -350,7 +351,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         """Whether a covariate is missing in a row at whose site it is observed, bool `[B]`."""
         return ~_known(values[name]) & ~self.is_unobserved(name, values)
 
-    def _complete(self, covariates: Mapping[str, Tensor], generator: Generators) -> Covariates:
+    def _complete(self, covariates: Mapping[str, Tensor], generator: Generators, device: torch.device) -> Covariates:
         """Covariates of which each that is unknown and has effects is drawn from its posterior given what is known."""
         unknown = {
             name: self._is_unknown(name, covariates) for name in self.graph.names if self.graph.descendants([name])
@@ -363,18 +364,22 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
                 continue
             own = [generator[row]] if isinstance(generator, list) else generator
             place = draw("rand", (1,), own, torch.float64)
-            levels = self._draw_levels(names, {one: column[row : row + 1] for one, column in covariates.items()}, place)
+            person = {one: column[row : row + 1] for one, column in covariates.items()}
+            levels = self._draw_levels(names, person, place, device)
             for name, level in zip(names, levels, strict=True):
                 complete[name][row] = level
         return complete
 
-    def _draw_levels(self, names: list[str], person: Mapping[str, Tensor], place: Tensor) -> tuple[int, ...]:
+    def _draw_levels(
+        self, names: list[str], person: Mapping[str, Tensor], place: Tensor, device: torch.device
+    ) -> tuple[int, ...]:
         """Levels of unknown covariates of one person, from their posterior given the known ones.
 
         Args:
             names: the unknown ones.
             person: encoded values `[1]` by name.
             place: of the combination that is drawn, uniform in [0, 1), `[1]`.
+            device: of the mechanisms.
         """
         counts = [len(self.covariates[name].levels) for name in names]
         if math.prod(counts) > MOST_COMBINATIONS:
@@ -392,8 +397,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             places = torch.cartesian_prod(*map(torch.arange, shape)).reshape(-1, len(names))
             values = {one: column.expand(len(places)) for one, column in person.items()}
             values |= {one: places[:, axis] for axis, one in enumerate(names) if one in among}
-            causes = self._place(self._causes(name, values))
-            found = self.mechanism(name).log_prob(values[name].to(self.device), causes).cpu()
+            causes = _place(self._causes(name, values), device)
+            found = self.mechanism(name).log_prob(values[name].to(device), causes).cpu()
             log_weights = log_weights + found.double().reshape(shape)
         shares = log_weights.flatten().softmax(dim=0).cumsum(dim=0)
         index = min(int(torch.searchsorted(shares, place, right=True)), len(shares) - 1)
@@ -410,18 +415,20 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         """The causes of a covariate as its mechanism is given them."""
         return {parent: self._hidden(parent, values) for parent in self.graph.parents(name)}
 
-    def _place(self, values: Mapping[str, Tensor]) -> Covariates:
-        return {name: value.to(self.device) for name, value in values.items()}
-
     def _evaluate(self, name: str, values: Mapping[str, Tensor], noise: Tensor) -> Tensor:
-        causes = self._place(self._causes(name, values))
-        return _finite(name, self.mechanism(name).evaluate(causes, noise.to(self.device)).cpu())
+        device = self.device
+        causes = _place(self._causes(name, values), device)
+        return _finite(name, self.mechanism(name).evaluate(causes, noise.to(device)).cpu())
 
     def _check(self, do: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
         for name in do or {}:
             if name not in self.covariates:
                 raise unknown("do", name, self.covariates.names)
         return do or {}
+
+
+def _place(values: Mapping[str, Tensor], device: torch.device) -> Covariates:
+    return {name: value.to(device) for name, value in values.items()}
 
 
 def _known(column: Tensor) -> Tensor:

@@ -120,7 +120,8 @@ def predict_velocity(denoiser: Denoiser, latents: Tensor, sigma: Tensor, tokens:
     """
     steps = sigma * TIME_SCALE
     # States stay float32 whatever the precision of the weights.
-    states, tokens = latents.to(denoiser.dtype), tokens.to(denoiser.dtype)
+    precision = denoiser.dtype  # asked once: diffusers looks through every module for it
+    states, tokens = latents.to(precision), tokens.to(precision)
     pooled = tokens.mean(dim=1)
     # torch.compile wraps a module, which keeps its attributes but not its class
     if isinstance(getattr(denoiser, "_orig_mod", denoiser), SD3Transformer2DModel):

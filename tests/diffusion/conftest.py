@@ -1,4 +1,4 @@
-"""A tiny pipeline: 16-pixel radiographs, an unfitted causal model, weights from a seed."""
+"""A tiny pipeline: 16-pixel radiographs in two steps, an unfitted causal model, weights from a seed."""
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ def tiny_pipeline(seed: int = 0) -> CausalDiffusionPipeline:
     pipeline = CausalDiffusionPipeline.from_preset(
         preset, scm, resolution=16, channels=(32, 64), space_to_depth=2, width=16
     )
+    pipeline.register_to_config(default_steps=2)
     pipeline.set_progress_bar_config(disable=True)
     for part in (pipeline.unet, pipeline.covariate_encoder, pipeline.scm):
         part.eval()

@@ -4,6 +4,8 @@ The stub's image is a linear function of its noise and its covariates, so that a
 nothing but itself, and every pixel can be derived again.
 """
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,8 @@ from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.preset import Preset
 from synthfair_hf.domains.source import count_patients
 from synthfair_hf.generate.plan import GenerationPlan
+from synthfair_hf.generate.run import generate
+from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.schema import Schema
 
 torch.set_num_threads(1)
@@ -164,7 +168,7 @@ def make_pipeline() -> type[StubPipeline]:
     return StubPipeline
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_plan():
     """A plan of 28 draws from the model in 11 shards, with any setting changed."""
 
@@ -179,3 +183,18 @@ def make_plan():
         return GenerationPlan(**{**defaults, **settings})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, make_plan) -> Path:
+    """A data set with its card, of one shard a split; that of train has two row groups. `stored` copies it."""
+    plan, directory = make_plan(subjects_per_shard=20), tmp_path_factory.mktemp("finished") / "stored"
+    record = generate(plan, StubPipeline(), directory, progress=False)
+    write_dataset_card(directory, plan.preset, record, "cc-by-4.0")
+    return directory
+
+
+@pytest.fixture
+def stored(tmp_path, finished) -> Path:
+    """One that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "stored"))

@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from functools import partialmethod
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -225,6 +226,7 @@ def test_a_site_of_joined_folders_is_crossed_and_said(
         return models["one"]
 
     monkeypatch.setattr("synthfair_hf.generate.sampler._fitted", fitted_once)
+    monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=200))
     for site in ("east", "west"):
         (tmp_path / site).mkdir()
         lines = ["file_name,patient_id,age,sex,finding,view"]

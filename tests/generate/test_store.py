@@ -33,14 +33,6 @@ def plan(make_plan):
     return make_plan(subjects_per_shard=20)
 
 
-@pytest.fixture
-def stored(tmp_path, plan, pipeline) -> Path:
-    """A finished data set."""
-    record = generate(plan, pipeline, tmp_path / "stored", progress=False)
-    write_dataset_card(tmp_path / "stored", plan.preset, record, "cc-by-4.0")
-    return tmp_path / "stored"
-
-
 def rows_of(plan, shard, **changed) -> list[dict]:
     """Rows of a shard whose images and values need no pipeline; the first of each family is the subject's own."""
     rng = np.random.default_rng(0)

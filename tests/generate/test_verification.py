@@ -24,14 +24,8 @@ SHARD = "data/train-00000-of-00001.parquet"
 
 @pytest.fixture
 def plan(make_plan):
+    """Of `stored`."""
     return make_plan(subjects_per_shard=20)
-
-
-@pytest.fixture
-def stored(tmp_path, plan, pipeline) -> Path:
-    record = generate(plan, pipeline, tmp_path / "stored", progress=False)
-    write_dataset_card(tmp_path / "stored", plan.preset, record, "cc-by-4.0")
-    return tmp_path / "stored"
 
 
 def changed(**values: Any) -> Callable[[list[dict]], None]:

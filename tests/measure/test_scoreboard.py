@@ -15,7 +15,7 @@ from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.phantom.phantom import Phantom, PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
-from synthfair_hf.domains.worlds import Counterfactuals, PhantomWorld
+from synthfair_hf.domains.worlds import Counterfactuals, PhantomWorld, open_world
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure import calibration, scoreboard
 from synthfair_hf.measure.autoencoder import train_autoencoder
@@ -36,15 +36,17 @@ def small_world(name, split, limit=None, seed=0, directory=None, resolution=SIDE
     return PhantomWorld(split, limit, seed, SUBJECTS, resolution)
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    monkeypatch.setattr(scoreboard, "open_world", small_world)
+@pytest.fixture(autouse=True, scope="module")
+def _small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoreboard, "open_world", small_world)
+        yield
 
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory, save_phantom_generator):
     """A saved generator of 16-pixel phantoms."""
-    return save_phantom_generator(tmp_path_factory.mktemp("generators") / "tiny", SIDE, SUBJECTS, default_steps=2)
+    return save_phantom_generator(tmp_path_factory.mktemp("generators") / "tiny", SIDE, SUBJECTS, default_steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,26 @@ def autoencoder(tmp_path_factory):
     config = AutoencoderTrainingConfig(output_dir=directory, max_train_steps=2, train_batch_size=8)
     train_autoencoder(PhantomSource(SUBJECTS, seed=0), config, SIDE, block_out_channels=(8, 8))
     return directory
+
+
+@pytest.fixture(scope="module")
+def asked(generator, predictor, autoencoder):
+    return {
+        "pretrained_model_name_or_path": generator,
+        "predictors": [predictor],
+        "encoder": autoencoder,
+        "limit": 6,
+        "seeds": (0, 1),
+        "pairs": [("sex", "scanner")],
+        "contrasts": {"age": ("30", 75), "sex": ("male", "female")},
+    }
+
+
+@pytest.fixture(scope="module")
+def measured(asked, tmp_path_factory):
+    """A scoreboard and its record, for reading only."""
+    directory = tmp_path_factory.mktemp("scoreboards")
+    return directory, measure_soundness(directory, "phantom", **asked)
 
 
 def test_many_questions_abduct_an_image_once_and_answer_as_if_each_were_alone(generator, monkeypatch):
@@ -104,18 +126,9 @@ def test_a_score_abducts_each_answer_once(generator, monkeypatch):
     assert done["predict"] == 1 + 3 + 3 + 3 + 6, "nothing, what is, do(), back, and three pairs in both orders"
 
 
-def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, predictor, autoencoder, tmp_path):
-    asked = {
-        "pretrained_model_name_or_path": generator,
-        "predictors": [predictor],
-        "encoder": autoencoder,
-        "limit": 6,
-        "seeds": (0, 1),
-        "pairs": [("sex", "scanner")],
-        "contrasts": {"age": ("30", 75), "sex": ("male", "female")},
-    }
-    record = measure_soundness(tmp_path, "phantom", **asked)
-    assert record == Record.read(tmp_path / "soundness-phantom.json")
+def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(measured, asked, autoencoder, tmp_path):
+    directory, record = measured
+    assert record == Record.read(directory / "soundness-phantom.json")
     rows = {(row["system"], row["metric"], row["do"], row["attribute"]): row for row in record.measured["rows"]}
     assert rows["tiny", "composition_l1_at_10", "none", "image"]["high"] < 0.01
     for name in PHANTOM.covariates.names:
@@ -132,7 +145,7 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(generator, pred
     assert rows["oracle", "indirect_effect", "age", "age"]["n"] == 6
     weights = file_sha256(autoencoder / WEIGHTS)[:16]
     assert record.inputs["encoder autoencoder"] == weights
-    page = (tmp_path / "README.md").read_text()
+    page = (directory / "README.md").read_text()
     assert "### Minimality" in page
     assert "| total_effect | age | age | reader | 30.0 -> 75 |" in page
     assert "| minimality | sex | image | encoder |" in page
@@ -270,10 +283,10 @@ def test_realism_is_measured_overall_and_by_group(generator, predictor, tmp_path
         assert picture.height > 10 * 128, "ten pairs"
 
 
-def test_a_page_of_records_without_texture_is_printed(generator, predictor, tmp_path):
+def test_a_page_of_records_without_texture_is_printed(measured, generator, predictor, tmp_path):
     """Records of earlier versions say nothing of it, nor of random weights."""
-    for measure, given in ((measure_realism, {"predictor": predictor}), (measure_soundness, {"pairs": []})):
-        record = measure(tmp_path, "phantom", **given, pretrained_model_name_or_path=generator, limit=2)
+    realism = measure_realism(tmp_path, "phantom", predictor, pretrained_model_name_or_path=generator, limit=2)
+    for record in (realism, measured[1]):
         kept = {"features", "training_films", "memorisation", "rows"} & set(record.measured)
         old = record.model_copy(update={"measured": {name: record.measured[name] for name in kept}})
         old.write(tmp_path / f"{record.stage.removeprefix('measure_')}-phantom.json")
@@ -289,18 +302,22 @@ def test_pictures_of_training_images_are_never_committed():
     assert "suspicious-*.png" in rules
 
 
-def test_a_page_of_records_without_replicates_is_printed(generator, tmp_path):
+def test_a_page_of_records_without_replicates_is_printed(measured, tmp_path):
     """Records of earlier versions say nothing of undefined replicates."""
-    record = measure_soundness(tmp_path, "phantom", pretrained_model_name_or_path=generator, limit=2, pairs=[])
-    measured = {
-        part: [{name: value for name, value in row.items() if name != "draws"} for row in record.measured[part]]
+    _, record = measured
+    whole = {
+        part: [row for row in record.measured[part] if row["draws"] == record.settings["draws"]]
         for part in ("rows", "algebra")
     }
-    settings = {name: value for name, value in record.settings.items() if name != "draws"}
-    old = record.model_copy(update={"settings": settings, "measured": measured})
-    page = (tmp_path / "README.md").read_text()
-    old.write(tmp_path / "soundness-phantom.json")
+    record = record.model_copy(update={"measured": {**record.measured, **whole}})
+    record.write(tmp_path / "soundness-phantom.json")
+    page = write_page(tmp_path).read_text()
     assert "replicates)" not in page
+    assert "| composition_l1_at_10 |" in page
+    without = {part: [{name: row[name] for name in row if name != "draws"} for row in whole[part]] for part in whole}
+    settings = {name: value for name, value in record.settings.items() if name != "draws"}
+    old = record.model_copy(update={"settings": settings, "measured": {**record.measured, **without}})
+    old.write(tmp_path / "soundness-phantom.json")
     assert write_page(tmp_path).read_text() == page
 
 
@@ -412,7 +429,7 @@ def test_what_cannot_be_asked_is_refused_before_weights_and_images(
     def late(*given, **named):
         raise AssertionError("weights were loaded or a radiograph drawn")
 
-    monkeypatch.undo()
+    monkeypatch.setattr(scoreboard, "open_world", open_world)
     monkeypatch.setattr("synthfair_hf.domains.worlds.SUBJECTS", SUBJECTS)
     monkeypatch.setattr(scoreboard, "load_generator", late)
     monkeypatch.setattr(scoreboard, "load_predictor", late)
@@ -438,7 +455,7 @@ def test_what_cannot_be_asked_is_refused_before_weights_and_images(
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(command, message, tmp_path, capsys, monkeypatch):
-    monkeypatch.undo()
+    monkeypatch.setattr(scoreboard, "open_world", open_world)
     out = tmp_path / "out"
     assert main([word.format(out=out) for word in command]) == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]

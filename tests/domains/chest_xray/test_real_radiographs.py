@@ -1,6 +1,7 @@
 """Real radiographs, where they are: train a few steps, observe held-out patients, answer counterfactuals."""
 
 import os
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -47,11 +48,12 @@ def test_the_folder_is_what_its_notes_say():
 
 def test_the_shipped_generator_composes_on_held_out_radiographs(held_out):
     pipeline, images, covariates = held_out
-    current = images
-    for cycle in range(10):
-        current = pipeline(image=current, covariates=covariates, do={}, output_type="pt").images
-        if cycle in (0, 9):
-            assert (current - images).abs().mean().item() * 255 <= 0.05
+    once = pipeline(image=images, covariates=covariates, do={}, output_type="pt").images
+    assert (once - images).abs().mean().item() * 255 <= 0.05
+    first, current = {name: column[:1] for name, column in covariates.items()}, images[:1]
+    for _ in range(10):
+        current = pipeline(image=current, covariates=first, do={}, output_type="pt").images
+    assert (current - images[:1]).abs().mean().item() * 255 <= 0.05
 
 
 @pytest.mark.parametrize("do", [{"sex": "female"}, {"scanner": "computed"}, {"finding": "pneumonia"}])
@@ -67,7 +69,8 @@ def test_the_shipped_generator_moves_what_it_is_asked_to(held_out, do):
     assert output.covariates[name] == [value] * len(images)
 
 
-def test_training_and_generation_run_on_real_radiographs(tmp_path):
+def test_training_and_generation_run_on_real_radiographs(small_network, tmp_path, monkeypatch):
+    monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=20))
     run, target = tmp_path / "run", tmp_path / "synthfair"
     settings = ["--max_train_steps", "2", "--train_batch_size", "8", "--resolution", "32", "--default_steps", "2"]
     assert main(["train", "--source", str(RADIOGRAPHS), "--output_dir", str(run), *settings]) == 0
