@@ -152,6 +152,14 @@ def _next(verb: str, *words: object) -> str:
     return f"next: {join(['synthfair', *verb.split(), *map(str, words)])}"
 
 
+def _trial() -> str:
+    """What is said of the time that the next command takes."""
+    from .training.config import TrainingConfig
+
+    steps = TrainingConfig.model_fields["max_train_steps"].default
+    return f"training takes {steps:,} steps, hours without a GPU; with --max_train_steps 300 it is a trial"
+
+
 def _given(settings: verbs.VerbSettings) -> dict[str, Any]:
     """The settings by name, without those that are None: the function's own defaults stand for them."""
     return {name: value for name, value in settings if value is not None}
@@ -195,9 +203,27 @@ def _domain(name: str | None, source: verbs.Source) -> "Preset":
 
 def _train(settings: verbs.Train) -> int:
     from .diffusion.fitting import train_generator
+    from .diffusion.saved import find_generator
 
-    record = train_generator(**{**dict(settings), "preset": _domain(settings.preset, settings.source_dir)})
-    return _saved(settings.config.output_dir, record)
+    domain, place = _domain(settings.preset, settings.source_dir), settings.config.output_dir
+    _saved(place, train_generator(**{**dict(settings), "preset": domain}))
+    if settings.source_dir is not None:
+        print(_next("counterfactual", *_somebody(find_generator(place).preset), *_of(place)))
+    return 0
+
+
+def _of(place: Path) -> tuple[object, ...]:
+    return ("--pretrained_model_name_or_path", place, "--output_dir", "counterfactual")
+
+
+def _somebody(preset: "Preset") -> tuple[object, ...]:
+    """Of an image of somebody, whose covariates are the reader's to replace, and of one that changes."""
+    values = {
+        one.name: one.levels[0] if one.categorical else f"{sum(one.bounds) / 2:g}" for one in preset.covariates.walk()
+    }
+    changed = next(one for one in preset.covariates.walk() if one.categorical)
+    known = (f"{name}={value}" for name, value in values.items())
+    return ("--image", "IMAGE", "--covariates", *known, "--do", f"{changed.name}={changed.levels[1]}")
 
 
 def _finetune(settings: verbs.Finetune) -> int:
@@ -384,6 +410,8 @@ def _recipes(settings: verbs.Recipes) -> int:
         crossed = crossed or [one for one in others if one not in record.settings["contexts"]][:1]
         who = (*who, *(("--factors", *crossed) if crossed else ()))
     words = ("--recipes", file, "--num_subjects", number, "--output_dir", file.with_suffix(""))
+    if "PIPELINE" in who:
+        print("PIPELINE is the directory or Hub name of your generator")
     print(f"wrote {file}; {_next('generate', *who, *words)}")
     return 0
 
@@ -547,6 +575,7 @@ def _preset(settings: verbs.PresetFile) -> int:
     print(f"wrote {written}")
     if table is None:
         return 0
+    print(_trial())
     if table.name != METADATA:
         print(f"{table} is to be called {METADATA} first, as which it is read")
     image = () if settings.image_column is None else ("--image_column", settings.image_column)
@@ -590,6 +619,7 @@ def _ingest(settings: verbs.Ingest) -> int:
     print(f"wrote {place}, access {record.access}; the key of its names and what was left out are in {place}.private")
     preset = () if settings.preset == "chest_xray" else ("--preset", settings.preset)
     small = () if settings.resolution is None else ("--resolution", settings.resolution)
+    print(_trial())
     print(_next("train", *preset, *small, "--source", place, "--output_dir", f"runs/{place.name}"))
     return 0
 

@@ -204,13 +204,17 @@ class Variable(Checked, BaseModel):
             return None, UNKNOWN if is_missing(text) else f"level {text!r} outside the schema"
         if is_missing(text):
             return None, UNKNOWN
-        aged = _DICOM_AGE.fullmatch(text) if self.unit == "years" else None
         try:
-            number = int(aged[1]) / _PER_YEAR[aged[2].upper()] if aged else _number(text)
+            number = self.number(text)
         except ValueError:
             return None, "not a number"
         low, high = self.bounds
         return (number, None) if low <= number <= high else (None, f"outside {low:g}-{high:g} {self.unit}")
+
+    def number(self, text: str) -> float:
+        """A number from its text, in years from a DICOM age string too; ValueError for what is none."""
+        aged = _DICOM_AGE.fullmatch(text) if self.unit == "years" else None
+        return int(aged[1]) / _PER_YEAR[aged[2].upper()] if aged else _number(text)
 
 
 _DICOM_AGE, _PER_YEAR = (
@@ -366,7 +370,7 @@ class Schema(Checked, BaseModel):
         given, value = value, self[name].canonical(value)
         if isinstance(value, str) and not self[name].categorical:
             with suppress(ValueError):
-                value = _number(value)
+                value = self[name].number(value.strip())
         self[name].encode_value(given if value is None else value, f"{argument}[{name!r}]", known)
         return value
 

@@ -41,6 +41,12 @@ def test_the_three_commands_lead_from_a_table_to_a_counterfactual(
     own.unlink()
     saved = find_generator(train[-1]).preset
     assert saved.model_copy(update={"network": preset.network}) == preset
+    told = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert told[:3] == ["next:", "synthfair", "counterfactual"]
+    # the reader's own image takes the place of the word in capitals
+    image = ask[ask.index("--image") + 1]
+    assert main([image if word == "IMAGE" else word for word in told[2:-1]] + ["told"]) == 0
+    assert (Path("told") / "counterfactual.png").exists()
     capsys.readouterr()
     assert main(ask) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[0])

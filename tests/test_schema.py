@@ -274,3 +274,12 @@ def test_text_that_is_no_value_is_refused(name: str, value: str, sentence: str):
 def test_an_alias_of_a_level_is_that_level_wherever_text_is_read():
     assert PAIR.parse("sex", "M", "do") == "male"
     assert PAIR.parse("sex", "male", "do") == "male"
+
+
+def test_an_age_is_given_as_a_table_has_it():
+    schema = get_preset("chest_xray").covariates
+    for text, years in (("030Y", 30), ("018M", 1.5), (" 61 ", 61)):
+        assert schema.parse("age", text, "covariates") == years
+        assert schema["age"].parse(text) == (years, None)
+    with pytest.raises(InputError, match="covariates"):
+        schema.parse("age", "411Y", "covariates")

@@ -86,7 +86,9 @@ def find_generator(path: str | Path = DEFAULT_GENERATOR) -> SavedGenerator:
         raise (_of_diffusers(path, config) or _not_saved(path)) from None
     if preset.name in PRESETS:
         # views are those of this version of the package, not of the one that trained the generator
-        preset = preset.model_copy(update={"views": PRESETS[preset.name].views})
+        today, site = PRESETS[preset.name], preset.covariates.site
+        today = today if site is None else today.with_site(site.levels)
+        preset = preset.model_copy(update={"views": today.views_of(preset.covariates.names)})
     files = [index, *component_files(directory, config)]
     hashes = {file.relative_to(directory).as_posix(): file_sha256(file) for file in files}
     planted = "scanner" in preset.covariates and bool(config.get("planted_scanner", True))

@@ -1,7 +1,7 @@
 """A domain as data: covariates, causal edges, plan defaults and curated views; each domain's folder holds its own."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 from pydantic import (
@@ -214,13 +214,21 @@ class Preset(Checked, BaseModel):
             raise InputError(f"source_dir: {self.name} has covariates {' and '.join(SITE_NAMES)} already; rename one.")
         site = Variable(name=name, kind="categorical", role="acquisition", nature="external/site", levels=levels)
         effects = [one.name for one in self.covariates.walk() if not one.nature.startswith(OF_THE_PERSON)]
+        findings = [one.name for one in self.covariates.walk() if one.role == "finding"]
+        stems = (f"{name}_imbalanced", *(f"{finding}_{name}_correlated" for finding in findings))
         return self.model_copy(
             update={
                 "covariates": Schema(variables=(*self.covariates.variables, site)),
                 "edges": (*self.edges, *((name, effect) for effect in effects)),
                 "contrasts": {**self.contrasts, name: Contrast(first=levels[0], second=levels[1])},
+                "views": (*self.views, *(view for stem in stems for view in strengths(stem))),
             }
         )
+
+    def views_of(self, names: Collection[str]) -> tuple[str, ...]:
+        """The views but those that are of a covariate that is not among `names`."""
+        lost = "|".join(one for one in self.covariates.names if one not in names)
+        return tuple(view for view in self.views if not lost or not re.search(rf"(^|_)({lost})(_|$)", view))
 
     def observed_in(self, covariates: Schema) -> "Preset":
         """The same domain as a source has it.
@@ -255,6 +263,7 @@ class Preset(Checked, BaseModel):
                 f"{self.name}: none of its findings ({', '.join(findings)}) among {', '.join(names)}; give one or more."
             )
         named = set(re.findall(r"\w+", self.prompt or ""))
+        re.compile(rf"(^|.*_)({'|'.join(one for one in self.covariates.names if one not in kept) or '(?!)'})(_.*|$)")
         return self.model_copy(
             update={
                 "unobserved": (*self.unobserved, *(one for one in self.covariates.names if one in named - kept)),
@@ -263,6 +272,7 @@ class Preset(Checked, BaseModel):
                 "factors": tuple(name for name in self.factors if name in kept),
                 "strata": tuple(name for name in self.strata if name in kept),
                 "contrasts": {name: contrast for name, contrast in self.contrasts.items() if name in kept},
+                "views": self.views_of(kept),
             }
         )
 

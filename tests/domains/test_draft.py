@@ -386,7 +386,8 @@ def test_the_command_prints_writes_and_never_overwrites(tmp_path: Path, capsys: 
     assert "name: fur" in written
     assert load_preset(own) == draft_preset(path, "fur").preset
     train = f"next: synthfair train --preset {own} --source {tmp_path} --output_dir runs/fur"
-    assert capsys.readouterr().out == f"wrote {own}\n{train}\n"
+    trial = "training takes 20,000 steps, hours without a GPU; with --max_train_steps 300 it is a trial"
+    assert capsys.readouterr().out == f"wrote {own}\n{trial}\n{train}\n"
     assert main(["preset", str(own)]) == 0
     assert capsys.readouterr().out == "".join(line for line in written.splitlines(True) if not line.startswith("#"))
     for words in (["--from", str(path)], ["chest_xray"]):

@@ -16,6 +16,7 @@ from synthfair_hf.domains.registry import open_source
 from synthfair_hf.domains.source import access_to, describe_counts, totals
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import SPLITS
+from synthfair_hf.views.view import curated_views
 
 PRESET = get_preset("chest_xray")
 
@@ -223,6 +224,8 @@ def test_a_site_causes_what_is_not_the_persons_own():
     assert (site.name, site.levels) == ("site", ("a", "b"))
     assert {effect for cause, effect in sited.edges if cause == "site"} == {"view", "scanner"}
     assert not [cause for cause, effect in sited.edges if effect == "site"]
+    listed = {view.name for view in curated_views(sited.model_copy(update={"factors": ("finding", "site")}))}
+    assert {"site_imbalanced_90_10", "finding_site_correlated_90_10"} <= listed
     assert sited.with_site(("a",)) is sited
     assert PRESET.with_site(("a",)) is PRESET
     # there a site is a place of the body
