@@ -263,7 +263,6 @@ class Preset(Checked, BaseModel):
                 f"{self.name}: none of its findings ({', '.join(findings)}) among {', '.join(names)}; give one or more."
             )
         named = set(re.findall(r"\w+", self.prompt or ""))
-        re.compile(rf"(^|.*_)({'|'.join(one for one in self.covariates.names if one not in kept) or '(?!)'})(_.*|$)")
         return self.model_copy(
             update={
                 "unobserved": (*self.unobserved, *(one for one in self.covariates.names if one in named - kept)),
