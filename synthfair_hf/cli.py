@@ -551,6 +551,8 @@ def _preset(settings: verbs.PresetFile) -> int:
     from .views.preset import load_preset
 
     table, written = settings.metadata_file, settings.output_file
+    if table is not None and table.is_dir():
+        table /= METADATA
     if (settings.preset is None) == (table is None):
         raise InputError("preset: give FILE to print a preset, or --from metadata.csv to draft one.")
     for name in ("finding", "columns", "image_column"):

@@ -715,10 +715,10 @@ class PresetFile(VerbSettings):
         None, description=f"YAML file of your own to check and print, or one of {', '.join(PRESETS)}"
     )
     metadata_file: Path | None = Field(
-        None, alias="from", description="metadata.csv beside its images, whose columns a preset is drafted from"
+        None, alias="from", description="metadata.csv beside its images, or their folder; a preset is drafted from it"
     )
-    finding: list[str] = Field(
-        [], description="columns of the table that each are one finding, present or absent; by default those called so"
+    finding: tuple[str, ...] = Field(
+        (), description="columns of the table that each are one finding, present or absent; by default those called so"
     )
     columns: Annotated[dict[str, str] | None, VALUES] = Field(
         None,
@@ -859,6 +859,7 @@ RENAMED_FLAGS: dict[str, dict[str, str]] = {
 
 LIBRARY_NAMES: dict[str, dict[str, str]] = {
     "train": {"guidance_scale": "default_guidance_scale"},
+    "preset": {"findings": "finding"},
     "views": {"name": "view"},
     "benchmark": {"name": "views"},
 }

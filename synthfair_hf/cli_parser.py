@@ -7,7 +7,7 @@ validates them.
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from types import NoneType, UnionType
@@ -108,18 +108,29 @@ def in_flags(sentence: str, verb: str, words: Sequence[str] = ()) -> str:
 
 
 def _remedy_in_flags(remedy: str, called: Mapping[str, str]) -> str:
-    """`give resume_from_checkpoint='latest'` as `give --resume_from_checkpoint latest`, and so a mapping of columns.
+    """`give resume_from_checkpoint='latest'` as `give --resume_from_checkpoint latest`, and so lists and mappings.
 
-    A word with an underscore can only be a name. Others, such as `seed`, are words of English, too.
+    A preset that the library drafts is one that a verb writes.
+
+    A word with a value can only be a name, and one with an underscore. Others, such as `seed`, are English, too.
     """
-    if "columns" in called:
-        mapped = r"columns=\{'([^']+)': '([^']+)'\}"
-        remedy = re.sub(mapped, lambda found: f"--{called['columns']} {quote(f'{found[1]}={found[2]}')}", remedy)
-    names = "|".join(sorted((name for name in called if "_" in name), key=len, reverse=True))
+    outside = r"(?<![\w./'\"`=-])"
+
+    def alternatives(names: Iterable[str]) -> str:
+        return "|".join(sorted(names, key=len, reverse=True))
+
+    def listed(found: re.Match[str]) -> str:
+        pairs = re.findall(r"'([^']+)'(?:: '([^']+)')?", found[2])
+        words = (f"{name}={column}" if column else name for name, column in pairs)
+        return " ".join((f"--{called[found[1]]}", *map(quote, words)))
+
+    value, pair = r"'\w+'", r"'[^']+': '[^']+'"
+    remedy = re.sub(r"draft_preset\('([^']+)'\)", lambda found: f"`synthfair preset --from {quote(found[1])}`", remedy)
+    several = rf"\{{{pair}(?:, {pair})*\}}|\['[^']+'(?:, '[^']+')*\]|{value}"
+    remedy = re.sub(rf"{outside}({alternatives(called)})=({several})", listed, remedy)
+    names = alternatives(name for name in called if "_" in name)
     if not names:
         return remedy
-    outside = r"(?<![\w./'\"`=-])"
-    remedy = re.sub(rf"{outside}({names})='(\w+)'", lambda found: f"--{called[found[1]]} {found[2]}", remedy)
     return re.sub(rf"{outside}({names})(?![\w/'\"=])", lambda found: f"--{called[found[1]]}", remedy)
 
 

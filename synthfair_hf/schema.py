@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from datasets import Features
 
 __all__ = [
+    "ABSENT",
     "EMPTY",
     "MISSING_LEVEL",
+    "PRESENT",
     "SPLITS",
+    "STATES",
     "UNKNOWN",
     "AttributePredictor",
     "Predictions",
@@ -51,6 +54,15 @@ SPLITS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
 MISSING_LEVEL = -1
 """Index of a missing categorical value; a missing continuous value is NaN."""
+
+PRESENT, ABSENT = "present", "absent"
+"""Levels of what an image has or has not."""
+
+STATES = {
+    **dict.fromkeys(("1", "1.0", "present", "yes", "true"), PRESENT),
+    **dict.fromkeys(("0", "0.0", "absent", "no", "false"), ABSENT),
+}
+"""What tables write for them, in lower case."""
 
 EMPTY, UNKNOWN = "empty", "unknown"
 """Why a cell has no value where its author says so; every other reason is one of a cell that cannot be read."""
@@ -98,6 +110,10 @@ class Variable(Checked, BaseModel):
         """Whether values are levels."""
         return self.kind == "categorical"
 
+    def _state(self, text: str) -> str | None:
+        """PRESENT or ABSENT where these are the levels and the text means one of them, as 1 and 0 do."""
+        return STATES.get(text.strip().casefold()) if set(self.levels) == {PRESENT, ABSENT} else None
+
     @property
     def bounds(self) -> tuple[float, float]:
         """Range of a continuous variable in its unit."""
@@ -113,6 +129,7 @@ class Variable(Checked, BaseModel):
         """
         if self.categorical and isinstance(value, str):
             value = self.aliases.get(value, value)
+            value = value if value in self.levels else self._state(value) or value
             if value in self.levels:
                 return value
         return None if is_missing(value) else value
@@ -187,7 +204,8 @@ class Variable(Checked, BaseModel):
     def parse(self, text: str) -> tuple[object, str | None]:
         """A cell of a source file as (value, reason it is missing).
 
-        Levels and aliases are compared without regard to case and separators (`spelling`) where that leaves one level.
+        Levels and aliases are compared without regard to case and separators (`spelling`) where that leaves one level;
+        one that is present or absent is read from STATES too, which its aliases may say otherwise.
         A variable in years is read from a DICOM age string too (053Y, 014M, 003W, 010D). A cell that `missing` calls
         unknown is EMPTY or UNKNOWN; one that cannot be read becomes missing with another reason, so that the caller
         counts it; nothing is clamped.
@@ -199,6 +217,8 @@ class Variable(Checked, BaseModel):
             level = self.aliases.get(text, text)
             if level not in self.levels:
                 level = _levels_by_spelling(self.levels, tuple(self.aliases.items())).get(spelling(text), text)
+            if level not in self.levels:
+                level = self._state(text) or text
             if level in self.levels:
                 return level, None
             return None, UNKNOWN if is_missing(text) else f"level {text!r} outside the schema"

@@ -88,6 +88,13 @@ def strings(source: str) -> list[str]:
     ]
 
 
+def test_what_may_be_several_takes_several_words():
+    """A flag that is a list takes one word and more, as a tuple does."""
+    for verb, settings in VERBS.items():
+        for flag in cli_parser._flags(settings).values():
+            assert flag.several or "list[" not in str(flag.field.annotation), (verb, flag.name)
+
+
 def test_the_library_speaks_of_arguments_and_not_of_flags():
     found = {
         path.relative_to(ROOT).as_posix(): {text for text in strings(path.read_text()) if re.search(r"--[a-z]", text)}

@@ -77,8 +77,8 @@ def test_every_verb_that_takes_a_source_takes_the_name_of_its_data_set():
         ("file_name,patient_id,age,Sex,View,label", "which one it is, as in --column finding=COLUMN.", "label"),
         ("filename,patient id,age,sex,view,Finding Labels", "as in --column finding=COLUMN.", "Finding Labels"),
         ("file_name,patient_id,age,sex,view,findings", "its name, or --column finding=findings.", ""),
-        ("file,patient_id,age,sex,view,finding", "add it, or give --column file_name=COLUMN (it names", "file"),
-        ("file_name,Patient IDs,age,sex,view,finding", "or give --column 'patient_id=Patient IDs' (it keeps", ""),
+        ("file,patient_id,age,sex,view,finding", "to 'file', or --column file_name=file (it names", ""),
+        ("file_name,Patient IDs,age,sex,view,finding", "', or --column 'patient_id=Patient IDs' (it keeps", ""),
     ],
 )
 def test_a_column_of_another_name_is_told_how_to_be_mapped(header, told, column, tmp_path, capsys):

@@ -16,9 +16,11 @@ from .findings import is_other_finding
 
 __all__ = [
     "FEWEST",
+    "IDENTIFIED",
     "MAX_UNREADABLE",
     "TRAIN",
     "absent_levels",
+    "check_identifiers",
     "check_images",
     "check_readable",
     "match_columns",
@@ -27,6 +29,14 @@ __all__ = [
 ]
 
 TRAIN = next(iter(SPLITS))
+
+IDENTIFIERS = (
+    ("file_name", "names the image", "file|image|path"),
+    ("patient_id", "keeps a patient in one split", "patient|subject|person|case|lesion|animal|specimen|_id$|^id$"),
+)
+"""Columns that every table has, what for, and what others like them are called."""
+
+IDENTIFIED = tuple(column for column, _, _ in IDENTIFIERS)
 
 FEWEST = 5
 """Images of a level, or of a combination of levels, from which on something can be said of it."""
@@ -62,6 +72,30 @@ def match_columns(where: str | Path, header: Sequence[str], names: Iterable[str]
     return {name: columns[0] for name, columns in matched.items()}
 
 
+def check_identifiers(where: str | Path, header: Sequence[str]) -> None:
+    """Raise InputError for a table without the columns that every one has, of which it names all that are missing.
+
+    Args:
+        where: the table.
+        header: names of its columns.
+    """
+    missing = [one for one in IDENTIFIERS if one[0] not in header]
+    if not missing:
+        return
+    similar = {}
+    for column, _, like in missing:
+        near = near_column(header, column)
+        similar[column] = [near] if near else [one for one in header if re.search(like, one.casefold())][:3]
+    mapped = {column: next(iter(similar[column]), "COLUMN") for column in similar}
+    if len(missing) == 1:
+        ((column, purpose, _),) = missing
+        names = " or ".join(map(repr, similar[column]))
+        remedy = f"give that name to {names}" if names else "add it"
+        raise InputError(f"{where}:1: no column {column!r}; {remedy}, or columns={mapped} (it {purpose}).")
+    told = ", ".join(f"no column {column!r} (it {purpose})" for column, purpose, _ in missing)
+    raise InputError(f"{where}:1: {told}; add them, or columns={mapped}.")
+
+
 def near_column(header: Iterable[str], name: str) -> str | None:
     """The column of a table that is likely to be meant by a name that it lacks.
 
@@ -81,7 +115,11 @@ def _bare(name: str) -> str:
 
 
 def check_readable(
-    where: str | Path, variable: Variable, texts: list[str], cells: list[tuple[object, str | None]]
+    where: str | Path,
+    variable: Variable,
+    texts: list[str],
+    cells: list[tuple[object, str | None]],
+    remedy: str | None = None,
 ) -> None:
     """Raise InputError for a column of which more than MAX_UNREADABLE cells are words or numbers of no known meaning.
 
@@ -90,14 +128,19 @@ def check_readable(
         variable: the covariate.
         texts: the column `[n]`.
         cells: what `Variable.parse` makes of it, `[n]`.
+        remedy: what is to be done, where that is more than to correct cells.
     """
     unreadable = _unreadable(variable, texts, cells)
     if unreadable.total() > MAX_UNREADABLE * len(texts):
-        raise InputError(
+        told = (
             f"{where}: column {variable.name!r}: {unreadable.total()} of {len(texts)} cells "
-            f"({unreadable.total() / len(texts):.1%}) can't be read, most often {_commonest(unreadable)}; allowed: "
-            f"{_allowed(variable)}; at most {MAX_UNREADABLE:.0%} may be anything else: correct them, or leave them "
-            f"empty where unknown{_or_none(variable)}."
+            f"({unreadable.total() / len(texts):.1%}) can't be read, most often {_commonest(unreadable)}"
+        )
+        if remedy is not None:
+            raise InputError(f"{told}; {remedy}.")
+        raise InputError(
+            f"{told}; allowed: {_allowed(variable)}; at most {MAX_UNREADABLE:.0%} may be anything else: correct them, "
+            f"or leave them empty where unknown{_or_none(variable)}."
         )
 
 

@@ -33,14 +33,14 @@ import numpy as np
 from ..errors import InputError, counted
 from ..missing import is_missing
 from ..schema import Schema, Variable, spelling
-from .cells import FEWEST, MAX_UNREADABLE, match_columns
+from .cells import FEWEST, IDENTIFIED, MAX_UNREADABLE, check_identifiers, match_columns
 from .findings import FINDINGS, NO_FINDING
 from .preset import Contrast, Preset, strengths
 from .preset_file import MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
 from .readers import key_of, map_columns
 from .rows import read_rows
-from .several_findings import MAX_LEVELS, told_by_labels, told_in_columns, told_together
+from .several_findings import MAX_LEVELS, present_or_absent, told_by_labels, told_in_columns, told_together
 from .table_images import TableImages
 from .values import ABSENT, PRESENT, published
 
@@ -67,14 +67,6 @@ MAX_CROSSED = 24
 WIDEST = (-1e12, 1e12)
 """Numbers beyond are no measurement."""
 
-IDENTIFIERS = (
-    ("file_name", "names the image", "file|image|path"),
-    ("patient_id", "keeps a patient in one split", "patient|subject|person|case|lesion|animal|specimen|_id$|^id$"),
-)
-"""Columns that every table has, what for, and what others like them are called."""
-
-IDENTIFIED = tuple(column for column, _, _ in IDENTIFIERS)
-
 WORDS = {
     "finding": "finding findings diagnosis dx label labels class disease pathology target outcome",
     "acquisition": "scanner device camera view projection site_id hospital center centre institution manufacturer "
@@ -84,11 +76,16 @@ WORDS = {
     "site": "site_id hospital center centre institution",
     "demographic": "age sex gender race ethnicity ethnic ancestry nationality skin_tone skintone skin_type fitzpatrick "
     "insurance language religion marital education income",
+    "sex": "sex gender",
     "negative": "no_finding normal healthy negative none no absent benign control intact sound 0 0.0 false",
 }
 """Names of columns by what they are for, and of levels of a finding that is absent."""
 
 WORDS_BY_USE = {use: frozenset(words.split()) for use, words in WORDS.items()}
+
+
+SEXES = {"f": "female", "female": "female", "m": "male", "male": "male"}
+"""Levels by what is written for them, where a column that is called so has no other words: M may be mujer."""
 
 
 class Draft(NamedTuple):
@@ -126,16 +123,10 @@ def draft_preset(
             raise InputError(f"columns: {given!r} {why}.")
     map_columns(path, numbered, columns or {}, image_column)
     rows = [row for _, row in numbered]
-    spelt = match_columns(path, list(rows[0]), [column for column, _, _ in IDENTIFIERS])
+    spelt = match_columns(path, list(rows[0]), IDENTIFIED)
     own = {column: name for name, column in spelt.items()}
     rows = [{own.get(column, column): cell for column, cell in row.items()} for row in rows]
-    for column, purpose, like in IDENTIFIERS:
-        if column not in rows[0]:
-            similar = [repr(one) for one in rows[0] if re.search(like, one.casefold())]
-            remedy = f"give that name to {' or '.join(similar[:3])}" if similar else "add it"
-            mapped = next((one for one in rows[0] if re.search(like, one.casefold())), "COLUMN")
-            remedy = f"{remedy}, or columns={ {column: mapped} }"
-            raise InputError(f"{path}:1: no column {column!r}; {remedy} (it {purpose}).")
+    check_identifiers(path, list(rows[0]))
     name = name if NAME.fullmatch(name) and name not in PRESETS else "my_domain"
     images = TableImages(path.parent, rows)
     joined = None if findings else match_columns(path, list(rows[0]), [FINDINGS]).get(FINDINGS)
@@ -199,6 +190,10 @@ def draft_preset(
             raise InputError(f"{path}:1: column {lost!r} is called as a finding is, but {why}; {remedy}.")
         if finding is not None:
             remarks.append(f"Taken as the finding: {finding!r}, for no column is called as one is, such as 'finding'.")
+        alike = present_or_absent(rows, [column for column in candidates if _called(column) in found])
+        if alike and alike != [finding]:
+            words = ", ".join(map(repr, alike))
+            remarks.append(f"Present or absent: {words}; where these are the findings, give findings={alike}.")
     for column, one in found.items():
         one.update(zip(("role", "nature"), _role(column, (*several, finding)), strict=True))
     remarks += _rare(found)
@@ -263,7 +258,8 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
         return "has one value"
     if distinct > MAX_LEVELS or max(map(len, words)) > LONGEST or 2 * distinct > len(words):
         return "holds text, or a name of each row"
-    levels, aliases, counts = _levels(words)
+    own = SEXES if _is(column, "sex") and {_key(word) for word in words} <= {*SEXES, "other"} else {}
+    levels, aliases, counts = _levels(words, own)
     called = {**dict(zip(levels, levels, strict=True)), **aliases}
     taught = images.taught([called.get(cell) for cell in cells])
     left_out: Counter[str] = Counter()
@@ -302,16 +298,16 @@ def _rounded(value: float, step: float, rounding: Callable[[float], int]) -> flo
     return float(f"{rounding(value / step) * step:.12g}")
 
 
-def _levels(cells: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str], Counter[str]]:
+def _levels(cells: Sequence[str], own: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str], Counter[str]]:
     """Levels in the order of their names, the aliases of spellings that differ from them, and how often each occurs.
 
     Spellings that differ in case and separators alone are one level. It is called as its commonest one where commands
-    and paths can hold that.
+    and paths can hold that. Those that `own` has, by what their spellings have in common, are called as it says.
     """
     spellings: dict[str, Counter[str]] = {}
     for cell, times in Counter(cells).items():
-        spellings.setdefault(_key(cell), Counter())[cell] += times
-    commonest = {key: spellings[key].most_common(1)[0][0] for key in sorted(spellings)}
+        spellings.setdefault(own.get(_key(cell), _key(cell)), Counter())[cell] += times
+    commonest = {key: key if key in own.values() else spellings[key].most_common(1)[0][0] for key in sorted(spellings)}
     names = {key: cell for key, cell in commonest.items() if re.fullmatch(r"[0-9A-Za-z.+_-]+", cell)}
     for key in [key for key in commonest if key not in names]:
         stem = _stem(key) or "level"

@@ -18,17 +18,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError, shown
+from ..errors import InputError, counted, shown
 from ..missing import identifier
 from ..records import Access, file_sha256, fingerprint
 from ..schema import SPLITS, Schema, Variable
-from .cells import absent_levels, check_images, check_readable, match_columns, near_column, untaught_levels
+from .cells import (
+    absent_levels,
+    check_identifiers,
+    check_images,
+    check_readable,
+    match_columns,
+    near_column,
+    untaught_levels,
+)
 from .dicom import Header, is_dicom, read_header
 from .findings import FINDINGS, is_label, state_in
 from .images import Fit
 from .ingested import read_metadata
 from .preset import Preset
 from .readers import Table
+from .several_findings import labels_told, remedy_of_several
 from .source import (
     BLANK,
     NOT_TOLD,
@@ -122,7 +131,7 @@ class ImageFolder:
             table = read_metadata(root)
         if table.name is None:
             # a table of somebody's own, whose words are not a reader's
-            table.rows = _told_apart(_named(table.path, table.rows, preset.covariates), preset.covariates)
+            table.rows = _told_apart(_named(table, preset.covariates), preset.covariates)
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
         sha256 = table.sha256
@@ -150,7 +159,7 @@ class ImageFolder:
         self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in columns)
         self._cells = [[variable.parse(text) for text in self._texts(variable)] for variable in self.covariates.walk()]
         for variable, cells in zip(self.covariates.walk(), self._cells, strict=True):
-            check_readable(self._metadata, variable, self._texts(variable), cells)
+            check_readable(self._metadata, variable, self._texts(variable), cells, self._remedy(variable))
         self._leave_out_findings()
         self._keep(range(len(self._rows)), {}, [""] * len(self._rows))
         if check is not None:
@@ -193,14 +202,7 @@ class ImageFolder:
                 f"at most {max(MAX_BLANK, max_bad_fraction):.0%} may; repair or remove them."
             )
         kept = [index for index, reason in enumerate(reasons) if not reason]
-        owners: dict[str, int] = {}
-        for index in kept:
-            owner = owners.setdefault(hashes[index], index)
-            if self.patient_ids[owner] != self.patient_ids[index]:
-                raise InputError(
-                    f"{self._metadata}:{self._rows[index][0]}: the image is byte for byte that of line "
-                    f"{self._rows[owner][0]}, of another patient; give both the same patient_id or remove one."
-                )
+        self._check_owners(kept, hashes, max_bad_fraction)
         self._keep(kept, quarantined, hashes)
         headers = tuple(headers[index] for index in kept)
         self.counts |= count_contrasts(self._paths, headers)
@@ -218,6 +220,15 @@ class ImageFolder:
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._cached_bytes = 0
 
+    def _remedy(self, variable: Variable) -> str | None:
+        """What is to be done with a column of cells that can't be read, where it joins several findings."""
+        if self._listing.name is not None or variable.role != "finding" or is_label(variable):
+            return None
+        labels, joined = labels_told([row for _, row in self._rows], [variable.name])
+        mapped = {name: column for name, column in self._listing.mapped.items() if name == variable.name}
+        column = mapped.get(variable.name, variable.name)
+        return remedy_of_several(self._metadata, labels, column, mapped) if joined else None
+
     def _leave_out_findings(self) -> None:
         """Read no optional finding of which some level has no image in train, where nothing could be learned of it."""
         splits = [str(self._split_of(patient)) for patient in self.patient_ids]
@@ -230,6 +241,24 @@ class ImageFolder:
                 self._listing.leave_out(variable.name, f"no image of {', '.join(absent)} in {next(iter(SPLITS))}")
                 del read[variable.name]
         self.covariates, self._cells = self.covariates.subset(read), [*read.values()]
+
+    def _check_owners(self, kept: Sequence[int], hashes: Sequence[str], max_bad_fraction: float) -> None:
+        """Raise InputError where rows of two patients have one image."""
+        owners: dict[str, list[int]] = {}
+        for index in kept:
+            owners.setdefault(hashes[index], []).append(index)
+        shared = [own for own in owners.values() if len({self.patient_ids[index] for index in own}) > 1]
+        if not shared:
+            return
+        of = [self.patient_ids[index] for index in shared[0]]
+        other = next(index for index, patient in zip(shared[0], of, strict=True) if patient != of[0])
+        rows = sum(map(len, shared))
+        left_out = f", or let `synthfair ingest` write the folder without these {rows} images, which it counts"
+        raise InputError(
+            f"{self._metadata}:{self._rows[other][0]}: the image is byte for byte that of line "
+            f"{self._rows[shared[0][0]][0]}, of another patient{_more(len(shared))}; give both the same patient_id or "
+            f"remove one{left_out if rows <= max_bad_fraction * len(hashes) else ''}."
+        )
 
     def _split_of(self, patient: str) -> str | None:
         """The split of a patient in the part that is read; None for one of another part."""
@@ -305,15 +334,24 @@ class ImageFolder:
         return jitter(decoded, rng), {name: self.table[name][index] for name in self.table}
 
 
-def _named(
-    metadata: Path, rows: list[tuple[int, dict[str, str]]], covariates: Schema
-) -> list[tuple[int, dict[str, str]]]:
+def _named(table: Table, covariates: Schema) -> list[tuple[int, dict[str, str]]]:
     """The rows, with the columns that are read under their own names, however the table spells them."""
+    metadata, rows = table.path, table.rows
     joined = [FINDINGS] if any(is_label(variable) for variable in covariates.walk()) else []
     columns = match_columns(metadata, list(rows[0][1]), ["file_name", "patient_id", *joined, *covariates.names])
     others = [column for column in rows[0][1] if column not in columns.values()]
+    # before what one preset needs and another does not
+    check_identifiers(metadata, [*columns, *others])
     for variable in covariates.walk():
-        near = None if variable.name in columns or variable.optional else near_column(others, variable.name)
+        if variable.name in columns or variable.optional:
+            continue
+        if variable.role == "finding" and not is_label(variable):
+            labels, joining = labels_told([row for _, row in rows], others)
+            if labels:
+                what = f"{joining!r}, which joins several" if joining else ", ".join(map(repr, labels))
+                remedy = remedy_of_several(metadata, labels, joining, {})
+                raise InputError(f"{metadata}:1: no column {variable.name!r}, but {what}; {remedy}.")
+        near = near_column(others, variable.name)
         if near is not None:
             raise InputError(
                 f"{metadata}:1: no column {variable.name!r}, but {near!r}; give that column its name, or "
@@ -337,6 +375,11 @@ def _told_apart(rows: list[tuple[int, dict[str, str]]], covariates: Schema) -> l
     return [(line, {**row, **states[row[FINDINGS]]}) for line, row in rows]
 
 
+def _more(images: int) -> str:
+    """How many images of several patients there are beside the first."""
+    return f", and {counted(images - 1, 'more image')} of several patients" if images > 1 else ""
+
+
 def _first(quarantined: dict[str, str]) -> str:
     """The first of the images that are left out, and the commonest reason where it has another."""
     name, reason = next(iter(quarantined.items()))
@@ -347,11 +390,7 @@ def _first(quarantined: dict[str, str]) -> str:
 def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
     """The image file and the patient of each row; every row has both, and no two rows the same file."""
     metadata = table.path
-    for column, purpose in (("file_name", "names the image"), ("patient_id", "keeps a patient in one split")):
-        if column not in table.rows[0][1]:
-            near = near_column(table.rows[0][1], column)
-            remedy = f"{f'rename {near!r}, or ' * bool(near)}add it, or give columns={ {column: near or 'COLUMN'} }"
-            raise InputError(f"{metadata}:1: no column {column!r}; {remedy} (it {purpose}).")
+    check_identifiers(metadata, list(table.rows[0][1]))
     lines: dict[Path, int] = {}
     zeros: dict[str, tuple[str, int]] = {}
     patients = []

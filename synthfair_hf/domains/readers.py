@@ -102,7 +102,7 @@ class Table:
     `path` is the file whose lines are told in errors; `splits` those of the data set, by patient; `left_out` and
     `not_read` are numbers of rows, and covariates, by reason; `people`, `names_patients` and `unit` are as in `Reader`;
     `sha256` are those that the images must have, by row. `others` counts labels of images whose finding is no level of
-    the preset's, and `others_in` names a preset that has them.
+    the preset's, and `others_in` names a preset that has them. `mapped` has, by new name, columns that had another.
     """
 
     path: Path
@@ -118,6 +118,7 @@ class Table:
     sha256: tuple[str, ...] = ()
     others: dict[str, int] = field(default_factory=dict)
     others_in: str | None = None
+    mapped: dict[str, str] = field(default_factory=dict)
 
     def split_of(self, patient: str) -> str:
         """The split of a patient: the data set's own, else by `source.patient_split`."""
@@ -129,7 +130,13 @@ class Table:
         for _, row in self.rows:
             del row[name]
 
-    def map_columns(self, columns: Mapping[str, str], preset: Preset, image_column: str | None = None) -> None:
+    def map_columns(
+        self,
+        columns: Mapping[str, str],
+        preset: Preset,
+        image_column: str | None = None,
+        site: str | None = None,
+    ) -> None:
         """Give columns the names of covariates.
 
         Args:
@@ -137,6 +144,7 @@ class Table:
                 holds it.
             preset: the domain.
             image_column: short for that of `file_name`.
+            site: name of the source where it is one of several, which an error tells.
 
         Raises:
             InputError: a name that is no covariate, or a column that the table does not have.
@@ -146,11 +154,16 @@ class Table:
         for name in columns:
             if name not in allowed:
                 raise InputError(f"columns: {name!r} is no covariate of {preset.name}; allowed: {', '.join(allowed)}.")
-        map_columns(self.path, self.rows, columns, image_column)
+        map_columns(self.path, self.rows, columns, image_column, site)
+        self.mapped = dict(columns)
 
 
 def map_columns(
-    path: Path, rows: list[tuple[int, dict[str, str]]], columns: Mapping[str, str], image_column: str | None = None
+    path: Path,
+    rows: list[tuple[int, dict[str, str]]],
+    columns: Mapping[str, str],
+    image_column: str | None = None,
+    site: str | None = None,
 ) -> None:
     """Give columns of a table other names, where they stand; a column that has one of these already is left out.
 
@@ -159,6 +172,7 @@ def map_columns(
         rows: of it, by line.
         columns: by new name, the column.
         image_column: short for that of `file_name`, unless `columns` has it.
+        site: name of the source where it is one of several, which an error tells.
 
     Raises:
         InputError: a column that the table does not have.
@@ -167,7 +181,8 @@ def map_columns(
     for name, column in columns.items():
         if column not in rows[0][1]:
             argument = "columns" if name in own else "image_column"
-            raise InputError(f"{argument}: {path} has no column {column!r}; allowed: {', '.join(rows[0][1])}.")
+            alone = "" if site is None else f"for {site} alone give columns={ {f'{site}.{name}': 'COLUMN'} }; "
+            raise InputError(f"{argument}: {path} has no column {column!r}; {alone}allowed: {', '.join(rows[0][1])}.")
     taken = {*columns, *columns.values()}
     called = [
         (name, column)

@@ -4,7 +4,7 @@ To add one: its reader, and its place in READERS.
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from ..arguments import checked
@@ -28,7 +28,6 @@ from .dermatology.isic import ISIC
 from .dermatology.phantom import SkinPhantom
 from .drawn import DrawnSource
 from .faces.utkface import UTKFace
-from .findings import is_label, labels_of
 from .hub_dataset import store_images
 from .imagefolder import Examine, ImageFolder
 from .ingested import is_ingested, read_metadata
@@ -36,7 +35,7 @@ from .joined import JoinedFolders, JoinedSource, SourceFolder
 from .morphomnist.source import MorphoMNIST
 from .phantom.phantom import SUBJECTS, PhantomSource
 from .preset import Preset
-from .presets import PRESETS
+from .presets import PRESETS, findings_among, preset_with
 from .readers import DataSetFolder, Reader
 from .source import Source
 
@@ -144,6 +143,7 @@ def open_images(
     resolution: int,
     check: Callable[[ImageFolder], object],
     examine: Examine | None = None,
+    site: str | None = None,
 ) -> ImageFolder:
     """The images of a folder as they are, on their own scanners.
 
@@ -153,6 +153,7 @@ def open_images(
         resolution: height and width in pixels that images will have.
         check: what needs covariates and patients alone, called before an image is read.
         examine: what reads the images, as `ImageFolder` takes it.
+        site: name of the folder where it is one of several, which an error tells.
 
     Raises:
         InputError: as `open_source`.
@@ -163,7 +164,7 @@ def open_images(
     columns, image_column = dict(folder.columns), folder.image_column
     if folder.dataset_name in READERS:
         table = READERS[folder.dataset_name](root, preset, folder.uncertain).table()
-        table.others_in = _preset_with(table.others, folder.dataset_name)
+        table.others_in = preset_with(table.others, folder.dataset_name)
     elif folder.dataset_name == "datasets":
         root, table = store_images(folder)
         # the column holds the images themselves
@@ -171,7 +172,7 @@ def open_images(
         image_column = None
     else:
         table = read_metadata(root)
-    table.map_columns(columns, preset, image_column)
+    table.map_columns(columns, preset, image_column, site)
     return ImageFolder(
         root, preset, resolution, check=check, table=table, examine=examine, fit=folder.fit, patients=folder.patients
     )
@@ -215,7 +216,7 @@ def open_joined(
 
         folder = folders.folders[place]
         folder = folder.model_copy(update={"dataset_name": _name(folder.dataset_name, preset, Path(folder))})
-        return {place: open_images(folder, own, resolution, go_on), **following}
+        return {place: open_images(folder, own, resolution, go_on, site=place), **following}
 
     return joined(opened(tuple(folders.folders), {}))
 
@@ -235,21 +236,6 @@ def _name(chosen: str | None, preset: Preset, directory: Path | None) -> str:
             "preset of gray images (channels: 1), or another data set."
         )
     return name
-
-
-def _preset_with(labels: Mapping[str, int], data_set: str) -> str | None:
-    """The preset of this package that has most of these labels, which are counted; of equal ones the data set's own."""
-    known = {
-        name: sum(labels[label] for label in labels if _findings_among(preset, (label,)))
-        for name, preset in PRESETS.items()
-    }
-    best = max(known, key=lambda name: (known[name], name == data_set))
-    return best if known[best] else None
-
-
-def _findings_among(preset: Preset, labels: Collection[str]) -> list[str]:
-    """The covariates of a preset that these labels say to be present."""
-    return [one.name for one in preset.covariates.walk() if is_label(one) and labels_of(one, labels)]
 
 
 def _tell(source: Source, preset: Preset) -> None:
@@ -323,6 +309,6 @@ def _description(reader: type[Reader]) -> tuple[str, ...]:
 
 def _told(preset: Preset, reader: type[Reader]) -> str:
     """The name of a preset, with what a data set never tells of it."""
-    known = {*reader.covariates, *_findings_among(preset, reader.labels)}
+    known = {*reader.covariates, *findings_among(preset, reader.labels)}
     never = [one.name for one in preset.covariates.walk() if one.optional and one.name not in known]
     return f"{preset.name} (never told: {', '.join(never)})" if never else preset.name

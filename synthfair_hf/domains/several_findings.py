@@ -1,4 +1,4 @@
-"""Several findings of a table that is drafted: a column for each, or one whose cells join their labels.
+"""Several findings of a table, as it is drafted: a column for each, or one whose cells join their labels.
 
 Edema, Effusion = 1, 0                     two columns, each present or absent
 findings = Edema|Effusion                  the same of one image, as `findings.state_in` reads it
@@ -6,27 +6,33 @@ findings = Edema|Effusion                  the same of one image, as `findings.s
 
 import reprlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, unknown
 from ..missing import is_missing
-from ..schema import spelling
+from ..schema import STATES, spelling
+from .cells import match_columns
 from .findings import FINDINGS, LABELS, is_no_finding, labels_in
 from .preset_file import why_no_name
+from .presets import preset_with
 from .readers import key_of
 from .values import ABSENT, PRESENT
 
-__all__ = ["MAX_LEVELS", "told_by_labels", "told_in_columns", "told_together"]
+__all__ = [
+    "MAX_LEVELS",
+    "labels_told",
+    "present_or_absent",
+    "remedy_of_several",
+    "told_by_labels",
+    "told_in_columns",
+    "told_together",
+]
 
 MAX_LEVELS = 30
 """A column with more words is text, or names things."""
 
-STATES = {
-    **dict.fromkeys(("1", "1.0", "present", "yes", "true"), PRESENT),
-    **dict.fromkeys(("0", "0.0", "absent", "no", "false"), ABSENT),
-}
 UNCERTAIN = ("-1", "-1.0")
 """Cells of a column that is one of several findings, in lower case."""
 
@@ -83,6 +89,57 @@ def _finding_fields(aliases: Mapping[str, str], states: Sequence[str | None]) ->
     return {**fields, "counts": counts, "states": states}
 
 
+def _cells(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[str], list[str], bool]:
+    """The different cells of a column, those of no known meaning, and whether it is present or absent."""
+    cells = list(dict.fromkeys(row[column].strip().casefold() for row in rows))
+    others = [cell for cell in cells if cell not in STATES and cell not in UNCERTAIN and not is_missing(cell)]
+    return cells, others, not others and len({STATES[cell] for cell in cells if cell in STATES}) == 2
+
+
+def present_or_absent(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> list[str]:
+    """Those of the columns of a table whose cells say that something is present or absent.
+
+    Args:
+        rows: of the table.
+        columns: some of its.
+    """
+    return [column for column in columns if _cells(rows, column)[2]]
+
+
+def labels_told(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> tuple[Counter[str], str | None]:
+    """Labels of data sets that a table has, with how often it has them, and the column that joins them, if one does.
+
+    Args:
+        rows: of the table.
+        columns: those that may hold them, or be called so.
+    """
+    columns = list(columns)
+    for column in columns:
+        labels = Counter(label for own in told_together([row[column] for row in rows]) for label in own)
+        if any(spelling(label) in LABELS for label in labels):
+            return labels, column
+    called = [column for column in columns if spelling(column) in LABELS]
+    return Counter(present_or_absent(rows, called)), None
+
+
+def remedy_of_several(path: Path, labels: Mapping[str, int], column: str | None, mapped: Mapping[str, str]) -> str:
+    """What to do with a table of several findings that a preset with one does not read, as an error ends with it.
+
+    Args:
+        path: of the table.
+        labels: that it has, as `labels_told` counts them.
+        column: the one that joins them.
+        mapped: the column that was said to be the one finding, by the finding's name; it is to be left out.
+    """
+    best = preset_with(labels, "nih_chestxray14")
+    drafted = f"the preset of draft_preset({str(path)!r})"
+    own = "" if best is None else f"preset={best!r} (with dataset_name='imagefolder' where none is given), or "
+    remedy = f"give {own}{drafted}"
+    if column is not None and match_columns(path, [column], [FINDINGS]) == {}:
+        remedy = f"{remedy}, either with columns={ {FINDINGS: column} }"
+    return f"leave columns={dict(mapped)} out, and {remedy}" if mapped else remedy
+
+
 def told_in_columns(
     path: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str], named: Sequence[str], least: int
 ) -> dict[str, dict[str, Any]]:
@@ -102,10 +159,7 @@ def told_in_columns(
     for column in named or columns:
         if column not in columns:
             raise unknown("finding", column, columns)
-        cells = dict.fromkeys(row[column].strip().casefold() for row in rows)
-        known = {STATES[cell] for cell in cells if cell in STATES}
-        others = [cell for cell in cells if cell not in STATES and cell not in UNCERTAIN and not is_missing(cell)]
-        binary = len(known) == 2 and not others
+        cells, others, binary = _cells(rows, column)
         if named and not binary:
             what = f"holds {reprlib.repr(others[0])}" if others else "has one value"
             raise InputError(

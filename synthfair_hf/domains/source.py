@@ -302,7 +302,12 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {NOT_TOLD} of any image: {', '.join(untold)}")
     if unseen := counts.get("unknown view"):
         lines.append(f"  left out: {unseen} images of unknown view")
-    for name, reasons in counts.get("missing", {}).items():
+    missing = counts.get("missing", {})
+    for name, reasons in missing.items():
+        # a label that no finding is known by is missing from all that a column tells of
+        alike = [one for one, its in missing.items() if its == reasons and isinstance(its, Mapping)]
+        if name in alike[1:]:
+            continue
         others = counts.get("others in", {}).get(name)
         known = "" if others is None else f"; the preset {others} has findings that this one lacks"
         if not isinstance(reasons, Mapping):
@@ -310,7 +315,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
             continue
         shown = sorted(reasons.items(), key=lambda one: -one[1])[:5]
         words = ", ".join(f"{reason} {n}" for reason, n in shown) + (", ..." if len(reasons) > len(shown) else "")
-        lines.append(f"  missing {name}: {sum(reasons.values())} ({words}){known}")
+        each = " of each" * (len(alike) > 1)
+        lines.append(f"  missing {', '.join(alike)}: {sum(reasons.values())}{each} ({words}){known}")
     lines += [
         f"  contradictory {name}: {patients} {_units(counts)} have several"
         for name, patients in counts.get("contradictory", {}).items()

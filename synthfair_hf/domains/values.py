@@ -12,15 +12,12 @@ What is none of these is returned as it stands, so that whoever parses it counts
 import re
 from typing import Literal
 
-from ..schema import Variable, spelling
+from ..schema import ABSENT, PRESENT, Variable, spelling
 
 __all__ = ["ABSENT", "PRESENT", "Uncertain", "label", "published", "race", "view"]
 
 Uncertain = Literal["missing", "positive", "negative"]
 """What an uncertain label counts as."""
-
-PRESENT, ABSENT = "present", "absent"
-"""Cells of a label."""
 
 _ABOVE = re.compile(r">\s*([0-9]{2,3})|(?:>=|≥)\s*([0-9]{2,3})|([0-9]{2,3})\s*(?:\+|or (?:more|over|older))", re.I)
 
@@ -48,7 +45,7 @@ def published(variable: Variable, text: str) -> str:
     if variable.unit == "years" and (found := _ABOVE.fullmatch(text)):
         above, *least = found.groups()
         return str(int(above) + 1) if above else next(one for one in least if one)
-    if variable.name == "sex":
+    if variable.name.casefold() in ("sex", "gender"):
         return {"U": "unknown", "O": "other"}.get(text.upper(), text)
     if variable.name == "view":
         return view(text)

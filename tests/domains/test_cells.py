@@ -241,7 +241,7 @@ def test_a_folder_whose_columns_are_spelt_otherwise_is_read(edit):
         ),
         (
             "file_name,patient,age,sex,view,finding",
-            r"metadata\.csv:1: no column 'patient_id'; rename 'patient', or add",
+            r"metadata\.csv:1: no column 'patient_id'; give that name to 'patient', or",
         ),
     ],
 )

@@ -114,7 +114,7 @@ def test_columns_of_other_names_are_mapped_and_the_next_command_reads_them(
         Image.linear_gradient("L").rotate(n).save(tmp_path / f"{n}.png")
     own = tmp_path / "my own.yaml"
     assert main(["preset", "--from", str(path), "--output_file", str(own)]) == 2
-    assert "or --column file_name=COLUMN (it names the image)" in capsys.readouterr().err
+    assert "or --column file_name=COLUMN 'patient_id=Person No'." in capsys.readouterr().err
     columns = ["--image_column", "Picture", "--column", "patient_id=Person No", "age=years"]
     assert main(["preset", "--from", str(path), *columns, "--output_file", str(own)]) == 0
     told = capsys.readouterr().out.splitlines()[-1].removeprefix("next: synthfair train ")
@@ -455,3 +455,58 @@ def test_findings_are_the_columns_that_are_named(tmp_path: Path):
         draft_preset(path, findings=["sex"])
     with pytest.raises(InputError, match=r"finding: 'Edma' is unknown; .*did you mean 'Edema'\?"):
         draft_preset(path, findings=["Edma"])
+
+
+def spots(directory: Path, rows: int = ROWS, **columns: list[str]) -> Path:
+    """A table of other names than ours, with its images."""
+    path = table(directory, **columns)
+    path.write_text(path.read_text().replace("file_name,patient_id", "photo,plant", 1))
+    for n in range(rows):
+        Image.linear_gradient("L").rotate(n).save(directory / f"{n}.png")
+    return path
+
+
+SPOTS = {"sun": repeated("lamp", "led", "day"), "rust": repeated("0", "1"), "mildew": repeated("1", "0", "0")}
+MAPPED = ["--column", "file_name=photo", "patient_id=plant"]
+
+
+@pytest.mark.parametrize("names", [["rust"], ["rust", "mildew"]])
+@pytest.mark.parametrize("in_yaml", [False, True])
+def test_one_or_several_findings_are_named_as_flags_and_in_yaml(tmp_path: Path, names: list[str], in_yaml: bool):
+    path, own, settings = spots(tmp_path, **SPOTS), tmp_path / "own.yaml", tmp_path / "settings.yaml"
+    settings.write_text(f"finding: [{', '.join(names)}]\n")
+    given = ["--config_file", str(settings)] if in_yaml else ["--finding", *names]
+    assert main(["preset", "--from", str(path), *MAPPED, *given, "--output_file", str(own)]) == 0
+    assert [one.name for one in load_preset(str(own)).covariates.walk() if one.role == "finding"] == names
+
+
+def test_columns_that_are_missing_are_all_named_and_the_remedy_drafts_from_the_folder(tmp_path: Path, capsys):
+    spots(tmp_path, **SPOTS)
+    assert main(["preset", "--from", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "no column 'file_name' (it names the image), no column 'patient_id' (it keeps a patient in one" in told
+    remedy = re.search(r"or (--column .*)\.$", told)[1]
+    words = shlex.split(remedy.replace("=COLUMN", "=photo", 1).replace("=COLUMN", "=plant"))
+    assert main(["preset", "--from", str(tmp_path), *words]) == 0
+
+
+def test_columns_of_ones_and_zeros_are_offered_as_findings_by_the_flag_that_takes_them(tmp_path: Path, capsys):
+    path = spots(tmp_path, **SPOTS)
+    own = tmp_path / "own.yaml"
+    words = ["preset", "--from", str(path), *MAPPED]
+    assert main([*words, "--output_file", str(tmp_path / "first.yaml")]) == 0
+    found = re.search("'rust', 'mildew'; where these are the findings, give (--finding .*)\\.", capsys.readouterr().err)
+    assert main([*words, *found[1].split(), "--output_file", str(own)]) == 0
+    assert [one.name for one in load_preset(str(own)).covariates.walk() if one.role == "finding"] == ["rust", "mildew"]
+    assert "where these are" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("column", ["Gender", "sex", "PatientSex"])
+def test_sexes_are_called_by_their_words(tmp_path: Path, column: str):
+    path = table(tmp_path, **{column: repeated("F", "m", "M", "female")}, dx=repeated("a", "b"))
+    variable = next(draft_preset(path).preset.covariates.walk())
+    assert variable.levels == ("female", "male")
+    assert [variable.parse(cell)[0] for cell in ("F", "M", "Male", "female")] == ["female", "male", "male", "female"]
+    # hombre and mujer
+    path = table(tmp_path, **{column: repeated("H", "M")}, dx=repeated("a", "b"))
+    assert next(draft_preset(path).preset.covariates.walk()).levels == ("H", "M")

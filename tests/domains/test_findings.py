@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import re
+import shlex
 from collections import Counter
 from itertools import product
 from typing import Any
@@ -9,15 +11,18 @@ from typing import Any
 import pytest
 from miniatures import MINIATURES, draw, write
 
+from synthfair_hf.cli import main
 from synthfair_hf.domains.chest_xray import chexpert, nih_chestxray14
 from synthfair_hf.domains.chest_xray.nih_chestxray14 import read_table
 from synthfair_hf.domains.findings import choose_finding, findings_of, is_label, labels_of, state_in, state_of
 from synthfair_hf.domains.imagefolder import ImageFolder
+from synthfair_hf.domains.preset_file import read_preset
 from synthfair_hf.domains.presets import PRESETS
 from synthfair_hf.domains.readers import NO_FINDING, Table
 from synthfair_hf.domains.registry import READERS
 from synthfair_hf.domains.source import describe_counts
 from synthfair_hf.errors import InputError
+from synthfair_hf.schema import Variable
 
 CHEXPERT, NIH = PRESETS["chexpert"], PRESETS["nih_chestxray14"]
 LABELS = {"chexpert": chexpert.LABELS, "nih_chestxray14": nih_chestxray14.LABELS}
@@ -245,3 +250,90 @@ def test_a_list_of_labels_knows_those_of_the_other_findings(folder):
     scar = edema.model_copy(update={"name": "scar", "aliases": {"old scar": "present"}})
     assert state_in(edema, "Old Scar|Edemaa", [edema, scar]) == "Edemaa"
     assert state_in(edema, "Old Scar", [edema, scar]) == "absent"
+
+
+OWN = """
+name: leaf
+title: Leaves
+covariates:
+  weeks: {kind: continuous, role: other, nature: patient/anatomy, unit: weeks, range: [0, 100]}
+  rust: {kind: categorical, role: finding, nature: patient/pathology, levels: [absent, present]}
+edges: [weeks -> rust]
+resolution: 32
+factors: [rust]
+strata: [weeks]
+contrasts:
+  weeks: {first: under 30 weeks, second: 30 weeks and more, threshold: 30}
+  rust: {first: present, second: absent}
+views: [rust_weeks_correlated_90_10]
+network: {channels: [32, 64]}
+"""
+
+
+@pytest.mark.parametrize("words", [("0", "1"), ("0.0", "1.0"), ("No", "yes"), ("False", "TRUE"), ("absent", "present")])
+def test_present_and_absent_are_read_from_ones_and_zeros_in_any_preset(folder, words):
+    path = folder.parent / "leaf.yaml"
+    path.write_text(OWN)
+    preset = read_preset(path).preset
+    table = folder / "metadata.csv"
+    head, *rows = table.read_text().splitlines()
+    rows = [f"{row},{words[n % 3 > 0]}" for n, row in enumerate(rows)]
+    table.write_text("\n".join([f"{head.replace('age', 'weeks')},rust", *rows]) + "\n")
+    assert ImageFolder(folder, preset, 32).table["rust"][:4] == ["absent", "present", "present", "absent"]
+    assert preset.covariates["rust"].canonical(words[1]) == "present"
+    assert preset.covariates["rust"].aliases == {}, "what is written of a preset stays"
+
+
+def test_what_a_preset_says_of_ones_and_zeros_counts():
+    rust = NIH.covariates["edema"].model_copy(update={"aliases": {"0": "present", "1": "absent"}})
+    assert [rust.parse(cell)[0] for cell in ("0", "1", "yes")] == ["present", "absent", "present"]
+    other = Variable(name="a", kind="categorical", role="other", nature="patient/anatomy", levels=("present", "old"))
+    assert other.parse("1")[0] is None
+
+
+def with_columns(folder, names: str, *cells: str) -> None:
+    """Other columns in place of the finding."""
+    path = folder / "metadata.csv"
+    head, *rows = (line.rpartition(",")[0] for line in path.read_text().splitlines())
+    path.write_text("\n".join([f"{head},{names}", *(f"{row},{cells[n % len(cells)]}" for n, row in enumerate(rows))]))
+
+
+JOINED = ("Pneumonia|Effusion", "No Finding", "Effusion")
+
+
+@pytest.mark.parametrize(
+    ("names", "cells", "words", "told"),
+    [
+        ("findings", JOINED, [], "no column 'finding', but 'findings', which joins several; give "),
+        ("Labels", JOINED, [], "no column 'finding', but 'Labels', which joins several; give "),
+        ("findings", JOINED, ["finding=findings"], "can't be read, most often 'Pneumonia|Effusion' (20); leave --col"),
+        ("Labels", JOINED, ["finding=Labels"], "(20); leave --column finding=Labels out, and give --preset"),
+        ("finding", JOINED, [], "can't be read, most often 'Pneumonia|Effusion' (20); give --preset"),
+        ("Pneumonia,Effusion", ("1,0", "0,1", "1,1"), [], "no column 'finding', but 'Pneumonia', 'Effusion'; give "),
+    ],
+)
+def test_several_findings_by_a_preset_with_one_are_told_the_presets_that_read_them(
+    folder, capsys, names, cells, words, told
+):
+    with_columns(folder, names, *cells)
+    out = str(folder.parent / "out")
+    run = ["ingest", "imagefolder", str(folder), "--resolution", "32", "--dry_run", "--output_dir", out]
+    assert main([*run, *(["--column", *words] if words else [])]) == 2
+    sentence = capsys.readouterr().err
+    assert told in sentence
+    mapped = re.search("either with (--column [^ ]*)\\.$", sentence.strip())
+    mapped = mapped[1].split() if mapped else []
+    assert bool(mapped) == (names in ("Labels", "finding"))
+    assert main([*run, "--preset", re.search(r"give --preset (\w+)", sentence)[1], *mapped]) == 0
+    draft = shlex.split(re.search("`synthfair (preset --from .*?)`", sentence)[1])
+    own = folder.parent / "own.yaml"
+    assert main([*draft, *mapped, "--output_file", str(own)]) == 0
+    capsys.readouterr()
+    assert main([*run, "--preset", str(own), *mapped]) == 0
+
+
+def test_a_misspelt_label_is_one_line_and_not_one_of_each_finding(folder):
+    with_columns(folder, "findings", *["Effusion|Edema", "No Finding", "Mass"] * 5, "Efusion|Edema")
+    counts = ImageFolder(folder, NIH, 32).counts
+    (line,) = [line for line in describe_counts(counts) if "Efusion" in line]
+    assert line.startswith("  missing effusion, mass: 3 of each (level 'Efusion' outside the schema 3)")

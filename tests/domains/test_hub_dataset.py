@@ -57,7 +57,7 @@ def test_it_is_read_as_a_folder_of_the_same_images_is(saved, folder):
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ({"columns": {}}, "no column 'patient_id'; rename 'PatientID', or add it"),
+        ({"columns": {}}, "no column 'patient_id'; give that name to 'PatientID', or columns="),
         ({"columns": {**COLUMNS, "age": "Alter"}}, "columns: .* has no column 'Alter'"),
         ({"columns": COLUMNS, "image_column": "view"}, "image_column: 'view' is unknown; allowed: picture"),
     ],

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from synthfair_hf.cli import main
 from synthfair_hf.domains import cells, imagefolder
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.presets import get_preset
@@ -107,6 +109,22 @@ def test_one_image_under_two_patients_is_refused(folder):
     assert len(ImageFolder(folder, PRESET, 32)) == 60, "twice under one patient is no leak"
     shutil.copy(folder / "images" / "002.png", folder / "images" / "008.png")
     with pytest.raises(InputError, match=r"metadata\.csv:10: .* byte for byte that of line 4, of another patient"):
+        ImageFolder(folder, PRESET, 32)
+
+
+def test_images_of_two_patients_are_counted_and_left_out_by_the_verb_that_is_named(tmp_path):
+    folder = write_folder(tmp_path / "radiographs", patients=50)
+    for first, second in (("002", "008"), ("020", "030")):
+        shutil.copy(folder / "images" / f"{first}.png", folder / "images" / f"{second}.png")
+    sentence = r"patient, and 1 more image of several patients; .*`synthfair ingest` .* these 4 images"
+    with pytest.raises(InputError, match=sentence):
+        ImageFolder(folder, PRESET, 32)
+    words = ["--resolution", "32", "--num_proc", "1", "--output_dir", str(tmp_path / "out")]
+    assert main(["ingest", "imagefolder", str(folder), *words]) == 0
+    assert len(ImageFolder(tmp_path / "out", PRESET, 32)) == 96
+    # it tolerates no more than this does
+    shutil.copy(folder / "images" / "040.png", folder / "images" / "050.png")
+    with pytest.raises(InputError, match=r"and 2 more images of several patients; give both the same .* remove one\.$"):
         ImageFolder(folder, PRESET, 32)
 
 

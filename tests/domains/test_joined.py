@@ -1,5 +1,6 @@
 """Several sources as one: the same in any order, a patient in one split, and nothing that a source does not tell."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from miniatures import MINIATURES, draw, write
 
+from synthfair_hf.cli import main
+from synthfair_hf.cli_parser import parse
 from synthfair_hf.domains.imagefolder import Examined
 from synthfair_hf.domains.joined import JoinedFolders, JoinedSource
 from synthfair_hf.domains.presets import get_preset
@@ -249,6 +252,20 @@ def test_a_site_causes_what_is_not_the_persons_own():
 def test_names_that_no_site_can_have_are_told(west, east, given, sentence):
     with pytest.raises(InputError, match=sentence):
         JoinedFolders.of([DataSetFolder(directory=west), DataSetFolder(directory=east)], **given)
+
+
+def test_a_column_that_one_source_has_is_mapped_for_it_alone_as_the_message_says(tmp_path, capsys):
+    west, east = (write_source(tmp_path / name, n, names(name, 18)) for n, name in ((0, "west"), (100, "east")))
+    path = west / "metadata.csv"
+    path.write_text(path.read_text().replace("file_name", "photo", 1))
+    words = ["--source", str(west), str(east), "--image_column", "photo", "--output_dir", str(tmp_path / "out")]
+    assert main(["autoencoder", *words]) == 2
+    told = capsys.readouterr().err
+    found = re.search(r"has no column 'photo'; for east alone give --column (\S+)=COLUMN;", told)
+    assert found, told
+    folder = parse("autoencoder", [*words, "--column", f"{found[1]}=file_name"]).source_dir
+    source = open_source(folder, PRESET, 32)
+    assert source.counts["sources"].keys() == {"east", "west"}
 
 
 def test_what_is_no_folder_of_images_is_not_joined(west, tmp_path):

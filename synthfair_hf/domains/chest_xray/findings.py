@@ -9,7 +9,7 @@ from what is known to follow from what; every finding depends on age and sex (an
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ...schema import Schema, Variable
+from ...schema import STATES, Schema, Variable
 from ..preset import Contrast, Network, Preset, strengths
 from ..readers import NO_FINDING, key_of
 from ..values import ABSENT, PRESENT
@@ -42,7 +42,8 @@ DEVICES = "support_devices"
 
 def _label(label: str) -> Variable:
     name = CALLED.get(label, key_of(label))
-    numbers = {"1": PRESENT, "1.0": PRESENT, "0": ABSENT, "0.0": ABSENT}
+    # every variable of these levels reads them; identities made from these presets hold them
+    numbers = {cell: state for cell, state in STATES.items() if cell[0].isdigit()}
     kind: dict[str, Any] = {"role": "finding", "nature": "patient/pathology"}
     if name == DEVICES:
         kind = {"role": "acquisition", "nature": "external/artefact"}
