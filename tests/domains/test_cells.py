@@ -314,7 +314,9 @@ def test_missing_counts_are_printed_at_the_end_and_recorded(edit, tmp_path, caps
     run = tmp_path / "run"
     settings = ["--max_train_steps", "1", "--train_batch_size", "2", "--resolution", "16", "--default_steps", "1"]
     assert main(["train", "--source", str(folder), "--output_dir", str(run), *settings]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == [
+    *told, following = capsys.readouterr().out.splitlines()[1:]
+    assert following.startswith("next: synthfair counterfactual ")
+    assert told == [
         "source: 59 images of 30 patients",
         "  left out: 1 images (first: images/040.png: shows nothing: its pixels are of one gray level, 0 of 1)",
         "  not told of any image: race",

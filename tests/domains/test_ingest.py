@@ -686,6 +686,7 @@ def test_an_ingested_folder_is_read_by_its_own_preset(radiographs: Path, tmp_pat
     given = []
     monkeypatch.setattr(cli, "_saved", lambda place, record: 0)
     monkeypatch.setattr("synthfair_hf.diffusion.fitting.train_generator", lambda preset, **others: given.append(preset))
+    monkeypatch.setattr("synthfair_hf.diffusion.saved.find_generator", lambda place: SimpleNamespace(preset=given[-1]))
     words = ["train", "--output_dir", str(tmp_path / "run"), "--source"]
     assert cli.main([*words, str(tmp_path / "own")]) == 0
     assert f"preset: own, for which {tmp_path / 'own'} was ingested" in capsys.readouterr().out
