@@ -208,12 +208,9 @@ def _train(settings: verbs.Train) -> int:
     domain, place = _domain(settings.preset, settings.source_dir), settings.config.output_dir
     _saved(place, train_generator(**{**dict(settings), "preset": domain}))
     if settings.source_dir is not None:
-        print(_next("counterfactual", *_somebody(find_generator(place).preset), *_of(place)))
+        words = ("--pretrained_model_name_or_path", place, "--output_dir", "counterfactual")
+        print(_next("counterfactual", *_somebody(find_generator(place).preset), *words))
     return 0
-
-
-def _of(place: Path) -> tuple[object, ...]:
-    return ("--pretrained_model_name_or_path", place, "--output_dir", "counterfactual")
 
 
 def _somebody(preset: "Preset") -> tuple[object, ...]:
