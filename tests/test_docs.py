@@ -185,6 +185,7 @@ def test_a_scoreboard_is_printed_from_its_records(directory, tmp_path):
         ("roofline", "dpo_step", "dpo_step.md"),
         ("ingest", "ingest", "README.md"),
         ("view_loading", "views", "README.md"),
+        ("causal_fitting", "causal_fitting", "README.md"),
     ],
 )
 def test_a_page_of_costs_is_printed_from_its_record(directory, name, page, monkeypatch):

@@ -99,10 +99,11 @@ def card_fault(card: bytes, names: Mapping[str, list[str]], preset: Preset, reco
     held = _held(names, preset)
     for name, config in found:
         try:
-            ours = _config(get_view(name, preset), held, str(record.counts["store"]))
+            view, store = get_view(name, preset), str(record.counts["store"])
         except InputError:
             return f"its view {name} is none of this data set"
-        if any(json.dumps(config.get(part)) != json.dumps(ours.get(part)) for part in VOUCHED):
+        ours = [_config(view, held, store, brief) for brief in (True, False)]
+        if not any(all(json.dumps(config.get(part)) == json.dumps(one.get(part)) for part in VOUCHED) for one in ours):
             return f"its view {name} has other files, filters or recipe than the record of the run"
     return None
 
@@ -223,20 +224,24 @@ def _held(names: Mapping[str, list[str]], preset: Preset) -> dict[str, dict[str,
     return {split: {name: known(name, preset) for name in found} for split, found in names.items()}
 
 
-def _config(view: BiasedView, held: Mapping[str, Mapping[str, Known]], store: str) -> dict[str, Any]:
+def _config(
+    view: BiasedView, held: Mapping[str, Mapping[str, Known]], store: str, brief: bool = True
+) -> dict[str, Any]:
     """A view as `datasets` and the Hub read it: the files that can hold its rows, and filters where these hold others.
 
-    The store's identity in it renews their caches.
+    The store's identity in it renews their caches. The first cards were not brief: every cell had its pattern.
     """
     kept = {split: [(name, view.keeps(of)) for name, of in files.items()] for split, files in held.items()}
+    paths = {
+        split: patterns((name for name, whole in found if whole is not False), held[split] if brief else None)
+        for split, found in kept.items()
+    }
     config: dict[str, Any] = {
         "config_name": view.name,
         "description": f"Recipe {view.fingerprint}. Data set {store}.",
         "fragment_scan_options": {"page_checksum_verification": True},
         "data_files": [
-            {"split": split, "path": paths[0] if len(paths) == 1 else paths}
-            for split, found in kept.items()
-            if (paths := patterns(name for name, whole in found if whole is not False))
+            {"split": split, "path": found[0] if len(found) == 1 else found} for split, found in paths.items() if found
         ],
     }
     if any(whole is None for found in kept.values() for _, whole in found):

@@ -102,16 +102,42 @@ def find_files(directory: Path, split: str) -> list[str]:
     return sorted(name for name in found if name.startswith((f"data/{split}-", f"data/{split}/")))
 
 
-def patterns(names: Iterable[str]) -> list[str]:
-    """The same files as few patterns: one for those of a cell with tenths among these, one for a whole split."""
+def patterns(names: Iterable[str], beside: Iterable[str] | None = None) -> list[str]:
+    """The same files, in the same order, as few patterns: shorter cards, which plain `datasets` reads at every loading.
+
+    Cells that begin alike and have the same tenths among the names are one pattern: `sex.female,*/draw-[01]-*.parquet`.
+
+    Args:
+        names: of files, in the order of `find_files`.
+        beside: all files of the data set; no pattern matches one of these that is not among the names. Without them
+            every cell has a pattern of its own, as in the first cards.
+    """
     tenths: dict[str, set[str]] = {}
     for name in names:
         match = CELL.search(name)
         if match is None:
             tenths[re.sub(r"-\d+-of-\d+\.parquet$", "-*.parquet", name)] = set()
         else:
-            tenths.setdefault(f"{name.rpartition('/')[0]}/draw-%s-*.parquet", set()).add(match["tenth"])
-    return [pattern % _among(sorted(found)) if found else pattern for pattern, found in tenths.items()]
+            tenths.setdefault(name.rpartition("/")[0], set()).add(match["tenth"])
+    others = {name.rpartition("/")[0] for name in beside or () if CELL.search(name)} - set(tenths)
+    found: dict[str, None] = {}
+    for directory, own in tenths.items():
+        if own:
+            unlike = others | {cell for cell, theirs in tenths.items() if theirs != own}
+            cells = directory if beside is None else _shared(directory, unlike)
+            directory = f"{cells}/draw-{_among(sorted(own))}-*.parquet"
+        found[directory] = None
+    return list(found)
+
+
+def _shared(directory: str, unlike: Iterable[str]) -> str:
+    """The shortest beginning of a cell's directory that none of the unlike begins with, up to a comma, and a star."""
+    start = directory.rpartition("/")[0] + "/"
+    while start != directory:
+        if not any(cell.startswith(start) for cell in unlike):
+            return f"{start}*"
+        start = directory[: directory.find(",", len(start)) + 1] or directory
+    return directory
 
 
 def _among(tenths: list[str]) -> str:

@@ -1,11 +1,13 @@
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from datasets import load_dataset, load_dataset_builder
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.presets import PRESETS
@@ -151,17 +153,30 @@ def test_a_name_of_another_preset_is_refused():
         known(train_file({"sex": "robot"}, 0, 0), CHEST_XRAY)
 
 
-def test_patterns_stand_for_exactly_their_files(partitioned_store):
+def matched(directory, found):
+    """The files that patterns stand for, in the order in which `datasets` reads them."""
+    return [path.relative_to(directory).as_posix() for one in found for path in sorted(directory.glob(one))]
+
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_patterns_stand_for_exactly_their_files_in_order(partitioned_store, brief):
     names = find_files(partitioned_store, "train")
-    chosen = [name for name in names if known(name, CHEST_XRAY)["draw"][0] in (0.2, 0.7) and "sex.male" in name]
-    found = [
-        path.relative_to(partitioned_store).as_posix()
-        for one in patterns(chosen)
-        for path in partitioned_store.glob(one)
-    ]
-    assert sorted(found) == sorted(chosen)
+    for view in curated_views(CHEST_XRAY):
+        chosen = [name for name in names if view.keeps(known(name, CHEST_XRAY)) is not False]
+        assert matched(partitioned_store, patterns(chosen, names if brief else None)) == chosen
     assert len(patterns(names)) == 24
+    assert patterns(names, names) == ["data/train/*/draw-?-*.parquet"]
     assert patterns(["data/test-00000-of-00002.parquet", "data/test-00001-of-00002.parquet"]) == ["data/test-*.parquet"]
+
+
+@given(st.data())
+def test_patterns_are_exact_for_any_choice_of_files(data):
+    cells = [{"age": age, "sex": sex, "x": x} for age in ("old", "older") for sex in ("f", "m") for x in (1, 10, 2)]
+    present = sorted(data.draw(st.lists(st.sampled_from([train_directory(cell) for cell in cells]), unique=True)))
+    names = [f"{cell}/draw-{tenth}-00000.parquet" for cell in present for tenth in range(3)]
+    chosen = sorted(data.draw(st.lists(st.sampled_from(names), unique=True)) if names else [])
+    found = [name for one in patterns(chosen, names) for name in names if PurePosixPath(name).match(one)]
+    assert found == chosen
 
 
 def test_the_run_is_recorded_with_its_files(partitioned_store):
