@@ -509,6 +509,7 @@ class MeasureSoundness(VerbSettings):
         ("from_marginal",), description="how values of do() are chosen: from_marginal, forced_change"
     )
     effect: str = Field("total", description="total: descendants of do() follow; direct: they are held")
+    variables: tuple[str, ...] | None = Field(None, description="covariates that are intervened on; all by default")
     num_inference_steps: Steps = None
     pairs: Annotated[tuple[tuple[str, str], ...] | None, Words("A,B", _pairs, may_be_empty=True)] = Field(
         None, description="do()s whose order is exchanged; all pairs by default, none if empty"

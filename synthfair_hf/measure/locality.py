@@ -74,6 +74,7 @@ def score_locality(
     model: CounterfactualModel,
     world: World,
     boxes: Mapping[str, Sequence[Box]],
+    names: Sequence[str] | None = None,
     limit: int | None = None,
     batch_size: int = 32,
     n_bootstrap: int = 1000,
@@ -86,6 +87,7 @@ def score_locality(
         model: the system.
         world: of whose split every image with a box is used, a patient's second too.
         boxes: of the whole file, which also tells where the lungs are.
+        names: findings that are taken away; all by default.
         limit: images of each finding at most; all by default.
         batch_size: images per call of the system.
         n_bootstrap: number of bootstrap replicates of every interval.
@@ -96,6 +98,8 @@ def score_locality(
     rows: list[dict[str, Any]] = []
     lungs = lung_field(boxes, world.resolution)
     for (name, level), found in boxed_findings(world, boxes).items():
+        if names is not None and name not in names:
+            continue
         places = list(found)[:limit]
         table = {one: [column[place] for place in places] for one, column in world.listing.covariates.items()}
         images, absent = world.read(places), world.covariates[name].levels[0]

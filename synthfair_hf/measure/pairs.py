@@ -44,6 +44,7 @@ def score_pairs(
     world: World,
     predictors: Mapping[str, AttributePredictor],
     planted: Sequence[str] = (),
+    names: Sequence[str] | None = None,
     limit: int | None = None,
     batch_size: int = 32,
     n_bootstrap: int = 1000,
@@ -55,6 +56,7 @@ def score_pairs(
         world: of whose split every image is looked at, a patient's second too.
         predictors: of attributes, by name; those without `features` measure no distance.
         planted: covariates that nobody observed: no pair is made of them, or must agree in them.
+        names: attributes that are changed; all by default.
         limit: patients of each attribute at most; all by default.
         batch_size: images per call of a system.
         n_bootstrap: number of bootstrap replicates of every interval.
@@ -65,7 +67,7 @@ def score_pairs(
     rows: list[dict[str, Any]] = []
     observed = [one for one in world.covariates.walk() if one.name not in planted]
     for variable in observed:
-        if not variable.categorical or variable.role == "protected":
+        if not variable.categorical or variable.role == "protected" or variable.name not in (names or [variable.name]):
             continue
         matched = [one.name for one in observed if one.role != "finding" and one is not variable]
         pairs = find_pairs(world.covariates, *world.listing[:2], variable.name, matched)

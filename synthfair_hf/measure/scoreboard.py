@@ -231,6 +231,7 @@ def measure_soundness(
     encoder: str | Path | None = None,
     contrasts: Mapping[str, Sequence[Any]] | None = None,
     boxes: str | Path | None = None,
+    variables: Sequence[str] | None = None,
 ) -> Record:
     """Score the generator, the identity and, for every do() whose exact counterfactual the world knows, the oracle.
 
@@ -254,6 +255,7 @@ def measure_soundness(
         contrasts: by name of a variable, two values whose direct, indirect and total effect is measured.
         boxes: file of radiologists' boxes of ChestX-ray14, nih_bounding_boxes.csv.gz, some of whose images the world
             has.
+        variables: that are intervened on; all by default. Every one costs integrations of every image and seed.
 
     Returns:
         The record, as written.
@@ -266,7 +268,11 @@ def measure_soundness(
     if num_inference_steps is not None:
         check_settings(num_inference_steps)
     saved = find_generator(pretrained_model_name_or_path)
-    check_interventions(saved.preset.covariates, seeds, interventions, effect, pairs)
+    check_interventions(saved.preset.covariates, seeds, interventions, effect, pairs, variables or ())
+    if variables is not None and not 0 < len(variables) == len(set(variables)):
+        raise InputError(
+            f"variables: {', '.join(variables) or 'none'} is invalid; name each variable once, or give all."
+        )
     contrasted = _check_contrasts(saved.preset.covariates, contrasts or {})
     boxed = None if boxes is None else read_boxes(boxes)
     opened = open_for(saved, world, source_dir, split, limit)
@@ -288,19 +294,25 @@ def measure_soundness(
         batch_size=BATCH,
         n_bootstrap=N_BOOTSTRAP,
     )
-    rows = [*scored(Identity(), pairs=(), cycles=()), *scored(system, pairs=pairs, contrasts=contrasted)]
-    known = [name for name in opened.covariates.names if _truth_is_known(opened, name)]
+    names = list(opened.covariates.names if variables is None else variables)
+    rows = [
+        *scored(Identity(), names=names, pairs=(), cycles=()),
+        *scored(system, names=names, pairs=pairs, contrasts=contrasted),
+    ]
+    known = [name for name in names if _truth_is_known(opened, name)]
     if known:
         with_truth = {name: values for name, values in contrasted.items() if name in known}
         rows += scored(Oracle(opened), names=known, pairs=(), cycles=(), contrasts=with_truth)
-    given: dict[str, Any] = {"limit": limit, "batch_size": BATCH, "n_bootstrap": N_BOOTSTRAP}
+    given: dict[str, Any] = {"names": names, "limit": limit, "batch_size": BATCH, "n_bootstrap": N_BOOTSTRAP}
     planted = ("scanner",) if saved.planted_scanner else ()
     rows += score_pairs((Identity(), system), opened, opened_predictors, planted, **given)
     measured: dict[str, Any] = {"origins": relations(saved, predictors)}
     if boxed is not None:
         rows += score_locality(system, opened, boxed, **given)
         measured["lungs"] = round(float(lung_field(boxed, saved.resolution).mean()), 3)
-    algebra = _algebra(pipeline, system, opened, rows, tuple(seeds)[:1], interventions[0], effect, steps)
+    few = opened if len(opened.images) <= BATCH else open_for(saved, world, source_dir, split, BATCH)
+    asked: dict[str, Any] = {"seeds": tuple(seeds)[:1], "interventions": interventions[:1], "effect": effect}
+    algebra = _algebra(pipeline, system, opened, few, rows, steps, names=names, **asked)
     settings = {
         "world": world,
         "split": split,
@@ -309,6 +321,7 @@ def measure_soundness(
         "interventions": list(interventions),
         "effect": effect,
         "pairs": None if pairs is None else [list(pair) for pair in pairs],
+        **({} if variables is None else {"variables": names}),
         "contrasts": {name: list(values) for name, values in contrasted.items()},
         "draws": N_BOOTSTRAP,  # named as in the records so far
         "num_inference_steps": steps,
@@ -335,37 +348,26 @@ def _algebra(
     pipeline: CausalDiffusionPipeline,
     trained: CounterfactualModel,
     world: World,
+    few: World,
     rows: Sequence[Mapping[str, Any]],
-    seeds: Sequence[int],
-    intervention: str,
-    effect: Effect,
     steps: int,
+    **asked: Any,
 ) -> list[dict[str, Any]]:
     """Composition and reversibility of the trained network (of `rows`) and of random weights, and their noise spread.
 
-    What random weights do as well was not learned. Their reversibility is measured with the first seed and
-    intervention alone.
+    What random weights do as well was not learned. They are measured on a few images, as they cost as much as the
+    trained ones and their figures hardly vary from image to image.
     """
     random = untrained(pipeline)
     system = PipelineSystem("random weights", random, num_inference_steps=steps)
-    scored = score(
-        system,
-        world,
-        {},
-        seeds,
-        interventions=(intervention,),
-        effect=effect,
-        pairs=(),
-        batch_size=BATCH,
-        n_bootstrap=N_BOOTSTRAP,
-    )
+    scored = score(system, few, {}, pairs=(), batch_size=BATCH, n_bootstrap=N_BOOTSTRAP, **asked)
     both = [*rows, *scored]
     beginnings, systems = ("composition_l1", "reversibility_l1"), (trained.name, system.name)
     kept = [dict(row) for row in both if row["metric"].startswith(beginnings) and row["system"] in systems]
     labels = {"world": world.name, "metric": "noise_spread", "do": "none", "attribute": "image", "by": "pixels"}
-    for name, one in ((trained.name, pipeline), (system.name, random)):
-        spread = noise_spread(one, world, steps, BATCH, N_BOOTSTRAP)
-        kept.append({"system": name, **labels, "intervention": "none", "effect": effect, **spread})
+    for name, one, images in ((trained.name, pipeline, world), (system.name, random, few)):
+        spread = noise_spread(one, images, steps, BATCH, N_BOOTSTRAP)
+        kept.append({"system": name, **labels, "intervention": "none", "effect": asked["effect"], **spread})
     return kept
 
 

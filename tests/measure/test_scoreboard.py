@@ -171,6 +171,24 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(measured, asked
     assert (tmp_path / "again" / "README.md").read_text() == page
 
 
+def test_a_scoreboard_of_some_variables_has_their_interventions_alone(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr("synthfair_hf.measure.scoreboard.BATCH", 4)
+    given = {**asked, "contrasts": None, "encoder": None, "pairs": None}
+    given["variables"] = ["sex", "scanner"]
+    record = measure_soundness(tmp_path, "phantom", **given)
+    assert record.settings["variables"] == ["sex", "scanner"]
+    assert {row["do"] for row in record.measured["rows"]} == {"none", "sex", "scanner"}
+    few = {row["n"] for row in record.measured["algebra"] if row["system"] == "random weights"}
+    assert few == {4}, "random weights answer one batch"
+    assert "before any training, on 4 images" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("variables", "message"), [(["weight"], "'weight'"), ([], "none"), (["sex", "sex"], "once")])
+def test_variables_to_intervene_on_are_checked_before_anything_is_loaded(asked, tmp_path, variables, message):
+    with pytest.raises(InputError, match=message):
+        measure_soundness(tmp_path / "board", "phantom", **{**asked, "variables": variables})
+
+
 def boxed_world(name, split, limit=None, seed=0, directory=None, resolution=SIDE, preset=None):
     """Phantoms as if they were files, each patient with two images that differ at least in their view."""
     world = small_world(name, split, limit)
