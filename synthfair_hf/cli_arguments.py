@@ -510,6 +510,9 @@ class MeasureSoundness(VerbSettings):
     )
     effect: str = Field("total", description="total: descendants of do() follow; direct: they are held")
     variables: tuple[str, ...] | None = Field(None, description="covariates that are intervened on; all by default")
+    cycles: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 10), description="reconstructions after which composition is measured"
+    )
     num_inference_steps: Steps = None
     pairs: Annotated[tuple[tuple[str, str], ...] | None, Words("A,B", _pairs, may_be_empty=True)] = Field(
         None, description="do()s whose order is exchanged; all pairs by default, none if empty"

@@ -232,6 +232,7 @@ def measure_soundness(
     contrasts: Mapping[str, Sequence[Any]] | None = None,
     boxes: str | Path | None = None,
     variables: Sequence[str] | None = None,
+    cycles: Sequence[Count] = (1, 10),
 ) -> Record:
     """Score the generator, the identity and, for every do() whose exact counterfactual the world knows, the oracle.
 
@@ -256,6 +257,7 @@ def measure_soundness(
         boxes: file of radiologists' boxes of ChestX-ray14, nih_bounding_boxes.csv.gz, some of whose images the world
             has.
         variables: that are intervened on; all by default. Every one costs integrations of every image and seed.
+        cycles: numbers of reconstructions after which composition is measured; each costs two integrations.
 
     Returns:
         The record, as written.
@@ -297,7 +299,7 @@ def measure_soundness(
     names = list(opened.covariates.names if variables is None else variables)
     rows = [
         *scored(Identity(), names=names, pairs=(), cycles=()),
-        *scored(system, names=names, pairs=pairs, contrasts=contrasted),
+        *scored(system, names=names, pairs=pairs, contrasts=contrasted, cycles=cycles),
     ]
     known = [name for name in names if _truth_is_known(opened, name)]
     if known:
@@ -312,7 +314,7 @@ def measure_soundness(
         measured["lungs"] = round(float(lung_field(boxed, saved.resolution).mean()), 3)
     few = opened if len(opened.images) <= BATCH else open_for(saved, world, source_dir, split, BATCH)
     asked: dict[str, Any] = {"seeds": tuple(seeds)[:1], "interventions": interventions[:1], "effect": effect}
-    algebra = _algebra(pipeline, system, opened, few, rows, steps, names=names, **asked)
+    algebra = _algebra(pipeline, system, opened, few, rows, steps, names=names, cycles=cycles, **asked)
     settings = {
         "world": world,
         "split": split,

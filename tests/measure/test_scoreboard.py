@@ -174,10 +174,12 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(measured, asked
 def test_a_scoreboard_of_some_variables_has_their_interventions_alone(asked, tmp_path, monkeypatch):
     monkeypatch.setattr("synthfair_hf.measure.scoreboard.BATCH", 4)
     given = {**asked, "contrasts": None, "encoder": None, "pairs": None}
-    given["variables"] = ["sex", "scanner"]
+    given |= {"variables": ["sex", "scanner"], "cycles": (2,)}
     record = measure_soundness(tmp_path, "phantom", **given)
     assert record.settings["variables"] == ["sex", "scanner"]
     assert {row["do"] for row in record.measured["rows"]} == {"none", "sex", "scanner"}
+    composed = {row["metric"] for row in record.measured["rows"] if row["metric"].startswith("composition")}
+    assert composed == {"composition_l1_at_2"}
     few = {row["n"] for row in record.measured["algebra"] if row["system"] == "random weights"}
     assert few == {4}, "random weights answer one batch"
     assert "before any training, on 4 images" in (tmp_path / "README.md").read_text()
