@@ -73,6 +73,8 @@ CALIBRATION = "calibration.json"
 """Where a generator's strengths were chosen, beside its record."""
 
 BATCH = 32
+FEW = 8
+"""Images that random weights answer."""
 N_BOOTSTRAP = 1000
 """Bootstrap replicates of every figure's interval."""
 
@@ -312,7 +314,7 @@ def measure_soundness(
     if boxed is not None:
         rows += score_locality(system, opened, boxed, **given)
         measured["lungs"] = round(float(lung_field(boxed, saved.resolution).mean()), 3)
-    few = opened if len(opened.images) <= BATCH else open_for(saved, world, source_dir, split, BATCH)
+    few = opened if len(opened.images) <= FEW else open_for(saved, world, source_dir, split, FEW)
     asked: dict[str, Any] = {"seeds": tuple(seeds)[:1], "interventions": interventions[:1], "effect": effect}
     algebra = _algebra(pipeline, system, opened, few, rows, steps, names=names, cycles=cycles, **asked)
     settings = {

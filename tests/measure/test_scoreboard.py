@@ -172,7 +172,7 @@ def test_a_scoreboard_holds_the_band_and_prints_what_it_recorded(measured, asked
 
 
 def test_a_scoreboard_of_some_variables_has_their_interventions_alone(asked, tmp_path, monkeypatch):
-    monkeypatch.setattr("synthfair_hf.measure.scoreboard.BATCH", 4)
+    monkeypatch.setattr("synthfair_hf.measure.scoreboard.FEW", 4)
     given = {**asked, "contrasts": None, "encoder": None, "pairs": None}
     given |= {"variables": ["sex", "scanner"], "cycles": (2,)}
     record = measure_soundness(tmp_path, "phantom", **given)
