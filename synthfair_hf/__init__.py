@@ -77,6 +77,7 @@ _PUBLIC = {
     "Method": "fairness.mitigation.method",
     "LabelledImages": "fairness.labelled",
     "audit": "fairness.audit",
+    "audit_predictions": "fairness.audit_page",
     "benchmark": "fairness.benchmark.board",
     "detect": "fairness.detection",
     "flip_rates": "fairness.flips",

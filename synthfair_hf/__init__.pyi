@@ -18,6 +18,7 @@ from .domains.registry import open_source as open_source
 from .domains.worlds import open_world as open_world
 from .errors import InputError as InputError
 from .fairness.audit import audit as audit
+from .fairness.audit_page import audit_predictions as audit_predictions
 from .fairness.benchmark.board import benchmark as benchmark
 from .fairness.detection import detect as detect
 from .fairness.detectors import DETECTORS as DETECTORS

@@ -1,10 +1,12 @@
 """synthfair VERB: each verb calls one public function, with the settings that `cli_arguments` declares.
 
 Here paths are opened, and what came out is printed. Bad input is one sentence and exit status 2; `verify` exits with 1
-when it finds problems. The library names its own arguments; its errors are printed with the names of the flags.
+when it finds problems, `audit` when a condition holds. The library names its own arguments; its errors are printed with
+the names of the flags.
 """
 
 import json
+import math
 import os
 import select
 import signal
@@ -531,6 +533,25 @@ def _counterfactual(settings: verbs.Counterfactual) -> int:
     return 0
 
 
+def _audit(settings: verbs.Audit) -> int:
+    from .fairness.audit_page import audit_predictions
+
+    record, outcomes = audit_predictions(**_given(settings))
+    for name, n in record.counts["left_out"].items():
+        print(f"{name}: {counted(n, 'row')} without a value, left out")
+    for row in record.measured["gaps"]:
+        if row["metric"] in ("auc_gap", "equal_opportunity_difference", "demographic_parity_difference"):
+            ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+            value = "no value" if row["value"] is None else f"{row['value']:.3f}{ends}"
+            p = "" if row["p"] is None else f", p = {row['p']:.3g}"
+            print(f"{row['attribute']}: {row['metric']} {value}{p}, n = {row['n']}")
+    for one in outcomes:
+        told = "has no value" if math.isnan(one.figure) else f"is {one.figure:.3f}"
+        print(f"{'fails' if one.holds else 'passes'}: {one.condition} ({told})")
+    print(f"wrote {settings.output_dir}/audit.html, audit.json, groups.csv and gaps.csv")
+    return 1 if any(one.holds for one in outcomes) else 0
+
+
 def _benchmark(settings: verbs.Benchmark) -> int:
     from .fairness.benchmark.board import benchmark
 
@@ -719,6 +740,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "merge": _merge,
     "push": _push,
     "counterfactual": _counterfactual,
+    "audit": _audit,
     "benchmark": _benchmark,
     "preset": _preset,
     "sources": _sources,

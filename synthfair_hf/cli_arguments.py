@@ -79,6 +79,11 @@ def _pairs(argument: str, words: Sequence[str]) -> list[list[str]]:
     return pairs
 
 
+def _lists_of_names(argument: str, words: Sequence[str]) -> list[list[str]]:
+    """The words A,B C,D,E as lists of names."""
+    return [word.split(",") for word in words]
+
+
 def _shares(argument: str, words: Sequence[str]) -> dict[str, dict[str, str]]:
     """The words sex=male:0.7,female:0.3 as shares by level, by name."""
     shares: dict[str, dict[str, str]] = {}
@@ -711,6 +716,36 @@ class Benchmark(VerbSettings):
     output_dir: OutputDirectory
 
 
+class Audit(VerbSettings):
+    """Audit a table of predictions by group: a page, tables and a record; exit status 1 where a condition holds."""
+
+    example = (
+        "--predictions predictions.csv --label pneumonia --score probability --groups sex age --bins age=40,60 "
+        "--output_dir audit"
+    )
+    predictions: Path = Field(description="table of anybody's classifier, CSV or Parquet, a line per image")
+    label: str = Field(description="its column of what is true: 0 and 1, or words of which --positive says one")
+    score: str = Field(description="its column of the probability that the finding is present")
+    groups: tuple[str, ...] = Field(description="its columns of attributes to compare, such as sex age_band")
+    subject: str | None = Field(
+        None, description="its column of patients, resampled as a whole; each row is one of its own by default"
+    )
+    weight: str | None = Field(None, description="its column of weights; all rows count the same by default")
+    positive: str | None = Field(None, description="the word of the label column that means present")
+    bins: Annotated[dict[str, tuple[float, ...]], LISTS] = Field(
+        {}, description="numbers at which the groups of an attribute begin, such as age=40,60"
+    )
+    intersections: Annotated[tuple[tuple[str, ...], ...], Words("A,B", _lists_of_names)] = Field(
+        (), description="attributes whose intersections are groups too, such as sex,age"
+    )
+    fail_if: tuple[str, ...] = Field((), description="conditions for exit status 1, such as 'gap(tpr, sex) > 0.1'")
+    threshold: float = Field(0.5, description="scores at or above it are predicted present")
+    seed: Seed = 0
+    n_bootstrap: int = Field(1000, description="bootstrap replicates of every interval")
+    permutations: int = Field(1000, description="permutations of every test; 0 leaves the tests out")
+    output_dir: OutputDirectory
+
+
 class PresetFile(VerbSettings):
     """Print a domain as YAML and check it, or draft one from the table of a folder of images."""
 
@@ -842,6 +877,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "merge": Merge,
     "push": Push,
     "counterfactual": Counterfactual,
+    "audit": Audit,
     "benchmark": Benchmark,
     "preset": PresetFile,
     "sources": Sources,

@@ -55,6 +55,7 @@ CHAIN: dict[str, list[str]] = {
     "report": [],
     "merge": [],
     "push": [],
+    "audit": ["--n_bootstrap", "5", "--permutations", "5"],
     "benchmark": ["--seeds", "1", "--steps", "1"],
     "counterfactual": [],
     "preset": [],
@@ -91,6 +92,9 @@ def prepare(verb: str) -> None:
     if verb == "counterfactual":
         pixels = np.rint(PhantomSource(1, seed=0).image(0, 128) * 255).astype(np.uint8)
         Image.fromarray(pixels).save("radiograph.png")
+    if verb == "audit":
+        rows = [f"{n % 2},0.{n},{'fm'[n // 2 % 2]},{20 + n}" for n in range(40)]
+        Path("predictions.csv").write_text("\n".join(["pneumonia,probability,sex,age", *rows]))
     if verb == "preset":
         rows = [f"{n}.png,p{n},{'AB'[n % 2]},{20 + n}" for n in range(20)]
         Path("images").mkdir()

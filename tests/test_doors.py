@@ -105,6 +105,7 @@ EXPENSIVE = (
     "diffusion.text_to_image.DiffusionPipeline.download",
     "domains.registry.PhantomSource",
     "domains.worlds.PhantomSource",
+    "fairness.audit_page.audit",
     "fairness.benchmark.board._fit_missing",
     "fairness.benchmark.board.ExternalSet",
     "generate.dataset._duration",
@@ -133,6 +134,7 @@ def hall(tmp_path_factory: pytest.TempPathFactory, save_phantom_generator: Calla
     (place / "data").symlink_to(store)
     (place / "loop").symlink_to("loop")
     Image.linear_gradient("L").resize((64, 64)).save(place / "image.png")
+    (place / "predictions.csv").write_text("y,p,sex\n0,0.2,f\n1,0.7,f\n0,0.4,m\n1,0.3,m\n")
     return place
 
 
@@ -303,6 +305,23 @@ DOORS: dict[str, dict[str, Any]] = {
         "permutations": 2,
         "level": 0.9,
     },
+    "audit_predictions": {
+        "predictions": "predictions.csv",
+        "label": "y",
+        "score": "p",
+        "groups": ["sex"],
+        "output_dir": "out",
+        "subject": None,
+        "weight": None,
+        "positive": None,
+        "bins": {},
+        "intersections": (),
+        "fail_if": (),
+        "threshold": 0.5,
+        "seed": 0,
+        "n_bootstrap": 2,
+        "permutations": 2,
+    },
     "benchmark": {
         "data_dir": "data",
         "views": ["sex_imbalanced_90_10"],
@@ -445,6 +464,10 @@ WORDS: dict[str, list[str]] = {
     "counterfactual": [
         *("--image", "image.png", "--covariates", *(f"{name}={value}" for name, value in COVARIATES.items())),
         *("--do", "sex=female", "--pretrained_model_name_or_path", "generator", "--output_dir", "out"),
+    ],
+    "audit": [
+        *("--predictions", "predictions.csv", "--label", "y", "--score", "p", "--groups", "sex"),
+        *("--n_bootstrap", "2", "--permutations", "2", "--output_dir", "out"),
     ],
     "benchmark": [
         *("--data_dir", "data", "--views", "sex_imbalanced_90_10", "--methods", "erm", "--output_dir", "out")

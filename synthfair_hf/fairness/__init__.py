@@ -5,6 +5,9 @@
 - `rates` — `METRICS`: metrics of one group, for many bootstrap weightings at once
 - `summaries` — `SUMMARIES`: gaps, ratios and worst groups, made of the metrics of every group
 - `audit` — `audit`: every metric of every group and intersection, with intervals and permutation tests
+- `predictions` — `read_predictions`: a table of anybody's predictions, CSV or Parquet
+- `conditions` — `parse_condition`: conditions on an audit, for checks that fail
+- `audit_page` — `audit_predictions`: the audit of a table, as a page, tables and a record
 - `group_figure` — `group_figure`: a picture of one metric by group
 - `flips` — `flip_rates`: how often an intervention on an attribute changes the prediction
 - `permutation` — `permute`: group labels permuted between subjects and within them

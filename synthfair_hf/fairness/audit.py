@@ -27,7 +27,7 @@ from ..measure.intervals import percentile_interval, resample
 from ..missing import identifier, is_missing
 from ..records import row_generator
 from .permutation import exchangeable, permute
-from .rates import METRICS, check_labels, check_scores, is_column, rates
+from .rates import METRICS, Rates, check_labels, check_scores, check_weights, is_column, rates
 from .summaries import SUMMARIES, Summary, summarise
 
 __all__ = ["EVERYONE", "AuditTable", "Groups", "audit", "group_codes"]
@@ -120,14 +120,20 @@ def _intersection(parts: Sequence[Groups]) -> Groups:
 
 
 class _Rows(NamedTuple):
-    """Scores, labels and numbers of subjects, each `[n]`."""
+    """Scores, labels, numbers of subjects and weights, each `[n]`; no weights where all rows count the same."""
 
     scores: np.ndarray
     labels: np.ndarray
     subjects: np.ndarray
+    weights: np.ndarray | None
 
     def where(self, mask: np.ndarray) -> "_Rows":
-        return _Rows(*(column[mask] for column in self))
+        weights = None if self.weights is None else self.weights[mask]
+        return _Rows(self.scores[mask], self.labels[mask], self.subjects[mask], weights)
+
+    def rates(self, members: np.ndarray, threshold: float) -> Rates:
+        """METRICS as a function of the weights of members, a number for each row."""
+        return rates(self.scores, self.labels, members, threshold, self.weights)
 
     @property
     def size(self) -> dict[str, int]:
@@ -150,6 +156,7 @@ def audit(
     n_bootstrap: Replicates = 1000,
     permutations: Replicates = 1000,
     level: float = 0.95,
+    weights: Sequence[float] | None = None,
 ) -> AuditTable:
     """Audit the scores of a binary classifier by group.
 
@@ -165,6 +172,8 @@ def audit(
         n_bootstrap: number of bootstrap replicates, from 1.
         permutations: number of permutations of the test; 0 leaves the test out.
         level: confidence level of the intervals, in (0, 1).
+        weights: of the rows `[n]`, 0 or more, such as those of a survey; all count the same by default. The numbers of
+            rows, positives and subjects do not depend on them.
 
     Returns:
         Metrics by group, and fairness metrics over the groups of each attribute.
@@ -180,7 +189,8 @@ def audit(
             "n_bootstrap from 1, permutations from 0, level in (0, 1)."
         )
     attributes = _attributes(groups, intersections, len(score))
-    rows = _Rows(score, label, _subject_numbers(subjects, len(score)))
+    weight = None if weights is None else check_weights(weights, len(score))
+    rows = _Rows(score, label, _subject_numbers(subjects, len(score)), weight)
     masks = [np.ones(len(score), dtype=bool)]
     sections = {}
     for attribute, (codes, names) in attributes.items():
@@ -209,6 +219,8 @@ def audit(
         "permutations": permutations,
         "level": level,
     }
+    if weight is not None:
+        settings["weighted"] = True
     return AuditTable(pandas.DataFrame(group_rows), pandas.DataFrame(gap_rows), rows.size | settings)
 
 
@@ -250,8 +262,9 @@ def _bootstrapped(
 
     The first mask holds all rows.
     """
-    everyone = rates(*rows, threshold)
-    parts = [everyone if mask.all() else rates(*rows.where(mask), threshold) for mask in masks]
+    everyone = rows.rates(rows.subjects, threshold)
+    kept = [None if mask.all() else rows.where(mask) for mask in masks]
+    parts = [everyone if own is None else own.rates(own.subjects, threshold) for own in kept]
     subjects = int(rows.subjects.max()) + 1
 
     def evaluate(weights: np.ndarray) -> np.ndarray:
@@ -275,7 +288,9 @@ def _permuted(
     """
     known, count = rows.where(groups.codes >= 0), len(groups.names)
     codes, n = groups.codes[groups.codes >= 0], len(known.scores)
-    part = rates(known.scores, known.labels, np.arange(n), threshold)
+    # as the metrics sort them, by label and score, so that they need not copy the groups in that order
+    order = np.lexsort((known.scores, known.labels))
+    part = known.where(order).rates(np.arange(n), threshold)
     step = max(1, _BLOCK // (n * count))
     found = {}
     for given_label in (False, True):
@@ -285,7 +300,7 @@ def _permuted(
         values[:, 0] = overall
         for first in range(0, permutations, step):
             own = values[first : first + step, 1:]
-            moved = np.stack([permute(codes, blocks, rng) for _ in own])
+            moved = np.stack([permute(codes, blocks, rng)[order] for _ in own])
             members = (moved[:, None] == np.arange(count)[:, None]).reshape(-1, n)
             own[:] = part(members.astype(np.float64)).reshape(own.shape)
         found[given_label] = values

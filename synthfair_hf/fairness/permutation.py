@@ -52,6 +52,8 @@ def permute(groups: np.ndarray, blocks: list[Block], rng: np.random.Generator) -
     for rows, negatives in blocks:
         block = groups[rows[rng.permutation(len(rows))]]
         for part in (slice(negatives), slice(negatives, None)):
-            block[:, part] = rng.permuted(block[:, part], axis=1)
+            # of one row there is nothing to draw
+            if block[:, part].shape[1] > 1:
+                block[:, part] = rng.permuted(block[:, part], axis=1)
         moved[rows] = block
     return moved

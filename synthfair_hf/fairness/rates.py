@@ -17,7 +17,18 @@ import numpy as np
 from ..errors import InputError, shown
 from ..measure.intervals import pairs_won
 
-__all__ = ["BINS", "METRICS", "Metric", "Rates", "check_labels", "check_scores", "group_rates", "is_column", "rates"]
+__all__ = [
+    "BINS",
+    "METRICS",
+    "Metric",
+    "Rates",
+    "check_labels",
+    "check_scores",
+    "check_weights",
+    "group_rates",
+    "is_column",
+    "rates",
+]
 
 BINS = 10
 """Bins of equal width in [0, 1] of the expected calibration error; each includes its lower edge, the last both."""
@@ -48,7 +59,13 @@ METRICS: dict[str, Metric] = {
 """Metrics of a group. `ece` is the sum over bins of |sum of label - score| by the number of rows."""
 
 
-def rates(scores: np.ndarray, labels: np.ndarray, members: np.ndarray, threshold: float = 0.5) -> Rates:
+def rates(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    members: np.ndarray,
+    threshold: float = 0.5,
+    row_weights: np.ndarray | None = None,
+) -> Rates:
     """METRICS as a function of the weights of subjects.
 
     Args:
@@ -56,6 +73,7 @@ def rates(scores: np.ndarray, labels: np.ndarray, members: np.ndarray, threshold
         labels: `[n]`, 0 or 1.
         members: int64 `[n]`, each row's subject as a column of the weights.
         threshold: scores at or above it are predicted positive.
+        row_weights: `[n]`, 0 or more, by which the weight of a row's subject is multiplied; 1 by default.
 
     Returns:
         A function from weights `[replicates, subjects]` to metrics `[replicates, metrics]`.
@@ -69,10 +87,13 @@ def rates(scores: np.ndarray, labels: np.ndarray, members: np.ndarray, threshold
         cuts.append(list(pairwise([0, *np.searchsorted(scores[side], edges).tolist(), len(side)])))
     low, high = (np.searchsorted(scores[negative], scores[positive], end) for end in ("left", "right"))
     residuals = -scores[negative], 1 - scores[positive]
-    subjects = members[negative], members[positive]
+    subjects = _columns(members[negative]), _columns(members[positive])
+    own = None if row_weights is None else (row_weights[negative], row_weights[positive])
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        below, above = (np.take(weights, side, axis=1) for side in subjects)
+        below, above = (weights[:, side] for side in subjects)
+        if own is not None:
+            below, above = below * own[0], above * own[1]
         cumulated = np.zeros((len(weights), len(negative) + 1))
         np.cumsum(below, axis=1, out=cumulated[:, 1:])
         negatives, positives = cumulated[:, -1], above.sum(axis=1)
@@ -98,6 +119,12 @@ def rates(scores: np.ndarray, labels: np.ndarray, members: np.ndarray, threshold
         return np.stack([found[name] for name in METRICS], axis=1)
 
     return statistic
+
+
+def _columns(members: np.ndarray) -> np.ndarray | slice:
+    """Columns of the weights: a slice, which copies nothing, where they follow each other."""
+    first = int(members[0]) if len(members) else 0
+    return slice(first, first + len(members)) if np.array_equal(members, first + np.arange(len(members))) else members
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -173,6 +200,30 @@ def check_labels(labels: object, n: int) -> np.ndarray:
             "(multi-class labels are not supported)."
         )
     return label.astype(np.int64)
+
+
+def check_weights(weights: object, n: int) -> np.ndarray:
+    """Check weights of rows.
+
+    Args:
+        weights: `[n]` numbers.
+        n: the number of scores.
+
+    Returns:
+        Weights as float64 `[n]`.
+
+    Raises:
+        InputError: there is not one weight per score, one is negative or not finite, or all are 0.
+    """
+    weight = _numbers("weights", weights)
+    if weight.shape != (n,):
+        raise InputError(f"weights: shape {weight.shape} for {n} scores; give one per score.")
+    wrong = weight[~(np.isfinite(weight) & (weight >= 0))]
+    if len(wrong):
+        raise InputError(f"weights: {len(wrong)} of {n} negative or not finite, such as {wrong[0]:g}; give 0 or more.")
+    if not weight.any():
+        raise InputError(f"weights: all {n} are 0; give some row a weight, or leave the weights out.")
+    return weight
 
 
 def _numbers(argument: str, values: object) -> np.ndarray:

@@ -111,7 +111,8 @@ def pairs_won(cumulated: np.ndarray, above: np.ndarray, low: np.ndarray, high: n
         The weight by bootstrap replicate, `[b]`.
     """
     places = np.take(cumulated, low, axis=1)
-    places += np.take(cumulated, high, axis=1)
+    # without ties both are the same
+    places += places if np.array_equal(low, high) else np.take(cumulated, high, axis=1)
     won: np.ndarray = np.einsum("ij,ij->i", above, places) / 2
     return won
 

@@ -1,6 +1,7 @@
 """The audit: every figure by masks and by fairlearn, coverage of intervals, and the level of tests."""
 
 import json
+import math
 
 import numpy as np
 import pandas
@@ -323,3 +324,41 @@ def test_bad_input_is_named(change, message):
 def test_groups_without_their_attribute_are_one_sentence():
     with pytest.raises(InputError, match=r"groups: \['a', 'b'\] is invalid; give a mapping"):
         audit([0.1, 0.9], [0, 1], ["a", "b"])
+
+
+def test_weights_of_whole_numbers_are_repeated_rows():
+    rng = np.random.default_rng(5)
+    labels, scores = rng.integers(0, 2, 60), rng.integers(0, 11, 60) / 10
+    sex, times = rng.choice(["f", "m"], 60), rng.integers(0, 4, 60)
+    weighted = audit(scores, labels, {"sex": sex.tolist()}, n_bootstrap=5, permutations=0, weights=times.tolist())
+    rows = np.repeat(np.arange(60), times)
+    repeated = audit(scores[rows], labels[rows], {"sex": sex[rows].tolist()}, n_bootstrap=5, permutations=0)
+    for name in ("groups", "gaps"):
+        found, expected = (getattr(table, name)["value"].to_numpy() for table in (weighted, repeated))
+        assert found == pytest.approx(expected, nan_ok=True)
+    assert weighted.settings["weighted"]
+    assert "weighted" not in repeated.settings
+
+
+def test_equal_weights_change_no_figure():
+    rng = np.random.default_rng(6)
+    labels, scores = rng.integers(0, 2, 40), rng.random(40)
+    given = (scores, labels, {"sex": rng.choice(["f", "m"], 40).tolist()}, rng.integers(0, 20, 40).tolist())
+    plain, weighted = (audit(*given, n_bootstrap=20, permutations=20, weights=one) for one in (None, [0.5] * 40))
+    for name in ("groups", "gaps"):
+        pandas.testing.assert_frame_equal(getattr(plain, name), getattr(weighted, name))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], r"weights: shape \(1,\) for 2 scores"),
+        ([1, -1], "weights: 1 of 2 negative or not finite, such as -1"),
+        ([1, math.nan], "weights: 1 of 2 negative or not finite"),
+        ([0, 0], "weights: all 2 are 0; give some row a weight, or leave the weights out"),
+        (["a", 1], "weights: not all are numbers"),
+    ],
+)
+def test_bad_weights_are_named(weights, message):
+    with pytest.raises(InputError, match=message):
+        audit([0.1, 0.9], [0, 1], {"sex": ["f", "m"]}, weights=weights)

@@ -1,0 +1,207 @@
+"""A table of predictions of anybody's classifier: a score and a label for every row, and the groups to audit.
+
+    CSV (also gzipped, with semicolons or tabs) or Parquet, a line per image:  score, label, groups [, subject, weight]
+
+A row whose score, label, subject or weight is missing is left out, and counted; one whose group is missing is kept, and
+counted by the audit. A number of many values is a group only by bins: what is compared is then the user's choice.
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas
+import pyarrow
+import pyarrow.parquet
+
+from ..domains.rows import read_rows
+from ..errors import InputError, counted, unknown
+from ..missing import identifier, is_missing
+from ..records import check_regular
+
+__all__ = ["MOST_GROUPS", "MOST_NUMBERS", "Predictions", "read_predictions"]
+
+MOST_GROUPS = 100
+"""Names of one attribute at most: a column with more is an identifier."""
+
+MOST_NUMBERS = 12
+"""Different numbers of one attribute at most that are groups without bins."""
+
+LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
+"""What says absent and present in a label column; other words need `positive`."""
+
+
+class Predictions(NamedTuple):
+    """The columns of an audit, and what was left out of them.
+
+    Attributes:
+        scores: `[n]`, as they are written: the audit checks that they are probabilities.
+        labels: `[n]`, 0 absent and 1 present.
+        groups: by attribute, a categorical `[n]`, missing where unknown.
+        subjects: `[n]`, or None where each row is a subject of its own.
+        weights: `[n]`, or None where all rows count the same.
+        left_out: rows without a value of a column, by its name.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    groups: dict[str, pandas.Categorical]
+    subjects: list[str] | None
+    weights: np.ndarray | None
+    left_out: dict[str, int]
+
+
+def read_predictions(
+    path: str | Path,
+    label: str,
+    score: str,
+    groups: Sequence[str],
+    subject: str | None = None,
+    weight: str | None = None,
+    positive: str | None = None,
+    bins: Mapping[str, Sequence[float]] | None = None,
+) -> Predictions:
+    """Read a table of predictions.
+
+    Args:
+        path: of the table.
+        label: its column of what is true: 0 and 1, true and false, or, with `positive`, any words.
+        score: its column of the probabilities that the finding is present.
+        groups: columns of attributes.
+        subject: column of patients, whose rows belong together.
+        weight: column of weights.
+        positive: the word of `label` for present; every other word is absent then.
+        bins: by attribute, the numbers at which its groups begin: [40, 60] makes <40, 40-60 and >=60.
+
+    Raises:
+        InputError: the table cannot be read, lacks a column, or a column has values that it cannot have.
+    """
+    path, bins = Path(path), dict(bins or {})
+    if not groups:
+        raise InputError("groups: none; name one or more columns of the table to compare, such as sex.")
+    stranger = next((name for name in bins if name not in groups), None)
+    if stranger is not None:
+        raise unknown("bins", stranger, groups)
+    for name, edges in bins.items():
+        if not edges or list(edges) != sorted(set(edges)) or not np.isfinite(edges).all():
+            raise InputError(f"bins[{name!r}]: {list(edges)} do not rise; give the numbers at which groups begin.")
+    named = {"label": label, "score": score, "subject": subject, "weight": weight}
+    wanted = {argument: name for argument, name in named.items() if name is not None}
+    repeated = [name for name, times in Counter([*groups, label, score]).items() if times > 1]
+    if repeated:
+        raise InputError(f"groups, label, score: {repeated[0]!r} is named twice; name each column once.")
+    rows = _rows(path, {*wanted.values(), *groups})
+    for argument, name in [*wanted.items(), *(("groups", name) for name in groups)]:
+        if name not in rows[0][1]:
+            raise unknown(f"{argument}: column of {path.name}", name, _columns(path))
+
+    missing = {name: [is_missing(row[name]) for _, row in rows] for name in dict.fromkeys(wanted.values())}
+    left_out = {name: sum(found) for name, found in missing.items() if any(found)}
+    kept = [row for row, *gone in zip(rows, *missing.values(), strict=True) if not any(gone)]
+    if not kept:
+        lacking = ", ".join(f"{name} of {counted(times, 'row')}" for name, times in left_out.items())
+        raise InputError(f"{path}: no row is complete (missing: {lacking}); give a table that knows score and label.")
+    return Predictions(
+        _floats(path, kept, score),
+        _labels(path, kept, label, positive),
+        {name: _grouped(path, kept, name, bins.get(name)) for name in groups},
+        None if subject is None else [str(identifier(row[subject])) for _, row in kept],
+        None if weight is None else _floats(path, kept, weight),
+        left_out,
+    )
+
+
+Rows = list[tuple[int, dict[str, str]]]
+"""The line of a row in its file, and its cells by column."""
+
+
+def _rows(path: Path, columns: set[str]) -> Rows:
+    """The cells of these columns, where the table has them."""
+    if path.suffix != ".parquet":
+        return read_rows(path, columns)
+    check_regular(path, str(path), "give a table with one row per image")
+    try:
+        names = [name for name in pyarrow.parquet.read_schema(path).names if name in columns]
+        table = pyarrow.parquet.read_table(path, columns=names, partitioning=None)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: not a readable table ({str(error).splitlines()[0]}); give a whole file.") from None
+    if not table.num_rows:
+        raise InputError(f"{path}: no rows; give a table with one row per image.")
+    found = [["" if value is None else str(value) for value in table[name].to_pylist()] for name in names]
+    cells = zip(*found, strict=True) if found else ((),) * table.num_rows
+    return [(line, dict(zip(names, row, strict=True))) for line, row in enumerate(cells, 1)]
+
+
+def _columns(path: Path) -> list[str]:
+    return pyarrow.parquet.read_schema(path).names if path.suffix == ".parquet" else list(read_rows(path)[0][1])
+
+
+def _floats(path: Path, rows: Rows, name: str) -> np.ndarray:
+    values = np.empty(len(rows))
+    for place, (line, row) in enumerate(rows):
+        try:
+            values[place] = float(row[name])
+        except ValueError:
+            raise InputError(f"{path}:{line}: {name} is {row[name]!r}, no number; write it as 0.5.") from None
+    return values
+
+
+def _labels(path: Path, rows: Rows, name: str, positive: str | None) -> np.ndarray:
+    words = [str(identifier(row[name])) for _, row in rows]
+    counts = Counter(words)
+    if positive is not None:
+        if str(identifier(positive)) not in counts:
+            raise unknown(f"positive: value of {name}", positive, sorted(counts)[:10])
+        return np.array([word == identifier(positive) for word in words], dtype=np.int64)
+    strange = next((word for word in counts if word.lower() not in LABELS), None)
+    if strange is not None:
+        line = rows[words.index(strange)][0]
+        raise InputError(
+            f"{path}:{line}: {name} is {strange!r}, neither 0 nor 1; say which word means that the finding is present "
+            f"by positive={next(iter(sorted(counts, reverse=True)))!r}."
+        )
+    return np.array([LABELS[word.lower()] for word in words], dtype=np.int64)
+
+
+def _grouped(path: Path, rows: Rows, name: str, edges: Sequence[float] | None) -> pandas.Categorical:
+    """A column of groups: in the order of their names, of numbers and bins in the order of these."""
+    words = [identifier(row[name]) for _, row in rows]
+    known = sorted({word for word in words if word is not None})
+    if not known:
+        raise InputError(f"groups: no row of {path.name} has a value of {name!r}; leave the attribute out.")
+    numbers = _numbers(known)
+    if edges is not None:
+        if numbers is None:
+            strange = next(word for word in known if _numbers([word]) is None)
+            line = next(line for line, row in rows if identifier(row[name]) == strange)
+            raise InputError(f"{path}:{line}: {name} is {strange!r}, no number; bins are of numbers alone.")
+        names = [f"<{edges[0]:g}", *(f"{low:g}-{high:g}" for low, high in pairwise(edges))]
+        names.append(f">={edges[-1]:g}")
+        binned = {word: names[bisect_right(edges, number)] for word, number in numbers.items()}
+        return pandas.Categorical([None if word is None else binned[word] for word in words], categories=names)
+    if numbers is not None and len(known) > MOST_NUMBERS:
+        middle = float(np.median(list(numbers.values())))
+        raise InputError(
+            f"groups: {name} has {len(known)} different numbers; say where its groups begin by bins, such as "
+            f"{name}={middle:g}."
+        )
+    if len(known) > MOST_GROUPS:
+        raise InputError(
+            f"groups: {name} has {len(known)} different values, such as {known[0]!r}, more than {MOST_GROUPS}; name a "
+            "column of groups, not of identifiers."
+        )
+    ordered = known if numbers is None else sorted(known, key=lambda word: numbers[word])
+    return pandas.Categorical(words, categories=ordered)
+
+
+def _numbers(words: Sequence[str]) -> dict[str, float] | None:
+    """The number of each word; None where one has none."""
+    try:
+        found = {word: float(word) for word in words}
+    except ValueError:
+        return None
+    return found if np.isfinite(list(found.values())).all() else None

@@ -1,0 +1,109 @@
+"""The audit of a table, written down: what the page shows is the record, and the verb's exit status its conditions."""
+
+import json
+import re
+
+import numpy as np
+import pandas
+import pytest
+
+from synthfair_hf.cli import main
+from synthfair_hf.errors import InputError
+from synthfair_hf.fairness.audit import audit
+from synthfair_hf.fairness.audit_page import PLOTTED, _axis, audit_predictions
+from synthfair_hf.records import Record
+
+QUICK = {"n_bootstrap": 30, "permutations": 20}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 300)
+    frame = pandas.DataFrame(
+        {
+            "y": labels,
+            "p": np.clip(0.4 * labels + 0.6 * rng.random(300), 0, 1).round(3),
+            "sex": rng.choice(["f", "m", "<script>alert(1)</script>"], 300, p=[0.5, 0.45, 0.05]),
+            "age": rng.integers(20, 90, 300),
+            "patient": rng.integers(0, 120, 300),
+            "w": rng.integers(0, 3, 300),
+        }
+    )
+    path = tmp_path_factory.mktemp("predictions") / "p.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_page_tables_and_record_say_the_same(table, tmp_path):
+    asked = {"bins": {"age": [50]}, "subject": "patient", "intersections": [("sex", "age")], **QUICK}
+    conditions = ["gap(tpr, sex) > 0", "auc(everyone) < 0.1"]
+    record, outcomes = audit_predictions(table, "y", "p", ["sex", "age"], tmp_path / "out", fail_if=conditions, **asked)
+    assert [one.holds for one in outcomes] == [True, False]
+    assert Record.read(tmp_path / "out" / "audit.json") == record
+    frame = pandas.read_csv(table)
+    groups = {"sex": frame["sex"].tolist(), "age": np.where(frame["age"] < 50, "<50", ">=50").tolist()}
+    same = audit(
+        frame["p"], frame["y"], groups, frame["patient"].tolist(), intersections=[("sex", "age")], **QUICK
+    ).to_record()
+    assert record.measured["gaps"] == same["gaps"]
+    assert record.measured["groups"] == same["groups"]
+    for name in ("gaps", "groups"):
+        read = pandas.read_csv(tmp_path / "out" / f"{name}.csv")
+        assert len(read) == len(same[name])
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "fails:" in page
+    assert "passes:" in page
+    for row in same["groups"]:
+        if row["metric"] in PLOTTED and row["value"] is not None:
+            assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in page
+    places = [float(place) for place in re.findall(r"left: ([-\d.]+)%", page)]
+    assert min(places) >= 0
+    assert max(places) <= 100
+
+
+def test_the_verb_exits_with_one_where_a_condition_holds(table, tmp_path, capsys):
+    words = f"audit --predictions {table} --label y --score p --groups sex --n_bootstrap 20 --permutations 20"
+    words = [*words.split(), "--output_dir", str(tmp_path / "out"), "--fail_if"]
+    assert main([*words, "auc(everyone) < 0.1"]) == 0
+    assert "passes: auc(everyone) < 0.1 (is 0.9" in capsys.readouterr().out
+    assert main([*words, "auc(everyone) > 0.1"]) == 1
+    assert "fails: auc(everyone) > 0.1" in capsys.readouterr().out
+    assert main([*words, "auc(all) > 0.1"]) == 2
+    assert "--fail_if" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": "missing"}, "label: column of p.csv"),
+        ({"fail_if": ["gap(tpr, age) > 1"]}, "attribute: 'age' is unknown"),
+        ({"intersections": [("sex",)]}, "intersections"),
+        ({"score": "age"}, "scores: .* not in .0, 1"),
+        ({"weight": "p", "threshold": 2}, "threshold"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(table, tmp_path, change, message):
+    asked = {"label": "y", "score": "p", "groups": ["sex"], **QUICK, **change}
+    with pytest.raises(InputError, match=message):
+        audit_predictions(table, output_dir=tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_class_and_constant_scores_have_no_value_and_no_error(tmp_path):
+    pandas.DataFrame({"y": [1, 1, 1, 1], "p": [0.5] * 4, "g": list("aabb")}).to_csv(tmp_path / "p.csv", index=False)
+    record, _ = audit_predictions(tmp_path / "p.csv", "y", "p", ["g"], tmp_path / "out", **QUICK)
+    (auc,) = [row for row in record.measured["gaps"] if row["metric"] == "auc_gap"]
+    assert (auc["value"], auc["p"], auc["n"]) == (None, None, 4)
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["counts"]["positives"] == 4
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (0.31, 0.34), (0.5, 0.5), (0.0, 0.0), (0.999, 1.0)])
+def test_an_axis_holds_its_figures(ends):
+    low, high, step = _axis(*ends)
+    assert low <= ends[0] + 1e-9
+    assert high >= ends[1] - 1e-9
+    assert high > low
+    assert 1 <= round((high - low) / step) <= 7
