@@ -24,6 +24,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from decimal import Context, Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,14 @@ __all__ = ["Draft", "draft_preset"]
 
 LONGEST = 80
 """A column with longer words is text: a level's name stands in commands and paths."""
+
+EXACT = Context(prec=LONGEST)
+"""By which a number that is as long as a level may be loses no digit."""
+
+DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+
+UNITS = {"day": "days", "week": "weeks", "month": "months", "mo": "months"}
+"""Of an age, by the words of its column's name; years, where it has none of them."""
 
 SEVERAL = 0.05
 """Share of the cells of a column, 0 to 1, from which on several words in a cell are several labels."""
@@ -229,7 +238,7 @@ def _rare(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[str, Any] | str:
     """The fields of a column's variable and what occurs in it, or why it is left out."""
-    unit = "years" if re.search(r"(^|_)age($|_)", _words(column)) else "units"
+    unit = _unit(column)
     probe = Variable(
         name=column, kind="continuous", role="protected", nature="patient/anatomy", unit=unit, range=WIDEST
     )
@@ -244,9 +253,10 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
     distinct = len(set(numbers))
     repeated = distinct <= FEW and 2 * distinct <= len(numbers)
     if numbers and len(numbers) > 0.95 * len(known) and (unit == "years" or not repeated):
-        if distinct < 2:
-            return "has one value"
         values = np.array(numbers, dtype=float)
+        # covariates are of single precision
+        if len(np.unique(values.astype(np.float32))) < 2:
+            return "has one value" if distinct < 2 else "holds numbers too near each other for single precision"
         return {"kind": "continuous", "unit": unit, "range": _range(values, unit), "values": values}
     if not all(cell.isprintable() for cell in words):
         return "holds characters that are not printed"
@@ -256,6 +266,8 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
     distinct = len(set(map(_key, words)))
     if distinct < 2:
         return "has one value"
+    if 2 * sum(map(bool, map(DECIMAL_COMMA.fullmatch, words))) > len(words):
+        return "holds numbers with decimal commas; write them with points"
     if distinct > MAX_LEVELS or max(map(len, words)) > LONGEST or 2 * distinct > len(words):
         return "holds text, or a name of each row"
     own = SEXES if _is(column, "sex") and {_key(word) for word in words} <= {*SEXES, "other"} else {}
@@ -277,6 +289,14 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
 def _mapped(column: str) -> str:
     """The remedy for a column whose cells join labels."""
     return f"give each row one, or columns={ {FINDINGS: column} }, by which each label is a finding"
+
+
+def _unit(column: str) -> str:
+    """The unit of a column's numbers, of which an age alone has one by its name."""
+    words = _words(column).split("_")
+    if "age" not in words:
+        return "units"
+    return next((UNITS[one] for word in words if (one := word.removesuffix("s")) in UNITS), "years")
 
 
 def _range(values: np.ndarray, unit: str) -> tuple[float, float]:
@@ -328,12 +348,15 @@ def _stem(key: str) -> str:
 
 
 def _key(cell: str) -> str:
-    """What two spellings of one level have in common; 3 and 3.0 are one number."""
+    """What two spellings of one level have in common; 3 and 3.0 are one number, 1000001 and 1000002 are two."""
     # Python would read 6_1 as 61
     if "_" not in cell:
-        with suppress(ValueError):
-            return f"{float(cell):g}"
-    return re.sub(r"[\s_/-]+", "_", cell.casefold())
+        with suppress(ArithmeticError, ValueError):
+            number = Decimal(cell)
+            short = f"{float(number):g}"
+            return short if Decimal(short) == number else str(number.normalize(EXACT))
+    # an accent is one letter with the one below, or a letter of its own
+    return re.sub(r"[\s_/-]+", "_", unicodedata.normalize("NFC", cell).casefold())
 
 
 def _finding(found: Mapping[str, Mapping[str, Any]]) -> str | None:
