@@ -37,7 +37,7 @@ from ..schema import Schema, Variable, spelling
 from .cells import FEWEST, IDENTIFIED, MAX_UNREADABLE, check_identifiers, match_columns
 from .findings import FINDINGS, NO_FINDING
 from .preset import Contrast, Preset, strengths
-from .preset_file import MAX_COVARIATES, NAME, why_no_name
+from .preset_file import LARGEST, MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
 from .readers import key_of, map_columns
 from .rows import read_rows
@@ -72,9 +72,6 @@ FEW = 10
 
 MAX_CROSSED = 24
 """Members of a family that a draft crosses, unless the finding alone has more levels."""
-
-WIDEST = (-1e12, 1e12)
-"""Numbers beyond are no measurement."""
 
 WORDS = {
     "finding": "finding findings diagnosis dx label labels class disease pathology target outcome",
@@ -240,7 +237,7 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
     """The fields of a column's variable and what occurs in it, or why it is left out."""
     unit = _unit(column)
     probe = Variable(
-        name=column, kind="continuous", role="protected", nature="patient/anatomy", unit=unit, range=WIDEST
+        name=column, kind="continuous", role="protected", nature="patient/anatomy", unit=unit, range=(-LARGEST, LARGEST)
     )
     # as whoever trains reads them: of a view, LL is lateral
     cells = [published(probe, cell) for cell in cells]
