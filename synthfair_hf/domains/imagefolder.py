@@ -8,6 +8,7 @@ data set (`readers`). Levels are read in any case and with any separators, ages 
 (`schema.Variable.parse`).
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,7 @@ from .source import (
     count_colours,
     count_contradictions,
     count_contrasts,
+    count_copies,
     count_patients,
     image_sha256,
     jitter,
@@ -205,6 +207,7 @@ class ImageFolder:
         self._check_owners(kept, hashes, max_bad_fraction)
         self._keep(kept, quarantined, hashes)
         headers = tuple(headers[index] for index in kept)
+        self.counts |= count_copies(self.image_sha256, self.table)
         self.counts |= count_contrasts(self._paths, headers)
         others = [path for path, header in zip(self._paths, headers, strict=True) if header is None]
         self.counts |= count_colours(others, self.channels)
@@ -392,7 +395,7 @@ def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
     metadata = table.path
     check_identifiers(metadata, list(table.rows[0][1]))
     lines: dict[Path, int] = {}
-    zeros: dict[str, tuple[str, int]] = {}
+    spelt: dict[str, tuple[str, int]] = {}
     patients = []
     for line, row in table.rows:
         path = _inside(root, row["file_name"], f"{metadata}:{line}")
@@ -410,12 +413,15 @@ def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
             raise InputError(
                 f"{metadata}:{line}: patient_id is {repr(cell) if cell else 'empty'}; give every image its patient."
             )
-        if patient.isdecimal():
-            other, first = zeros.setdefault(patient.lstrip("0"), (patient, line))
+        # where patients are not told, names of files are theirs
+        if patient != row["file_name"]:
+            bare = " ".join(unicodedata.normalize("NFKC", patient).casefold().split())
+            other, first = spelt.setdefault(bare.lstrip("0") if bare.isdecimal() else bare, (patient, line))
             if other != patient:
+                but_for = "leading zeros" if bare.isdecimal() else "case, spaces or the encoding of its letters"
                 raise InputError(
-                    f"{metadata}:{line}: patient_id {patient!r} is {other!r} of line {first} but for leading zeros; "
-                    "give one patient one name, and two patients names that differ otherwise."
+                    f"{metadata}:{line}: patient_id {shown(patient)} is {shown(other)} of line {first} but for "
+                    f"{but_for}; give one patient one name, and two patients names that differ otherwise."
                 )
         patients.append(patient)
     return list(lines), patients
@@ -431,12 +437,13 @@ def _inside(root: Path, name: str, where: str) -> Path:
         openable = path.is_file() or not path.exists()
     # RuntimeError: a link to itself
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{where}: file_name {name!r} is not a path ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{where}: file_name {shown(name)} is not a path ({reason}); name an image.") from None
     if not path.is_relative_to(root.resolve()):
-        raise InputError(f"{where}: file_name {name!r} leaves the folder; keep images under {root}.")
+        raise InputError(f"{where}: file_name {shown(name)} leaves the folder; keep images under {root}.")
     # a pipe would be waited for
     if not openable:
-        raise InputError(f"{where}: file_name {name!r} is not a file; name an image.")
+        raise InputError(f"{where}: file_name {shown(name)} is not a file; name an image.")
     return path
 
 

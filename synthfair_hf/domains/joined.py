@@ -262,6 +262,7 @@ class JoinedSource:
         others = {name: preset for one in counts.values() for name, preset in one.get("others in", {}).items()}
         optional = {
             **{"left out": left_out, "not read": not_read, "contrast": _added(counts, "contrast")},
+            "copies differ": _added(counts, "copies differ"),
             "others in": others,
         }
         return {
