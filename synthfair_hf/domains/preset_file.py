@@ -56,7 +56,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 COLUMNS = re.compile(
     "id|image|split|subject_id|parent_id|intervention|seed|draw|synthetic|source_dataset|plan|model_revision|reached|"
-    "out_of_support|prompt|recipe|sha256"
+    "out_of_support|prompt|recipe|sha256|latents|preferred|rejected|judge|margin|comment"
 )
 DERIVED = ("noise_", "measured_", "observed_")
 """What a data set and its source have beside covariates, and what columns are made of covariates' names by."""

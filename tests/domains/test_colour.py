@@ -119,11 +119,11 @@ def test_a_folder_in_colours_gives_colours_and_counts_what_is_gray(tmp_path):
 def test_a_preset_drafted_from_images_in_colours_has_three_channels(tmp_path, suffix):
     drawn = {f"{index}.{suffix}": Image.fromarray(picture(64, index)) for index in range(4)}
     gray = {name: image.convert("L").convert("RGB") for name, image in drawn.items()}
-    for images, channels in ((drawn, 3), (gray, 1)):
-        root = folder(tmp_path / str(channels), images)
+    for pictures, channels in ((drawn, 3), (gray, 1)):
+        root = folder(tmp_path / str(channels), pictures)
         (root / "metadata.csv").write_text(
             "file_name,patient_id,sex,finding\n"
-            + "".join(f"{name},p{index},{'mf'[index % 2]},{'ab'[index // 2]}\n" for index, name in enumerate(images))
+            + "".join(f"{name},p{index},{'mf'[index % 2]},{'ab'[index // 2]}\n" for index, name in enumerate(pictures))
         )
         preset = draft_preset(root / "metadata.csv").preset
         assert preset.channels == channels

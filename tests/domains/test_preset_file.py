@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from synthfair_hf.align.preferences import _features
 from synthfair_hf.domains.cells import bare_name
 from synthfair_hf.domains.ingested import COLUMNS as INGESTED
 from synthfair_hf.domains.preset import Contrast, Network, Preset
@@ -145,7 +146,7 @@ WRONG = [
     ("[1, 9]", "[1, 1e39]", r"covariates.heat: range 1.0, 1e\+39 is invalid"),
     ("[1, 9]", "[-1e308, 1e308]", r"covariates.heat: range -1e\+308, 1e\+308 is invalid"),
     ("[1, 9]", "[0, 1e-300]", "covariates.heat: range 0.0, 1e-300 is invalid"),
-    ("[1, 9]", "[16777216, 16777217]", "covariates.heat: range .* are seven digits: give them in another unit"),
+    ("[1, 9]", "[16777216, 16777217]", "covariates.heat: range .* told apart to seven digits: give them in another"),
     ("[1, 9]", "[1, .inf]", "covariates.heat.range.1: '.inf' is invalid"),
     ("[1, 9]", "[1, 9], levels: [a, b]", "covariates.heat: levels are for a categorical variable"),
     ("[red, white, no]", "[red, white, red]", "covariates.clay: level 'red' is given again"),
@@ -324,5 +325,5 @@ def test_no_covariate_is_called_as_a_column_of_a_data_set():
     """Of two columns of one name one would be lost without a word."""
     schema = PRESETS["phantom"].covariates
     columns = row_features(schema, measured=True, support=True, prompt=True, context=())
-    for name in {*columns, *INGESTED} - {*schema.names}:
+    for name in {*columns, *_features(PRESETS["phantom"]), *INGESTED} - {*schema.names}:
         assert why_no_name(name, schema.names) is not None, name
