@@ -8,7 +8,6 @@ data set (`readers`). Levels are read in any case and with any separators, ages 
 (`schema.Variable.parse`).
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError, counted, shown
-from ..missing import identifier
+from ..missing import bare_identifier, identifier
 from ..records import Access, file_sha256, fingerprint
 from ..schema import SPLITS, Schema, Variable
 from .cells import (
@@ -415,10 +414,9 @@ def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
             )
         # where patients are not told, names of files are theirs
         if patient != row["file_name"]:
-            bare = " ".join(unicodedata.normalize("NFKC", patient).casefold().split())
-            other, first = spelt.setdefault(bare.lstrip("0") if bare.isdecimal() else bare, (patient, line))
+            other, first = spelt.setdefault(bare_identifier(patient), (patient, line))
             if other != patient:
-                but_for = "leading zeros" if bare.isdecimal() else "case, spaces or the encoding of its letters"
+                but_for = "leading zeros" if patient.isdecimal() else "case, spaces or the encoding of its letters"
                 raise InputError(
                     f"{metadata}:{line}: patient_id {shown(patient)} is {shown(other)} of line {first} but for "
                     f"{but_for}; give one patient one name, and two patients names that differ otherwise."
