@@ -8,6 +8,7 @@ data set (`readers`). Levels are read in any case and with any separators, ages 
 (`schema.Variable.parse`).
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ from .findings import FINDINGS, is_label, state_in
 from .images import Fit
 from .ingested import read_metadata
 from .preset import Preset
-from .readers import Table
+from .readers import IMAGE_SUFFIXES, Table
 from .several_findings import labels_told, remedy_of_several
 from .source import (
     BLANK,
@@ -135,6 +136,8 @@ class ImageFolder:
             table.rows = _told_apart(_named(table, preset.covariates), preset.covariates)
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
+        # of a data set that is read in part, most images are not listed, and its reader says which
+        unlisted = 0 if table.name is not None else _unlisted(root.resolve(), self._paths)
         sha256 = table.sha256
         if patients != "all":
             own = [row for row, patient in enumerate(self.patient_ids) if self._split_of(patient) is not None]
@@ -213,6 +216,8 @@ class ImageFolder:
         if sideways:
             listed = self.counts.get("left out", {})
             self.counts["left out"] = {**listed, LATERAL: listed.get(LATERAL, 0) + len(sideways)}
+        if unlisted:
+            self.counts["without a row"] = unlisted
         if fit != "crop":
             self.counts["fit"] = fit
         # only needed so far, and large
@@ -443,6 +448,13 @@ def _inside(root: Path, name: str, where: str) -> Path:
     if not openable:
         raise InputError(f"{where}: file_name {shown(name)} is not a file; name an image.")
     return path
+
+
+def _unlisted(root: Path, paths: Iterable[Path]) -> int:
+    """How many images of a folder no row names; links lead to others."""
+    listed = set(paths)
+    places = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+    return sum(one.suffix.lower() in IMAGE_SUFFIXES and one not in listed and not one.is_symlink() for one in places)
 
 
 def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int, fit: Fit) -> list[Examined]:

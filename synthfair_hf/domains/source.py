@@ -286,7 +286,7 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 PUBLISHED = (
     *("left out", "not read", "no image of", "contradictory", "copies differ", "contrast", "in colours", "gray"),
-    *("turned upright", "fit", "part", "unit", "others in"),
+    *("turned upright", "fit", "part", "unit", "others in", "without a row"),
     *("patients of several sources", "patients of several splits"),
 )
 """Counts that tell of nobody."""
@@ -312,6 +312,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
     elif quarantined:
         lines.append(f"  left out: {quarantined} images that can't be read or show nothing")
     lines += [f"  left out: {n} images ({reason})" for reason, n in counts.get("left out", {}).items()]
+    if unlisted := counts.get("without a row"):
+        lines.append(f"  not read: {counted(unlisted, 'image')} of the folder that no row of its table names")
     not_read = counts.get("not read", {})
     lines += [f"  not read: {name} ({reason})" for name, reason in not_read.items() if reason != NOT_TOLD]
     if untold := [name for name, reason in not_read.items() if reason == NOT_TOLD]:

@@ -128,6 +128,19 @@ def test_copies_of_one_image_that_contradict_each_other_are_counted(folder):
     assert "  contradictory age: 1 image with copies of another value" in describe_counts(counts)
 
 
+def test_images_that_no_row_names_are_counted_and_said(folder):
+    before = ImageFolder(folder, PRESET, 32)
+    assert "without a row" not in before.counts
+    for name in ("extra.PNG", "another/extra.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "images" / "000.png", folder / name)
+    (folder / "link.png").symlink_to("images/000.png")
+    after = ImageFolder(folder, PRESET, 32)
+    assert after.fingerprint == before.fingerprint
+    assert totals(after.counts)["without a row"] == 2
+    assert "  not read: 2 images of the folder that no row of its table names" in describe_counts(after.counts)
+
+
 def test_the_name_of_a_file_commands_no_terminal(edit):
     source = ImageFolder(edit(lambda text: text.replace("images/007.png", "\x1b[2J.png")), PRESET, 32)
     assert all(line.isprintable() for line in describe_counts(source.counts))
