@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MISSING_WORDS", "identifier", "is_missing"]
+__all__ = ["MISSING_WORDS", "bare_identifier", "identifier", "is_missing"]
 
 MISSING_WORDS = frozenset(
     {
@@ -114,3 +114,13 @@ def identifier(value: Any) -> str | None:
     text = _visible(str(value)).strip()
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text
+
+
+def bare_identifier(name: str) -> str:
+    """What two spellings of one identifier have in common: without case, leading zeros and what spaces are made of.
+
+    Args:
+        name: as `identifier` returns it.
+    """
+    bare = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    return bare.lstrip("0") if bare.isdecimal() else bare

@@ -34,6 +34,7 @@ from .lora import adapter_parameters, reference
 __all__ = [
     "ERROR_WEIGHTS",
     "LOSSES",
+    "WEIGHT",
     "DPOObjective",
     "WeightedExamples",
     "implicit_accuracy",
@@ -93,6 +94,10 @@ def implicit_accuracy(logits: Tensor) -> Tensor:
     return (logits.sign() + 1) / 2
 
 
+WEIGHT = "pair.weight"
+"""Entry of a batch that is no covariate: the name of none has a dot, and a patient's weight may be one."""
+
+
 def subgroup_weights(subgroups: Mapping[str, np.ndarray], rows: int) -> Tensor:
     """Weights that make each subgroup's mean loss count the same.
 
@@ -110,7 +115,7 @@ def subgroup_weights(subgroups: Mapping[str, np.ndarray], rows: int) -> Tensor:
 
 
 class WeightedExamples(Dataset[dict[str, Tensor]]):
-    """Examples addressed by (row, place), each with the `weight` of its row."""
+    """Examples addressed by (row, place), each with the WEIGHT of its row."""
 
     def __init__(self, examples: Dataset[dict[str, Tensor]], weights: Tensor) -> None:
         self.examples, self.weights = examples, weights
@@ -119,7 +124,7 @@ class WeightedExamples(Dataset[dict[str, Tensor]]):
         return len(self.weights)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        return {**self.examples[key], "weight": self.weights[key[0]]}
+        return {**self.examples[key], WEIGHT: self.weights[key[0]]}
 
 
 class Comparison(NamedTuple):
@@ -138,7 +143,7 @@ class Comparison(NamedTuple):
 class DPOObjective(nn.Module):
     """objective(batch, generator) -> (loss, {name: value}), for the one training loop.
 
-    `batch["preferred"]` and `batch["rejected"]` are `[B, C, H, W]` in [0, 1]; `batch["weight"]` `[B]`, where there is
+    `batch["preferred"]` and `batch["rejected"]` are `[B, C, H, W]` in [0, 1]; `batch[WEIGHT]` `[B]`, where there is
     one, is g; the other entries are encoded covariates `[B]`. The only parameters are the denoiser's adapters.
 
     Args:
@@ -194,7 +199,7 @@ class DPOObjective(nn.Module):
         logits = preference_logit(*found[:4], self.beta)
         losses = self.loss(logits)
         growth = found.policy_preferred - found.reference_preferred
-        weight = batch.get("weight", torch.ones_like(logits))
+        weight = batch.get(WEIGHT, torch.ones_like(logits))
         loss = (weight * (losses + self.anchor * self.beta * growth.relu())).mean()
         parts = {
             "preference": (weight * losses).mean(),

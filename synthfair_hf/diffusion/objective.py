@@ -30,7 +30,10 @@ from .guidance import Strength, conditional_velocity, guided_velocity
 from .latents import to_images, to_latents
 from .solver import ReversibleFlowScheduler, Velocity
 
-__all__ = ["STEPS", "CounterfactualObjective", "Disagreement", "FlowMatchingObjective", "intervene"]
+__all__ = ["NOISE", "STEPS", "CounterfactualObjective", "Disagreement", "FlowMatchingObjective", "intervene"]
+
+NOISE = "image.noise"
+"""Entry of a batch that is no covariate: the name of none has a dot, and `noise` may be one."""
 
 Covariates = Mapping[str, Tensor]
 """Encoded values `[B]` by name."""
@@ -74,7 +77,7 @@ class FlowMatchingObjective(nn.Module):
     """objective(batch, generator) -> (loss, {name: value}), for the one training loop.
 
     `batch["image"]` is `[B, C, H, W]` in [0, 1], or `batch["latents"]` what an autoencoder made of it, `[B, c, H, W]`
-    before it is folded; `batch["noise"]`, where there is one, the noise `[B, c, h, w]` that
+    before it is folded; `batch[NOISE]`, where there is one, the noise `[B, c, h, w]` that
     each image is paired with; the other entries are encoded covariates `[B]`.
 
     Args:
@@ -117,7 +120,7 @@ class FlowMatchingObjective(nn.Module):
         keep = (uniform[:, :-1] >= self.variable_dropout) & (uniform[:, -1:] >= self.whole_dropout)
         level = torch.randn(rows, generator=generator, device=device) + self.location
         sigma = torch.sigmoid(level)
-        noise = batch["noise"] if "noise" in batch else torch.randn(latents.shape, generator=generator, device=device)
+        noise = batch[NOISE] if NOISE in batch else torch.randn(latents.shape, generator=generator, device=device)
         mixed = torch.lerp(latents, noise, sigma[:, None, None, None])
         tokens = self.covariate_encoder(batch, keep)
         predicted = predict_velocity(self.denoiser, mixed, sigma, tokens)

@@ -22,7 +22,7 @@ from ..training.examples import StepSampler, TrainingExamples
 from .guidance import conditional_velocity
 from .images import finite_rows
 from .latents import to_images, to_latents
-from .objective import intervene
+from .objective import NOISE, intervene
 from .pipeline import CausalDiffusionPipeline
 from .solver import integrate
 
@@ -78,9 +78,9 @@ class PairedExamples(Dataset[dict[str, Tensor]]):
             latents = to_latents(image.to(pipeline.device), pipeline.config.space_to_depth, pipeline.vae)
             abducted = self._follow(latents, own, up=True)
             made = (
-                {**own, "image": image, "noise": abducted.cpu()},
-                {**other, "image": self._draw(abducted, other), "noise": abducted.cpu()},
-                {**own, "image": self._draw(fresh.to(pipeline.device), own), "noise": fresh},
+                {**own, "image": image, NOISE: abducted.cpu()},
+                {**other, "image": self._draw(abducted, other), NOISE: abducted.cpu()},
+                {**own, "image": self._draw(fresh.to(pipeline.device), own), NOISE: fresh},
             )
             for row in range(len(image)):
                 pairs += [{name: column[row] for name, column in one.items()} for one in made]

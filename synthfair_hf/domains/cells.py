@@ -20,6 +20,7 @@ __all__ = [
     "MAX_UNREADABLE",
     "TRAIN",
     "absent_levels",
+    "bare_name",
     "check_identifiers",
     "check_images",
     "check_readable",
@@ -61,8 +62,8 @@ def match_columns(where: str | Path, header: Sequence[str], names: Iterable[str]
     """
     found: dict[str, list[str]] = {}
     for column in header:
-        found.setdefault(_bare(column), []).append(column)
-    matched = {name: found[_bare(name)] for name in names if _bare(name) in found}
+        found.setdefault(bare_name(column), []).append(column)
+    matched = {name: found[bare_name(name)] for name in names if bare_name(name) in found}
     for name, columns in matched.items():
         if len(columns) > 1:
             raise InputError(
@@ -103,13 +104,17 @@ def near_column(header: Iterable[str], name: str) -> str | None:
         header: names of its columns.
         name: the one that is looked for.
     """
-    spelt = {_bare(column): column for column in header}
-    near = difflib.get_close_matches(_bare(name), spelt, 1, cutoff=0.8)
+    spelt = {bare_name(column): column for column in header}
+    near = difflib.get_close_matches(bare_name(name), spelt, 1, cutoff=0.8)
     return spelt[near[0]] if near else None
 
 
-def _bare(name: str) -> str:
-    """Letters and digits of a column's name; the name itself where it has none."""
+def bare_name(name: str) -> str:
+    """What two spellings of a column's name have in common: letters and digits; the name itself where it has none.
+
+    Args:
+        name: of the column.
+    """
     plain = unicodedata.normalize("NFKC", name).casefold()
     return re.sub(r"[\W_]", "", plain) or plain
 

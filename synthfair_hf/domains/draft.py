@@ -24,6 +24,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from decimal import Context, Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ from ..schema import Schema, Variable, spelling
 from .cells import FEWEST, IDENTIFIED, MAX_UNREADABLE, check_identifiers, match_columns
 from .findings import FINDINGS, NO_FINDING
 from .preset import Contrast, Preset, strengths
-from .preset_file import MAX_COVARIATES, NAME, why_no_name
+from .preset_file import LARGEST, MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
 from .readers import key_of, map_columns
 from .rows import read_rows
@@ -48,6 +49,14 @@ __all__ = ["Draft", "draft_preset"]
 
 LONGEST = 80
 """A column with longer words is text: a level's name stands in commands and paths."""
+
+EXACT = Context(prec=LONGEST)
+"""By which a number that is as long as a level may be loses no digit."""
+
+DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+
+UNITS = {"day": "days", "week": "weeks", "month": "months", "mo": "months"}
+"""Of an age, by the words of its column's name; years, where it has none of them."""
 
 SEVERAL = 0.05
 """Share of the cells of a column, 0 to 1, from which on several words in a cell are several labels."""
@@ -63,9 +72,6 @@ FEW = 10
 
 MAX_CROSSED = 24
 """Members of a family that a draft crosses, unless the finding alone has more levels."""
-
-WIDEST = (-1e12, 1e12)
-"""Numbers beyond are no measurement."""
 
 WORDS = {
     "finding": "finding findings diagnosis dx label labels class disease pathology target outcome",
@@ -229,9 +235,9 @@ def _rare(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[str, Any] | str:
     """The fields of a column's variable and what occurs in it, or why it is left out."""
-    unit = "years" if re.search(r"(^|_)age($|_)", _words(column)) else "units"
+    unit = _unit(column)
     probe = Variable(
-        name=column, kind="continuous", role="protected", nature="patient/anatomy", unit=unit, range=WIDEST
+        name=column, kind="continuous", role="protected", nature="patient/anatomy", unit=unit, range=(-LARGEST, LARGEST)
     )
     # as whoever trains reads them: of a view, LL is lateral
     cells = [published(probe, cell) for cell in cells]
@@ -244,9 +250,10 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
     distinct = len(set(numbers))
     repeated = distinct <= FEW and 2 * distinct <= len(numbers)
     if numbers and len(numbers) > 0.95 * len(known) and (unit == "years" or not repeated):
-        if distinct < 2:
-            return "has one value"
         values = np.array(numbers, dtype=float)
+        # covariates are of single precision
+        if len(np.unique(values.astype(np.float32))) < 2:
+            return "has one value" if distinct < 2 else "holds numbers too near each other for single precision"
         return {"kind": "continuous", "unit": unit, "range": _range(values, unit), "values": values}
     if not all(cell.isprintable() for cell in words):
         return "holds characters that are not printed"
@@ -256,6 +263,8 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
     distinct = len(set(map(_key, words)))
     if distinct < 2:
         return "has one value"
+    if 2 * sum(map(bool, map(DECIMAL_COMMA.fullmatch, words))) > len(words):
+        return "holds numbers with decimal commas; write them with points"
     if distinct > MAX_LEVELS or max(map(len, words)) > LONGEST or 2 * distinct > len(words):
         return "holds text, or a name of each row"
     own = SEXES if _is(column, "sex") and {_key(word) for word in words} <= {*SEXES, "other"} else {}
@@ -277,6 +286,14 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
 def _mapped(column: str) -> str:
     """The remedy for a column whose cells join labels."""
     return f"give each row one, or columns={ {FINDINGS: column} }, by which each label is a finding"
+
+
+def _unit(column: str) -> str:
+    """The unit of a column's numbers, of which an age alone has one by its name."""
+    words = _words(column).split("_")
+    if "age" not in words:
+        return "units"
+    return next((UNITS[one] for word in words if (one := word.removesuffix("s")) in UNITS), "years")
 
 
 def _range(values: np.ndarray, unit: str) -> tuple[float, float]:
@@ -328,12 +345,15 @@ def _stem(key: str) -> str:
 
 
 def _key(cell: str) -> str:
-    """What two spellings of one level have in common; 3 and 3.0 are one number."""
+    """What two spellings of one level have in common; 3 and 3.0 are one number, 1000001 and 1000002 are two."""
     # Python would read 6_1 as 61
     if "_" not in cell:
-        with suppress(ValueError):
-            return f"{float(cell):g}"
-    return re.sub(r"[\s_/-]+", "_", cell.casefold())
+        with suppress(ArithmeticError, ValueError):
+            number = Decimal(cell)
+            short = f"{float(number):g}"
+            return short if Decimal(short) == number else str(number.normalize(EXACT))
+    # an accent is one letter with the one below, or a letter of its own
+    return re.sub(r"[\s_/-]+", "_", unicodedata.normalize("NFC", cell).casefold())
 
 
 def _finding(found: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -8,6 +8,7 @@ data set (`readers`). Levels are read in any case and with any separators, ages 
 (`schema.Variable.parse`).
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError, counted, shown
-from ..missing import identifier
+from ..missing import bare_identifier, identifier
 from ..records import Access, file_sha256, fingerprint
 from ..schema import SPLITS, Schema, Variable
 from .cells import (
@@ -36,7 +37,7 @@ from .findings import FINDINGS, is_label, state_in
 from .images import Fit
 from .ingested import read_metadata
 from .preset import Preset
-from .readers import Table
+from .readers import IMAGE_SUFFIXES, Table
 from .several_findings import labels_told, remedy_of_several
 from .source import (
     BLANK,
@@ -45,6 +46,7 @@ from .source import (
     count_colours,
     count_contradictions,
     count_contrasts,
+    count_copies,
     count_patients,
     image_sha256,
     jitter,
@@ -134,6 +136,8 @@ class ImageFolder:
             table.rows = _told_apart(_named(table, preset.covariates), preset.covariates)
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
+        # of a data set that is read in part, most images are not listed, and its reader says which
+        unlisted = 0 if table.name is not None else _unlisted(root.resolve(), self._paths)
         sha256 = table.sha256
         if patients != "all":
             own = [row for row, patient in enumerate(self.patient_ids) if self._split_of(patient) is not None]
@@ -205,12 +209,15 @@ class ImageFolder:
         self._check_owners(kept, hashes, max_bad_fraction)
         self._keep(kept, quarantined, hashes)
         headers = tuple(headers[index] for index in kept)
+        self.counts |= count_copies(self.image_sha256, self.table)
         self.counts |= count_contrasts(self._paths, headers)
         others = [path for path, header in zip(self._paths, headers, strict=True) if header is None]
         self.counts |= count_colours(others, self.channels)
         if sideways:
             listed = self.counts.get("left out", {})
             self.counts["left out"] = {**listed, LATERAL: listed.get(LATERAL, 0) + len(sideways)}
+        if unlisted:
+            self.counts["without a row"] = unlisted
         if fit != "crop":
             self.counts["fit"] = fit
         # only needed so far, and large
@@ -392,7 +399,7 @@ def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
     metadata = table.path
     check_identifiers(metadata, list(table.rows[0][1]))
     lines: dict[Path, int] = {}
-    zeros: dict[str, tuple[str, int]] = {}
+    spelt: dict[str, tuple[str, int]] = {}
     patients = []
     for line, row in table.rows:
         path = _inside(root, row["file_name"], f"{metadata}:{line}")
@@ -410,12 +417,14 @@ def _locate(root: Path, table: Table) -> tuple[list[Path], list[str]]:
             raise InputError(
                 f"{metadata}:{line}: patient_id is {repr(cell) if cell else 'empty'}; give every image its patient."
             )
-        if patient.isdecimal():
-            other, first = zeros.setdefault(patient.lstrip("0"), (patient, line))
+        # where patients are not told, names of files are theirs
+        if patient != row["file_name"]:
+            other, first = spelt.setdefault(bare_identifier(patient), (patient, line))
             if other != patient:
+                but_for = "leading zeros" if patient.isdecimal() else "case, spaces or the encoding of its letters"
                 raise InputError(
-                    f"{metadata}:{line}: patient_id {patient!r} is {other!r} of line {first} but for leading zeros; "
-                    "give one patient one name, and two patients names that differ otherwise."
+                    f"{metadata}:{line}: patient_id {shown(patient)} is {shown(other)} of line {first} but for "
+                    f"{but_for}; give one patient one name, and two patients names that differ otherwise."
                 )
         patients.append(patient)
     return list(lines), patients
@@ -431,13 +440,21 @@ def _inside(root: Path, name: str, where: str) -> Path:
         openable = path.is_file() or not path.exists()
     # RuntimeError: a link to itself
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{where}: file_name {name!r} is not a path ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{where}: file_name {shown(name)} is not a path ({reason}); name an image.") from None
     if not path.is_relative_to(root.resolve()):
-        raise InputError(f"{where}: file_name {name!r} leaves the folder; keep images under {root}.")
+        raise InputError(f"{where}: file_name {shown(name)} leaves the folder; keep images under {root}.")
     # a pipe would be waited for
     if not openable:
-        raise InputError(f"{where}: file_name {name!r} is not a file; name an image.")
+        raise InputError(f"{where}: file_name {shown(name)} is not a file; name an image.")
     return path
+
+
+def _unlisted(root: Path, paths: Iterable[Path]) -> int:
+    """How many images of a folder no row names; links lead to others."""
+    listed = set(paths)
+    places = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+    return sum(one.suffix.lower() in IMAGE_SUFFIXES and one not in listed and not one.is_symlink() for one in places)
 
 
 def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int, fit: Fit) -> list[Examined]:

@@ -204,14 +204,14 @@ def colours(image: Image.Image, where: str) -> np.ndarray:
 def is_in_colours(path: Path) -> bool:
     """Whether an image's red, green and blue differ by more than SLIGHT in more than 1 % of a grid of its pixels.
 
-    An image in a gray mode is not decoded, and of a JPEG an eighth as many pixels a side.
+    An image in a gray mode, or of more than MAX_PIXELS, is not decoded, and of a JPEG an eighth as many pixels a side.
 
     Args:
         path: of an image; where it can't be read, whoever reads it will say so.
     """
     try:
         with path.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
-            if image.mode not in COLOUR_MODES:
+            if image.mode not in COLOUR_MODES or image.width * image.height > MAX_PIXELS:
                 return False
             image.draft("RGB", (GRID, GRID))
             image.load()

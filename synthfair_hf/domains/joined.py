@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from ..errors import Checked, InputError, shown, unknown
-from ..missing import is_missing
+from ..missing import bare_identifier, is_missing
 from ..records import Access, fingerprint, strictest
 from ..schema import SPLITS, Schema, Variable
 from .preset import Preset
@@ -153,6 +153,7 @@ class JoinedSource:
         self._rows, persons, duplicates = self._distinct(people)
         self.domain = domain.model_copy(update={"covariates": self._variables(domain.covariates)})
         """The preset with the site, and with what is unobserved at each."""
+        self._check_names(people)
         places = [place for place, _ in self._rows]
         self._site = None if site is None else site.name
         self.table: dict[str, list[Any]] = {
@@ -219,6 +220,21 @@ class JoinedSource:
                 )
         return rows, persons, duplicates
 
+    def _check_names(self, people: Mapping[str, str]) -> None:
+        """Raise InputError where two sources of the same people spell one of them in two ways."""
+        spelt: dict[str, tuple[str, str]] = {}
+        for place, source in self._sources.items():
+            if list(people.values()).count(people[place]) == 1:
+                continue
+            for patient in dict.fromkeys(source.patient_ids):
+                other, first = spelt.setdefault(f"{people[place]}:{bare_identifier(patient)}", (patient, place))
+                if other != patient:
+                    raise InputError(
+                        f"source_dir: {place} and {first} have the same patients, and patient {shown(patient)} of "
+                        f"{place} is {shown(other)} of {first} but for case, spaces, leading zeros or the encoding of "
+                        "its letters; give one patient one name."
+                    )
+
     def _place(self, people: Mapping[str, str], persons: Mapping[str, str]) -> None:
         """Patients, and their splits."""
         order = list(SPLITS)
@@ -262,6 +278,7 @@ class JoinedSource:
         others = {name: preset for one in counts.values() for name, preset in one.get("others in", {}).items()}
         optional = {
             **{"left out": left_out, "not read": not_read, "contrast": _added(counts, "contrast")},
+            "copies differ": _added(counts, "copies differ"),
             "others in": others,
         }
         return {

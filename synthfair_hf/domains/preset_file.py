@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -33,6 +34,7 @@ from ..causal.graph import CausalGraph
 from ..errors import InputError, unknown
 from ..schema import Schema, Variable
 from ..yaml_files import UNREADABLE, Loader, read_bytes, reason
+from .cells import IDENTIFIED, bare_name
 from .preset import CHANNELS, Contrast, Network, Preset
 from .prompts import LONGEST_TEMPLATE, why_no_template
 
@@ -44,6 +46,9 @@ MAX_COVARIATES = 100
 MAX_SIZE = 2048
 """Of an image in pixels, and of what a network is built from: more does not fit any memory."""
 
+LARGEST = 1e12
+"""Numbers beyond are no measurement, and ends of a range that differ by less than its inverse none either."""
+
 LONGEST = 200
 """Characters of one value other than the template of prompts."""
 
@@ -51,7 +56,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 COLUMNS = re.compile(
     "id|image|split|subject_id|parent_id|intervention|seed|draw|synthetic|source_dataset|plan|model_revision|reached|"
-    "file_name|patient_id"
+    "out_of_support|prompt|recipe|sha256|latents|preferred|rejected|judge|margin|comment"
 )
 DERIVED = ("noise_", "measured_", "observed_")
 """What a data set and its source have beside covariates, and what columns are made of covariates' names by."""
@@ -247,7 +252,7 @@ def why_no_name(name: str, names: Sequence[str]) -> str | None:
     if not NAME.fullmatch(name):
         return "is not a name; use letters, digits and _, from a letter on, at most 40"
     prefix = next((one for one in DERIVED if name.startswith(one) and name.removeprefix(one) in names), None)
-    if COLUMNS.fullmatch(name) or prefix is not None:
+    if COLUMNS.fullmatch(name) or prefix is not None or bare_name(name) in map(bare_name, IDENTIFIED):
         return "is a column of its own in every data set; use another name"
     return "is reserved; use another name" if OF_MODULES.fullmatch(name) else None
 
@@ -261,12 +266,15 @@ def _problems(own: Any) -> Iterator[tuple[Keys, str]]:
     """Whatever fits its field but not the rest of the file, with its place; the first comes first."""
     if not NAME.fullmatch(own.name):
         yield ("name",), f"name: {own.name!r} is not a name; use letters, digits and _, from a letter on, at most 40."
-    names = list(own.covariates)
+    names, spelt = list(own.covariates), dict[str, str]()
     if not 0 < len(names) <= MAX_COVARIATES:
         yield ("covariates",), f"covariates: {len(names)} are not allowed; give 1 to {MAX_COVARIATES}."
     for name, variable in own.covariates.items():
         if why := why_no_name(name, names):
             yield ("covariates", name), f"covariates: {name!r} {why}."
+        if (first := spelt.setdefault(bare_name(name), name)) != name:
+            # a table could have but one column for both
+            yield ("covariates", name), f"covariates: {name!r} is another spelling of {first!r}; use another name."
         for keys, sentence in _of_categorical(variable) if variable.kind == "categorical" else _of_number(variable):
             yield ("covariates", name, *keys), f"covariates.{name}: {sentence}"
     yield from _of_edges(own.edges, names)
@@ -307,9 +315,17 @@ def _of_number(variable: Any) -> Iterator[tuple[Keys, str]]:
     for field in ("unit", "range"):
         if not getattr(variable, field):
             yield (), f"{field} is not given; a continuous variable needs its unit and its range, [lowest, highest]."
-    if variable.range and variable.range[0] >= variable.range[1]:
+    if variable.range:
         low, high = variable.range
-        yield ("range",), f"range {low:g}, {high:g} is invalid; the lowest value comes first, below the highest."
+        if low >= high:
+            yield ("range",), f"range {low:g}, {high:g} is invalid; the lowest value comes first, below the highest."
+        # what is known of a covariate is of single precision
+        elif max(-low, high) > LARGEST or high - low < 1 / LARGEST or np.float32(low) == np.float32(high):
+            yield (
+                ("range",),
+                f"range {low!r}, {high!r} is invalid; numbers up to {LARGEST:g} are told apart to seven digits: give "
+                "them in another unit, or from another zero.",
+            )
 
 
 def _of_edges(edges: Sequence[str], names: Sequence[str]) -> Iterator[tuple[Keys, str]]:

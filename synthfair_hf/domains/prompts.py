@@ -33,6 +33,9 @@ LONGEST_TEMPLATE = 2000
 """Characters of a template; a text encoder reads some hundred."""
 
 FILTERS = ("capitalize", "default", "lower", "title", "upper")
+TESTS = ("defined", "undefined")
+"""Others compare, as `is eq`, and would find no level that is misspelt; == is checked for it."""
+
 ALLOWED = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.Name, nodes.Const),
     *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Add, nodes.Sub, nodes.Concat),
@@ -74,6 +77,8 @@ class _Context:
 
 def _printed(value: Any) -> str:
     """Words for a level, digits without a trailing .0 for a number."""
+    if value is None or isinstance(value, bool | list | tuple | dict):
+        raise ValueError(f"it prints {shown(value)}, which is neither a level nor a number")
     if not isinstance(value, int | float):
         return str(value).replace("_", " ")
     if not math.isfinite(value):
@@ -100,6 +105,7 @@ class _Environment(SandboxedEnvironment):
 _ENVIRONMENT = _Environment(undefined=StrictUndefined, finalize=_printed, autoescape=False, optimized=False)
 _ENVIRONMENT.globals.clear()
 _ENVIRONMENT.filters = {name: _ENVIRONMENT.filters[name] for name in FILTERS}
+_ENVIRONMENT.tests = {name: _ENVIRONMENT.tests[name] for name in TESTS}
 
 
 class _Clause(NamedTuple):
@@ -282,6 +288,8 @@ def _problems(root: nodes.Node, levels: Mapping[str, tuple[str, ...]], unobserve
             yield f"attribute {node.attr!r} is not allowed in it; only {CONTEXT} has any."
         if isinstance(node, nodes.Filter) and node.name not in FILTERS:
             yield str(unknown("filter", node.name, FILTERS))
+        if isinstance(node, nodes.Test) and node.name not in TESTS:
+            yield str(unknown("test", node.name, TESTS))
         if isinstance(node, nodes.Const) and isinstance(node.value, str) and not _is_printed(node.value):
             yield f"{shown(node.value)} holds characters that are not printed; leave them out."
         if isinstance(node, nodes.Const) and isinstance(node.value, float) and not math.isfinite(node.value):

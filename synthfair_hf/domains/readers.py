@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from filecmp import cmp
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -24,7 +25,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from ..arguments import usable_path
-from ..errors import Checked, InputError
+from ..errors import Checked, InputError, shown
 from ..missing import identifier, is_missing
 from ..records import Access
 from ..schema import SPLITS
@@ -271,15 +272,15 @@ class Reader(ABC):
             patient = patient_name(one.patient) or one.file
             if one.split is not None and splits.setdefault(patient, one.split) != one.split:
                 raise InputError(
-                    f"{where}:{one.line}: patient {patient!r} is in {one.split} and in {splits[patient]}; a patient "
-                    "must be in one split; restore the tables of the data set."
+                    f"{where}:{one.line}: patient {shown(patient)} is in {one.split} and in {splits[patient]}; a "
+                    "patient must be in one split; restore the tables of the data set."
                 )
             rows.append((one.line, {"file_name": one.file, "patient_id": patient, **self._cells(cells, one.labels)}))
         if not rows:
             reasons = ", ".join(f"{n} {reason}" for reason, n in self.left_out.items())
             raise InputError(
                 f"{self.root}: no image of {self.title} can be used ({reasons or 'none is listed'}"
-                f"{f'; first: {absent}' if absent else ''}); it {self.download}."
+                f"{f'; first: {shown(absent)}' if absent else ''}); it {self.download}."
             )
         table = Table(
             *(where, rows, self.name, self.access, splits, dict(self.left_out)),
@@ -399,28 +400,45 @@ class Reader(ABC):
         return rows
 
     @cached_property
-    def images(self) -> dict[str, str]:
-        """Every image file of the folder by its name without suffix, relative to the folder.
-
-        Of two files of one name the first in order counts.
-        """
-        found: dict[str, str] = {}
+    def images(self) -> dict[str, list[str]]:
+        """Every image file of the folder by its name without suffix, relative to the folder, in order."""
+        found: dict[str, list[str]] = {}
         for folder, folders, names in os.walk(self.root):
             folders.sort()
             for name in sorted(names):
                 stem, suffix = os.path.splitext(name)
                 if suffix.lower() in IMAGE_SUFFIXES:
-                    found.setdefault(stem, (Path(folder) / name).relative_to(self.root).as_posix())
+                    found.setdefault(stem, []).append((Path(folder) / name).relative_to(self.root).as_posix())
         return found
 
     def image(self, name: str) -> str:
-        """The file of an image by its name, wherever it lies in the folder and whatever its suffix; else the name."""
+        """The file of an image by its name, wherever it lies in the folder and whatever its suffix; else the name.
+
+        Of several a file of exactly this name counts, and of these the first in order, as they are copies.
+
+        Raises:
+            InputError: two of them differ, as a radiograph and a mask of the same name.
+        """
         stem, suffix = os.path.splitext(name)
-        return self.images.get(stem if suffix.lower() in IMAGE_SUFFIXES else name, name)
+        files = self.images.get(stem if suffix.lower() in IMAGE_SUFFIXES else name, [name])
+        files = [file for file in files if os.path.basename(file) == name] or files
+        for other in files[1:]:
+            try:
+                alike = cmp(self.root / files[0], self.root / other, shallow=False)
+            # whoever reads the first will say what is wrong with it
+            except OSError:
+                alike = True
+            if not alike:
+                raise InputError(
+                    f"{self.root}: {shown(files[0])} and {shown(other)} differ, and either may be the image "
+                    f"{shown(name)}; move all but the data set's own images out of the folder."
+                )
+        return files[0]
 
     def _exists(self, file: str) -> bool:
         try:
-            usable_path("file_name", file)
+            for path in (file, self.root / file):
+                usable_path("file_name", path)
             return (self.root / file).exists()
         except InputError:
             return False
@@ -435,7 +453,7 @@ class Reader(ABC):
         Raises:
             InputError: pydicom is not installed.
         """
-        path = (self.root / file).resolve()
+        path = (self.root / file).resolve() if self._exists(file) else self.root
         if not (path.is_relative_to(self.root.resolve()) and path.is_file()):
             return dict.fromkeys(names, "")
         try:

@@ -26,7 +26,7 @@ def read_rows(
 ) -> list[tuple[int, dict[str, str]]]:
     """(line, row) for each row of the table, at least one; the line is the one on which the row ends.
 
-    Columns at the end without a name or a value are left out.
+    Columns at the end without a name or a value are left out, and so are empty lines.
 
     Args:
         path: of the table.
@@ -59,19 +59,20 @@ def read_rows(
         raise InputError(
             f"{path}:{line}: holds a NUL character, and is damaged or of another encoding; save it as UTF-8 CSV."
         )
-    head = text.partition("\n")[0]
+    head = text.lstrip("\r\n").partition("\n")[0]
     # a name may hold another one, as in `SEX_ID (1=m, 2=f)`
     delimiter = max(",;\t", key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows = []
     try:
-        header = next(reader, [])
+        lines = filter(None, reader)
+        header = next(lines, [])
         # spreadsheets end lines with empty cells that no column stands over
         width = max((place for place, name in enumerate(header, 1) if name), default=0)
         repeated = [name for name, times in Counter(header[:width]).items() if times > 1]
         if repeated:
             raise InputError(f"{path}:1: column {repeated[0]!r} appears twice; columns must have distinct names.")
-        for cells in reader:
+        for cells in lines:
             if len(cells) not in (width, len(header)) or any(cells[width:]):
                 raise InputError(f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {width}.")
             row = zip(header[:width], cells[:width], strict=True)

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, counted, printable
 from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
 from . import nifti
@@ -209,6 +209,23 @@ def count_contradictions(
     return {"contradictory": found} if found else {}
 
 
+def count_copies(digests: Sequence[str], table: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, int]]:
+    """How many images have, byte for byte, copies of another value, for `counts`; else empty.
+
+    Args:
+        digests: of the images `[n]`.
+        table: decoded values by covariate `[n]`, None where missing; they stay as they are.
+    """
+    times = Counter(digests)
+    copies = [row for row, digest in enumerate(digests) if times[digest] > 1]
+    found = {}
+    for name, values in table.items():
+        pairs = {(digests[row], values[row]) for row in copies if values[row] is not None}
+        found[name] = sum(several > 1 for several in Counter(digest for digest, _ in pairs).values())
+    found = {name: images for name, images in found.items() if images}
+    return {"copies differ": found} if found else {}
+
+
 def count_contrasts(paths: Iterable[Path], headers: Iterable[Header | None]) -> dict[str, Any]:
     """How many files of DICOM or NIfTI had black and white decided by what, and how many were turned, for `counts`.
 
@@ -268,9 +285,8 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 PUBLISHED = (
-    *("left out", "not read", "no image of", "contradictory", "contrast", "in colours", "gray"),
-    *("turned upright", "fit", "part"),
-    *("turned upright", "fit", "part", "unit", "others in"),
+    *("left out", "not read", "no image of", "contradictory", "copies differ", "contrast", "in colours", "gray"),
+    *("turned upright", "fit", "part", "unit", "others in", "without a row"),
     *("patients of several sources", "patients of several splits"),
 )
 """Counts that tell of nobody."""
@@ -296,6 +312,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
     elif quarantined:
         lines.append(f"  left out: {quarantined} images that can't be read or show nothing")
     lines += [f"  left out: {n} images ({reason})" for reason, n in counts.get("left out", {}).items()]
+    if unlisted := counts.get("without a row"):
+        lines.append(f"  not read: {counted(unlisted, 'image')} of the folder that no row of its table names")
     not_read = counts.get("not read", {})
     lines += [f"  not read: {name} ({reason})" for name, reason in not_read.items() if reason != NOT_TOLD]
     if untold := [name for name, reason in not_read.items() if reason == NOT_TOLD]:
@@ -321,6 +339,10 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         f"  contradictory {name}: {patients} {_units(counts)} have several"
         for name, patients in counts.get("contradictory", {}).items()
     ]
+    lines += [
+        f"  contradictory {name}: {counted(images, 'image')} with copies of another value"
+        for name, images in counts.get("copies differ", {}).items()
+    ]
     lines += [f"  no image of {name} {', '.join(levels)}" for name, levels in counts.get("no image of", {}).items()]
     if in_colours := counts.get("in colours"):
         lines.append(
@@ -339,7 +361,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         lines.append(f"  read: the part of the {counts['part']}, and the test patients")
     if counts.get("fit") == "pad":
         lines.append("  padded to squares: all images")
-    return lines
+    # names of files, and cells, are others' text
+    return list(map(printable, lines))
 
 
 def _images(counts: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ nothing and keeps every row. Names are those of `grammar`.
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 from ..domains.preset import Preset
@@ -158,6 +159,14 @@ def _correlated(name: Name) -> Bias:
     turned = {f"{other}_{one}": (other, one) for one, other in pairs.values()}
     if name.subject not in {**pairs, **turned}:
         raise unknown("name: finding and attribute", name.subject, pairs)
+    meant = [
+        pair for pair in combinations(name.preset.contrasts, 2) if name.subject in map("_".join, permutations(pair))
+    ]
+    if len(meant) > 1:
+        raise InputError(
+            f"name: {name.subject!r} is of {' and of '.join(' with '.join(pair) for pair in meant)}; give these "
+            "covariates names of which no two make the same."
+        )
     one, other = pairs.get(name.subject) or turned[name.subject]
     if name.subject not in pairs and name.preset.covariates[one].role != name.preset.covariates[other].role:
         raise InputError(f"name: {name.text!r} names its attributes in another order; write {other}_{one}_correlated.")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from synthfair_hf.align.dpo import (
     ERROR_WEIGHTS,
     LOSSES,
+    WEIGHT,
     DPOObjective,
     WeightedExamples,
     implicit_accuracy,
@@ -143,7 +144,7 @@ def test_the_loss_is_the_mean_of_losses_with_anchor_and_weights(batch):
     unet, encoder = networks()
     objective = DPOObjective(moved(unet), encoder, 2, beta=300, anchor=0.7)
     weight = torch.tensor([0.5, 2.0, 1.0, 1.0, 0.5])
-    loss, parts = objective({**batch, "weight": weight}, seeded(7))
+    loss, parts = objective({**batch, WEIGHT: weight}, seeded(7))
     replay = seeded(7)
     sigma = torch.sigmoid(torch.randn(PAIRS, generator=replay))
     noise = torch.randn(PAIRS, 4, 8, 8, generator=replay)
@@ -217,7 +218,9 @@ def test_held_out_pairs_get_the_same_noise_whenever_they_are_asked(batch):
 def test_weighted_examples_carry_the_weight_of_their_row(batch):
     examples = WeightedExamples(Pairs(batch), torch.arange(PAIRS) / 2)
     assert len(examples) == PAIRS
-    assert examples[3, 11]["weight"] == 1.5
+    assert examples[3, 11][WEIGHT] == 1.5
+    heavy = WeightedExamples(Pairs({**batch, "weight": torch.full((PAIRS,), 80.0)}), torch.arange(PAIRS) / 2)
+    assert heavy[3, 11]["weight"] == 80, "a patient's weight is a covariate"
     assert torch.equal(examples[3, 11]["preferred"], batch["preferred"][3])
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from synthfair_hf.diffusion import objective as objectives
+from synthfair_hf.diffusion.conditioning import CovariateEncoder
 from synthfair_hf.diffusion.guidance import Strength
 from synthfair_hf.diffusion.latents import to_latents
-from synthfair_hf.diffusion.objective import CounterfactualObjective, FlowMatchingObjective, intervene
+from synthfair_hf.diffusion.objective import NOISE, CounterfactualObjective, FlowMatchingObjective, intervene
 from synthfair_hf.diffusion.solver import ReversibleFlowScheduler
 
 NAMES = ("age", "sex", "finding", "view", "scanner")
@@ -41,10 +42,25 @@ def test_a_given_noise_replaces_the_drawn_one(fresh_pipeline, batch):
     torch.randn(3, generator=replay)
     latents = to_latents(batch["image"], fresh_pipeline.config.space_to_depth)
     noise = torch.randn(latents.shape, generator=replay)
-    given, _ = objective({**batch, "noise": noise}, seeded(3))
-    other, _ = objective({**batch, "noise": noise + 1}, seeded(3))
+    given, _ = objective({**batch, NOISE: noise}, seeded(3))
+    other, _ = objective({**batch, NOISE: noise + 1}, seeded(3))
     assert given == drawn
     assert other != drawn
+
+
+@pytest.mark.parametrize("name", ["noise", "latent", "weight", "sigma", "keep"])
+def test_what_a_covariate_is_called_changes_no_loss(fresh_pipeline, batch, name):
+    """Covariates stand in a batch beside the image, and what belongs to that is told by a name that none can have."""
+    losses = []
+    for called in ("age", name):
+        torch.manual_seed(0)
+        variables = [one.model_dump() for one in fresh_pipeline.covariates.walk()]
+        variables = [{**one, "name": called} if one["name"] == "age" else one for one in variables]
+        encoder = CovariateEncoder(variables, fresh_pipeline.covariate_encoder.config.width)
+        objective = FlowMatchingObjective(fresh_pipeline.unet, encoder, fresh_pipeline.config.space_to_depth)
+        columns = {called if one == "age" else one: column for one, column in batch.items()}
+        losses.append(objective(columns, seeded(3))[0])
+    assert losses[0] == losses[1]
 
 
 def test_without_weight_it_is_flow_matching(fresh_pipeline, batch):

@@ -5,6 +5,7 @@ import torch
 
 from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.latents import to_images
+from synthfair_hf.diffusion.objective import NOISE
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.reflow import KINDS, PairedExamples
 from synthfair_hf.diffusion.solver import integrate
@@ -59,26 +60,26 @@ def test_images_are_those_that_training_sees_first(paired, examples):
 
 def test_the_noise_of_an_image_makes_it_again(paired, pipeline):
     batch = columns(paired, "image")
-    again = drawn(pipeline, batch, batch["noise"])
-    other = drawn(pipeline, batch, batch["noise"].flip(0))
+    again = drawn(pipeline, batch, batch[NOISE])
+    other = drawn(pipeline, batch, batch[NOISE].flip(0))
     assert (again - batch["image"]).abs().mean() < 0.02 * (other - batch["image"]).abs().mean()
 
 
 def test_a_counterfactual_shares_its_noise_and_differs_in_one_covariate_at_most(paired, pipeline):
     own, other = columns(paired, "image"), columns(paired, "counterfactual")
-    assert torch.equal(own["noise"], other["noise"])
+    assert torch.equal(own[NOISE], other[NOISE])
     differs = torch.stack([changed(own, other, name) for name in pipeline.covariates.names], dim=1)
     assert (differs.sum(dim=1) <= 1).all()
     assert differs.any()
-    expected = drawn(pipeline, other, other["noise"]).clamp(0, 1)
+    expected = drawn(pipeline, other, other[NOISE]).clamp(0, 1)
     assert torch.allclose(other["image"], expected, atol=1e-4)
 
 
 def test_a_sample_is_drawn_from_the_prior_under_the_images_covariates(paired, pipeline):
     own, sample = columns(paired, "image"), columns(paired, "sample")
     assert not any(changed(own, sample, name).any() for name in pipeline.covariates.names)
-    assert sample["noise"].std() == pytest.approx(1, abs=0.1)
-    assert torch.allclose(sample["image"], drawn(pipeline, sample, sample["noise"]).clamp(0, 1), atol=1e-4)
+    assert sample[NOISE].std() == pytest.approx(1, abs=0.1)
+    assert torch.allclose(sample["image"], drawn(pipeline, sample, sample[NOISE]).clamp(0, 1), atol=1e-4)
 
 
 def test_pairs_repeat_and_their_noise_does_not_depend_on_the_batch(paired, pipeline, examples, monkeypatch):

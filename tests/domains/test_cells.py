@@ -101,6 +101,18 @@ def test_dicom_ages_are_years(edit):
             lambda text: text.replace(",p3,", ",3,").replace(",p4,", ",03,"),
             r"metadata\.csv:10: patient_id '03' is '3' of line 8 but for leading zeros",
         ),
+        (
+            lambda text: text.replace(",p4,", ",P3,"),
+            r"metadata\.csv:10: patient_id 'P3' is 'p3' of line 8 but for case, spaces or the encoding of its letters;",
+        ),
+        (
+            lambda text: text.replace(",p3,", ",e\u0301,").replace(",p4,", ",\u00e9,"),
+            "of line 8 but for case, sp",
+        ),
+        (
+            lambda text: text.replace(",p3,", ",p  3,").replace(",p4,", ",p\u00a03,"),
+            "of line 8 but for case, sp",
+        ),
     ],
 )
 def test_what_would_be_lost_is_refused_before_an_image_is_read(edit, change, message):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from synthfair_hf.domains import images
 from synthfair_hf.domains.draft import draft_preset
 from synthfair_hf.domains.imagefolder import ImageFolder
-from synthfair_hf.domains.images import colours, from_batch, gray, halve, luminance, open_image, to_batch
+from synthfair_hf.domains.images import colours, from_batch, gray, halve, is_in_colours, luminance, open_image, to_batch
 from synthfair_hf.domains.preset_file import preset_yaml
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.registry import open_source
@@ -118,11 +119,11 @@ def test_a_folder_in_colours_gives_colours_and_counts_what_is_gray(tmp_path):
 def test_a_preset_drafted_from_images_in_colours_has_three_channels(tmp_path, suffix):
     drawn = {f"{index}.{suffix}": Image.fromarray(picture(64, index)) for index in range(4)}
     gray = {name: image.convert("L").convert("RGB") for name, image in drawn.items()}
-    for images, channels in ((drawn, 3), (gray, 1)):
-        root = folder(tmp_path / str(channels), images)
+    for pictures, channels in ((drawn, 3), (gray, 1)):
+        root = folder(tmp_path / str(channels), pictures)
         (root / "metadata.csv").write_text(
             "file_name,patient_id,sex,finding\n"
-            + "".join(f"{name},p{index},{'mf'[index % 2]},{'ab'[index // 2]}\n" for index, name in enumerate(images))
+            + "".join(f"{name},p{index},{'mf'[index % 2]},{'ab'[index // 2]}\n" for index, name in enumerate(pictures))
         )
         preset = draft_preset(root / "metadata.csv").preset
         assert preset.channels == channels
@@ -189,3 +190,12 @@ def test_scanners_are_planted_on_gray_radiographs_alone(tmp_path):
     ):
         open_source(root, COLOUR, 32)
     assert isinstance(ImageFolder(root, COLOUR, 32), ImageFolder), "nothing is planted on images that are only read"
+
+
+def test_a_decompression_bomb_is_not_decoded_to_see_its_colours(tmp_path, monkeypatch):
+    """Whoever drafts a preset looks at images before anybody reads them."""
+    Image.fromarray(picture(64, 0)).save(tmp_path / "bomb.png")
+    assert is_in_colours(tmp_path / "bomb.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda _: pytest.fail("decoded"))
+    assert not is_in_colours(tmp_path / "bomb.png")

@@ -510,3 +510,56 @@ def test_sexes_are_called_by_their_words(tmp_path: Path, column: str):
     # hombre and mujer
     path = table(tmp_path, **{column: repeated("H", "M")}, dx=repeated("a", "b"))
     assert next(draft_preset(path).preset.covariates.walk()).levels == ("H", "M")
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ("1000001", "1000002", "1000003"),
+        ("233604007", "233604008"),
+        ("900000000000207008", "900000000000207009"),
+        ("1.5000001", "1.5000002"),
+        ("1e400", "2e400", "1e999999999"),
+    ],
+)
+def test_numbers_that_differ_in_any_digit_are_levels_of_their_own(tmp_path: Path, codes: tuple[str, ...]):
+    """Serial numbers, and codes of diseases, of which some would be one by the first six digits."""
+    preset = draft_preset(table(tmp_path, scanner=repeated(*codes), finding=repeated(*codes)))[0]
+    for variable in preset.covariates.walk():
+        assert [variable.parse(code)[0] for code in codes] == list(codes)
+
+
+def test_spellings_of_one_number_and_of_one_letter_are_one_level(tmp_path: Path):
+    cells = {"grade": repeated("1", "1.0", "10", "1e1"), "place": repeated("e\u0301", "\u00e9", "\u00e9", "b")}
+    preset = draft_preset(table(tmp_path, **cells, finding=repeated("a", "b")))[0]
+    assert [len(preset.covariates[name].levels) for name in ("grade", "place")] == [2, 2]
+    assert len({preset.covariates["place"].parse(cell)[0] for cell in cells["place"]}) == 2
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [
+        ([f"{n}e-300" for n in range(ROWS)], "holds numbers too near each other for single precision"),
+        ([repr(1e6 + n * 1e-9) for n in range(ROWS)], "holds numbers too near each other for single precision"),
+        ([f"{n},5" for n in range(ROWS)], "holds numbers with decimal commas; write them with points"),
+    ],
+)
+def test_numbers_that_cannot_be_told_apart_or_read_are_left_out_with_the_reason(tmp_path: Path, cells, why: str):
+    remarks = draft_preset(table(tmp_path, weight=cells, finding=repeated("a", "b")))[1]
+    assert f"Left out: 'weight' {why}." in remarks
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [
+        ("age", "years"),
+        ("PatientAge", "years"),
+        ("age_months", "months"),
+        ("AgeInDays", "days"),
+        ("Age (weeks)", "weeks"),
+        ("mileage", "units"),
+    ],
+)
+def test_an_age_is_in_the_unit_that_its_column_names(tmp_path: Path, column: str, unit: str):
+    path = table(tmp_path, **{column: [str(20 + n) for n in range(ROWS)]}, finding=repeated("a", "b"))
+    assert next(one for one in draft_preset(path)[0].covariates.walk() if not one.categorical).unit == unit

@@ -16,7 +16,7 @@ from synthfair_hf.cli import main
 from synthfair_hf.domains import cells, imagefolder
 from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.presets import get_preset
-from synthfair_hf.domains.source import describe_counts, jitter, patient_split, read_radiograph
+from synthfair_hf.domains.source import describe_counts, jitter, patient_split, read_radiograph, totals
 from synthfair_hf.errors import InputError
 
 PRESET = get_preset("chest_xray")
@@ -110,6 +110,40 @@ def test_one_image_under_two_patients_is_refused(folder):
     shutil.copy(folder / "images" / "002.png", folder / "images" / "008.png")
     with pytest.raises(InputError, match=r"metadata\.csv:10: .* byte for byte that of line 4, of another patient"):
         ImageFolder(folder, PRESET, 32)
+
+
+def test_copies_of_one_image_that_contradict_each_other_are_counted(folder):
+    """Of one patient they are allowed, as they are in many data sets; which of the two values is true nobody knows."""
+    for copy, of in ((3, 2), (5, 4)):
+        shutil.copy(folder / "images" / f"{of:03}.png", folder / "images" / f"{copy:03}.png")
+    table = folder / "metadata.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    rows[4][2], rows[4][5] = "71", "Pneumonia"
+    rows[6][2] = ""
+    table.write_text("\n".join(map(",".join, rows)) + "\n")
+    counts = ImageFolder(folder, PRESET, 32).counts
+    # a view of each is another, too
+    assert counts["copies differ"] == {"age": 1, "view": 2, "finding": 1}
+    assert totals(counts)["copies differ"] == counts["copies differ"]
+    assert "  contradictory age: 1 image with copies of another value" in describe_counts(counts)
+
+
+def test_images_that_no_row_names_are_counted_and_said(folder):
+    before = ImageFolder(folder, PRESET, 32)
+    assert "without a row" not in before.counts
+    for name in ("extra.PNG", "another/extra.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "images" / "000.png", folder / name)
+    (folder / "link.png").symlink_to("images/000.png")
+    after = ImageFolder(folder, PRESET, 32)
+    assert after.fingerprint == before.fingerprint
+    assert totals(after.counts)["without a row"] == 2
+    assert "  not read: 2 images of the folder that no row of its table names" in describe_counts(after.counts)
+
+
+def test_the_name_of_a_file_commands_no_terminal(edit):
+    source = ImageFolder(edit(lambda text: text.replace("images/007.png", "\x1b[2J.png")), PRESET, 32)
+    assert all(line.isprintable() for line in describe_counts(source.counts))
 
 
 def test_images_of_two_patients_are_counted_and_left_out_by_the_verb_that_is_named(tmp_path):

@@ -123,6 +123,16 @@ def test_patients_are_told_apart_unless_they_are_the_same(west, east):
     assert "contradictory" not in apart.counts
 
 
+@pytest.mark.parametrize(("spelt", "other"), [("p", "P"), ("7", "007"), ("Jose\u0301 ", "Jos\u00e9 ")])
+def test_a_patient_of_two_sources_who_is_spelt_in_two_ways_is_refused(tmp_path, spelt, other):
+    """Else the same people would be two, and one of them could be trained on and tested."""
+    write_source(tmp_path / "a", 0, names(spelt, 12))
+    write_source(tmp_path / "b", 100, names(other, 12))
+    with pytest.raises(InputError, match=r"b and a have the same patients, and patient '.*0' of b is '.*0' of a but"):
+        open_source(folders(tmp_path / "a", tmp_path / "b", shared=("a", "b")), PRESET, 16)
+    assert open_source(folders(tmp_path / "a", tmp_path / "b"), PRESET, 16).counts["patients"] == 24
+
+
 def test_a_patient_of_several_sources_is_in_the_split_held_out_most(west):
     source = open_source(west, PRESET, 16)
 

@@ -8,10 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from synthfair_hf.align.preferences import _features
+from synthfair_hf.domains.cells import bare_name
+from synthfair_hf.domains.ingested import COLUMNS as INGESTED
 from synthfair_hf.domains.preset import Contrast, Network, Preset
-from synthfair_hf.domains.preset_file import NAME, preset_yaml, read_preset, why_no_name
+from synthfair_hf.domains.preset_file import LARGEST, NAME, preset_yaml, read_preset, why_no_name
 from synthfair_hf.domains.presets import PRESETS
 from synthfair_hf.errors import InputError
+from synthfair_hf.generate.store import row_features
 from synthfair_hf.records import fingerprint
 from synthfair_hf.schema import Schema, Variable
 from synthfair_hf.views.layout import word
@@ -78,12 +82,13 @@ PROTECTED = {"role": "protected", "nature": "patient/demographic"}
 @st.composite
 def presets(draw: st.DrawFn) -> Preset:
     """Any preset that a file may hold; its views apart."""
-    names = draw(st.lists(st.from_regex(NAME, fullmatch=True), min_size=1, max_size=5, unique=True))
+    names = draw(st.lists(st.from_regex(NAME, fullmatch=True), min_size=1, max_size=5, unique_by=bare_name))
     names = [name for name in names if why_no_name(name, names) is None] or ["one"]
     variables, contrasts = [], {}
     for name in names:
         if draw(st.booleans()):
-            low, threshold, high = sorted(draw(st.lists(NUMBERS, min_size=3, max_size=3, unique=True)))
+            three = st.lists(NUMBERS, min_size=3, max_size=3, unique=True)
+            low, threshold, high = sorted(draw(three.filter(lambda found: max(found) - min(found) > 1 / LARGEST)))
             variables.append(
                 Variable(name=name, kind="continuous", unit=draw(PRINTABLE), range=(low, high), **PROTECTED)
             )
@@ -138,6 +143,10 @@ WRONG = [
     ("unit: kilns, ", "", r"covariates.heat: unit is not given"),
     ("[1, 9]", "[9, 1]", "covariates.heat: range 9, 1 is invalid"),
     ("[1, 9]", "[1, 9, 11]", "covariates.heat.range: .* is invalid"),
+    ("[1, 9]", "[1, 1e39]", r"covariates.heat: range 1.0, 1e\+39 is invalid"),
+    ("[1, 9]", "[-1e308, 1e308]", r"covariates.heat: range -1e\+308, 1e\+308 is invalid"),
+    ("[1, 9]", "[0, 1e-300]", "covariates.heat: range 0.0, 1e-300 is invalid"),
+    ("[1, 9]", "[16777216, 16777217]", "covariates.heat: range .* told apart to seven digits: give them in another"),
     ("[1, 9]", "[1, .inf]", "covariates.heat.range.1: '.inf' is invalid"),
     ("[1, 9]", "[1, 9], levels: [a, b]", "covariates.heat: levels are for a categorical variable"),
     ("[red, white, no]", "[red, white, red]", "covariates.clay: level 'red' is given again"),
@@ -148,6 +157,9 @@ WRONG = [
     ("{r: red}", "{white: red}", "alias 'white' of 'red' is a level itself"),
     ("{r: red}", "{r: red}, range: [0, 1]", "covariates.clay: range is for a continuous variable"),
     ("  clay: {k", "  image: {k", "covariates: 'image' is a column of its own"),
+    ("  clay: {k", "  prompt: {k", "covariates: 'prompt' is a column of its own"),
+    ("  clay: {k", "  FileName: {k", "covariates: 'FileName' is a column of its own"),
+    ("  clay: {k", "  He_at: {k", "covariates: 'He_at' is another spelling of 'heat'; use another name"),
     ("  clay: {k", "  noise_heat: {k", "covariates: 'noise_heat' is a column of its own"),
     ("  clay: {k", "  type: {k", "covariates: 'type' is reserved"),
     ("  clay: {k", "  the clay: {k", "covariates: 'the clay' is not a name"),
@@ -307,3 +319,11 @@ def test_no_covariate_is_called_as_a_torch_module_calls_its_own():
         assert why_no_name(name, []) is not None
     for name in ("age", "sex", "set_number", "state_income", "toes", "trains", "values_seen"):
         assert why_no_name(name, []) is None
+
+
+def test_no_covariate_is_called_as_a_column_of_a_data_set():
+    """Of two columns of one name one would be lost without a word."""
+    schema = PRESETS["phantom"].covariates
+    columns = row_features(schema, measured=True, support=True, prompt=True, context=())
+    for name in {*columns, *_features(PRESETS["phantom"]), *INGESTED} - {*schema.names}:
+        assert why_no_name(name, schema.names) is not None, name

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -681,4 +682,57 @@ def test_whichever_column_a_table_lacks_is_named_or_not_needed(tmp_path, name):
             # one sentence, and never a KeyError
             with suppress(InputError):
                 READERS[name](tmp_path, preset_of(name)).table()
+        table.write_bytes(stored)
+
+
+def listed(root: Path, name: str) -> list[str]:
+    """The names of the images of a data set, none of which is opened."""
+    return [row["file_name"] for _, row in READERS[name](root, preset_of(name)).table().rows]
+
+
+@pytest.mark.parametrize("name", ["nih_chestxray14", "padchest", "ham10000", "utkface"])
+def test_of_two_images_of_one_name_none_is_guessed(tmp_path, name):
+    """A mask beside a radiograph would be trained on in its place; a copy of it is the image itself."""
+    MINIATURES[name](tmp_path)
+    before = listed(tmp_path, name)
+    own = tmp_path / before[0]
+    other = tmp_path / "! others" / own.name
+    other.parent.mkdir()
+    shutil.copy(own, other)
+    assert listed(tmp_path, name)[1:] == before[1:]
+    draw(other, 99)
+    with pytest.raises(InputError, match=f"'! others/{own.name}' and '{before[0]}' differ, .*; move all but the data"):
+        listed(tmp_path, name)
+
+
+def test_a_file_called_as_the_table_says_is_the_image_whatever_lies_beside_it(tmp_path):
+    MINIATURES["nih_chestxray14"](tmp_path)
+    before = listed(tmp_path, "nih_chestxray14")
+    for file in before:
+        draw((tmp_path / file).with_suffix(".bmp"), 99)
+    assert listed(tmp_path, "nih_chestxray14") == before
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_whatever_stands_in_a_cell_is_read_or_refused_in_one_short_sentence(tmp_path, name):
+    """A cell that is a path, a pattern or no name of a file, in every column of every table."""
+    MINIATURES[name](tmp_path)
+    tables = [one for one in tmp_path.rglob("*") if one.name.endswith((".csv", ".csv.gz", "HAM10000_metadata"))]
+    for table in tables:
+        stored = table.read_bytes()
+        packed = table.suffix == ".gz"
+        header, *rows = csv.reader(io.StringIO((gzip.decompress(stored) if packed else stored).decode()))
+        for place in range(len(header)):
+            for cell in ("", "*", "..", "/etc/passwd", "a\nb", "0" * 300, "x" * 5000):
+                text = io.StringIO()
+                changed = [cell if column == place else own for column, own in enumerate(rows[0])]
+                csv.writer(text).writerows([header, changed, *rows[1:]])
+                data = text.getvalue().encode()
+                table.write_bytes(gzip.compress(data, 1) if packed else data)
+                sentence = ""
+                try:
+                    listed(tmp_path, name)
+                except InputError as error:
+                    sentence = str(error)
+                assert sentence == "" or (sentence.isprintable() and len(sentence) < 1000)
         table.write_bytes(stored)

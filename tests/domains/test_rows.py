@@ -44,3 +44,13 @@ def test_a_nul_in_any_cell_is_refused_by_its_line(tmp_path, cell):
         InputError, match=r"metadata\.csv:3: holds a NUL character, and is damaged .*; save it as UTF-8"
     ):
         read_rows(path)
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n", "\n\n\n"])
+def test_empty_lines_are_no_rows(tmp_path, blank):
+    path = tmp_path / "metadata.csv"
+    path.write_text(f"{blank}age;sex\n61;F\n{blank}62;\n{blank}")
+    rows = [row for _, row in read_rows(path)]
+    assert rows == [{"age": "61", "sex": "F"}, {"age": "62", "sex": ""}]
+    lines = path.read_text().split("\n")
+    assert [lines[line - 1] for line, _ in read_rows(path)] == ["61;F", "62;"]

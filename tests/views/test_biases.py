@@ -6,8 +6,10 @@ import pytest
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.domains.findings import findings_of
 from synthfair_hf.domains.phantom.preset import PHANTOM
+from synthfair_hf.domains.preset import Contrast
 from synthfair_hf.domains.presets import PRESETS
 from synthfair_hf.errors import InputError
+from synthfair_hf.schema import Schema, Variable
 from synthfair_hf.views.biases import get_bias
 from synthfair_hf.views.grammar import groups_of
 
@@ -93,3 +95,17 @@ def test_of_two_findings_either_comes_first_and_the_other_is_decided():
         assert (bias.decides, bias.twin) == (decided, f"{name}_correlated_50_50")
     with pytest.raises(InputError, match=r"names its attributes in another order; write edema_sex_correlated\."):
         get_bias("sex_edema_correlated_90_10", preset)
+
+
+def test_a_name_that_two_pairs_of_attributes_make_is_refused():
+    """One of them would be meant without a word."""
+    words = {name: Variable(name=name, levels=("x", "y"), **KIND) for name in ("a", "b_c", "a_b", "c")}
+    contrasts = {name: Contrast(first="x", second="y") for name in words}
+    own = {"covariates": Schema(variables=tuple(words.values())), "contrasts": contrasts}
+    preset = PHANTOM.model_copy(update={**own, "edges": (), "factors": (), "strata": (), "views": ()})
+    with pytest.raises(InputError, match="'a_b_c' is of a with b_c and of a_b with c; give these covariates names"):
+        get_bias("a_b_c_correlated_90_10", preset)
+    assert get_bias("a_c_correlated_90_10", preset).attributes == ("a", "c")
+
+
+KIND = {"kind": "categorical", "role": "other", "nature": "patient/anatomy"}

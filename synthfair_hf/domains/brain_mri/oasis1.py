@@ -5,7 +5,6 @@ Marcus et al., OASIS, Journal of Cognitive Neuroscience 19(9), 2007.
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from ..readers import Reader, Row
 
@@ -39,11 +38,13 @@ class OASIS1(Reader):
                     continue
                 yield self._row(line, row["file_name"], row["subject_id"], row["age"], row["sex"], row["cdr"])
             return
+        # found by the sessions' own names: a cell may be empty, or a pattern itself
+        slices: dict[str, str] = {}
+        for place in ("disc*/", ""):
+            for one in sorted(self.root.glob(f"{place}*/{AXIAL}")):
+                slices.setdefault(one.parents[3].name, one.relative_to(self.root).as_posix())
         for line, row in self.read(*self.tables, needs=("ID", "M/F", "Age", "CDR")):
-            slices: list[Path] = [
-                one for place in ("disc*/", "") for one in sorted(self.root.glob(f"{place}{row['ID']}/{AXIAL}"))
-            ]
-            file = slices[0].relative_to(self.root).as_posix() if slices else row["ID"]
+            file = slices.get(row["ID"], row["ID"])
             yield self._row(line, file, row["ID"], row["Age"], row["M/F"], row["CDR"])
 
     def _row(self, line: int, file: str, session: str, age: str, sex: str, cdr: str) -> Row:

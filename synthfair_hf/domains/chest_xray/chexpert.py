@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...errors import InputError
+from ...errors import InputError, shown
 from .. import values
 from ..readers import Reader, Row
 from ..rows import read_rows
@@ -45,16 +45,16 @@ class CheXpert(Reader):
         """As `Reader.rows`."""
         races = self._races()
         needs = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS)
-        tables = [self.read("train.csv", needs=needs)]
-        if self.find("valid.csv"):
-            tables.append(self.read("valid.csv", needs=needs))
-        for line, row in (one for table in tables for one in table):
+        names = ["train.csv", *(["valid.csv"] if self.find("valid.csv") else [])]
+        tables = {name: self.read(name, needs=needs) for name in names}
+        for table, line, row in ((name, *one) for name, rows in tables.items() for one in rows):
             # the first folder is called CheXpert-v1.0, or CheXpert-v1.0-small
             file = re.sub(r"^.*?(?=(?:train|valid)/)", "", row["Path"].replace("\\", "/"))
             patient = re.search(r"patient\d+", file)
             if patient is None:
                 raise InputError(
-                    f"{self.root}/{file.partition('/')[0]}.csv:{line}: Path {row['Path']!r} has no patient."
+                    f"{self.file(table)}:{line}: Path {shown(row['Path'])} names no patient; restore the table, whose "
+                    "paths are as train/patient00001/study1/view1_frontal.jpg."
                 )
             cells = {
                 "view": row["AP/PA"] if row["Frontal/Lateral"] == "Frontal" else "lateral",

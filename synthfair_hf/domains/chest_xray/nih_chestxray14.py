@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, shown
 from ...schema import Schema, Variable
 from ..cells import absent_levels, check_readable
 from ..findings import is_label, labels_of
@@ -62,7 +62,7 @@ class NIHChestXray14(Reader):
             found = frozenset(row[columns["finding"]].split("|"))
             labels = {label: PRESENT if label in found else ABSENT for label in LABELS}
             if unknown := found - set(LABELS):
-                self.left_out[f"unknown label {min(unknown)!r}"] += 1
+                self.left_out[f"unknown label {shown(min(unknown))}"] += 1
                 continue
             split = None if tests is None else self.split_of(patient, Path(name).name in tests)
             yield Row(line, name if anew else self.image(name), patient, cells, labels, split)

@@ -8,7 +8,7 @@ Shih et al., Radiology: Artificial Intelligence 1(1), 2019.
 import json
 from collections.abc import Iterator
 
-from ...errors import InputError
+from ...errors import InputError, shown
 from ..readers import NO_FINDING, Reader, Row
 from ..values import ABSENT, PRESENT
 
@@ -48,8 +48,8 @@ class RSNAPneumonia(Reader):
             first, known = classes.setdefault(row["patientId"], (line, row["class"]))
             if row["class"] != known or known not in CLASSES:
                 raise InputError(
-                    f"{table}:{line}: class of {row['patientId']!r} is {row['class']!r}, but {known!r} in line {first};"
-                    f" allowed: one of {', '.join(CLASSES)}."
+                    f"{table}:{line}: class of {shown(row['patientId'])} is {shown(row['class'])}, but {shown(known)} "
+                    f"in line {first}; allowed: one of {', '.join(CLASSES)}."
                 )
         for image, (line, found) in classes.items():
             file = f"stage_2_train_images/{image}.dcm"

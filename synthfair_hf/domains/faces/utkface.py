@@ -28,10 +28,10 @@ class UTKFace(Reader):
 
     def rows(self) -> Iterator[Row]:
         """As `Reader.rows`."""
-        for line, (name, file) in enumerate(sorted(self.images.items()), 1):
+        for line, name in enumerate(sorted(self.images), 1):
             found = NAME.fullmatch(name)
             if found is None:
                 self.left_out["name without age, sex and race"] += 1
                 continue
             cells = {"age": found[1], "sex": SEXES[int(found[2])], "race": RACES[int(found[3])]}
-            yield Row(line, file, "", cells)
+            yield Row(line, self.image(name), "", cells)
