@@ -34,7 +34,7 @@ from ..errors import InputError, counted
 from ..missing import is_missing
 from ..schema import Schema, Variable, spelling
 from .cells import FEWEST, IDENTIFIED, MAX_UNREADABLE, check_identifiers, match_columns
-from .findings import FINDINGS, NO_FINDING
+from .findings import FINDINGS
 from .preset import Contrast, Preset, strengths
 from .preset_file import MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
@@ -42,7 +42,7 @@ from .readers import key_of, map_columns
 from .rows import read_rows
 from .several_findings import MAX_LEVELS, present_or_absent, told_by_labels, told_in_columns, told_together
 from .table_images import TableImages
-from .values import ABSENT, PRESENT, published
+from .values import ABSENT, NO_FINDING, PRESENT, is_no_finding, published
 
 __all__ = ["Draft", "draft_preset"]
 
@@ -259,6 +259,9 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
     if distinct > MAX_LEVELS or max(map(len, words)) > LONGEST or 2 * distinct > len(words):
         return "holds text, or a name of each row"
     own = SEXES if _is(column, "sex") and {_key(word) for word in words} <= {*SEXES, "other"} else {}
+    none = {_key(word) for word in words if is_no_finding(word)} if _holds_findings(column) else set()
+    if len(none) > 1:
+        own = dict.fromkeys(none, key_of(NO_FINDING))
     levels, aliases, counts = _levels(words, own)
     called = {**dict(zip(levels, levels, strict=True)), **aliases}
     taught = images.taught([called.get(cell) for cell in cells])

@@ -28,12 +28,12 @@ from ..errors import Checked, InputError
 from ..missing import identifier, is_missing
 from ..records import Access
 from ..schema import SPLITS
-from .findings import FINDINGS, NO_FINDING, is_label, labels_of, state_of
+from .findings import FINDINGS, is_label, labels_of, state_of
 from .images import Fit
 from .preset import Preset
 from .rows import read_rows
 from .source import Patients, patient_split
-from .values import PRESENT, Uncertain, published, view
+from .values import NO_FINDING, PRESENT, Uncertain, published, view
 
 __all__ = ["NO_FINDING", "DataSetFolder", "Reader", "Row", "Table", "key_of", "map_columns", "patient_name"]
 

@@ -14,11 +14,11 @@ from ..errors import InputError, unknown
 from ..missing import is_missing
 from ..schema import STATES, spelling
 from .cells import match_columns
-from .findings import FINDINGS, LABELS, is_no_finding, labels_in
+from .findings import FINDINGS, LABELS, labels_in
 from .preset_file import why_no_name
 from .presets import preset_with
 from .readers import key_of
-from .values import ABSENT, PRESENT
+from .values import ABSENT, PRESENT, is_no_finding
 
 __all__ = [
     "MAX_LEVELS",
@@ -64,8 +64,10 @@ def told_by_labels(
     Raises:
         InputError: a label that cannot name a finding.
     """
+    # what is unknown says nothing of any
+    told = [[label for label in own if is_no_finding(label) or not is_missing(label)] for own in told]
     spelt: dict[str, set[str]] = {}
-    for label in (one for own in told for one in own if not is_no_finding(one) and not is_missing(one)):
+    for label in (one for own in told for one in own if not is_no_finding(one)):
         spelt.setdefault(key_of(label), set()).add(label)
     columns = {key_of(column): column for column in header}
     found: dict[str, dict[str, Any]] = {}

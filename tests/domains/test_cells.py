@@ -78,8 +78,8 @@ def test_dicom_ages_are_years(edit):
             r"male, female; at most 5% may be anything else: correct them, or leave them empty where unknown\.$",
         ),
         (
-            lambda text: text.replace("No Finding", "normal"),
-            r"column 'finding': 40 of 60 cells \(66\.7%\) can't be read, most often 'normal' \(40\); allowed: no_f",
+            lambda text: text.replace("No Finding", "clear"),
+            r"column 'finding': 40 of 60 cells \(66\.7%\) can't be read, most often 'clear' \(40\); allowed: no_f",
         ),
         (
             lambda text: text.replace(",2", ",aged 2"),

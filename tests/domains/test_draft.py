@@ -510,3 +510,39 @@ def test_sexes_are_called_by_their_words(tmp_path: Path, column: str):
     # hombre and mujer
     path = table(tmp_path, **{column: repeated("H", "M")}, dx=repeated("a", "b"))
     assert next(draft_preset(path).preset.covariates.walk()).levels == ("H", "M")
+
+
+@pytest.mark.parametrize("word", ["none", "No Finding", "Normal"])
+def test_a_word_for_no_finding_is_absent_in_the_draft_and_where_it_is_read(folder: Path, word: str):
+    path = folder / "metadata.csv"
+    head, *rows = path.read_text().splitlines()
+    cells = [("Tumour|Cyst", word, "Cyst", "unknown")[n % 4] for n in range(len(rows))]
+    path.write_text("\n".join([head.replace("finding", "findings"), *map(_with_last, rows, cells)]) + "\n")
+    preset, remarks = draft_preset(path)
+    assert "Taken as findings, present or absent: cyst, tumour." in remarks
+    source = open_source(folder, preset, 32)
+    states = {"Tumour|Cyst": ("present", "present"), word: ("absent", "absent"), "Cyst": ("present", "absent")}
+    read = list(zip(source.table["cyst"], source.table["tumour"], strict=True))
+    assert read == [states.get(cell, (None, None)) for cell in cells]
+
+
+def _with_last(row: str, cell: str) -> str:
+    return ",".join([*row.split(",")[:-1], cell])
+
+
+def test_words_for_no_finding_are_one_level_of_a_finding(folder: Path):
+    path = folder / "metadata.csv"
+    head, *rows = path.read_text().splitlines()
+    cells = [("Tumour", "none", "No Finding", "normal")[n % 4] for n in range(len(rows))]
+    path.write_text("\n".join([head, *map(_with_last, rows, cells)]) + "\n")
+    preset, _ = draft_preset(path)
+    assert preset.covariates["finding"].levels == ("no_finding", "Tumour")
+    assert (preset.contrasts["finding"].first, preset.contrasts["finding"].second) == ("Tumour", "no_finding")
+    read = open_source(folder, preset, 32).table["finding"]
+    assert read == ["Tumour" if cell == "Tumour" else "no_finding" for cell in cells]
+    # one that a preset calls otherwise is that of the preset
+    own = preset.model_dump(mode="json")["covariates"]
+    levels = {"levels": ["normal", "Tumour"], "aliases": {}}
+    own["variables"] = [{**one, **(levels if one["name"] == "finding" else {})} for one in own["variables"]]
+    named = preset.model_copy(update={"covariates": type(preset.covariates).model_validate(own)})
+    assert set(open_source(folder, named, 32).table["finding"]) == {"normal", "Tumour"}
