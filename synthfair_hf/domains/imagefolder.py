@@ -129,8 +129,7 @@ class ImageFolder:
         root = Path(directory)
         if table is None:
             table = read_metadata(root)
-        if table.name is None:
-            # a table of somebody's own, whose words are not a reader's
+        if table.own:
             table.rows = _told_apart(_named(table, preset.covariates), preset.covariates)
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
@@ -222,7 +221,7 @@ class ImageFolder:
 
     def _remedy(self, variable: Variable) -> str | None:
         """What is to be done with a column of cells that can't be read, where it joins several findings."""
-        if self._listing.name is not None or variable.role != "finding" or is_label(variable):
+        if not self._listing.own or variable.role != "finding" or is_label(variable):
             return None
         labels, joined = labels_told([row for _, row in self._rows], [variable.name])
         mapped = {name: column for name, column in self._listing.mapped.items() if name == variable.name}

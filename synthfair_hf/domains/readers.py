@@ -103,6 +103,7 @@ class Table:
     `not_read` are numbers of rows, and covariates, by reason; `people`, `names_patients` and `unit` are as in `Reader`;
     `sha256` are those that the images must have, by row. `others` counts labels of images whose finding is no level of
     the preset's, and `others_in` names a preset that has them. `mapped` has, by new name, columns that had another.
+    `own` says that names and cells are those of whoever made the table, and not in the words of the preset.
     """
 
     path: Path
@@ -119,6 +120,7 @@ class Table:
     others: dict[str, int] = field(default_factory=dict)
     others_in: str | None = None
     mapped: dict[str, str] = field(default_factory=dict)
+    own: bool = False
 
     def split_of(self, patient: str) -> str:
         """The split of a patient: the data set's own, else by `source.patient_split`."""
@@ -155,7 +157,7 @@ class Table:
             if name not in allowed:
                 raise InputError(f"columns: {name!r} is no covariate of {preset.name}; allowed: {', '.join(allowed)}.")
         map_columns(self.path, self.rows, columns, image_column, site)
-        self.mapped = dict(columns)
+        self.mapped |= columns
 
 
 def map_columns(

@@ -128,13 +128,14 @@ def remedy_of_several(path: Path, labels: Mapping[str, int], column: str | None,
     """What to do with a table of several findings that a preset with one does not read, as an error ends with it.
 
     Args:
-        path: of the table.
+        path: of the table; of one that `datasets` reads its folder or name.
         labels: that it has, as `labels_told` counts them.
         column: the one that joins them.
         mapped: the column that was said to be the one finding, by the finding's name; it is to be left out.
     """
     best = preset_with(labels, "nih_chestxray14")
-    drafted = f"the preset of draft_preset({str(path)!r})"
+    # one is drafted of a file alone
+    drafted = f"the preset of draft_preset({str(path)!r})" if path.is_file() else "a preset file that has them"
     own = "" if best is None else f"preset={best!r} (with dataset_name='imagefolder' where none is given), or "
     remedy = f"give {own}{drafted}"
     if column is not None and match_columns(path, [column], [FINDINGS]) == {}:
