@@ -7,7 +7,7 @@ import difflib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
@@ -17,6 +17,7 @@ from .findings import is_other_finding
 __all__ = [
     "FEWEST",
     "IDENTIFIED",
+    "INDEX",
     "MAX_UNREADABLE",
     "TRAIN",
     "absent_levels",
@@ -25,6 +26,7 @@ __all__ = [
     "check_readable",
     "match_columns",
     "near_column",
+    "unread_columns",
     "untaught_levels",
 ]
 
@@ -35,6 +37,12 @@ IDENTIFIERS = (
     ("patient_id", "keeps a patient in one split", "patient|subject|person|case|lesion|animal|specimen|_id$|^id$"),
 )
 """Columns that every table has, what for, and what others like them are called."""
+
+KEPT = ("filename", "patientid", "split", "sha256")
+"""Letters of the columns that a table has beside covariates."""
+
+INDEX = re.compile(r"(?:Unnamed: \d+)?")
+"""Columns that pandas adds on saving a table, and that hold nothing of an image."""
 
 IDENTIFIED = tuple(column for column, _, _ in IDENTIFIERS)
 
@@ -94,6 +102,16 @@ def check_identifiers(where: str | Path, header: Sequence[str]) -> None:
         raise InputError(f"{where}:1: no column {column!r}; {remedy}, or columns={mapped} (it {purpose}).")
     told = ", ".join(f"no column {column!r} (it {purpose})" for column, purpose, _ in missing)
     raise InputError(f"{where}:1: {told}; add them, or columns={mapped}.")
+
+
+def unread_columns(header: Iterable[str], read: Collection[str]) -> list[str]:
+    """The columns of a table that nobody reads, without those that only keep the table.
+
+    Args:
+        header: names of its columns.
+        read: those of them that are read.
+    """
+    return [name for name in header if name not in read and _bare(name) not in KEPT and not INDEX.fullmatch(name)]
 
 
 def near_column(header: Iterable[str], name: str) -> str | None:

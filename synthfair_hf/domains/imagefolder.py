@@ -29,6 +29,7 @@ from .cells import (
     check_readable,
     match_columns,
     near_column,
+    unread_columns,
     untaught_levels,
 )
 from .dicom import Header, is_dicom, read_header
@@ -129,8 +130,12 @@ class ImageFolder:
         root = Path(directory)
         if table is None:
             table = read_metadata(root)
-        if table.own:
-            table.rows = _told_apart(_named(table, preset.covariates), preset.covariates)
+        named = _named(table, preset.covariates) if table.own else table.rows
+        told_apart = _told_apart(named, preset.covariates) if table.own else named
+        read = {*preset.covariates.names, *table.mapped.values(), *([FINDINGS] if told_apart is not named else [])}
+        # what else a published data set tells is known
+        self._unread = unread_columns(named[0][1], read) if table.own or table.sha256 else []
+        table.rows = told_apart
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
         sha256 = table.sha256
@@ -301,6 +306,8 @@ class ImageFolder:
             self.counts["left out"] = dict(self._listing.left_out)
         if self._listing.not_read:
             self.counts["not read"] = dict(self._listing.not_read)
+        if self._unread:
+            self.counts["columns not read"] = list(self._unread)
         if self._listing.others_in is not None and "finding" in self.counts["missing"]:
             self.counts["others in"] = {"finding": self._listing.others_in}
         if any(absent.values()):

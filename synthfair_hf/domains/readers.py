@@ -12,7 +12,6 @@ folder of images. To add one: a subclass of `Reader` with `rows`, and its line i
 """
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -28,6 +27,7 @@ from ..errors import Checked, InputError
 from ..missing import identifier, is_missing
 from ..records import Access
 from ..schema import SPLITS
+from .cells import INDEX
 from .findings import FINDINGS, is_label, labels_of, state_of
 from .images import Fit
 from .preset import Preset
@@ -38,9 +38,6 @@ from .values import NO_FINDING, PRESENT, Uncertain, published, view
 __all__ = ["NO_FINDING", "DataSetFolder", "Reader", "Row", "Table", "key_of", "map_columns", "patient_name"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
-
-INDEX = re.compile(r"(?:Unnamed: \d+)?")
-"""Columns that pandas adds on saving a table, and that are no labels."""
 
 
 class DataSetFolder(Checked, BaseModel):

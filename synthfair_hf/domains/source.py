@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..records import Access, check_regular, file_sha256, strictest
 from ..schema import SPLITS, Schema
 from . import nifti
@@ -250,8 +250,8 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `images` and `patients`, with another `unit` than these; of a folder also `missing` cells by covariate, presets
-        that have `others in` them, images `quarantined`, levels with `no image of` them, patients with
-        `contradictory` values, DICOM files by their `contrast`, and images `in colours`, or `gray`, where the preset
+        that have `others in` them, `columns not read`, images `quarantined`, levels with `no image of` them, patients
+        with `contradictory` values, DICOM files by their `contrast`, and images `in colours`, or `gray`, where the preset
         has other channels; of several sources those of each.
     """
     if "missing" not in counts:
@@ -268,12 +268,16 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 PUBLISHED = (
-    *("left out", "not read", "no image of", "contradictory", "contrast", "in colours", "gray"),
+    *("left out", "not read", "columns not read", "no image of", "contradictory", "contrast", "in colours", "gray"),
     *("turned upright", "fit", "part"),
     *("turned upright", "fit", "part", "unit", "others in"),
     *("patients of several sources", "patients of several splits"),
 )
 """Counts that tell of nobody."""
+
+
+SHOWN = 8
+"""Columns that are named in a line."""
 
 
 def describe_counts(counts: Mapping[str, Any]) -> list[str]:
@@ -298,6 +302,14 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
     lines += [f"  left out: {n} images ({reason})" for reason, n in counts.get("left out", {}).items()]
     not_read = counts.get("not read", {})
     lines += [f"  not read: {name} ({reason})" for name, reason in not_read.items() if reason != NOT_TOLD]
+    if columns := counts.get("columns not read"):
+        several = "s" * (len(columns) > 1)
+        words = ", ".join(map(printable, columns[:SHOWN]))
+        more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+        lines.append(
+            f"  not read: column{several} {words}{more}, no covariate of the preset; one of your own may have them "
+            "(`synthfair preset --from metadata.csv` drafts it)"
+        )
     if untold := [name for name, reason in not_read.items() if reason == NOT_TOLD]:
         lines.append(f"  {NOT_TOLD} of any image: {', '.join(untold)}")
     if unseen := counts.get("unknown view"):
