@@ -214,17 +214,31 @@ def _rare(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     remarks = []
     few = []
     for column, one in found.items():
-        for level, rows in one.get("left_out", {}).items():
-            remarks.append(f"Left out: {level!r} of {column}, with no image to learn from ({counted(rows, 'row')}).")
+        if left_out := one.get("left_out"):
+            remarks.append(
+                f"Left out: {_levels_of(column, left_out)}, with no image to learn from ({_rows(left_out)})."
+            )
+        lost = {}
         for level in one.get("levels", ()):
             images = one["taught"][level]
             if not images and one["role"] == "finding":
-                rows = counted(one["counts"][level], "row")
-                what = "train will leave the finding out" if one.get("optional") else "train will refuse it"
-                remarks.append(f"No image to learn from: {level!r} of {column} ({rows}); {what}.")
+                lost[level] = one["counts"][level]
             elif images < FEWEST:
                 few.append(f"{level!r} of {column} ({images})")
+        if lost:
+            what = "train will leave the finding out" if one.get("optional") else "train will refuse it"
+            remarks.append(f"No image to learn from: {_levels_of(column, lost)} ({_rows(lost)}); {what}.")
     return [*remarks, f"Few images to learn from: {', '.join(few)}."] if few else remarks
+
+
+def _levels_of(column: str, rows: Mapping[str, int]) -> str:
+    return f"{', '.join(map(repr, rows))} of {column}"
+
+
+def _rows(rows: Mapping[str, int]) -> str:
+    """The rows of each of these levels, in their order: `1 row`, `1 and 2 rows`."""
+    *others, last = rows.values()
+    return f"{', '.join(map(str, others))} and {last} rows" if others else counted(last, "row")
 
 
 def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[str, Any] | str:

@@ -24,12 +24,14 @@ from ..records import Access, file_sha256, fingerprint
 from ..schema import SPLITS, Schema, Variable
 from .cells import (
     absent_levels,
+    allowed_cells,
     check_identifiers,
     check_images,
     check_readable,
     match_columns,
     near_column,
     unread_columns,
+    unreadable_cells,
     untaught_levels,
 )
 from .dicom import Header, is_dicom, read_header
@@ -53,7 +55,7 @@ from .source import (
     read_image,
     read_radiograph,
 )
-from .values import published
+from .values import NO_FINDING, published
 
 __all__ = ["CACHE_BYTES", "MAX_BLANK", "Examine", "Examined", "ImageFolder"]
 
@@ -135,6 +137,7 @@ class ImageFolder:
         read = {*preset.covariates.names, *table.mapped.values(), *([FINDINGS] if told_apart is not named else [])}
         # what else a published data set tells is known
         self._unread = unread_columns(named[0][1], read) if table.own or table.sha256 else []
+        self._joined = set(told_apart[0][1]) - set(named[0][1])
         table.rows = told_apart
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
@@ -163,7 +166,9 @@ class ImageFolder:
         self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in columns)
         self._cells = [[variable.parse(text) for text in self._texts(variable)] for variable in self.covariates.walk()]
         for variable, cells in zip(self.covariates.walk(), self._cells, strict=True):
-            check_readable(self._metadata, variable, self._texts(variable), cells, self._remedy(variable))
+            check_readable(
+                self._metadata, variable, self._texts(variable), cells, self._remedy(variable), self._labels(variable)
+            )
         self._leave_out_findings()
         self._keep(range(len(self._rows)), {}, [""] * len(self._rows))
         if check is not None:
@@ -233,6 +238,13 @@ class ImageFolder:
         column = mapped.get(variable.name, variable.name)
         return remedy_of_several(self._metadata, labels, column, mapped) if joined else None
 
+    def _labels(self, variable: Variable) -> list[str]:
+        """The labels that cells of FINDINGS may have, where a covariate is told by them."""
+        if variable.name not in self._joined:
+            return []
+        told = (one for one in self.covariates.walk() if one.name in self._joined)
+        return [*(next(iter(one.aliases), one.name) for one in told), NO_FINDING]
+
     def _leave_out_findings(self) -> None:
         """Read no optional finding of which some level has no image in train, where nothing could be learned of it."""
         splits = [str(self._split_of(patient)) for patient in self.patient_ids]
@@ -300,6 +312,9 @@ class ImageFolder:
             "quarantined": quarantined,
             **count_contradictions(self.covariates, self.table, self.patient_ids),
         }
+        # whose cells are a reader's own, it has read
+        if self._listing.own:
+            self.counts |= self._count_allowed()
         if self._part != "all":
             self.counts["part"] = self._part
         if self._listing.left_out:
@@ -321,6 +336,15 @@ class ImageFolder:
         if self.fit != "crop":
             described.append(self.fit)
         self.fingerprint = fingerprint(described)
+
+    def _count_allowed(self) -> dict[str, dict[str, str]]:
+        """What cells may be, of each column of levels with one that cannot be read, for `counts`."""
+        allowed = {
+            variable.name: allowed_cells(variable, self._labels(variable))
+            for variable, cells in zip(self.covariates.walk(), self._cells, strict=True)
+            if variable.categorical and unreadable_cells(variable, self._texts(variable), cells)
+        }
+        return {"allowed": allowed} if allowed else {}
 
     def __len__(self) -> int:
         return len(self._paths)

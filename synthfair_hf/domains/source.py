@@ -251,8 +251,8 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         `images` and `patients`, with another `unit` than these; of a folder also `missing` cells by covariate, presets
         that have `others in` them, `columns not read`, images `quarantined`, levels with `no image of` them, patients
-        with `contradictory` values, DICOM files by their `contrast`, and images `in colours`, or `gray`, where the preset
-        has other channels; of several sources those of each.
+        with `contradictory` values, DICOM files by their `contrast`, and images `in colours`, or `gray`, where the
+        preset has other channels; of several sources those of each.
     """
     if "missing" not in counts:
         return {name: counts[name] for name in ("images", "patients", "unit") if name in counts}
@@ -327,6 +327,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
             continue
         shown = sorted(reasons.items(), key=lambda one: -one[1])[:5]
         words = ", ".join(f"{reason} {n}" for reason, n in shown) + (", ..." if len(reasons) > len(shown) else "")
+        if allowed := counts.get("allowed", {}).get(name):
+            words += f"; allowed: {allowed}"
         each = " of each" * (len(alike) > 1)
         lines.append(f"  missing {', '.join(alike)}: {sum(reasons.values())}{each} ({words}){known}")
     lines += [

@@ -300,6 +300,15 @@ def test_what_train_takes_no_finding_without_is_said_where_it_is_too_much_to_lea
     assert "No image to learn from: 'rare' of dx (4 rows); train will refuse it." in remarks
 
 
+def test_levels_of_one_column_that_are_not_learned_are_one_remark(tmp_path: Path):
+    cells = repeated("sick", "well")
+    cells[HELD_OUT[0]], cells[HELD_OUT[1]] = "sik", "wel"
+    _, remarks = draft_preset(table(tmp_path, dx=cells, sex=repeated("m", "f")))
+    assert [one for one in remarks if "sik" in one] == [
+        "Left out: 'sik', 'wel' of dx, with no image to learn from (1 and 1 rows)."
+    ]
+
+
 def test_images_that_are_not_there_are_said(tmp_path: Path):
     path = table(tmp_path, sex=repeated("m", "f"), dx=repeated("a", "b"))
     assert any(
