@@ -416,6 +416,8 @@ def _recipes(settings: verbs.Recipes) -> int:
 def _generate(settings: verbs.Generate) -> int:
     from .generate.dataset import generate_dataset, spread_dataset
     from .generate.engines import place_from_environment
+    from .generate.store import RUN
+    from .generate.summary import describe_summary
 
     arguments = _given(settings)
     if settings.preset is not None:
@@ -428,7 +430,8 @@ def _generate(settings: verbs.Generate) -> int:
         arguments["predictor"] = SavedPredictor(settings.predictor)
     if settings.engine is not None:
         summary, launched = spread_dataset(**{"tasks": None, **arguments})
-        print(json.dumps(summary, indent=2))
+        # nothing is written that could be looked up
+        print(json.dumps(summary, indent=2) if settings.dry_run else "\n".join(describe_summary(summary)))
         print(launched)
         return 0
     for name in ("tasks", "workers", "options", "logging_dir"):
@@ -436,12 +439,15 @@ def _generate(settings: verbs.Generate) -> int:
             raise InputError(f"{name}: is for an engine; give --engine too, or leave it out.")
     place = place_from_environment()
     summary = generate_dataset(rank=place.rank, world_size=place.world_size, **arguments)
-    if place.rank == 0:
+    if place.rank == 0 and settings.dry_run:
         print(json.dumps(summary, indent=2))
     if summary["finished"]:
-        print(f"wrote {settings.output_dir}; {_next('verify', settings.output_dir)}")
-        # without it the output is JSON alone, which holds the same
+        print("\n".join(describe_summary(summary)))
         _read(summary)
+        print(f"wrote {settings.output_dir}; record in {settings.output_dir / RUN}")
+        print(_next("verify", settings.output_dir))
+    elif not settings.dry_run:
+        print(f"rank {place.rank} of {place.world_size} has written its shards; the last one to end writes the card")
     return 0
 
 
