@@ -632,7 +632,7 @@ def _ingest(settings: verbs.Ingest) -> int:
 def _views(settings: verbs.Views) -> int:
     from .views.builder import read_record
     from .views.preset import load_preset
-    from .views.shares import Train, listed_views, realised_shares, unmet_views
+    from .views.shares import Train, listed_views, promised_shares, realised_shares, unmet_views
     from .views.view import get_view, uncurated_views
 
     if settings.output_dir is not None and settings.data_dir is None:
@@ -655,14 +655,17 @@ def _views(settings: verbs.Views) -> int:
     listed = listed_views(domain, train)
     if settings.view is None:
         for one in listed:
-            print(f"{one.name:36} {one.sentence}")
-        for name, shares in unmet_views(domain, train).items():
-            print(f"{name:36} not listed: {shares}")
+            print(f"{one.name:36} {promised_shares(one)}")
+        if train is not None and (unmet := unmet_views(domain, train)):
+            subjects = counted(sum(train.sizes), "subject")
+            print(f"not listed, for {subjects} of train cannot give the shares of {len(unmet)}: {', '.join(unmet)}")
         reasons: dict[str, list[str]] = {}
         for name, why in uncurated_views(domain).items():
             reasons.setdefault(why, []).append(name)
         for why, names in reasons.items():
             print(f"not listed, for {why}: {', '.join(names)}")
+        which = ("--preset", settings.preset) if settings.data_dir is None else ("--data_dir", settings.data_dir)
+        print(_next("views", *which, "--view", "NAME"))
         return 0
     one = get_view(settings.view, domain)
     print(f"{one.name}\n{one.sentence}\nfilters: {json.dumps(one.filters_for_parquet())}")
