@@ -134,9 +134,9 @@ class ImageFolder:
             table = read_metadata(root)
         named = _named(table, preset.covariates) if table.own else table.rows
         told_apart = _told_apart(named, preset.covariates) if table.own else named
-        read = {*preset.covariates.names, *table.mapped.values(), *([FINDINGS] if told_apart is not named else [])}
+        known = {*preset.covariates.names, *table.mapped.values(), *([FINDINGS] if told_apart is not named else [])}
         # what else a published data set tells is known
-        self._unread = unread_columns(named[0][1], read) if table.own or table.sha256 else []
+        self._unread = unread_columns(named[0][1], known) if table.own or table.sha256 else []
         self._joined = set(told_apart[0][1]) - set(named[0][1])
         table.rows = told_apart
         self._metadata, self._rows, self._listing = table.path, table.rows, table
