@@ -418,6 +418,8 @@ def _recipes(settings: verbs.Recipes) -> int:
 def _generate(settings: verbs.Generate) -> int:
     from .generate.dataset import generate_dataset, spread_dataset
     from .generate.engines import place_from_environment
+    from .generate.store import RUN
+    from .generate.summary import describe_summary
 
     arguments = _given(settings)
     if settings.preset is not None:
@@ -430,7 +432,8 @@ def _generate(settings: verbs.Generate) -> int:
         arguments["predictor"] = SavedPredictor(settings.predictor)
     if settings.engine is not None:
         summary, launched = spread_dataset(**{"tasks": None, **arguments})
-        print(json.dumps(summary, indent=2))
+        # nothing is written that could be looked up
+        print(json.dumps(summary, indent=2) if settings.dry_run else "\n".join(describe_summary(summary)))
         print(launched)
         return 0
     for name in ("tasks", "workers", "options", "logging_dir"):
@@ -438,12 +441,15 @@ def _generate(settings: verbs.Generate) -> int:
             raise InputError(f"{name}: is for an engine; give --engine too, or leave it out.")
     place = place_from_environment()
     summary = generate_dataset(rank=place.rank, world_size=place.world_size, **arguments)
-    if place.rank == 0:
+    if place.rank == 0 and settings.dry_run:
         print(json.dumps(summary, indent=2))
     if summary["finished"]:
-        print(f"wrote {settings.output_dir}; {_next('verify', settings.output_dir)}")
-        # without it the output is JSON alone, which holds the same
+        print("\n".join(describe_summary(summary)))
         _read(summary)
+        print(f"wrote {settings.output_dir}; record in {settings.output_dir / RUN}")
+        print(_next("verify", settings.output_dir))
+    elif not settings.dry_run:
+        print(f"rank {place.rank} of {place.world_size} has written its shards; the last one to end writes the card")
     return 0
 
 
@@ -647,7 +653,7 @@ def _ingest(settings: verbs.Ingest) -> int:
 def _views(settings: verbs.Views) -> int:
     from .views.builder import read_record
     from .views.preset import load_preset
-    from .views.shares import Train, listed_views, realised_shares, unmet_views
+    from .views.shares import Train, listed_views, promised_shares, realised_shares, unmet_views
     from .views.view import get_view, uncurated_views
 
     if settings.output_dir is not None and settings.data_dir is None:
@@ -670,14 +676,17 @@ def _views(settings: verbs.Views) -> int:
     listed = listed_views(domain, train)
     if settings.view is None:
         for one in listed:
-            print(f"{one.name:36} {one.sentence}")
-        for name, shares in unmet_views(domain, train).items():
-            print(f"{name:36} not listed: {shares}")
+            print(f"{one.name:36} {promised_shares(one)}")
+        if train is not None and (unmet := unmet_views(domain, train)):
+            subjects = counted(sum(train.sizes), "subject")
+            print(f"not listed, for {subjects} of train cannot give the shares of {len(unmet)}: {', '.join(unmet)}")
         reasons: dict[str, list[str]] = {}
         for name, why in uncurated_views(domain).items():
             reasons.setdefault(why, []).append(name)
         for why, names in reasons.items():
             print(f"not listed, for {why}: {', '.join(names)}")
+        which = ("--preset", settings.preset) if settings.data_dir is None else ("--data_dir", settings.data_dir)
+        print(_next("views", *which, "--view", "NAME"))
         return 0
     one = get_view(settings.view, domain)
     print(f"{one.name}\n{one.sentence}\nfilters: {json.dumps(one.filters_for_parquet())}")

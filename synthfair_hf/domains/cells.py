@@ -7,25 +7,29 @@ import difflib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
 from ..schema import EMPTY, SPLITS, UNKNOWN, Variable
-from .findings import is_other_finding
+from .findings import FINDINGS, is_other_finding
 
 __all__ = [
     "FEWEST",
     "IDENTIFIED",
+    "INDEX",
     "MAX_UNREADABLE",
     "TRAIN",
     "absent_levels",
+    "allowed_cells",
     "bare_name",
     "check_identifiers",
     "check_images",
     "check_readable",
     "match_columns",
     "near_column",
+    "unread_columns",
+    "unreadable_cells",
     "untaught_levels",
 ]
 
@@ -36,6 +40,12 @@ IDENTIFIERS = (
     ("patient_id", "keeps a patient in one split", "patient|subject|person|case|lesion|animal|specimen|_id$|^id$"),
 )
 """Columns that every table has, what for, and what others like them are called."""
+
+KEPT = ("filename", "patientid", "split", "sha256")
+"""Letters of the columns that a table has beside covariates."""
+
+INDEX = re.compile(r"(?:Unnamed: \d+)?")
+"""Columns that pandas adds on saving a table, and that hold nothing of an image."""
 
 IDENTIFIED = tuple(column for column, _, _ in IDENTIFIERS)
 
@@ -97,6 +107,16 @@ def check_identifiers(where: str | Path, header: Sequence[str]) -> None:
     raise InputError(f"{where}:1: {told}; add them, or columns={mapped}.")
 
 
+def unread_columns(header: Iterable[str], read: Collection[str]) -> list[str]:
+    """The columns of a table that nobody reads, without those that only keep the table.
+
+    Args:
+        header: names of its columns.
+        read: those of them that are read.
+    """
+    return [name for name in header if name not in read and _bare(name) not in KEPT and not INDEX.fullmatch(name)]
+
+
 def near_column(header: Iterable[str], name: str) -> str | None:
     """The column of a table that is likely to be meant by a name that it lacks.
 
@@ -125,6 +145,7 @@ def check_readable(
     texts: list[str],
     cells: list[tuple[object, str | None]],
     remedy: str | None = None,
+    labels: Sequence[str] = (),
 ) -> None:
     """Raise InputError for a column of which more than MAX_UNREADABLE cells are words or numbers of no known meaning.
 
@@ -134,18 +155,19 @@ def check_readable(
         texts: the column `[n]`.
         cells: what `Variable.parse` makes of it, `[n]`.
         remedy: what is to be done, where that is more than to correct cells.
+        labels: those that cells of FINDINGS may have, where the covariate is one of theirs.
     """
-    unreadable = _unreadable(variable, texts, cells)
+    unreadable = unreadable_cells(variable, texts, cells)
     if unreadable.total() > MAX_UNREADABLE * len(texts):
         told = (
-            f"{where}: column {variable.name!r}: {unreadable.total()} of {len(texts)} cells "
+            f"{where}: column {(FINDINGS if labels else variable.name)!r}: {unreadable.total()} of {len(texts)} cells "
             f"({unreadable.total() / len(texts):.1%}) can't be read, most often {_commonest(unreadable)}"
         )
         if remedy is not None:
             raise InputError(f"{told}; {remedy}.")
         raise InputError(
-            f"{told}; allowed: {_allowed(variable)}; at most {MAX_UNREADABLE:.0%} may be anything else: correct them, "
-            f"or leave them empty where unknown{_or_none(variable)}."
+            f"{told}; allowed: {allowed_cells(variable, labels)}; at most {MAX_UNREADABLE:.0%} may be anything else: "
+            f"correct them, or leave them empty where unknown{_or_none(variable)}."
         )
 
 
@@ -168,7 +190,7 @@ def absent_levels(
     if not variable.categorical and set(found) == {None}:
         raise InputError(
             f"{where}: column {variable.name!r}: none of {len(texts)} cells has a value"
-            f"{_most(Counter(map(str.strip, texts)))}; allowed: {_allowed(variable)}; give values"
+            f"{_most(Counter(map(str.strip, texts)))}; allowed: {allowed_cells(variable)}; give values"
             f"{_or_none(variable)}."
         )
     absent = [level for level in variable.levels if level not in found]
@@ -182,7 +204,7 @@ def absent_levels(
             f"{where}: column {variable.name!r}: no image of level {', '.join(map(repr, absent))} (read: "
             f"{', '.join(f'{level} {n}' for level, n in found.items() if level is not None) or 'none'}; without a "
             f"value: {found[None]}{', most often ' + _commonest(others) if others else ''}); allowed: "
-            f"{_allowed(variable)}; give images of every level{_or_none(variable)}."
+            f"{allowed_cells(variable)}; give images of every level{_or_none(variable)}."
         )
     return absent
 
@@ -227,8 +249,14 @@ def check_images(
         )
 
 
-def _unreadable(variable: Variable, texts: list[str], cells: list[tuple[object, str | None]]) -> Counter[str]:
-    """How often each cell stands in a column that says neither a value, nor another finding, nor that it is unknown."""
+def unreadable_cells(variable: Variable, texts: list[str], cells: list[tuple[object, str | None]]) -> Counter[str]:
+    """How often each cell stands in a column that says neither a value, nor another finding, nor that it is unknown.
+
+    Args:
+        variable: the covariate.
+        texts: the column `[n]`.
+        cells: what `Variable.parse` makes of it, `[n]`.
+    """
     return Counter(
         text.strip()
         for text, (_, reason) in zip(texts, cells, strict=True)
@@ -244,7 +272,15 @@ def _commonest(cells: Counter[str]) -> str:
     return ", ".join(f"{text[:40]!r} ({n})" for text, n in cells.most_common(5))
 
 
-def _allowed(variable: Variable) -> str:
+def allowed_cells(variable: Variable, labels: Sequence[str] = ()) -> str:
+    """What the cells of a covariate's column may be, in words.
+
+    Args:
+        variable: the covariate.
+        labels: as in `check_readable`.
+    """
+    if labels:
+        return ", ".join(labels)
     if variable.categorical:
         return ", ".join(variable.levels)
     low, high = variable.bounds

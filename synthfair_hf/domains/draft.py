@@ -35,7 +35,7 @@ from ..errors import InputError, counted
 from ..missing import is_missing
 from ..schema import Schema, Variable, spelling
 from .cells import FEWEST, IDENTIFIED, MAX_UNREADABLE, check_identifiers, match_columns
-from .findings import FINDINGS, NO_FINDING
+from .findings import FINDINGS
 from .preset import Contrast, Preset, strengths
 from .preset_file import LARGEST, MAX_COVARIATES, NAME, why_no_name
 from .presets import PRESETS
@@ -43,7 +43,7 @@ from .readers import key_of, map_columns
 from .rows import read_rows
 from .several_findings import MAX_LEVELS, present_or_absent, told_by_labels, told_in_columns, told_together
 from .table_images import TableImages
-from .values import ABSENT, PRESENT, published
+from .values import ABSENT, NO_FINDING, PRESENT, is_no_finding, published
 
 __all__ = ["Draft", "draft_preset"]
 
@@ -220,17 +220,31 @@ def _rare(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     remarks = []
     few = []
     for column, one in found.items():
-        for level, rows in one.get("left_out", {}).items():
-            remarks.append(f"Left out: {level!r} of {column}, with no image to learn from ({counted(rows, 'row')}).")
+        if left_out := one.get("left_out"):
+            remarks.append(
+                f"Left out: {_levels_of(column, left_out)}, with no image to learn from ({_rows(left_out)})."
+            )
+        lost = {}
         for level in one.get("levels", ()):
             images = one["taught"][level]
             if not images and one["role"] == "finding":
-                rows = counted(one["counts"][level], "row")
-                what = "train will leave the finding out" if one.get("optional") else "train will refuse it"
-                remarks.append(f"No image to learn from: {level!r} of {column} ({rows}); {what}.")
+                lost[level] = one["counts"][level]
             elif images < FEWEST:
                 few.append(f"{level!r} of {column} ({images})")
+        if lost:
+            what = "train will leave the finding out" if one.get("optional") else "train will refuse it"
+            remarks.append(f"No image to learn from: {_levels_of(column, lost)} ({_rows(lost)}); {what}.")
     return [*remarks, f"Few images to learn from: {', '.join(few)}."] if few else remarks
+
+
+def _levels_of(column: str, rows: Mapping[str, int]) -> str:
+    return f"{', '.join(map(repr, rows))} of {column}"
+
+
+def _rows(rows: Mapping[str, int]) -> str:
+    """The rows of each of these levels, in their order: `1 row`, `1 and 2 rows`."""
+    *others, last = rows.values()
+    return f"{', '.join(map(str, others))} and {last} rows" if others else counted(last, "row")
 
 
 def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[str, Any] | str:
@@ -268,6 +282,9 @@ def _described(column: str, cells: Sequence[str], images: TableImages) -> dict[s
     if distinct > MAX_LEVELS or max(map(len, words)) > LONGEST or 2 * distinct > len(words):
         return "holds text, or a name of each row"
     own = SEXES if _is(column, "sex") and {_key(word) for word in words} <= {*SEXES, "other"} else {}
+    none = {_key(word) for word in words if is_no_finding(word)} if _holds_findings(column) else set()
+    if len(none) > 1:
+        own = dict.fromkeys(none, key_of(NO_FINDING))
     levels, aliases, counts = _levels(words, own)
     called = {**dict(zip(levels, levels, strict=True)), **aliases}
     taught = images.taught([called.get(cell) for cell in cells])

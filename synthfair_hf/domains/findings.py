@@ -15,17 +15,15 @@ from collections.abc import Collection, Iterable, Mapping
 from ..errors import InputError, unknown
 from ..schema import Variable, spelling
 from .preset import Preset
-from .values import ABSENT, PRESENT
+from .values import ABSENT, NO_FINDING, PRESENT, is_no_finding
 
 __all__ = [
     "FINDINGS",
     "LABELS",
-    "NO_FINDING",
     "OTHER_FINDINGS",
     "choose_finding",
     "findings_of",
     "is_label",
-    "is_no_finding",
     "is_other_finding",
     "labels_in",
     "labels_of",
@@ -35,12 +33,6 @@ __all__ = [
 
 FINDINGS = "findings"
 """The column of a table that holds all findings of an image."""
-
-NO_FINDING = "No Finding"
-"""The label of an image without findings."""
-
-NORMAL = frozenset(map(spelling, (NO_FINDING, "No Findings", "Normal", "Healthy")))
-"""What a cell of FINDINGS may call it, as `schema.spelling` compares them."""
 
 SEPARATORS = "|;,"
 """What joins the labels of a cell, the first of them that it has."""
@@ -138,11 +130,6 @@ def state_of(states: Mapping[str, str]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def is_no_finding(label: str) -> bool:
-    """Whether a label of FINDINGS says that there is none."""
-    return spelling(label) in NORMAL
-
-
 def labels_in(cell: str) -> list[str]:
     """The labels that a cell of FINDINGS joins."""
     separator = next((one for one in SEPARATORS if one in cell), SEPARATORS[0])
@@ -154,7 +141,8 @@ def state_in(variable: Variable, cell: str, others: Iterable[Variable] = ()) -> 
 
     Args:
         variable: the finding, present or absent.
-        cell: labels as `labels_in` takes them apart, in any case; `No Finding` alone; empty where nothing is known.
+        cell: labels as `labels_in` takes them apart, in any case; `No Finding` or `none` alone; empty where nothing
+            is known.
         others: the other findings of the schema, whose labels are known to be theirs.
 
     Returns:

@@ -51,7 +51,7 @@ def store_images(folder: DataSetFolder) -> tuple[Path, Table]:
         file = _stored(row.pop(column), place, index)
         cells = {name: _text(value, names.get(name)) for name, value in row.items() if not isinstance(value, Mapping)}
         rows.append((index + 1, {**cells, column: file, "file_name": file}))
-    return place, Table(Path(folder), rows, Path(folder).name)
+    return place, Table(Path(folder), rows, Path(folder).name, mapped={"file_name": str(column)}, own=True)
 
 
 def _load(name: str) -> "dict[str, Dataset]":

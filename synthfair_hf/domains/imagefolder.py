@@ -25,11 +25,14 @@ from ..records import Access, file_sha256, fingerprint
 from ..schema import SPLITS, Schema, Variable
 from .cells import (
     absent_levels,
+    allowed_cells,
     check_identifiers,
     check_images,
     check_readable,
     match_columns,
     near_column,
+    unread_columns,
+    unreadable_cells,
     untaught_levels,
 )
 from .dicom import Header, is_dicom, read_header
@@ -54,7 +57,7 @@ from .source import (
     read_image,
     read_radiograph,
 )
-from .values import published
+from .values import NO_FINDING, published
 
 __all__ = ["CACHE_BYTES", "MAX_BLANK", "Examine", "Examined", "ImageFolder"]
 
@@ -131,9 +134,13 @@ class ImageFolder:
         root = Path(directory)
         if table is None:
             table = read_metadata(root)
-        if table.name is None:
-            # a table of somebody's own, whose words are not a reader's
-            table.rows = _told_apart(_named(table, preset.covariates), preset.covariates)
+        named = _named(table, preset.covariates) if table.own else table.rows
+        told_apart = _told_apart(named, preset.covariates) if table.own else named
+        known = {*preset.covariates.names, *table.mapped.values(), *([FINDINGS] if told_apart is not named else [])}
+        # what else a published data set tells is known
+        self._unread = unread_columns(named[0][1], known) if table.own or table.sha256 else []
+        self._joined = set(told_apart[0][1]) - set(named[0][1])
+        table.rows = told_apart
         self._metadata, self._rows, self._listing = table.path, table.rows, table
         self._paths, self.patient_ids = _locate(root, table)
         # of a data set that is read in part, most images are not listed, and its reader says which
@@ -163,7 +170,9 @@ class ImageFolder:
         self.covariates = preset.covariates.subset(name for name in preset.covariates.names if name in columns)
         self._cells = [[variable.parse(text) for text in self._texts(variable)] for variable in self.covariates.walk()]
         for variable, cells in zip(self.covariates.walk(), self._cells, strict=True):
-            check_readable(self._metadata, variable, self._texts(variable), cells, self._remedy(variable))
+            check_readable(
+                self._metadata, variable, self._texts(variable), cells, self._remedy(variable), self._labels(variable)
+            )
         self._leave_out_findings()
         self._keep(range(len(self._rows)), {}, [""] * len(self._rows))
         if check is not None:
@@ -229,12 +238,19 @@ class ImageFolder:
 
     def _remedy(self, variable: Variable) -> str | None:
         """What is to be done with a column of cells that can't be read, where it joins several findings."""
-        if self._listing.name is not None or variable.role != "finding" or is_label(variable):
+        if not self._listing.own or variable.role != "finding" or is_label(variable):
             return None
         labels, joined = labels_told([row for _, row in self._rows], [variable.name])
         mapped = {name: column for name, column in self._listing.mapped.items() if name == variable.name}
         column = mapped.get(variable.name, variable.name)
         return remedy_of_several(self._metadata, labels, column, mapped) if joined else None
+
+    def _labels(self, variable: Variable) -> list[str]:
+        """The labels that cells of FINDINGS may have, where a covariate is told by them."""
+        if variable.name not in self._joined:
+            return []
+        told = (one for one in self.covariates.walk() if one.name in self._joined)
+        return [*(next(iter(one.aliases), one.name) for one in told), NO_FINDING]
 
     def _leave_out_findings(self) -> None:
         """Read no optional finding of which some level has no image in train, where nothing could be learned of it."""
@@ -303,12 +319,17 @@ class ImageFolder:
             "quarantined": quarantined,
             **count_contradictions(self.covariates, self.table, self.patient_ids),
         }
+        # whose cells are a reader's own, it has read
+        if self._listing.own:
+            self.counts |= self._count_allowed()
         if self._part != "all":
             self.counts["part"] = self._part
         if self._listing.left_out:
             self.counts["left out"] = dict(self._listing.left_out)
         if self._listing.not_read:
             self.counts["not read"] = dict(self._listing.not_read)
+        if self._unread:
+            self.counts["columns not read"] = list(self._unread)
         if self._listing.others_in is not None and "finding" in self.counts["missing"]:
             self.counts["others in"] = {"finding": self._listing.others_in}
         if any(absent.values()):
@@ -322,6 +343,15 @@ class ImageFolder:
         if self.fit != "crop":
             described.append(self.fit)
         self.fingerprint = fingerprint(described)
+
+    def _count_allowed(self) -> dict[str, dict[str, str]]:
+        """What cells may be, of each column of levels with one that cannot be read, for `counts`."""
+        allowed = {
+            variable.name: allowed_cells(variable, self._labels(variable))
+            for variable, cells in zip(self.covariates.walk(), self._cells, strict=True)
+            if variable.categorical and unreadable_cells(variable, self._texts(variable), cells)
+        }
+        return {"allowed": allowed} if allowed else {}
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -136,9 +136,9 @@ def read_metadata(directory: Path) -> Table:
     except InputError:
         if ours:
             raise
-        return Table(path, rows)
+        return Table(path, rows, own=True)
     if not ours and record.stage != STAGE:
-        return Table(path, rows)
+        return Table(path, rows, own=True)
     if record.stage != STAGE:
         raise InputError(f"{directory / RECORD}: is of {record.stage}; restore that of {STAGE}, whose table this is.")
     access = recorded_access(directory)

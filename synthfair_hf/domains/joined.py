@@ -276,10 +276,12 @@ class JoinedSource:
         several = {"patients of several sources": self._several, "patients of several splits": self._moved}
         part = {str(one.get("part", "all")) for one in counts.values()}
         others = {name: preset for one in counts.values() for name, preset in one.get("others in", {}).items()}
+        allowed = {name: words for one in counts.values() for name, words in one.get("allowed", {}).items()}
+        unread = [f"{name} of {place}" for place, one in counts.items() for name in one.get("columns not read", [])]
         optional = {
             **{"left out": left_out, "not read": not_read, "contrast": _added(counts, "contrast")},
             "copies differ": _added(counts, "copies differ"),
-            "others in": others,
+            **{"others in": others, "columns not read": unread, "allowed": allowed},
         }
         return {
             **count_patients(self.patient_ids, self.splits, self.unit),

@@ -12,7 +12,6 @@ folder of images. To add one: a subclass of `Reader` with `rows`, and its line i
 """
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -29,19 +28,17 @@ from ..errors import Checked, InputError, shown
 from ..missing import identifier, is_missing
 from ..records import Access
 from ..schema import SPLITS
-from .findings import FINDINGS, NO_FINDING, is_label, labels_of, state_of
+from .cells import INDEX
+from .findings import FINDINGS, is_label, labels_of, state_of
 from .images import Fit
 from .preset import Preset
 from .rows import read_rows
 from .source import Patients, patient_split
-from .values import PRESENT, Uncertain, published, view
+from .values import NO_FINDING, PRESENT, Uncertain, published, view
 
 __all__ = ["NO_FINDING", "DataSetFolder", "Reader", "Row", "Table", "key_of", "map_columns", "patient_name"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
-
-INDEX = re.compile(r"(?:Unnamed: \d+)?")
-"""Columns that pandas adds on saving a table, and that are no labels."""
 
 
 class DataSetFolder(Checked, BaseModel):
@@ -104,6 +101,7 @@ class Table:
     `not_read` are numbers of rows, and covariates, by reason; `people`, `names_patients` and `unit` are as in `Reader`;
     `sha256` are those that the images must have, by row. `others` counts labels of images whose finding is no level of
     the preset's, and `others_in` names a preset that has them. `mapped` has, by new name, columns that had another.
+    `own` says that names and cells are those of whoever made the table, and not in the words of the preset.
     """
 
     path: Path
@@ -120,6 +118,7 @@ class Table:
     others: dict[str, int] = field(default_factory=dict)
     others_in: str | None = None
     mapped: dict[str, str] = field(default_factory=dict)
+    own: bool = False
 
     def split_of(self, patient: str) -> str:
         """The split of a patient: the data set's own, else by `source.patient_split`."""
@@ -156,7 +155,7 @@ class Table:
             if name not in allowed:
                 raise InputError(f"columns: {name!r} is no covariate of {preset.name}; allowed: {', '.join(allowed)}.")
         map_columns(self.path, self.rows, columns, image_column, site)
-        self.mapped = dict(columns)
+        self.mapped |= columns
 
 
 def map_columns(

@@ -14,11 +14,11 @@ from ..errors import InputError, unknown
 from ..missing import is_missing
 from ..schema import STATES, spelling
 from .cells import match_columns
-from .findings import FINDINGS, LABELS, is_no_finding, labels_in
+from .findings import FINDINGS, LABELS, labels_in
 from .preset_file import why_no_name
 from .presets import preset_with
 from .readers import key_of
-from .values import ABSENT, PRESENT
+from .values import ABSENT, PRESENT, is_no_finding
 
 __all__ = [
     "MAX_LEVELS",
@@ -64,8 +64,10 @@ def told_by_labels(
     Raises:
         InputError: a label that cannot name a finding.
     """
+    # what is unknown says nothing of any
+    told = [[label for label in own if is_no_finding(label) or not is_missing(label)] for own in told]
     spelt: dict[str, set[str]] = {}
-    for label in (one for own in told for one in own if not is_no_finding(one) and not is_missing(one)):
+    for label in (one for own in told for one in own if not is_no_finding(one)):
         spelt.setdefault(key_of(label), set()).add(label)
     columns = {key_of(column): column for column in header}
     found: dict[str, dict[str, Any]] = {}
@@ -126,13 +128,14 @@ def remedy_of_several(path: Path, labels: Mapping[str, int], column: str | None,
     """What to do with a table of several findings that a preset with one does not read, as an error ends with it.
 
     Args:
-        path: of the table.
+        path: of the table; of one that `datasets` reads its folder or name.
         labels: that it has, as `labels_told` counts them.
         column: the one that joins them.
         mapped: the column that was said to be the one finding, by the finding's name; it is to be left out.
     """
     best = preset_with(labels, "nih_chestxray14")
-    drafted = f"the preset of draft_preset({str(path)!r})"
+    # one is drafted of a file alone
+    drafted = f"the preset of draft_preset({str(path)!r})" if path.is_file() else "a preset file that has them"
     own = "" if best is None else f"preset={best!r} (with dataset_name='imagefolder' where none is given), or "
     remedy = f"give {own}{drafted}"
     if column is not None and match_columns(path, [column], [FINDINGS]) == {}:

@@ -267,9 +267,9 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `images` and `patients`, with another `unit` than these; of a folder also `missing` cells by covariate, presets
-        that have `others in` them, images `quarantined`, levels with `no image of` them, patients with
-        `contradictory` values, DICOM files by their `contrast`, and images `in colours`, or `gray`, where the preset
-        has other channels; of several sources those of each.
+        that have `others in` them, `columns not read`, images `quarantined`, levels with `no image of` them, patients
+        with `contradictory` values, DICOM files by their `contrast`, and images `in colours`, or `gray`, where the
+        preset has other channels; of several sources those of each.
     """
     if "missing" not in counts:
         return {name: counts[name] for name in ("images", "patients", "unit") if name in counts}
@@ -285,11 +285,15 @@ def totals(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 PUBLISHED = (
-    *("left out", "not read", "no image of", "contradictory", "copies differ", "contrast", "in colours", "gray"),
-    *("turned upright", "fit", "part", "unit", "others in", "without a row"),
+    *("left out", "not read", "columns not read", "no image of", "contradictory", "copies differ", "contrast"),
+    *("in colours", "gray", "turned upright", "fit", "part", "unit", "others in", "without a row"),
     *("patients of several sources", "patients of several splits"),
 )
 """Counts that tell of nobody."""
+
+
+SHOWN = 8
+"""Columns that are named in a line."""
 
 
 def describe_counts(counts: Mapping[str, Any]) -> list[str]:
@@ -316,6 +320,14 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         lines.append(f"  not read: {counted(unlisted, 'image')} of the folder that no row of its table names")
     not_read = counts.get("not read", {})
     lines += [f"  not read: {name} ({reason})" for name, reason in not_read.items() if reason != NOT_TOLD]
+    if columns := counts.get("columns not read"):
+        several = "s" * (len(columns) > 1)
+        words = ", ".join(map(printable, columns[:SHOWN]))
+        more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+        lines.append(
+            f"  not read: column{several} {words}{more}, no covariate of the preset; one of your own may have them "
+            "(`synthfair preset --from metadata.csv` drafts it)"
+        )
     if untold := [name for name, reason in not_read.items() if reason == NOT_TOLD]:
         lines.append(f"  {NOT_TOLD} of any image: {', '.join(untold)}")
     if unseen := counts.get("unknown view"):
@@ -333,6 +345,8 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
             continue
         shown = sorted(reasons.items(), key=lambda one: -one[1])[:5]
         words = ", ".join(f"{reason} {n}" for reason, n in shown) + (", ..." if len(reasons) > len(shown) else "")
+        if allowed := counts.get("allowed", {}).get(name):
+            words += f"; allowed: {allowed}"
         each = " of each" * (len(alike) > 1)
         lines.append(f"  missing {', '.join(alike)}: {sum(reasons.values())}{each} ({words}){known}")
     lines += [

@@ -4,17 +4,25 @@
     "POSTEROANTERIOR", "pa", "AP SUPINE"   PA, PA, AP
     "LL", "left lateral"                   lateral
     "1.0", "0", "-1", ""                   present, absent, what the policy for uncertain labels says, absent
+    "none", "Normal"                       of a finding its level that says the same, such as no_finding
 
 What is none of these is returned as it stands, so that whoever parses it counts it. An age outside a schema's range
 (411Y) becomes missing there; 0 is the age of a newborn, or unknown in a data set of adults (`readers.Reader.adults`).
 """
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 from ..schema import ABSENT, PRESENT, Variable, spelling
 
-__all__ = ["ABSENT", "PRESENT", "Uncertain", "label", "published", "race", "view"]
+__all__ = ["ABSENT", "NO_FINDING", "PRESENT", "Uncertain", "is_no_finding", "label", "published", "race", "view"]
+
+NO_FINDING = "No Finding"
+"""The label of an image without findings."""
+
+NORMAL = frozenset(map(spelling, (NO_FINDING, "No Findings", "None", "Normal", "Healthy", "Negative")))
+"""What a cell may call it, as `schema.spelling` compares them."""
 
 Uncertain = Literal["missing", "positive", "negative"]
 """What an uncertain label counts as."""
@@ -38,10 +46,13 @@ def published(variable: Variable, text: str) -> str:
     """A cell of a variable, as `Variable.parse` reads it.
 
     Args:
-        variable: ages are known by their unit, sex and view by their names.
+        variable: ages are known by their unit, sex and view by their names, findings by their role.
         text: the cell.
     """
     text = text.strip()
+    if variable.role == "finding" and is_no_finding(text) and variable.parse(text)[0] is None:
+        same = [level for level in variable.levels if is_no_finding(level)]
+        return same[0] if len(same) == 1 else text
     if variable.unit == "years" and (found := _ABOVE.fullmatch(text)):
         above, *least = found.groups()
         return str(int(above) + 1) if above else next(one for one in least if one)
@@ -50,6 +61,12 @@ def published(variable: Variable, text: str) -> str:
     if variable.name == "view":
         return view(text)
     return text
+
+
+@lru_cache
+def is_no_finding(text: str) -> bool:
+    """Whether a label, a level or a cell of a finding says that there is none."""
+    return spelling(text) in NORMAL
 
 
 def view(text: str) -> str:

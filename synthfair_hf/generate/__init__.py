@@ -18,6 +18,7 @@
 - render — the generator in batches, images as files: `render.Renderer`
 - gate — do images have the requested attributes? `gate.QualityGate`
 - run — a plan carried out: `run.generate`, `run.repair`
+- summary — a plan in a few lines: `summary.describe_summary`
 - engines — a run over several processes: `engines.launch`
 - store — files and records: `store.Store`, `store.read_plan`
 - lock — who may write into a directory: `lock.lease`, `lock.mutex`

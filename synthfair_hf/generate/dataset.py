@@ -93,7 +93,7 @@ def generate_dataset(
 
     Returns:
         The plan's summary; its `finished` is whether this process completed the data set, `source` what was read of
-        the source and what is missing in it.
+        the source and what is missing in it, `unreached_rows` how many did not pass the gate at last.
 
     Raises:
         InputError: settings that are invalid or contradict each other, the generator or the source, or a directory
@@ -127,7 +127,8 @@ def generate_dataset(
         # two ranks that end together both find the run finished
         with mutex(Path(output_dir)):
             write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
-    return {**plan.summary(), **read, "finished": record is not None}
+    unreached = {} if record is None or gate is None else {"unreached_rows": record.counts["unreached_rows"]}
+    return {**plan.summary(), **read, **unreached, "finished": record is not None}
 
 
 def _counts_read(planned: "_Planned") -> dict[str, Any]:

@@ -30,6 +30,7 @@ __all__ = [
     "largest_remainder",
     "levels_of",
     "listed_views",
+    "promised_shares",
     "realised_shares",
     "strata_of",
     "unmet_views",
@@ -273,6 +274,15 @@ def unmet_views(preset: Preset, train: Train | None) -> dict[str, str]:
     """The curated views that are not listed, by name, each with the shares that it really has."""
     listed = {view.name for view in listed_views(preset, train)}
     return {view.name: realised_shares(view, train) for view in curated_views(preset) if view.name not in listed}
+
+
+def promised_shares(view: BiasedView) -> str:
+    """The shares that a view's name says, in a few words.
+
+    Args:
+        view: of any data set.
+    """
+    return ", ".join(f"{one.words} {100 * one.share:.3g} %" for one in view.promises) or "every row"
 
 
 def realised_shares(view: BiasedView, train: Train | None) -> str:

@@ -78,8 +78,8 @@ def test_dicom_ages_are_years(edit):
             r"male, female; at most 5% may be anything else: correct them, or leave them empty where unknown\.$",
         ),
         (
-            lambda text: text.replace("No Finding", "normal"),
-            r"column 'finding': 40 of 60 cells \(66\.7%\) can't be read, most often 'normal' \(40\); allowed: no_f",
+            lambda text: text.replace("No Finding", "clear"),
+            r"column 'finding': 40 of 60 cells \(66\.7%\) can't be read, most often 'clear' \(40\); allowed: no_f",
         ),
         (
             lambda text: text.replace(",2", ",aged 2"),
@@ -334,3 +334,38 @@ def test_missing_counts_are_printed_at_the_end_and_recorded(edit, tmp_path, caps
         "  not told of any image: race",
         "  missing age: 4 (unknown 2, empty 2)",
     ]
+
+
+def test_misspelt_levels_are_one_line_with_what_is_allowed(edit):
+    folder = edit(lambda text: text.replace("p3,23,F", "p3,23,femal").replace("p4,24,M", "p4,24,mael", 1))
+    (line,) = [one for one in describe_counts(ImageFolder(folder, PRESET, 32).counts) if "sex" in one]
+    reasons = "level 'femal' outside the schema 2, level 'mael' outside the schema 1"
+    assert line == f"  missing sex: 3 ({reasons}; allowed: male, female)"
+
+
+@pytest.fixture
+def misspell(edit):
+    """`misspell(n)` joins findings in one column, n of whose cells have one label that is none, and n another."""
+
+    def change(text: str, times: int) -> str:
+        head, *rows = text.splitlines()
+        cells = [*["Efusion|Edema"] * times, *["Edem"] * times, *["Edema", "none", "Effusion"] * len(rows)]
+        anew = [",".join([*row.split(",")[:-1], cell]) for row, cell in zip(rows, cells, strict=False)]
+        return "\n".join([head.replace("finding", "findings"), *anew]) + "\n"
+
+    return lambda times: edit(lambda text: change(text, times))
+
+
+def test_misspelt_labels_of_a_joined_column_are_told_with_its_labels(misspell):
+    told = describe_counts(ImageFolder(misspell(1), get_preset("nih_chestxray14"), 32).counts)
+    (line,) = [one for one in told if "Efusion" in one and " effusion" in one]
+    assert "level 'Efusion' outside the schema 1, level 'Edem' outside the schema 1; allowed: " in line
+    assert line.endswith("Effusion, Edema, No Finding)")
+
+
+def test_a_joined_column_that_is_refused_is_told_with_its_labels(misspell):
+    message = (
+        r"column 'findings': 24 of 60 cells .*'Efusion' \(12\), 'Edem' \(12\); allowed: .*Effusion.*, No Finding; at"
+    )
+    with pytest.raises(InputError, match=message):
+        ImageFolder(misspell(12), get_preset("nih_chestxray14"), 32)

@@ -300,6 +300,15 @@ def test_what_train_takes_no_finding_without_is_said_where_it_is_too_much_to_lea
     assert "No image to learn from: 'rare' of dx (4 rows); train will refuse it." in remarks
 
 
+def test_levels_of_one_column_that_are_not_learned_are_one_remark(tmp_path: Path):
+    cells = repeated("sick", "well")
+    cells[HELD_OUT[0]], cells[HELD_OUT[1]] = "sik", "wel"
+    _, remarks = draft_preset(table(tmp_path, dx=cells, sex=repeated("m", "f")))
+    assert [one for one in remarks if "sik" in one] == [
+        "Left out: 'sik', 'wel' of dx, with no image to learn from (1 and 1 rows)."
+    ]
+
+
 def test_images_that_are_not_there_are_said(tmp_path: Path):
     path = table(tmp_path, sex=repeated("m", "f"), dx=repeated("a", "b"))
     assert any(
@@ -563,3 +572,39 @@ def test_numbers_that_cannot_be_told_apart_or_read_are_left_out_with_the_reason(
 def test_an_age_is_in_the_unit_that_its_column_names(tmp_path: Path, column: str, unit: str):
     path = table(tmp_path, **{column: [str(20 + n) for n in range(ROWS)]}, finding=repeated("a", "b"))
     assert next(one for one in draft_preset(path)[0].covariates.walk() if not one.categorical).unit == unit
+
+
+@pytest.mark.parametrize("word", ["none", "No Finding", "Normal"])
+def test_a_word_for_no_finding_is_absent_in_the_draft_and_where_it_is_read(folder: Path, word: str):
+    path = folder / "metadata.csv"
+    head, *rows = path.read_text().splitlines()
+    cells = [("Tumour|Cyst", word, "Cyst", "unknown")[n % 4] for n in range(len(rows))]
+    path.write_text("\n".join([head.replace("finding", "findings"), *map(_with_last, rows, cells)]) + "\n")
+    preset, remarks = draft_preset(path)
+    assert "Taken as findings, present or absent: cyst, tumour." in remarks
+    source = open_source(folder, preset, 32)
+    states = {"Tumour|Cyst": ("present", "present"), word: ("absent", "absent"), "Cyst": ("present", "absent")}
+    read = list(zip(source.table["cyst"], source.table["tumour"], strict=True))
+    assert read == [states.get(cell, (None, None)) for cell in cells]
+
+
+def _with_last(row: str, cell: str) -> str:
+    return ",".join([*row.split(",")[:-1], cell])
+
+
+def test_words_for_no_finding_are_one_level_of_a_finding(folder: Path):
+    path = folder / "metadata.csv"
+    head, *rows = path.read_text().splitlines()
+    cells = [("Tumour", "none", "No Finding", "normal")[n % 4] for n in range(len(rows))]
+    path.write_text("\n".join([head, *map(_with_last, rows, cells)]) + "\n")
+    preset, _ = draft_preset(path)
+    assert preset.covariates["finding"].levels == ("no_finding", "Tumour")
+    assert (preset.contrasts["finding"].first, preset.contrasts["finding"].second) == ("Tumour", "no_finding")
+    read = open_source(folder, preset, 32).table["finding"]
+    assert read == ["Tumour" if cell == "Tumour" else "no_finding" for cell in cells]
+    # one that a preset calls otherwise is that of the preset
+    own = preset.model_dump(mode="json")["covariates"]
+    levels = {"levels": ["normal", "Tumour"], "aliases": {}}
+    own["variables"] = [{**one, **(levels if one["name"] == "finding" else {})} for one in own["variables"]]
+    named = preset.model_copy(update={"covariates": type(preset.covariates).model_validate(own)})
+    assert set(open_source(folder, named, 32).table["finding"]) == {"normal", "Tumour"}

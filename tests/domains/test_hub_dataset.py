@@ -1,5 +1,6 @@
 """A data set of the `datasets` library is read by its columns, as a folder of the same images is."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -13,7 +14,7 @@ from synthfair_hf.domains.registry import open_images, open_source
 from synthfair_hf.errors import InputError
 
 PRESET = get_preset("chest_xray")
-COLUMNS = {"age": "PatientAge", "sex": "Gender", "patient_id": "PatientID"}
+COLUMNS = {"age": "PatientAge", "sex": "Gender", "patient_id": "PatientIDs"}
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def saved(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         {
             **{
                 "picture": datasets.Image(),
-                "PatientID": datasets.Value("string"),
+                "PatientIDs": datasets.Value("string"),
                 "PatientAge": datasets.Value("int64"),
             },
             **{"Gender": datasets.ClassLabel(names=["F", "M"]), "view": datasets.Value("string")},
@@ -34,7 +35,7 @@ def saved(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     )
     rows = [
         {
-            **{"picture": {"bytes": (folder / file).read_bytes(), "path": file}, "PatientID": patient},
+            **{"picture": {"bytes": (folder / file).read_bytes(), "path": file}, "PatientIDs": patient},
             **{"PatientAge": int(age), "Gender": sex, "view": view, "finding": finding},
         }
         for file, patient, age, sex, view, finding in lines
@@ -57,7 +58,7 @@ def test_it_is_read_as_a_folder_of_the_same_images_is(saved, folder):
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ({"columns": {}}, "no column 'patient_id'; give that name to 'PatientID', or columns="),
+        ({"columns": {}}, "no column 'patient_id'; give that name to 'PatientIDs', or columns="),
         ({"columns": {**COLUMNS, "age": "Alter"}}, "columns: .* has no column 'Alter'"),
         ({"columns": COLUMNS, "image_column": "view"}, "image_column: 'view' is unknown; allowed: picture"),
     ],
@@ -80,3 +81,55 @@ def test_an_image_that_is_none_is_quarantined(saved, tmp_path):
     datasets.Dataset.from_list(rows, features).save_to_disk(tmp_path / "damaged")
     how = DataSetFolder(directory=tmp_path / "damaged", dataset_name="datasets", columns=COLUMNS)
     assert list(open_images(how, PRESET, 32, lambda _: None).counts["quarantined"]) == ["00000000.png"]
+
+
+@pytest.fixture
+def twins(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[str]], list[Path]]:
+    """`twins(column, cells)` puts them in the place of the finding, in a folder and in a data set of its images."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+    def write(column: str, cells: list[str]) -> list[Path]:
+        path = folder / "metadata.csv"
+        head, *rows = path.read_text().splitlines()
+        names = [*head.split(",")[:-1], column]
+        rows = [[*row.split(",")[:-1], cells[n % len(cells)]] for n, row in enumerate(rows)]
+        path.write_text("\n".join(",".join(row) for row in [names, *rows]) + "\n")
+        columns = {name: [row[place] for row in rows] for place, name in enumerate(names) if place}
+        columns["image"] = [str(folder / file) for file, *_ in rows]
+        datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image()).save_to_disk(tmp_path / "same")
+        return [folder, tmp_path / "same"]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "told"),
+    [
+        ("fnding", ["No Finding", "Pneumonia"], "no column 'finding', but 'fnding'; give that column its name, or col"),
+        (
+            "signs",
+            ["Edema|Effusion", "No Finding", "Effusion"],
+            "no column 'finding', but 'signs', which joins several",
+        ),
+    ],
+)
+def test_a_missing_finding_is_told_as_of_a_folder(twins, column, cells, told):
+    said = []
+    for place, name in zip(twins(column, cells), ("imagefolder", "datasets"), strict=True):
+        with pytest.raises(InputError) as error:
+            open_source(DataSetFolder(directory=place, dataset_name=name), PRESET, 32)
+        said.append(str(error.value).split(":1: ")[1].split(", or the preset of")[0].split(", or a preset file")[0])
+    assert said[0] == said[1]
+    assert said[0].startswith(told)
+
+
+def test_findings_of_one_column_are_taken_apart_as_of_a_folder(twins):
+    preset = get_preset("nih_chestxray14")
+    places = twins("findings", ["Edema|Effusion", "none", "Effusion"])
+    how = [
+        DataSetFolder(directory=one, dataset_name=name)
+        for one, name in zip(places, ("imagefolder", "datasets"), strict=True)
+    ]
+    plain, same = (open_images(one, preset, 32, lambda _: None) for one in how)
+    assert same.table == plain.table
+    assert set(same.table["edema"]) == {"present", "absent"}

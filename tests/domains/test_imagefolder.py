@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from synthfair_hf.domains.imagefolder import ImageFolder
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.source import describe_counts, jitter, patient_split, read_radiograph, totals
 from synthfair_hf.errors import InputError
+from synthfair_hf.views.preset import load_preset
 
 PRESET = get_preset("chest_xray")
 
@@ -288,3 +290,45 @@ def test_numbers_are_read_as_they_stand_or_counted_as_missing(edit, monkeypatch)
     source = ImageFolder(edit(change), PRESET, 32)
     assert source.table["age"][: 2 * len(ages) : 2] == list(ages.values())
     assert source.counts["missing"] == {"age": {"outside 0-100 years": 8, "not a number": 2}}
+
+
+def with_columns(folder: Path, **columns: str) -> Path:
+    """The folder with these columns as well, of one cell each."""
+    path = folder / "metadata.csv"
+    head, *rows = path.read_text().splitlines()
+    cells = [",".join([row, *columns.values()]) for row in rows]
+    path.write_text("\n".join([",".join([head, *columns]), *cells]) + "\n")
+    return folder
+
+
+def test_columns_that_no_covariate_reads_are_told_once_and_a_draft_reads_them(folder, tmp_path, capsys):
+    path = with_columns(folder, **{"split": "train", "Unnamed: 0": "7", "ward": "A", "dose": "1"}) / "metadata.csv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text(
+        "\n".join([head, *(row[: -len("A,1")] + f"{'AB'[n % 2]},{n}" for n, row in enumerate(rows))]) + "\n"
+    )
+    (line,) = [one for one in describe_counts(ImageFolder(folder, PRESET, 32).counts) if "column" in one]
+    assert line.startswith(
+        "  not read: columns ward, dose, no covariate of the preset; one of your own may have them ("
+    )
+    # the remedy, as it is told
+    (words,) = re.findall("`synthfair (preset --from )metadata.csv` drafts it", line)
+    drafted = tmp_path / "own.yaml"
+    assert main([*words.split(), str(path), "--output_file", str(drafted)]) == 0
+    assert "columns not read" not in ImageFolder(folder, load_preset(str(drafted)), 32).counts
+    capsys.readouterr()
+    out = tmp_path / "out"
+    words = ["ingest", "imagefolder", str(folder), "--output_dir", str(out), "--resolution", "32", "--num_proc", "1"]
+    assert main(words) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told.count(line) == 1
+    assert told[-1].startswith("next: ")
+    # and of what was ingested, by a preset that has less than its own
+    without = PRESET.model_copy(update={"covariates": PRESET.covariates.subset(("age", "finding", "view"))})
+    assert ImageFolder(out, without, 32).counts["columns not read"] == ["sex"]
+
+
+def test_many_columns_that_are_not_read_are_counted(folder):
+    wide = with_columns(folder, **{f"lead_{n}": "1" for n in range(40)})
+    (line,) = [one for one in describe_counts(ImageFolder(wide, PRESET, 32).counts) if "column" in one]
+    assert "columns lead_0, lead_1, lead_2, lead_3, lead_4, lead_5, lead_6, lead_7 and 32 more, no" in line

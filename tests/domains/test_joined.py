@@ -289,3 +289,16 @@ def test_a_source_without_an_image_of_its_own_is_refused(west, tmp_path):
     (tmp_path / "x").symlink_to(west)
     with pytest.raises(InputError, match=r"source_dir: x has no image of its own: .* a source before it \(west\)"):
         open_source(folders(west, tmp_path / "x"), PRESET, 16)
+
+
+def test_columns_that_are_not_read_are_told_of_their_source(west, tmp_path):
+    other = write_source(tmp_path / "north", 200, names("n", 18), ward=("A", "B"))
+    found = open_source(folders(west, other), PRESET, 32).counts
+    assert found["columns not read"] == ["ward of north"]
+    assert sum("ward of north" in line for line in describe_counts(found)) == 1
+
+
+def test_of_a_published_data_set_no_column_is_told(tmp_path):
+    MINIATURES["nih_chestxray14"](tmp_path)
+    source = open_source(DataSetFolder(directory=tmp_path, dataset_name="nih_chestxray14"), PRESET, 32)
+    assert "columns not read" not in source.counts

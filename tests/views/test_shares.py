@@ -14,6 +14,7 @@ from synthfair_hf.cli import main
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.plan import GenerationPlan
+from synthfair_hf.generate.store import read_plan
 from synthfair_hf.views.draws import Draws
 from synthfair_hf.views.shares import Train, listed_views, realised_shares, unmet_views
 from synthfair_hf.views.view import get_view
@@ -180,6 +181,26 @@ def test_the_command_line_says_what_a_view_of_a_data_set_is(small, tmp_path, cap
     assert told in (tmp_path / "sex_imbalanced_95_5.html").read_text()
     assert main(words) == 0
     assert "sex_imbalanced_95_5: The 6 subjects" in capsys.readouterr().out
+
+
+def test_views_are_listed_in_a_line_each_and_those_that_are_not_in_one(small, capsys):
+    assert main(["views", "--data_dir", str(small)]) == 0
+    *lines, unmet, following = capsys.readouterr().out.splitlines()
+    told = dict(line.split(maxsplit=1) for line in lines)
+    plan = read_plan(small)
+    assert list(told) == [view.name for view in listed_views(plan.preset, plan.train)]
+    assert (told["full"], told["sex_imbalanced_90_10"]) == ("every row", "male 90 %")
+    assert told["finding_sex_correlated_90_10"] == "male in pneumonia 90 %, male in no_finding 10 %"
+    assert max(map(len, lines)) < 200
+    names = list(unmet_views(plan.preset, plan.train))
+    reason = f"not listed, for 6 subjects of train cannot give the shares of {len(names)}: "
+    assert unmet == reason + ", ".join(names)
+    # the rest of each is told by the next command
+    words = following.removeprefix("next: synthfair ").replace("NAME", names[0]).split()
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert get_view(names[0], plan.preset).sentence in told
+    assert f"here: {unmet_views(plan.preset, plan.train)[names[0]]}" in told
 
 
 def test_a_dry_run_names_what_will_not_be_listed():
