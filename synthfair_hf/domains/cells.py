@@ -114,7 +114,7 @@ def unread_columns(header: Iterable[str], read: Collection[str]) -> list[str]:
         header: names of its columns.
         read: those of them that are read.
     """
-    return [name for name in header if name not in read and _bare(name) not in KEPT and not INDEX.fullmatch(name)]
+    return [name for name in header if name not in read and bare_name(name) not in KEPT and not INDEX.fullmatch(name)]
 
 
 def near_column(header: Iterable[str], name: str) -> str | None:
