@@ -19,7 +19,7 @@ from ..publish.pages import render
 from ..records import Record, file_sha256, library_versions, writable_directory, write_together, written
 from .audit import AuditTable, audit
 from .conditions import Outcome, parse_condition
-from .detection import holm
+from .permutation import holm
 from .predictions import Predictions, read_predictions
 
 __all__ = ["audit_predictions"]

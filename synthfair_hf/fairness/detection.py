@@ -30,8 +30,9 @@ from ..records import row_generator
 from .classifier import ImageClassifier
 from .detectors import DETECTORS, Dependence, Evidence
 from .labelled import LabelledImages
+from .permutation import holm
 
-__all__ = ["ALPHA", "TWIN", "Detection", "Scores", "against", "detect", "holm", "score"]
+__all__ = ["ALPHA", "TWIN", "Detection", "Scores", "against", "detect", "score"]
 
 ALPHA = 0.05
 """Significance level of a verdict: the probability, without any dependence, that an attribute is named."""
@@ -191,16 +192,6 @@ def _one(
         return Dependence(math.nan, math.nan, 0, 0, "fewer than two groups with rows of both labels")
     # all attributes use the same random numbers, so their order does not matter
     return DETECTORS[detector](evidence, row_generator(seed), permutations)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p-values of p-values `[k]`; NaN stays NaN and is not counted."""
-    order = np.argsort(p, kind="stable")  # NaN last
-    known = int(np.isfinite(p).sum())
-    steps = np.maximum.accumulate(p[order[:known]] * np.arange(known, 0, -1)).clip(max=1)
-    adjusted = np.full(len(p), np.nan)
-    adjusted[order[:known]] = steps
-    return adjusted
 
 
 def _ranks(table: pandas.DataFrame, column: str) -> pandas.Series:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Block", "exchangeable", "permute"]
+__all__ = ["Block", "exchangeable", "holm", "permute"]
 
 
 class Block(NamedTuple):
@@ -57,3 +57,17 @@ def permute(groups: np.ndarray, blocks: list[Block], rng: np.random.Generator) -
                 block[:, part] = rng.permuted(block[:, part], axis=1)
         moved[rows] = block
     return moved
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's adjusted p-values, for any dependence of the tests.
+
+    Args:
+        p: `[k]`; NaN stays NaN and is not counted.
+    """
+    order = np.argsort(p, kind="stable")  # NaN last
+    known = int(np.isfinite(p).sum())
+    steps = np.maximum.accumulate(p[order[:known]] * np.arange(known, 0, -1)).clip(max=1)
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order[:known]] = steps
+    return adjusted

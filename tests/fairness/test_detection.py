@@ -18,7 +18,7 @@ from sklearn.metrics import mutual_info_score, roc_auc_score
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.audit import audit
 from synthfair_hf.fairness.classifier import FittingSettings, new_classifier
-from synthfair_hf.fairness.detection import Detection, Scores, against, detect, holm, score
+from synthfair_hf.fairness.detection import Detection, Scores, against, detect, score
 from synthfair_hf.fairness.detectors import DETECTORS, _mutual_information
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "detection.py"
