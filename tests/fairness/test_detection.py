@@ -20,6 +20,7 @@ from synthfair_hf.fairness.audit import audit
 from synthfair_hf.fairness.classifier import FittingSettings, new_classifier
 from synthfair_hf.fairness.detection import Detection, Scores, against, detect, score
 from synthfair_hf.fairness.detectors import DETECTORS, _mutual_information
+from synthfair_hf.fairness.permutation import holm
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "detection.py"
 FEW = {"permutations": 59}
