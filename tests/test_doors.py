@@ -322,6 +322,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "n_bootstrap": 2,
         "permutations": 2,
     },
+    "load_metric": {"name": "equalized_odds"},
     "benchmark": {
         "data_dir": "data",
         "views": ["sex_imbalanced_90_10"],

@@ -13,7 +13,7 @@
 - `permutation` — `permute`: group labels permuted between subjects and within them
 - `detectors` — `DETECTORS`: statistics of how much scores depend on an attribute
 - `detection` — `detect`: which attribute a classifier exploits
-- `hf_metrics` — `HF_METRICS`: metrics of groups for the library `evaluate`
+- `hf_metrics` — `load_metric`: fairness metrics for the library `evaluate`
 - `mitigation` — `METHODS`: mitigation methods, one per file
 - `benchmark` — `benchmark.board`: views x methods x seeds, and the leaderboard
 """

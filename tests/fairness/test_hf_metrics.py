@@ -1,6 +1,7 @@
 """The metrics that `evaluate` loads by path, without a network."""
 
 import socket
+import sys
 
 import evaluate
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.audit import audit
-from synthfair_hf.fairness.hf_metrics import HF_METRICS
-from synthfair_hf.fairness.summaries import EQUALIZED_ODDS
+from synthfair_hf.fairness.hf_metrics import load_metric
+from synthfair_hf.fairness.summaries import EQUALIZED_ODDS, SUMMARIES
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -41,14 +42,14 @@ def sample(n=200, seed=0):
 @pytest.mark.parametrize(
     ("module", "arguments", "name"),
     [
-        ("equity_scaled_auc", {}, "equity_scaled_auc"),
-        ("worst_group_accuracy", {"threshold": 0.3}, "worst_group_accuracy"),
+        *((name, {"threshold": 0.3}, name) for name in SUMMARIES),
+        ("equalized_odds", {}, "equalized_odds_max_difference"),
         *(("equalized_odds", {"definition": name.removeprefix("equalized_odds_")}, name) for name in EQUALIZED_ODDS),
     ],
 )
-def test_a_metric_loaded_by_path_is_the_audits(module, arguments, name):
+def test_a_metric_is_the_audits(module, arguments, name):
     columns = sample()
-    found = evaluate.load(str(HF_METRICS / f"{module}.py")).compute(**columns, **arguments)
+    found = load_metric(module).compute(**columns, **arguments)
     table = audit(
         *list(columns.values())[:2],
         {"group": columns["groups"]},
@@ -61,20 +62,20 @@ def test_a_metric_loaded_by_path_is_the_audits(module, arguments, name):
 
 def test_one_group_has_no_figure_and_a_definition_must_be_named():
     columns = sample() | {"groups": ["a"] * 200}
-    metric = evaluate.load(str(HF_METRICS / "equalized_odds.py"))
+    metric = load_metric("equalized_odds")
     assert metric.compute(**columns, definition="max_difference") == {"equalized_odds_max_difference": None}
     with pytest.raises(InputError, match="definition: 'max' is unknown; allowed: max_difference"):
         metric.compute(**columns, definition="max")
 
 
-METRICS = {"equity_scaled_auc": {}, "worst_group_accuracy": {}, "equalized_odds": {"definition": "max_difference"}}
+METRICS = {"equity_scaled_auc": {}, "worst_group_accuracy": {}, "equalized_odds": {"definition": "mean_difference"}}
 VALID = {"predictions": [0.1, 0.9, 0.4, 0.8], "references": [0, 1, 1, 0], "groups": ["a", "a", "b", "b"]}
 
 
 @pytest.fixture(scope="module", params=METRICS)
 def compute(request, _offline):
     """`compute(**given)`: one of the metrics of VALID columns and its own arguments, some of them replaced."""
-    metric = evaluate.load(str(HF_METRICS / f"{request.param}.py"))
+    metric = load_metric(request.param)
     return lambda **given: metric.compute(**{**VALID, **METRICS[request.param], **given})
 
 
@@ -133,9 +134,8 @@ def test_a_missing_group_is_no_group_of_its_own(compute, missing, place):
 
 
 def test_what_a_definition_needs_is_named_and_rows_may_be_added_one_by_one():
-    metric = evaluate.load(str(HF_METRICS / "equalized_odds.py"))
-    with pytest.raises(InputError, match=r"definition: not given; EqualizedOdds\.compute needs definition"):
-        metric.compute(**VALID)
+    metric = load_metric("equalized_odds")
+    assert metric.compute(**VALID) == metric.compute(**VALID, definition="max_difference"), "fairlearn's by default"
     with pytest.raises(InputError, match=r"definition: \['max_difference'\] is unknown"):
         metric.compute(**VALID, definition=["max_difference"])
     with pytest.raises(InputError, match="threshold: nan is invalid"):
@@ -146,3 +146,18 @@ def test_what_a_definition_needs_is_named_and_rows_may_be_added_one_by_one():
         metric.add(prediction=prediction, reference=reference, groups=group)
     added = metric.compute(definition="max_difference")
     assert added == metric.compute(**VALID, definition="max_difference")
+
+
+def test_metrics_are_combined_and_share_their_threshold():
+    names = ["equalized_odds", "demographic_parity_ratio", "worst_group_accuracy"]
+    columns = sample() | {"threshold": 0.3}
+    together = evaluate.combine([load_metric(name) for name in names]).compute(**columns)
+    assert together == {key: value for name in names for key, value in load_metric(name).compute(**columns).items()}
+
+
+def test_a_metric_that_there_is_not_is_named(monkeypatch):
+    with pytest.raises(InputError, match=r"name: 'worst_group_acuracy' is unknown; .*mean 'worst_group_accuracy'"):
+        load_metric("worst_group_acuracy")
+    monkeypatch.setitem(sys.modules, "evaluate", None)
+    with pytest.raises(InputError, match="evaluate is not installed; install it, or this package with the extra"):
+        load_metric("equalized_odds")

@@ -1,13 +1,13 @@
 """Fairness metrics for the library `evaluate`, loaded from files of this package without a network connection.
 
-    evaluate.load(str(HF_METRICS / "worst_group_accuracy.py")).compute(predictions=, references=, groups=)
+    load_metric("equal_opportunity_difference").compute(predictions=, references=, groups=)
+    evaluate.combine([load_metric("equalized_odds"), load_metric("worst_group_accuracy")])
 
 `predictions` are scores in [0, 1] of a finding, `references` 0 (absent) or 1 (present), `groups` names. A metric is
 None if fewer than two groups have it. `fairness.audit` has the same figures with intervals.
 
-- `worst_group_accuracy` — `WorstGroupAccuracy`: the least accuracy over (finding, group)
-- `equalized_odds` — `EqualizedOdds`: three definitions of equalized odds
-- `equity_scaled_auc` — `EquityScaledAUC`: AUC penalised by its differences between groups
+- `group_fairness` — `GroupFairness`: any metric of an audit's gaps, by its name
+- `equalized_odds` — `EqualizedOdds`: three definitions of equalized odds, by default fairlearn's
 """
 
 import math
@@ -18,18 +18,48 @@ from typing import Any
 
 from datasets import Features, Value
 
+from ...arguments import checked
 from ...errors import InputError, shown, unknown
 from ...missing import is_missing
 from ..audit import group_codes
 from ..rates import check_labels, check_scores, group_rates, is_column
-from ..summaries import Summary, summarise
+from ..summaries import SUMMARIES, Summary, summarise
 
-__all__ = ["FEATURES", "HF_METRICS", "CheckedColumns", "figure"]
+__all__ = ["FEATURES", "HF_METRICS", "CheckedColumns", "figure", "load_metric"]
 
 HF_METRICS = Path(__file__).parent
 """The folder of the files to load."""
 
 FEATURES = Features({"predictions": Value("float64"), "references": Value("int64"), "groups": Value("string")})
+
+
+ODDS = "equalized_odds"
+
+
+@checked
+def load_metric(name: str) -> Any:
+    """A metric of the library `evaluate`, which is in the extra `evaluate`.
+
+    Args:
+        name: "equalized_odds", or one of `summaries.SUMMARIES`.
+
+    Returns:
+        An `evaluate.Metric`, for `compute`, `add_batch` and `evaluate.combine`.
+
+    Raises:
+        InputError: there is no metric of this name, or `evaluate` is not installed.
+    """
+    if name != ODDS and name not in SUMMARIES:
+        raise unknown("name", name, (ODDS, *SUMMARIES))
+    try:
+        import evaluate
+    except ImportError:
+        raise InputError(
+            "load_metric: evaluate is not installed; install it, or this package with the extra 'evaluate'."
+        ) from None
+    if name == ODDS:
+        return evaluate.load(str(HF_METRICS / f"{ODDS}.py"))
+    return evaluate.load(str(HF_METRICS / "group_fairness.py"), name)
 
 
 class CheckedColumns:

@@ -1,6 +1,6 @@
 """Equalized odds by one of three definitions.
 
-They are made of the gaps of TPR and FPR over groups:
+They are made of the gaps of TPR and FPR over groups, and give three numbers for one classifier:
 
 max_difference     the larger (fairlearn); lower is fairer
 mean_difference    their mean (AIM-Fair); lower is fairer
@@ -22,8 +22,8 @@ _DEFINITIONS = {name.removeprefix("equalized_odds_"): name for name in EQUALIZED
 class EqualizedOdds(CheckedColumns, evaluate.Metric):
     """`compute(predictions=scores, references=labels, groups=names, definition=name)` -> {the definition in full: ...}.
 
-    `definition` is max_difference, mean_difference or one_minus_mean. Scores at or above `threshold` (0.5)
-    are predicted present; the value is in [0, 1] or None.
+    `definition` is max_difference, fairlearn's, by default; or mean_difference or one_minus_mean. Scores at or above
+    `threshold` (0.5) are predicted present; the value is in [0, 1] or None.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -34,7 +34,7 @@ class EqualizedOdds(CheckedColumns, evaluate.Metric):
             features=datasets.Features(FEATURES),
         )
 
-    def _compute(self, predictions, references, groups, definition, threshold=0.5):
+    def _compute(self, predictions, references, groups, definition="max_difference", threshold=0.5):
         if not isinstance(definition, str) or definition not in _DEFINITIONS:
             raise unknown("definition", definition, _DEFINITIONS)
         name = _DEFINITIONS[definition]
