@@ -81,6 +81,7 @@ _PUBLIC = {
     "benchmark": "fairness.benchmark.board",
     "detect": "fairness.detection",
     "flip_rates": "fairness.flips",
+    "invariance_test": "fairness.invariance",
     "load_metric": "fairness.hf_metrics",
 }
 """Public names, and the modules that hold them."""

@@ -24,6 +24,7 @@ from .fairness.detection import detect as detect
 from .fairness.detectors import DETECTORS as DETECTORS
 from .fairness.flips import flip_rates as flip_rates
 from .fairness.hf_metrics import load_metric as load_metric
+from .fairness.invariance import invariance_test as invariance_test
 from .fairness.labelled import LabelledImages as LabelledImages
 from .fairness.mitigation import METHODS as METHODS
 from .fairness.mitigation.method import Method as Method

@@ -322,6 +322,14 @@ DOORS: dict[str, dict[str, Any]] = {
         "n_bootstrap": 2,
         "permutations": 2,
     },
+    "invariance_test": {
+        "scores": [0.1, 0.9],
+        "subjects": ["a", "a"],
+        "factors": {"sex": ["f", "m"]},
+        "attribute": "sex",
+        "seed": 0,
+        "permutations": 2,
+    },
     "load_metric": {"name": "equalized_odds"},
     "benchmark": {
         "data_dir": "data",

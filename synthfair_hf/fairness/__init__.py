@@ -10,6 +10,7 @@
 - `audit_page` — `audit_predictions`: the audit of a table, as a page, tables and a record
 - `group_figure` — `group_figure`: a picture of one metric by group
 - `flips` — `flip_rates`: how often an intervention on an attribute changes the prediction
+- `invariance` — `invariance_test`: whether an intervention changes the distribution of scores, by a test
 - `permutation` — `permute`: group labels permuted between subjects and within them
 - `detectors` — `DETECTORS`: statistics of how much scores depend on an attribute
 - `detection` — `detect`: which attribute a classifier exploits

@@ -25,7 +25,7 @@ from ..measure.intervals import bootstrap_mean
 from ..missing import identifier, is_missing
 from .rates import check_scores, is_column
 
-__all__ = ["ANY", "flip_rates"]
+__all__ = ["ANY", "Pairs", "flip_rates", "pairs_of"]
 
 ANY = "any"
 """`from` and `to` of the lines over all pairs, whatever their levels; these have no direction."""
@@ -63,6 +63,50 @@ def flip_rates(
     Raises:
         InputError: an argument is invalid, or a subject has two rows with the same factors.
     """
+    pairs = pairs_of(scores, subjects, factors, attribute, threshold)
+    columns = zip(*(pair[2:] for pair in pairs), strict=True) if pairs else [[np.empty(0)]] * 3
+    everything = Pairs(ANY, ANY, *(np.concatenate(column) for column in columns))
+    found = []
+    for pair in (*pairs, everything):
+        for metric, values in _figures(pair, threshold).items():
+            one = bootstrap_mean([values], [pair.subjects.tolist()], seed, n_bootstrap, level)
+            found.append(
+                {"attribute": attribute, "from": pair.start, "to": pair.end, "metric": metric}
+                | {"value": one.mean, "low": one.low, "high": one.high}
+                | {"n": one.n, "subjects": one.groups, "draws": one.draws}
+            )
+    return pandas.DataFrame(found).astype(dict.fromkeys(("value", "low", "high"), float))
+
+
+class Pairs(NamedTuple):
+    """Scores `[pairs]` at the levels `start` and `end`, and the subject of each pair."""
+
+    start: str
+    end: str
+    before: np.ndarray
+    after: np.ndarray
+    subjects: np.ndarray
+
+
+def pairs_of(
+    scores: Sequence[float],
+    subjects: Sequence[Any],
+    factors: Mapping[str, Sequence[Any]],
+    attribute: str,
+    threshold: float = 0.5,
+) -> list[Pairs]:
+    """The pairs of rows between which do(attribute) is all that differs, by pair of levels.
+
+    Args:
+        scores: as of `flip_rates`.
+        subjects: as of `flip_rates`.
+        factors: as of `flip_rates`.
+        attribute: as of `flip_rates`.
+        threshold: as of `flip_rates`.
+
+    Raises:
+        InputError: as of `flip_rates`.
+    """
     score = check_scores(scores, threshold)
     if attribute not in factors:
         raise unknown("attribute", attribute, factors)
@@ -84,36 +128,15 @@ def flip_rates(
     families = rows.pivot(index=cell, columns=attribute, values="score")
     subject = families.index.get_level_values("subject").to_numpy().astype(str)
 
-    pairs = []
+    pairs: list[Pairs] = []
     for start, end in combinations(families.columns, 2):
         before, after = families[start].to_numpy(), families[end].to_numpy()
         both = ~np.isnan(before + after)
-        pairs.append(_Pairs(str(start), str(end), before[both], after[both], subject[both]))
-    columns = zip(*(pair[2:] for pair in pairs), strict=True) if pairs else [[np.empty(0)]] * 3
-    everything = _Pairs(ANY, ANY, *(np.concatenate(column) for column in columns))
-    found = []
-    for pair in (*pairs, everything):
-        for metric, values in _figures(pair, threshold).items():
-            one = bootstrap_mean([values], [pair.subjects.tolist()], seed, n_bootstrap, level)
-            found.append(
-                {"attribute": attribute, "from": pair.start, "to": pair.end, "metric": metric}
-                | {"value": one.mean, "low": one.low, "high": one.high}
-                | {"n": one.n, "subjects": one.groups, "draws": one.draws}
-            )
-    return pandas.DataFrame(found).astype(dict.fromkeys(("value", "low", "high"), float))
+        pairs.append(Pairs(str(start), str(end), before[both], after[both], subject[both]))
+    return pairs
 
 
-class _Pairs(NamedTuple):
-    """Scores `[pairs]` at the levels `start` and `end`, and the subject of each pair."""
-
-    start: str
-    end: str
-    before: np.ndarray
-    after: np.ndarray
-    subjects: np.ndarray
-
-
-def _figures(pairs: _Pairs, threshold: float) -> dict[str, np.ndarray]:
+def _figures(pairs: Pairs, threshold: float) -> dict[str, np.ndarray]:
     """Values `[pairs]` whose means are the figures; directed figures only where the pairs have a direction."""
     shift = pairs.after - pairs.before
     crossed = (pairs.after >= threshold).astype(float) - (pairs.before >= threshold)
