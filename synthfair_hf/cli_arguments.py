@@ -113,6 +113,7 @@ def _methods(argument: str, words: Sequence[str]) -> list[tuple[str, dict[str, s
 VALUES = Words("NAME=VALUE", _assignments)
 LISTS = Words("NAME=A,B", _lists)
 NAMES = Words("A,B", _names)
+STRENGTH = Words("X or NAME=X", _strength)
 
 
 def _like(model: type[BaseModel], name: str) -> Any:
@@ -522,6 +523,9 @@ class MeasureSoundness(VerbSettings):
     pairs: Annotated[tuple[tuple[str, str], ...] | None, Words("A,B", _pairs, may_be_empty=True)] = Field(
         None, description="do()s whose order is exchanged; all pairs by default, none if empty"
     )
+    guidance_scale: Annotated[float | dict[str, float] | None, STRENGTH] = Field(
+        None, description="strength on changed covariates; the generator's own by default"
+    )
     encoder: Path | None = Field(None, description="trained autoencoder by which minimality is measured")
     contrasts: Annotated[dict[str, tuple[str, ...]], LISTS] = Field(
         {}, description="two values whose direct, indirect and total effect is measured"
@@ -822,9 +826,6 @@ class Demo(VerbSettings):
     example = "--output_dir demo"
     output_dir: OutputDirectory = Path("synthfair")
     seed: Seed = 0
-
-
-STRENGTH = Words("X or NAME=X", _strength)
 
 
 class Counterfactual(VerbSettings):

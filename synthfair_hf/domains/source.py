@@ -325,8 +325,7 @@ def describe_counts(counts: Mapping[str, Any]) -> list[str]:
         words = ", ".join(map(printable, columns[:SHOWN]))
         more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
         lines.append(
-            f"  not read: column{several} {words}{more}, no covariate of the preset; one of your own may have them "
-            "(`synthfair preset --from metadata.csv` drafts it)"
+            f"  not read: column{several} {words}{more}, no covariate of the preset; a drafted one may have them"
         )
     if untold := [name for name, reason in not_read.items() if reason == NOT_TOLD]:
         lines.append(f"  {NOT_TOLD} of any image: {', '.join(untold)}")

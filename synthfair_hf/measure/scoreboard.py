@@ -23,9 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..access import RECORD
-from ..arguments import Count, Seed, checked
+from ..arguments import Count, Guidance, Seed, checked
 from ..diffusion.generator import load_generator
-from ..diffusion.inputs import check_settings
+from ..diffusion.inputs import check_settings, strengths
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..diffusion.saved import DEFAULT_GENERATOR, SavedGenerator, find_generator
 from ..domains.chest_xray.nih_bounding_boxes import lung_field, read_boxes
@@ -55,7 +55,7 @@ from .pairs import REAL, score_pairs
 from .predictors import AttributePredictor, load_predictor
 from .realism import realism, realism_by_group
 from .soundness import MEASURED, Encoder, check_interventions, score
-from .systems import CounterfactualModel, Identity, Oracle
+from .systems import Identity, Oracle
 from .texture import texture
 from .weights import weights_fingerprint
 
@@ -235,6 +235,7 @@ def measure_soundness(
     boxes: str | Path | None = None,
     variables: Sequence[str] | None = None,
     cycles: Sequence[Count] = (1, 10),
+    guidance_scale: Guidance | Mapping[str, Guidance] | None = None,
 ) -> Record:
     """Score the generator, the identity and, for every do() whose exact counterfactual the world knows, the oracle.
 
@@ -260,6 +261,7 @@ def measure_soundness(
             has.
         variables: that are intervened on; all by default. Every one costs integrations of every image and seed.
         cycles: numbers of reconstructions after which composition is measured; each costs two integrations.
+        guidance_scale: strength on changed covariates, for all or by name; the generator's own by default.
 
     Returns:
         The record, as written.
@@ -272,6 +274,7 @@ def measure_soundness(
     if num_inference_steps is not None:
         check_settings(num_inference_steps)
     saved = find_generator(pretrained_model_name_or_path)
+    strengths(1.0 if guidance_scale is None else guidance_scale, 1.0, saved.preset.covariates)
     check_interventions(saved.preset.covariates, seeds, interventions, effect, pairs, variables or ())
     if variables is not None and not 0 < len(variables) == len(set(variables)):
         raise InputError(
@@ -286,7 +289,10 @@ def measure_soundness(
     encode = None if encoder is None else _open_encoder(saved, encoder)
     pipeline = load_generator(saved)
     steps = pipeline.config.default_steps if num_inference_steps is None else num_inference_steps
-    system = PipelineSystem(saved.directory.name, pipeline, num_inference_steps=steps)
+    asked: dict[str, Any] = {"num_inference_steps": steps}
+    if guidance_scale is not None:
+        asked["guidance_scale"] = guidance_scale
+    system = PipelineSystem(saved.directory.name, pipeline, **asked)
     scored: Callable[..., list[dict[str, Any]]] = partial(
         score,
         world=opened,
@@ -315,8 +321,8 @@ def measure_soundness(
         rows += score_locality(system, opened, boxed, **given)
         measured["lungs"] = round(float(lung_field(boxed, saved.resolution).mean()), 3)
     few = opened if len(opened.images) <= FEW else open_for(saved, world, source_dir, split, FEW)
-    asked: dict[str, Any] = {"seeds": tuple(seeds)[:1], "interventions": interventions[:1], "effect": effect}
-    algebra = _algebra(pipeline, system, opened, few, rows, steps, names=names, cycles=cycles, **asked)
+    first: dict[str, Any] = {"seeds": tuple(seeds)[:1], "interventions": interventions[:1], "effect": effect}
+    algebra = _algebra(pipeline, system, opened, few, rows, steps, names=names, cycles=cycles, **first)
     settings = {
         "world": world,
         "split": split,
@@ -329,7 +335,7 @@ def measure_soundness(
         "contrasts": {name: list(values) for name, values in contrasted.items()},
         "draws": N_BOOTSTRAP,  # named as in the records so far
         "num_inference_steps": steps,
-        "guidance_scale": pipeline.config.default_guidance_scale,
+        "guidance_scale": asked.get("guidance_scale", pipeline.config.default_guidance_scale),
         "intervention_level": pipeline.config.default_intervention_level,
         **({} if boxes is None else {"boxes": file_sha256(Path(boxes))[:16]}),
     }
@@ -350,12 +356,12 @@ def measure_soundness(
 
 def _algebra(
     pipeline: CausalDiffusionPipeline,
-    trained: CounterfactualModel,
+    trained: PipelineSystem,
     world: World,
     few: World,
     rows: Sequence[Mapping[str, Any]],
     steps: int,
-    **asked: Any,
+    **first: Any,
 ) -> list[dict[str, Any]]:
     """Composition and reversibility of the trained network (of `rows`) and of random weights, and their noise spread.
 
@@ -363,15 +369,15 @@ def _algebra(
     trained ones and their figures hardly vary from image to image.
     """
     random = untrained(pipeline)
-    system = PipelineSystem("random weights", random, num_inference_steps=steps)
-    scored = score(system, few, {}, pairs=(), batch_size=BATCH, n_bootstrap=N_BOOTSTRAP, **asked)
+    system = PipelineSystem("random weights", random, **trained.settings)
+    scored = score(system, few, {}, pairs=(), batch_size=BATCH, n_bootstrap=N_BOOTSTRAP, **first)
     both = [*rows, *scored]
     beginnings, systems = ("composition_l1", "reversibility_l1"), (trained.name, system.name)
     kept = [dict(row) for row in both if row["metric"].startswith(beginnings) and row["system"] in systems]
     labels = {"world": world.name, "metric": "noise_spread", "do": "none", "attribute": "image", "by": "pixels"}
     for name, one, images in ((trained.name, pipeline, world), (system.name, random, few)):
         spread = noise_spread(one, images, steps, BATCH, N_BOOTSTRAP)
-        kept.append({"system": name, **labels, "intervention": "none", "effect": asked["effect"], **spread})
+        kept.append({"system": name, **labels, "intervention": "none", "effect": first["effect"], **spread})
     return kept
 
 

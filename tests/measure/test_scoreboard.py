@@ -191,6 +191,22 @@ def test_variables_to_intervene_on_are_checked_before_anything_is_loaded(asked, 
         measure_soundness(tmp_path / "board", "phantom", **{**asked, "variables": variables})
 
 
+def test_guidance_is_the_systems_and_is_recorded(asked, tmp_path):
+    given = {**asked, "contrasts": None, "encoder": None, "pairs": (), "variables": ["sex"], "cycles": (1,)}
+    found = {}
+    for name, scale in (("plain", 1.0), ("guided", {"sex": 3.0})):
+        record = measure_soundness(tmp_path / name, "phantom", **given, guidance_scale=scale)
+        assert record.settings["guidance_scale"] == scale
+        found[name] = {
+            (row["metric"], row["do"]): row["mean"] for row in record.measured["rows"] if row["system"] == "tiny"
+        }
+    assert found["plain"]["composition_l1_at_1", "none"] == found["guided"]["composition_l1_at_1", "none"]
+    assert found["plain"]["true_l1", "sex"] != found["guided"]["true_l1", "sex"]
+    with pytest.raises(InputError, match="guidance_scale: 'weight' is unknown"):
+        measure_soundness(tmp_path / "board", "phantom", **given, guidance_scale={"weight": 2.0})
+    assert not (tmp_path / "board").exists()
+
+
 def boxed_world(name, split, limit=None, seed=0, directory=None, resolution=SIDE, preset=None):
     """Phantoms as if they were files, each patient with two images that differ at least in their view."""
     world = small_world(name, split, limit)
