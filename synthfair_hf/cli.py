@@ -544,16 +544,17 @@ def _audit(settings: verbs.Audit) -> int:
 
     record, outcomes = audit_predictions(**_given(settings))
     for name, n in record.counts["left_out"].items():
-        print(f"{name}: {counted(n, 'row')} without a value, left out")
+        print(f"left out: {counted(n, 'row')} without {name}")
     for row in record.measured["gaps"]:
         if row["metric"] in ("auc_gap", "equal_opportunity_difference", "demographic_parity_difference"):
             ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
             value = "no value" if row["value"] is None else f"{row['value']:.3f}{ends}"
             p = "" if row["p"] is None else f", p = {row['p']:.3g}"
-            print(f"{row['attribute']}: {row['metric']} {value}{p}, n = {row['n']}")
+            unknown_rows = f", {row['unknown']} of unknown group" if row["unknown"] else ""
+            print(f"{row['attribute']}: {row['metric']} {value}{p}, n = {row['n']}{unknown_rows}")
     for one in outcomes:
-        told = "has no value" if math.isnan(one.figure) else f"is {one.figure:.3f}"
-        print(f"{'fails' if one.holds else 'passes'}: {one.condition} ({told})")
+        told = "it has no value" if math.isnan(one.figure) else f"it is {one.figure:.3f}"
+        print(f"{'holds' if one.holds else 'does not hold'}: {one.condition} ({told})")
     print(f"wrote {settings.output_dir}/audit.html, audit.json, groups.csv and gaps.csv")
     return 1 if any(one.holds for one in outcomes) else 0
 

@@ -736,13 +736,20 @@ class Audit(VerbSettings):
     )
     weight: str | None = Field(None, description="its column of weights; all rows count the same by default")
     positive: str | None = Field(None, description="the word of the label column that means present")
+    negative: str | None = Field(
+        None, description="the word that means absent, where there are more than two; rows of the others are left out"
+    )
     bins: Annotated[dict[str, tuple[float, ...]], LISTS] = Field(
         {}, description="numbers at which the groups of an attribute begin, such as age=40,60"
     )
     intersections: Annotated[tuple[tuple[str, ...], ...], Words("A,B", _lists_of_names)] = Field(
         (), description="attributes whose intersections are groups too, such as sex,age"
     )
-    fail_if: tuple[str, ...] = Field((), description="conditions for exit status 1, such as 'gap(tpr, sex) > 0.1'")
+    fail_if: tuple[str, ...] = Field(
+        (),
+        description="conditions for exit status 1, such as 'gap(tpr, sex) > 0.1', 'ratio(selection_rate, sex) < 0.8', "
+        "'worst(auc, age) < 0.75', 'auc(sex=female) < 0.8'",
+    )
     threshold: float = Field(0.5, description="scores at or above it are predicted present")
     seed: Seed = 0
     n_bootstrap: int = Field(1000, description="bootstrap replicates of every interval")
@@ -903,5 +910,6 @@ LIBRARY_NAMES: dict[str, dict[str, str]] = {
     "preset": {"findings": "finding"},
     "views": {"name": "view"},
     "benchmark": {"name": "views"},
+    "audit": {"scores": "score", "labels": "label", "subjects": "subject", "weights": "weight"},
 }
 """By verb, arguments of functions that the verb's own calls, with the flags that give them."""

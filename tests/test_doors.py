@@ -314,6 +314,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "subject": None,
         "weight": None,
         "positive": None,
+        "negative": None,
         "bins": {},
         "intersections": (),
         "fail_if": (),

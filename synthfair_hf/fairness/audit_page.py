@@ -60,6 +60,7 @@ def audit_predictions(
     subject: str | None = None,
     weight: str | None = None,
     positive: str | None = None,
+    negative: str | None = None,
     bins: Mapping[str, Sequence[float]] | None = None,
     intersections: Sequence[Sequence[str]] = (),
     fail_if: Sequence[str] = (),
@@ -79,6 +80,7 @@ def audit_predictions(
         subject: column of patients, whose rows are resampled together; each row is one of its own by default.
         weight: column of weights; all rows count the same by default.
         positive: the word of `label` that means present, where labels are words.
+        negative: the word that means absent, where there are more than two; rows of the others are left out.
         bins: by attribute, the numbers at which groups begin.
         intersections: attributes whose intersections are groups too.
         fail_if: conditions on the figures, of `conditions`.
@@ -96,7 +98,7 @@ def audit_predictions(
     directory, path = writable_directory(output_dir), Path(predictions)
     audited = (*groups, *(" & ".join(names) for names in intersections))
     conditions = [parse_condition(text, audited) for text in fail_if]
-    read = read_predictions(path, label, score, groups, subject, weight, positive, bins)
+    read = read_predictions(path, label, score, groups, subject, weight, positive, bins, negative)
     table = audit(
         read.scores,  # type: ignore[arg-type]
         read.labels,  # type: ignore[arg-type]
@@ -144,6 +146,9 @@ def audit_predictions(
 
 SIZES = ("n", "positives", "subjects")
 
+SMALL = 10
+"""Rows below which a group is named: it can be the end of a difference by chance alone."""
+
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
     figure = None if math.isnan(outcome.figure) else outcome.figure
@@ -162,6 +167,8 @@ def _page(name: str, table: AuditTable, read: Predictions, outcomes: Sequence[Ou
         name=name,
         settings=table.settings,
         columns=record.settings["columns"],
+        positive=record.settings.get("positive", 1),
+        small=small_groups(table),
         left_out=read.left_out,
         unknown={
             row["attribute"]: row["unknown"] for row in _rows(gaps.drop_duplicates("attribute")) if row["unknown"]
@@ -173,6 +180,13 @@ def _page(name: str, table: AuditTable, read: Predictions, outcomes: Sequence[Ou
         lines=lines,
         plots=list(_plots(table)),
     )
+
+
+def small_groups(table: AuditTable) -> dict[str, int]:
+    """Rows of the groups that have fewer than SMALL, but some, by attribute and name: their figures are hardly any."""
+    rows = table.groups[table.groups["metric"] == "accuracy"]
+    few = rows[(rows["n"] > 0) & (rows["n"] < SMALL)]
+    return {f"{row['attribute']}={row['group']}": int(row["n"]) for row in few.to_dict("records")}
 
 
 def _rows(frame: pandas.DataFrame) -> list[dict[str, Any]]:

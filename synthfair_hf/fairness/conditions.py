@@ -5,6 +5,7 @@
     worst(auc, age) < 0.75          the worst group
     auc(sex=female) < 0.8           of one group; auc(everyone) of all rows
     equalized_odds_max_difference(sex) > 0.1       any of `summaries.SUMMARIES`
+    gap(tpr, sex, age) > 0.1        of an intersection that is audited
     gap(tpr, sex).low > 0           the lower end of its interval; .high the upper one, .p the p-value
 
 A condition on a figure without a value holds: a check that cannot see does not pass.
@@ -109,9 +110,11 @@ def parse_condition(text: str, attributes: Mapping[str, Any] | tuple[str, ...] |
         raise InputError(f"fail_if: {found['number']!r} in {text!r} is no number; {_EXAMPLE}.") from None
     group: str | None = None
     if name in SPREADS:
-        if len(parts) != 2:
+        if len(parts) < 2:
             raise InputError(f"fail_if: {name} in {text!r} is of a metric and an attribute; {_EXAMPLE}.")
-        (metric, attribute), own = parts, {key.removesuffix(f"_{name}") for key in SUMMARIES if key.endswith(name)}
+        # of an intersection either spelling: sex & age, or as it is asked for, sex,age
+        metric, attribute = parts[0], " & ".join(parts[1:])
+        own = {key.removesuffix(f"_{name}") for key in SUMMARIES if key.endswith(name)}
         if metric not in METRICS or metric not in own:
             raise unknown(f"fail_if: metric of {name}", metric, [key for key in METRICS if key in own])
         metric = f"{metric}_{name}"
@@ -128,7 +131,7 @@ def parse_condition(text: str, attributes: Mapping[str, Any] | tuple[str, ...] |
             raise InputError(f"fail_if: {text!r}: a group's {name} has no p-value; give low, high or neither.")
         metric = name
     elif name in SUMMARIES:
-        metric, attribute = name, found["of"].strip()
+        metric, attribute = name, " & ".join(parts)
     else:
         raise unknown("fail_if: figure", name, [*SPREADS, *METRICS, *SUMMARIES])
     if attribute != EVERYONE and attribute not in attributes:

@@ -2,6 +2,8 @@
 
     CSV (also gzipped, with semicolons or tabs) or Parquet, a line per image:  score, label, groups [, subject, weight]
 
+Names of groups that differ in case and spaces alone are one group.
+
 A row whose score, label, subject or weight is missing is left out, and counted; one whose group is missing is kept, and
 counted by the audit. A number of many values is a group only by bins: what is compared is then the user's choice.
 """
@@ -19,7 +21,7 @@ import pyarrow
 import pyarrow.parquet
 
 from ..domains.rows import read_rows
-from ..errors import InputError, counted, unknown
+from ..errors import InputError, counted, shown, unknown
 from ..missing import identifier, is_missing
 from ..records import check_regular
 
@@ -64,6 +66,7 @@ def read_predictions(
     weight: str | None = None,
     positive: str | None = None,
     bins: Mapping[str, Sequence[float]] | None = None,
+    negative: str | None = None,
 ) -> Predictions:
     """Read a table of predictions.
 
@@ -74,8 +77,9 @@ def read_predictions(
         groups: columns of attributes.
         subject: column of patients, whose rows belong together.
         weight: column of weights.
-        positive: the word of `label` for present; every other word is absent then.
+        positive: the word of `label` for present; the other one is absent then.
         bins: by attribute, the numbers at which its groups begin: [40, 60] makes <40, 40-60 and >=60.
+        negative: the word of `label` for absent, where there are more than two; rows of the others are left out.
 
     Raises:
         InputError: the table cannot be read, lacks a column, or a column has values that it cannot have.
@@ -105,9 +109,15 @@ def read_predictions(
     if not kept:
         lacking = ", ".join(f"{name} of {counted(times, 'row')}" for name, times in left_out.items())
         raise InputError(f"{path}: no row is complete (missing: {lacking}); give a table that knows score and label.")
+    if negative is not None and positive is None:
+        raise InputError("negative: given without positive; give both words, or neither.")
+    labels = _labels(path, kept, label, positive, negative)
+    if (labels < 0).any():
+        left_out[f"{label} ({positive} or {negative})"] = int((labels < 0).sum())
+        kept = [row for row, code in zip(kept, labels, strict=True) if code >= 0]
     return Predictions(
         _floats(path, kept, score),
-        _labels(path, kept, label, positive),
+        labels[labels >= 0],
         {name: _grouped(path, kept, name, bins.get(name)) for name in groups},
         None if subject is None else [str(identifier(row[subject])) for _, row in kept],
         None if weight is None else _floats(path, kept, weight),
@@ -150,26 +160,37 @@ def _floats(path: Path, rows: Rows, name: str) -> np.ndarray:
     return values
 
 
-def _labels(path: Path, rows: Rows, name: str, positive: str | None) -> np.ndarray:
+def _labels(path: Path, rows: Rows, name: str, positive: str | None, negative: str | None) -> np.ndarray:
     words = [str(identifier(row[name])) for _, row in rows]
     counts = Counter(words)
-    if positive is not None:
-        if str(identifier(positive)) not in counts:
-            raise unknown(f"positive: value of {name}", positive, sorted(counts)[:10])
-        return np.array([word == identifier(positive) for word in words], dtype=np.int64)
-    strange = next((word for word in counts if word.lower() not in LABELS), None)
-    if strange is not None:
-        line = rows[words.index(strange)][0]
+    if positive is None:
+        strange = next((word for word in counts if word.lower() not in LABELS), None)
+        if strange is not None:
+            line = rows[words.index(strange)][0]
+            listed = ", ".join(map(shown, sorted(counts)[:10]))
+            raise InputError(
+                f"{path}:{line}: {name} is {strange!r}, neither 0 nor 1; say by positive which of its words means that "
+                f"the finding is present: {listed}."
+            )
+        return np.array([LABELS[word.lower()] for word in words], dtype=np.int64)
+    present, absent = identifier(positive), None if negative is None else identifier(negative)
+    for argument, word in (("positive", present), ("negative", absent)):
+        if word is not None and word not in counts:
+            raise unknown(f"{argument}: value of {name}", word, sorted(counts)[:10])
+    others = sorted(word for word in counts if word not in (present, absent))
+    if len(others) > 1 and negative is None:
         raise InputError(
-            f"{path}:{line}: {name} is {strange!r}, neither 0 nor 1; say which word means that the finding is present "
-            f"by positive={next(iter(sorted(counts, reverse=True)))!r}."
+            f"{path}: {name} has {', '.join(map(shown, others[:10]))} beside {present!r}; say by negative which means "
+            "absent, and the rows of the others are left out."
         )
-    return np.array([LABELS[word.lower()] for word in words], dtype=np.int64)
+    if present == absent:
+        raise InputError(f"negative: {absent!r} is positive's word; give another.")
+    return np.array([1 if word == present else 0 if word == (absent or word) else -1 for word in words], dtype=np.int64)
 
 
 def _grouped(path: Path, rows: Rows, name: str, edges: Sequence[float] | None) -> pandas.Categorical:
     """A column of groups: in the order of their names, of numbers and bins in the order of these."""
-    words = [identifier(row[name]) for _, row in rows]
+    words = _one_spelling([identifier(row[name]) for _, row in rows])
     known = sorted({word for word in words if word is not None})
     if not known:
         raise InputError(f"groups: no row of {path.name} has a value of {name!r}; leave the attribute out.")
@@ -177,7 +198,7 @@ def _grouped(path: Path, rows: Rows, name: str, edges: Sequence[float] | None) -
     if edges is not None:
         if numbers is None:
             strange = next(word for word in known if _numbers([word]) is None)
-            line = next(line for line, row in rows if identifier(row[name]) == strange)
+            line = next(line for (line, _), word in zip(rows, words, strict=True) if word == strange)
             raise InputError(f"{path}:{line}: {name} is {strange!r}, no number; bins are of numbers alone.")
         names = [f"<{edges[0]:g}", *(f"{low:g}-{high:g}" for low, high in pairwise(edges))]
         names.append(f">={edges[-1]:g}")
@@ -196,6 +217,15 @@ def _grouped(path: Path, rows: Rows, name: str, edges: Sequence[float] | None) -
         )
     ordered = known if numbers is None else sorted(known, key=lambda word: numbers[word])
     return pandas.Categorical(words, categories=ordered)
+
+
+def _one_spelling(words: Sequence[str | None]) -> list[str | None]:
+    """Names that differ in case and spaces alone are one, as it is written most often: F and f are no two groups."""
+    counts = Counter(word for word in words if word is not None)
+    spelt: dict[str, str] = {}
+    for word, _ in counts.most_common():
+        spelt.setdefault(" ".join(word.split()).casefold(), word)
+    return [None if word is None else spelt[" ".join(word.split()).casefold()] for word in words]
 
 
 def _numbers(words: Sequence[str]) -> dict[str, float] | None:

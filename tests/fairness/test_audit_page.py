@@ -54,8 +54,8 @@ def test_page_tables_and_record_say_the_same(table, tmp_path):
     page = (tmp_path / "out" / "audit.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-    assert "fails:" in page
-    assert "passes:" in page
+    assert ">holds:<" in page
+    assert "does not hold:" in page
     for row in same["groups"]:
         if row["metric"] in PLOTTED and row["value"] is not None:
             assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in page
@@ -68,9 +68,9 @@ def test_the_verb_exits_with_one_where_a_condition_holds(table, tmp_path, capsys
     words = f"audit --predictions {table} --label y --score p --groups sex --n_bootstrap 20 --permutations 20"
     words = [*words.split(), "--output_dir", str(tmp_path / "out"), "--fail_if"]
     assert main([*words, "auc(everyone) < 0.1"]) == 0
-    assert "passes: auc(everyone) < 0.1 (is 0.9" in capsys.readouterr().out
+    assert "does not hold: auc(everyone) < 0.1 (it is 0.9" in capsys.readouterr().out
     assert main([*words, "auc(everyone) > 0.1"]) == 1
-    assert "fails: auc(everyone) > 0.1" in capsys.readouterr().out
+    assert "holds: auc(everyone) > 0.1" in capsys.readouterr().out
     assert main([*words, "auc(all) > 0.1"]) == 2
     assert "--fail_if" in capsys.readouterr().err
 
@@ -107,3 +107,12 @@ def test_an_axis_holds_its_figures(ends):
     assert high >= ends[1] - 1e-9
     assert high > low
     assert 1 <= round((high - low) / step) <= 7
+
+
+def test_small_groups_and_unknown_ones_are_told(tmp_path, capsys):
+    frame = pandas.DataFrame({"y": [0, 1] * 20, "p": [0.2, 0.7] * 20, "g": ["a"] * 20 + ["b"] * 16 + ["c"] * 3 + [""]})
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    words = ["audit", "--predictions", str(tmp_path / "p.csv"), "--label", "y", "--score", "p", "--groups", "g"]
+    assert main([*words, "--n_bootstrap", "5", "--permutations", "5", "--output_dir", str(tmp_path / "out")]) == 0
+    assert "1 of unknown group" in capsys.readouterr().out
+    assert "g=c has 3 rows: a difference may be theirs by chance" in (tmp_path / "out" / "audit.html").read_text()

@@ -39,6 +39,7 @@ def figure(table, **where):
         ("auc(sex=f) < 0.8", {"attribute": "sex", "group": "f", "metric": "auc"}, "value"),
         ("auc(everyone).high < 0.8", {"attribute": "everyone", "group": "everyone", "metric": "auc"}, "high"),
         ("equal_opportunity_difference(sex).p < 0.05", None, "p"),
+        ("gap(tpr, sex, site) > 0.1", {"attribute": "sex & site", "metric": "tpr_gap"}, "value"),
         ("accuracy(site=a b) < 0.8", {"attribute": "site", "group": "a b", "metric": "accuracy"}, "value"),
     ],
 )
@@ -67,6 +68,7 @@ def test_a_figure_without_a_value_does_not_pass(table):
         ("__import__('os') > 1", "is no condition|is unknown"),
         ("gap(tpr, sex) > 1e", "'1e' in .* is no number"),
         ("gap(tpr) > 1", "is of a metric and an attribute"),
+        ("gap(tpr, site, sex) > 1", "attribute: 'site & sex' is unknown; allowed: sex, site, sex & site"),
         ("gap(trp, sex) > 1", "metric of gap: 'trp' is unknown; .*did you mean 'tpr'"),
         ("worst(selection_rate, sex) > 1", "metric of worst: 'selection_rate' is unknown"),
         ("auc(sex) < 1", r"is of one group; write it as 'auc\(sex=GROUP\)"),

@@ -66,12 +66,34 @@ def test_columns_of_pandas_types_are_read(tmp_path):
 
 
 def test_words_are_labels_once_one_is_called_positive(table):
-    path = table(y=["clear", "mass", "nodule", "mass", "", "clear"])
-    with pytest.raises(InputError, match=r":2: y is 'clear', neither 0 nor 1; .*positive='nodule'"):
+    path = table(y=["clear", "mass", "clear", "mass", "", "clear"])
+    with pytest.raises(InputError, match=r":2: y is 'clear', neither 0 nor 1; .* by positive .*'clear', 'mass'\."):
         read_predictions(path, "y", "p", ["sex"])
     assert read_predictions(path, "y", "p", ["sex"], positive="mass").labels.tolist() == [0, 1, 0, 1, 0]
     with pytest.raises(InputError, match=r"positive: value of y: 'mas' is unknown; allowed: .*did you mean 'mass'"):
         read_predictions(path, "y", "p", ["sex"], positive="mas")
+
+
+def test_a_third_word_is_neither_present_nor_absent(table):
+    path = table(y=["clear", "mass", "unsure", "mass", "", "clear"])
+    with pytest.raises(InputError, match=r"y has 'clear', 'unsure' beside 'mass'; say by negative which"):
+        read_predictions(path, "y", "p", ["sex"], positive="mass")
+    read = read_predictions(path, "y", "p", ["sex"], positive="mass", negative="clear")
+    assert (read.labels.tolist(), read.scores.tolist()) == ([0, 1, 1, 0], [0.25, 0.1, 0.5, 0.5])
+    assert read.left_out == {"y": 1, "y (mass or clear)": 1}
+    for given, message in (
+        ({"positive": "mass", "negative": "mass"}, "negative: 'mass' is positive's word"),
+        ({"negative": "clear"}, "negative: given without positive"),
+        ({"positive": "mass", "negative": "cleer"}, "negative: value of y: 'cleer' is unknown"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_predictions(path, "y", "p", ["sex"], **given)
+
+
+def test_spellings_of_a_group_are_one_group(table):
+    read = read_predictions(table(sex=["F", "f ", "M", "m", "F", "F"]), "y", "p", ["sex"])
+    assert list(read.groups["sex"].categories) == ["F", "M"]
+    assert read.groups["sex"].codes.tolist() == [0, 0, 1, 1, 0]
 
 
 BAD = [
