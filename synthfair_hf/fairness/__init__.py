@@ -2,6 +2,9 @@
 
 - `labelled` — `LabelledImages`: images with labels, groups and subjects, in memory
 - `classifier` — `ImageClassifier` and `fit_classifier`: the small classifier that methods are compared on
+- `interface` — `Classifier` and `TrainableClassifier`: what is asked of a classifier to audit it, and to fit it
+- `adapter` — `AdaptedClassifier`: anybody's network or function as a classifier
+- `pretrained` — `open_classifier`: image classifiers of transformers, by directory, Hub or configuration
 - `rates` — `METRICS`: metrics of one group, for many bootstrap weightings at once
 - `summaries` — `SUMMARIES`: gaps, ratios and worst groups, made of the metrics of every group
 - `audit` — `audit`: every metric of every group and intersection, with intervals and permutation tests

@@ -27,8 +27,8 @@ from ..arguments import Replicates, Seed, checked
 from ..errors import InputError, unknown
 from ..measure.intervals import area_under_curve, bootstrap
 from ..records import row_generator
-from .classifier import ImageClassifier
-from .detectors import DETECTORS, Dependence, Evidence
+from .detectors import DETECTORS, OF_FEATURES, Dependence, Evidence
+from .interface import Classifier
 from .labelled import LabelledImages
 
 __all__ = ["ALPHA", "TWIN", "Detection", "Scores", "against", "detect", "holm", "score"]
@@ -47,16 +47,17 @@ class Scores(NamedTuple):
 
     Attributes:
         logits: `[n]`, of the finding being present.
-        features: `[n, d]`, the input of the last layer.
+        features: `[n, d]`, the input of the last layer; None if no detector is to look at them.
     """
 
     logits: np.ndarray
-    features: np.ndarray
+    features: np.ndarray | None = None
 
     @classmethod
-    def of(cls, classifier: ImageClassifier, examples: LabelledImages) -> "Scores":
-        """Logits and features of every image of `examples`, in their order."""
-        return cls(classifier.logits(examples.images).numpy(), classifier.features(examples.images).numpy())
+    def of(cls, classifier: Classifier, examples: LabelledImages, features: bool = True) -> "Scores":
+        """Logits and, unless they are not needed, features of every image of `examples`, in their order."""
+        logits = classifier.logits(examples.images).numpy()
+        return cls(logits, classifier.features(examples.images).numpy() if features else None)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Detection:
 
 @checked
 def detect(
-    scores: ImageClassifier | Scores,
+    scores: Classifier | Scores,
     examples: LabelledImages,
     attributes: Sequence[str],
     detector: str,
@@ -152,8 +153,12 @@ def detect(
             f"permutations: {permutations} for {len(attributes)} attributes never reach alpha {alpha:g}; give {least} "
             "or more."
         )
-    outputs = scores if isinstance(scores, Scores) else Scores.of(scores, examples)
-    logits, features = (np.asarray(column, dtype=np.float64) for column in outputs)
+    outputs = scores if isinstance(scores, Scores) else Scores.of(scores, examples, detector in OF_FEATURES)
+    if outputs.features is None and detector in OF_FEATURES:
+        others = ", ".join(name for name in DETECTORS if name not in OF_FEATURES)
+        raise InputError(f"detector: {detector} looks at features, and the scores have none; give one of {others}.")
+    none = np.zeros((len(examples), 0))
+    logits, features = (np.asarray(none if one is None else one, dtype=np.float64) for one in outputs)
     for name, column, shape in (("logits", logits, "[n]"), ("features", features, "[n, d]")):
         if column.ndim != shape.count(",") + 1 or len(column) != len(examples) or not np.isfinite(column).all():
             raise InputError(
