@@ -711,6 +711,12 @@ class Benchmark(VerbSettings):
     seeds: int = Field(5, description="how many fits of each method")
     train_subjects: int | None = Field(None, description="subjects of train that are used; half of them by default")
     steps: int | None = Field(None, description="of every fit; each method's own by default")
+    classifier: Path | None = Field(
+        None,
+        description="what fits start from: directory or OWNER/NAME of an image classifier of transformers, or its "
+        "config.json for random weights; a small network by default",
+    )
+    learning_rate: float | None = Field(None, description="of every fit; each method's own by default")
     external: ExternalSource = None
     num_proc: int = Field(1, description="processes that fit at a time")
     output_dir: OutputDirectory

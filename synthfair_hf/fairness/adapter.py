@@ -161,7 +161,8 @@ class AdaptedClassifier(nn.Module):
         """
         if not isinstance(self.network, nn.Module):
             raise InputError("classifier: a function has no weights to fit; give a torch.nn.Module.")
-        made = self._copy(seed)
+        # in training, statistics of normalisation layers would change
+        made = self._copy(seed).eval()
         images = examples.images[:2]
         pixels = unit_range(images.to(made.device))
         try:

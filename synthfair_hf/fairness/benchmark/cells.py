@@ -40,6 +40,7 @@ from ...schema import Schema
 from ...views.builder import read_record
 from ...views.grammar import groups_of
 from ...views.view import COMPARE, BiasedView
+from ..interface import TrainableClassifier
 from ..labelled import LabelledImages
 from ..mitigation import METHODS
 from ..mitigation.attention_alignment import changed_pixels
@@ -336,6 +337,7 @@ def fit_cell(
     seed: int,
     subjects: int,
     external: ExternalSet | None = None,
+    classifier: TrainableClassifier | None = None,
 ) -> tuple[dict[str, Evaluation], dict[str, Any]]:
     """Fit a method on a view and evaluate it.
 
@@ -347,6 +349,7 @@ def fit_cell(
         seed: seed of the fit and of the validation fold.
         subjects: number of subjects of train that are used, validation included.
         external: real images to evaluate on as well.
+        classifier: what the fit starts from; by default a new `ImageClassifier`.
 
     Returns:
         Evaluations by set, `test` and `external`, and the numbers of rows and seconds of the fit.
@@ -361,7 +364,7 @@ def fit_cell(
         sets["external"] = external.examples(planted)
     started = time.perf_counter()
     try:
-        method.fit(train, validation, seed, synthetic)
+        method.fit(train, validation, seed, synthetic, classifier)
         seconds = time.perf_counter() - started
         scores = {name: method.predict_proba(one.images, one.groups) for name, one in sets.items()}
     except InputError as error:

@@ -88,6 +88,8 @@ def test_random_weights_are_drawn_by_the_seed_of_the_fit_and_given_ones_are_not(
             for seed in (0, 1)
         )
         assert (first.fingerprint == second.fingerprint) == weights
+        # no image has moved the statistics of its normalisation layers
+        assert given.initial(validation, 0).fingerprint == first.fingerprint
         # jtt's first classifier starts as its second does
         method = method_of("jtt", small).fit(train, validation, 0, classifier=given)
         plain = method.empirical_risk_minimisation()
