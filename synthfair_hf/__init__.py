@@ -76,10 +76,14 @@ _PUBLIC = {
     "METHODS": "fairness.mitigation",
     "Method": "fairness.mitigation.method",
     "LabelledImages": "fairness.labelled",
+    "AdaptedClassifier": "fairness.adapter",
+    "open_classifier": "fairness.pretrained",
     "audit": "fairness.audit",
+    "audit_classifier": "fairness.evaluation",
     "audit_predictions": "fairness.audit_page",
     "benchmark": "fairness.benchmark.board",
     "detect": "fairness.detection",
+    "detect_classifier": "fairness.evaluation",
     "flip_rates": "fairness.flips",
 }
 """Public names, and the modules that hold them."""

@@ -11,6 +11,7 @@
 - `predictions` — `read_predictions`: a table of anybody's predictions, CSV or Parquet
 - `conditions` — `parse_condition`: conditions on an audit, for checks that fail
 - `audit_page` — `audit_predictions`: the audit of a table, as a page, tables and a record
+- `evaluation` — `audit_classifier` and `detect_classifier`: a saved classifier on a data set of this package
 - `group_figure` — `group_figure`: a picture of one metric by group
 - `flips` — `flip_rates`: how often an intervention on an attribute changes the prediction
 - `permutation` — `permute`: group labels permuted between subjects and within them

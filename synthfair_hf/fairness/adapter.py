@@ -13,11 +13,13 @@ the difference of both rows of that layer, which is the same function; of more, 
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, Self
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from ..arguments import checked
 from ..errors import InputError, shown, with_article
 from ..records import Access, fingerprint
 from .classifier import BATCH, unit_range
@@ -28,6 +30,10 @@ __all__ = ["AdaptedClassifier"]
 
 _LEAST = 1e-7
 """Probabilities are kept so far from 0 and 1, that their logits are finite."""
+
+
+Column = Annotated[int, Field(ge=0, lt=2**31)]
+"""Of the outputs, from 0."""
 
 
 class _Layer(NamedTuple):
@@ -57,20 +63,17 @@ class AdaptedClassifier(nn.Module):
 
     head: nn.Linear
 
+    @checked
     def __init__(
         self,
         network: nn.Module | Callable[[Tensor], Tensor],
         outputs: Literal["logits", "probabilities"] = "logits",
-        label: int | None = None,
+        label: Column | None = None,
         multi_label: bool = False,
     ) -> None:
         super().__init__()
         if not callable(network):
             raise InputError(f"network: {shown(network)} is no function; give a torch.nn.Module, or a function.")
-        if outputs not in ("logits", "probabilities"):
-            raise InputError(f"outputs: {shown(outputs)} is unknown; allowed: logits, probabilities.")
-        if label is not None and (type(label) is not int or label < 0):
-            raise InputError(f"label: {shown(label)} is not allowed; give the number of a column, from 0.")
         self.network = network
         self.outputs, self.label, self.multi_label = outputs, label, multi_label
         self._hooks: tuple[Hook, ...] = ()

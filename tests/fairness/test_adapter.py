@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_told_in_a_sentence(network, message):
     [
         ({"network": 3}, "network: 3 is no function; give a torch.nn.Module, or a function"),
         ({"outputs": "odds"}, "outputs: 'odds' is unknown; allowed: logits, probabilities"),
-        ({"label": -1}, "label: -1 is not allowed; give the number of a column"),
+        ({"label": -1}, "label: -1 is invalid; give a whole number from 0 to"),
         ({"label": 4}, "label: 4 is out of range; the classifier has the outputs 0 to 3"),
         ({"label": 0, "outputs": "probabilities"}, r"outputs: some are no probabilities in \[0, 1\]; say that they"),
     ],

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
@@ -35,9 +35,9 @@ from ...domains.readers import DataSetFolder
 from ...domains.registry import open_images
 from ...errors import InputError
 from ...measure.intervals import mean_of, resample
-from ...records import Access, fingerprint, row_generator
+from ...records import fingerprint, row_generator
 from ...schema import Schema
-from ...views.builder import read_record
+from ...views.builder import access_of, read_record
 from ...views.grammar import groups_of
 from ...views.view import COMPARE, BiasedView
 from ..interface import TrainableClassifier
@@ -139,7 +139,7 @@ class DataSet:
         record, self.preset = read_record(str(data_dir))
         self.data_dir, self.identity = str(data_dir), str(record.counts.get("store"))
         self.finding = choose_finding(self.preset, finding, self.preset.factors)
-        self.access: Access = next((one for one in get_args(Access) if one == record.settings.get("access")), "unknown")
+        self.access = access_of(record)
         self.world = record.settings.get("world")
         self.generator = None if self.world else record.settings["model_revision"]
         self.resolution = int(record.settings["resolution"])
