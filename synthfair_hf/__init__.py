@@ -80,6 +80,7 @@ _PUBLIC = {
     "open_classifier": "fairness.pretrained",
     "audit": "fairness.audit",
     "audit_classifier": "fairness.evaluation",
+    "audit_metrics": "fairness.trainer_metrics",
     "audit_predictions": "fairness.audit_page",
     "benchmark": "fairness.benchmark.board",
     "detect": "fairness.detection",

@@ -46,3 +46,4 @@ from .views.view import curated_views as curated_views
 from .views.view import get_view as get_view
 
 __version__: str
+from .fairness.trainer_metrics import audit_metrics as audit_metrics

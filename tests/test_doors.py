@@ -312,6 +312,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "permutations": 2,
         "level": 0.9,
     },
+    "audit_metrics": {"groups": SCORES["groups"], "metrics": ["auc_gap"], "label": 1, "threshold": 0.5},
     "audit_predictions": {
         "predictions": "predictions.csv",
         "label": "y",

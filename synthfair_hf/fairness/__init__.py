@@ -12,6 +12,7 @@
 - `conditions` — `parse_condition`: conditions on an audit, for checks that fail
 - `audit_page` — `audit_predictions`: the audit of a table, as a page, tables and a record
 - `evaluation` — `audit_classifier` and `detect_classifier`: a saved classifier on a data set of this package
+- `trainer_metrics` — `audit_metrics`: fairness metrics for the Trainer of transformers
 - `group_figure` — `group_figure`: a picture of one metric by group
 - `flips` — `flip_rates`: how often an intervention on an attribute changes the prediction
 - `permutation` — `permute`: group labels permuted between subjects and within them

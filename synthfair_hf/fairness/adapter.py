@@ -26,7 +26,7 @@ from .classifier import BATCH, unit_range
 from .interface import Hook, weights_hash
 from .labelled import LabelledImages
 
-__all__ = ["AdaptedClassifier"]
+__all__ = ["AdaptedClassifier", "log_odds"]
 
 _LEAST = 1e-7
 """Probabilities are kept so far from 0 and 1, that their logits are finite."""
@@ -210,26 +210,7 @@ class AdaptedClassifier(nn.Module):
             raise InputError(
                 f"classifier: its output for {n} images is {shape}; give one that outputs [n], [n, 1] or [n, 2]."
             )
-        values = values[:, None] if values.ndim == 1 else values
-        count = values.shape[1]
-        label = self.label if self.label is not None else {1: 0, 2: 1}.get(count)
-        if label is None:
-            raise InputError(f"label: not given, and the classifier has {count} outputs; say which is the finding.")
-        if label >= count:
-            raise InputError(f"label: {label} is out of range; the classifier has the outputs 0 to {count - 1}.")
-        alone = self.multi_label or count == 1
-        if self.outputs == "probabilities":
-            found = values if values.is_floating_point() else values.float()
-            if not ((found >= 0) & (found <= 1)).all():
-                raise InputError("outputs: some are no probabilities in [0, 1]; say that they are logits.")
-            found = found.clamp(_LEAST, 1 - _LEAST)
-            if alone or count > 2:
-                return found[:, label].logit()
-            return found[:, label].log() - found[:, 1 - label].log()
-        if alone:
-            return values[:, label]
-        others = [column for column in range(count) if column != label]
-        return values[:, label] - values[:, others].logsumexp(dim=1)
+        return log_odds(values, self.outputs, self.label, self.multi_label)
 
     # -- the last layer
 
@@ -293,3 +274,45 @@ def _is_head(made: AdaptedClassifier, images: Tensor) -> bool:
     # not registered: it is the network's, and has its name there
     object.__setattr__(made, "head", found.layer)
     return True
+
+
+def log_odds(
+    values: Tensor,
+    outputs: Literal["logits", "probabilities"] = "logits",
+    label: int | None = None,
+    multi_label: bool = False,
+) -> Tensor:
+    """The logit of the finding by the table above.
+
+    Args:
+        values: outputs `[n]` or `[n, k]`.
+        outputs: what they are.
+        label: the column of the finding.
+        multi_label: whether several labels may be present at once.
+
+    Returns:
+        Logits `[n]`.
+
+    Raises:
+        InputError: there is no such column, none is named of more than two, or a probability is none.
+    """
+    values = values[:, None] if values.ndim == 1 else values
+    values = values if values.is_floating_point() else values.float()
+    count = values.shape[1]
+    label = {1: 0, 2: 1}.get(count) if label is None else label
+    if label is None:
+        raise InputError(f"label: not given, and the classifier has {count} outputs; say which is the finding.")
+    if label >= count:
+        raise InputError(f"label: {label} is out of range; the classifier has the outputs 0 to {count - 1}.")
+    alone = multi_label or count == 1
+    if outputs == "probabilities":
+        if not ((values >= 0) & (values <= 1)).all():
+            raise InputError("outputs: some are no probabilities in [0, 1]; say that they are logits.")
+        values = values.clamp(_LEAST, 1 - _LEAST)
+        if alone or count > 2:
+            return values[:, label].logit()
+        return values[:, label].log() - values[:, 1 - label].log()
+    if alone:
+        return values[:, label]
+    others = [column for column in range(count) if column != label]
+    return values[:, label] - values[:, others].logsumexp(dim=1)
