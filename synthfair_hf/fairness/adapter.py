@@ -144,7 +144,7 @@ class AdaptedClassifier(nn.Module):
             return none
         try:
             return torch.cat([function(unit_range(part.to(self.device))).float().cpu() for part in images.split(BATCH)])
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # whatever somebody's network raises
             self._refuse(images, error)
@@ -171,7 +171,7 @@ class AdaptedClassifier(nn.Module):
         try:
             with torch.no_grad():
                 values, found = made._last_layer(pixels)
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # whatever somebody's network raises
             self._refuse(images, error)
@@ -255,7 +255,7 @@ class AdaptedClassifier(nn.Module):
 
     def _is_drawn(self, count: int) -> bool:
         """Whether a last layer of so many outputs is drawn anew for a fit."""
-        return self.label is None and count > 2
+        return self.label is None and count > (1 if self.multi_label else 2)
 
     def _replace(self, name: str, layer: nn.Linear) -> None:
         assert isinstance(self.network, nn.Module), "a function has no layers"
@@ -299,7 +299,7 @@ def log_odds(
     values = values[:, None] if values.ndim == 1 else values
     values = values if values.is_floating_point() else values.float()
     count = values.shape[1]
-    label = {1: 0, 2: 1}.get(count) if label is None else label
+    label = {1: 0, **({} if multi_label else {2: 1})}.get(count) if label is None else label
     if label is None:
         raise InputError(f"label: not given, and the classifier has {count} outputs; say which is the finding.")
     if label >= count:

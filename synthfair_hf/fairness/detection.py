@@ -142,7 +142,8 @@ def detect(
     """Test which attributes the scores of a classifier depend on.
 
     Args:
-        scores: a classifier, or its outputs for `examples`, in their order.
+        scores: a classifier (`open_classifier`, or `AdaptedClassifier` of a network or function), or its outputs for
+            `examples`, in their order.
         examples: rows that the classifier was not fitted on, best of an unbiased split; without `pairs` the detector
             `counterfactual` is undefined.
         attributes: names in the groups of `examples`. An attribute without two groups with rows of both labels has no

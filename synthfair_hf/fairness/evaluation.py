@@ -97,20 +97,22 @@ class EvaluationRows:
 
     def flips(self, scores: np.ndarray, attributes: Sequence[str], **settings: Any) -> dict[str, pandas.DataFrame]:
         """By attribute that families cross, the flip rates of scores `[n]` (`flips.flip_rates`)."""
-        # what families hold fixed is named beside what they cross, and has no pairs
-        factors = {name: self._values(name) for name in crossed_factors(self.dataset)}
-        subjects = self.dataset[SUBJECT][:]
-        found = {
-            name: flip_rates(scores, subjects, factors, name, **settings)  # type: ignore[arg-type]
+        rows = pandas.DataFrame({name: self._values(name) for name in crossed_factors(self.dataset)}, dtype=object)
+        subjects = np.asarray(self.dataset[SUBJECT][:])
+        # what families hold fixed is named beside what they cross
+        rows = rows[[name for name in rows if (rows[name].groupby(subjects).nunique(dropna=False) > 1).any()]]
+        known = rows.notna().all(axis=1).to_numpy()
+        factors = {str(name): rows[name][known].tolist() for name in rows}
+        return {
+            name: flip_rates(scores[known], subjects[known].tolist(), factors, name, **settings)  # type: ignore[arg-type]
             for name in attributes
             if name in factors
         }
-        return {name: one for name, one in found.items() if one["n"].any()}
 
     def _values(self, name: str) -> list[Any]:
-        """A column with the names of its levels."""
+        """A column with the names of its levels, None where unknown."""
         levels, values = self.preset.covariates[name].levels, self.dataset[name][:]
-        return [levels[value] for value in values] if levels else list(values)
+        return [None if value in (None, -1) else levels[value] for value in values] if levels else list(values)
 
     def predictions(self, scores: np.ndarray, groups: Sequence[str], numbers: Sequence[str]) -> pandas.DataFrame:
         """The table of predictions: a line per row, with the groups by name, and as they are for some numbers."""

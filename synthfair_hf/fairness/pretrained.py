@@ -151,7 +151,7 @@ class PretrainedClassifier(AdaptedClassifier):
         return [config, self.network.preprocessing]
 
     def _logit(self, values: Any, n: int) -> Tensor:
-        if self.label is None and len(self.labels) > 2:
+        if self.label is None and len(self.labels) > (1 if self.multi_label else 2):
             raise InputError(
                 f"label: not given, and the classifier has {len(self.labels)} labels; say which is the finding, such "
                 f"as {self.labels[0]!r}."

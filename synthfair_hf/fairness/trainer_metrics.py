@@ -73,7 +73,10 @@ def audit_metrics(
         gaps = found.gaps[found.gaps["metric"].isin(metrics)]
         return {
             **{name: float(everyone[name]) for name in OVERALL},
-            **{f"{row.attribute}_{row.metric}": float(row.value) for row in gaps.itertuples()},
+            **{
+                f"{attribute}_{metric}": float(value)
+                for attribute, metric, value in zip(gaps["attribute"], gaps["metric"], gaps["value"], strict=True)
+            },
         }
 
     return compute

@@ -16,7 +16,7 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.audit import audit
 from synthfair_hf.fairness.audit_page import audit_predictions
 from synthfair_hf.fairness.detection import FALSE_ALARMS, detect
-from synthfair_hf.fairness.evaluation import audit_classifier, detect_classifier
+from synthfair_hf.fairness.evaluation import EvaluationRows, audit_classifier, detect_classifier
 from synthfair_hf.fairness.flips import flip_rates
 from synthfair_hf.fairness.labelled import LabelledImages
 from synthfair_hf.fairness.pretrained import open_classifier
@@ -107,6 +107,20 @@ def test_rows_without_a_value_are_kept_by_an_audit_and_left_out_by_a_detection_a
     detected, _ = detect_classifier(saved, store, ["race"], "subgroup_gap", split="train", permutations=19)
     assert detected.counts["left_out"] == unknown
     assert detected.counts["rows"] == record.counts["n"] - unknown
+
+
+def test_flips_are_of_rows_whose_factors_are_known_and_need_none_of_what_is_held_fixed(store):
+    rows = EvaluationRows(store, "full", "test", None)
+    scores = np.random.default_rng(0).random(len(rows.dataset))
+    before = rows.flips(scores, ["sex", "view"], n_bootstrap=5)
+    rows.dataset = rows.dataset.remove_columns("view").add_column("view", [-1] * len(scores))
+    after = rows.flips(scores, ["sex", "view"], n_bootstrap=5)
+    assert list(before) == list(after) == ["sex"]
+    assert before["sex"].equals(after["sex"])
+    scanners = rows.dataset["scanner"][:]
+    rows.dataset = rows.dataset.remove_columns("scanner").add_column("scanner", [-1] * 12 + scanners[12:])
+    some = rows.flips(scores, ["sex"], n_bootstrap=5)["sex"]
+    assert some["n"].max() == before["sex"]["n"].max() - 6
 
 
 def test_the_verbs_print_what_was_found(store, saved, tmp_path, capsys):

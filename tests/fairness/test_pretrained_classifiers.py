@@ -102,6 +102,9 @@ def test_labels_that_may_be_present_together_are_each_a_finding(saved):
     with torch.no_grad():
         raw = model(pixel_values=GRAY / 255 * 2 - 1).logits
     torch.testing.assert_close(open_classifier(directory, "effusion").logits(GRAY), raw[:, 1])
+    directory, _ = saved(vit(id2label={0: "edema", 1: "mass"}, problem_type="multi_label_classification"))
+    with pytest.raises(InputError, match=r"label: not given, and the classifier has 2 labels"):
+        open_classifier(directory).logits(GRAY)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

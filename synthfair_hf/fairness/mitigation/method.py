@@ -22,7 +22,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from ...errors import InputError, invalid_settings, unknown
+from ...errors import InputError, invalid_settings, shown, unknown
 from ...records import Record, library_versions, strictest
 from ..classifier import (
     Batch,
@@ -143,6 +143,11 @@ class Method:
                 if self.settings.attribute not in sets[name].groups:
                     raise unknown(f"attribute (groups of {name})", self.settings.attribute, sets[name].groups)
         self._given = classifier
+        if classifier is not None and not hasattr(classifier, "initial"):
+            raise InputError(
+                f"classifier: {shown(classifier)} is none to fit; open it by open_classifier, or give "
+                "AdaptedClassifier(network)."
+            )
         if classifier is not None:
             check_hooks(classifier.initial(train, seed), self.required_hooks, type(self).__name__)
         self.fitted = self.learn(train, validation, seed, synthetic).eval()

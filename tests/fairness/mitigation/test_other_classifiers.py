@@ -122,3 +122,5 @@ def test_a_classifier_of_another_resolution_is_refused(make_toy, small):
         METHODS["erm"](**small).fit(*rows, classifier=ImageClassifier(32, (8, 8, 8)))
     with pytest.raises(InputError, match="a function has no weights to fit; give a torch"):
         METHODS["erm"](**small).fit(*rows, classifier=AdaptedClassifier(lambda images: images.mean(dim=(1, 2, 3))))
+    with pytest.raises(InputError, match=r"classifier: 'vit' is none to fit; open it by open_classifier, or give"):
+        METHODS["erm"](**small).fit(*rows, classifier="vit")
