@@ -17,17 +17,21 @@ from .domains.readers import DataSetFolder as DataSetFolder
 from .domains.registry import open_source as open_source
 from .domains.worlds import open_world as open_world
 from .errors import InputError as InputError
+from .fairness.adapter import AdaptedClassifier as AdaptedClassifier
 from .fairness.audit import audit as audit
 from .fairness.audit_page import audit_predictions as audit_predictions
 from .fairness.benchmark.board import benchmark as benchmark
 from .fairness.detection import detect as detect
 from .fairness.detectors import DETECTORS as DETECTORS
+from .fairness.evaluation import audit_classifier as audit_classifier
+from .fairness.evaluation import detect_classifier as detect_classifier
 from .fairness.flips import flip_rates as flip_rates
 from .fairness.hf_metrics import load_metric as load_metric
 from .fairness.invariance import invariance_test as invariance_test
 from .fairness.labelled import LabelledImages as LabelledImages
 from .fairness.mitigation import METHODS as METHODS
 from .fairness.mitigation.method import Method as Method
+from .fairness.pretrained import open_classifier as open_classifier
 from .generate.dataset import generate_dataset as generate_dataset
 from .generate.plan import GenerationPlan as GenerationPlan
 from .generate.verification import verify as verify
@@ -44,3 +48,4 @@ from .views.view import curated_views as curated_views
 from .views.view import get_view as get_view
 
 __version__: str
+from .fairness.trainer_metrics import audit_metrics as audit_metrics

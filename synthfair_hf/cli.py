@@ -541,8 +541,10 @@ def _counterfactual(settings: verbs.Counterfactual) -> int:
 
 def _audit(settings: verbs.Audit) -> int:
     from .fairness.audit_page import audit_predictions
+    from .fairness.evaluation import audit_classifier
 
-    record, outcomes = audit_predictions(**_given(settings))
+    _check_what_is_audited(settings)
+    record, outcomes = (audit_predictions if settings.classifier is None else audit_classifier)(**_given(settings))
     for name, n in record.counts["left_out"].items():
         print(f"left out: {counted(n, 'row')} without {name}")
     for row in record.measured["gaps"]:
@@ -555,8 +557,54 @@ def _audit(settings: verbs.Audit) -> int:
     for one in outcomes:
         told = "it has no value" if math.isnan(one.figure) else f"it is {one.figure:.3f}"
         print(f"{'holds' if one.holds else 'does not hold'}: {one.condition} ({told})")
-    print(f"wrote {settings.output_dir}/audit.html, audit.json, groups.csv and gaps.csv")
+    for attribute, rows in record.measured.get("flips", {}).items():
+        for row in rows:
+            if row["metric"] == "flip_rate" and row["from"] == "any" and row["value"] is not None:
+                ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+                print(f"do({attribute}): flips {row['value']:.3f}{ends} of {counted(row['n'], 'pair')}")
+    others = "" if settings.classifier is None else ", predictions.csv"
+    print(f"wrote {settings.output_dir}/audit.html, audit.json{others}, groups.csv and gaps.csv")
     return 1 if any(one.holds for one in outcomes) else 0
+
+
+def _check_what_is_audited(settings: verbs.Audit) -> None:
+    """Raise InputError unless it is either a table, with its columns, or a classifier, with its rows."""
+    if (settings.predictions is None) == (settings.classifier is None):
+        raise InputError("predictions, classifier: give one of them, a table or what predicts.")
+    table, rows = ("label", "score"), ("data_dir",)
+    of_table, of_rows = ("score", "subject", "weight", "positive"), ("data_dir", "view", "split", "finding")
+    needed, barred, what = (table, of_rows, "predictions") if settings.predictions else (rows, of_table, "classifier")
+    for name in needed:
+        if getattr(settings, name) is None:
+            raise InputError(f"{name}: not given; {what} needs it.")
+    for name in barred:
+        if getattr(settings, name) is not None:
+            raise InputError(f"{name}: is given, and says nothing of {what}; leave it out.")
+
+
+def _detect(settings: verbs.Detect) -> int:
+    from .fairness.detection import FALSE_ALARMS
+    from .fairness.evaluation import detect_classifier
+
+    record, found = detect_classifier(**_given(settings))
+    if record.counts["left_out"]:
+        print(f"{counted(record.counts['left_out'], 'row')} without a value of an attribute, left out")
+    for row in record.measured["table"]:
+        if row["statistic"] is None:
+            print(f"{row['attribute']}: no value, {row['reason']}")
+        else:
+            p, n = f"p = {row['p']:.3g}, adjusted {row['p_adjusted']:.3g}", counted(row["subjects"], "subject")
+            print(f"{row['attribute']}: {row['statistic']:.3f}, {p}, rank {row['rank']:.0f}, {n}")
+    verdict = found.verdict or "none of them"
+    print(f"verdict: {verdict}, by {found.detector} at level {settings.alpha:g}")
+    named, of = FALSE_ALARMS[found.detector]
+    print(
+        f"known false alarms: on phantoms this rule named an attribute for {named} of {of} classifiers fitted without "
+        "bias (docs/detection), as scores depend a little on every attribute; compare it with those fitted on a twin"
+    )
+    if settings.output_file is not None:
+        print(f"wrote {settings.output_file}")
+    return 0
 
 
 def _benchmark(settings: verbs.Benchmark) -> int:
@@ -751,6 +799,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "push": _push,
     "counterfactual": _counterfactual,
     "audit": _audit,
+    "detect": _detect,
     "benchmark": _benchmark,
     "preset": _preset,
     "sources": _sources,

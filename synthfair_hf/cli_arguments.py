@@ -715,22 +715,50 @@ class Benchmark(VerbSettings):
     seeds: int = Field(5, description="how many fits of each method")
     train_subjects: int | None = Field(None, description="subjects of train that are used; half of them by default")
     steps: int | None = Field(None, description="of every fit; each method's own by default")
+    classifier: Path | None = Field(
+        None,
+        description="what fits start from: directory or OWNER/NAME of an image classifier of transformers, or its "
+        "config.json for random weights; a small network by default",
+    )
+    learning_rate: float | None = Field(None, description="of every fit; each method's own by default")
     external: ExternalSource = None
     num_proc: int = Field(1, description="processes that fit at a time")
     output_dir: OutputDirectory
 
 
-class Audit(VerbSettings):
-    """Audit a table of predictions by group: a page, tables and a record; exit status 1 where a condition holds."""
+class _ClassifierFlags(VerbSettings):
+    """The flags of a saved classifier, and of the rows that it scores."""
+
+    view: str | None = Field(None, description="view whose rows a classifier scores; full by default")
+    split: str | None = Field(None, description="split whose rows a classifier scores; test by default")
+    finding: str | None = Field(
+        None,
+        description="what a classifier predicts; the only finding, or the only one that families cross, by default",
+    )
+
+
+class Audit(_ClassifierFlags):
+    """Audit predictions or a classifier by group: a page, tables, a record; exit status 1 where a condition holds."""
 
     example = (
         "--predictions predictions.csv --label pneumonia --score probability --groups sex age --bins age=40,60 "
         "--output_dir audit"
     )
-    predictions: Path = Field(description="table of anybody's classifier, CSV or Parquet, a line per image")
-    label: str = Field(description="its column of what is true: 0 and 1, or words of which --positive says one")
-    score: str = Field(description="its column of the probability that the finding is present")
-    groups: tuple[str, ...] = Field(description="its columns of attributes to compare, such as sex age_band")
+    predictions: Path | None = Field(
+        None, description="table of anybody's predictions, CSV or Parquet, a line per image"
+    )
+    classifier: Path | None = Field(
+        None,
+        description="instead of a table: directory or OWNER/NAME of an image classifier, of transformers or ours",
+    )
+    data_dir: Path | None = Field(None, description="data set of `synthfair generate` that a classifier scores")
+    label: str | None = Field(
+        None,
+        description="the table's column of what is true: 0 and 1, or words of which --positive says one; of a "
+        "classifier with several labels, the one that is the finding",
+    )
+    score: str | None = Field(None, description="the table's column of the probability that the finding is present")
+    groups: tuple[str, ...] = Field(description="attributes to compare: columns of the table, or covariates")
     subject: str | None = Field(
         None, description="its column of patients, resampled as a whole; each row is one of its own by default"
     )
@@ -755,6 +783,26 @@ class Audit(VerbSettings):
     n_bootstrap: int = Field(1000, description="bootstrap replicates of every interval")
     permutations: int = Field(1000, description="permutations of every test; 0 leaves the tests out")
     output_dir: OutputDirectory
+
+
+class Detect(_ClassifierFlags):
+    """Test which attributes a classifier's scores depend on: a table, a verdict, and how often it is a false alarm."""
+
+    example = (
+        "--classifier classifier --data_dir synthfair --attributes sex scanner age --detector counterfactual "
+        "--output_file detection.json"
+    )
+    classifier: Path = Field(description="directory or OWNER/NAME of an image classifier, of transformers or ours")
+    data_dir: Path = Field(description="data set of `synthfair generate` whose rows it scores")
+    attributes: tuple[str, ...] = Field(description="covariates to test, such as sex scanner age")
+    detector: str = Field(
+        "counterfactual", description="counterfactual, subgroup_gap, shortcut or slices; the last two look at features"
+    )
+    label: str | None = Field(None, description="of a classifier with several labels, the one that is the finding")
+    seed: Seed = 0
+    alpha: float = Field(0.05, description="significance level of the verdict, over all attributes")
+    permutations: int = Field(999, description="permutations of every test")
+    output_file: Path | None = Field(None, description="where the record is written as JSON")
 
 
 class PresetFile(VerbSettings):
@@ -886,6 +934,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "push": Push,
     "counterfactual": Counterfactual,
     "audit": Audit,
+    "detect": Detect,
     "benchmark": Benchmark,
     "preset": PresetFile,
     "sources": Sources,

@@ -105,6 +105,8 @@ def check_new_files(argument: str, *paths: Path) -> None:
         paths: of files that must not be there.
     """
     for path in paths:
+        if not path.name:
+            raise InputError(f"{argument}: {str(path)!r} names no file; give a file's name.")
         usable_path(argument, path.with_name(f"{path.name}.tmp"))
         if path.exists():
             raise InputError(f"{argument}: {path} exists already; give another name, or remove it.")

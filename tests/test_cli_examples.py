@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoModelForImageClassification, ResNetConfig
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
@@ -56,6 +57,7 @@ CHAIN: dict[str, list[str]] = {
     "merge": [],
     "push": [],
     "audit": ["--n_bootstrap", "5", "--permutations", "5"],
+    "detect": ["--permutations", "59"],
     "benchmark": ["--seeds", "1", "--steps", "1"],
     "counterfactual": [],
     "preset": [],
@@ -95,6 +97,9 @@ def prepare(verb: str) -> None:
     if verb == "audit":
         rows = [f"{n % 2},0.{n},{'fm'[n // 2 % 2]},{20 + n}" for n in range(40)]
         Path("predictions.csv").write_text("\n".join(["pneumonia,probability,sex,age", *rows]))
+    if verb == "detect":
+        config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])
+        AutoModelForImageClassification.from_config(config).save_pretrained("classifier")
     if verb == "preset":
         rows = [f"{n}.png,p{n},{'AB'[n % 2]},{20 + n}" for n in range(20)]
         Path("images").mkdir()

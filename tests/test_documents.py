@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForImageClassification, ResNetConfig
 
+from synthfair_hf import open_classifier
 from synthfair_hf.cli_arguments import VERBS
 from synthfair_hf.cli_parser import help_of
 from synthfair_hf.fairness.benchmark.board import load_method
@@ -68,3 +70,20 @@ def test_the_documented_method_is_one(tmp_path: Path):
     method = load_method(tmp_path / "label_balanced.py")
     weights = method().sample_weights(SimpleNamespace(labels=torch.tensor([1, 0, 0, 0])))
     assert weights.tolist() == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
+
+
+def test_the_documented_classifier_is_detected_and_mitigated(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In a directory that holds `./synthfair` and `./classifier`."""
+    shutil.copytree(store, tmp_path / "synthfair")
+    monkeypatch.chdir(tmp_path)
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])
+    AutoModelForImageClassification.from_config(config).save_pretrained("classifier")
+    page = (ROOT / "docs" / "audit_and_mitigate.md").read_text("utf-8")
+    (block,) = [one for one in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "open_classifier(" in one]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["named"] in (None, "sex", "scanner")
+    assert names["gaps"]["attribute"].tolist() == ["sex", "scanner"]
+    assert open_classifier("mitigated").fingerprint == names["fitted"].classifier.fingerprint

@@ -107,6 +107,10 @@ EXPENSIVE = (
     "domains.worlds.PhantomSource",
     "fairness.audit_page.audit",
     "fairness.benchmark.board._fit_missing",
+    "fairness.benchmark.board._start",
+    "fairness.evaluation.open_classifier",
+    "fairness.pretrained._load",
+    "fairness.pretrained.snapshot_download",
     "fairness.benchmark.board.ExternalSet",
     "generate.dataset._duration",
     "generate.dataset.generate",
@@ -134,6 +138,9 @@ def hall(tmp_path_factory: pytest.TempPathFactory, save_phantom_generator: Calla
     (place / "data").symlink_to(store)
     (place / "loop").symlink_to("loop")
     Image.linear_gradient("L").resize((64, 64)).save(place / "image.png")
+    (place / "classifier").mkdir()
+    (place / "classifier" / "config.json").write_text('{"model_type": "resnet"}')
+    (place / "classifier" / "model.safetensors").touch()
     (place / "predictions.csv").write_text("y,p,sex\n0,0.2,f\n1,0.7,f\n0,0.4,m\n1,0.3,m\n")
     return place
 
@@ -305,6 +312,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "permutations": 2,
         "level": 0.9,
     },
+    "audit_metrics": {"groups": SCORES["groups"], "metrics": ["auc_gap"], "label": 1, "threshold": 0.5},
     "audit_predictions": {
         "predictions": "predictions.csv",
         "label": "y",
@@ -332,6 +340,39 @@ DOORS: dict[str, dict[str, Any]] = {
         "permutations": 2,
     },
     "load_metric": {"name": "equalized_odds"},
+    "AdaptedClassifier": {"network": torch.nn.Flatten(), "outputs": "logits", "label": None, "multi_label": False},
+    "open_classifier": {"classifier": "classifier", "label": None, "to_fit": False},
+    "audit_classifier": {
+        "classifier": "classifier",
+        "data_dir": "data",
+        "groups": ["sex"],
+        "output_dir": "out",
+        "finding": None,
+        "view": "full",
+        "split": "test",
+        "label": None,
+        "bins": {},
+        "intersections": (),
+        "fail_if": (),
+        "threshold": 0.5,
+        "seed": 0,
+        "n_bootstrap": 2,
+        "permutations": 2,
+    },
+    "detect_classifier": {
+        "classifier": "classifier",
+        "data_dir": "data",
+        "attributes": ["sex"],
+        "detector": "subgroup_gap",
+        "finding": None,
+        "view": "full",
+        "split": "test",
+        "label": None,
+        "seed": 0,
+        "alpha": 0.05,
+        "permutations": 19,
+        "output_file": None,
+    },
     "benchmark": {
         "data_dir": "data",
         "views": ["sex_imbalanced_90_10"],
@@ -343,6 +384,8 @@ DOORS: dict[str, dict[str, Any]] = {
         "method_files": (),
         "external": None,
         "num_proc": 1,
+        "classifier": None,
+        "learning_rate": 0.001,
     },
     "detect": {
         "scores": Scores(np.zeros(8), np.zeros((8, 2))),
@@ -479,6 +522,7 @@ WORDS: dict[str, list[str]] = {
         *("--predictions", "predictions.csv", "--label", "y", "--score", "p", "--groups", "sex"),
         *("--n_bootstrap", "2", "--permutations", "2", "--output_dir", "out"),
     ],
+    "detect": ["--classifier", "classifier", "--data_dir", "data", "--attributes", "sex", "--permutations", "19"],
     "benchmark": [
         *("--data_dir", "data", "--views", "sex_imbalanced_90_10", "--methods", "erm", "--output_dir", "out")
     ],

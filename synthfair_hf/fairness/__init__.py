@@ -2,12 +2,17 @@
 
 - `labelled` — `LabelledImages`: images with labels, groups and subjects, in memory
 - `classifier` — `ImageClassifier` and `fit_classifier`: the small classifier that methods are compared on
+- `interface` — `Classifier` and `TrainableClassifier`: what is asked of a classifier to audit it, and to fit it
+- `adapter` — `AdaptedClassifier`: anybody's network or function as a classifier
+- `pretrained` — `open_classifier`: image classifiers of transformers, by directory, Hub or configuration
 - `rates` — `METRICS`: metrics of one group, for many bootstrap weightings at once
 - `summaries` — `SUMMARIES`: gaps, ratios and worst groups, made of the metrics of every group
 - `audit` — `audit`: every metric of every group and intersection, with intervals and permutation tests
 - `predictions` — `read_predictions`: a table of anybody's predictions, CSV or Parquet
 - `conditions` — `parse_condition`: conditions on an audit, for checks that fail
 - `audit_page` — `audit_predictions`: the audit of a table, as a page, tables and a record
+- `evaluation` — `audit_classifier` and `detect_classifier`: a saved classifier on a data set of this package
+- `trainer_metrics` — `audit_metrics`: fairness metrics for the Trainer of transformers
 - `group_figure` — `group_figure`: a picture of one metric by group
 - `flips` — `flip_rates`: how often an intervention on an attribute changes the prediction
 - `invariance` — `invariance_test`: whether an intervention changes the distribution of scores, by a test

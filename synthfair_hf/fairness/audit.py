@@ -30,7 +30,7 @@ from .permutation import exchangeable, permute
 from .rates import METRICS, Rates, check_labels, check_scores, check_weights, is_column, rates
 from .summaries import SUMMARIES, Summary, summarise
 
-__all__ = ["EVERYONE", "AuditTable", "Groups", "audit", "group_codes"]
+__all__ = ["EVERYONE", "AuditTable", "Groups", "audit", "group_codes", "plain_rows"]
 
 EVERYONE = "everyone"
 """Attribute and group of those lines of the table that hold the metrics of all rows."""
@@ -59,10 +59,11 @@ class AuditTable:
 
     def to_record(self) -> dict[str, Any]:
         """Settings and both tables as plain values, for a record."""
-        return {"settings": self.settings, "groups": _plain(self.groups), "gaps": _plain(self.gaps)}
+        return {"settings": self.settings, "groups": plain_rows(self.groups), "gaps": plain_rows(self.gaps)}
 
 
-def _plain(frame: pandas.DataFrame) -> list[dict[str, Any]]:
+def plain_rows(frame: pandas.DataFrame) -> list[dict[str, Any]]:
+    """The lines of a table as plain values, None for NaN, as records have them."""
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 

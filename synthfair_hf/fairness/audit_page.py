@@ -3,6 +3,7 @@
 DIR/audit.html    conditions, fairness metrics by attribute, every metric by group with its interval; it fetches
                   nothing and runs no script
 DIR/groups.csv, gaps.csv    the two tables of `audit.AuditTable`
+DIR/flips.csv     that of `flips.flip_rates` by attribute, where the counterfactuals of the rows are known
 DIR/audit.json    the record, with both tables in it
 """
 
@@ -17,12 +18,12 @@ import pandas
 from ..arguments import Fraction, Replicates, Seed, checked
 from ..publish.pages import render
 from ..records import Record, file_sha256, library_versions, writable_directory, write_together, written
-from .audit import AuditTable, audit
-from .conditions import Outcome, parse_condition
+from .audit import AuditTable, audit, plain_rows
+from .conditions import Condition, Outcome, parse_condition
 from .permutation import holm
 from .predictions import Predictions, read_predictions
 
-__all__ = ["audit_predictions"]
+__all__ = ["Audited", "audit_predictions", "parse_conditions", "write_audit"]
 
 HEADLINES = {
     "auc_gap": "difference in AUC",
@@ -96,9 +97,66 @@ def audit_predictions(
         InputError: an argument is invalid, before anything is written.
     """
     directory, path = writable_directory(output_dir), Path(predictions)
-    audited = (*groups, *(" & ".join(names) for names in intersections))
-    conditions = [parse_condition(text, audited) for text in fail_if]
+    conditions = parse_conditions(fail_if, groups, intersections)
     read = read_predictions(path, label, score, groups, subject, weight, positive, bins, negative)
+    columns = {"label": label, "score": score, "groups": list(groups), "subject": subject, "weight": weight}
+    given = {
+        "positive": positive,
+        "negative": negative,
+        "bins": None if bins is None else {name: list(edges) for name, edges in bins.items()},
+    }
+    audited = Audited(
+        path.name,
+        read,
+        {name: column for name, column in columns.items() if column is not None},
+        {name: value for name, value in given.items() if value},
+        {"predictions": file_sha256(path)[:16]},
+    )
+    return write_audit(directory, audited, conditions, threshold, intersections, seed, n_bootstrap, permutations)
+
+
+class Audited(NamedTuple):
+    """What is audited.
+
+    Attributes:
+        name: of the table or classifier, for the page.
+        read: the predictions.
+        columns: of the table, by what they are.
+        settings: for the record, beside the columns and those of the audit.
+        inputs: for the record.
+        flips: by attribute, the table of `flips.flip_rates`, where counterfactuals are known.
+        files: further files to write beside the page, by name.
+    """
+
+    name: str
+    read: Predictions
+    columns: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    flips: Mapping[str, pandas.DataFrame] = {}
+    files: Mapping[str, bytes] = {}
+
+
+def parse_conditions(
+    fail_if: Sequence[str], groups: Sequence[str], intersections: Sequence[Sequence[str]]
+) -> list[Condition]:
+    """Conditions on the figures of these attributes and intersections."""
+    audited = (*groups, *(" & ".join(names) for names in intersections))
+    return [parse_condition(text, audited) for text in fail_if]
+
+
+def write_audit(
+    directory: Path,
+    audited: Audited,
+    conditions: Sequence[Condition],
+    threshold: float,
+    intersections: Sequence[Sequence[str]],
+    seed: int,
+    n_bootstrap: int,
+    permutations: int,
+) -> tuple[Record, list[Outcome]]:
+    """Audit predictions and write page, tables and record; arguments and result are those of `audit_predictions`."""
+    read = audited.read
     table = audit(
         read.scores,  # type: ignore[arg-type]
         read.labels,  # type: ignore[arg-type]
@@ -112,31 +170,35 @@ def audit_predictions(
         weights=read.weights,  # type: ignore[arg-type]
     )
     outcomes = [condition.check(table) for condition in conditions]
-    columns = {"label": label, "score": score, "groups": list(groups), "subject": subject, "weight": weight}
-    given = {
-        "positive": positive,
-        "bins": None if bins is None else {name: list(edges) for name, edges in bins.items()},
-    }
     plain = table.to_record()
+    flips = {name: plain_rows(found) for name, found in audited.flips.items()}
     record = Record(
         stage="audit",
-        inputs={"predictions": file_sha256(path)[:16]},
+        inputs=dict(audited.inputs),
         settings={
-            "columns": {name: column for name, column in columns.items() if column is not None},
-            **{name: value for name, value in given.items() if value},
-            "fail_if": list(fail_if),
+            "columns": dict(audited.columns),
+            **audited.settings,
+            "fail_if": [condition.text for condition in conditions],
             **{name: value for name, value in plain["settings"].items() if name not in SIZES},
         },
         versions=library_versions(),
         counts={**{name: plain["settings"][name] for name in SIZES}, "left_out": read.left_out},
-        measured={"conditions": [_plain(one) for one in outcomes], "groups": plain["groups"], "gaps": plain["gaps"]},
+        measured={
+            "conditions": [_plain(one) for one in outcomes],
+            "groups": plain["groups"],
+            "gaps": plain["gaps"],
+            **({"flips": flips} if flips else {}),
+        },
     )
-    page = _page(path.name, table, read, outcomes, record)
+    page = _page(audited, table, outcomes, record)
+    tables = {"groups.csv": table.groups, "gaps.csv": table.gaps}
+    if audited.flips:
+        tables["flips.csv"] = pandas.concat(audited.flips.values())
     directory.mkdir(parents=True, exist_ok=True)
     write_together(
         {
-            directory / "groups.csv": table.groups.to_csv(index=False).encode(),
-            directory / "gaps.csv": table.gaps.to_csv(index=False).encode(),
+            **{directory / name: data for name, data in audited.files.items()},
+            **{directory / name: frame.to_csv(index=False).encode() for name, frame in tables.items()},
             directory / "audit.html": page.encode(),
             directory / "audit.json": written(record.model_dump(mode="json")),
         }
@@ -155,7 +217,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     return {"condition": outcome.condition, "holds": outcome.holds, "figure": figure}
 
 
-def _page(name: str, table: AuditTable, read: Predictions, outcomes: Sequence[Outcome], record: Record) -> str:
+def _page(audited: Audited, table: AuditTable, outcomes: Sequence[Outcome], record: Record) -> str:
     gaps = table.gaps[table.gaps["metric"].isin(HEADLINES)].copy()
     gaps["adjusted"] = holm(gaps["p"].to_numpy(dtype=np.float64))
     lines = {
@@ -164,16 +226,18 @@ def _page(name: str, table: AuditTable, read: Predictions, outcomes: Sequence[Ou
     }
     return render(
         "audit.html.jinja",
-        name=name,
+        name=audited.name,
         settings=table.settings,
         columns=record.settings["columns"],
         positive=record.settings.get("positive", 1),
         small=small_groups(table),
-        left_out=read.left_out,
+        chosen=record.settings,
+        inputs=record.inputs,
+        flips={name: list(_flip_lines(found)) for name, found in audited.flips.items()},
+        left_out=audited.read.left_out,
         unknown={
             row["attribute"]: row["unknown"] for row in _rows(gaps.drop_duplicates("attribute")) if row["unknown"]
         },
-        digest=record.inputs["predictions"],
         version=record.versions["synthfair-hf"],
         conditions=[_plain(one) for one in outcomes],
         tests=int(gaps["p"].notna().sum()),
@@ -187,6 +251,13 @@ def small_groups(table: AuditTable) -> dict[str, int]:
     rows = table.groups[table.groups["metric"] == "accuracy"]
     few = rows[(rows["n"] > 0) & (rows["n"] < SMALL)]
     return {f"{row['attribute']}={row['group']}": int(row["n"]) for row in few.to_dict("records")}
+
+
+def _flip_lines(flips: pandas.DataFrame) -> Iterator[dict[str, Any]]:
+    """A line for each pair of levels, and one for all: figures by metric as texts."""
+    for (start, end), found in flips.groupby(["from", "to"], sort=False):
+        texts = {row["metric"]: _figure(row) for row in _rows(found)}
+        yield {"start": start, "end": end, "pairs": int(found["n"].iloc[0])} | {"figures": texts}
 
 
 def _rows(frame: pandas.DataFrame) -> list[dict[str, Any]]:

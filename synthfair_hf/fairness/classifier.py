@@ -14,6 +14,7 @@ overrides. A fit takes the same number of steps whatever the number of rows, so 
 compute budget.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -31,8 +32,9 @@ from ..access import RECORD, recorded_access, restrict, sealed
 from ..arguments import Size, Sizes, checked
 from ..errors import InputError
 from ..measure.intervals import area_under_curve
-from ..records import Record
+from ..records import Access, Record, fingerprint
 from ..training.blocks import GROUPS, ImageNetwork, ResidualBlock
+from .interface import Hook, TrainableClassifier, weights_hash
 from .labelled import LabelledImages
 
 __all__ = [
@@ -118,7 +120,23 @@ class ImageClassifier(ImageNetwork):
             nn.GroupNorm(GROUPS, third),
         )
         self.head = nn.Linear(third, 1)
+        self.access: Access = "unknown"
         restrict(self)
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """It has all of them."""
+        return ("features", "last layer")
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the weights."""
+        return fingerprint([type(self).__name__, weights_hash(self)])
+
+    def initial(self, examples: LabelledImages, seed: int) -> "ImageClassifier":
+        """A copy with these weights; InputError for examples of another resolution or colour."""
+        self.features(examples.images[:1])
+        return copy.deepcopy(self)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """The last map `[B, d, r/8, r/8]` of images `[B, C, r, r]` in [0, 1], differentiably; its maximum: `embed`."""
@@ -181,8 +199,8 @@ class Batch:
 
 Rows = Callable[[LabelledImages, torch.Generator], Tensor]
 SampleWeights = Callable[[LabelledImages], Tensor]
-Loss = Callable[[ImageClassifier, Batch], Tensor]
-Parameters = Callable[[ImageClassifier], Iterable[nn.Parameter]]
+Loss = Callable[[TrainableClassifier, Batch], Tensor]
+Parameters = Callable[[TrainableClassifier], Iterable[nn.Parameter]]
 
 
 def all_rows(train: LabelledImages, generator: torch.Generator) -> Tensor:
@@ -195,7 +213,7 @@ def equal_weights(train: LabelledImages) -> Tensor:
     return torch.ones(len(train))
 
 
-def mean_loss(classifier: ImageClassifier, batch: Batch) -> Tensor:
+def mean_loss(classifier: TrainableClassifier, batch: Batch) -> Tensor:
     """Mean over rows of weight times binary cross-entropy in nats."""
     return (batch.weights * batch_errors(classifier(batch.images), batch)).mean()
 
@@ -205,7 +223,7 @@ def batch_errors(logits: Tensor, batch: Batch) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, batch.examples.labels.float(), reduction="none")
 
 
-def all_parameters(classifier: ImageClassifier) -> Iterable[nn.Parameter]:
+def all_parameters(classifier: TrainableClassifier) -> Iterable[nn.Parameter]:
     """Every parameter of the network."""
     return classifier.parameters()
 
@@ -227,7 +245,7 @@ def new_classifier(examples: LabelledImages, settings: FittingSettings, seed: in
 
 
 def fit_classifier(
-    classifier: ImageClassifier,
+    classifier: TrainableClassifier,
     train: LabelledImages,
     validation: LabelledImages,
     settings: FittingSettings,
@@ -295,7 +313,7 @@ def fit_classifier(
     return curve
 
 
-def _validation_auc(classifier: ImageClassifier, validation: LabelledImages) -> float:
+def _validation_auc(classifier: TrainableClassifier, validation: LabelledImages) -> float:
     classifier.eval()
     scores, labels = (one.double().numpy() for one in (classifier.logits(validation.images), validation.labels))
     return float(area_under_curve(scores, labels)(np.ones((1, len(labels))))[0])
@@ -328,7 +346,7 @@ def _shifted(images: Tensor, offsets: Tensor) -> Tensor:
     return images.gather(3, columns[:, None, None].expand_as(images))
 
 
-def save_classifier(classifier: ImageClassifier, directory: str | Path, record: Record) -> None:
+def save_classifier(classifier: TrainableClassifier, directory: str | Path, record: Record) -> None:
     """Write config.json, safetensors and, last of all, record.json into a directory."""
     classifier.save_pretrained(directory, safe_serialization=True)
     sealed(record, Path(directory)).write(Path(directory) / RECORD)
@@ -341,5 +359,5 @@ def load_classifier(directory: str | Path) -> ImageClassifier:
         loaded = ImageClassifier.from_pretrained(directory, use_safetensors=True, low_cpu_mem_usage=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{directory}: not a classifier that can be loaded ({str(error).splitlines()[0]}).") from None
-    recorded_access(Path(directory))
+    loaded.access = recorded_access(Path(directory))
     return loaded.eval()

@@ -37,7 +37,7 @@ from sklearn.preprocessing import StandardScaler
 from .permutation import exchangeable, permute
 from .rates import METRICS, rates
 
-__all__ = ["DETECTORS", "Dependence", "Detector", "Evidence"]
+__all__ = ["DETECTORS", "OF_FEATURES", "Dependence", "Detector", "Evidence"]
 
 FOLDS = 5
 """Folds of the cross-validated probe, by subject."""
@@ -244,6 +244,8 @@ DETECTORS: dict[str, Detector] = {
     "shortcut": shortcut,
     "slices": slices,
 }
+OF_FEATURES = ("shortcut", "slices")
+"""Detectors that look at features; the others look at logits alone."""
 
 
 def _dependence(evidence: Evidence, statistic: float, p: float, parts: Mapping[str, float]) -> Dependence:

@@ -32,7 +32,7 @@ from ..views.view import OBSERVED
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["LabelledImages"]
+__all__ = ["LabelledImages", "crossed_factors", "group_codes_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,11 +266,19 @@ def _check_codes(argument: str, codes: Tensor, rows: int, count: int) -> None:
 
 def _known(dataset: "Dataset", name: str) -> np.ndarray:
     """An encoded column as numbers; a missing value is an error, because dropping its row would be a choice."""
-    values = np.array([np.nan if value is None else value for value in dataset[name][:]], dtype=np.float64)
-    missing = int((np.isnan(values) | (values == -1)).sum())
+    values = _numbers(dataset, name)
+    missing = int(_is_unknown(values).sum())
     if missing:
         raise InputError(f"dataset: {missing} rows without a value of {name!r}; filter them out first.")
     return values
+
+
+def _numbers(dataset: "Dataset", name: str) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in dataset[name][:]], dtype=np.float64)
+
+
+def _is_unknown(values: np.ndarray) -> np.ndarray:
+    return np.isnan(values) | (values == -1)
 
 
 def _groups(values: np.ndarray, name: str, preset: Preset) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -283,14 +291,18 @@ def _groups(values: np.ndarray, name: str, preset: Preset) -> tuple[np.ndarray, 
     return values >= contrast.threshold, (contrast.first, contrast.second)
 
 
-def _pairs(dataset: "Dataset", subjects: np.ndarray, attributes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Pair keys by crossed attribute: the subject and the values of every factor but the attribute."""
+def crossed_factors(dataset: "Dataset") -> list[str]:
+    """The factors that the families of a data set cross; none where its images are no counterfactuals."""
     written = set(dataset["intervention"][:])
     if None in written:
         # same-noise samples of a text-to-image pipeline are no counterfactuals of each other
-        return {}
-    interventions = [json.loads(text) for text in sorted(written)]
-    factors = sorted({name for intervention in interventions for name in intervention})
+        return []
+    return sorted({name for text in written for name in json.loads(text)})
+
+
+def _pairs(dataset: "Dataset", subjects: np.ndarray, attributes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Pair keys by crossed attribute: the subject and the values of every factor but the attribute."""
+    factors = crossed_factors(dataset)
     columns = {name: dataset[name][:] for name in factors}
     return {
         attribute: np.array(
@@ -302,3 +314,11 @@ def _pairs(dataset: "Dataset", subjects: np.ndarray, attributes: Sequence[str]) 
         for attribute in attributes
         if attribute in factors
     }
+
+
+def group_codes_of(dataset: "Dataset", name: str, preset: Preset) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The group of each row `[n]` in an attribute, an index into its levels, -1 where unknown; and these levels."""
+    values = _numbers(dataset, name)
+    known = ~_is_unknown(values)
+    codes, levels = _groups(np.where(known, values, 0), name, preset)
+    return np.where(known, codes, -1).astype(np.int64), levels

@@ -44,7 +44,7 @@ from .manifest import RUN, check_files, check_footers, check_records
 from .shares import Train, listed_views, realised_shares
 from .view import BiasedView, get_view
 
-__all__ = ["SynthFair", "SynthFairConfig", "dataset_module", "encoded", "read_record", "recipe_of"]
+__all__ = ["SynthFair", "SynthFairConfig", "access_of", "dataset_module", "encoded", "read_record", "recipe_of"]
 
 NAME = "synthfair"
 HOME = "SYNTHFAIR_HOME"
@@ -85,7 +85,7 @@ class SynthFair(Parquet):
         if train is not None and not train.meets(view):
             get_logger(__name__).warning(f"{view.name}: {shares}")
         self.record, self.location = record, keywords["data_dir"]
-        self.access = _access(record)
+        self.access = access_of(record)
         self.license = _license(keywords["data_dir"], download_config)
         self.hash = fingerprint({"view": view.fingerprint, "record": record, "license": self.license})
         keywords["data_files"], whole = _files_of(view, keywords["data_files"], preset)
@@ -248,7 +248,7 @@ def _read_record(location: str, download_config: DownloadConfig | None) -> tuple
         record = Record.model_validate_json(raw)
         fields = Preset.model_fields
         return record, Preset.model_validate(record.settings.get("preset")), raw
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"data_dir: {location} has no records/generate.json; give a directory `synthfair generate` finished."
         ) from None
@@ -259,7 +259,7 @@ def _read_record(location: str, download_config: DownloadConfig | None) -> tuple
         ) from None
 
 
-def _access(record: Record) -> Access:
+def access_of(record: Record) -> Access:
     """The access in the plan's settings that a run recorded."""
     return next((one for one in get_args(Access) if one == record.settings.get("access")), "unknown")
 

@@ -6,7 +6,7 @@
     OUTPUT_DIR/README.md, table.csv, figures.csv, gaps.png    printed from these by `leaderboard`
 
     recipe = hash(data set, view, attribute, method and settings, seed, subjects, external images, declared versions,
-                  and the finding where there are several)
+                  the finding where there are several, and the classifier where it is given)
 
 A cell that exists is not fitted again: a killed run continues by the same command, a further view or method adds its
 own cells, and a twin that two strengths share is fitted once. Any number of processes may fit one benchmark, on one
@@ -28,6 +28,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -39,8 +40,10 @@ from ...domains.source import access_to, totals
 from ...errors import InputError, unknown
 from ...records import Record, library_versions, strictest, writable_directory
 from ...views.view import BiasedView, get_view
+from ..interface import Hook, TrainableClassifier, check_hooks
 from ..mitigation import METHODS
 from ..mitigation.method import Annotation, GroupSettings, Method
+from ..pretrained import open_classifier
 from .cells import HELD_OUT, N_BOOTSTRAP, DataSet, ExternalSet, UnsupportedView, fit_cell, method_identity
 from .leaderboard import REFERENCE, write_leaderboard
 
@@ -59,6 +62,8 @@ class _Request(NamedTuple):
     method_files: Sequence[str | Path]
     external: str | Path | DataSetFolder | None
     finding: str | None = None
+    classifier: str | Path | None = None
+    learning_rate: float | None = None
 
 
 class _Cell(NamedTuple):
@@ -83,6 +88,7 @@ class _Plan(NamedTuple):
 
     data: DataSet
     external: ExternalSet | None
+    classifier: TrainableClassifier | None
     cells: dict[str, _Cell]
     record: Record
 
@@ -100,6 +106,8 @@ def benchmark(
     external: str | Path | DataSetFolder | None = None,
     num_proc: Count = 1,
     finding: str | None = None,
+    classifier: str | Path | None = None,
+    learning_rate: float | None = None,
 ) -> Record:
     """Fit the cells that do not exist yet, and print the leaderboard.
 
@@ -120,6 +128,10 @@ def benchmark(
             which every cell is evaluated as well.
         num_proc: number of processes that fit at the same time, which share this machine's cores.
         finding: the covariate to classify; by default the only finding, or the only one that families cross.
+        classifier: what every fit starts from: the directory or Hub repository of an image classifier, or the
+            configuration of one, whose weights are then drawn by the seed of the cell (`pretrained.open_classifier`);
+            by default the small `ImageClassifier`.
+        learning_rate: of every fit; each method's default, which suits the small classifier, by default.
 
     Returns:
         The record of the call, also written to `benchmark.json`.
@@ -132,7 +144,19 @@ def benchmark(
         raise InputError(f"num_proc: {num_proc} is not allowed; give how many, from 1.")
     if directory.exists() and any(directory.iterdir()) and not (directory / "cells").exists():
         raise InputError(f"output_dir: {directory} holds other files than a leaderboard; give another directory.")
-    request = _Request(data_dir, views, methods, seeds, train_subjects, steps, method_files, external, finding)
+    request = _Request(
+        data_dir,
+        views,
+        methods,
+        seeds,
+        train_subjects,
+        steps,
+        method_files,
+        external,
+        finding,
+        classifier,
+        learning_rate,
+    )
     plan = _plan(request)
     (directory / "cells").mkdir(parents=True, exist_ok=True)
     if num_proc == 1:
@@ -162,10 +186,19 @@ def _plan(request: _Request) -> _Plan:
     if request.external is not None:
         planted = dict.fromkeys(name for view in biased for name in data.planted(view))
         external = ExternalSet(request.external, data, tuple(planted))
-    inputs = {"data_set": data.identity, **({} if external is None else {"external": external.source.fingerprint})}
+    start = None if request.classifier is None else _start(request.classifier, data, methods)
+    inputs = {
+        "data_set": data.identity,
+        **({} if external is None else {"external": external.source.fingerprint}),
+        **({} if start is None else {"classifier": start.fingerprint}),
+    }
     cells = _cells(data, biased, methods, request.seeds, subjects, inputs)
     # of the leaderboard, not of its cells, which are known by their inputs
-    access = strictest(data.access, *(() if external is None else (access_to(external.source, "unknown"),)))
+    access = strictest(
+        data.access,
+        *(() if external is None else (access_to(external.source, "unknown"),)),
+        *(() if start is None else (start.access,)),
+    )
     record = Record(
         stage="benchmark",
         inputs={**inputs, "access": access, **({} if data.world else {"generator": str(data.generator)})},
@@ -181,6 +214,8 @@ def _plan(request: _Request) -> _Plan:
             "train_subjects": subjects,
             "steps": request.steps,
             "draws": N_BOOTSTRAP,  # the key that records have
+            **({} if request.classifier is None else {"classifier": _title(request.classifier)}),
+            **({} if request.learning_rate is None else {"learning_rate": request.learning_rate}),
         },
         versions=library_versions(),
         counts={
@@ -189,13 +224,13 @@ def _plan(request: _Request) -> _Plan:
             **({} if external is None else {"source": totals(external.source.counts)}),
         },
     )
-    return _Plan(data, external, cells, record)
+    return _Plan(data, external, start, cells, record)
 
 
 def _configurations(request: _Request, submitted: Mapping[str, type[Method]]) -> dict[str, _Configuration]:
     """The methods of a request by the names that they have in the leaderboard, the reference first."""
     known = {**METHODS, **submitted}
-    shared = {} if request.steps is None else {"steps": request.steps}
+    shared = {name: value for name in ("steps", "learning_rate") if (value := getattr(request, name)) is not None}
     found = {}
     for one in (REFERENCE, *request.methods, *submitted):
         name, settings = (one, {}) if isinstance(one, str) else one
@@ -203,6 +238,20 @@ def _configurations(request: _Request, submitted: Mapping[str, type[Method]]) ->
             raise unknown("methods", name, known)
         found[_label(name, settings)] = _Configuration(known[name], {**shared, **settings})
     return found
+
+
+def _start(classifier: str | Path, data: DataSet, methods: Mapping[str, _Configuration]) -> TrainableClassifier:
+    """What every fit starts from; InputError where it takes no images of the data set, or a method does not take it."""
+    opened = open_classifier(classifier, to_fit=True)
+    begun = opened.initial(data.rows("full", "test", ()).examples.select(np.arange(2)), 0)
+    for name, one in methods.items():
+        check_hooks(begun, one.kind.required_hooks, f"the method {name}")
+    return opened
+
+
+def _title(classifier: str | Path) -> str:
+    """What a page calls a classifier: its repository, or the last name of its path."""
+    return Path(classifier).resolve().name if Path(classifier).exists() else str(classifier)
 
 
 def _label(name: str, settings: Mapping[str, Any]) -> str:
@@ -277,7 +326,7 @@ def _fit_missing(plan: _Plan, directory: Path) -> None:
     paths = [_path(directory, key) for key, _ in cells]
     with tqdm(total=sum(not path.exists() for path in paths), desc="cells") as progress:
         for place in unfinished(paths):
-            _fitted(cells[place][1], plan.data, plan.external).write(paths[place])
+            _fitted(cells[place][1], plan).write(paths[place])
             progress.update()
 
 
@@ -318,9 +367,10 @@ def load_method(path: str | Path) -> type[Method]:
         raise InputError(f"method_files: {path} defines {len(found)} subclasses of Method; define one.")
     if any("sees" in vars(kind) for kind in found[0].__mro__):
         raise InputError(f"method_files: {path} sets `sees`, which is now `required_annotations`; rename it.")
-    for annotation in found[0].required_annotations:
-        if annotation not in get_args(Annotation):
-            raise unknown(f"method_files: {path}: required_annotations", annotation, get_args(Annotation))
+    for name, allowed in (("required_annotations", get_args(Annotation)), ("required_hooks", get_args(Hook))):
+        for one in getattr(found[0], name):
+            if one not in allowed:
+                raise unknown(f"method_files: {path}: {name}", one, allowed)
     return found[0]
 
 
@@ -368,12 +418,21 @@ def _configured(label: str, one: _Configuration, attribute: str) -> Method:
         raise InputError(f"methods[{name!r}]: {error}") from None
 
 
-def _fitted(cell: _Cell, data: DataSet, external: ExternalSet | None) -> Record:
+def _fitted(cell: _Cell, plan: _Plan) -> Record:
     """The cell's record with its figures, or with the reason why the method does not support the view."""
     subjects = cell.record.settings["train_subjects"]
     try:
         # the network goes with the copy that was fitted
-        judged, counts = fit_cell(data, cell.view, cell.attribute, copy(cell.method), cell.seed, subjects, external)
+        judged, counts = fit_cell(
+            plan.data,
+            cell.view,
+            cell.attribute,
+            copy(cell.method),
+            cell.seed,
+            subjects,
+            plan.external,
+            plan.classifier,
+        )
     except UnsupportedView as error:
         # records written so far have the key "refused"
         return cell.record.model_copy(update={"measured": {"refused": str(error)}})

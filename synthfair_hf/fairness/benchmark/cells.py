@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
@@ -35,11 +35,12 @@ from ...domains.readers import DataSetFolder
 from ...domains.registry import open_images
 from ...errors import InputError
 from ...measure.intervals import mean_of, resample
-from ...records import Access, fingerprint, row_generator
+from ...records import fingerprint, row_generator
 from ...schema import Schema
-from ...views.builder import read_record
+from ...views.builder import access_of, read_record
 from ...views.grammar import groups_of
 from ...views.view import COMPARE, BiasedView
+from ..interface import TrainableClassifier
 from ..labelled import LabelledImages
 from ..mitigation import METHODS
 from ..mitigation.attention_alignment import changed_pixels
@@ -138,7 +139,7 @@ class DataSet:
         record, self.preset = read_record(str(data_dir))
         self.data_dir, self.identity = str(data_dir), str(record.counts.get("store"))
         self.finding = choose_finding(self.preset, finding, self.preset.factors)
-        self.access: Access = next((one for one in get_args(Access) if one == record.settings.get("access")), "unknown")
+        self.access = access_of(record)
         self.world = record.settings.get("world")
         self.generator = None if self.world else record.settings["model_revision"]
         self.resolution = int(record.settings["resolution"])
@@ -336,6 +337,7 @@ def fit_cell(
     seed: int,
     subjects: int,
     external: ExternalSet | None = None,
+    classifier: TrainableClassifier | None = None,
 ) -> tuple[dict[str, Evaluation], dict[str, Any]]:
     """Fit a method on a view and evaluate it.
 
@@ -347,6 +349,7 @@ def fit_cell(
         seed: seed of the fit and of the validation fold.
         subjects: number of subjects of train that are used, validation included.
         external: real images to evaluate on as well.
+        classifier: what the fit starts from; by default a new `ImageClassifier`.
 
     Returns:
         Evaluations by set, `test` and `external`, and the numbers of rows and seconds of the fit.
@@ -361,7 +364,7 @@ def fit_cell(
         sets["external"] = external.examples(planted)
     started = time.perf_counter()
     try:
-        method.fit(train, validation, seed, synthetic)
+        method.fit(train, validation, seed, synthetic, classifier)
         seconds = time.perf_counter() - started
         scores = {name: method.predict_proba(one.images, one.groups) for name, one in sets.items()}
     except InputError as error:

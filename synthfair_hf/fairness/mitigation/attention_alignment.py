@@ -20,9 +20,11 @@ import pandas
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...errors import InputError
-from ..classifier import BATCH, Batch, FittingSettings, ImageClassifier, LabelledImages, mean_loss, unit_range
+from ..classifier import BATCH, Batch, FittingSettings, LabelledImages, mean_loss, unit_range
+from ..interface import TrainableClassifier
 from .method import Method
 
 __all__ = [
@@ -48,7 +50,7 @@ class AttentionAlignmentSettings(FittingSettings):
     strength: float = Field(1.0, ge=0)
 
 
-def attention(classifier: ImageClassifier, images: Tensor) -> Tensor:
+def attention(classifier: TrainableClassifier, images: Tensor) -> Tensor:
     """Attention maps, differentiable in the classifier's parameters unless gradients are disabled.
 
     Args:
@@ -61,7 +63,10 @@ def attention(classifier: ImageClassifier, images: Tensor) -> Tensor:
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
         pixels = images.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(classifier(pixels).sum(), pixels, create_graph=keep)
+        # torch's faster attention of transformers has no second derivative
+        with sdpa_kernel(SDPBackend.MATH):
+            logits = classifier(pixels)
+        (slope,) = torch.autograd.grad(logits.sum(), pixels, create_graph=keep)
     size = slope.abs().sum(dim=1, keepdim=True)
     return size / size.sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)
 
@@ -80,7 +85,7 @@ def share_inside(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def shares_inside(classifier: ImageClassifier, examples: LabelledImages) -> Tensor:
+def shares_inside(classifier: TrainableClassifier, examples: LabelledImages) -> Tensor:
     """The share of attention inside the region, for the rows with a region.
 
     Args:
@@ -137,12 +142,12 @@ class AttentionAlignment(Method):
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """One stage; InputError where no row of train has a region."""
         _marked(train, "train")
         return self.optimise(train, validation, seed)
 
-    def loss(self, classifier: ImageClassifier, batch: Batch) -> Tensor:
+    def loss(self, classifier: TrainableClassifier, batch: Batch) -> Tensor:
         """Mean cross-entropy, and the penalty of attention outside the regions."""
         own = mean_loss(classifier, batch)
         assert batch.masks is not None, "learn checks that there are masks"

@@ -14,7 +14,8 @@ import torch
 from pydantic import Field
 
 from ...errors import InputError
-from ..classifier import ImageClassifier, LabelledImages
+from ..classifier import LabelledImages
+from ..interface import TrainableClassifier
 from .method import GroupSettings, Method, present_groups
 
 __all__ = ["BalancedSynthetic", "BalancedSyntheticSettings", "balanced_sample", "check_subjects"]
@@ -82,7 +83,7 @@ class BalancedSynthetic(Method):
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """One stage over both, or one over each."""
         assert synthetic is not None, "fit checks that they are given"
         check_subjects(validation, synthetic)

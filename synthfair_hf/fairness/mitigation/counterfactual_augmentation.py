@@ -18,7 +18,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ...errors import InputError, unknown
-from ..classifier import Batch, FittingSettings, ImageClassifier, LabelledImages, batch_errors
+from ..classifier import Batch, FittingSettings, LabelledImages, batch_errors
+from ..interface import TrainableClassifier
 from .method import GroupSettings, Method
 
 __all__ = ["CounterfactualAugmentation", "PairConsistency", "PairConsistencySettings", "with_partners"]
@@ -82,7 +83,7 @@ class CounterfactualAugmentation(Method):
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """One stage over rows and partners."""
         assert synthetic is not None, "fit checks that they are given"
         return self.optimise(with_partners(train, synthetic, self.settings.attribute), validation, seed)
@@ -101,7 +102,7 @@ class PairConsistency(CounterfactualAugmentation):
         turns = torch.randperm(len(numbers), generator=generator).argsort()
         return turns[pairs].argsort(stable=True)
 
-    def loss(self, classifier: ImageClassifier, batch: Batch) -> Tensor:
+    def loss(self, classifier: TrainableClassifier, batch: Batch) -> Tensor:
         """Mean cross-entropy, and the mean squared difference of the batch's pairs."""
         logits = classifier(batch.images)
         keys = batch.examples.pairs[self.settings.attribute]

@@ -15,7 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..classifier import Batch, ImageClassifier, LabelledImages, batch_errors
+from ..classifier import Batch, LabelledImages, batch_errors
+from ..interface import TrainableClassifier
 from .method import GroupSettings, Method
 
 __all__ = ["DomainAdversarial", "DomainAdversarialSettings", "reverse"]
@@ -43,22 +44,24 @@ class DomainAdversarial(Method):
 
     Settings = DomainAdversarialSettings
     required_annotations = ("training groups",)
+    required_hooks = ("features", "last layer")
     settings: DomainAdversarialSettings
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """One stage, with an adversary initialised from `seed` that is discarded at the end."""
         self._levels = train.groups[self.settings.attribute].unique()
+        classifier = self.initial(train, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             width = self.settings.width
             self.adversary = nn.Sequential(
-                nn.Linear(self.settings.channels[-1], width), nn.ReLU(), nn.Linear(width, len(self._levels))
+                nn.Linear(classifier.head.in_features, width), nn.ReLU(), nn.Linear(width, len(self._levels))
             )
-        return self.optimise(train, validation, seed)
+        return self.optimise(train, validation, seed, start=classifier)
 
-    def loss(self, classifier: ImageClassifier, batch: Batch) -> Tensor:
+    def loss(self, classifier: TrainableClassifier, batch: Batch) -> Tensor:
         """Both cross-entropies."""
         features = classifier.embed(batch.images)
         strength = self.settings.strength * (2 / (1 + math.exp(-10 * batch.progress)) - 1)
@@ -67,6 +70,6 @@ class DomainAdversarial(Method):
         own = (batch.weights * batch_errors(classifier.head(features)[:, 0], batch)).mean()
         return own + functional.cross_entropy(predicted, groups)
 
-    def trainable_parameters(self, classifier: ImageClassifier) -> Iterable[nn.Parameter]:
+    def trainable_parameters(self, classifier: TrainableClassifier) -> Iterable[nn.Parameter]:
         """The classifier's and the adversary's."""
         return [*classifier.parameters(), *self.adversary.parameters()]

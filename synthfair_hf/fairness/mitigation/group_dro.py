@@ -12,7 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..classifier import Batch, ImageClassifier, LabelledImages, batch_errors
+from ..classifier import Batch, LabelledImages, batch_errors
+from ..interface import TrainableClassifier
 from .method import GroupSettings, present_groups
 from .resampling import Resampling
 
@@ -51,7 +52,7 @@ class GroupDRO(Resampling):
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """One stage; q starts uniform over the groups that occur in a label."""
         codes, count = present_groups(train, self.settings.attribute)
         occurs = torch.zeros(2, count, dtype=torch.float64)
@@ -60,7 +61,7 @@ class GroupDRO(Resampling):
         self._levels = train.groups[self.settings.attribute].unique()
         return self.optimise(train, validation, seed)
 
-    def loss(self, classifier: ImageClassifier, batch: Batch) -> Tensor:
+    def loss(self, classifier: TrainableClassifier, batch: Batch) -> Tensor:
         """The robust loss of a batch, after one ascent of q."""
         errors = batch_errors(classifier(batch.images), batch)
         labels = batch.examples.labels

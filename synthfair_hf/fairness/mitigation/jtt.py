@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..classifier import FittingSettings, ImageClassifier, LabelledImages
+from ..classifier import FittingSettings, LabelledImages
+from ..interface import TrainableClassifier
 from .method import Method
 
 __all__ = ["JustTrainTwice", "JustTrainTwiceSettings"]
@@ -36,7 +37,7 @@ class JustTrainTwice(Method):
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """The first classifier, its mistakes, the second classifier."""
         first = self.empirical_risk_minimisation(steps=self.settings.first_steps)
         logits = first.optimise(train, validation, seed).logits(train.images)

@@ -11,7 +11,8 @@ import torch
 from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 
-from ..classifier import ImageClassifier, LabelledImages
+from ..classifier import LabelledImages
+from ..interface import TrainableClassifier
 from .method import GroupSettings, Method, present_groups
 from .reweighting import balancing_weights
 
@@ -33,11 +34,12 @@ class LastLayerRetraining(Method):
 
     Settings = LastLayerRetrainingSettings
     required_annotations = ("validation groups",)
+    required_hooks = ("features", "last layer")
     settings: LastLayerRetrainingSettings
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """The first stage as usual, then the head alone."""
         classifier = self.optimise(train, validation, seed)
         groups, count = present_groups(validation, self.settings.attribute)

@@ -22,12 +22,11 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from ...errors import InputError, invalid_settings, unknown
+from ...errors import InputError, invalid_settings, shown, unknown
 from ...records import Record, library_versions, strictest
 from ..classifier import (
     Batch,
     FittingSettings,
-    ImageClassifier,
     LabelledImages,
     all_parameters,
     all_rows,
@@ -37,6 +36,7 @@ from ..classifier import (
     new_classifier,
     save_classifier,
 )
+from ..interface import Hook, TrainableClassifier, check_hooks
 
 __all__ = ["Annotation", "GroupSettings", "Method", "present_groups", "probabilities"]
 
@@ -62,6 +62,7 @@ class Method:
     Attributes:
         Settings: class of the settings.
         required_annotations: what the method requires beside images and labels.
+        required_hooks: what it requires of a classifier beside a logit and parameters to train.
         version: raise it by one whenever the figures of the method change: its cells in a benchmark are then fitted
             anew, and those of its subclasses. Code that was only reworded, renamed or moved keeps its version.
         settings: the settings of this instance.
@@ -69,6 +70,7 @@ class Method:
 
     Settings: ClassVar[type[FittingSettings]] = FittingSettings
     required_annotations: ClassVar[tuple[Annotation, ...]] = ()
+    required_hooks: ClassVar[tuple[Hook, ...]] = ()
     version: ClassVar[int] = 1
 
     def __init__(self, **settings: Any) -> None:
@@ -76,9 +78,10 @@ class Method:
             self.settings = self.Settings(**settings)
         except ValidationError as error:
             raise invalid_settings(error, type(self).__name__, self.Settings.model_fields) from None
-        self.fitted: ImageClassifier | None = None
+        self.fitted: TrainableClassifier | None = None
         self.curve: list[float] = []
         self._record: Record | None = None
+        self._given: TrainableClassifier | None = None
 
     # -- the four hooks
 
@@ -90,18 +93,23 @@ class Method:
         """Positive weights `[n]` of the rows of `train`; they are scaled to mean 1."""
         return equal_weights(train)
 
-    def loss(self, classifier: ImageClassifier, batch: Batch) -> Tensor:
+    def loss(self, classifier: TrainableClassifier, batch: Batch) -> Tensor:
         """The scalar that a step minimises."""
         return mean_loss(classifier, batch)
 
-    def trainable_parameters(self, classifier: ImageClassifier) -> Iterable[nn.Parameter]:
+    def trainable_parameters(self, classifier: TrainableClassifier) -> Iterable[nn.Parameter]:
         """The parameters that a step updates."""
         return all_parameters(classifier)
 
     # -- for the caller
 
     def fit(
-        self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None = None
+        self,
+        train: LabelledImages,
+        validation: LabelledImages,
+        seed: int,
+        synthetic: LabelledImages | None = None,
+        classifier: TrainableClassifier | None = None,
     ) -> Self:
         """Fit on `train`, selecting the weights on `validation`.
 
@@ -110,13 +118,15 @@ class Method:
             validation: rows of other subjects than `train`, from the same distribution.
             seed: decides the first weights, the order of rows and their shifts; equal seeds give equal weights.
             synthetic: synthetic rows, given if and only if `required_annotations` has "synthetic images".
+            classifier: the fit starts from a copy of it, whose setting `channels` is then not used; by default from a
+                new `ImageClassifier`.
 
         Returns:
             The method itself, fitted.
 
         Raises:
             InputError: a set has rows of one class only, subjects are shared, or an attribute, masks or synthetic rows
-                that the method requires are missing.
+                that the method requires are missing, or the classifier lacks a hook that it requires.
         """
         if (synthetic is not None) != ("synthetic images" in self.required_annotations):
             need = "requires them; give them" if synthetic is None else "does not use them; leave them out"
@@ -132,13 +142,23 @@ class Method:
             for name in self._sets_with_groups():
                 if self.settings.attribute not in sets[name].groups:
                     raise unknown(f"attribute (groups of {name})", self.settings.attribute, sets[name].groups)
+        self._given = classifier
+        if classifier is not None and not hasattr(classifier, "initial"):
+            raise InputError(
+                f"classifier: {shown(classifier)} is none to fit; open it by open_classifier, or give "
+                "AdaptedClassifier(network)."
+            )
+        if classifier is not None:
+            check_hooks(classifier.initial(train, seed), self.required_hooks, type(self).__name__)
         self.fitted = self.learn(train, validation, seed, synthetic).eval()
+        accesses = [one.access for one in sets.values()] + ([] if classifier is None else [classifier.access])
         self._record = Record(
             stage="fit_classifier",
             inputs={
                 **{name: one.fingerprint for name, one in sets.items()},
                 **{f"{key} of {name}": value for name, one in sets.items() for key, value in one.recipe.items()},
-                "access": strictest(*(one.access for one in sets.values())),
+                **({} if classifier is None else {"classifier": classifier.fingerprint}),
+                "access": strictest(*accesses),
             },
             settings={"method": type(self).__name__, "seed": seed, **self.settings.model_dump(mode="json")},
             versions=library_versions(),
@@ -149,25 +169,31 @@ class Method:
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """The stages of a fit, with the arguments of `fit`; by default one call of `optimise`."""
         return self.optimise(train, validation, seed)
 
+    def initial(self, train: LabelledImages, seed: int) -> TrainableClassifier:
+        """The network that a fit starts from: a copy of the classifier given to `fit`, or a new `ImageClassifier`."""
+        if self._given is None:
+            return new_classifier(train, self.settings, seed)
+        return self._given.initial(train, seed)
+
     def optimise(
-        self, train: LabelledImages, validation: LabelledImages, seed: int, start: ImageClassifier | None = None
-    ) -> ImageClassifier:
+        self, train: LabelledImages, validation: LabelledImages, seed: int, start: TrainableClassifier | None = None
+    ) -> TrainableClassifier:
         """One stage of training with the hooks.
 
         Args:
             train: rows to learn from.
             validation: rows to select the weights on.
             seed: decides the first weights, the order of rows and their shifts.
-            start: a network to train on, in place; by default a new one.
+            start: a network to train on, in place; by default that of `initial`.
 
         Returns:
             The network, with the weights of the best evaluation.
         """
-        classifier = new_classifier(train, self.settings, seed) if start is None else start
+        classifier = self.initial(train, seed) if start is None else start
         self.curve = fit_classifier(
             classifier,
             train,
@@ -184,10 +210,12 @@ class Method:
     def empirical_risk_minimisation(self, **changes: Any) -> "Method":
         """Empirical risk minimisation with this method's settings, some of them changed, as the first of two stages."""
         plain = {name: getattr(self.settings, name) for name in FittingSettings.model_fields}
-        return Method(**{**plain, **changes})
+        first = Method(**{**plain, **changes})
+        first._given = self._given
+        return first
 
     @property
-    def classifier(self) -> ImageClassifier:
+    def classifier(self) -> TrainableClassifier:
         """The fitted network; InputError before `fit`."""
         if self.fitted is None:
             raise InputError(f"{type(self).__name__}: not fitted yet; call fit first.")

@@ -24,7 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..classifier import BATCH, ImageClassifier, LabelledImages, unit_range
+from ..classifier import BATCH, LabelledImages, unit_range
+from ..interface import TrainableClassifier
 from .balanced_synthetic import balanced_sample, check_subjects
 from .method import GroupSettings, Method, present_groups
 
@@ -58,7 +59,7 @@ class SelectiveFinetuningSettings(GroupSettings):
     selection: Literal["gradients", "all", "random"] = "gradients"
 
 
-def gradients(classifier: ImageClassifier, examples: LabelledImages, weights: Tensor) -> dict[str, Tensor]:
+def gradients(classifier: TrainableClassifier, examples: LabelledImages, weights: Tensor) -> dict[str, Tensor]:
     """Gradient of the weighted cross-entropy by parameter tensor.
 
     Args:
@@ -75,7 +76,9 @@ def gradients(classifier: ImageClassifier, examples: LabelledImages, weights: Te
         labels = examples.labels[places].float()
         logits = classifier(unit_range(examples.images[places]))
         loss = functional.binary_cross_entropy_with_logits(logits, labels, weights[places].float(), reduction="sum")
-        for name, one in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
+        # a network of somebody else's may have parameters that its logit does not use
+        found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+        for name, one in zip(parameters, found, strict=True):
             total[name] += one
     return total
 
@@ -101,7 +104,7 @@ def chosen_tensors(real: Gradients, biased: Gradients, balanced: Gradients, shar
 
 
 def cell_shares(
-    classifier: ImageClassifier, train: LabelledImages, synthetic: LabelledImages, attribute: str
+    classifier: TrainableClassifier, train: LabelledImages, synthetic: LabelledImages, attribute: str
 ) -> Tensor:
     """Estimate P(y, g) of train without its groups.
 
@@ -144,11 +147,12 @@ class SelectiveFinetuning(Method):
 
     Settings = SelectiveFinetuningSettings
     required_annotations = ("synthetic images",)
+    required_hooks = ("features",)
     settings: SelectiveFinetuningSettings
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """The biased model, the choice of tensors, the fine-tuning."""
         assert synthetic is not None, "fit checks that they are given"
         check_subjects(validation, synthetic)
@@ -161,12 +165,12 @@ class SelectiveFinetuning(Method):
         self.trained = self._chosen(classifier, train, sample, seed)
         return self.optimise(sample, validation, seed, start=classifier)
 
-    def trainable_parameters(self, classifier: ImageClassifier) -> Iterable[nn.Parameter]:
+    def trainable_parameters(self, classifier: TrainableClassifier) -> Iterable[nn.Parameter]:
         """The chosen tensors."""
         return [tensor for name, tensor in classifier.named_parameters() if name in self.trained]
 
     def _chosen(
-        self, classifier: ImageClassifier, train: LabelledImages, sample: LabelledImages, seed: int
+        self, classifier: TrainableClassifier, train: LabelledImages, sample: LabelledImages, seed: int
     ) -> list[str]:
         names = [name for name, _ in classifier.named_parameters()]
         if self.settings.selection == "all":

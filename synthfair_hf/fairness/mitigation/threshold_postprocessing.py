@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, unknown
-from ..classifier import ImageClassifier, LabelledImages
+from ..classifier import LabelledImages
+from ..interface import TrainableClassifier
 from .method import GroupSettings, Method, probabilities
 
 __all__ = ["ThresholdPostprocessing", "equal_rate_thresholds", "threshold_for_rate"]
@@ -74,7 +75,7 @@ class ThresholdPostprocessing(Method):
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
-    ) -> ImageClassifier:
+    ) -> TrainableClassifier:
         """Empirical risk minimisation, then the thresholds; InputError for a group of validation without positives."""
         present, groups = validation.labels.numpy() == 1, validation.groups[self.settings.attribute].numpy()
         if missing := set(groups.tolist()) - set(groups[present].tolist()):

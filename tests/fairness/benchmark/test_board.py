@@ -12,6 +12,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+import transformers
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,7 @@ from synthfair_hf.fairness.benchmark.leaderboard import compare, summary, write_
 from synthfair_hf.fairness.flips import flip_rates
 from synthfair_hf.fairness.mitigation import METHODS
 from synthfair_hf.fairness.mitigation.method import Method
+from synthfair_hf.fairness.pretrained import PretrainedClassifier, open_classifier
 from synthfair_hf.records import Record, fingerprint
 from synthfair_hf.views.view import get_view
 
@@ -607,3 +609,76 @@ def test_the_page_is_printed_from_cells_and_shows_what_got_worse(copied):
     assert set(table.loc[(table["metric"] == "auc_gap"), "value"]) == {0.1, 0.4}
     with Image.open(copied / "gaps.png") as picture:
         assert picture.size[0] > 500
+
+
+@pytest.fixture
+def configuration(tmp_path):
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], num_channels=1)
+    config.save_pretrained(tmp_path / "configuration")
+    return tmp_path / "configuration"
+
+
+def test_cells_of_another_classifier_are_others_and_their_seeds_draw_its_weights(
+    store, copied, calls, configuration, monkeypatch
+):
+    first = cells_of(copied)
+    initial, begun = PretrainedClassifier.initial, []
+
+    def noted(self, examples, seed):
+        network = initial(self, examples, seed)
+        begun.append((seed, network.fingerprint))
+        return network
+
+    monkeypatch.setattr(PretrainedClassifier, "initial", noted)
+    again = {"classifier": configuration, "learning_rate": 1e-4, **SMALL}
+    record = benchmark(store, [STRONG], ["resampling"], copied, **again)
+    assert len(calls) == len(record.counts["cells"]) == len(first)
+    assert not set(record.counts["cells"]) & {name.removesuffix(".json") for name in first}
+    assert {key: found for key, found in cells_of(copied).items() if key in first} == first
+    assert len(set(begun)) == len({seed for seed, _ in begun}) == SMALL["seeds"]
+    cell = Record.read(copied / "cells" / f"{record.counts['cells'][0]}.json")
+    assert (
+        cell.inputs["classifier"]
+        == record.inputs["classifier"]
+        == open_classifier(configuration, None, True).fingerprint
+    )
+    assert cell.settings["method_settings"]["learning_rate"] == 1e-4
+    page = (copied / "README.md").read_text()
+    assert f"from the classifier `configuration` (`{record.inputs['classifier']}`)" in page
+    calls.clear()
+    assert benchmark(store, [STRONG], ["resampling"], copied, **again) == record
+    assert not calls
+
+
+def test_every_cell_starts_from_the_same_given_weights(store, tmp_path, configuration, monkeypatch):
+    model = transformers.AutoModelForImageClassification.from_config(
+        transformers.AutoConfig.from_pretrained(configuration)
+    )
+    model.save_pretrained(tmp_path / "weights")
+    initial, begun = PretrainedClassifier.initial, set()
+
+    def noted(self, examples, seed):
+        network = initial(self, examples, seed)
+        begun.add(network.fingerprint)
+        return network
+
+    monkeypatch.setattr(PretrainedClassifier, "initial", noted)
+    benchmark(store, [STRONG], [], tmp_path / "b", classifier=tmp_path / "weights", **SMALL)
+    assert len(begun) == 1
+
+
+def test_a_method_that_the_classifier_does_not_suit_is_an_error_before_anything_is_fitted(
+    store, tmp_path, calls, configuration, monkeypatch
+):
+    monkeypatch.setattr(PretrainedClassifier, "hooks", ("features",))
+    with pytest.raises(InputError, match="classifier: the method domain_adversarial needs a last linear layer"):
+        benchmark(store, [STRONG], ["domain_adversarial"], tmp_path / "b", classifier=configuration)
+    (tmp_path / "mine.py").write_text(
+        SUBMITTED.replace('required_annotations = ("synthetic images",)', 'required_hooks = ("maps",)')
+    )
+    with pytest.raises(InputError, match="required_hooks: 'maps' is unknown; allowed: features, last layer"):
+        load_method(tmp_path / "mine.py")
+    with pytest.raises(InputError, match=r"^learning_rate: -1.0 is invalid"):
+        benchmark(store, [STRONG], [], tmp_path / "b", learning_rate=-1.0)
+    assert not calls
+    assert not (tmp_path / "b").exists()
