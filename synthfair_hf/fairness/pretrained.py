@@ -32,7 +32,7 @@ from .adapter import AdaptedClassifier
 from .classifier import ImageClassifier, load_classifier
 from .labelled import LabelledImages
 
-__all__ = ["PretrainedClassifier", "open_classifier"]
+__all__ = ["CONFIG", "PretrainedClassifier", "open_classifier"]
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 SAFELY = {"local_files_only": True, "trust_remote_code": False}

@@ -43,7 +43,7 @@ from ...views.view import BiasedView, get_view
 from ..interface import Hook, TrainableClassifier, check_hooks
 from ..mitigation import METHODS
 from ..mitigation.method import Annotation, GroupSettings, Method
-from ..pretrained import open_classifier
+from ..pretrained import CONFIG, open_classifier
 from .cells import HELD_OUT, N_BOOTSTRAP, DataSet, ExternalSet, UnsupportedView, fit_cell, method_identity
 from .leaderboard import REFERENCE, write_leaderboard
 
@@ -250,8 +250,11 @@ def _start(classifier: str | Path, data: DataSet, methods: Mapping[str, _Configu
 
 
 def _title(classifier: str | Path) -> str:
-    """What a page calls a classifier: its repository, or the last name of its path."""
-    return Path(classifier).resolve().name if Path(classifier).exists() else str(classifier)
+    """What a page calls a classifier: its repository, or the name of its directory."""
+    place = Path(classifier).resolve()
+    if not place.exists():
+        return str(classifier)
+    return place.parent.name if place.name == CONFIG else place.name
 
 
 def _label(name: str, settings: Mapping[str, Any]) -> str:

@@ -646,6 +646,7 @@ def test_cells_of_another_classifier_are_others_and_their_seeds_draw_its_weights
     page = (copied / "README.md").read_text()
     assert f"from the classifier `configuration` (`{record.inputs['classifier']}`)" in page
     calls.clear()
+    again["classifier"] = configuration / "config.json"
     assert benchmark(store, [STRONG], ["resampling"], copied, **again) == record
     assert not calls
 
