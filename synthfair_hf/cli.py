@@ -572,7 +572,7 @@ def _check_what_is_audited(settings: verbs.Audit) -> None:
     if (settings.predictions is None) == (settings.classifier is None):
         raise InputError("predictions, classifier: give one of them, a table or what predicts.")
     table, rows = ("label", "score"), ("data_dir",)
-    of_table, of_rows = ("score", "subject", "weight", "positive"), ("data_dir", "view", "split", "finding")
+    of_table, of_rows = ("score", "subject", "weight", "positive", "negative"), ("data_dir", "view", "split", "finding")
     needed, barred, what = (table, of_rows, "predictions") if settings.predictions else (rows, of_table, "classifier")
     for name in needed:
         if getattr(settings, name) is None:

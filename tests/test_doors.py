@@ -4,8 +4,10 @@ A door is opened with arguments that would do, of which one is replaced by what 
 everything that costs time is replaced: whoever gets there has accepted the value.
 """
 
+import importlib
 import math
 import os
+import pkgutil
 import random
 import string
 from collections.abc import Callable, Iterator
@@ -133,6 +135,9 @@ EXPENSIVE = (
 @pytest.fixture(scope="module")
 def hall(tmp_path_factory: pytest.TempPathFactory, save_phantom_generator: Callable[..., Path], store: Path) -> Path:
     """A directory with what doors ask for, in which nothing may change."""
+    # a module that is imported while names are replaced would keep the replacements
+    for module in pkgutil.walk_packages(synthfair_hf.__path__, "synthfair_hf."):
+        importlib.import_module(module.name)
     place = tmp_path_factory.mktemp("hall")
     save_phantom_generator(place / "generator", 16, 0)
     (place / "data").symlink_to(store)
