@@ -653,7 +653,7 @@ def _ingest(settings: verbs.Ingest) -> int:
     if lacks:
         default = ", the default" if settings.preset == "chest_xray" else ""
         print(
-            f"--preset {settings.preset}{default}: needs {', '.join(lacks)} as well, which is told of no image; "
+            f"preset {settings.preset}{default}: needs {', '.join(lacks)} as well, which is told of no image; "
             "ingest it with the preset of its own domain, or draft one"
         )
         if settings.dataset_name == "imagefolder":

@@ -719,7 +719,7 @@ def test_a_set_that_its_preset_cannot_be_trained_on_is_told_to_draft_one(tmp_pat
     words = f"ingest imagefolder {folder} --output_dir {output} --resolution 32 --num_proc 1"
     assert cli.main(words.split()) == 0
     told = capsys.readouterr().out
-    assert "--preset chest_xray, the default: needs finding, view as well" in told
+    assert "preset chest_xray, the default: needs finding, view as well" in told
     assert "synthfair train" not in told
     offered = told.splitlines()[-1].partition("synthfair ")[2].replace("out.yaml", str(tmp_path / "out.yaml"))
     assert cli.main(offered.split()) == 0
