@@ -694,6 +694,22 @@ def _ingest(settings: verbs.Ingest) -> int:
     print(f"wrote {place}, access {record.access}; the key of its names and what was left out are in {place}.private")
     preset = () if settings.preset == "chest_xray" else ("--preset", settings.preset)
     small = () if settings.resolution is None else ("--resolution", settings.resolution)
+    domain = arguments["preset"].covariates
+    with (place / "metadata.csv").open(encoding="utf-8") as file:
+        told = file.readline().strip().split(",")
+    # a scanner that no table tells is planted in training
+    lacks = [one.name for one in domain.walk() if not one.optional and one.name not in (*told, "scanner")]
+    if lacks:
+        default = ", the default" if settings.preset == "chest_xray" else ""
+        print(
+            f"preset {settings.preset}{default}: needs {', '.join(lacks)} as well, which is told of no image; "
+            "ingest it with the preset of its own domain, or draft one"
+        )
+        if settings.dataset_name == "imagefolder":
+            mapped = [f"{name}={column}" for name, column in (settings.columns or {}).items()]
+            columns = ("--column", *mapped) if mapped else ()
+            print(_next("preset", "--from", settings.source_dir, *columns, "--output_file", f"{place.name}.yaml"))
+        return 0
     print(_trial())
     print(_next("train", *preset, *small, "--source", place, "--output_dir", f"runs/{place.name}"))
     return 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, unknown
 from ..records import write_atomically
 from .readers import DataSetFolder, Table
+from .rows import SAVED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,7 +59,7 @@ def _load(name: str) -> "dict[str, Dataset]":
     from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
     try:
-        saved = any((Path(name) / one).is_file() for one in ("state.json", "dataset_dict.json"))
+        saved = any((Path(name) / one).is_file() for one in SAVED)
         found: Any = load_from_disk(name) if saved else load_dataset(name)
     except Exception as error:
         # the library, the Hub and the formats that it reads fail in more ways than they document

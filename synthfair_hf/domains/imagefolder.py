@@ -389,6 +389,11 @@ def _named(table: Table, covariates: Schema) -> list[tuple[int, dict[str, str]]]
                 remedy = remedy_of_several(metadata, labels, joining, {})
                 raise InputError(f"{metadata}:1: no column {variable.name!r}, but {what}; {remedy}.")
         near = near_column(others, variable.name)
+        if near is not None and variable.role == "finding" and any("|" in row[near] for _, row in rows):
+            raise InputError(
+                f"{metadata}:1: no column {variable.name!r}, but {near!r}, which joins several; "
+                f"{remedy_of_several(metadata, {}, near, {})}."
+            )
         if near is not None:
             raise InputError(
                 f"{metadata}:1: no column {variable.name!r}, but {near!r}; give that column its name, or "

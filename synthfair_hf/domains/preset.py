@@ -253,14 +253,16 @@ class Preset(Checked, BaseModel):
         absent = [name for name in needed if name not in names]
         if absent:
             raise InputError(
-                f"{self.name}: {', '.join(absent)} not among {', '.join(names)}, and not optional; give every source a "
-                f"column of that name, or say which one it is, as in columns={ {absent[0]: 'COLUMN'} }."
+                f"{self.name}: {', '.join(absent)} not among {', '.join(names) or 'what is told (nothing)'}, and not "
+                "optional; give every source a column of that name, or say which one it is, as in "
+                f"columns={ {absent[0]: 'COLUMN'} }."
             )
         kept = set(self.covariates.subset(names).names)
         findings = [variable.name for variable in self.covariates.walk() if variable.role == "finding"]
         if len(findings) > 1 and not kept & set(findings):
             raise InputError(
-                f"{self.name}: none of its findings ({', '.join(findings)}) among {', '.join(names)}; give one or more."
+                f"{self.name}: none of its findings ({', '.join(findings)}) among {', '.join(names)}; give one or "
+                f"more, or, of a folder ingested for another preset, ingest its original with preset={self.name!r}."
             )
         named = set(re.findall(r"\w+", self.prompt or ""))
         return self.model_copy(

@@ -15,7 +15,10 @@ from pathlib import Path
 from ..errors import InputError
 from ..records import check_regular
 
-__all__ = ["MAX_BYTES", "read_rows"]
+__all__ = ["MAX_BYTES", "SAVED", "read_rows"]
+
+SAVED = ("state.json", "dataset_dict.json")
+"""Files of a folder that `datasets` saved, either of them."""
 
 MAX_BYTES = 2**28
 """Larger tables are not read: a few bytes of gzip can stand for any number, and a million rows need less."""
@@ -49,6 +52,11 @@ def read_rows(
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}:{line}: not UTF-8 text ({error.reason}); save the table as UTF-8 CSV.") from None
     except FileNotFoundError:
+        if any((path.parent / one).is_file() for one in SAVED):
+            raise InputError(
+                f"{path}: no such file, in a folder that datasets saved; give dataset_name='datasets', or write its "
+                "columns but the images to that file."
+            ) from None
         raise InputError(f"{path}: no such file; give a table in CSV with one row per image.") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -237,9 +237,14 @@ def _check_drawable(plan: GenerationPlan) -> None:
     said = plan.recipe_table.said
     if said and plan.sampling is None:
         allowed = ", ".join(one.name for one in acquisition(plan.preset) if one.name not in plan.factors)
+        remedy = (
+            f"write recipes of these variables: {allowed}"
+            if allowed
+            else "there is nothing else of which recipes can be written for it; leave recipes out"
+        )
         raise InputError(
             f"recipes: {', '.join(said)} can be told to a generator that reads prompts alone, and this one draws "
-            f"covariates; write recipes of these variables: {allowed or '(it has none)'}."
+            f"covariates; {remedy}."
         )
 
 

@@ -338,3 +338,15 @@ def test_a_misspelt_label_is_one_line_and_not_one_of_each_finding(folder):
     (line,) = [line for line in describe_counts(counts) if "Efusion" in line]
     told = "  missing effusion, mass: 3 of each (level 'Efusion' outside the schema 3; allowed: "
     assert line == f"{told}Effusion, Mass, Edema, No Finding)"
+
+
+def test_a_column_that_joins_findings_of_no_known_data_set_is_no_single_finding(tmp_path, capsys):
+    """It is not to be read as the one finding; a draft of the table, which is told instead, can be made."""
+    cells = ("AMD|Cataract", "none", "AMD")
+    lines = [f"{n}.png,p{n},{40 + n},{'FM'[n % 2]},PA,{cells[n % 3]}" for n in range(30)]
+    table = tmp_path / "metadata.csv"
+    table.write_text("\n".join(["file_name,patient_id,age,sex,view,findings", *lines]) + "\n")
+    assert main(["train", "--source", str(tmp_path), "--output_dir", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert "no column 'finding', but 'findings', which joins several; give the preset of" in told
+    assert main(told.split("`")[1].split()[1:]) == 0

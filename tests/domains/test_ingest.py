@@ -703,3 +703,24 @@ def test_an_image_column_that_is_not_there_is_told_by_its_own_flag(radiographs: 
     words = ["ingest", "imagefolder", str(radiographs), "--output_dir", str(tmp_path / "out"), "--image_column", "nope"]
     assert cli.main(words) == 2
     assert capsys.readouterr().err.startswith("synthfair: --image_column: ")
+
+
+def test_a_set_that_its_preset_cannot_be_trained_on_is_told_to_draft_one(tmp_path: Path, capsys):
+    """The default preset needs what a foreign table lacks; the verb that is offered instead runs."""
+    folder = tmp_path / "retina"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["file_name,patient_id,age,sex,diagnosis"]
+    for number in range(30):
+        Image.fromarray(rng.integers(0, 255, (64, 64), np.uint8)).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,p{number},{40 + number},{'FM'[number % 2]},{('AMD', 'DR')[number % 2]}")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    output = tmp_path / "out"
+    words = f"ingest imagefolder {folder} --output_dir {output} --resolution 32 --num_proc 1"
+    assert cli.main(words.split()) == 0
+    told = capsys.readouterr().out
+    assert "preset chest_xray, the default: needs finding, view as well" in told
+    assert "synthfair train" not in told
+    offered = told.splitlines()[-1].partition("synthfair ")[2].replace("out.yaml", str(tmp_path / "out.yaml"))
+    assert cli.main(offered.split()) == 0
+    assert (tmp_path / "out.yaml").exists()

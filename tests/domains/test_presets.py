@@ -98,6 +98,11 @@ def test_restrict_drops_every_mention_of_an_optional_covariate():
 def test_restrict_refuses_to_drop_what_is_needed_and_to_keep_what_is_unknown():
     with pytest.raises(InputError, match="chest_xray: age, finding, view, scanner not among sex, and not optional"):
         CHEST.restrict(("sex",))
+    with pytest.raises(InputError, match=r"scanner not among what is told \(nothing\), and not optional"):
+        CHEST.restrict(())
+    several = get_preset("nih_chestxray14")
+    with pytest.raises(InputError, match=r"among age, sex, view; .* ingest its original with preset='nih_chestxray14'"):
+        several.restrict(("age", "sex", "view"))
     with pytest.raises(InputError, match="'smoking' is unknown"):
         CHEST.restrict((*CHEST.covariates.names, "smoking"))
 

@@ -21,6 +21,17 @@ def test_a_table_beyond_the_limit_is_not_read(tmp_path, monkeypatch, name, write
         read_rows(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["state.json", "dataset_dict.json"])
+def test_a_folder_that_datasets_saved_is_told_how_it_is_read(tmp_path, name):
+    with pytest.raises(InputError, match="no such file; give a table"):
+        read_rows(tmp_path / "metadata.csv")
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(
+        InputError, match=r"no such file, in a folder that datasets saved; give dataset_name='datasets'"
+    ):
+        read_rows(tmp_path / "metadata.csv")
+
+
 def test_a_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
     """A hundred megabytes in a hundred kilobytes, against a limit of one."""
     path = tmp_path / "table.csv.gz"

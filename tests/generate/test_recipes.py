@@ -376,6 +376,9 @@ def test_contexts_that_a_causal_generator_is_not_told_are_refused_before_anythin
         InputError, match=r"recipes: posture can be told to a generator that reads prompts alone.*: view"
     ):
         generate(plan, pipeline, tmp_path / "out", progress=False)
+    crossed = planned(recipes=SAID, factors=("finding", "view", "scanner"))
+    with pytest.raises(InputError, match="nothing else of which recipes can be written for it; leave recipes out"):
+        generate(crossed, pipeline, tmp_path / "out", progress=False)
     path = tmp_path / "recipes.jsonl"
     path.write_text("\n".join(map(json.dumps, SAID)))
     words = f"generate --world phantom --num_subjects 28 --recipes {path} --output_dir {tmp_path / 'out'}"
