@@ -28,6 +28,7 @@ from ..records import (
     write_together,
     written,
 )
+from ..schema import Schema
 from .generator import load_generator
 from .images import to_pil
 from .inputs import check_settings, encode_covariates, encode_interventions, may_be_unknown, strengths
@@ -94,8 +95,8 @@ def counterfactual(
         raise InputError(f"seed: {seed} is not allowed; give a whole number from 0 on.")
     saved = find_generator(pretrained_model_name_or_path)
     schema = saved.preset.covariates
-    covariates = {name: schema.parse(name, value, "covariates") for name, value in covariates.items()}
-    do = {name: schema.parse(name, value, "do", known=True) for name, value in do.items()}
+    covariates = {name: _parsed(schema, name, value, "covariates") for name, value in covariates.items()}
+    do = {name: _parsed(schema, name, value, "do", known=True) for name, value in do.items()}
     may_lack = may_be_unknown(saved.preset)
     unknown = [
         name
@@ -173,3 +174,11 @@ def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     to_pil(torch.from_numpy(to_batch([pixels])))[0].save(file, format="PNG")
     return file.getvalue()
+
+
+def _parsed(schema: Schema, name: str, value: Any, argument: str, known: bool = False) -> Any:
+    """A value as `Schema.parse` has it; a level in whatever case and spacing a table may, as `Diabetic Retinopathy`."""
+    if name in schema and isinstance(value, str) and schema[name].categorical:
+        level, _ = schema[name].parse(value)
+        value = value if level is None else level
+    return schema.parse(name, value, argument, known)

@@ -255,7 +255,10 @@ def _with_scanners(source: Source, directory: object, preset: Preset) -> Source:
             f"the preset {preset.name} has channels: {preset.channels}; add the column, or take the covariate out."
         )
     if "view" not in source.covariates:
-        raise InputError(f"{directory}: no column 'view' in metadata.csv; scanners are assigned by view; add it.")
+        raise InputError(
+            f"{directory}: no column 'view' in metadata.csv, by which the preset {preset.name} plants scanners; "
+            "add it, or give the preset of its own domain, such as one that `synthfair preset` drafts."
+        )
     return AcquisitionWorld(source, WORLD_SEED, preset)
 
 

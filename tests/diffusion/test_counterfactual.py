@@ -54,6 +54,14 @@ def test_a_real_radiograph_is_answered_as_it_is(saved: Path, film: Path, tmp_pat
     assert record.settings["covariates"]["scanner"] is None
 
 
+def test_levels_are_read_as_in_a_table(saved: Path, film: Path, tmp_path: Path):
+    words = {"sex": "Male", "finding": "No Finding", "view": "pa"}
+    answer = counterfactual(film, {**PERSON, **words}, {"sex": " FEMALE "}, tmp_path / "out", 0, saved, 2)
+    assert answer == {**PERSON, "finding": "no_finding", "view": "PA", "sex": "female", "scanner": None}
+    with pytest.raises(InputError, match=r"do\['sex'\]: 'femal' is unknown"):
+        counterfactual(film, PERSON, {"sex": "femal"}, tmp_path / "none", 0, saved, 2)
+
+
 @pytest.mark.parametrize("scanner", [None, "flatpanel", "portable"])
 def test_without_an_intervention_it_comes_back(saved: Path, film: Path, tmp_path: Path, scanner: str | None):
     person = PERSON if scanner is None else {**PERSON, "scanner": scanner}

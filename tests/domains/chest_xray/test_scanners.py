@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from synthfair_hf.domains.chest_xray.scanners import (
     SCANNER_GIVEN_VIEW,
@@ -14,6 +15,7 @@ from synthfair_hf.domains.chest_xray.scanners import (
     expose,
 )
 from synthfair_hf.domains.presets import get_preset
+from synthfair_hf.domains.registry import open_source
 from synthfair_hf.errors import InputError
 from synthfair_hf.schema import Schema
 
@@ -193,3 +195,13 @@ def test_training_draws_scanners_afresh_for_the_same_radiograph():
 def test_an_unknown_scanner_is_named():
     with pytest.raises(InputError, match=r"'portabel' is unknown; allowed: flatpanel, computed, portable.*'portable'"):
         acquire(np.zeros((8, 8), np.float32), "portabel", np.zeros((8, 8)))
+
+
+def test_a_table_of_another_domain_is_told_whose_preset_was_taken_and_what_drafts_its_own(tmp_path):
+    for n in range(4):
+        Image.linear_gradient("L").rotate(10 * n).save(tmp_path / f"{n}.png")
+    people = zip(range(4), ["male", "female"] * 2, ["no_finding"] * 2 + ["pneumonia"] * 2, strict=True)
+    rows = [f"{n}.png,p{n},{40 + n},{sex},{finding},A" for n, sex, finding in people]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,patient_id,age,sex,finding,device", *rows]))
+    with pytest.raises(InputError, match=r"no column 'view' .* preset chest_xray plants .* `synthfair preset` drafts"):
+        open_source(tmp_path, get_preset("chest_xray"), 32)
