@@ -540,11 +540,16 @@ def _counterfactual(settings: verbs.Counterfactual) -> int:
 
 
 def _audit(settings: verbs.Audit) -> int:
-    from .fairness.audit_page import audit_predictions
-    from .fairness.evaluation import audit_classifier
-
     _check_what_is_audited(settings)
-    record, outcomes = (audit_predictions if settings.classifier is None else audit_classifier)(**_given(settings))
+    # a table needs no torch, whose import takes as long as the audit
+    if settings.classifier is None:
+        from .fairness.audit_page import audit_predictions
+
+        record, outcomes = audit_predictions(**_given(settings))
+    else:
+        from .fairness.evaluation import audit_classifier
+
+        record, outcomes = audit_classifier(**_given(settings))
     for name, n in record.counts["left_out"].items():
         print(f"left out: {counted(n, 'row')} without {name}")
     for row in record.measured["gaps"]:

@@ -272,6 +272,7 @@ def test_every_spelling_of_an_import_is_seen(source: str, name: str, is_package:
 
 def test_importing_the_front_does_not_import_torch():
     front = ["domains.presets", "views.view", "views.builder", "training.config", "cli_arguments", "cli"]
+    front.append("fairness.audit_page")
     names = ["synthfair_hf", *(f"synthfair_hf.{module}" for module in front)]
     # in one process: what none of them imports together, none imports alone
     code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
