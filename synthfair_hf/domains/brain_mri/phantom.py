@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from ..drawn import Array, DrawnWorld, Equations, Parents, grain_on, is_level, spline
 from ..preset import Network
@@ -90,6 +89,9 @@ class BrainPhantom(DrawnWorld):
 
     def draw(self, covariates: Mapping[str, Any], parts: Mapping[str, Array], resolution: int) -> Array:
         """One slice `[resolution, resolution]`, drawn on a finer grid."""
+        # every help of the command line would wait for this import
+        from scipy.ndimage import gaussian_filter
+
         ratio = -(-GRID // resolution)
         head = _Head(covariates, parts, resolution * ratio)
         signal = np.array(SIGNAL[covariates["sequence"]])[head.tissue()]
