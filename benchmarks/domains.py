@@ -53,9 +53,6 @@ SHARE = 1 / 3
 NETWORK = Network(channels=(64, 96, 128), width=64, prediction_type="sample")
 """Small enough for a processor core. One that predicts the velocity draws coloured noise after 3,000 steps."""
 
-STEPS = 12
-"""Of the solver: at 6 samples are grainy."""
-
 SIDE = 96
 """Pixels of a picture on a sheet."""
 
@@ -229,6 +226,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--max_train_steps", type=int, default=1000)
     parser.add_argument("--predictor_steps", type=int, default=600)
+    parser.add_argument("--default_steps", type=int, default=12, help="of the solver: at 6 samples are grainy")
     parser.add_argument("--resume_from_checkpoint", choices=["latest"])
     parser.add_argument("--images", type=int, default=64, help="test images whose counterfactuals are measured")
     parser.add_argument("--docs_dir", type=Path, help="where the page and its records are kept as well")
@@ -249,7 +247,7 @@ def main() -> None:
         ema_decay=0.998,
         **trained,
     )
-    train_generator(preset, folders["generator"], config, default_steps=STEPS, access=access)
+    train_generator(preset, folders["generator"], config, default_steps=settings.default_steps, access=access)
     config = PredictorTrainingConfig(
         output_dir=out / "predictor",
         max_train_steps=settings.predictor_steps,

@@ -63,7 +63,8 @@ def flip_rates(
     Raises:
         InputError: an argument is invalid, or a subject has two rows with the same factors.
     """
-    pairs = pairs_of(scores, subjects, factors, attribute, threshold)
+    check_scores(scores, threshold)
+    pairs = pairs_of(scores, subjects, factors, attribute)
     columns = zip(*(pair[2:] for pair in pairs), strict=True) if pairs else [[np.empty(0)]] * 3
     everything = Pairs(ANY, ANY, *(np.concatenate(column) for column in columns))
     found = []
@@ -93,7 +94,6 @@ def pairs_of(
     subjects: Sequence[Any],
     factors: Mapping[str, Sequence[Any]],
     attribute: str,
-    threshold: float = 0.5,
 ) -> list[Pairs]:
     """The pairs of rows between which do(attribute) is all that differs, by pair of levels.
 
@@ -102,12 +102,11 @@ def pairs_of(
         subjects: as of `flip_rates`.
         factors: as of `flip_rates`.
         attribute: as of `flip_rates`.
-        threshold: as of `flip_rates`.
 
     Raises:
         InputError: as of `flip_rates`.
     """
-    score = check_scores(scores, threshold)
+    score = check_scores(scores)
     if attribute not in factors:
         raise unknown("attribute", attribute, factors)
     if "subject" in factors or "score" in factors:
