@@ -141,6 +141,8 @@ def train_generator(
     check_settings(10 if default_steps is None else default_steps, argument="default_steps")
     strengths(default_guidance_scale, 1.0, preset.covariates)
     check_output_dir(config)
+    # in another order, or twice, they are the same run
+    balance = sorted(set(balance))
     start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
     if resolution is None:
         resolution = preset.resolution if start is None else start.resolution

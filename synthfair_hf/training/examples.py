@@ -5,7 +5,7 @@ examples.weights         where covariates are balanced: one of these is chosen, 
 sampler                  batches of (row, place): each epoch is a permutation, or weighted draws, from (seed, epoch)
 
 A network that learns images given their covariates learns the same ones from weighted draws: the weight of an image
-depends on its covariates alone. The rarer level of a covariate is seen oftener, and so its effect is learned sooner.
+depends on its covariates alone. It sees the rarer level of a covariate oftener.
 """
 
 import math
@@ -56,7 +56,6 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
                     f"{source.name}: no image of {variable.name} {', '.join(absent)} in split {split!r}, so nothing "
                     "can be learned of it; give a source with more patients of it."
                 )
-
         self.weights = self._weights(balance) if balance else None
 
     def _weights(self, balance: Sequence[str]) -> np.ndarray:
