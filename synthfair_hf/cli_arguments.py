@@ -343,9 +343,6 @@ class Train(VerbSettings):
         None, description="encode so many augmentations of each image once, in output_dir; at every step by default"
     )
     gradient_checkpointing: bool = Field(False, description="less memory and more time")
-    balance: Annotated[tuple[str, ...], NAMES] = Field(
-        (), description="covariates of which each level is trained on equally often, a rare finding's presence say"
-    )
     network: NetworkChanges = UNCHANGED
     config: TrainingConfig
 

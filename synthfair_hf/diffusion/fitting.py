@@ -8,12 +8,10 @@
 All go through the one training loop and save a pipeline with its record; settings are checked before data is read.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -104,7 +102,6 @@ def train_generator(
     cache_latents: Count | None = None,
     gradient_checkpointing: bool = False,
     network: NetworkChanges = UNCHANGED,
-    balance: Sequence[str] = (),
 ) -> Record:
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
 
@@ -128,8 +125,6 @@ def train_generator(
             every image is encoded whenever it is trained on.
         gradient_checkpointing: compute activations anew for the gradient, which takes less memory and more time.
         network: fields of the preset's network that are replaced; latents are not folded further by default.
-        balance: covariates whose levels the network sees equally often: each example is an image of one level of one of
-            them (`training.examples`). The causal model is fitted to the covariates as they are.
 
     Returns:
         The record, as saved beside the pipeline.
@@ -141,8 +136,6 @@ def train_generator(
     check_settings(10 if default_steps is None else default_steps, argument="default_steps")
     strengths(default_guidance_scale, 1.0, preset.covariates)
     check_output_dir(config)
-    # in another order, or twice, they are the same run
-    balance = sorted(set(balance))
     start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
     if resolution is None:
         resolution = preset.resolution if start is None else start.resolution
@@ -184,7 +177,7 @@ def train_generator(
                 f"{start.resolution} pixels, not {_names(own)} at {resolution}; give a generator of the same "
                 "covariates, levels and resolution, or none."
             )
-        TrainingExamples(source, "train", resolution, config.seed, balance)
+        TrainingExamples(source, "train", resolution, config.seed)
         return own
 
     if covariate_table is not None and isinstance(source_dir, JoinedFolders):
@@ -195,7 +188,7 @@ def train_generator(
     known = None if covariate_table is None else read_table(covariate_table, preset.covariates)
     source = open_source(source_dir, preset, resolution, check=check)
     preset = check(source)
-    examples = TrainingExamples(source, "train", resolution, config.seed, balance)
+    examples = TrainingExamples(source, "train", resolution, config.seed)
     counts: dict[str, Any] = {
         "source": source.counts,
         "training_images": len(examples),
@@ -247,12 +240,10 @@ def train_generator(
     scales = [one.scale for one in strengths(default_guidance_scale, 1.0, preset.covariates).values()]
     inputs["defaults"] = fingerprint([pipeline.config.default_steps, scales])
     counts["mechanisms"] = fit_scm(scm, table, config.seed)
-    if balance:
-        inputs["balance"] = " ".join(balance)
     if gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
     if autoencoder is None or cache_latents is None:
-        return _minimise(_matching(pipeline), examples, config, pipeline, inputs, counts, examples.weights)
+        return _minimise(_matching(pipeline), examples, config, pipeline, inputs, counts)
     identity = {
         "source": source.fingerprint,
         "vae": revision_of(autoencoder),
@@ -262,7 +253,7 @@ def train_generator(
     }
     inputs["cached_latents"] = str(cache_latents)
     cached = CachedLatents(examples, autoencoder, config.output_dir / "latents", cache_latents, identity)
-    return _minimise(_matching(pipeline), cached, config, pipeline, inputs, counts, examples.weights)
+    return _minimise(_matching(pipeline), cached, config, pipeline, inputs, counts)
 
 
 @checked
@@ -493,13 +484,12 @@ def _minimise(
     pipeline: CausalDiffusionPipeline,
     inputs: dict[str, str],
     counts: dict[str, Any],
-    weights: np.ndarray | None = None,
 ) -> Record:
     """Run the training loop and save the pipeline whose networks the objective trains."""
     inputs = {**inputs, "architecture": architecture(pipeline.unet.config, pipeline.covariate_encoder.config)}
     pipeline.register_to_config(access=inputs["access"])
     save = partial(pipeline.save_pretrained, safe_serialization=True)
-    return train(objective, examples, config, save, inputs, counts, weights=weights)
+    return train(objective, examples, config, save, inputs, counts)
 
 
 def _names(preset: Preset) -> str:

@@ -38,7 +38,6 @@ def train(
     counts: dict[str, Any],
     validate: Callable[[int], bool] | None = None,
     validation_steps: int = 1,
-    weights: np.ndarray | None = None,
 ) -> Record:
     """Minimise the objective and save the averaged weights.
 
@@ -57,7 +56,6 @@ def train(
         validate: called as `validate(step)` every `validation_steps` steps and after the last, on every process, with
             the average in place; True ends the run. What it remembers belongs into the objective's buffers.
         validation_steps: 1 or more.
-        weights: probability of each example of `dataset`; by default all are read equally often.
 
     Returns:
         The record that is written to `output_dir/record.json`, after all else.
@@ -81,7 +79,7 @@ def train(
     done = restore_checkpoint(checkpoint, state, identity) if checkpoint else 0
     update = _Update(accelerator, config, state, done)
     progress = _Progress(accelerator, config, done, identity)
-    for batch in _batches(dataset, config, accelerator, done, weights):
+    for batch in _batches(dataset, config, accelerator, done):
         progress.report(done, update(done, batch))
         done += 1
         last = done == config.max_train_steps
@@ -109,11 +107,7 @@ def train(
 
 
 def _batches(
-    dataset: "Dataset[dict[str, Tensor]]",
-    config: TrainingConfig,
-    accelerator: Accelerator,
-    start: int,
-    weights: np.ndarray | None,
+    dataset: "Dataset[dict[str, Tensor]]", config: TrainingConfig, accelerator: Accelerator, start: int
 ) -> "DataLoader[dict[str, Tensor]]":
     """This rank's rows of every step from `start` on."""
     sampler = StepSampler(
@@ -124,7 +118,6 @@ def _batches(
         config.max_train_steps,
         accelerator.process_index,
         accelerator.num_processes,
-        weights,
     )
     return DataLoader(dataset, batch_sampler=sampler, num_workers=config.dataloader_num_workers)
 

@@ -151,8 +151,6 @@ def test_another_start_default_or_graph_is_another_run(tmp_path, monkeypatch):
     for settings in ({"default_steps": 4, "default_guidance_scale": 2}, {"default_steps": 3}):
         with pytest.raises(InputError, match=r"made by other settings.*defaults"):
             run(**settings)
-    with pytest.raises(InputError, match=r"made by other settings.*balance"):
-        run(default_steps=3, default_guidance_scale=2, balance=["sex"])
     assert CausalDiffusionPipeline.load(tmp_path / "run").scheduler.base == "midpoint"
     fewer = PHANTOM.model_copy(update={"edges": PHANTOM.edges[1:]})
     with pytest.raises(InputError, match=r"made by other settings.*graph"):

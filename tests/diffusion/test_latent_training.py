@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
 from synthfair_hf.cli import main
-from synthfair_hf.diffusion import autoencoders, fitting, latent_cache
+from synthfair_hf.diffusion import autoencoders, latent_cache
 from synthfair_hf.diffusion.fitting import train_generator
 from synthfair_hf.diffusion.latent_cache import CachedLatents
 from synthfair_hf.diffusion.latents import to_images, to_latents
@@ -19,7 +19,7 @@ from synthfair_hf.domains.preset import NetworkChanges
 from synthfair_hf.errors import InputError
 from synthfair_hf.records import Record
 from synthfair_hf.training.config import TrainingConfig
-from synthfair_hf.training.examples import StepSampler, TrainingExamples
+from synthfair_hf.training.examples import TrainingExamples
 
 SIDE, SUBJECTS = 32, 60
 NETWORK = ["--channels", "32", "32"]
@@ -136,26 +136,6 @@ def test_training_on_cached_latents_resumes_to_the_same_weights(saved, tmp_path)
     assert command(tmp_path / "again", *rest, "--resume_from_checkpoint", "latest") == 0
     ours, theirs = (CausalDiffusionPipeline.load(tmp_path / one).unet.state_dict() for one in ("run", "again"))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-@pytest.mark.parametrize("cached", [False, True])
-def test_what_is_balanced_decides_which_images_are_trained_on(cached, saved, tmp_path, monkeypatch):
-    """The rows that the loop reads are those of weighted draws, of pixels as of cached latents."""
-    read = []
-
-    class Read(CachedLatents if cached else TrainingExamples):
-        def __getitem__(self, key):
-            read.append(key)
-            return super().__getitem__(key)
-
-    monkeypatch.setattr(fitting, Read.__base__.__name__, Read)
-    rest = ["--vae", saved(variational), *(["--cache_latents", "1"] if cached else [])]
-    assert command(tmp_path / "run", *rest, "--balance", "sex", "finding,sex") == 0
-    own = TrainingExamples(PhantomSource(SUBJECTS, 0), "train", SIDE, 0, ["finding", "sex"])
-    expected = [key for batch in StepSampler(len(own), 4, 0, 0, 2, 0, 1, own.weights) for key in batch]
-    # before the loop, a few images tell the scale of the latents
-    assert read[-8:] == expected
-    assert Record.read(tmp_path / "run" / "record.json").inputs["balance"] == "finding sex"
 
 
 def test_recomputed_activations_give_the_same_weights(tmp_path):

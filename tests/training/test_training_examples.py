@@ -1,7 +1,5 @@
 """Examples and their order: every rank reads its share of each epoch, and a resumed run reads the same."""
 
-from typing import ClassVar
-
 import numpy as np
 import pytest
 import torch
@@ -46,49 +44,3 @@ def test_examples_of_a_split_repeat_by_place_and_differ_between_places():
     assert (int(first["sex"]), int(other["sex"])) == (PHANTOM.covariates["sex"].levels.index("female"), MISSING_LEVEL)
     with pytest.raises(InputError, match="no image in split 'validation'"):
         TrainingExamples(Noise(), "validation", 8, seed=1)
-
-
-class Uneven:
-    """Twelve training rows, of which one is female, three are unknown and two are in the other view."""
-
-    name, splits = "uneven", ["train"] * 12 + ["test"]
-    covariates = Schema(variables=(PHANTOM.covariates["sex"], PHANTOM.covariates["view"], PHANTOM.covariates["age"]))
-    sexes = ["female"] + ["male"] * 8 + [None] * 3
-    views = [PHANTOM.covariates["view"].levels[0]] * 10 + [PHANTOM.covariates["view"].levels[1]] * 2
-    table: ClassVar = {"sex": [*sexes, "female"], "view": [*views, views[0]], "age": [50.0] * 13}
-
-
-def test_each_level_of_a_balanced_covariate_is_read_equally_often():
-    weights = TrainingExamples(Uneven(), "train", 8, 0, ["sex"]).weights
-    assert np.allclose(weights, [1 / 2] + [1 / 16] * 8 + [0] * 3)
-    assert np.allclose(
-        TrainingExamples(Uneven(), "train", 8, 0, ["sex", "view"]).weights,
-        (weights + np.array([1 / 20] * 10 + [1 / 4] * 2)) / 2,
-    )
-    assert TrainingExamples(Uneven(), "train", 8, 0).weights is None
-
-
-def test_weighted_epochs_have_the_rows_by_their_probability_and_go_on_as_if_not_stopped():
-    weights = TrainingExamples(Uneven(), "train", 8, 0, ["sex"]).weights
-    rows = [row for batch in StepSampler(12, 4, 3, 0, 3000, 0, 1, weights) for row, _ in batch]
-    assert np.allclose(np.bincount(rows, minlength=12) / len(rows), weights, atol=0.02)
-    whole = list(StepSampler(12, 5, 3, 0, 20, 0, 1, weights))
-    assert whole[8:] == list(StepSampler(12, 5, 3, 8, 20, 0, 1, weights))
-
-
-@pytest.mark.parametrize(
-    ("balance", "sentence"),
-    [("colour", "balance: 'colour'.*sex, view"), ("age", "balance: 'age'.*sex, view")],
-)
-def test_what_has_no_levels_is_not_balanced(balance, sentence):
-    with pytest.raises(InputError, match=sentence):
-        TrainingExamples(Uneven(), "train", 8, 0, [balance])
-
-
-def test_a_level_without_images_is_not_balanced():
-    class OneSex(Uneven):
-        table: ClassVar = {**Uneven.table, "sex": ["male"] * 13}
-
-    with pytest.raises(InputError, match=r"no image of female.*leave sex out"):
-        TrainingExamples(OneSex(), "train", 8, 0, ["sex", "view"])
-    assert len(TrainingExamples(OneSex(), "train", 8, 0, ["view"])) == 12
