@@ -1,4 +1,4 @@
-"""What the documents, benchmarks and examples name exists: imports, verbs, flags; the README's Python runs."""
+"""What the documents, benchmarks and examples name exists: imports, verbs, flags; Python on pages runs."""
 
 import ast
 import re
@@ -16,6 +16,7 @@ from transformers import AutoModelForImageClassification, ResNetConfig
 from synthfair_hf import open_classifier
 from synthfair_hf.cli_arguments import VERBS
 from synthfair_hf.cli_parser import help_of
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
 from synthfair_hf.fairness.benchmark.board import load_method
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +62,19 @@ def test_the_python_of_the_readme_runs(store: Path, tmp_path: Path, monkeypatch:
     assert len(names["biased"]["train"]) == len(names["twin"]["train"])
     assert names["image"].shape == names["counterfactual"].images.shape == (1, 1, 64, 64)
     assert names["counterfactual"].covariates["sex"] == ["female"]
+
+
+@pytest.mark.parametrize("name", ["counterfactuals", "train", "views"])
+def test_the_python_of_a_page_runs(name: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In a directory that holds `./synthfair` and, where a run's generator is loaded, the shipped one as `./RUN`."""
+    shutil.copytree(store, tmp_path / "synthfair")
+    (tmp_path / "RUN").symlink_to(DEFAULT_GENERATOR)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    found = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / f"{name}.md").read_text("utf-8"), re.M | re.S)
+    assert found
+    for block in found:
+        exec(block, names)
 
 
 def test_the_documented_method_is_one(tmp_path: Path):
