@@ -291,19 +291,21 @@ def test_help_and_a_misspelled_verb_need_no_torch():
 
 
 def seconds(*words: str) -> float:
-    """Lesser processor time of two runs of this Python, which does not depend on how busy the machine is."""
+    """Processor time of one run of this Python."""
     code = (
         "import os, subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]], capture_output=True); "
         "used = os.times(); print(used.children_user + used.children_system)"
     )
-    runs = [subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True) for _ in range(2)]
-    return min(float(run.stdout) for run in runs)
+    return float(subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True).stdout)
 
 
 def test_help_takes_at_most_twice_as_long_as_importing_datasets():
-    limit = 2 * seconds("-c", "import datasets")
-    for words in (["train", "--help"], ["trian"]):
-        assert seconds("-m", "synthfair_hf.cli", *words) <= limit
+    commands = [("-c", "import datasets"), ("-m", "synthfair_hf.cli", "trian")]
+    commands.append(("-m", "synthfair_hf.cli", "train", "--help"))
+    # in turns, and the least of each: a busy machine, whose processor time is longer, is as busy for all
+    runs = [[seconds(*words) for words in commands] for _ in range(3)]
+    imported, misspelled, helped = (min(one) for one in zip(*runs, strict=True))
+    assert max(misspelled, helped) <= 2 * imported
 
 
 def test_the_version_is_the_package_s(capsys):
