@@ -26,6 +26,7 @@ __all__ = [
     "Count",
     "Fraction",
     "Guidance",
+    "NoiseLevel",
     "Replicates",
     "Seed",
     "Size",
@@ -58,6 +59,9 @@ Sizes = Annotated[Sequence[Size], Field(min_length=1)]
 
 Guidance = Annotated[float, Field(ge=0, le=float(np.finfo(np.float32).max))]
 """A guidance scale that float32 can hold."""
+
+NoiseLevel = Annotated[float, Field(ge=1e-3, le=1)]
+"""At and below which a change acts; 1 is pure noise."""
 
 
 def usable_path(argument: str, value: str | Path) -> None:

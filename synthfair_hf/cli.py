@@ -276,9 +276,11 @@ def _autoencoder(settings: verbs.Autoencoder) -> int:
 def _calibrate(settings: verbs.Calibrate) -> int:
     from .measure.calibration import calibrate
 
-    record = calibrate(**dict(settings))
+    record = calibrate(**_given(settings))
     for name, one in record.measured["chosen"].items():
-        print(f"{name}: scale {one['scale']:g}, level {one['level']:g}, error {one['error']:g}")
+        share = one.get("share_of_gap")
+        told = "" if share is None else f", share of the real gap {share:.2f}"
+        print(f"{name}: scale {one['scale']:g}, level {one['level']:g}, error {one['error']:g}{told}")
     print(f"saved as defaults of {settings.pretrained_model_name_or_path}")
     _read(record.counts)
     return 0

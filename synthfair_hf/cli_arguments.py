@@ -497,6 +497,10 @@ class Calibrate(VerbSettings):
     source_dir: WorldSource = None
     limit: Limit = None
     predictors: Predictors = ()
+    variables: tuple[str, ...] | None = Field(None, description="covariates that are calibrated; all by default")
+    scales: tuple[float, ...] = Field((1.0, 2.0), description="guidance scales that are tried")
+    levels: tuple[float, ...] = Field((1.0, 0.75, 0.5), description="noise levels that are tried")
+    seed: Seed = 0
     access: KnownAccess = None
 
 

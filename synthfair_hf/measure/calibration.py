@@ -1,35 +1,43 @@
 """Calibration: how strongly, and below which noise level, the change of each covariate should act.
 
-    error(k, strength) = L1 to the exact counterfactual under do(k)                where the world knows it
-                       = (d_k + mean over j != k of d_j) / 2                       elsewhere
+    error(k, strength) = L1 to the exact counterfactual under do(k)                      where the world knows it
+                       = (|share_k - 1| / 0.2 + mean over j != k of d_j / 0.03) / 2      elsewhere
+    share_k = `gap.share_of_gap`: 1 where do(k) moves predictions of k as far as real images of the other value differ
     d_j = |AUC on counterfactuals - AUC on real images|, or |change of mean absolute error| / standard deviation of j
 
-A change that is too weak shows in d_k, an off-target effect in the others: each side counts half, however many
-attributes there are. It is measured on validation images, for values that differ from the observed one, with what k
-causes held. Attributes that the world measures in images without learning are measured so, the others by predictors.
-Predictors can score unrealistic images well (do(view) at scale 2 erased radiographs), so the weakest change is saved
-whose error is within TOLERANCE of the least; against the exact counterfactual, that of the least error.
+A change that is too weak or too strong shows in the share, an off-target effect in the others: each side counts half,
+and is 1 where it is as far off as is tolerated. It is measured on validation images, for values that differ from the
+observed one, with what k causes held. Attributes that the world measures in images without learning are measured so,
+the others by predictors. Where no predictor's real gap is above 0 by its interval, no share is known, and off-target
+effects decide alone. Predictors can score unrealistic images well (do(view) at scale 2 erased radiographs), so the
+weakest change is saved whose error is within TOLERANCE of the least; against the exact counterfactual, that of the
+least error.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
 from ..access import RECORD, recorded_access, sealed
-from ..arguments import Count, Seed, checked
+from ..arguments import Count, Guidance, NoiseLevel, Seed, checked
 from ..diffusion.generator import load_generator
+from ..diffusion.guidance import Strength
+from ..diffusion.inputs import strengths
 from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.joined import SourceFolder
 from ..domains.source import access_to
-from ..domains.worlds import Counterfactuals, World
-from ..errors import InputError
+from ..domains.worlds import Table, World
+from ..errors import InputError, shown
 from ..records import Access, Record, library_versions, strictest
 from ..training.origins import as_recorded, origins_in
 from .distances import l1
+from .gap import real_gap, share_of_gap
+from .intervals import bootstrap
 from .interventions import forced_change, hold
 from .predictors import AttributePredictor, agreement
 from .scoreboard import PipelineSystem, inputs_of, open_for, open_predictors
@@ -41,8 +49,11 @@ SCALES = (1.0, 2.0)
 LEVELS = (1.0, 0.75, 0.5)
 """The strengths tried."""
 
-TOLERANCE = 0.02
-"""Errors that differ by less count as equal: a few hundred images resolve no finer difference."""
+SHARE, OFF_TARGET = 0.2, 0.03
+"""Deviations that are tolerated: of the share of the real gap from 1, and of the others' areas under the curve."""
+
+TOLERANCE = 0.25
+"""Errors that differ by less count as equal (shares by a tenth): a few hundred images resolve no finer difference."""
 
 
 @checked
@@ -52,8 +63,9 @@ def calibrate(
     source_dir: SourceFolder | None = None,
     predictors: Sequence[str | Path] = (),
     limit: Count | None = None,
-    scales: Sequence[float] = SCALES,
-    levels: Sequence[float] = LEVELS,
+    variables: Sequence[str] | None = None,
+    scales: Sequence[Guidance] = SCALES,
+    levels: Sequence[NoiseLevel] = LEVELS,
     seed: Seed = 0,
     access: Access | None = None,
 ) -> Record:
@@ -65,6 +77,7 @@ def calibrate(
         source_dir: the world's data; None for one that generates its own.
         predictors: directories of attribute predictors, needed where the world knows no exact counterfactual.
         limit: images at most; all by default.
+        variables: covariates whose change is calibrated; all by default. Others keep the defaults they have.
         scales: guidance scales that are tried.
         levels: noise levels that are tried.
         seed: of the values of do().
@@ -72,11 +85,12 @@ def calibrate(
             generator takes it over where it is stricter than its own, and that of the predictors too.
 
     Returns:
-        The record, with the error of every strength by covariate.
+        The record, with the error of every strength by covariate, and where predictors tell it, the share of the real
+        gap (None where none reads the covariate) and the mean off-target change.
 
     Raises:
-        InputError: for a pipeline that is not a local directory, a world that does not fit it, or no predictor where
-            one is needed.
+        InputError: for a pipeline that is not a local directory, a world that does not fit it, strengths that are not
+            allowed, or no predictor where one is needed.
     """
     directory = Path(pretrained_model_name_or_path)
     if not (directory / "model_index.json").is_file():
@@ -85,6 +99,14 @@ def calibrate(
             "are written into it; give the output directory of a finished `synthfair train`."
         )
     saved = find_generator(directory)
+    names = saved.preset.covariates.names if variables is None else variables
+    for name in names:
+        saved.preset.covariates[name]
+    for argument, tried in (("variables", names), ("scales", scales), ("levels", levels)):
+        if len(set(tried)) < max(len(tried), 1):
+            raise InputError(
+                f"{argument}: {shown(list(tried))} is empty or has one twice; give one or more, each once."
+            )
     opened = open_for(saved, world, source_dir, "validation", limit)
     opened_predictors = open_predictors(saved, predictors)
     strictness = strictest(
@@ -96,10 +118,11 @@ def calibrate(
     pipeline = load_generator(saved)
     before = {by: _predict(opened, one, opened.images) for by, one in opened_predictors.items()}
     system = PipelineSystem(directory.name, pipeline)
-    errors: dict[str, list[dict[str, float]]] = {}
-    chosen: dict[str, dict[str, float]] = {}
-    for name in opened.covariates.names:
-        do = hold(opened, {name: forced_change(opened, name, seed)}, opened.table, "direct")
+    errors: dict[str, list[dict[str, Any]]] = {}
+    chosen: dict[str, dict[str, Any]] = {}
+    for name in names:
+        values = forced_change(opened, name, seed)
+        do = hold(opened, {name: values}, opened.table, "direct")
         truth = opened.truth(do)
         if truth is None and not opened_predictors:
             raise InputError(
@@ -110,10 +133,11 @@ def calibrate(
             system.settings = {"guidance_scale": {name: scale}, "intervention_level": {name: level}}
             changed = answer(system, opened, opened.images, opened.table, do)
             if truth is not None:
-                error = float(l1(changed.images, truth.images).mean())
+                found: dict[str, Any] = {"error": round(float(l1(changed.images, truth.images).mean()), 5)}
             else:
-                error = _prediction_error(opened, name, opened_predictors, before, changed)
-            errors[name].append({"scale": scale, "level": level, "error": round(error, 5)})
+                after = {by: _predict(opened, one, changed.images) for by, one in opened_predictors.items()}
+                found = _off_by(opened, name, values, before, after, changed.covariates)
+            errors[name].append({"scale": scale, "level": level} | found)
         chosen[name] = choose(errors[name], TOLERANCE if truth is None else 0)
     record = Record(
         stage="calibrate",
@@ -134,9 +158,13 @@ def calibrate(
         measured={"errors": errors, "chosen": chosen},
     )
     record.write(directory / "calibration.json")
+    config = pipeline.config
+    kept = strengths(config.default_guidance_scale, config.default_intervention_level, opened.covariates)
+    own = dict(zip(opened.covariates.names, kept.values(), strict=True))
+    strength = {**own, **{name: Strength(one["scale"], one["level"]) for name, one in chosen.items()}}
     pipeline.register_to_config(
-        default_guidance_scale={name: one["scale"] for name, one in chosen.items()},
-        default_intervention_level={name: one["level"] for name, one in chosen.items()},
+        default_guidance_scale={name: one.scale for name, one in strength.items()},
+        default_intervention_level={name: one.level for name, one in strength.items()},
         access=strictness,
     )
     pipeline.save_config(directory)
@@ -154,7 +182,7 @@ def _recorded_access_to(world: World, saved: SavedGenerator) -> Access:
     return saved.access if known else "unknown"
 
 
-def choose(tried: Sequence[Mapping[str, float]], tolerance: float) -> dict[str, float]:
+def choose(tried: Sequence[Mapping[str, Any]], tolerance: float) -> dict[str, Any]:
     """The weakest strength whose error is near the least.
 
     Args:
@@ -177,23 +205,35 @@ def _predict(world: World, predictor: AttributePredictor, images: Tensor) -> dic
     }
 
 
-def _prediction_error(
+def _off_by(
     world: World,
     target: str,
-    predictors: Mapping[str, AttributePredictor],
+    values: list[Any],
     before: Mapping[str, Mapping[str, np.ndarray]],
-    changed: Counterfactuals,
-) -> float:
-    """How much predictions on counterfactuals are worse, or suspiciously better, than those on the real images."""
-    parts: dict[bool, list[float]] = {True: [], False: []}
-    for by, predictor in predictors.items():
-        after = _predict(world, predictor, changed.images)
-        for name in world.covariates.names:
-            variable = world.covariates[name]
-            real = agreement(variable, before[by][name], world.table[name])
-            requested = agreement(variable, after[name], changed.covariates[name])
-            figure = "auc" if variable.categorical else "mae"
-            spread = 1.0 if variable.categorical else float(np.std(world.training[name]))
-            if real[figure] is not None and requested[figure] is not None:
-                parts[name == target].append(abs(requested[figure] - real[figure]) / spread)  # type: ignore[operator]
-    return float(np.mean([np.mean(side) for side in parts.values() if side]))
+    after: Mapping[str, Mapping[str, np.ndarray]],
+    covariates: Table,
+) -> dict[str, float | None]:
+    """Error, share of the real gap and mean off-target change of one strength, means over the predictors.
+
+    `before` and `after` are predictions on the images and on their counterfactuals, of `covariates`, by predictor.
+    """
+    others = world.covariates.subset(set(world.covariates.names) - {target})
+    variable, shares, changes = world.covariates[target], [], []
+    for by, real in before.items():
+        gap = bootstrap([real_gap(variable, others, world.table, real[target])], [world.groups])
+        if gap.low is not None and gap.low > 0:
+            given = (variable, others, world.table, values, real[target], after[by][target])
+            shares.append(float(share_of_gap(*given)(np.ones((1, len(values))))[0]))
+        for other in others.walk():
+            known = agreement(other, real[other.name], world.table[other.name])
+            requested = agreement(other, after[by][other.name], covariates[other.name])
+            figure = "auc" if other.categorical else "mae"
+            spread = 1.0 if other.categorical else float(np.std(world.training[other.name]))
+            if known[figure] is not None and requested[figure] is not None:
+                changes.append(abs(requested[figure] - known[figure]) / spread)  # type: ignore[operator]
+    sides = [[abs(share - 1) / SHARE for share in shares], [change / OFF_TARGET for change in changes]]
+    return {
+        "error": round(float(np.mean([np.mean(side) for side in sides if side])), 5),
+        "share_of_gap": round(float(np.mean(shares)), 5) if shares else None,
+        "off_target": round(float(np.mean(changes)), 5) if changes else None,
+    }

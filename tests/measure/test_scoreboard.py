@@ -15,13 +15,13 @@ from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.phantom.phantom import Phantom, PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
-from synthfair_hf.domains.worlds import Counterfactuals, PhantomWorld, open_world
+from synthfair_hf.domains.worlds import PhantomWorld, open_world
 from synthfair_hf.errors import InputError
 from synthfair_hf.measure import calibration, scoreboard
 from synthfair_hf.measure.autoencoder import train_autoencoder
 from synthfair_hf.measure.calibration import calibrate, choose
 from synthfair_hf.measure.interventions import forced_change, hold
-from synthfair_hf.measure.predictors import agreement, load_predictor, train_predictor
+from synthfair_hf.measure.predictors import agreement, train_predictor
 from synthfair_hf.measure.scoreboard import PipelineSystem, measure_realism, measure_soundness, write_page
 from synthfair_hf.measure.soundness import score
 from synthfair_hf.measure.systems import answer
@@ -404,22 +404,89 @@ def test_the_weakest_change_that_is_good_enough_is_chosen():
     assert choose(tried, 1) == tried[2]
 
 
-def test_without_truth_an_error_is_how_readings_change(predictor, monkeypatch):
-    world = small_world("phantom", "validation", limit=20)
-    readers = {"reader": load_predictor(predictor, world.covariates)}
-    read = {by: reader.predict(world.images) for by, reader in readers.items()}
-    same, swapped = (Counterfactuals(images, world.table) for images in (world.images, world.images.flip(0)))
-    assert calibration._prediction_error(world, "sex", readers, read, same) == 0
-    both = (read["reader"], readers["reader"].predict(swapped.images))
-    changes = {}
+def graded(world, strength, seed=0):
+    """Predictions of sex on real images, and under do(sex) to this share of their gap; of the others at random."""
+    rng = np.random.default_rng(seed)
+    before = {}
     for variable in world.covariates.walk():
-        figure, spread = ("auc", 1) if variable.categorical else ("mae", np.std(world.training[variable.name]))
-        figures = [agreement(variable, one[variable.name], world.table[variable.name]) for one in both]
-        changes[variable.name] = abs(figures[1][figure] - figures[0][figure]) / spread
-    for target in world.covariates.names:
-        others = [change for name, change in changes.items() if name != target]
-        expected = (changes[target] + np.mean(others)) / 2
-        assert calibration._prediction_error(world, target, readers, read, swapped) == pytest.approx(expected)
+        shape = (len(world.groups), len(variable.levels)) if variable.categorical else (len(world.groups),)
+        before[variable.name] = (
+            rng.dirichlet(np.ones(shape[1]), shape[0]) if variable.categorical else rng.random(shape)
+        )
+    signs = np.where(np.array(world.table["sex"]) == world.covariates["sex"].levels[1], 1.0, -1.0)
+
+    def read(odds):
+        return np.stack([1 / (1 + np.exp(odds)), 1 / (1 + np.exp(-odds))], axis=1)
+
+    before["sex"] = read(signs)
+    return before, {**before, "sex": read(signs - strength * 2 * signs)}
+
+
+@pytest.mark.parametrize(("strength", "side"), [(1.0, 0.0), (0.0, 5.0), (0.6, 2.0), (1.4, 2.0)])
+def test_without_truth_the_error_is_of_the_share_of_the_gap_and_of_what_changes_beside_it(strength, side):
+    world = small_world("phantom", "validation", limit=60)
+    before, after = graded(world, strength)
+    values = forced_change(world, "sex", 0)
+    found = calibration._off_by(world, "sex", values, {"reader": before}, {"reader": after}, world.table)
+    assert found["share_of_gap"] == pytest.approx(strength, abs=1e-5)
+    assert found["off_target"] == 0, "no other prediction changed"
+    assert found["error"] == pytest.approx(side / 2, abs=1e-3)
+
+    after["age"] = after["age"][::-1]
+    known, changed = (
+        agreement(world.covariates["age"], one["age"], world.table["age"])["mae"] for one in (before, after)
+    )
+    moved = abs(changed - known) / np.std(world.training["age"]) / (len(world.covariates.names) - 1)
+    found = calibration._off_by(world, "sex", values, {"reader": before}, {"reader": after}, world.table)
+    assert found["off_target"] == pytest.approx(moved, abs=1e-5)
+    assert found["error"] == pytest.approx((side + moved / calibration.OFF_TARGET) / 2, abs=1e-3)
+
+
+def test_a_covariate_that_no_predictor_reads_has_no_share_and_its_weakest_change_is_chosen():
+    world = small_world("phantom", "validation", limit=60)
+    before, _ = graded(world, 1.0)
+    before["sex"] = np.random.default_rng(1).dirichlet(np.ones(2), len(world.groups))
+    tried = [
+        {"scale": scale, "level": 1.0}
+        | calibration._off_by(
+            world,
+            "sex",
+            forced_change(world, "sex", 0),
+            {"reader": before},
+            {"reader": {**before, "sex": before["sex"] ** scale}},
+            world.table,
+        )
+        for scale in (1.0, 3.0)
+    ]
+    assert [one["share_of_gap"] for one in tried] == [None, None]
+    assert choose(tried, calibration.TOLERANCE)["scale"] == 1
+
+
+def test_calibration_of_some_covariates_leaves_the_others_as_they_are(generator, tmp_path):
+    directory = Path(shutil.copytree(generator, tmp_path / "tiny"))
+    pipeline = CausalDiffusionPipeline.load(directory)
+    pipeline.register_to_config(default_guidance_scale={"age": 3.0}, default_intervention_level=0.5)
+    pipeline.save_config(directory)
+    calibrate(directory, "phantom", limit=2, variables=["sex"], scales=(2.0,), levels=(1.0,))
+    config = CausalDiffusionPipeline.load(directory).config
+    assert (config.default_guidance_scale["age"], config.default_intervention_level["age"]) == (3.0, 0.5)
+    assert (config.default_guidance_scale["sex"], config.default_intervention_level["sex"]) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"variables": ["colour"]}, "'colour' is unknown; allowed: "),
+        ({"variables": []}, r"variables: \[\] is empty or has one twice; give one or more, each once"),
+        ({"scales": (1.0, 1.0)}, r"scales: \[1.0, 1.0\] is empty or has one twice"),
+        ({"scales": (-1.0,)}, r"scales\[0\]: -1"),
+        ({"levels": (0.0,)}, r"levels\[0\]: 0"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused_before_an_image_is_drawn(settings, message, generator, monkeypatch):
+    monkeypatch.setattr(calibration, "open_for", None)
+    with pytest.raises(InputError, match=message):
+        calibrate(generator, "phantom", **settings)
 
 
 def test_two_predictors_of_one_name_are_refused(generator, predictor):
