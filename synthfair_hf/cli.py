@@ -570,7 +570,7 @@ def _audit(settings: verbs.Audit) -> int:
                 ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
                 print(f"do({attribute}): flips {row['value']:.3f}{ends} of {counted(row['n'], 'pair')}")
     others = "" if settings.classifier is None else ", predictions.csv"
-    print(f"wrote {settings.output_dir}/audit.html, audit.json{others}, groups.csv and gaps.csv")
+    print(f"wrote {settings.output_dir}/audit.html, audit.json{others}, groups.csv, gaps.csv and reliability.csv")
     return 1 if any(one.holds for one in outcomes) else 0
 
 

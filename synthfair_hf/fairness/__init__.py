@@ -7,7 +7,9 @@
 - `pretrained` — `open_classifier`: image classifiers of transformers, by directory, Hub or configuration
 - `rates` — `METRICS`: metrics of one group, for many bootstrap weightings at once
 - `summaries` — `SUMMARIES`: gaps, ratios and worst groups, made of the metrics of every group
+- `groups` — `group_codes`: the groups of attributes and of their intersections
 - `audit` — `audit`: every metric of every group and intersection, with intervals and permutation tests
+- `reliability` — `reliability`: reliability curves, the share with the finding by group and bin of scores
 - `predictions` — `read_predictions`: a table of anybody's predictions, CSV or Parquet
 - `conditions` — `parse_condition`: conditions on an audit, for checks that fail
 - `audit_page` — `audit_predictions`: the audit of a table, as a page, tables and a record

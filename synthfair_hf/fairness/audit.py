@@ -15,22 +15,21 @@ A group without the rows that a metric needs has no value; gaps leave it out and
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
 
 from ..arguments import Fraction, Replicates, Seed, checked
-from ..errors import InputError, shown, unknown, with_article
+from ..errors import InputError
 from ..measure.intervals import percentile_interval, resample
-from ..missing import identifier, is_missing
 from ..records import row_generator
+from .groups import Groups, attribute_groups, subject_numbers
 from .permutation import exchangeable, permute
-from .rates import METRICS, Rates, check_labels, check_scores, check_weights, is_column, rates
+from .rates import METRICS, Rates, check_labels, check_scores, check_weights, rates
 from .summaries import SUMMARIES, Summary, summarise
 
-__all__ = ["EVERYONE", "AuditTable", "Groups", "audit", "group_codes", "plain_rows"]
+__all__ = ["EVERYONE", "AuditTable", "audit", "plain_rows"]
 
 EVERYONE = "everyone"
 """Attribute and group of those lines of the table that hold the metrics of all rows."""
@@ -66,58 +65,6 @@ def plain_rows(frame: pandas.DataFrame) -> list[dict[str, Any]]:
     """The lines of a table as plain values, None for NaN, as records have them."""
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
-
-
-class Groups(NamedTuple):
-    """The groups of one attribute: a code `[n]` for every row, -1 where unknown, and the names that codes index."""
-
-    codes: np.ndarray
-    names: tuple[str, ...]
-
-
-def group_codes(attribute: str, column: Sequence[str | None], n: int) -> Groups:
-    """Encode a column of group names.
-
-    Args:
-        attribute: its name, for messages.
-        column: group name of each row `[n]`; None, or another value that `missing.is_missing` names, where unknown. A
-            pandas categorical keeps its categories, also empty ones; other columns are sorted by name.
-        n: the number of rows.
-
-    Returns:
-        Codes `[n]` and the names of the groups.
-
-    Raises:
-        InputError: there is not one value per row, a value is not a string, or all are unknown.
-    """
-    if not is_column(column, n):
-        listed = isinstance(column, Sequence) and not isinstance(column, str | bytes)
-        given = f"{len(column)} values" if listed else shown(column)
-        raise InputError(f"groups[{attribute!r}]: {given} for {n} scores; give a list of names, one per score.")
-    values = pandas.Series(column)  # type: ignore[arg-type]
-    if isinstance(values.dtype, pandas.CategoricalDtype):
-        values = values.cat.set_categories([name for name in values.cat.categories if not is_missing(name)])
-    else:
-        known = [None if is_missing(value) else value for value in column]
-        values = pandas.Series(known, dtype=object)
-        stranger = next((value for value in known if value is not None and not isinstance(value, str)), None)
-        if stranger is not None:
-            raise InputError(
-                f"groups[{attribute!r}]: {shown(stranger)} is no name; give one name per row (bins of a number: '<60', "
-                "'60+'), None where it is unknown."
-            )
-    categories = pandas.Categorical(values)
-    if not (categories.codes >= 0).any():
-        raise InputError(f"groups[{attribute!r}]: no row has a value; leave the attribute out.")
-    return Groups(categories.codes.astype(np.int64), tuple(map(str, categories.categories)))
-
-
-def _intersection(parts: Sequence[Groups]) -> Groups:
-    """Every combination of the parts' groups, whether a row has it or not."""
-    codes, shape = np.stack([part.codes for part in parts]), [len(part.names) for part in parts]
-    known = (codes >= 0).all(axis=0)
-    joint = np.where(known, np.ravel_multi_index(tuple(codes * known), shape), -1)
-    return Groups(joint, tuple(" & ".join(names) for names in product(*(part.names for part in parts))))
 
 
 class _Rows(NamedTuple):
@@ -189,9 +136,9 @@ def audit(
             f"n_bootstrap, permutations, level: {n_bootstrap}, {permutations}, {level:g} out of range; allowed: "
             "n_bootstrap from 1, permutations from 0, level in (0, 1)."
         )
-    attributes = _attributes(groups, intersections, len(score))
+    attributes = attribute_groups(groups, intersections, len(score))
     weight = None if weights is None else check_weights(weights, len(score))
-    rows = _Rows(score, label, _subject_numbers(subjects, len(score)), weight)
+    rows = _Rows(score, label, subject_numbers(subjects, len(score)), weight)
     masks = [np.ones(len(score), dtype=bool)]
     sections = {}
     for attribute, (codes, names) in attributes.items():
@@ -223,37 +170,6 @@ def audit(
     if weight is not None:
         settings["weighted"] = True
     return AuditTable(pandas.DataFrame(group_rows), pandas.DataFrame(gap_rows), rows.size | settings)
-
-
-def _attributes(
-    groups: Mapping[str, Sequence[str | None]], intersections: Sequence[Sequence[str]], n: int
-) -> dict[str, Groups]:
-    if not isinstance(groups, Mapping):
-        raise InputError(
-            f"groups: is {with_article(type(groups).__name__)}, not a mapping; name the attribute: {{'sex': [...]}}."
-        )
-    attributes = {attribute: group_codes(attribute, column, n) for attribute, column in groups.items()}
-    if not attributes:
-        raise InputError("groups: no attribute; give the groups' names by attribute, such as {'sex': [...]}.")
-    for names in intersections:
-        stranger = next((name for name in names if name not in groups), None)
-        if stranger is not None:
-            raise unknown("intersections", stranger, groups)
-        if isinstance(names, str) or len(names) < 2 or len(set(names)) < len(names):
-            raise InputError(f"intersections: {names!r} is none; name two or more attributes, each once.")
-        attributes[" & ".join(names)] = _intersection([attributes[name] for name in names])
-    return attributes
-
-
-def _subject_numbers(subjects: Sequence[Any] | None, n: int) -> np.ndarray:
-    if subjects is None:
-        return np.arange(n)
-    if not is_column(subjects, n):
-        raise InputError(f"subjects: {shown(subjects)} is not one identifier for each of {n} scores; give one each.")
-    numbers, _ = pandas.factorize(np.array([identifier(subject) for subject in subjects], dtype=object))
-    if (numbers < 0).any():
-        raise InputError(f"subjects: {(numbers < 0).sum()} of {n} are missing; give every row its subject.")
-    return numbers
 
 
 def _bootstrapped(

@@ -3,6 +3,7 @@
 DIR/audit.html    conditions, fairness metrics by attribute, every metric by group with its interval; it fetches
                   nothing and runs no script
 DIR/groups.csv, gaps.csv    the two tables of `audit.AuditTable`
+DIR/reliability.csv    that of `reliability.reliability`: the share with the finding by group and bin of scores
 DIR/flips.csv     that of `flips.flip_rates` by attribute, where the counterfactuals of the rows are known
 DIR/audit.json    the record, with both tables in it
 """
@@ -22,6 +23,7 @@ from .audit import AuditTable, audit, plain_rows
 from .conditions import Condition, Outcome, parse_condition
 from .permutation import holm
 from .predictions import Predictions, read_predictions
+from .reliability import reliability
 
 __all__ = ["Audited", "audit_predictions", "parse_conditions", "write_audit"]
 
@@ -47,6 +49,7 @@ PLOTTED = {
     "accuracy": "accuracy",
     "ece": "calibration error (ECE)",
     "brier": "Brier score",
+    "calibration_in_the_large": "calibration-in-the-large (share with the finding - mean score)",
 }
 """The metrics that are drawn by group, in this order."""
 
@@ -169,6 +172,16 @@ def write_audit(
         permutations,
         weights=read.weights,  # type: ignore[arg-type]
     )
+    curves = reliability(
+        read.scores,  # type: ignore[arg-type]
+        read.labels,  # type: ignore[arg-type]
+        read.groups,  # type: ignore[arg-type]
+        read.subjects,
+        intersections,
+        seed,
+        n_bootstrap,
+        weights=read.weights,  # type: ignore[arg-type]
+    )
     outcomes = [condition.check(table) for condition in conditions]
     plain = table.to_record()
     flips = {name: plain_rows(found) for name, found in audited.flips.items()}
@@ -187,11 +200,12 @@ def write_audit(
             "conditions": [_plain(one) for one in outcomes],
             "groups": plain["groups"],
             "gaps": plain["gaps"],
+            "reliability": plain_rows(curves),
             **({"flips": flips} if flips else {}),
         },
     )
-    page = _page(audited, table, outcomes, record)
-    tables = {"groups.csv": table.groups, "gaps.csv": table.gaps}
+    page = _page(audited, table, curves, outcomes, record)
+    tables = {"groups.csv": table.groups, "gaps.csv": table.gaps, "reliability.csv": curves}
     if audited.flips:
         tables["flips.csv"] = pandas.concat(audited.flips.values())
     directory.mkdir(parents=True, exist_ok=True)
@@ -217,7 +231,9 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     return {"condition": outcome.condition, "holds": outcome.holds, "figure": figure}
 
 
-def _page(audited: Audited, table: AuditTable, outcomes: Sequence[Outcome], record: Record) -> str:
+def _page(
+    audited: Audited, table: AuditTable, curves: pandas.DataFrame, outcomes: Sequence[Outcome], record: Record
+) -> str:
     gaps = table.gaps[table.gaps["metric"].isin(HEADLINES)].copy()
     gaps["adjusted"] = holm(gaps["p"].to_numpy(dtype=np.float64))
     lines = {
@@ -243,6 +259,7 @@ def _page(audited: Audited, table: AuditTable, outcomes: Sequence[Outcome], reco
         tests=int(gaps["p"].notna().sum()),
         lines=lines,
         plots=list(_plots(table)),
+        curves=_curves(curves),
     )
 
 
@@ -316,6 +333,20 @@ def _plots(table: AuditTable) -> Iterator[Plot]:
         for row in placed[1:]:
             attributes.setdefault(row["attribute"], []).append(row)
         yield Plot(title, [(f"{tick:g}", place(tick)) for tick in np.round(ticks, 6).tolist()], placed[0], attributes)
+
+
+def _curves(curves: pandas.DataFrame) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """By attribute and group, the points of its reliability curve in percent; bins of fewer than SMALL rows are so."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in _rows(curves[curves["n"] > 0]):
+        if row["value"] is None:
+            # all weights are 0
+            continue
+        ends = ("score", "value", "low", "high")
+        place = {end: round(100 * (row["value"] if row[end] is None else row[end]), 1) for end in ends}
+        point = {"figure": _figure(row), "n": row["n"], "small": row["n"] < SMALL} | place
+        found.setdefault(row["attribute"], {}).setdefault(row["group"], []).append(point)
+    return found
 
 
 def _axis(least: float, most: float) -> tuple[float, float, float]:

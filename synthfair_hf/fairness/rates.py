@@ -38,10 +38,11 @@ Rates = Callable[[np.ndarray], np.ndarray]
 
 
 class Metric(NamedTuple):
-    """Which end of a metric is the worse, and whether it is defined on rows of one label (AUC, TPR, FPR)."""
+    """Which end of a metric is the worse, whether it is defined on rows of one label (AUC, TPR, FPR), and its sign."""
 
     worst: Literal["lowest", "highest"] | None
     given_label: bool
+    signed: bool = False
 
 
 METRICS: dict[str, Metric] = {
@@ -55,8 +56,13 @@ METRICS: dict[str, Metric] = {
     "brier": Metric("highest", False),
     # false negatives among diseased: the false positive rate of "no finding" (Seyyed-Kalantari et al. 2021)
     "underdiagnosis_rate": Metric("highest", True),
+    "calibration_in_the_large": Metric(None, False, signed=True),
 }
-"""Metrics of a group. `ece` is the sum over bins of |sum of label - score| by the number of rows."""
+"""Metrics of a group. `ece` is the sum over bins of |sum of label - score| by the number of rows.
+
+`calibration_in_the_large` is the share with the finding less the mean score, observed minus expected: above 0 where
+scores are too low (Van Calster et al. 2019).
+"""
 
 
 def rates(
@@ -115,6 +121,7 @@ def rates(
             "ece": _ratio(np.abs(per_bin).sum(axis=0), n),
             "brier": _ratio(squares, n),
             "underdiagnosis_rate": _ratio(positives - true_positives, positives),
+            "calibration_in_the_large": _ratio(per_bin.sum(axis=0), n),
         }
         return np.stack([found[name] for name in METRICS], axis=1)
 

@@ -86,11 +86,10 @@ EQUALIZED_ODDS: dict[str, Summary] = {
 
 
 def _spread(name: str, metric: Metric) -> dict[str, Summary]:
-    """Gap (max - min), ratio (min / max) and, where one end is bad, the worst group of one metric."""
-    found = {
-        f"{name}_gap": Summary("high", metric.given_label, _of(name), _gap),
-        f"{name}_ratio": Summary("low", metric.given_label, _of(name), _min_by_max),
-    }
+    """Gap (max - min), of what has no sign ratio (min / max), and, where one end is bad, the worst group."""
+    found = {f"{name}_gap": Summary("high", metric.given_label, _of(name), _gap)}
+    if not metric.signed:
+        found[f"{name}_ratio"] = Summary("low", metric.given_label, _of(name), _min_by_max)
     if metric.worst == "lowest":
         found[f"{name}_worst"] = Summary("low", metric.given_label, _of(name), _least)
     if metric.worst == "highest":

@@ -66,6 +66,7 @@ def by_hand(score, label, threshold):
         "ece": calibration if len(score) else np.nan,
         "brier": share((score - label) ** 2, everything),
         "underdiagnosis_rate": share(~chosen, present),
+        "calibration_in_the_large": label.mean() - score.mean() if len(score) else np.nan,
     }
 
 

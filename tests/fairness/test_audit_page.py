@@ -9,8 +9,9 @@ import pytest
 
 from synthfair_hf.cli import main
 from synthfair_hf.errors import InputError
-from synthfair_hf.fairness.audit import audit
+from synthfair_hf.fairness.audit import audit, plain_rows
 from synthfair_hf.fairness.audit_page import PLOTTED, _axis, audit_predictions
+from synthfair_hf.fairness.reliability import reliability
 from synthfair_hf.records import Record
 
 QUICK = {"n_bootstrap": 30, "permutations": 20}
@@ -48,9 +49,13 @@ def test_page_tables_and_record_say_the_same(table, tmp_path):
     ).to_record()
     assert record.measured["gaps"] == same["gaps"]
     assert record.measured["groups"] == same["groups"]
-    for name in ("gaps", "groups"):
+    curves = reliability(
+        frame["p"], frame["y"], groups, frame["patient"].tolist(), [("sex", "age")], n_bootstrap=QUICK["n_bootstrap"]
+    )
+    assert record.measured["reliability"] == plain_rows(curves)
+    for name in ("gaps", "groups", "reliability"):
         read = pandas.read_csv(tmp_path / "out" / f"{name}.csv")
-        assert len(read) == len(same[name])
+        assert len(read) == len(record.measured[name])
     page = (tmp_path / "out" / "audit.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -59,6 +64,11 @@ def test_page_tables_and_record_say_the_same(table, tmp_path):
     for row in same["groups"]:
         if row["metric"] in PLOTTED and row["value"] is not None:
             assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in page
+    assert page.count("<svg") == len(curves.groupby(["attribute", "group"])) - 1
+    assert page.count("<circle") == (curves["n"] > 0)[curves["attribute"] != "everyone"].sum()
+    for row in plain_rows(curves):
+        if row["n"] and row["attribute"] == "age":
+            assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] of n = {row['n']}" in page
     places = [float(place) for place in re.findall(r"left: ([-\d.]+)%", page)]
     assert min(places) >= 0
     assert max(places) <= 100

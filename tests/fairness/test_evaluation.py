@@ -75,7 +75,7 @@ def test_the_audit_is_that_of_the_scores_and_flips_are_of_what_families_cross(st
     assert record.inputs["classifier"] == open_classifier(saved).fingerprint
     assert Record.read(tmp_path / "out" / "audit.json") == record
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("audit.html", "audit.json", "flips.csv", "gaps.csv", "groups.csv", "predictions.csv")
+        *("audit.html", "audit.json", "flips.csv", "gaps.csv", "groups.csv", "predictions.csv", "reliability.csv")
     }
 
 

@@ -21,7 +21,7 @@ from datasets import Features, Value
 from ...arguments import checked
 from ...errors import InputError, shown, unknown
 from ...missing import is_missing
-from ..audit import group_codes
+from ..groups import group_codes
 from ..rates import check_labels, check_scores, group_rates, is_column
 from ..summaries import SUMMARIES, Summary, summarise
 
