@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.audit import audit
-from synthfair_hf.fairness.groups import group_codes
 from synthfair_hf.fairness.flips import flip_rates
+from synthfair_hf.fairness.groups import group_codes
 from synthfair_hf.fairness.hf_metrics import UNKNOWN, _columns, figure
 from synthfair_hf.fairness.summaries import SUMMARIES
 from synthfair_hf.missing import MISSING_WORDS, identifier, is_missing
