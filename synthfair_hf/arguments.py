@@ -27,6 +27,7 @@ __all__ = [
     "Fraction",
     "Guidance",
     "NoiseLevel",
+    "PositiveFraction",
     "Replicates",
     "Seed",
     "Size",
@@ -50,6 +51,9 @@ Replicates = Annotated[int, Field(ge=0, le=100_000)]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A share, or a threshold of probabilities."""
+
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+"""A share that is not 0."""
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
 """Of an image or a network, along one dimension."""

@@ -783,6 +783,9 @@ class Audit(_ClassifierFlags):
         "'worst(auc, age) < 0.75', 'auc(sex=female) < 0.8'",
     )
     threshold: float = Field(0.5, description="scores at or above it are predicted present")
+    max_fpr: float | None = Field(
+        None, description="false positive rate to which a partial AUC is audited too, such as 0.1; none by default"
+    )
     seed: Seed = 0
     n_bootstrap: int = Field(1000, description="bootstrap replicates of every interval")
     permutations: int = Field(1000, description="permutations of every test; 0 leaves the tests out")

@@ -316,6 +316,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "n_bootstrap": 2,
         "permutations": 2,
         "level": 0.9,
+        "max_fpr": None,
     },
     "audit_metrics": {"groups": SCORES["groups"], "metrics": ["auc_gap"], "label": 1, "threshold": 0.5},
     "audit_predictions": {
@@ -335,6 +336,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "n_bootstrap": 2,
         "permutations": 2,
+        "max_fpr": None,
     },
     "invariance_test": {
         "scores": [0.1, 0.9],
@@ -363,6 +365,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "n_bootstrap": 2,
         "permutations": 2,
+        "max_fpr": None,
     },
     "detect_classifier": {
         "classifier": "classifier",

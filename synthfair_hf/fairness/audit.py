@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 
-from ..arguments import Fraction, Replicates, Seed, checked
+from ..arguments import Fraction, PositiveFraction, Replicates, Seed, checked
 from ..errors import InputError
 from ..measure.intervals import percentile_interval, resample
 from ..records import row_generator
 from .groups import Groups, attribute_groups, subject_numbers
 from .permutation import exchangeable, permute
-from .rates import METRICS, Rates, check_labels, check_scores, check_weights, rates
-from .summaries import SUMMARIES, Summary, summarise
+from .rates import Rates, check_labels, check_scores, check_weights, metrics_of, rates
+from .summaries import Summary, summaries_of, summarise
 
 __all__ = ["EVERYONE", "AuditTable", "audit", "plain_rows"]
 
@@ -68,20 +68,24 @@ def plain_rows(frame: pandas.DataFrame) -> list[dict[str, Any]]:
 
 
 class _Rows(NamedTuple):
-    """Scores, labels, numbers of subjects and weights, each `[n]`; no weights where all rows count the same."""
+    """Scores, labels, numbers of subjects and weights, each `[n]`; no weights where all rows count the same.
+
+    `max_fpr` is the false positive rate that a partial AUC reaches to, None where there is none.
+    """
 
     scores: np.ndarray
     labels: np.ndarray
     subjects: np.ndarray
     weights: np.ndarray | None
+    max_fpr: float | None
 
     def where(self, mask: np.ndarray) -> "_Rows":
         weights = None if self.weights is None else self.weights[mask]
-        return _Rows(self.scores[mask], self.labels[mask], self.subjects[mask], weights)
+        return _Rows(self.scores[mask], self.labels[mask], self.subjects[mask], weights, self.max_fpr)
 
     def rates(self, members: np.ndarray, threshold: float) -> Rates:
-        """METRICS as a function of the weights of members, a number for each row."""
-        return rates(self.scores, self.labels, members, threshold, self.weights)
+        """Metrics as a function of the weights of members, a number for each row."""
+        return rates(self.scores, self.labels, members, threshold, self.weights, self.max_fpr)
 
     @property
     def size(self) -> dict[str, int]:
@@ -105,6 +109,7 @@ def audit(
     permutations: Replicates = 1000,
     level: float = 0.95,
     weights: Sequence[float] | None = None,
+    max_fpr: PositiveFraction | None = None,
 ) -> AuditTable:
     """Audit the scores of a binary classifier by group.
 
@@ -122,6 +127,8 @@ def audit(
         level: confidence level of the intervals, in (0, 1).
         weights: of the rows `[n]`, 0 or more, such as those of a survey; all count the same by default. The numbers of
             rows, positives and subjects do not depend on them.
+        max_fpr: in (0, 1], adds the metric `partial_auc` and its gap: the area under the ROC curve to this false
+            positive rate, standardised so that chance is .5 (McClish 1989), as in scikit-learn's `roc_auc_score`.
 
     Returns:
         Metrics by group, and fairness metrics over the groups of each attribute.
@@ -138,7 +145,7 @@ def audit(
         )
     attributes = attribute_groups(groups, intersections, len(score))
     weight = None if weights is None else check_weights(weights, len(score))
-    rows = _Rows(score, label, subject_numbers(subjects, len(score)), weight)
+    rows = _Rows(score, label, subject_numbers(subjects, len(score)), weight, max_fpr)
     masks = [np.ones(len(score), dtype=bool)]
     sections = {}
     for attribute, (codes, names) in attributes.items():
@@ -156,7 +163,7 @@ def audit(
         moved = _permuted(rows, attributes[attribute], point[0, own.start], threshold, permutations, seed)
         known = rows.where(masks[own.start]).size
         size = {"n": known["n"], "unknown": len(score) - known["n"], "subjects": known["subjects"]}
-        for metric, summary in SUMMARIES.items():
+        for metric, summary in summaries_of(max_fpr).items():
             figures = _gap(summary, names, point[:, own], drawn[:, own], moved[summary.given_label], level)
             gap_rows.append({"attribute": attribute, "metric": metric} | figures | size)
     # records written so far have the key "draws"
@@ -169,13 +176,15 @@ def audit(
     }
     if weight is not None:
         settings["weighted"] = True
+    if max_fpr is not None:
+        settings["max_fpr"] = max_fpr
     return AuditTable(pandas.DataFrame(group_rows), pandas.DataFrame(gap_rows), rows.size | settings)
 
 
 def _bootstrapped(
     rows: _Rows, masks: Sequence[np.ndarray], threshold: float, n_bootstrap: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """METRICS of the rows in each mask: `[1, masks, metrics]`, and of each replicate `[n_bootstrap, masks, metrics]`.
+    """Metrics of the rows in each mask: `[1, masks, metrics]`, and of each replicate `[n_bootstrap, masks, metrics]`.
 
     The first mask holds all rows.
     """
@@ -199,7 +208,7 @@ def _bootstrapped(
 def _permuted(
     rows: _Rows, groups: Groups, overall: np.ndarray, threshold: float, permutations: int, seed: int
 ) -> dict[bool, np.ndarray]:
-    """METRICS `[permutations, 1 + groups, metrics]` of permuted groups, by whether the permutation was given the label.
+    """Metrics `[permutations, 1 + groups, metrics]` of permuted groups, by whether the permutation was given the label.
 
     `overall` are those of all rows, which do not change. All attributes of an audit use the same random numbers.
     """
@@ -213,7 +222,7 @@ def _permuted(
     for given_label in (False, True):
         rng = row_generator(seed, 1, given_label)
         blocks = exchangeable(known.subjects, known.labels if given_label else None)
-        values = np.empty((permutations, 1 + count, len(METRICS)))
+        values = np.empty((permutations, 1 + count, overall.shape[-1]))
         values[:, 0] = overall
         for first in range(0, permutations, step):
             own = values[first : first + step, 1:]
@@ -235,7 +244,7 @@ def _group_rows(
     found = []
     for place, ((attribute, name), mask) in enumerate(zip(titles, masks, strict=True)):
         size = rows.where(mask).size
-        for number, metric in enumerate(METRICS):
+        for number, metric in enumerate(metrics_of(rows.max_fpr)):
             value, low, high, defined = _interval(point[0, place, number], drawn[:, place, number], level)
             figures = {"value": value, "low": low, "high": high}
             found.append(

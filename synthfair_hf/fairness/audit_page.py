@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 
-from ..arguments import Fraction, Replicates, Seed, checked
+from ..arguments import Fraction, PositiveFraction, Replicates, Seed, checked
 from ..publish.pages import render
 from ..records import Record, file_sha256, library_versions, writable_directory, write_together, written
 from .audit import AuditTable, audit, plain_rows
@@ -29,6 +29,7 @@ __all__ = ["Audited", "audit_predictions", "parse_conditions", "write_audit"]
 
 HEADLINES = {
     "auc_gap": "difference in AUC",
+    "partial_auc_gap": "difference in partial AUC",
     "equal_opportunity_difference": "equal opportunity difference (TPR)",
     "fpr_gap": "difference in FPR",
     "equalized_odds_max_difference": "equalized odds difference (the larger of TPR and FPR)",
@@ -42,6 +43,7 @@ HEADLINES = {
 
 PLOTTED = {
     "auc": "AUC",
+    "partial_auc": "partial AUC",
     "tpr": "TPR (sensitivity)",
     "fpr": "FPR (1 - specificity)",
     "ppv": "PPV (precision)",
@@ -72,6 +74,7 @@ def audit_predictions(
     seed: Seed = 0,
     n_bootstrap: Replicates = 1000,
     permutations: Replicates = 1000,
+    max_fpr: PositiveFraction | None = None,
 ) -> tuple[Record, list[Outcome]]:
     """Audit a table of predictions and write page, tables and record.
 
@@ -92,6 +95,7 @@ def audit_predictions(
         seed: of bootstrap and permutations.
         n_bootstrap: bootstrap replicates, from 1.
         permutations: of the tests; 0 leaves them out.
+        max_fpr: the false positive rate, in (0, 1], to which a partial AUC is audited too; none by default.
 
     Returns:
         The record, as written, and each condition's outcome.
@@ -100,7 +104,7 @@ def audit_predictions(
         InputError: an argument is invalid, before anything is written.
     """
     directory, path = writable_directory(output_dir), Path(predictions)
-    conditions = parse_conditions(fail_if, groups, intersections)
+    conditions = parse_conditions(fail_if, groups, intersections, max_fpr)
     read = read_predictions(path, label, score, groups, subject, weight, positive, bins, negative)
     columns = {"label": label, "score": score, "groups": list(groups), "subject": subject, "weight": weight}
     given = {
@@ -115,7 +119,9 @@ def audit_predictions(
         {name: value for name, value in given.items() if value},
         {"predictions": file_sha256(path)[:16]},
     )
-    return write_audit(directory, audited, conditions, threshold, intersections, seed, n_bootstrap, permutations)
+    return write_audit(
+        directory, audited, conditions, threshold, intersections, seed, n_bootstrap, permutations, max_fpr
+    )
 
 
 class Audited(NamedTuple):
@@ -141,11 +147,11 @@ class Audited(NamedTuple):
 
 
 def parse_conditions(
-    fail_if: Sequence[str], groups: Sequence[str], intersections: Sequence[Sequence[str]]
+    fail_if: Sequence[str], groups: Sequence[str], intersections: Sequence[Sequence[str]], max_fpr: float | None = None
 ) -> list[Condition]:
     """Conditions on the figures of these attributes and intersections."""
     audited = (*groups, *(" & ".join(names) for names in intersections))
-    return [parse_condition(text, audited) for text in fail_if]
+    return [parse_condition(text, audited, max_fpr) for text in fail_if]
 
 
 def write_audit(
@@ -157,6 +163,7 @@ def write_audit(
     seed: int,
     n_bootstrap: int,
     permutations: int,
+    max_fpr: float | None = None,
 ) -> tuple[Record, list[Outcome]]:
     """Audit predictions and write page, tables and record; arguments and result are those of `audit_predictions`."""
     read = audited.read
@@ -170,6 +177,7 @@ def write_audit(
         seed,
         n_bootstrap,
         permutations,
+        max_fpr=max_fpr,
         weights=read.weights,  # type: ignore[arg-type]
     )
     curves = reliability(

@@ -21,8 +21,8 @@ import pandas
 
 from ..errors import InputError, unknown
 from .audit import EVERYONE, AuditTable
-from .rates import METRICS
-from .summaries import SUMMARIES
+from .rates import PARTIAL_AUC, metrics_of
+from .summaries import summaries_of
 
 __all__ = ["Condition", "Outcome", "parse_condition"]
 
@@ -54,7 +54,7 @@ class Condition(NamedTuple):
 
     Attributes:
         text: as it was written.
-        metric: of METRICS where it is about one group, else of SUMMARIES.
+        metric: of `rates.metrics_of` where it is about one group, else of `summaries.summaries_of`.
         attribute: whose groups are compared, or EVERYONE.
         group: the one group that it is about, or None.
         column: of the table: value, low, high or p.
@@ -87,12 +87,15 @@ class Condition(NamedTuple):
         return Outcome(self.text, math.isnan(figure) or COMPARISONS[self.comparison](figure, self.number), figure)
 
 
-def parse_condition(text: str, attributes: Mapping[str, Any] | tuple[str, ...] | list[str]) -> Condition:
+def parse_condition(
+    text: str, attributes: Mapping[str, Any] | tuple[str, ...] | list[str], max_fpr: float | None = None
+) -> Condition:
     """Parse a condition.
 
     Args:
         text: as in this module.
         attributes: names of those that are audited; of an intersection "sex & age".
+        max_fpr: the false positive rate that the partial AUC reaches to, where it is audited.
 
     Raises:
         InputError: the text is no condition, or names what there is not.
@@ -102,6 +105,9 @@ def parse_condition(text: str, attributes: Mapping[str, Any] | tuple[str, ...] |
         raise InputError(f"fail_if: {text!r} is no condition; {_EXAMPLE}.")
     name, end = found["name"], found["end"]
     parts = [part.strip() for part in found["of"].split(",")]
+    metrics, summaries = metrics_of(max_fpr), summaries_of(max_fpr)
+    if max_fpr is None and PARTIAL_AUC in (*parts, name):
+        raise InputError(f"fail_if: {text!r} is of {PARTIAL_AUC}; give max_fpr, the false positive rate it reaches to.")
     if end is not None and end not in ENDS:
         raise unknown("fail_if: end", end, ENDS)
     try:
@@ -114,11 +120,11 @@ def parse_condition(text: str, attributes: Mapping[str, Any] | tuple[str, ...] |
             raise InputError(f"fail_if: {name} in {text!r} is of a metric and an attribute; {_EXAMPLE}.")
         # of an intersection either spelling: sex & age, or as it is asked for, sex,age
         metric, attribute = parts[0], " & ".join(parts[1:])
-        own = {key.removesuffix(f"_{name}") for key in SUMMARIES if key.endswith(name)}
-        if metric not in METRICS or metric not in own:
-            raise unknown(f"fail_if: metric of {name}", metric, [key for key in METRICS if key in own])
+        own = {key.removesuffix(f"_{name}") for key in summaries if key.endswith(name)}
+        if metric not in metrics or metric not in own:
+            raise unknown(f"fail_if: metric of {name}", metric, [key for key in metrics if key in own])
         metric = f"{metric}_{name}"
-    elif name in METRICS:
+    elif name in metrics:
         attribute, equals, group = (part.strip() for part in found["of"].partition("="))
         if attribute == EVERYONE and not equals:
             group = EVERYONE
@@ -130,10 +136,10 @@ def parse_condition(text: str, attributes: Mapping[str, Any] | tuple[str, ...] |
         if end == "p":
             raise InputError(f"fail_if: {text!r}: a group's {name} has no p-value; give low, high or neither.")
         metric = name
-    elif name in SUMMARIES:
+    elif name in summaries:
         metric, attribute = name, " & ".join(parts)
     else:
-        raise unknown("fail_if: figure", name, [*SPREADS, *METRICS, *SUMMARIES])
+        raise unknown("fail_if: figure", name, [*SPREADS, *metrics, *summaries])
     if attribute != EVERYONE and attribute not in attributes:
         raise unknown("fail_if: attribute", attribute, list(attributes))
     return Condition(text.strip(), metric, attribute, group, ENDS.get(end or "", "value"), found["comparison"], number)

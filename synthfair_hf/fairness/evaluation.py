@@ -14,7 +14,7 @@ import numpy as np
 import pandas
 from datasets import Dataset, load_dataset
 
-from ..arguments import Fraction, Replicates, Seed, checked
+from ..arguments import Fraction, PositiveFraction, Replicates, Seed, checked
 from ..domains.findings import choose_finding
 from ..errors import InputError, unknown
 from ..records import Record, check_new_files, file_sha256, library_versions, strictest, writable_directory
@@ -140,6 +140,7 @@ def audit_classifier(
     seed: Seed = 0,
     n_bootstrap: Replicates = 1000,
     permutations: Replicates = 1000,
+    max_fpr: PositiveFraction | None = None,
 ) -> tuple[Record, list[Outcome]]:
     """Audit a saved classifier on a data set, and write its predictions, page, tables and record.
 
@@ -160,6 +161,7 @@ def audit_classifier(
         seed: of bootstrap and permutations.
         n_bootstrap: bootstrap replicates, from 1.
         permutations: of the tests; 0 leaves them out.
+        max_fpr: the false positive rate, in (0, 1], to which a partial AUC is audited too; none by default.
 
     Returns:
         The record, as written, and each condition's outcome.
@@ -168,7 +170,7 @@ def audit_classifier(
         InputError: an argument is invalid, before anything is written.
     """
     directory = writable_directory(output_dir)
-    conditions = parse_conditions(fail_if, groups, intersections)
+    conditions = parse_conditions(fail_if, groups, intersections, max_fpr)
     rows = EvaluationRows(data_dir, view, split, finding)
     rows.check("groups", groups)
     bins = dict(bins or {})
@@ -200,7 +202,9 @@ def audit_classifier(
         rows.flips(scores, groups, threshold=threshold, seed=seed, n_bootstrap=n_bootstrap),
         {"predictions.csv": data},
     )
-    return write_audit(directory, audited, conditions, threshold, intersections, seed, n_bootstrap, permutations)
+    return write_audit(
+        directory, audited, conditions, threshold, intersections, seed, n_bootstrap, permutations, max_fpr
+    )
 
 
 @checked

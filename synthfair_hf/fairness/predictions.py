@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
@@ -91,8 +91,8 @@ def read_predictions(
     if stranger is not None:
         raise unknown("bins", stranger, groups)
     for name, edges in bins.items():
-        if not edges or list(edges) != sorted(set(edges)) or not np.isfinite(edges).all():
-            raise InputError(f"bins[{name!r}]: {list(edges)} do not rise; give the numbers at which groups begin.")
+        if not _rise(edges):
+            raise InputError(f"bins[{name!r}]: {shown(edges)} do not rise; give the numbers at which groups begin.")
     named = {"label": label, "score": score, "subject": subject, "weight": weight}
     wanted = {argument: name for argument, name in named.items() if name is not None}
     repeated = [name for name, times in Counter([*groups, label, score]).items() if times > 1]
@@ -123,6 +123,16 @@ def read_predictions(
         None if weight is None else _floats(path, kept, weight),
         left_out,
     )
+
+
+def _rise(edges: Any) -> bool:
+    """Whether these are numbers, one or more, each above the one before."""
+    try:
+        found = np.asarray(edges)
+    except ValueError:
+        return False
+    numbers = found.ndim == 1 and len(found) > 0 and found.dtype.kind in "iuf"
+    return numbers and bool(np.isfinite(found).all() and (np.diff(found) > 0).all())
 
 
 Rows = list[tuple[int, dict[str, str]]]

@@ -5,6 +5,11 @@
 Rows are sorted by score once. Then the area under the ROC curve is sum_i w_i (C[lo_i] + C[hi_i]) / 2 over positive
 rows, C the cumulated weight of negative ones and lo, hi the places of score i among them; a bin of scores is a slice.
 
+The area to a false positive rate m, A = integral_0^m TPR dFPR, is a sum over positive rows too: i is predicted present
+from the rate a of negatives that score higher on, ties between a and b one after the other, so that it adds
+w_i (r(a)^2 - r(b)^2) / (2 (b - a)), r(x) = max(m - x, 0), or w_i r(a) where a = b. Standardised by McClish (1989) it is
+(1 + (A - m^2 / 2) / (m - m^2 / 2)) / 2: .5 by chance, 1 at best.
+
 A score at or above the threshold is predicted positive. A metric whose denominator is 0 is NaN, never 0.
 """
 
@@ -20,6 +25,7 @@ from ..measure.intervals import pairs_won
 __all__ = [
     "BINS",
     "METRICS",
+    "PARTIAL_AUC",
     "Metric",
     "Rates",
     "check_labels",
@@ -27,6 +33,7 @@ __all__ = [
     "check_weights",
     "group_rates",
     "is_column",
+    "metrics_of",
     "rates",
 ]
 
@@ -64,6 +71,18 @@ METRICS: dict[str, Metric] = {
 scores are too low (Van Calster et al. 2019).
 """
 
+PARTIAL_AUC = "partial_auc"
+"""The metric that there is only where it is asked how far it reaches."""
+
+
+def metrics_of(max_fpr: float | None = None) -> dict[str, Metric]:
+    """METRICS, and after them the partial AUC where it is asked for.
+
+    Args:
+        max_fpr: the false positive rate that it reaches to.
+    """
+    return METRICS if max_fpr is None else METRICS | {PARTIAL_AUC: METRICS["auc"]}
+
 
 def rates(
     scores: np.ndarray,
@@ -71,8 +90,9 @@ def rates(
     members: np.ndarray,
     threshold: float = 0.5,
     row_weights: np.ndarray | None = None,
+    max_fpr: float | None = None,
 ) -> Rates:
-    """METRICS as a function of the weights of subjects.
+    """Metrics as a function of the weights of subjects.
 
     Args:
         scores: `[n]` in [0, 1].
@@ -80,9 +100,10 @@ def rates(
         members: int64 `[n]`, each row's subject as a column of the weights.
         threshold: scores at or above it are predicted positive.
         row_weights: `[n]`, 0 or more, by which the weight of a row's subject is multiplied; 1 by default.
+        max_fpr: in (0, 1], for the partial AUC to this false positive rate; without it there is none.
 
     Returns:
-        A function from weights `[replicates, subjects]` to metrics `[replicates, metrics]`.
+        A function from weights `[replicates, subjects]` to `[replicates, metrics]`, in the order of `metrics_of`.
     """
     order = np.argsort(scores, kind="stable")
     negative, positive = (order[labels[order] == label] for label in (0, 1))
@@ -123,9 +144,27 @@ def rates(
             "underdiagnosis_rate": _ratio(positives - true_positives, positives),
             "calibration_in_the_large": _ratio(per_bin.sum(axis=0), n),
         }
-        return np.stack([found[name] for name in METRICS], axis=1)
+        if max_fpr is not None:
+            found[PARTIAL_AUC] = _partial_auc(cumulated, above, positives, low, high, max_fpr)
+        return np.stack([found[name] for name in metrics_of(max_fpr)], axis=1)
 
     return statistic
+
+
+def _partial_auc(
+    cumulated: np.ndarray, above: np.ndarray, positives: np.ndarray, low: np.ndarray, high: np.ndarray, max_fpr: float
+) -> np.ndarray:
+    """The standardised area to a false positive rate `[b]`; arguments as of `intervals.pairs_won`."""
+    # r(a) and r(b) of each positive, times the weight of the negatives
+    reach = np.clip(cumulated - (1 - max_fpr) * cumulated[:, -1:], 0, None)
+    own = np.take(reach, high, axis=1)
+    if not np.array_equal(low, high):
+        ties = np.take(cumulated, high, axis=1) - np.take(cumulated, low, axis=1)
+        own = np.divide(own**2 - np.take(reach, low, axis=1) ** 2, 2 * ties, out=own.copy(), where=ties > 0)
+    area = _ratio(np.einsum("ij,ij->i", above, own), positives * cumulated[:, -1])
+    least = max_fpr**2 / 2
+    standardised: np.ndarray = (1 + (area - least) / (max_fpr - least)) / 2
+    return standardised
 
 
 def _columns(members: np.ndarray) -> np.ndarray | slice:

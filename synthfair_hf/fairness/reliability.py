@@ -71,7 +71,8 @@ def reliability(
     bins = np.searchsorted(edges[1:-1], score, side="right")
 
     # cells are (group, bin) of one attribute after the other; a row is in one cell of each attribute that it has
-    titles, rows, cells = [], [], []
+    titles: list[tuple[str, str]] = []
+    rows, cells = [], []
     for attribute, (codes, names) in attributes.items():
         known = np.flatnonzero(codes >= 0)
         cells.append(len(titles) * BINS + codes[known] * BINS + bins[known])

@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from .rates import METRICS, Metric
+from .rates import METRICS, PARTIAL_AUC, Metric, metrics_of
 
-__all__ = ["EQUALIZED_ODDS", "SUMMARIES", "Summary", "summarise"]
+__all__ = ["EQUALIZED_ODDS", "SUMMARIES", "Summary", "summaries_of", "summarise"]
 
-_PLACE = {name: place for place, name in enumerate(METRICS)}
+_PLACE = {name: place for place, name in enumerate((*METRICS, PARTIAL_AUC))}
 
 
 class Summary(NamedTuple):
@@ -112,6 +112,15 @@ SUMMARIES: dict[str, Summary] = {
 `worst_group_accuracy` and `adjusted_accuracy` (Yang et al. 2023) are the least and the mean accuracy over (finding,
 group); `equity_scaled_auc` is AUC / (1 + sum_a |AUC_a - AUC|) (Luo et al. 2024, alpha 1), AUC that of all rows.
 """
+
+
+def summaries_of(max_fpr: float | None = None) -> dict[str, Summary]:
+    """SUMMARIES, and after them those of the partial AUC where it is asked for.
+
+    Args:
+        max_fpr: the false positive rate that it reaches to.
+    """
+    return SUMMARIES if max_fpr is None else SUMMARIES | _spread(PARTIAL_AUC, metrics_of(max_fpr)[PARTIAL_AUC])
 
 
 def summarise(summary: Summary, values: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, int, int]:

@@ -83,6 +83,48 @@ def test_metrics_of_groups_are_brute_force(seed, n, ties, threshold):
         assert list(expected) == list(METRICS)
 
 
+@given(st.integers(0, 10**6), st.booleans(), st.sampled_from([0.01, 0.1, 0.37, 1.0]))
+@settings(max_examples=30)
+def test_partial_auc_is_sklearns(seed, ties, max_fpr):
+    score, label, group = sample(120, seed, ties=ties)
+    times = np.random.default_rng((seed, 1)).integers(0, 3, 120)
+    for weights in (None, times):
+        found, gaps = values(quick(score, label, {"group": group}, max_fpr=max_fpr, weights=weights))
+        for name in "abc":
+            own = group == name
+            mass = None if weights is None else weights[own]
+            expected = roc_auc_score(label[own], score[own], max_fpr=max_fpr, sample_weight=mass)
+            assert found[name, "partial_auc"] == pytest.approx(expected)
+        assert gaps["partial_auc_gap"] == pytest.approx(np.ptp(found[:, "partial_auc"]))
+    if max_fpr == 1:
+        assert found["a", "partial_auc"] == pytest.approx(found["a", "auc"])
+
+
+def test_partial_auc_is_where_it_is_asked_for_and_changes_no_other_figure():
+    score, label, group = sample()
+    few = {"n_bootstrap": 20, "permutations": 20}
+    plain, asked = (audit(score, label, {"group": group}, max_fpr=one, **few) for one in (None, 0.2))
+    for name in ("groups", "gaps"):
+        frame = getattr(asked, name)
+        others = frame[~frame["metric"].str.startswith("partial_auc")].reset_index(drop=True)
+        pandas.testing.assert_frame_equal(others, getattr(plain, name))
+    assert "max_fpr" not in plain.settings
+    found = asked.gaps.set_index("metric").loc["partial_auc_gap"]
+    assert found["low"] < found["high"]
+    assert 0 < found["p"] <= 1
+    one_label = quick(score[label == 1], label[label == 1], {"group": group[label == 1]}, max_fpr=0.2)
+    assert one_label.groups.query("metric == 'partial_auc'")["value"].isna().all()
+
+
+def test_the_interval_of_partial_auc_is_that_of_resampled_rows():
+    score, label, group = sample(400, ties=True)
+    table = audit(score, label, {"group": group}, max_fpr=0.3, n_bootstrap=800, permutations=0)
+    rng = np.random.default_rng(5)
+    drawn = [roc_auc_score(label[rows], score[rows], max_fpr=0.3) for rows in rng.integers(0, 400, (800, 400))]
+    row = table.groups.set_index(["group", "metric"]).loc[(EVERYONE, "partial_auc")]
+    assert [row["low"], row["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+
+
 def test_bins_hold_their_lower_edge_and_the_last_both():
     score = np.array([0.0, 0.1, 0.1, 0.9, 1.0])
     found, _ = values(quick(score, np.array([1, 0, 1, 0, 1]), {"group": ["a"] * 5}))
@@ -313,6 +355,8 @@ def test_figures_of_an_attribute_depend_on_the_seed_and_not_on_other_attributes(
         ({"intersections": [("sex", "race")]}, "intersections: 'race' is unknown; allowed: sex"),
         ({"intersections": [("sex",)]}, "name two or more attributes"),
         ({"threshold": 2}, "threshold: 2 is invalid; give a finite number from 0 to 1"),
+        ({"max_fpr": 0}, "max_fpr: 0 is invalid"),
+        ({"max_fpr": 1.5}, "max_fpr: 1.5 is invalid"),
         ({"n_bootstrap": 0}, "n_bootstrap, permutations, level: 0, 1000, 0.95 out of range"),
     ],
 )

@@ -53,6 +53,17 @@ def test_a_condition_is_about_the_figure_that_it_names(table, text, where, colum
     assert outcome.holds == (expected > number if condition.comparison[0] == ">" else expected < number)
 
 
+def test_partial_auc_is_a_figure_where_it_is_audited():
+    rng = np.random.default_rng(0)
+    groups = {"sex": rng.choice(["f", "m"], 100).tolist()}
+    table = audit(rng.random(100), rng.integers(0, 2, 100), groups, n_bootstrap=5, permutations=0, max_fpr=0.3)
+    for text, frame in (("gap(partial_auc, sex) > 0", table.gaps), ("partial_auc(sex=f) > 0", table.groups)):
+        outcome = parse_condition(text, ["sex"], 0.3).check(table)
+        assert outcome.figure in frame["value"].to_numpy()
+        with pytest.raises(InputError, match="is of partial_auc; give max_fpr"):
+            parse_condition(text, ["sex"])
+
+
 def test_a_figure_without_a_value_does_not_pass(table):
     for text in ("auc(site=a b) < 0.8", "auc(site=a b) > 0.8"):
         outcome = parse_condition(text, ATTRIBUTES).check(table)

@@ -105,6 +105,7 @@ BAD = [
     ({"bins": {"sex": [40]}}, {}, ":2: sex is 'F', no number; bins are of numbers alone"),
     ({"bins": {"sex": [60, 40]}}, {}, r"bins\['sex'\]: \[60, 40\] do not rise"),
     ({"bins": {"sex": []}}, {}, r"bins\['sex'\]: \[\] do not rise"),
+    ({"bins": {"sex": {"a": []}}}, {}, r"bins\['sex'\]: .* do not rise"),
     ({}, {"p": ["0.1", "a", "1", "1", "1", "1"]}, ":3: p is 'a', no number"),
     ({}, {"y": ["", "", "", "", "", ""]}, "no row is complete"),
     ({}, {"sex": ["", "n/a", "?", "", "", ""]}, "groups: no row of table.csv has a value of 'sex'"),
