@@ -551,16 +551,20 @@ def _audit(settings: verbs.Audit) -> int:
     else:
         from .fairness.evaluation import audit_classifier
 
-        record, outcomes = audit_classifier(**_given(settings))
-    for name, n in record.counts["left_out"].items():
-        print(f"left out: {counted(n, 'row')} without {name}")
+        # a classifier has one finding, whose label is one
+        label = {} if settings.label is None else {"label": _only("label", settings.label)}
+        record, outcomes = audit_classifier(**{**_given(settings), **label})
+    for finding, counts in record.counts.get("findings", {None: record.counts}).items():
+        for name, n in counts["left_out"].items():
+            print(f"{f'{finding}: ' if finding else ''}left out: {counted(n, 'row')} without {name}")
     for row in record.measured["gaps"]:
         if row["metric"] in ("auc_gap", "equal_opportunity_difference", "demographic_parity_difference"):
             ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
             value = "no value" if row["value"] is None else f"{row['value']:.3f}{ends}"
             p = "" if row["p"] is None else f", p = {row['p']:.3g}"
             unknown_rows = f", {row['unknown']} of unknown group" if row["unknown"] else ""
-            print(f"{row['attribute']}: {row['metric']} {value}{p}, n = {row['n']}{unknown_rows}")
+            finding = f"{row['finding']}, " if "finding" in row else ""
+            print(f"{finding}{row['attribute']}: {row['metric']} {value}{p}, n = {row['n']}{unknown_rows}")
     for one in outcomes:
         told = "it has no value" if math.isnan(one.figure) else f"it is {one.figure:.3f}"
         print(f"{'holds' if one.holds else 'does not hold'}: {one.condition} ({told})")
@@ -572,6 +576,17 @@ def _audit(settings: verbs.Audit) -> int:
     others = "" if settings.classifier is None else ", predictions.csv"
     print(f"wrote {settings.output_dir}/audit.html, audit.json{others}, groups.csv, gaps.csv and reliability.csv")
     return 1 if any(one.holds for one in outcomes) else 0
+
+
+def _only(argument: str, given: str | tuple[str, ...]) -> str:
+    """The one word that a classifier takes."""
+    if isinstance(given, str):
+        return given
+    if len(given) != 1:
+        raise InputError(
+            f"{argument}: {', '.join(given)}; give one, as a classifier is audited for one finding at a time."
+        )
+    return given[0]
 
 
 def _check_what_is_audited(settings: verbs.Audit) -> None:

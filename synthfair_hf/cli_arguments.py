@@ -756,12 +756,16 @@ class Audit(_ClassifierFlags):
         description="instead of a table: directory or OWNER/NAME of an image classifier, of transformers or ours",
     )
     data_dir: Path | None = Field(None, description="data set of `synthfair generate` that a classifier scores")
-    label: str | None = Field(
+    label: str | tuple[str, ...] | None = Field(
         None,
-        description="the table's column of what is true: 0 and 1, or words of which --positive says one; of a "
-        "classifier with several labels, the one that is the finding",
+        description="the table's column of what is true: 0 and 1, or words of which --positive says one; of several "
+        "findings one each; of a classifier with several labels, the one that is the finding",
     )
-    score: str | None = Field(None, description="the table's column of the probability that the finding is present")
+    score: str | tuple[str, ...] | None = Field(
+        None,
+        description="the table's column of the probability that the finding is present; of several findings one each, "
+        "in the order of --label",
+    )
     groups: tuple[str, ...] = Field(description="attributes to compare: columns of the table, or covariates")
     subject: str | None = Field(
         None, description="its column of patients, resampled as a whole; each row is one of its own by default"
@@ -780,7 +784,8 @@ class Audit(_ClassifierFlags):
     fail_if: tuple[str, ...] = Field(
         (),
         description="conditions for exit status 1, such as 'gap(tpr, sex) > 0.1', 'ratio(selection_rate, sex) < 0.8', "
-        "'worst(auc, age) < 0.75', 'auc(sex=female) < 0.8'",
+        "'worst(auc, age) < 0.75', 'auc(sex=female) < 0.8'; of several findings each is asked, or one by "
+        "'edema: gap(tpr, sex) > 0.1'",
     )
     threshold: float = Field(0.5, description="scores at or above it are predicted present")
     max_fpr: float | None = Field(

@@ -12,6 +12,7 @@
 - `reliability` — `reliability`: reliability curves, the share with the finding by group and bin of scores
 - `predictions` — `read_predictions`: a table of anybody's predictions, CSV or Parquet
 - `conditions` — `parse_condition`: conditions on an audit, for checks that fail
+- `audit_figures` — `plots_of`: what the page of an audit draws
 - `audit_page` — `audit_predictions`: the audit of a table, as a page, tables and a record
 - `evaluation` — `audit_classifier` and `detect_classifier`: a saved classifier on a data set of this package
 - `trainer_metrics` — `audit_metrics`: fairness metrics for the Trainer of transformers

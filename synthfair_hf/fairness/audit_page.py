@@ -1,14 +1,15 @@
 """The audit of a table of predictions, written down: a page to look at, tables to compute with, and the record.
 
-DIR/audit.html    conditions, fairness metrics by attribute, every metric by group with its interval; it fetches
-                  nothing and runs no script
-DIR/groups.csv, gaps.csv    the two tables of `audit.AuditTable`
+DIR/audit.html    conditions, fairness metrics by attribute, every metric by group with its interval, a
+                  section for each finding; it fetches nothing and runs no script
+DIR/groups.csv, gaps.csv    the two tables of `audit.AuditTable`; of several findings with a column `finding`
 DIR/reliability.csv    that of `reliability.reliability`: the share with the finding by group and bin of scores
 DIR/flips.csv     that of `flips.flip_rates` by attribute, where the counterfactuals of the rows are known
 DIR/audit.json    the record, with both tables in it
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +18,11 @@ import numpy as np
 import pandas
 
 from ..arguments import Fraction, PositiveFraction, Replicates, Seed, checked
+from ..errors import InputError, counted
 from ..publish.pages import render
 from ..records import Record, file_sha256, library_versions, writable_directory, write_together, written
 from .audit import AuditTable, audit, plain_rows
+from .audit_figures import SMALL, curves_of, figure_text, plots_of, rows_of
 from .conditions import Condition, Outcome, parse_condition
 from .permutation import holm
 from .predictions import Predictions, read_predictions
@@ -41,26 +44,12 @@ HEADLINES = {
 }
 """The fairness metrics of the page; the others are in gaps.csv."""
 
-PLOTTED = {
-    "auc": "AUC",
-    "partial_auc": "partial AUC",
-    "tpr": "TPR (sensitivity)",
-    "fpr": "FPR (1 - specificity)",
-    "ppv": "PPV (precision)",
-    "selection_rate": "selection rate",
-    "accuracy": "accuracy",
-    "ece": "calibration error (ECE)",
-    "brier": "Brier score",
-    "calibration_in_the_large": "calibration-in-the-large (share with the finding - mean score)",
-}
-"""The metrics that are drawn by group, in this order."""
-
 
 @checked
 def audit_predictions(
     predictions: str | Path,
-    label: str,
-    score: str,
+    label: str | Sequence[str],
+    score: str | Sequence[str],
     groups: Sequence[str],
     output_dir: str | Path,
     subject: str | None = None,
@@ -80,17 +69,18 @@ def audit_predictions(
 
     Args:
         predictions: the table, CSV or Parquet, a line per image.
-        label: column of what is true.
-        score: column of the probability that the finding is present.
+        label: column of what is true; of several findings one each.
+        score: column of the probability that the finding is present; of several findings one each, in their order.
         groups: columns of attributes.
         output_dir: where the files are written.
         subject: column of patients, whose rows are resampled together; each row is one of its own by default.
         weight: column of weights; all rows count the same by default.
-        positive: the word of `label` that means present, where labels are words.
+        positive: the word of `label` that means present, where labels are words; of every finding.
         negative: the word that means absent, where there are more than two; rows of the others are left out.
         bins: by attribute, the numbers at which groups begin.
         intersections: attributes whose intersections are groups too.
-        fail_if: conditions on the figures, of `conditions`.
+        fail_if: conditions on the figures, of `conditions`; of several findings each is asked of every one that it
+            does not exclude by naming another.
         threshold: scores at or above it are predicted present.
         seed: of bootstrap and permutations.
         n_bootstrap: bootstrap replicates, from 1.
@@ -103,10 +93,24 @@ def audit_predictions(
     Raises:
         InputError: an argument is invalid, before anything is written.
     """
+    labels, scores = ([one] if isinstance(one, str) else list(one) for one in (label, score))
+    if not labels or len(labels) != len(scores):
+        raise InputError(
+            f"label, score: {counted(len(labels), 'label')} and {counted(len(scores), 'score')}; give a column of each "
+            "for every finding, in the same order."
+        )
+    repeated = next((name for name, times in Counter([*labels, *scores]).items() if times > 1), None)
+    if repeated is not None:
+        raise InputError(f"label, score: {repeated!r} is named twice; name each column once.")
     directory, path = writable_directory(output_dir), Path(predictions)
-    conditions = parse_conditions(fail_if, groups, intersections, max_fpr)
-    read = read_predictions(path, label, score, groups, subject, weight, positive, bins, negative)
-    columns = {"label": label, "score": score, "groups": list(groups), "subject": subject, "weight": weight}
+    conditions = parse_conditions(fail_if, groups, intersections, max_fpr, labels)
+    findings = {
+        finding: read_predictions(path, finding, own, groups, subject, weight, positive, bins, negative)
+        for finding, own in zip(labels, scores, strict=True)
+    }
+    # one finding is written as its name
+    named = {"label": labels, "score": scores} if len(labels) > 1 else {"label": labels[0], "score": scores[0]}
+    columns = {**named, "groups": list(groups), "subject": subject, "weight": weight}
     given = {
         "positive": positive,
         "negative": negative,
@@ -114,7 +118,7 @@ def audit_predictions(
     }
     audited = Audited(
         path.name,
-        read,
+        findings,
         {name: column for name, column in columns.items() if column is not None},
         {name: value for name, value in given.items() if value},
         {"predictions": file_sha256(path)[:16]},
@@ -129,7 +133,7 @@ class Audited(NamedTuple):
 
     Attributes:
         name: of the table or classifier, for the page.
-        read: the predictions.
+        findings: the predictions of each finding, by the column of its label.
         columns: of the table, by what they are.
         settings: for the record, beside the columns and those of the audit.
         inputs: for the record.
@@ -138,7 +142,7 @@ class Audited(NamedTuple):
     """
 
     name: str
-    read: Predictions
+    findings: Mapping[str, Predictions]
     columns: Mapping[str, Any]
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
@@ -147,11 +151,15 @@ class Audited(NamedTuple):
 
 
 def parse_conditions(
-    fail_if: Sequence[str], groups: Sequence[str], intersections: Sequence[Sequence[str]], max_fpr: float | None = None
+    fail_if: Sequence[str],
+    groups: Sequence[str],
+    intersections: Sequence[Sequence[str]],
+    max_fpr: float | None = None,
+    findings: Sequence[str] = (),
 ) -> list[Condition]:
-    """Conditions on the figures of these attributes and intersections."""
+    """Conditions on the figures of these attributes and intersections, of several findings one for each."""
     audited = (*groups, *(" & ".join(names) for names in intersections))
-    return [parse_condition(text, audited, max_fpr) for text in fail_if]
+    return [one for text in fail_if for one in parse_condition(text, audited, max_fpr).of(findings)]
 
 
 def write_audit(
@@ -166,61 +174,47 @@ def write_audit(
     max_fpr: float | None = None,
 ) -> tuple[Record, list[Outcome]]:
     """Audit predictions and write page, tables and record; arguments and result are those of `audit_predictions`."""
-    read = audited.read
-    table = audit(
-        read.scores,  # type: ignore[arg-type]
-        read.labels,  # type: ignore[arg-type]
-        read.groups,  # type: ignore[arg-type]
-        read.subjects,
-        threshold,
-        intersections,
-        seed,
-        n_bootstrap,
-        permutations,
-        max_fpr=max_fpr,
-        weights=read.weights,  # type: ignore[arg-type]
-    )
-    curves = reliability(
-        read.scores,  # type: ignore[arg-type]
-        read.labels,  # type: ignore[arg-type]
-        read.groups,  # type: ignore[arg-type]
-        read.subjects,
-        intersections,
-        seed,
-        n_bootstrap,
-        weights=read.weights,  # type: ignore[arg-type]
-    )
-    outcomes = [condition.check(table) for condition in conditions]
-    plain = table.to_record()
-    flips = {name: plain_rows(found) for name, found in audited.flips.items()}
+    found: dict[str, _Found] = {}
+    for finding, read in audited.findings.items():
+        drawn: dict[str, Any] = {"intersections": intersections, "seed": seed, "n_bootstrap": n_bootstrap}
+        columns = {name: column for name, column in read._asdict().items() if name != "left_out"}
+        given = columns | drawn
+        table = audit(**given, threshold=threshold, permutations=permutations, max_fpr=max_fpr)
+        found[finding] = _Found(read, table, reliability(**given))
+    first = next(iter(audited.findings))
+    outcomes = [condition.check(found[condition.finding or first].table) for condition in conditions]
+    tables = {
+        "groups": _joined({finding: one.table.groups for finding, one in found.items()}),
+        "gaps": _joined({finding: one.table.gaps for finding, one in found.items()}),
+        "reliability": _joined({finding: one.curves for finding, one in found.items()}),
+    }
+    flips = {name: plain_rows(own) for name, own in audited.flips.items()}
+    counts = {finding: one.counts for finding, one in found.items()}
     record = Record(
         stage="audit",
         inputs=dict(audited.inputs),
         settings={
             "columns": dict(audited.columns),
             **audited.settings,
-            "fail_if": [condition.text for condition in conditions],
-            **{name: value for name, value in plain["settings"].items() if name not in SIZES},
+            "fail_if": [one.condition for one in outcomes],
+            **{name: value for name, value in found[first].table.settings.items() if name not in SIZES},
         },
         versions=library_versions(),
-        counts={**{name: plain["settings"][name] for name in SIZES}, "left_out": read.left_out},
+        counts=counts[first] if len(found) == 1 else {"findings": counts},
         measured={
             "conditions": [_plain(one) for one in outcomes],
-            "groups": plain["groups"],
-            "gaps": plain["gaps"],
-            "reliability": plain_rows(curves),
+            **{name: plain_rows(frame) for name, frame in tables.items()},
             **({"flips": flips} if flips else {}),
         },
     )
-    page = _page(audited, table, curves, outcomes, record)
-    tables = {"groups.csv": table.groups, "gaps.csv": table.gaps, "reliability.csv": curves}
+    page = _page(audited, found, outcomes, record)
     if audited.flips:
-        tables["flips.csv"] = pandas.concat(audited.flips.values())
+        tables["flips"] = pandas.concat(audited.flips.values())
     directory.mkdir(parents=True, exist_ok=True)
     write_together(
         {
             **{directory / name: data for name, data in audited.files.items()},
-            **{directory / name: frame.to_csv(index=False).encode() for name, frame in tables.items()},
+            **{directory / f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in tables.items()},
             directory / "audit.html": page.encode(),
             directory / "audit.json": written(record.model_dump(mode="json")),
         }
@@ -230,8 +224,24 @@ def write_audit(
 
 SIZES = ("n", "positives", "subjects")
 
-SMALL = 10
-"""Rows below which a group is named: it can be the end of a difference by chance alone."""
+
+class _Found(NamedTuple):
+    """What was found of one finding: `curves` are those of `reliability.reliability`."""
+
+    read: Predictions
+    table: AuditTable
+    curves: pandas.DataFrame
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        return {**{name: self.table.settings[name] for name in SIZES}, "left_out": self.read.left_out}
+
+
+def _joined(frames: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
+    """One table, of several findings with their names as its first column."""
+    if len(frames) == 1:
+        return next(iter(frames.values()))
+    return pandas.concat(frames, names=["finding"]).reset_index("finding")
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
@@ -239,36 +249,47 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     return {"condition": outcome.condition, "holds": outcome.holds, "figure": figure}
 
 
-def _page(
-    audited: Audited, table: AuditTable, curves: pandas.DataFrame, outcomes: Sequence[Outcome], record: Record
-) -> str:
-    gaps = table.gaps[table.gaps["metric"].isin(HEADLINES)].copy()
+def _page(audited: Audited, found: Mapping[str, _Found], outcomes: Sequence[Outcome], record: Record) -> str:
+    gaps = pandas.concat({finding: one.table.gaps for finding, one in found.items()}, names=["finding"])
+    gaps = gaps[gaps["metric"].isin(HEADLINES)].copy()
+    # over all findings, as all are looked at together
     gaps["adjusted"] = holm(gaps["p"].to_numpy(dtype=np.float64))
-    lines = {
-        attribute: [_line(row) for metric in HEADLINES for row in _rows(own[own["metric"] == metric])]
-        for attribute, own in gaps.groupby("attribute", sort=False)
-    }
+    columns = record.settings["columns"]
+    scores = [columns["score"]] if isinstance(columns["score"], str) else columns["score"]
     return render(
         "audit.html.jinja",
         name=audited.name,
-        settings=table.settings,
-        columns=record.settings["columns"],
+        settings=record.settings,
+        columns=columns,
         positive=record.settings.get("positive", 1),
-        small=small_groups(table),
-        chosen=record.settings,
         inputs=record.inputs,
-        flips={name: list(_flip_lines(found)) for name, found in audited.flips.items()},
-        left_out=audited.read.left_out,
-        unknown={
-            row["attribute"]: row["unknown"] for row in _rows(gaps.drop_duplicates("attribute")) if row["unknown"]
-        },
+        flips={name: list(_flip_lines(own)) for name, own in audited.flips.items()},
         version=record.versions["synthfair-hf"],
         conditions=[_plain(one) for one in outcomes],
         tests=int(gaps["p"].notna().sum()),
-        lines=lines,
-        plots=list(_plots(table)),
-        curves=_curves(curves),
+        least=float(gaps["p"].notna().sum() / (1 + record.settings["permutations"])),
+        findings=[
+            {"label": finding, "score": score, **_section(one, gaps[gaps.index.get_level_values("finding") == finding])}
+            for score, (finding, one) in zip(scores, found.items(), strict=True)
+        ],
     )
+
+
+def _section(found: _Found, gaps: pandas.DataFrame) -> dict[str, Any]:
+    """What the page says of one finding; `gaps` are its fairness metrics with adjusted p-values."""
+    return {
+        "counts": found.counts,
+        "small": small_groups(found.table),
+        "unknown": {
+            row["attribute"]: row["unknown"] for row in rows_of(gaps.drop_duplicates("attribute")) if row["unknown"]
+        },
+        "lines": {
+            attribute: [_line(row) for metric in HEADLINES for row in rows_of(own[own["metric"] == metric])]
+            for attribute, own in gaps.groupby("attribute", sort=False)
+        },
+        "plots": list(plots_of(found.table)),
+        "curves": curves_of(found.curves),
+    }
 
 
 def small_groups(table: AuditTable) -> dict[str, int]:
@@ -281,86 +302,10 @@ def small_groups(table: AuditTable) -> dict[str, int]:
 def _flip_lines(flips: pandas.DataFrame) -> Iterator[dict[str, Any]]:
     """A line for each pair of levels, and one for all: figures by metric as texts."""
     for (start, end), found in flips.groupby(["from", "to"], sort=False):
-        texts = {row["metric"]: _figure(row) for row in _rows(found)}
+        texts = {row["metric"]: figure_text(row) for row in rows_of(found)}
         yield {"start": start, "end": end, "pairs": int(found["n"].iloc[0])} | {"figures": texts}
-
-
-def _rows(frame: pandas.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(name): None if pandas.isna(value) else value for name, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
     tests = {name: "–" if row[name] is None else f"{row[name]:.3f}" for name in ("p", "adjusted")}
-    return row | {"title": HEADLINES[row["metric"]], "figure": _figure(row)} | tests
-
-
-def _figure(row: Mapping[str, Any]) -> str:
-    """The text 0.81 [0.75, 0.87]; a dash where there is no value."""
-    if row["value"] is None:
-        return "–"
-    ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-    return f"{row['value']:.3f}{ends}"
-
-
-class Plot(NamedTuple):
-    """One metric of all groups, on an axis.
-
-    Attributes:
-        title: of the metric.
-        ticks: on the axis, with their place in percent of its width.
-        everyone: the figure of all rows, with its place.
-        attributes: by name, the groups' figures with their places.
-    """
-
-    title: str
-    ticks: list[tuple[str, float]]
-    everyone: dict[str, Any]
-    attributes: dict[str, list[dict[str, Any]]]
-
-
-def _plots(table: AuditTable) -> Iterator[Plot]:
-    for metric, title in PLOTTED.items():
-        rows = _rows(table.groups[table.groups["metric"] == metric])
-        ends = [row[end] for row in rows for end in ("low", "high", "value") if row[end] is not None]
-        if not ends:
-            continue
-        low, high, step = _axis(min(ends), max(ends))
-
-        def place(value: float, low: float = low, high: float = high) -> float:
-            return round(100 * (value - low) / (high - low), 2)
-
-        placed = []
-        for row in rows:
-            known = {end: place(row[end]) for end in ("low", "high", "value") if row[end] is not None}
-            placed.append(row | {"figure": _figure(row), "place": known})
-        ticks = [low + step * number for number in range(round((high - low) / step) + 1)]
-        attributes: dict[str, list[dict[str, Any]]] = {}
-        for row in placed[1:]:
-            attributes.setdefault(row["attribute"], []).append(row)
-        yield Plot(title, [(f"{tick:g}", place(tick)) for tick in np.round(ticks, 6).tolist()], placed[0], attributes)
-
-
-def _curves(curves: pandas.DataFrame) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """By attribute and group, the points of its reliability curve in percent; bins of fewer than SMALL rows are so."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for row in _rows(curves[curves["n"] > 0]):
-        if row["value"] is None:
-            # all weights are 0
-            continue
-        ends = ("score", "value", "low", "high")
-        place = {end: round(100 * (row["value"] if row[end] is None else row[end]), 1) for end in ends}
-        point = {"figure": _figure(row), "n": row["n"], "small": row["n"] < SMALL} | place
-        found.setdefault(row["attribute"], {}).setdefault(row["group"], []).append(point)
-    return found
-
-
-def _axis(least: float, most: float) -> tuple[float, float, float]:
-    """Ends and step of an axis that holds both numbers: about four steps of 1, 2 or 5 times a power of ten."""
-    rough = max(most - least, 1e-3) / 4
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(times * power for times in (1, 2, 5, 10) if times * power >= rough)
-    first, last = math.floor(least / step + 1e-9), math.ceil(most / step - 1e-9)
-    return step * first, step * max(last, first + 1), step
+    return row | {"title": HEADLINES[row["metric"]], "figure": figure_text(row)} | tests

@@ -6,6 +6,7 @@
     auc(sex=female) < 0.8           of one group; auc(everyone) of all rows
     equalized_odds_max_difference(sex) > 0.1       any of `summaries.SUMMARIES`
     gap(tpr, sex, age) > 0.1        of an intersection that is audited
+    effusion: gap(tpr, sex) > 0.1   of one of several findings; without a name it is asked of each
     gap(tpr, sex).low > 0           the lower end of its interval; .high the upper one, .p the p-value
 
 A condition on a figure without a value holds: a check that cannot see does not pass.
@@ -14,7 +15,7 @@ A condition on a figure without a value holds: a check that cannot see does not 
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas
@@ -36,7 +37,7 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 }
 
 _WRITTEN = re.compile(
-    r"\s*(?P<name>\w+)\s*\((?P<of>[^()]*)\)\s*(?:\.\s*(?P<end>\w+)\s*)?(?P<comparison>[<>]=?)\s*(?P<number>[-+.\de]+)\s*"
+    r"\s*(?:(?P<finding>[^():]+?)\s*:\s*)?(?P<name>\w+)\s*\((?P<of>[^()]*)\)\s*(?:\.\s*(?P<end>\w+)\s*)?(?P<comparison>[<>]=?)\s*(?P<number>[-+.\de]+)\s*"
 )
 _EXAMPLE = "write it as 'gap(tpr, sex) > 0.1'"
 
@@ -60,6 +61,7 @@ class Condition(NamedTuple):
         column: of the table: value, low, high or p.
         comparison: of COMPARISONS.
         number: what the figure is compared with.
+        finding: that it is about; None where there is one.
     """
 
     text: str
@@ -69,6 +71,22 @@ class Condition(NamedTuple):
     column: str
     comparison: str
     number: float
+    finding: str | None = None
+
+    def of(self, findings: Sequence[str]) -> list["Condition"]:
+        """This condition on the finding that it names, or on each of several.
+
+        Args:
+            findings: those that are audited.
+
+        Raises:
+            InputError: it names another.
+        """
+        if self.finding is not None and self.finding not in findings:
+            raise unknown("fail_if: finding", self.finding, findings)
+        if self.finding is not None or len(findings) < 2:
+            return [self]
+        return [self._replace(finding=one, text=f"{one}: {self.text}") for one in findings]
 
     def check(self, table: AuditTable) -> Outcome:
         """Whether the condition holds.
@@ -142,7 +160,16 @@ def parse_condition(
         raise unknown("fail_if: figure", name, [*SPREADS, *metrics, *summaries])
     if attribute != EVERYONE and attribute not in attributes:
         raise unknown("fail_if: attribute", attribute, list(attributes))
-    return Condition(text.strip(), metric, attribute, group, ENDS.get(end or "", "value"), found["comparison"], number)
+    return Condition(
+        text.strip(),
+        metric,
+        attribute,
+        group,
+        ENDS.get(end or "", "value"),
+        found["comparison"],
+        number,
+        found["finding"],
+    )
 
 
 def _where(frame: pandas.DataFrame, column: str, name: str, text: str) -> pandas.DataFrame:

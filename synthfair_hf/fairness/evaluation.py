@@ -170,9 +170,9 @@ def audit_classifier(
         InputError: an argument is invalid, before anything is written.
     """
     directory = writable_directory(output_dir)
-    conditions = parse_conditions(fail_if, groups, intersections, max_fpr)
     rows = EvaluationRows(data_dir, view, split, finding)
     rows.check("groups", groups)
+    conditions = parse_conditions(fail_if, groups, intersections, max_fpr, [rows.finding])
     bins = dict(bins or {})
     for name in bins:
         if name in groups and rows.preset.covariates[name].categorical:
@@ -186,7 +186,7 @@ def audit_classifier(
         data, digest = path.read_bytes(), file_sha256(path)[:16]
     audited = Audited(
         Path(classifier).name,
-        read,
+        {rows.finding: read},
         {"label": rows.finding, "score": SCORE, "groups": list(groups), "subject": SUBJECT},
         {
             "view": view,

@@ -10,7 +10,8 @@ import pytest
 from synthfair_hf.cli import main
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.audit import audit, plain_rows
-from synthfair_hf.fairness.audit_page import PLOTTED, _axis, audit_predictions
+from synthfair_hf.fairness.audit_figures import PLOTTED, axis_of
+from synthfair_hf.fairness.audit_page import HEADLINES, audit_predictions
 from synthfair_hf.fairness.reliability import reliability
 from synthfair_hf.records import Record
 
@@ -110,9 +111,88 @@ def test_one_class_and_constant_scores_have_no_value_and_no_error(tmp_path):
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["counts"]["positives"] == 4
 
 
+@pytest.fixture
+def findings(tmp_path):
+    """A table of two findings, one of which is unknown of some rows, and biased."""
+    rng = np.random.default_rng(3)
+    frame = pandas.DataFrame({"sex": rng.choice(["f", "m"], 200), "patient": rng.integers(0, 90, 200)})
+    for name, effect in (("effusion", 0.0), ("edema", 0.5)):
+        frame[name] = rng.integers(0, 2, 200)
+        frame[f"p_{name}"] = (0.5 * frame[name] * (1 - effect * (frame["sex"] == "f")) + 0.5 * rng.random(200)).round(3)
+    frame["edema"] = frame["edema"].astype(object).where(rng.random(200) > 0.1, "")
+    path = tmp_path / "several.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_several_findings_are_the_audits_of_each_adjusted_together(findings, tmp_path):
+    names = ["effusion", "edema"]
+    asked = {"groups": ["sex"], "subject": "patient", "max_fpr": 0.3, **QUICK}
+    conditions = ["gap(tpr, sex) > 0.1", "edema : auc(everyone) > 0"]
+    several, outcomes = audit_predictions(
+        findings, names, [f"p_{name}" for name in names], output_dir=tmp_path / "all", fail_if=conditions, **asked
+    )
+    told = ["effusion: gap(tpr, sex) > 0.1", "edema: gap(tpr, sex) > 0.1", "edema : auc(everyone) > 0"]
+    assert [one.condition for one in outcomes] == several.settings["fail_if"] == told
+    page, tested = (tmp_path / "all" / "audit.html").read_text(), []
+    for name in names:
+        record, (own,) = audit_predictions(
+            findings, name, f"p_{name}", output_dir=tmp_path / name, fail_if=conditions[:1], **asked
+        )
+        (same,) = [one for one in outcomes if one.condition == f"{name}: {own.condition}"]
+        assert (same.holds, same.figure) == (own.holds, own.figure)
+        assert several.counts["findings"][name] == record.counts
+        for table in ("groups", "gaps", "reliability"):
+            ours = [row for row in several.measured[table] if row["finding"] == name]
+            assert [{"finding": name, **row} for row in record.measured[table]] == ours
+            read = pandas.read_csv(tmp_path / "all" / f"{table}.csv")
+            assert read.columns[0] == "finding"
+            assert (read["finding"] == name).sum() == len(ours)
+        headlines = [row["p"] for row in record.measured["gaps"] if row["metric"] in HEADLINES]
+        tested += [p for p in headlines if p is not None]
+        # as it is alone
+        listed, _ = audit_predictions(findings, [name], [f"p_{name}"], output_dir=tmp_path / "2", **asked)
+        assert listed.measured["gaps"] == record.measured["gaps"]
+        assert listed.settings["columns"] == record.settings["columns"]
+    assert f"for all {len(tested)} tests on this page, of 2 findings" in page
+    assert f'data-name="Holm">{min(1, min(tested) * len(tested)):.3f}<' in page
+    assert page.count('class="finding"') == 2
+
+
+def test_the_verb_audits_several_findings(findings, tmp_path, capsys):
+    words = f"audit --predictions {findings} --groups sex --n_bootstrap 9 --permutations 9 --output_dir {tmp_path}/out"
+    both = ["--label", "effusion", "edema", "--score", "p_effusion", "p_edema"]
+    assert main([*words.split(), *both, "--fail_if", "edema: auc(everyone) > 0"]) == 1
+    told = capsys.readouterr().out
+    assert "edema: left out: " in told
+    assert "effusion, sex: auc_gap" in told
+    assert "holds: edema: auc(everyone) > 0" in told
+    assert main([*words.split(), *both[:5]]) == 2
+    assert "--label, --score: 2 labels and 1 score; give a column of each" in capsys.readouterr().err
+    assert main(f"audit --classifier c --data_dir d --groups sex --output_dir o {' '.join(both[:3])}".split()) == 2
+    assert "--label: effusion, edema; give one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": ["p_effusion"]}, "label, score: 2 labels and 1 score; give a column of each for every finding"),
+        ({"label": [], "score": []}, "label, score: 0 labels and 0 scores"),
+        ({"score": ["p_edema", "p_edema"]}, "label, score: 'p_edema' is named twice"),
+        ({"fail_if": ["edma: auc(everyone) > 0"]}, "fail_if: finding: 'edma' is unknown; .*did you mean 'edema'"),
+        ({"label": ["effusion", "oedema"]}, "label: column of several.csv: 'oedema' is unknown"),
+    ],
+)
+def test_findings_that_do_not_fit_are_named_and_nothing_is_written(findings, tmp_path, change, message):
+    asked = {"label": ["effusion", "edema"], "score": ["p_effusion", "p_edema"], "groups": ["sex"], **QUICK, **change}
+    with pytest.raises(InputError, match=message):
+        audit_predictions(findings, output_dir=tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("ends", [(0.0, 1.0), (0.31, 0.34), (0.5, 0.5), (0.0, 0.0), (0.999, 1.0)])
 def test_an_axis_holds_its_figures(ends):
-    low, high, step = _axis(*ends)
+    low, high, step = axis_of(*ends)
     assert low <= ends[0] + 1e-9
     assert high >= ends[1] - 1e-9
     assert high > low
