@@ -568,11 +568,12 @@ def _audit(settings: verbs.Audit) -> int:
     for one in outcomes:
         told = "it has no value" if math.isnan(one.figure) else f"it is {one.figure:.3f}"
         print(f"{'holds' if one.holds else 'does not hold'}: {one.condition} ({told})")
-    for attribute, rows in record.measured.get("flips", {}).items():
+    for rows in record.measured.get("flips", {}).values():
         for row in rows:
             if row["metric"] == "flip_rate" and row["from"] == "any" and row["value"] is not None:
                 ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-                print(f"do({attribute}): flips {row['value']:.3f}{ends} of {counted(row['n'], 'pair')}")
+                group = f" within {row['within']} = {row['group']}" if "within" in row else ""
+                print(f"do({row['attribute']}){group}: flips {row['value']:.3f}{ends} of {counted(row['n'], 'pair')}")
     others = "" if settings.classifier is None else ", predictions.csv"
     print(f"wrote {settings.output_dir}/audit.html, audit.json{others}, groups.csv, gaps.csv and reliability.csv")
     return 1 if any(one.holds for one in outcomes) else 0

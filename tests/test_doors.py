@@ -413,6 +413,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "n_bootstrap": 2,
         "level": 0.9,
+        "within": None,
     },
     "Record": {"stage": "x", "inputs": {}, "settings": {}, "versions": {}, "counts": {}, "measured": {}},
     "Variable": PHANTOM.covariates["sex"].model_dump(),

@@ -137,7 +137,7 @@ class Audited(NamedTuple):
         columns: of the table, by what they are.
         settings: for the record, beside the columns and those of the audit.
         inputs: for the record.
-        flips: by attribute, the table of `flips.flip_rates`, where counterfactuals are known.
+        flips: by name, tables of `flips.flip_rates`, where counterfactuals are known.
         files: further files to write beside the page, by name.
     """
 
@@ -263,7 +263,7 @@ def _page(audited: Audited, found: Mapping[str, _Found], outcomes: Sequence[Outc
         columns=columns,
         positive=record.settings.get("positive", 1),
         inputs=record.inputs,
-        flips={name: list(_flip_lines(own)) for name, own in audited.flips.items()},
+        flips={_intervention(own.iloc[0]): list(_flip_lines(own)) for own in audited.flips.values()},
         version=record.versions["synthfair-hf"],
         conditions=[_plain(one) for one in outcomes],
         tests=int(gaps["p"].notna().sum()),
@@ -299,11 +299,17 @@ def small_groups(table: AuditTable) -> dict[str, int]:
     return {f"{row['attribute']}={row['group']}": int(row["n"]) for row in few.to_dict("records")}
 
 
+def _intervention(row: Mapping[str, Any] | pandas.Series) -> str:
+    """The text do(sex), or do(sex) within age, of a line of flips."""
+    return f"do({row['attribute']})" + (f" within {row['within']}" if "within" in row else "")
+
+
 def _flip_lines(flips: pandas.DataFrame) -> Iterator[dict[str, Any]]:
-    """A line for each pair of levels, and one for all: figures by metric as texts."""
-    for (start, end), found in flips.groupby(["from", "to"], sort=False):
+    """A line for each pair of levels, and one for all, of each group: figures by metric as texts."""
+    named = flips.assign(group=flips.get("group", ""))
+    for (group, start, end), found in named.groupby(["group", "from", "to"], sort=False):
         texts = {row["metric"]: figure_text(row) for row in rows_of(found)}
-        yield {"start": start, "end": end, "pairs": int(found["n"].iloc[0])} | {"figures": texts}
+        yield {"group": group, "start": start, "end": end, "pairs": int(found["n"].iloc[0])} | {"figures": texts}
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:

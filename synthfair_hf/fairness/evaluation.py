@@ -95,19 +95,51 @@ class EvaluationRows:
         codes, levels = group_codes_of(self.dataset, attribute, self.preset)
         return [None if code < 0 else levels[code] for code in codes]
 
-    def flips(self, scores: np.ndarray, attributes: Sequence[str], **settings: Any) -> dict[str, pandas.DataFrame]:
-        """By attribute that families cross, the flip rates of scores `[n]` (`flips.flip_rates`)."""
+    def flips(
+        self,
+        scores: np.ndarray,
+        attributes: Sequence[str],
+        intersections: Sequence[Sequence[str]] = (),
+        groups: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> dict[str, pandas.DataFrame]:
+        """Flip rates of scores `[n]` (`flips.flip_rates`), of attributes that families cross.
+
+        Args:
+            scores: of the rows.
+            attributes: those that are intervened on.
+            intersections: of attributes: of each the joint intervention, where families cross all of them, and that on
+                each of them within the groups of the others.
+            groups: by attribute, a categorical `[n]` of its groups, for intersections.
+            settings: of `flips.flip_rates`.
+
+        Returns:
+            Tables by names such as "sex", "sex & age" (joint) and "sex within age".
+        """
         rows = pandas.DataFrame({name: self._values(name) for name in crossed_factors(self.dataset)}, dtype=object)
         subjects = np.asarray(self.dataset[SUBJECT][:])
         # what families hold fixed is named beside what they cross
         rows = rows[[name for name in rows if (rows[name].groupby(subjects).nunique(dropna=False) > 1).any()]]
         known = rows.notna().all(axis=1).to_numpy()
         factors = {str(name): rows[name][known].tolist() for name in rows}
-        return {
-            name: flip_rates(scores[known], subjects[known].tolist(), factors, name, **settings)  # type: ignore[arg-type]
-            for name in attributes
-            if name in factors
-        }
+
+        def rates(attribute: str | Sequence[str], **within: Any) -> pandas.DataFrame:
+            columns: dict[str, Any] = {
+                "scores": scores[known],
+                "subjects": subjects[known].tolist(),
+                "factors": factors,
+            }
+            return flip_rates(**columns, attribute=attribute, **settings, **within)
+
+        found = {name: rates(name) for name in attributes if name in factors}
+        for names in intersections:
+            if all(name in factors for name in names):
+                found[" & ".join(names)] = rates(names)
+            for name in names:
+                others = {other: (groups or {})[other][known] for other in names if other != name}
+                if name in factors:
+                    found[f"{name} within {' & '.join(others)}"] = rates(name, within=others)
+        return found
 
     def _values(self, name: str) -> list[Any]:
         """A column with the names of its levels, None where unknown."""
@@ -155,7 +187,8 @@ def audit_classifier(
         split: of the view.
         label: which of the classifier's labels is the finding; needed where it has more than two.
         bins: by attribute, the numbers at which groups begin; by default those of the domain's contrast.
-        intersections: attributes whose intersections are groups too.
+        intersections: attributes whose intersections are groups too, intervened on together, and each within the
+            groups of the others.
         fail_if: conditions on the figures, of `conditions`.
         threshold: scores at or above it are predicted present.
         seed: of bootstrap and permutations.
@@ -199,7 +232,7 @@ def audit_classifier(
             "data_set": rows.identity,
             "access": strictest(rows.access, opened.access),
         },
-        rows.flips(scores, groups, threshold=threshold, seed=seed, n_bootstrap=n_bootstrap),
+        rows.flips(scores, groups, intersections, read.groups, threshold=threshold, seed=seed, n_bootstrap=n_bootstrap),
         {"predictions.csv": data},
     )
     return write_audit(

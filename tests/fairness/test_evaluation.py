@@ -79,6 +79,34 @@ def test_the_audit_is_that_of_the_scores_and_flips_are_of_what_families_cross(st
     }
 
 
+def test_of_an_intersection_flips_are_joint_and_within_the_groups_of_the_others(store, saved, tmp_path, capsys):
+    asked = {"intersections": [("sex", "scanner"), ("sex", "race")], "threshold": 0.49, **QUICK}
+    record, _ = audit_classifier(saved, store, ["sex", "scanner", "race"], tmp_path / "out", **asked)
+    found = record.measured["flips"]
+    assert list(found) == [
+        *("sex", "scanner", "sex & scanner", "sex within scanner", "scanner within sex", "sex within race")
+    ]
+    table = pandas.read_csv(tmp_path / "out" / "predictions.csv").astype({"race": object})
+    given = table["score"], table["subject_id"].tolist(), {n: table[n].tolist() for n in ("sex", "scanner", "finding")}
+    race = {"race": [None if pandas.isna(one) else one for one in table["race"]]}
+    for name, attribute, within in (("sex & scanner", ["sex", "scanner"], None), ("sex within race", "sex", race)):
+        expected = flip_rates(*given, attribute, 0.49, n_bootstrap=20, within=within)
+        figures = expected[["metric", "value", "n"]].to_dict("records")
+        key = {row["metric"]: 0 for row in figures}
+        assert key.keys() == {row["metric"] for row in found[name]}
+        ours = sorted((row["metric"], row["n"], row["value"] is None or round(row["value"], 6)) for row in found[name])
+        theirs = ((row["metric"], row["n"], pandas.isna(row["value"]) or round(row["value"], 6)) for row in figures)
+        assert ours == sorted(theirs)
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "<h3>do(sex &amp; scanner)</h3>" in page
+    assert "<h3>do(sex) within race</h3>" in page
+    csv = pandas.read_csv(tmp_path / "out" / "flips.csv")
+    assert len(csv) == sum(map(len, found.values()))
+    words = f"audit --classifier {saved} --data_dir {store} --groups sex scanner --intersections sex,scanner"
+    assert main([*words.split(), "--n_bootstrap", "9", "--permutations", "0", "--output_dir", str(tmp_path / "2")]) == 0
+    assert "do(sex) within scanner = " in capsys.readouterr().out
+
+
 def test_the_table_it_writes_is_audited_to_the_same_figures(store, saved, tmp_path):
     asked = {"intersections": [("sex", "age")], "fail_if": ["gap(tpr, sex) > 0"], "bins": {"age": [40, 60]}, **QUICK}
     record, outcomes = audit_classifier(saved, store, ["sex", "age"], tmp_path / "out", split="validation", **asked)

@@ -92,6 +92,62 @@ def test_the_interval_is_over_subjects():
     assert (many["subjects"] == 40).all()
 
 
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.3]))
+@settings(max_examples=10)
+def test_a_joint_intervention_changes_every_level(seed, missing):
+    scores, subjects, factors = families(8, seed, missing)
+    found = figures(flip_rates(scores, subjects, factors, ["sex", "race"], n_bootstrap=2))
+    ends = sorted(product(*FACTORS.values()))
+    pairs = [(one, two) for one, two in combinations(ends, 2) if one[0] != two[0] and one[1] != two[1]]
+    assert {line[:2] for line in found.index} == {(" & ".join(a), " & ".join(b)) for a, b in pairs} | {(ANY, ANY)}
+    by_cell = {
+        cell: score for *cell, score in zip(subjects, *factors.values(), scores, strict=True) for cell in [tuple(cell)]
+    }
+    moved = []
+    for one, two in pairs:
+        own = [
+            (by_cell[subject, *one], by_cell[subject, *two])
+            for subject in sorted(set(subjects))
+            if (subject, *one) in by_cell and (subject, *two) in by_cell
+        ]
+        moved += own
+        line = found.loc[(" & ".join(one), " & ".join(two), "mean_shift")]
+        assert line["n"] == len(own)
+        assert line["value"] == pytest.approx(np.mean([after - before for before, after in own]))
+    flipped = np.mean([(before >= 0.5) != (after >= 0.5) for before, after in moved])
+    assert found.loc[(ANY, ANY, "flip_rate"), "value"] == pytest.approx(flipped)
+
+
+def test_one_factor_in_a_list_is_that_factor():
+    given = families(6)
+    pandas.testing.assert_frame_equal(flip_rates(*given, "sex"), flip_rates(*given, ["sex"]))
+
+
+def test_flips_within_groups_are_those_of_their_rows():
+    """Of subjects whose group an intervention does not change, and of a group that is the level of another factor."""
+    scores, subjects, factors = families(20, missing=0.1)
+    age = [None if name == "s3" else "old" if int(name[1:]) % 3 else "young" for name in subjects]
+    columns = {"age": age, "race": factors["race"]}
+    for within in ({"age": age}, {"race": columns["race"]}, columns):
+        found = flip_rates(scores, subjects, factors, "sex", within=within)
+        assert set(found["within"]) == {" & ".join(within)}
+        joined = [None if None in row else " & ".join(row) for row in zip(*within.values(), strict=True)]
+        assert sorted(found["group"].unique()) == sorted({one for one in joined if one is not None})
+        for group, own in found.groupby("group"):
+            rows = [row for row, name in enumerate(joined) if name == group]
+            kept = {name: [column[row] for row in rows] for name, column in factors.items()}
+            alone = flip_rates(scores[rows], [subjects[row] for row in rows], kept, "sex")
+            lines = own.drop(columns=["within", "group"]).reset_index(drop=True)
+            pandas.testing.assert_frame_equal(lines, alone)
+
+
+def test_a_pair_that_the_intervention_moves_between_groups_is_in_none():
+    given = [0.1, 0.9, 0.2, 0.8], ["s", "s", "t", "t"], {"sex": ["f", "m", "f", "m"]}, "sex"
+    found = flip_rates(*given, within={"view": ["PA", "AP", "PA", "PA"]})
+    sizes = found[found["metric"] == "flip_rate"].groupby("group")["n"].sum()
+    assert sizes.to_dict() == {"AP": 0, "PA": 2}
+
+
 def test_without_pairs_there_is_no_value():
     found = flip_rates([0.1, 0.9], ["s", "t"], {"sex": ["female", "male"]}, "sex")
     assert found["value"].isna().all()
@@ -106,8 +162,14 @@ def test_without_pairs_there_is_no_value():
         ({"subjects": ["s", "s", "s"]}, "subject 's' has two rows with the same sex"),
         ({"subjects": ["s"]}, "subjects: give one value, none missing, for each of the 3 scores"),
         ({"factors": {"sex": ["f", None, "m"]}}, r"factors\['sex'\]: give one value, none missing"),
-        ({"factors": {"sex": ["f", "m", "m"], "score": [1, 2, 3]}}, "subject and score are taken"),
+        ({"factors": {"sex": ["f", "m", "m"], "subject": [1, 2, 3]}}, "subject is taken"),
         ({"scores": [0.1, 2, 0.3]}, "scores: 1 of 3 not in"),
+        ({"attribute": []}, r"attribute: \[\] is none; name a factor"),
+        ({"attribute": ["sex", "sex"]}, "name a factor, or several, each once"),
+        ({"attribute": ["sex", "race"]}, "attribute: 'race' is unknown"),
+        ({"within": {"sex": ["f", "m", "m"]}}, "within: 'sex' is intervened on"),
+        ({"within": {"age": ["old"]}}, r"groups\['age'\]: 1 values for 3 scores"),
+        ({"within": {}}, "groups: no attribute"),
     ],
 )
 def test_bad_input_is_named(change, message):
