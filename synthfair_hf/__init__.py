@@ -82,6 +82,7 @@ _PUBLIC = {
     "audit_classifier": "fairness.evaluation",
     "audit_metrics": "fairness.trainer_metrics",
     "audit_predictions": "fairness.audit_page",
+    "causal_influence": "fairness.influence",
     "benchmark": "fairness.benchmark.board",
     "detect": "fairness.detection",
     "detect_classifier": "fairness.evaluation",

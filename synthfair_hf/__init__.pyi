@@ -27,6 +27,7 @@ from .fairness.evaluation import audit_classifier as audit_classifier
 from .fairness.evaluation import detect_classifier as detect_classifier
 from .fairness.flips import flip_rates as flip_rates
 from .fairness.hf_metrics import load_metric as load_metric
+from .fairness.influence import causal_influence as causal_influence
 from .fairness.invariance import invariance_test as invariance_test
 from .fairness.labelled import LabelledImages as LabelledImages
 from .fairness.mitigation import METHODS as METHODS

@@ -574,6 +574,11 @@ def _audit(settings: verbs.Audit) -> int:
                 ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
                 group = f" within {row['within']} = {row['group']}" if "within" in row else ""
                 print(f"do({row['attribute']}){group}: flips {row['value']:.3f}{ends} of {counted(row['n'], 'pair')}")
+    for row in record.measured.get("influence", []):
+        if row["value"] is not None:
+            print(
+                f"owed to {row['covariate']}: {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] of the variance"
+            )
     others = "" if settings.classifier is None else ", predictions.csv"
     print(f"wrote {settings.output_dir}/audit.html, audit.json{others}, groups.csv, gaps.csv and reliability.csv")
     return 1 if any(one.holds for one in outcomes) else 0
@@ -595,7 +600,8 @@ def _check_what_is_audited(settings: verbs.Audit) -> None:
     if (settings.predictions is None) == (settings.classifier is None):
         raise InputError("predictions, classifier: give one of them, a table or what predicts.")
     table, rows = ("label", "score"), ("data_dir",)
-    of_table, of_rows = ("score", "subject", "weight", "positive", "negative"), ("data_dir", "view", "split", "finding")
+    of_table = ("score", "subject", "weight", "positive", "negative")
+    of_rows = ("data_dir", "view", "split", "finding", "causal_model")
     needed, barred, what = (table, of_rows, "predictions") if settings.predictions else (rows, of_table, "classifier")
     for name in needed:
         if getattr(settings, name) is None:

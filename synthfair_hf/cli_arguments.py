@@ -791,6 +791,11 @@ class Audit(_ClassifierFlags):
     max_fpr: float | None = Field(
         None, description="false positive rate to which a partial AUC is audited too, such as 0.1; none by default"
     )
+    causal_model: Path | None = Field(
+        None,
+        description="directory of a generator, by whose causal model the share of a classifier's predictions that is "
+        "owed to each covariate is told too",
+    )
     seed: Seed = 0
     n_bootstrap: int = Field(1000, description="bootstrap replicates of every interval")
     permutations: int = Field(1000, description="permutations of every test; 0 leaves the tests out")

@@ -338,6 +338,15 @@ DOORS: dict[str, dict[str, Any]] = {
         "permutations": 2,
         "max_fpr": None,
     },
+    "causal_influence": {
+        "scores": [0.1, 0.9] * 10,
+        "covariates": {"sex": [0, 1] * 10},
+        "model": synthfair_hf.StructuralCausalModel.from_schema(PHANTOM.covariates.subset(["sex"]), []),
+        "subjects": list(range(20)),
+        "seed": 0,
+        "n_bootstrap": 2,
+        "level": 0.9,
+    },
     "invariance_test": {
         "scores": [0.1, 0.9],
         "subjects": ["a", "a"],
@@ -366,6 +375,7 @@ DOORS: dict[str, dict[str, Any]] = {
         "n_bootstrap": 2,
         "permutations": 2,
         "max_fpr": None,
+        "causal_model": None,
     },
     "detect_classifier": {
         "classifier": "classifier",

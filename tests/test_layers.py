@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "generate": (*GROUND, "access", "domains", "causal", "views", "publish", "diffusion"),
     "measure": (*GROUND, "access", "domains", "training", "publish", "diffusion"),
     "align": (*GROUND, "access", "domains", "training", "publish", "diffusion", "measure"),
-    "fairness": (*GROUND, "access", "domains", "training", "views", "publish", "measure"),
+    "fairness": (*GROUND, "access", "causal", "domains", "training", "views", "publish", "measure"),
 }
 # the command line composes the rooms
 for part in ("cli_arguments", "cli_parser", "cli"):

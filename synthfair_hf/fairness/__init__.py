@@ -19,6 +19,7 @@
 - `group_figure` — `group_figure`: a picture of one metric by group
 - `flips` — `flip_rates`: how often an intervention on an attribute changes the prediction
 - `invariance` — `invariance_test`: whether an intervention changes the distribution of scores, by a test
+- `influence` — `causal_influence`: the share of predictions owed to each covariate along the causal graph
 - `permutation` — `permute`: group labels permuted between subjects and within them
 - `detectors` — `DETECTORS`: statistics of how much scores depend on an attribute
 - `detection` — `detect`: which attribute a classifier exploits

@@ -5,6 +5,7 @@ DIR/audit.html    conditions, fairness metrics by attribute, every metric by gro
 DIR/groups.csv, gaps.csv    the two tables of `audit.AuditTable`; of several findings with a column `finding`
 DIR/reliability.csv    that of `reliability.reliability`: the share with the finding by group and bin of scores
 DIR/flips.csv     that of `flips.flip_rates` by attribute, where the counterfactuals of the rows are known
+DIR/influence.csv    that of `influence.causal_influence`, where a causal model of the covariates is known
 DIR/audit.json    the record, with both tables in it
 """
 
@@ -139,6 +140,7 @@ class Audited(NamedTuple):
         inputs: for the record.
         flips: by name, tables of `flips.flip_rates`, where counterfactuals are known.
         files: further files to write beside the page, by name.
+        influence: the table of `influence.causal_influence`, where a causal model is known.
     """
 
     name: str
@@ -148,6 +150,7 @@ class Audited(NamedTuple):
     inputs: Mapping[str, str]
     flips: Mapping[str, pandas.DataFrame] = {}
     files: Mapping[str, bytes] = {}
+    influence: pandas.DataFrame | None = None
 
 
 def parse_conditions(
@@ -205,11 +208,14 @@ def write_audit(
             "conditions": [_plain(one) for one in outcomes],
             **{name: plain_rows(frame) for name, frame in tables.items()},
             **({"flips": flips} if flips else {}),
+            **({} if audited.influence is None else {"influence": plain_rows(audited.influence)}),
         },
     )
     page = _page(audited, found, outcomes, record)
     if audited.flips:
         tables["flips"] = pandas.concat(audited.flips.values())
+    if audited.influence is not None:
+        tables["influence"] = audited.influence
     directory.mkdir(parents=True, exist_ok=True)
     write_together(
         {
@@ -264,6 +270,7 @@ def _page(audited: Audited, found: Mapping[str, _Found], outcomes: Sequence[Outc
         positive=record.settings.get("positive", 1),
         inputs=record.inputs,
         flips={_intervention(own.iloc[0]): list(_flip_lines(own)) for own in audited.flips.values()},
+        influence=[] if audited.influence is None else _influence_lines(audited.influence),
         version=record.versions["synthfair-hf"],
         conditions=[_plain(one) for one in outcomes],
         tests=int(gaps["p"].notna().sum()),
@@ -297,6 +304,14 @@ def small_groups(table: AuditTable) -> dict[str, int]:
     rows = table.groups[table.groups["metric"] == "accuracy"]
     few = rows[(rows["n"] > 0) & (rows["n"] < SMALL)]
     return {f"{row['attribute']}={row['group']}": int(row["n"]) for row in few.to_dict("records")}
+
+
+def _influence_lines(shares: pandas.DataFrame) -> list[dict[str, Any]]:
+    """A line for each covariate, with its share as a text, and as a width in percent."""
+    return [
+        row | {"figure": figure_text(row), "width": round(100 * min(max(row["value"] or 0, 0), 1), 1)}
+        for row in rows_of(shares)
+    ]
 
 
 def _intervention(row: Mapping[str, Any] | pandas.Series) -> str:

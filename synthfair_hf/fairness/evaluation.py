@@ -14,7 +14,9 @@ import numpy as np
 import pandas
 from datasets import Dataset, load_dataset
 
+from ..access import recorded_access
 from ..arguments import Fraction, PositiveFraction, Replicates, Seed, checked
+from ..causal.scm import StructuralCausalModel
 from ..domains.findings import choose_finding
 from ..errors import InputError, unknown
 from ..records import Record, check_new_files, file_sha256, library_versions, strictest, writable_directory
@@ -24,6 +26,8 @@ from .conditions import Outcome
 from .detection import ALPHA, Detection, Scores, check_detection, detect
 from .detectors import OF_FEATURES
 from .flips import flip_rates
+from .influence import causal_influence, check_causal_model, open_causal_model
+from .interface import weights_hash
 from .labelled import LabelledImages, crossed_factors, group_codes_of
 from .mitigation.method import probabilities
 from .predictions import read_predictions
@@ -141,6 +145,23 @@ class EvaluationRows:
                     found[f"{name} within {' & '.join(others)}"] = rates(name, within=others)
         return found
 
+    def influence(self, scores: np.ndarray, model: StructuralCausalModel, **settings: Any) -> pandas.DataFrame:
+        """The shares of scores `[n]` that are owed to each covariate (`influence.causal_influence`)."""
+        covariates = {name: self.dataset[name][:] for name in model.covariates.names}
+        subjects = self.dataset[SUBJECT][:]
+        return causal_influence(scores, covariates, model, subjects, **settings)  # type: ignore[arg-type]
+
+    def check_model(self, model: StructuralCausalModel) -> None:
+        """Raise InputError where a causal model is not of the covariates of the rows."""
+        check_causal_model(model.covariates, "causal_model")
+        for one in model.covariates.walk():
+            known = one.name in self.preset.covariates and one.name in self.dataset.column_names
+            if not known or self.preset.covariates[one.name].levels != one.levels:
+                raise InputError(
+                    f"causal_model: its {one.name} is no covariate of this data set; give that of the generator that "
+                    "made the data set, or of another of its domain."
+                )
+
     def _values(self, name: str) -> list[Any]:
         """A column with the names of its levels, None where unknown."""
         levels, values = self.preset.covariates[name].levels, self.dataset[name][:]
@@ -173,6 +194,7 @@ def audit_classifier(
     n_bootstrap: Replicates = 1000,
     permutations: Replicates = 1000,
     max_fpr: PositiveFraction | None = None,
+    causal_model: str | Path | None = None,
 ) -> tuple[Record, list[Outcome]]:
     """Audit a saved classifier on a data set, and write its predictions, page, tables and record.
 
@@ -195,6 +217,8 @@ def audit_classifier(
         n_bootstrap: bootstrap replicates, from 1.
         permutations: of the tests; 0 leaves them out.
         max_fpr: the false positive rate, in (0, 1], to which a partial AUC is audited too; none by default.
+        causal_model: directory of a generator, by whose causal model the share of the predictions that is owed to each
+            covariate is told too, with intervals of at most 200 bootstrap replicates; not told by default.
 
     Returns:
         The record, as written, and each condition's outcome.
@@ -210,6 +234,13 @@ def audit_classifier(
     for name in bins:
         if name in groups and rows.preset.covariates[name].categorical:
             raise InputError(f"bins[{name!r}]: {name} is no number; leave its bins out.")
+    model = None if causal_model is None else open_causal_model(causal_model)
+    inputs: dict[str, Any] = {}
+    accesses = [rows.access]
+    if model is not None and causal_model is not None:
+        rows.check_model(model)
+        inputs["causal_model"] = weights_hash(model)
+        accesses.append(recorded_access(Path(causal_model)))
     opened = open_classifier(classifier, label)
     scores = probabilities(opened.logits(rows.examples().images))
     with tempfile.TemporaryDirectory() as place:
@@ -230,10 +261,12 @@ def audit_classifier(
             "predictions": digest,
             "classifier": opened.fingerprint,
             "data_set": rows.identity,
-            "access": strictest(rows.access, opened.access),
+            "access": strictest(*accesses, opened.access),
+            **inputs,
         },
         rows.flips(scores, groups, intersections, read.groups, threshold=threshold, seed=seed, n_bootstrap=n_bootstrap),
         {"predictions.csv": data},
+        None if model is None else rows.influence(scores, model, seed=seed, n_bootstrap=min(n_bootstrap, 200)),
     )
     return write_audit(
         directory, audited, conditions, threshold, intersections, seed, n_bootstrap, permutations, max_fpr

@@ -10,18 +10,23 @@ import torch
 import transformers
 from datasets import load_dataset
 
+import synthfair_hf
+from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
+from synthfair_hf.fairness import influence
 from synthfair_hf.fairness.audit import audit
 from synthfair_hf.fairness.audit_page import audit_predictions
 from synthfair_hf.fairness.detection import FALSE_ALARMS, detect
 from synthfair_hf.fairness.evaluation import EvaluationRows, audit_classifier, detect_classifier
 from synthfair_hf.fairness.flips import flip_rates
+from synthfair_hf.fairness.interface import weights_hash
 from synthfair_hf.fairness.labelled import LabelledImages
 from synthfair_hf.fairness.pretrained import open_classifier
 from synthfair_hf.records import Record
 
+CAUSAL_MODEL = Path(synthfair_hf.__file__).parent / "pretrained" / "chest_xray_64"
 QUICK = {"n_bootstrap": 20, "permutations": 20}
 
 
@@ -105,6 +110,27 @@ def test_of_an_intersection_flips_are_joint_and_within_the_groups_of_the_others(
     words = f"audit --classifier {saved} --data_dir {store} --groups sex scanner --intersections sex,scanner"
     assert main([*words.split(), "--n_bootstrap", "9", "--permutations", "0", "--output_dir", str(tmp_path / "2")]) == 0
     assert "do(sex) within scanner = " in capsys.readouterr().out
+
+
+def test_a_causal_model_tells_the_shares_that_covariates_have(store, saved, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(influence, "DRAWS", 512)
+    asked = {"causal_model": CAUSAL_MODEL, "split": "train", **QUICK}
+    record, _ = audit_classifier(saved, store, ["sex"], tmp_path / "out", **asked)
+    rows = EvaluationRows(store, "full", "train", None)
+    scores = pandas.read_csv(tmp_path / "out" / "predictions.csv")["score"].to_numpy()
+    model = StructuralCausalModel.from_pretrained(CAUSAL_MODEL / "scm")
+    columns = {name: rows.dataset[name][:] for name in model.covariates.names}
+    expected = influence.causal_influence(scores, columns, model, rows.dataset["subject_id"][:], n_bootstrap=20)
+    found = pandas.DataFrame(record.measured["influence"])
+    assert found["covariate"].tolist() == [*model.covariates.names, influence.REST]
+    np.testing.assert_allclose(found["value"], expected["value"], atol=1e-6)
+    assert record.inputs["causal_model"] == weights_hash(model)
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "Share of predictions owed to each covariate" in page
+    assert len(pandas.read_csv(tmp_path / "out" / "influence.csv")) == len(found)
+    words = f"audit --classifier {saved} --data_dir {store} --groups sex --split train --causal_model {CAUSAL_MODEL}"
+    assert main([*words.split(), "--n_bootstrap", "5", "--permutations", "0", "--output_dir", str(tmp_path / "2")]) == 0
+    assert "owed to finding: " in capsys.readouterr().out
 
 
 def test_the_table_it_writes_is_audited_to_the_same_figures(store, saved, tmp_path):
@@ -201,6 +227,11 @@ def test_a_table_or_a_classifier_is_audited_and_each_has_its_flags(words, told, 
         ({"bins": {"age": [1]}}, "bins: 'age' is unknown; allowed: sex"),
         ({"label": "edema"}, "label: 'edema' is unknown; allowed: LABEL_0, LABEL_1"),
         ({"data_dir": "nowhere"}, "nowhere"),
+        ({"causal_model": "nowhere"}, "causal_model: nowhere can't be loaded .*; give the directory of a generator"),
+        (
+            {"causal_model": CAUSAL_MODEL.parent / "phantom_64"},
+            "causal_model: its habitus is no covariate of this data",
+        ),
         ({"fail_if": ["gap(tpr, race) > 0"]}, "race"),
     ],
 )
