@@ -157,6 +157,7 @@ def test_several_findings_are_the_audits_of_each_adjusted_together(findings, tmp
     assert f"for all {len(tested)} tests on this page, of 2 findings" in page
     assert f'data-name="Holm">{min(1, min(tested) * len(tested)):.3f}<' in page
     assert page.count('class="finding"') == 2
+    assert f"permutations for so many tests the least of them is {min(1, len(tested) / 21):.2f} or more" in page
 
 
 def test_the_verb_audits_several_findings(findings, tmp_path, capsys):
