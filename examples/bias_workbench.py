@@ -1,14 +1,20 @@
-"""Plant a bias, train, audit, detect, mitigate, and compare with the unbiased twin: under a minute on one core.
+"""Plant a bias, train, audit, detect, mitigate, and compare with the unbiased twin.
 
-    python examples/bias_workbench.py [DIRECTORY [RECORD_DIRECTORY]]
+    python examples/bias_workbench.py                       the small classifier of this package, a minute of one core
+
+    python examples/bias_workbench.py --resolution 64 --classifier examples/resnet-18.json --learning_rate 1e-3 \
+        --steps 100                                         one of transformers, {resnet}
 
 The data are phantoms with exact counterfactuals, so the effect of an attribute on a classifier is known. They are
-written to DIRECTORY (phantom), the figures to RECORD_DIRECTORY (DIRECTORY/workbench) as workbench.json and README.md.
+written to DIRECTORY, the figures to RECORDS as workbench.json and README.md. A classifier is a directory, OWNER/NAME of
+the Hub, or a configuration, of which every fit draws the weights; all of it works offline but OWNER/NAME.
 """
 
-# %% The data set: 280 people, each as a man and a woman, without and with either finding, on three scanners
+# %% What is asked for
+import shlex
 import sys
 import time
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +22,32 @@ import numpy as np
 from datasets import load_dataset
 
 import synthfair_hf  # noqa: F401 - registers the views with `datasets`
-from synthfair_hf.domains.phantom.preset import PHANTOM
-from synthfair_hf.fairness.audit import audit
-from synthfair_hf.fairness.detection import detect
-from synthfair_hf.fairness.flips import flip_rates
+from synthfair_hf import METHODS, LabelledImages, audit, detect, flip_rates, get_preset, open_classifier
 from synthfair_hf.fairness.group_figure import group_figure
-from synthfair_hf.fairness.labelled import LabelledImages
-from synthfair_hf.fairness.mitigation import METHODS
 from synthfair_hf.generate.dataset import generate_dataset
 from synthfair_hf.records import Record, library_versions, write_atomically
 
 BEGAN = time.process_time()
-DIRECTORY = Path(sys.argv[1] if len(sys.argv) > 1 else "phantom")
-RECORDS = Path(sys.argv[2]) if len(sys.argv) > 2 else DIRECTORY / "workbench"
+parser = ArgumentParser()
+parser.add_argument("directory", nargs="?", type=Path, default=Path("phantom"))
+parser.add_argument("records", nargs="?", type=Path, help="DIRECTORY/workbench by default")
+parser.add_argument("--num_subjects", type=int, default=280)
+parser.add_argument("--resolution", type=int, default=32)
+parser.add_argument("--classifier", help="what every fit starts from; by default the small one of this package")
+parser.add_argument("--learning_rate", type=float, default=2e-3)
+parser.add_argument("--steps", type=int, default=400, help="of every fit")
+asked = parser.parse_args()
+DIRECTORY, RECORDS = asked.directory, asked.records or asked.directory / "workbench"
+PHANTOM = get_preset("phantom")
 BIASED, TWIN = "finding_scanner_correlated_95_5", "finding_scanner_correlated_50_50"
 ATTRIBUTES = ("sex", "scanner", "age")
+
+# %% The data set: people, each as a man and a woman, without and with either finding, on three scanners
+classifier = None if asked.classifier is None else open_classifier(asked.classifier, to_fit=True)
 if not (DIRECTORY / "README.md").exists():
-    generate_dataset(DIRECTORY, num_subjects=280, world="phantom", resolution=32, batch_size=72)
+    generate_dataset(
+        DIRECTORY, num_subjects=asked.num_subjects, world="phantom", resolution=asked.resolution, batch_size=72
+    )
 
 
 # %% A biased view and its twin: the same number of rows; in the first, 95 % of pneumonia is on the portable scanner
@@ -54,15 +69,20 @@ def train_and_validation(examples: LabelledImages) -> tuple[LabelledImages, Labe
     return examples.select(~held), examples.select(held)
 
 
-# %% Train: a classifier on the biased view, one on the twin, and two mitigations on the biased view
+# %% Train: on the twin, and on the biased view without and with mitigations, which need to know more and more
+def fit(name: str, examples: LabelledImages, synthetic: LabelledImages | None = None, **settings: Any) -> Any:
+    """A method of METHODS, fitted."""
+    method = METHODS[name](learning_rate=asked.learning_rate, steps=asked.steps, **settings)
+    return method.fit(*train_and_validation(examples), seed=0, synthetic=synthetic, classifier=classifier)
+
+
 fitted = {
-    "ERM on the unbiased twin": METHODS["erm"]().fit(*train_and_validation(twin), seed=0),
-    "ERM on the biased view": METHODS["erm"]().fit(*train_and_validation(biased), seed=0),
-    "resampling on the biased view": METHODS["resampling"](attribute="scanner").fit(
-        *train_and_validation(biased), seed=0
-    ),
-    "balanced synthetic rows beside the biased view": METHODS["balanced_synthetic"](attribute="scanner", ratio=0.5).fit(
-        *train_and_validation(biased), seed=0, synthetic=balanced
+    "ERM on the unbiased twin": fit("erm", twin),
+    "ERM on the biased view": fit("erm", biased),
+    "last-layer retraining on the biased view": fit("last_layer_retraining", biased, attribute="scanner"),
+    "resampling on the biased view": fit("resampling", biased, attribute="scanner"),
+    "balanced synthetic rows beside the biased view": fit(
+        "balanced_synthetic", biased, balanced, attribute="scanner", ratio=0.5
     ),
 }
 
@@ -99,25 +119,42 @@ def page(record: Record) -> str:
         lines.append([method, *texts])
     table = [f"| {' | '.join(line)} |" for line in lines]
     table.insert(1, "|" + "---|" * len(lines[0]))
+    settings, side = record.settings, record.settings["resolution"]
     return f"""# The workbench
 
-    python examples/bias_workbench.py phantom docs/workbench
+    {settings["command"]}
 
-Printed by that command from `workbench.json` beside it; not typed by hand. Phantoms of 32 x 32 pixels, whose
-counterfactuals are exact; no generator is in these figures. In `{record.settings["view"]}`
+Printed by that command from `workbench.json` beside it; not typed by hand. The classifier is {settings["network"]},
+fitted in {settings["steps"]} steps at learning rate {settings["learning_rate"]:g}. Phantoms of {side} x {side} pixels, whose
+counterfactuals are exact; no generator is in these figures. In `{settings["view"]}`
 95 % of pneumonia is on the portable scanner; of train it has {counts["train"]} rows, its unbiased twin
 {counts["train of the twin"]}.
 One seed; {counts["test"]} unbiased test rows of {counts["test subjects"]} people; 95 % intervals over these people.
-{counts["seconds"]} seconds of one core, generation of the data included.
+{counts["seconds"]} seconds of a processor, generation of the data included.
 
 {chr(10).join(table)}
 """
 
 
+network = fitted["ERM on the biased view"].classifier
+size = sum(one.numel() for one in network.parameters())
 record = Record(
     stage="workbench",
-    inputs={"data_set": str(Record.read(DIRECTORY / "records" / "generate.json").counts["store"])},
-    settings={"view": BIASED, "twin": TWIN, "seed": 0, "attributes": list(ATTRIBUTES)},
+    inputs={
+        "data_set": str(Record.read(DIRECTORY / "records" / "generate.json").counts["store"]),
+        **({} if classifier is None else {"classifier": classifier.fingerprint}),
+    },
+    settings={
+        "command": shlex.join(["python", "examples/bias_workbench.py", *sys.argv[1:]]),
+        "view": BIASED,
+        "twin": TWIN,
+        "seed": 0,
+        "attributes": list(ATTRIBUTES),
+        "network": f"{type(getattr(network, 'model', network)).__name__} of {size:,} parameters",
+        "resolution": test.images.shape[-1],
+        "steps": asked.steps,
+        "learning_rate": asked.learning_rate,
+    },
     versions=library_versions(),
     measured={name: measured(method) for name, method in fitted.items()},
 )
