@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthfair_hf.diffusion.denoiser import Denoiser, build_unet, predict_velocity
-from synthfair_hf.diffusion.devices import local_device
+from synthfair_hf.training.devices import local_device
 from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.publish.editions import edition

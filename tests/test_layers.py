@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "views": (*GROUND, "domains"),
     "publish": (*GROUND, "yaml_files", "domains", "views"),
     "diffusion": (*GROUND, "access", "domains", "causal", "training", "publish"),
-    "generate": (*GROUND, "access", "domains", "causal", "views", "publish", "diffusion"),
+    "generate": (*GROUND, "access", "domains", "causal", "training", "views", "publish", "diffusion"),
     "measure": (*GROUND, "access", "domains", "training", "publish", "diffusion"),
     "align": (*GROUND, "access", "domains", "training", "publish", "diffusion", "measure"),
     "fairness": (*GROUND, "access", "causal", "domains", "training", "views", "publish", "measure"),

@@ -24,6 +24,5 @@
 - `text_to_image` — diffusers' text-to-image pipelines as samplers: `text_to_image.TextToImage`
 - `release` — a generator as a model repository: `release.push_directory`
 - `counterfactual` — one image file's counterfactual: `counterfactual.counterfactual`
-- `devices` — the device of this process: `devices.local_device`
 - `discovery` — the pipeline under its name in diffusers: `discovery.announce`
 """

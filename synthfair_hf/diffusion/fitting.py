@@ -36,7 +36,7 @@ from ..training.loop import train
 from ..training.origins import as_recorded, origins_in
 from .autoencoders import check_latents, compression, open_autoencoder, revision_of
 from .coverage import Coverage
-from .devices import local_device
+from ..training.devices import local_device
 from .generator import load_generator
 from .inputs import check_settings, strengths
 from .latent_cache import CachedLatents

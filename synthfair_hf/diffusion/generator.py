@@ -5,7 +5,7 @@ from typing import Any
 
 from ..arguments import checked
 from ..publish.hub.release import Publication
-from .devices import local_device
+from ..training.devices import local_device
 from .pipeline import CausalDiffusionPipeline
 from .release import push_directory
 from .saved import DEFAULT_GENERATOR, SavedGenerator, find_generator

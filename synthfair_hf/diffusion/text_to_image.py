@@ -30,7 +30,7 @@ from ..domains.preset import Preset
 from ..domains.prompts import render_prompt
 from ..errors import InputError, shown
 from ..records import check_regular, file_inside, file_sha256, fingerprint
-from .devices import local_device
+from ..training.devices import local_device
 
 __all__ = ["SavedTextToImage", "TextToImage", "TextToImageOutput", "draws_from_prompts", "find_text_to_image"]
 

@@ -6,7 +6,8 @@
     [n, k], one label named         l_label - log sum over others e^l          log p_label - log(1 - p_label)
     [n, k], labels that may be present together (multi_label)      l_label     log p_label - log(1 - p_label)
 
-The features are the input of the linear layer that runs last. A network that is fitted has one logit: of two outputs
+The features are the input of the linear layer whose output the logit is, of several heads that of the finding; where
+there is none, of the linear layer that runs last. A network that is fitted has one logit: of two outputs
 the difference of both rows of that layer, which is the same function; of more, if no label is named, a new layer.
 """
 
@@ -37,7 +38,7 @@ Column = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Layer(NamedTuple):
-    """The linear layer that ran last: its name in the network, itself, its input and its output."""
+    """A linear layer that ran: its name in the network, itself, its input and its output."""
 
     name: str
     layer: nn.Linear
@@ -215,12 +216,13 @@ class AdaptedClassifier(nn.Module):
     # -- the last layer
 
     def _last_layer(self, images: Tensor) -> tuple[Any, _Layer | None]:
-        """Outputs of images, and the linear layer that ran last."""
-        ran: list[_Layer] = []
+        """Outputs of images, and the linear layer that has them, or the finding's, as its output; else the last."""
+        ran: dict[str, _Layer] = {}
 
         def note(name: str) -> Callable[..., None]:
             def hook(layer: nn.Linear, given: tuple[Tensor, ...], output: Tensor) -> None:
-                ran[:] = [_Layer(name, layer, given[0], output)]
+                ran.pop(name, None)
+                ran[name] = _Layer(name, layer, given[0], output)
 
             return hook
 
@@ -228,10 +230,21 @@ class AdaptedClassifier(nn.Module):
         layers = network.named_modules() if isinstance(network, nn.Module) else ()
         handles = [one.register_forward_hook(note(name)) for name, one in layers if isinstance(one, nn.Linear)]
         try:
-            return self._output(images), ran[0] if ran else None
+            values = self._output(images)
         finally:
             for handle in handles:
                 handle.remove()
+        last_first = list(ran.values())[::-1]
+        return values, next((one for one in last_first if self._is_output(one, values)), next(iter(last_first), None))
+
+    def _is_output(self, layer: _Layer, values: Any) -> bool:
+        """Whether a layer's output is the network's, or the column of the label among those of several heads."""
+        if not isinstance(values, Tensor) or values.ndim not in (1, 2) or layer.output.ndim != 2:
+            return False
+        wanted = [values.reshape(len(values), -1)]
+        if self.label is not None and self.multi_label and self.label < wanted[0].shape[1]:
+            wanted.append(wanted[0][:, [self.label]])
+        return any(one.shape == layer.output.shape and torch.equal(one, layer.output) for one in wanted)
 
     def _give_head(self, found: _Layer, seed: int) -> None:
         """Give the network one logit where its last layer has several: the row of the label, a difference, or anew."""
@@ -269,7 +282,7 @@ def _is_head(made: AdaptedClassifier, images: Tensor) -> bool:
     values, found = made._last_layer(images)
     if found is None or found.layer.out_features != 1 or found.layer.bias is None or made.outputs != "logits":
         return False
-    if not isinstance(values, Tensor) or not torch.equal(values.flatten(), found.output.flatten()):
+    if not isinstance(values, Tensor) or not made._is_output(found, values):
         return False
     # not registered: it is the network's, and has its name there
     object.__setattr__(made, "head", found.layer)

@@ -180,7 +180,7 @@ def unit_range(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The rows of one step, the argument of the hook `loss`.
+    """The rows of one step, the argument of the hook `loss`; its tensors are on the device of the classifier.
 
     Attributes:
         images: float32 `[B, C, r, r]` in [0, 1], augmented.
@@ -195,6 +195,11 @@ class Batch:
     examples: LabelledImages
     weights: Tensor
     progress: float
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same rows on a device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Batch(self.images.to(device), masks, self.examples.to(device), self.weights.to(device), self.progress)
 
 
 Rows = Callable[[LabelledImages, torch.Generator], Tensor]
@@ -298,7 +303,8 @@ def fit_classifier(
         progress = step / settings.steps
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-        value = loss(classifier, _batch(train, batches.pop(0), weights, settings.shift, progress, generator))
+        batch = _batch(train, batches.pop(0), weights, settings.shift, progress, generator)
+        value = loss(classifier, batch.to(classifier.device))
         if not torch.isfinite(value):
             raise InputError(f"step {step}: the loss is {value.item()}; lower learning_rate.")
         optimizer.zero_grad()

@@ -10,7 +10,7 @@ the two sides of a threshold on a continuous one.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +163,7 @@ class LabelledImages:
         """Rows by index `[m]`, in that order, or by a boolean mask `[n]`."""
         places = np.asarray(rows)
         places = np.flatnonzero(places) if places.dtype == bool else places
-        index = torch.from_numpy(places.astype(np.int64))
+        index = torch.from_numpy(places.astype(np.int64)).to(self.images.device)
         return LabelledImages(
             self.images[index],
             self.labels[index],
@@ -174,6 +174,18 @@ class LabelledImages:
             None if self.masks is None else self.masks[index],
             self.recipe,
             self.access,
+        )
+
+    def to(self, device: torch.device) -> "LabelledImages":
+        """The same rows, whose tensors are on a device; the other fields are text."""
+        if self.images.device == device:
+            return self
+        return replace(
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            groups={name: codes.to(device) for name, codes in self.groups.items()},
+            masks=None if self.masks is None else self.masks.to(device),
         )
 
     def concatenate(self, other: "LabelledImages") -> "LabelledImages":

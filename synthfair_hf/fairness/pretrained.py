@@ -28,6 +28,7 @@ from ..access import RECORD, recorded_access
 from ..arguments import checked
 from ..errors import InputError, unknown
 from ..records import Access, fingerprint, written
+from ..training.devices import local_device
 from .adapter import AdaptedClassifier
 from .classifier import ImageClassifier, load_classifier
 from .labelled import LabelledImages
@@ -161,7 +162,7 @@ class PretrainedClassifier(AdaptedClassifier):
     def _copy(self, seed: int) -> Self:
         made = super()._copy(seed)
         if self.is_random:
-            made.network.model = _random_model(self.model.config, seed)
+            made.network.model = _random_model(self.model.config, seed).to(self.device)
         return made
 
     def initial(self, examples: LabelledImages, seed: int) -> Self:
@@ -187,22 +188,24 @@ class PretrainedClassifier(AdaptedClassifier):
 
 @checked
 def open_classifier(
-    classifier: str | Path, label: str | None = None, to_fit: bool = False
+    classifier: str | Path, label: str | None = None, to_fit: bool = False, device: str | None = None
 ) -> PretrainedClassifier | ImageClassifier:
-    """Open a saved classifier.
+    """Open a saved classifier, on the device that it then predicts and is fitted on.
 
     Args:
         classifier: a directory, or the name of a repository on the Hub, with config.json and weights as safetensors.
         label: which of its labels is the finding; needed where it has more than two, unless it is fitted.
         to_fit: whether it is to be fitted: it may then also be a configuration alone (a file, or a directory without
             weights), and weights without a last layer, which every fit draws by its seed.
+        device: of the weights, as torch names them; by default this process's GPU, and the CPU without one.
 
     Returns:
         The classifier, in evaluation mode.
 
     Raises:
-        InputError: there is none that can be opened, or it has no such label.
+        InputError: there is none that can be opened, or it has no such label, or there is no such device.
     """
+    wanted = _device(device)
     place = Path(classifier)
     place = place if place.exists() else _fetch(str(classifier))
     directory, file = (place.parent, place) if place.is_file() else (place, place / CONFIG)
@@ -210,7 +213,7 @@ def open_classifier(
     if config.get("_class_name") == ImageClassifier.__name__ and directory == place:
         if label is not None:
             raise InputError(f"label: {label!r} is given, and {place} has one output; leave it out.")
-        return load_classifier(directory)
+        return load_classifier(directory).to(wanted)
     has_weights = directory == place and any(directory.glob("*.safetensors"))
     if not (has_weights or to_fit):
         others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern))
@@ -231,7 +234,17 @@ def open_classifier(
     processor = _settings(directory / PROCESSOR) if (directory / PROCESSOR).is_file() else None
     prepared = _preprocessing(directory, model.config, processor, place)
     access: Access = recorded_access(directory) if (directory / RECORD).exists() else "unknown"
-    return PretrainedClassifier(model, processor, prepared, label, not has_weights, bool(missing), access)
+    return PretrainedClassifier(model, processor, prepared, label, not has_weights, bool(missing), access).to(wanted)
+
+
+def _device(name: str | None) -> torch.device:
+    """A device that tensors can be made on; InputError for another."""
+    try:
+        return torch.empty(0, device=name or local_device()).device
+    except (RuntimeError, AssertionError, NotImplementedError):  # unknown names, or torch built without it
+        raise InputError(
+            f"device: {name!r} is none that torch has here; give 'cpu' or 'cuda:0', or leave it out."
+        ) from None
 
 
 def _fetch(repository: str) -> Path:

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from .. import __version__
-from ..diffusion.devices import whole_number
+from ..training.devices import whole_number
 from ..errors import InputError, unknown
 
 __all__ = ["ENGINES", "Place", "launch", "place_from_environment"]

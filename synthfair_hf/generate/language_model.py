@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..diffusion.devices import local_device
+from ..training.devices import local_device
 from ..errors import InputError
 from ..records import file_sha256, fingerprint
 

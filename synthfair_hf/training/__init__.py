@@ -8,5 +8,6 @@
   `checkpoints.write_checkpoint`
 - origins — the images that a network was learned from: `origins.origins_of`, `origins.relation`
 - loop — minimise an objective, save the averaged weights: `loop.train`
+- devices — the device of this process: `devices.local_device`
 - blocks — the residual block of small networks: `blocks.ResidualBlock`
 """

@@ -118,6 +118,36 @@ def test_a_network_without_a_linear_layer_has_neither_hook():
         check_hooks(classifier.initial(EXAMPLES, 0), ("features",), "X")
 
 
+class Heads(nn.Module):
+    """A head per finding, each behind a layer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.bodies = nn.ModuleList(nn.Linear(SIDE**2, 6) for _ in range(3))
+        self.heads = nn.ModuleList(nn.Linear(6, 1) for _ in range(3))
+
+    def forward(self, images):
+        pairs = zip(self.bodies, self.heads, strict=True)
+        return torch.cat([head(body(images.flatten(1)).relu()) for body, head in pairs], dim=1)
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_of_several_heads_the_last_layer_is_that_of_the_finding(label):
+    network = Heads()
+    classifier = AdaptedClassifier(network, label=label, multi_label=True)
+    with torch.no_grad():
+        expected = network.bodies[label](unit_range(IMAGES).flatten(1)).relu()
+    torch.testing.assert_close(classifier.features(IMAGES), expected)
+    begun = classifier.initial(EXAMPLES, 0).eval()
+    assert begun.hooks == ("features", "last layer")
+    assert begun.head is begun.network.heads[label]
+    torch.testing.assert_close(begun.logits(IMAGES), classifier.logits(IMAGES))
+    torch.testing.assert_close(begun.head(begun.features(IMAGES))[:, 0], begun.logits(IMAGES))
+    # exclusive labels compete, so that the logit of one depends on all heads
+    assert AdaptedClassifier(network, label=label).initial(EXAMPLES, 0).hooks == ("features",)
+
+
 def test_the_small_network_has_every_hook_and_starts_as_it_is():
     classifier = ImageClassifier(SIDE, (8, 8, 8)).eval()
     begun = classifier.initial(EXAMPLES, 0)

@@ -120,6 +120,16 @@ def test_a_fitted_classifier_is_saved_and_opened_again(saved, tmp_path, name):
     torch.testing.assert_close(begun.head(begun.features(GRAY))[:, 0], begun.logits(GRAY))
 
 
+def test_a_classifier_is_on_the_device_that_is_asked_for(saved, monkeypatch):
+    directory, _ = saved(CONFIGS["resnet"]())
+    monkeypatch.setattr("synthfair_hf.fairness.pretrained.local_device", lambda: "meta")
+    assert open_classifier(directory).device.type == "meta"
+    opened = open_classifier(directory, device="cpu")
+    assert opened.device.type == opened.initial(labelled(GRAY), 0).device.type == "cpu"
+    with pytest.raises(InputError, match="device: 'gpu' is none that torch has here; give 'cpu' or 'cuda:0', or"):
+        open_classifier(directory, device="gpu")
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_configuration_is_drawn_by_the_seed(tmp_path, name):
     CONFIGS[name]().save_pretrained(tmp_path)

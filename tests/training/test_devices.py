@@ -1,6 +1,6 @@
 import pytest
 
-from synthfair_hf.diffusion.devices import local_device
+from synthfair_hf.training.devices import local_device
 
 
 @pytest.mark.parametrize(("gpus", "local_rank", "device"), [(0, "3", "cpu"), (2, "3", "cuda:1"), (2, None, "cuda:0")])

@@ -100,8 +100,13 @@ def shares_inside(classifier: TrainableClassifier, examples: LabelledImages) -> 
     """
     marked = examples.select(_marked(examples, "examples"))
     assert marked.masks is not None, "rows with a region have masks"
-    parts = zip(marked.images.split(BATCH), marked.masks.split(BATCH), strict=True)
-    return torch.cat([share_inside(attention(classifier, unit_range(images)), masks) for images, masks in parts])
+    parts, device = zip(marked.images.split(BATCH), marked.masks.split(BATCH), strict=True), classifier.device
+    return torch.cat(
+        [
+            share_inside(attention(classifier, unit_range(images.to(device))), masks.to(device)).cpu()
+            for images, masks in parts
+        ]
+    )
 
 
 def changed_pixels(images: Tensor, counterfactuals: Tensor, threshold: int = 8) -> Tensor:

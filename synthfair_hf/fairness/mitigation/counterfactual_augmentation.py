@@ -106,7 +106,9 @@ class PairConsistency(CounterfactualAugmentation):
         """Mean cross-entropy, and the mean squared difference of the batch's pairs."""
         logits = classifier(batch.images)
         keys = batch.examples.pairs[self.settings.attribute]
-        first, second = (torch.from_numpy(one) for one in np.nonzero(np.triu(keys[:, None] == keys, k=1)))
+        first, second = (
+            torch.from_numpy(one).to(logits.device) for one in np.nonzero(np.triu(keys[:, None] == keys, k=1))
+        )
         own = (batch.weights * batch_errors(logits, batch)).mean()
         if not len(first):
             return own

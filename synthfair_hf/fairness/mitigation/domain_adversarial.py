@@ -51,14 +51,14 @@ class DomainAdversarial(Method):
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
     ) -> TrainableClassifier:
         """One stage, with an adversary initialised from `seed` that is discarded at the end."""
-        self._levels = train.groups[self.settings.attribute].unique()
         classifier = self.initial(train, seed)
+        self._levels = train.groups[self.settings.attribute].unique().to(classifier.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             width = self.settings.width
             self.adversary = nn.Sequential(
                 nn.Linear(classifier.head.in_features, width), nn.ReLU(), nn.Linear(width, len(self._levels))
-            )
+            ).to(classifier.device)
         return self.optimise(train, validation, seed, start=classifier)
 
     def loss(self, classifier: TrainableClassifier, batch: Batch) -> Tensor:

@@ -57,9 +57,10 @@ class GroupDRO(Resampling):
         codes, count = present_groups(train, self.settings.attribute)
         occurs = torch.zeros(2, count, dtype=torch.float64)
         occurs[train.labels, codes] = 1
-        self.q = occurs / occurs.sum(dim=1, keepdim=True)
-        self._levels = train.groups[self.settings.attribute].unique()
-        return self.optimise(train, validation, seed)
+        classifier = self.initial(train, seed)
+        self.q = (occurs / occurs.sum(dim=1, keepdim=True)).to(classifier.device)
+        self._levels = train.groups[self.settings.attribute].unique().to(classifier.device)
+        return self.optimise(train, validation, seed, start=classifier)
 
     def loss(self, classifier: TrainableClassifier, batch: Batch) -> Tensor:
         """The robust loss of a batch, after one ascent of q."""

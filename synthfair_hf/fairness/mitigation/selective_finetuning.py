@@ -73,9 +73,9 @@ def gradients(classifier: TrainableClassifier, examples: LabelledImages, weights
     parameters = dict(classifier.named_parameters())
     total = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
     for places in torch.arange(len(examples)).split(BATCH):
-        labels = examples.labels[places].float()
-        logits = classifier(unit_range(examples.images[places]))
-        loss = functional.binary_cross_entropy_with_logits(logits, labels, weights[places].float(), reduction="sum")
+        part = examples.select(places).to(classifier.device)
+        logits, weight = classifier(unit_range(part.images)), weights[places].float().to(classifier.device)
+        loss = functional.binary_cross_entropy_with_logits(logits, part.labels.float(), weight, reduction="sum")
         # a network of somebody else's may have parameters that its logit does not use
         found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
         for name, one in zip(parameters, found, strict=True):

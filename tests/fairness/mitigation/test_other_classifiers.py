@@ -8,7 +8,7 @@ from torch import nn
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.adapter import AdaptedClassifier
-from synthfair_hf.fairness.classifier import ImageClassifier
+from synthfair_hf.fairness.classifier import Batch, ImageClassifier
 from synthfair_hf.fairness.mitigation import METHODS
 from synthfair_hf.fairness.mitigation.method import GroupSettings
 from synthfair_hf.fairness.pretrained import open_classifier
@@ -124,3 +124,25 @@ def test_a_classifier_of_another_resolution_is_refused(make_toy, small):
         METHODS["erm"](**small).fit(*rows, classifier=AdaptedClassifier(lambda images: images.mean(dim=(1, 2, 3))))
     with pytest.raises(InputError, match=r"classifier: 'vit' is none to fit; open it by open_classifier, or give"):
         METHODS["erm"](**small).fit(*rows, classifier="vit")
+
+
+def test_rows_of_a_step_are_moved_to_the_device_of_the_classifier(make_toy, small, monkeypatch):
+    train, validation, seed, _ = rows_of("erm", make_toy)
+    moved = []
+    monkeypatch.setattr(Batch, "to", lambda batch, device: moved.append(device) or batch)
+    fitted = METHODS["erm"](**small).fit(train, validation, seed)
+    assert moved == [fitted.classifier.device] * small["steps"]
+    assert train.to(torch.device("cpu")) is train
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_fits_on_a_gpu_as_on_the_cpu(name, opened, make_toy, small):
+    rows = rows_of(name, make_toy)
+    scores = []
+    for device in ("cpu", "cuda"):
+        given = opened("resnet", weights=True).to(device)
+        fitted = method_of(name, small).fit(*rows, classifier=given)
+        assert fitted.classifier.device.type == device
+        scores.append(fitted.predict_proba(rows[1].images, rows[1].groups))
+    np.testing.assert_allclose(*scores, atol=1e-2)
