@@ -29,11 +29,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthfair_hf.diffusion.denoiser import Denoiser, build_unet, predict_velocity
-from synthfair_hf.training.devices import local_device
 from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.publish.editions import edition
 from synthfair_hf.records import Record, library_versions
+from synthfair_hf.training.devices import local_device
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 MILLION, RESOLUTION = 1_000_000, 256

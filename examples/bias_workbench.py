@@ -119,13 +119,13 @@ def page(record: Record) -> str:
         lines.append([method, *texts])
     table = [f"| {' | '.join(line)} |" for line in lines]
     table.insert(1, "|" + "---|" * len(lines[0]))
-    settings, side = record.settings, record.settings["resolution"]
+    settings, side, rate = record.settings, record.settings["resolution"], record.settings["learning_rate"]
     return f"""# The workbench
 
     {settings["command"]}
 
 Printed by that command from `workbench.json` beside it; not typed by hand. The classifier is {settings["network"]},
-fitted in {settings["steps"]} steps at learning rate {settings["learning_rate"]:g}. Phantoms of {side} x {side} pixels, whose
+fitted in {settings["steps"]} steps at learning rate {rate:g}. Phantoms of {side} x {side} pixels, whose
 counterfactuals are exact; no generator is in these figures. In `{settings["view"]}`
 95 % of pneumonia is on the portable scanner; of train it has {counts["train"]} rows, its unbiased twin
 {counts["train of the twin"]}.

@@ -31,12 +31,12 @@ from ..records import Access, Record, file_sha256, fingerprint, row_generator, s
 from ..schema import SavedPredictor
 from ..training.checkpoints import check_output_dir
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig, architecture
+from ..training.devices import local_device
 from ..training.examples import TrainingExamples
 from ..training.loop import train
 from ..training.origins import as_recorded, origins_in
 from .autoencoders import check_latents, compression, open_autoencoder, revision_of
 from .coverage import Coverage
-from ..training.devices import local_device
 from .generator import load_generator
 from .inputs import check_settings, strengths
 from .latent_cache import CachedLatents

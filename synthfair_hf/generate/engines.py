@@ -32,8 +32,8 @@ from typing import Any, NamedTuple, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from .. import __version__
-from ..training.devices import whole_number
 from ..errors import InputError, unknown
+from ..training.devices import whole_number
 
 __all__ = ["ENGINES", "Place", "launch", "place_from_environment"]
 

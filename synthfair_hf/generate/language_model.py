@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ..training.devices import local_device
 from ..errors import InputError
 from ..records import file_sha256, fingerprint
+from ..training.devices import local_device
 
 __all__ = ["LanguageModel"]
 
