@@ -9,7 +9,7 @@ a fit on phantoms spent most of its steps before it detected the lesion, and lea
 
 `training.loop.train` is the package's loop for published models: it owns a directory, checkpoints and an average of the
 weights. Cells of a benchmark are fitted by the hundred, in memory, within seconds, with rows sampled anew each
-epoch and weights selected on validation, so they have this smaller loop, whose four hooks a mitigation method
+epoch and weights selected on validation, so they have this smaller loop, whose five hooks a mitigation method
 overrides. A fit takes the same number of steps whatever the number of rows, so a method that adds rows has no larger
 compute budget.
 """
@@ -50,6 +50,7 @@ __all__ = [
     "load_classifier",
     "mean_loss",
     "new_classifier",
+    "one_step",
     "save_classifier",
     "unit_range",
 ]
@@ -206,6 +207,7 @@ Rows = Callable[[LabelledImages, torch.Generator], Tensor]
 SampleWeights = Callable[[LabelledImages], Tensor]
 Loss = Callable[[TrainableClassifier, Batch], Tensor]
 Parameters = Callable[[TrainableClassifier], Iterable[nn.Parameter]]
+Update = Callable[[torch.optim.Optimizer, Callable[[], None]], None]
 
 
 def all_rows(train: LabelledImages, generator: torch.Generator) -> Tensor:
@@ -231,6 +233,12 @@ def batch_errors(logits: Tensor, batch: Batch) -> Tensor:
 def all_parameters(classifier: TrainableClassifier) -> Iterable[nn.Parameter]:
     """Every parameter of the network."""
     return classifier.parameters()
+
+
+def one_step(optimizer: torch.optim.Optimizer, gradients: Callable[[], None]) -> None:
+    """The gradients of the batch, clipped to norm 1, and one step of the optimiser."""
+    gradients()
+    optimizer.step()
 
 
 def new_classifier(examples: LabelledImages, settings: FittingSettings, seed: int) -> ImageClassifier:
@@ -260,6 +268,7 @@ def fit_classifier(
     sample_weights: SampleWeights = equal_weights,
     loss: Loss = mean_loss,
     trainable_parameters: Parameters = all_parameters,
+    update: Update = one_step,
 ) -> list[float]:
     """Fit a classifier in place, by empirical risk minimisation unless a hook is given.
 
@@ -276,6 +285,7 @@ def fit_classifier(
         sample_weights: hook for one positive weight per row of `train`; they are scaled to mean 1.
         loss: hook for the scalar that is minimised.
         trainable_parameters: hook for the parameters that the optimiser updates; the others do not change.
+        update: hook for how a step moves them, given the optimiser and what sets the gradients of the batch.
 
     Returns:
         The AUC of every evaluation.
@@ -303,14 +313,17 @@ def fit_classifier(
         progress = step / settings.steps
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-        batch = _batch(train, batches.pop(0), weights, settings.shift, progress, generator)
-        value = loss(classifier, batch.to(classifier.device))
-        if not torch.isfinite(value):
-            raise InputError(f"step {step}: the loss is {value.item()}; lower learning_rate.")
-        optimizer.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        batch = _batch(train, batches.pop(0), weights, settings.shift, progress, generator).to(classifier.device)
+
+        def gradients(step: int = step, batch: Batch = batch) -> None:
+            value = loss(classifier, batch)
+            if not torch.isfinite(value):
+                raise InputError(f"step {step}: the loss is {value.item()}; lower learning_rate.")
+            optimizer.zero_grad()
+            value.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+
+        update(optimizer, gradients)
         if step + 1 in evaluated:
             curve.append(_validation_auc(classifier, validation))
             if curve[-1] >= max(curve):

@@ -1,4 +1,4 @@
-"""A mitigation: empirical risk minimisation with one of four hooks changed.
+"""A mitigation: empirical risk minimisation with one of five hooks changed.
 
     fit:            theta* = argmin over theta in trainable_parameters of  sum over rows of loss(theta; row, weight)
     predict_proba:  1 / (1 + e^-logit(x)), a score of the finding in (0, 1)
@@ -7,13 +7,14 @@
     sample_weights          what each of them counts                           default: 1
     loss                    what is minimised                                  default: weighted mean cross-entropy
     trainable_parameters    what is changed                                    default: everything
+    update                  how a step changes it                              default: one step of AdamW
 
 The weights are those of the evaluation with the highest AUC on `validation`: rows set aside from `train` by subject,
 and as biased as it is. That choice uses no group labels, and no method uses the test split. What a method requires
 beside images and labels is declared in `required_annotations`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -34,6 +35,7 @@ from ..classifier import (
     fit_classifier,
     mean_loss,
     new_classifier,
+    one_step,
     save_classifier,
 )
 from ..interface import Hook, TrainableClassifier, check_hooks
@@ -83,7 +85,7 @@ class Method:
         self._record: Record | None = None
         self._given: TrainableClassifier | None = None
 
-    # -- the four hooks
+    # -- the five hooks
 
     def rows(self, train: LabelledImages, generator: torch.Generator) -> Tensor:
         """Indices int64 of the rows that an epoch visits, in order, drawn from `generator`."""
@@ -100,6 +102,10 @@ class Method:
     def trainable_parameters(self, classifier: TrainableClassifier) -> Iterable[nn.Parameter]:
         """The parameters that a step updates."""
         return all_parameters(classifier)
+
+    def update(self, optimizer: torch.optim.Optimizer, gradients: Callable[[], None]) -> None:
+        """One step: `gradients` sets the gradients of the step's batch, at the weights as they are then."""
+        one_step(optimizer, gradients)
 
     # -- for the caller
 
@@ -204,6 +210,7 @@ class Method:
             sample_weights=self.sample_weights,
             loss=self.loss,
             trainable_parameters=self.trainable_parameters,
+            update=self.update,
         )
         return classifier
 
