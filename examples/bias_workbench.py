@@ -2,8 +2,8 @@
 
     python examples/bias_workbench.py                       the small classifier of this package, a minute of one core
 
-    python examples/bias_workbench.py --resolution 64 --classifier examples/resnet-18.json --learning_rate 1e-3 \
-        --steps 100                                         one of transformers, {resnet}
+    python examples/bias_workbench.py phantom_64 --resolution 64 --classifier examples/resnet-18.json \
+        --learning_rate 1e-3 --steps 100                    a ResNet-18, in nine minutes of one core
 
 The data are phantoms with exact counterfactuals, so the effect of an attribute on a classifier is known. They are
 written to DIRECTORY, the figures to RECORDS as workbench.json and README.md. A classifier is a directory, OWNER/NAME of

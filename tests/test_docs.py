@@ -216,14 +216,17 @@ def test_a_page_of_a_domain_is_printed_from_its_records(domain, monkeypatch):
     assert page == (directory / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_workbench_in_readme_is_its_record():
-    measured = json.loads((DOCS / "workbench" / "workbench.json").read_text())["measured"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    page = (DOCS / "workbench" / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("name", "quoted"), [("workbench", ROOT / "README.md"), ("workbench_resnet", DOCS / "audit_and_mitigate.md")]
+)
+def test_a_workbench_is_quoted_from_its_record(name, quoted):
+    measured = json.loads((DOCS / name / "workbench.json").read_text())["measured"]
+    quoting = quoted.read_text(encoding="utf-8")
+    page = (DOCS / name / "README.md").read_text(encoding="utf-8")
     for method, found in measured.items():
         shown = ("worst-group accuracy", "flip rate of do(scanner)")
         texts = ["{:.2f} [{:.2f}, {:.2f}]".format(*found[name]) for name in shown]
-        assert f"| {method} | {' | '.join(texts)} |" in readme
+        assert f"| {method} | {' | '.join(texts)} |" in quoting
         assert all(text in page for text in texts)
 
 
