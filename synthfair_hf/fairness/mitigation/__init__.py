@@ -15,6 +15,7 @@
 - `domain_independent` — `DomainIndependent`: a last layer for each group
 - `domain_adversarial` — `DomainAdversarial`: features from which the group cannot be predicted
 - `threshold_postprocessing` — `ThresholdPostprocessing`: a threshold per group
+- `equalized_odds_postprocessing` — `EqualizedOddsPostprocessing`: randomised thresholds per group
 - `balanced_synthetic` — `BalancedSynthetic`: balanced synthetic rows are added
 - `counterfactual_augmentation` — `CounterfactualAugmentation` and `PairConsistency`: counterfactual rows are added
 - `selective_finetuning` — `SelectiveFinetuning`: parameters chosen by gradients are fine-tuned on synthetic rows
@@ -27,6 +28,7 @@ from .counterfactual_augmentation import CounterfactualAugmentation, PairConsist
 from .cvar_dro import CVaRDRO
 from .domain_adversarial import DomainAdversarial
 from .domain_independent import DomainIndependent
+from .equalized_odds_postprocessing import EqualizedOddsPostprocessing
 from .focal import Focal
 from .group_dro import GroupDRO
 from .jtt import JustTrainTwice
@@ -59,6 +61,7 @@ METHODS: dict[str, type[Method]] = {
     "domain_independent": DomainIndependent,
     "domain_adversarial": DomainAdversarial,
     "threshold_postprocessing": ThresholdPostprocessing,
+    "equalized_odds_postprocessing": EqualizedOddsPostprocessing,
     "balanced_synthetic": BalancedSynthetic,
     "counterfactual_augmentation": CounterfactualAugmentation,
     "pair_consistency": PairConsistency,

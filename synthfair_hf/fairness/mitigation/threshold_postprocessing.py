@@ -7,10 +7,11 @@
 The shift moves a group's threshold to 1/2 and keeps the order within the group, so the result is still a score, and
 predicting at 1/2 is predicting by the thresholds of the groups. A threshold of 1/2 that has the rate is kept; with one
 group r is the rate at 1/2, and scores do not change. Thresholds are deterministic: Hardt's randomised ones reach a rate
-exactly, and can equalise false positives as well.
+exactly, and can equalise false positives as well: `equalized_odds_postprocessing`.
 """
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -67,26 +68,37 @@ def equal_rate_thresholds(logits: np.ndarray, present: np.ndarray, groups: np.nd
 
 
 class ThresholdPostprocessing(Method):
-    """Fits by empirical risk minimisation, and chooses `thresholds`, one logit per group of an attribute."""
+    """Fits by empirical risk minimisation, and chooses `thresholds`, by group of an attribute, in logits."""
 
     Settings = GroupSettings
     required_annotations = ("validation groups", "groups at prediction")
     settings: GroupSettings
+    thresholds: Mapping[int, Any]
+    sides: ClassVar[Mapping[bool, str]] = {True: "with the finding"}
+    """Rows that every group of validation must have, by whether the finding is present."""
 
     def learn(
         self, train: LabelledImages, validation: LabelledImages, seed: int, synthetic: LabelledImages | None
     ) -> TrainableClassifier:
-        """Empirical risk minimisation, then the thresholds; InputError for a group of validation without positives."""
+        """Empirical risk minimisation, then the thresholds; InputError for a group of validation without such rows."""
         present, groups = validation.labels.numpy() == 1, validation.groups[self.settings.attribute].numpy()
-        if missing := set(groups.tolist()) - set(groups[present].tolist()):
-            raise InputError(
-                f"validation: no row with the finding in groups {sorted(missing)} of {self.settings.attribute}; their "
-                "true positive rate is unknown: give more rows."
-            )
+        for side, told in self.sides.items():
+            if missing := set(groups.tolist()) - set(groups[present == side].tolist()):
+                raise InputError(
+                    f"validation: no row {told} in groups {sorted(missing)} of {self.settings.attribute}; their "
+                    f"true {'positive' if side else 'negative'} rate is unknown: give more rows."
+                )
         classifier = self.optimise(train, validation, seed)
-        logits = classifier.logits(validation.images).double().numpy()
-        self.thresholds = equal_rate_thresholds(logits, present, groups)
+        self.choose(classifier.logits(validation.images).double().numpy(), present, groups)
         return classifier
+
+    def choose(self, logits: np.ndarray, present: np.ndarray, groups: np.ndarray) -> None:
+        """Choose the thresholds by the rows of validation, as `equal_rate_thresholds`."""
+        self.thresholds = equal_rate_thresholds(logits, present, groups)
+
+    def shifts(self, images: Tensor, codes: list[int]) -> list[float]:
+        """The threshold of each row `[n]`, in logits."""
+        return [self.thresholds[code] for code in codes]
 
     def predict_proba(self, images: Tensor, groups: Mapping[str, Tensor] | None = None) -> np.ndarray:
         """Scores whose threshold is 1/2 in every group, as in `Method`; InputError for a group not in validation."""
@@ -101,4 +113,4 @@ class ThresholdPostprocessing(Method):
                 f"groups[{attribute!r}]: {sorted(strange)} not in validation; thresholds are known for "
                 f"{sorted(self.thresholds)}."
             )
-        return probabilities(logits - torch.tensor([self.thresholds[code] for code in codes], dtype=torch.float64))
+        return probabilities(logits - torch.tensor(self.shifts(images, codes), dtype=torch.float64))

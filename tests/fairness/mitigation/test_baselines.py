@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.classifier import Batch, new_classifier, unit_range
 from synthfair_hf.fairness.mitigation import METHODS
 from synthfair_hf.fairness.mitigation.cvar_dro import conditional_value_at_risk
+from synthfair_hf.fairness.mitigation.equalized_odds_postprocessing import equalized_odds_mixtures, uniform_of
 from synthfair_hf.fairness.mitigation.lff import relative_difficulty
 from synthfair_hf.fairness.mitigation.lisa import partners_of
 from synthfair_hf.fairness.mitigation.mixup import mixed_loss
@@ -138,3 +140,43 @@ def test_the_last_layer_is_the_mean_of_the_heads_of_the_groups(rows, small):
     logits = (features * heads[rows[0].groups["corner"]]).sum(dim=1)
     expected = functional.binary_cross_entropy_with_logits(logits, rows[0].labels.float())
     torch.testing.assert_close(method.loss(classifier, batch).detach(), expected)
+
+
+@settings(deadline=None)
+@given(SEEDS, st.floats(-2, 2))
+def test_mixtures_of_thresholds_have_equal_error_rates_and_err_least(seed, offset):
+    rng = np.random.default_rng(seed)
+    groups, present = np.repeat([0, 1], 30), np.tile([True, False, False], 20)
+    logits = rng.normal(size=60) + 1.5 * present * (1 + groups) + offset * groups
+    mixtures = equalized_odds_mixtures(logits, present, groups)
+
+    def rate(group, label, thresholds, shares):
+        own = logits[(groups == group) & (present == label)]
+        return ((own[:, None] > thresholds).mean(axis=0) * shares).sum()
+
+    rates = np.array([[rate(group, label, *mixtures[group]) for label in (False, True)] for group in (0, 1)])
+    np.testing.assert_allclose(rates[0], rates[1], atol=1e-6)
+    assert all(shares.sum() == pytest.approx(1) for _, shares in mixtures.values())
+    error = (1 - present.mean()) * rates[0, 0] + present.mean() * (1 - rates[0, 1])
+    # the constant predictors, and every pair of thresholds with equal rates, are no better
+    assert error <= min(present.mean(), 1 - present.mean()) + 1e-6
+    for first in np.unique(logits[groups == 0]):
+        for second in np.unique(logits[groups == 1]):
+            f, t = ([rate(g, label, np.array([cut]), 1) for g, cut in ((0, first), (1, second))] for label in (0, 1))
+            if f[0] == f[1] and t[0] == t[1]:
+                assert error <= (1 - present.mean()) * f[0] + present.mean() * (1 - t[0]) + 1e-6
+
+
+def test_an_image_has_one_threshold_whatever_is_beside_it(rows, small):
+    train, validation = rows
+    method = METHODS["equalized_odds_postprocessing"](attribute="corner", **small).fit(train, validation, 0)
+    scores = method.predict_proba(validation.images, validation.groups)
+    order = np.random.default_rng(0).permutation(64)
+    other = validation.select(order)
+    np.testing.assert_allclose(method.predict_proba(other.images, other.groups), scores[order], atol=1e-6)
+    numbers = np.array([uniform_of(one) for one in train.images])
+    assert 0.3 < numbers.mean() < 0.7
+    assert len(set(numbers)) == 64
+    lonely = validation.select((validation.labels == 1) | (validation.groups["corner"] == 1))
+    with pytest.raises(InputError, match=r"no row without the finding in groups \[0\] of corner; .* negative rate"):
+        METHODS["equalized_odds_postprocessing"](attribute="corner", **small).fit(train, lonely, 0)

@@ -180,7 +180,7 @@ def test_the_adversary_descends_while_the_trunk_ascends(rows, small):
     reading = functional.cross_entropy(method.adversary(classifier.embed(batch.images)), train.groups["corner"])
     whole = gradients(method.loss(classifier, batch))
     trunk, adversary = gradients(reading)
-    strength = 2 / (1 + np.exp(-5)) - 1
+    strength = method.settings.strength * (2 / (1 + np.exp(-5)) - 1)
     own_trunk = torch.cat([one.flatten() for one in torch.autograd.grad(own, list(classifier.trunk.parameters()))])
     torch.testing.assert_close(whole[0], own_trunk - strength * trunk, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(whole[1], adversary, rtol=1e-3, atol=1e-5)
