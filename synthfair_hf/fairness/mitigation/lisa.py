@@ -16,12 +16,12 @@ from torch import Tensor
 from ..classifier import Batch
 from ..interface import TrainableClassifier
 from .method import GroupSettings
-from .mixup import Mixup, mixed_loss
+from .mixup import Mixup, MixupSettings, mixed_loss
 
 __all__ = ["LISA", "LISASettings", "partners_of"]
 
 
-class LISASettings(GroupSettings):
+class LISASettings(GroupSettings, MixupSettings):
     """Settings.
 
     Attributes:
@@ -53,9 +53,9 @@ def partners_of(same: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor
 class LISA(Mixup):
     """Mixes rows of one label and different groups, or of one group and different labels."""
 
-    Settings = LISASettings  # type: ignore[assignment]
+    Settings = LISASettings
     required_annotations = ("training groups",)
-    settings: LISASettings  # type: ignore[assignment]
+    settings: LISASettings
 
     def loss(self, classifier: TrainableClassifier, batch: Batch) -> Tensor:
         """The mean loss of mixed rows."""
