@@ -6,6 +6,8 @@ Cross-entropy is linear in the label, so this is the loss of the mixed label. j 
 and each batch has one lambda.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -51,7 +53,7 @@ def mixed_loss(classifier: TrainableClassifier, batch: Batch, partners: Tensor, 
 class Mixup(Method):
     """Mixes every row with another of its batch."""
 
-    Settings = MixupSettings
+    Settings: ClassVar[type[FittingSettings]] = MixupSettings
     settings: MixupSettings
 
     def learn(

@@ -292,7 +292,8 @@ def _version_1(monkeypatch):
 @pytest.mark.usefixtures("_version_1")
 def test_version_1_is_called_what_was_recorded_before_versions_were_declared():
     """A literal value, computed by the code that identified a method by the text of modules."""
-    assert fingerprint({name: method_identity(method) for name, method in METHODS.items()}) == "4d0463e4ac868a95"
+    recorded = {name: method_identity(method) for name, method in METHODS.items() if name in cells._FIRST}
+    assert fingerprint(recorded) == "4d0463e4ac868a95"
 
 
 @pytest.mark.usefixtures("_version_1")
