@@ -498,6 +498,25 @@ def _verify(settings: verbs.Verify) -> int:
     return 1 if problems else 0
 
 
+def _validate(settings: verbs.Validate) -> int:
+    from .generate.documents import validate
+
+    problems = validate(settings.directory)
+    for problem in problems:
+        print(problem)
+    told = f"{counted(len(problems), 'problem')}" if problems else "card, Croissant and records agree"
+    print(f"{settings.directory}: {told}")
+    return 1 if problems else 0
+
+
+def _card(settings: verbs.Card) -> int:
+    from .generate.documents import write_card
+
+    for path in write_card(**dict(settings)):
+        print(f"wrote {path}")
+    return 0
+
+
 def _merge(settings: verbs.Merge) -> int:
     from .generate.dataset import merge_datasets
 
@@ -840,6 +859,8 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "recipes": _recipes,
     "generate": _generate,
     "verify": _verify,
+    "validate": _validate,
+    "card": _card,
     "merge": _merge,
     "push": _push,
     "counterfactual": _counterfactual,

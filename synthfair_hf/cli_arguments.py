@@ -651,6 +651,24 @@ class Generate(VerbSettings):
     logging_dir: str | None = Field(None, description="where the engine writes its logs; OUTPUT_DIR-logs by default")
 
 
+class Card(VerbSettings):
+    """Write README.md and croissant.json of a data set anew from its records."""
+
+    example = "synthfair --creator my-lab --url https://huggingface.co/datasets/my-lab/synthfair"
+    directory: Annotated[Path, Positional("DIR")] = Field(description="data set that `synthfair generate` wrote")
+    license: License = None
+    creator: str | None = Field(None, description="person or organisation that publishes it; by default as before")
+    url: str | None = Field(None, description="address of its page; by default as before")
+    date_published: str | None = Field(None, description="day of publication, as 2026-01-31; by default as before")
+
+
+class Validate(VerbSettings):
+    """Compare card, views, Croissant and records of a data set with each other; the images are not read."""
+
+    example = "synthfair"
+    directory: Annotated[Path, Positional("DIR")] = Field(description="data set that `synthfair generate` wrote")
+
+
 class Verify(VerbSettings):
     """Check every shard of a data set against its plan and records."""
 
@@ -947,6 +965,8 @@ VERBS: dict[str, type[VerbSettings]] = {
     "recipes": Recipes,
     "generate": Generate,
     "verify": Verify,
+    "validate": Validate,
+    "card": Card,
     "merge": Merge,
     "push": Push,
     "counterfactual": Counterfactual,

@@ -53,6 +53,8 @@ CHAIN: dict[str, list[str]] = {
     "recipes": [],
     "generate": ["--resolution", "16"],
     "verify": [],
+    "validate": [],
+    "card": [],
     "report": [],
     "merge": [],
     "push": [],

@@ -115,6 +115,7 @@ EXPENSIVE = (
     "fairness.pretrained.snapshot_download",
     "fairness.benchmark.board.ExternalSet",
     "generate.dataset._duration",
+    "generate.documents.write_dataset_card",
     "generate.dataset.generate",
     "generate.dataset.launch",
     "generate.dataset.repair",
@@ -253,7 +254,15 @@ DOORS: dict[str, dict[str, Any]] = {
         "lora_weights": None,
         "negative_prompt": None,
     },
+    "validate": {"directory": "data"},
     "verify": {"directory": "nowhere"},
+    "write_card": {
+        "directory": "data",
+        "license": None,
+        "creator": None,
+        "url": None,
+        "date_published": None,
+    },
     "load_predictor": {"directory": "predictor", "schema": PHANTOM.covariates},
     "measure_realism": {
         "output_dir": "out",
@@ -531,6 +540,8 @@ WORDS: dict[str, list[str]] = {
     "generate": ["--num_subjects", "28", "--pretrained_model_name_or_path", "generator", "--output_dir", "out"],
     "preset": ["phantom"],
     "verify": ["nowhere"],
+    "validate": ["data"],
+    "card": ["data"],
     "merge": ["data", "data", "--output_dir", "out"],
     "push": ["data", "--hub_dataset_id", "me/data"],
     "counterfactual": [

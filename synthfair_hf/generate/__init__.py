@@ -25,6 +25,8 @@
 - verification — every byte and row checked: `verification.verify`
 - consistency — what the plan and a family imply for stored rows: `consistency.row_faults`,
   `consistency.subject_faults`
+- documents — card and Croissant written anew, or compared with the records: `documents.write_card`,
+  `documents.validate`
 - merge — parts of one plan become one data set: `merge.merge`
 - publish — a data set on the Hub: `publish.publish`
 """

@@ -21,6 +21,7 @@ from ..errors import InputError, counted, shown, unknown
 from ..publish.dataset_card import write_dataset_card
 from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
+from .documents import default_license
 from .engines import ENGINES, launch
 from .gate import QualityGate
 from .generator import Sampler
@@ -126,7 +127,7 @@ def generate_dataset(
     if record is not None:
         # two ranks that end together both find the run finished
         with mutex(Path(output_dir)):
-            write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
+            write_dataset_card(Path(output_dir), plan.preset, record, license or default_license(plan))
     unreached = {} if record is None or gate is None else {"unreached_rows": record.counts["unreached_rows"]}
     return {**plan.summary(), **read, **unreached, "finished": record is not None}
 
@@ -344,11 +345,6 @@ def _gate(plan: GenerationPlan, predictor: SavedPredictor | None) -> QualityGate
     return QualityGate(attributes.predict, plan.preset.covariates, plan.factors, plan.gate_tolerance)
 
 
-def _license(plan: GenerationPlan) -> str:
-    """The licence on a data set's card by default."""
-    return "cc-by-4.0" if plan.source == SCM and plan.sampling is None else "unknown"
-
-
 @checked
 def repair_dataset(
     directory: str | Path,
@@ -482,5 +478,5 @@ def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license:
     """
     record = merge([Path(part) for part in parts], Path(output_dir))
     plan = read_plan(Path(output_dir))
-    write_dataset_card(Path(output_dir), plan.preset, record, license or _license(plan))
+    write_dataset_card(Path(output_dir), plan.preset, record, license or default_license(plan))
     return record

@@ -1,17 +1,20 @@
 """A verified data set on the Hub, as one tagged release of its repository.
 
-    1 records/plan.json   2 data/, under the names they have here   3 the other records, README.md
+    1 records/plan.json   2 data/, under the names they have here   3 the other records, croissant.json, README.md
 
 Where there is a permission, records/permission.json is in the first commit. README.md, which names the contents, is
 there only once they are.
 """
 
+import re
 from pathlib import Path
 
 from ..arguments import checked
 from ..errors import InputError
+from ..publish.croissant import CROISSANT
 from ..publish.hub.release import CARD, Publication, Release, Target
 from ..records import Record
+from .documents import validate
 from .store import PLAN, RUN, Store, read_plan
 from .verification import verify
 
@@ -51,7 +54,8 @@ def publish(
     target = Target("dataset", hub_dataset_id, private, tag, permission, token, deadline)
     plan = read_plan(directory)
     target.check(plan.access)
-    if problems := verify(directory):
+    documents = [name for name in (CROISSANT,) if (directory / name).exists()]
+    if problems := verify(directory) or (validate(directory) if documents else []):
         raise InputError(f"{directory}: {problems[0]}")
     identity = Record.read(directory / RUN).counts["store"]
     inputs = {"plan": plan.fingerprint, "store": identity}
@@ -62,12 +66,12 @@ def publish(
         stages=[
             [PLAN, *target.write_permission(directory, plan.access, plan.source, inputs)],
             [name for shard in shards for name in shard.files],
-            [*(path.relative_to(directory).as_posix() for path in records.values()), RUN, CARD],
+            [*(path.relative_to(directory).as_posix() for path in records.values()), *documents, RUN, CARD],
         ],
         access=plan.access,
         identity=f"store-{identity}",
         title=f"Data set {identity}",
-        own=r"data/.*\.parquet|records/[^/]*\.json",
+        own=rf"data/.*\.parquet|records/[^/]*\.json|{re.escape(CROISSANT)}",
         contents=r"data/.*",
         completing=(RUN, CARD),
         sha256={

@@ -2,6 +2,9 @@
 
 - pages — templates filled with values: `pages.render`
 - dataset_card — README.md of a data set: `dataset_card.write_dataset_card`
+- croissant — croissant.json, for machines: `croissant.croissant`
+- contents, responsible — what both print of the files, and of origin, biases and limits: `contents.Contents`,
+  `responsible.responsible`
 - model_card — README.md of a generator: `model_card.write_model_card`
 - report — an HTML page with pictures and tables of a data set: `report.write_report`
 - view_page — an HTML page with statistics of a view: `view_page.write_statistics`

@@ -10,29 +10,28 @@ checksums, without which rows of a damaged shard would be kept there.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
 import yaml
-from datasets import ClassLabel, DatasetInfo, Features, List, SplitDict, SplitInfo
+from datasets import ClassLabel, DatasetInfo, List, SplitDict, SplitInfo
 
 from ..domains.preset import Preset
 from ..errors import InputError
-from ..records import Record, write_atomically
-from ..schema import MISSING_LEVEL, SPLITS
-from ..views.layout import Known, find_files, known, patterns
+from ..records import Record, write_together
+from ..views.layout import Known, known, patterns
 from ..views.manifest import CARD, RUN, sealed
 from ..views.shares import Train, listed_views, unmet_views
 from ..views.view import BiasedView, curated_views, get_view
 from ..yaml_files import UNREADABLE, Loader
+from .contents import Contents
+from .croissant import CROISSANT, NO_DETAILS, Details, croissant
 from .pages import render
 
-__all__ = ["card_fault", "update_view_table", "write_dataset_card"]
+__all__ = ["card_fault", "dataset_card", "update_view_table", "write_dataset_card"]
 
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
 PRINTED = {
@@ -47,31 +46,49 @@ VOUCHED = ("description", "data_files", "filters")
 """What a view's configuration has said since the first cards."""
 
 
-def write_dataset_card(directory: Path, preset: Preset, record: Record, license: str) -> None:
-    """Write README.md of a finished data set.
+def write_dataset_card(
+    directory: Path, preset: Preset, record: Record, license: str, details: Details = NO_DETAILS
+) -> None:
+    """Write README.md and croissant.json of a finished data set.
 
     Args:
         directory: the data set, with files named as in `views.layout`.
+        preset: its domain.
+        record: of the run that wrote it.
+        license: an identifier of the Hub, such as cc-by-4.0.
+        details: what else no record tells, for croissant.json.
+
+    Raises:
+        InputError: a data set without train, a subject in two splits, or a field that is printed but that the record
+            does not hold; nothing is written.
+    """
+    contents = Contents(directory, preset)
+    card = sealed(dataset_card(contents, preset, record, license), (directory / RUN).read_bytes())
+    files = {directory / CARD: card}
+    if record.files:
+        # a record of an earlier version lists none
+        files[directory / CROISSANT] = croissant(contents, preset, record, license, details)
+    write_together(files)
+
+
+def dataset_card(contents: Contents, preset: Preset, record: Record, license: str) -> bytes:
+    """README.md of a finished data set, but for its last line.
+
+    Args:
+        contents: of its files.
         preset: its domain.
         record: of the run that wrote it; holds `inputs["plan"]`, the plan's settings and `counts["store"]`, the
             identity of the stored bytes.
         license: an identifier of the Hub, such as cc-by-4.0.
 
     Raises:
-        InputError: a data set without train, a subject in two splits, or a field that the card prints but the record
-            does not hold.
+        InputError: a subject in two splits, or a field that the card prints but the record does not hold.
     """
     _check_recorded(record)
-    files = {split: found for split in SPLITS if (found := find_files(directory, split))}
-    if "train" not in files:
-        raise InputError(f"{directory}: no files of train in data/; generate the data set before its card.")
-    shards = {split: [directory / name for name in found] for split, found in files.items()}
-    columns = _columns([path for paths in shards.values() for path in paths], preset)
-    body = _body(shards, columns, preset, record, license)
-    metadata = _metadata(files, shards, columns, preset, record, license)
+    body = _body(contents, preset, record, license)
+    metadata = _metadata(contents, preset, record, license)
     front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-    card, run = f"---\n{front}---\n\n{body}".encode(), directory / RUN
-    write_atomically(directory / CARD, sealed(card, run.read_bytes()))
+    return f"---\n{front}---\n\n{body}".encode()
 
 
 def card_fault(card: bytes, names: Mapping[str, list[str]], preset: Preset, record: Record) -> str | None:
@@ -115,15 +132,10 @@ def _check_recorded(record: Record) -> None:
                 raise InputError(f"record: {section}.{name} is absent; the data set card prints it, so record it.")
 
 
-def _body(
-    shards: Mapping[str, list[Path]],
-    columns: Mapping[str, np.ndarray],
-    preset: Preset,
-    record: Record,
-    license: str,
-) -> str:
+def _body(contents: Contents, preset: Preset, record: Record, license: str) -> str:
     """The card's prose."""
-    train, features = columns["split"] == "train", pyarrow.parquet.read_schema(shards["train"][0])
+    columns = contents.columns
+    train = columns["split"] == "train"
     views: list[tuple[BiasedView, int, dict[str, int]]] = []
     relabelled: list[tuple[BiasedView, int, dict[str, int]]] = []
     subjects = Train.of(preset, record.settings)
@@ -138,10 +150,10 @@ def _body(
         preset=preset,
         record=record,
         license=license,
-        types={name: _type_name(feature) for name, feature in Features.from_arrow_schema(features).items()},
-        rows={split: int((columns["split"] == split).sum()) for split in shards},
-        subjects=_subjects(columns, list(shards)),
-        synthetic=int(columns["synthetic"].sum()),
+        types={name: _type_name(feature) for name, feature in contents.features.items()},
+        rows=contents.rows,
+        subjects=contents.subjects,
+        synthetic=contents.synthetic,
         example=next((view.name for view, *_ in views if view.name.endswith("_90_10")), "full"),
         views=views,
         relabelled=relabelled,
@@ -150,19 +162,12 @@ def _body(
     )
 
 
-def _metadata(
-    files: Mapping[str, list[str]],
-    shards: Mapping[str, list[Path]],
-    columns: Mapping[str, np.ndarray],
-    preset: Preset,
-    record: Record,
-    license: str,
-) -> dict[str, Any]:
+def _metadata(contents: Contents, preset: Preset, record: Record, license: str) -> dict[str, Any]:
     """The card's YAML; its configs are the views that are filters alone."""
     listed = listed_views(preset, Train.of(preset, record.settings))
     selections = [view for view in listed if view.label is None]
-    held = _held(files, preset)
-    sizes = {split: _Size.of(paths, columns["split"] == split) for split, paths in shards.items()}
+    held, columns = _held(contents.files, preset), contents.columns
+    sizes = {split: _Size.of(paths, columns["split"] == split) for split, paths in contents.shards.items()}
     return {
         "license": license,
         "pretty_name": f"SynthFair: {preset.title}",
@@ -190,33 +195,6 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
-
-
-def _columns(paths: list[Path], preset: Preset) -> dict[str, np.ndarray]:
-    """Encoded columns `[B]` that views and counts need, over all shards."""
-    names = ["split", "subject_id", "draw", "synthetic", *preset.contrasts]
-    table = pa.concat_tables(
-        pyarrow.parquet.read_table(path, columns=names, partitioning=None, page_checksum_verification=True)
-        for path in paths
-    )
-    columns = {}
-    for name in names:
-        column = table[name]
-        if name in preset.covariates and preset.covariates[name].categorical:
-            column = pyarrow.compute.fill_null(column, MISSING_LEVEL)
-        columns[name] = column.to_numpy()
-    return columns
-
-
-def _subjects(columns: Mapping[str, np.ndarray], splits: list[str]) -> dict[str, int]:
-    """Number of subjects per split; InputError where one crosses splits."""
-    subjects = {split: set(columns["subject_id"][columns["split"] == split]) for split in splits}
-    for first, second in combinations(splits, 2):
-        if crossing := subjects[first] & subjects[second]:
-            raise InputError(
-                f"subject_id: {min(crossing)!r} is in {first} and in {second}; a subject belongs to one split only."
-            )
-    return {split: len(names) for split, names in subjects.items()}
 
 
 def _held(names: Mapping[str, list[str]], preset: Preset) -> dict[str, dict[str, Known]]:

@@ -16,6 +16,7 @@ from hub import Fault, Hub
 from hub.clients import TOKEN
 
 from synthfair_hf.errors import InputError
+from synthfair_hf.generate.documents import write_card
 from synthfair_hf.generate.publish import publish
 from synthfair_hf.publish.hub import repository as module
 from synthfair_hf.records import Record
@@ -352,14 +353,23 @@ def test_a_tag_is_never_moved(hub: Hub, directory: Path, stores: dict[str, Path]
     before = len(hub.requests)
     with pytest.raises(InputError, match=r"tag: 'v1' is on the Hub already, for another records/plan\.json; give"):
         publish(stores["other"], NAME, tag="v1")
-    card = directory / "README.md"
-    run = (directory / "records" / "generate.json").read_bytes()
-    card.write_bytes(sealed(card.read_bytes().replace(b"\n## Glossary", b"\nA line more.\n\n## Glossary"), run))
-    with pytest.raises(InputError, match=r"tag: 'v1' .* for another README.md"):
+    write_card(directory, license="mit")
+    with pytest.raises(InputError, match=r"tag: 'v1' .* for another croissant.json"):
         publish(directory, NAME, tag="v1")
     assert hub.repository(NAME).tags == {"v1": first.commit}
     assert {one.method for one in hub.requests[before:]} == {"GET", "POST"}
     assert not hub.seen("POST", "/commit/")[3:]
+
+
+def test_documents_edited_by_hand_are_not_published(hub: Hub, directory: Path):
+    for name in ("README.md", "croissant.json"):
+        path, run = directory / name, (directory / "records" / "generate.json").read_bytes()
+        edited = path.read_bytes().replace(b"triage", b"anything")
+        path.write_bytes(sealed(edited, run) if name == "README.md" else edited)
+        with pytest.raises(InputError, match=rf"{name}: .*write it again by `synthfair card"):
+            publish(directory, NAME)
+        assert not hub.requests
+        write_card(directory)
 
 
 def test_another_release_replaces_the_one_before(hub: Hub, directory: Path, stores: dict[str, Path]):

@@ -1,0 +1,215 @@
+"""README.md and croissant.json against the records: what is edited, missing or stale is found, and its field named."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from synthfair_hf.errors import InputError
+from synthfair_hf.generate.documents import differences, validate, write_card
+from synthfair_hf.generate.store import RUN
+from synthfair_hf.publish.croissant import REQUIRED
+from synthfair_hf.views.manifest import sealed
+
+CARD, CROISSANT = "README.md", "croissant.json"
+
+
+@pytest.fixture
+def copy(store: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(store, tmp_path / "synthfair"))
+
+
+def replaced(name, old, new, seal=False):
+    """An edit of the first such place; `seal` writes a last line that vouches for it, as a careful hand would."""
+
+    def edit(directory):
+        path = directory / name
+        text = path.read_text()
+        found = re.sub(old, new, text, count=1, flags=re.MULTILINE)
+        assert found != text, old
+        path.write_text(found)
+        if seal:
+            path.write_bytes(sealed(path.read_bytes(), (directory / RUN).read_bytes()))
+
+    return edit
+
+
+def of_json(name, change):
+    def edit(directory):
+        found = json.loads((directory / name).read_bytes())
+        change(found)
+        (directory / name).write_text(json.dumps(found, indent=2) + "\n")
+
+    return edit
+
+
+def of_croissant(change):
+    return of_json(CROISSANT, change)
+
+
+def removed(name):
+    return lambda directory: (directory / name).unlink()
+
+
+EDITS = {
+    # the card's YAML
+    "licence": (replaced(CARD, r"^license: .*", "license: mit", True), "Licence"),
+    "no licence": (replaced(CARD, r"^license: .*\n", "", True), "license: is absent"),
+    "title": (replaced(CARD, r"^pretty_name: .*", "pretty_name: Mine", True), "pretty_name"),
+    "task": (replaced(CARD, "image-classification", "image-segmentation", True), "task_categories"),
+    "size": (replaced(CARD, "size_categories: .*", "size_categories: [n>10M]", True), "size_categories"),
+    "tag": (replaced(CARD, r"tags: \[synthetic, ", "tags: [", True), "tags"),
+    "annotators": (replaced(CARD, "machine-generated", "expert-generated", True), "annotations_creators"),
+    "view's name": (replaced(CARD, "config_name: sex_imbalanced_90_10", "config_name: sexes", True), "config_name"),
+    "view's recipe": (replaced(CARD, "Recipe [0-9a-f]{4}", "Recipe 0000", True), "description"),
+    "view's files": (replaced(CARD, r"path: data/train-\S+?([,}])", r"path: data/test-*\1", True), "path"),
+    "view's filter": (replaced(CARD, r"draw, <, 0\.9", "draw, <, 0.8", True), "filters"),
+    "view's attribute": (replaced(CARD, r"\[sex, ==, 0\]", "[sex, ==, 1]", True), "filters"),
+    "default": (replaced(CARD, r"^  default: true\n", "", True), "default"),
+    "checksums": (replaced(CARD, "verification: true", "verification: false", True), "page_checksum_verification"),
+    "rows of a split": (replaced(CARD, r"num_examples: (\d)", r"num_examples: 9\1", True), "num_examples"),
+    "bytes": (replaced(CARD, r"dataset_size: (\d)", r"dataset_size: 9\1", True), "dataset_size"),
+    "download": (replaced(CARD, r"download_size: (\d)", r"download_size: 9\1", True), "download_size"),
+    "spelling": (replaced(CARD, r"^license: (.*)", r'license: "\1"', True), "spelling of its YAML"),
+    # its text
+    "licence in the text": (replaced(CARD, r"\*\*Licence:\*\* .*", "**Licence:** mit", True), "Dataset Description"),
+    "rows of a view": (replaced(CARD, r"^\| `full` \| (\d)", r"| `full` | 9\1", True), "Views"),
+    "rows in the table": (replaced(CARD, r"^\| train \| (\d)", r"| train | 9\1", True), "Dataset Structure"),
+    "research only": (replaced(CARD, "For research only", "For everything", True), "Mine|SynthFair"),
+    "a refused use": (replaced(CARD, r"^- Diagnosis, .*\n", "", True), "Out-of-Scope Use"),
+    "a figure": (replaced(CARD, r"^\| shards \| (\d)", r"| shards | 9\1", True), "Bias, Risks"),
+    "citation": (replaced(CARD, r"^@misc\{synthfair_....", "@misc{synthfair_0000", True), "Citation"),
+    "a section": (replaced(CARD, r"^## Glossary", "## Words", True), "has '## Words'"),
+    "a line more": (replaced(CARD, r"^## Citation", "It is perfect.\n\n## Citation", True), "It is perfect"),
+    "its last line": (replaced(CARD, "up to here: [0-9a-f]{4}", "up to here: 0000"), "its last line"),
+    "unsealed": (replaced(CARD, "For research only", "For everything"), "For everything"),
+    "no card": (removed(CARD), "README.md: is missing"),
+    # Croissant
+    "name": (of_croissant(lambda one: one.update(name="Mine")), "name: is 'Mine'"),
+    "other licence": (of_croissant(lambda one: one.update(license="mit")), "license: is 'mit'"),
+    "sha256": (of_croissant(lambda one: one["distribution"][0].update(sha256="0" * 64)), r"distribution\[0\].sha256"),
+    "a file": (of_croissant(lambda one: one["distribution"].pop(0)), "distribution"),
+    "a pattern": (of_croissant(lambda one: one["distribution"][-1].update(includes="*")), "includes"),
+    "no biases": (of_croissant(lambda one: one.pop("rai:dataBiases")), "rai:dataBiases: is absent"),
+    "a limitation": (of_croissant(lambda one: one["rai:dataLimitations"].pop()), r"rai:dataLimitations\["),
+    "not synthetic": (of_croissant(lambda one: one.update({"rai:hasSyntheticData": False})), "rai:hasSyntheticData"),
+    "share": (of_croissant(lambda one: one.update({"rai:syntheticDataExplanation": "a few"})), "syntheticDataExpl"),
+    "generator": (of_croissant(lambda one: one.update({"prov:wasGeneratedBy": "hand"})), "prov:wasGeneratedBy"),
+    "version": (of_croissant(lambda one: one.update(version="9.9.9")), "version"),
+    "a type": (of_croissant(lambda one: one["recordSet"][-1]["field"][0].update(dataType="sc:Date")), "dataType"),
+    "a level": (of_croissant(lambda one: one["recordSet"][0]["data"].reverse()), r"recordSet\[0\].data"),
+    "a split": (of_croissant(lambda one: one["recordSet"].pop()), "recordSet"),
+    "a property more": (of_croissant(lambda one: one.update(audited=True)), "audited: is none of"),
+    "nobody": (of_croissant(lambda one: one.pop("creator")), "creator: is absent"),
+    "no address": (of_croissant(lambda one: one.update(url="here")), "url: 'here' is no address"),
+    "no date": (of_croissant(lambda one: one.update(datePublished="2026-02-31")), "date_published"),
+    "order": (of_croissant(lambda one: one.update(name=one.pop("name"))), "order or spelling"),
+    "no JSON": (replaced(CROISSANT, r"\{", ""), "no JSON"),
+    "no Croissant": (removed(CROISSANT), "croissant.json: is missing"),
+    # records
+    "plan": (of_json("records/plan.json", lambda one: one.update(seed=99)), "plan.json: seed: is 99"),
+    "no plan": (removed("records/plan.json"), "plan.json: is missing"),
+    "run's setting": (of_json(RUN, lambda one: one["settings"].update(seed=99)), "generate.json: its settings"),
+    "run's count": (of_json(RUN, lambda one: one["counts"].update(rows=1)), "counts.rows: is 1"),
+    "run's version": (of_json(RUN, lambda one: one["versions"].update(torch="0")), "generate.json: its bytes"),
+    "run's file": (
+        of_json(RUN, lambda one: next(iter(one["files"].values())).update(bytes=1)),
+        r"files\.\S+\.bytes: is 1",
+    ),
+    "shard's record": (
+        replaced("records/test-00000-of-00001.json", r'"rows": (\d)', r'"rows": 9\1'),
+        "its bytes differ from the sha256",
+    ),
+    "no shard's record": (removed("records/test-00000-of-00001.json"), "no readable record"),
+}
+"""Single edits, and what names their field."""
+
+
+def test_there_are_enough_edits():
+    assert len(EDITS) >= 40
+
+
+def test_what_was_written_agrees(store):
+    assert validate(store) == []
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_every_single_edit_is_found_and_named(name, copy):
+    edit, told = EDITS[name]
+    written = {one: (copy / one).read_bytes() for one in (CARD, CROISSANT)}
+    edit(copy)
+    problems = validate(copy)
+    assert problems
+    assert re.search(told, " ".join(problems)), problems
+    assert all(problem.endswith(".") and "; " in problem for problem in problems)
+    if all(f"write it again by `synthfair card {copy}`" in problem for problem in problems):
+        if "licence" not in name:
+            write_card(copy)
+            assert {one: (copy / one).read_bytes() for one in written} == written, "the remedy"
+        write_card(copy, license="cc-by-4.0", creator="unknown")
+        assert validate(copy) == []
+    else:
+        with pytest.raises(InputError):
+            write_card(copy)
+
+
+def test_what_a_publisher_adds_is_kept_and_checked(copy):
+    write_card(copy, "mit", "My lab", "https://example.org/synthfair", "2026-11-28")
+    found = json.loads((copy / CROISSANT).read_bytes())
+    assert (found["license"], found["creator"]["name"], found["datePublished"]) == ("mit", "My lab", "2026-11-28")
+    before = (copy / CROISSANT).read_bytes(), (copy / CARD).read_bytes()
+    write_card(copy)
+    assert ((copy / CROISSANT).read_bytes(), (copy / CARD).read_bytes()) == before
+    for given, told in (
+        ({"url": "ftp://x"}, "url: 'ftp://x' is no address; give one that begins with https://."),
+        ({"date_published": "28.11.2026"}, "date_published: '28.11.2026' is no date; write it as 2026-01-31."),
+        ({"creator": " "}, "creator: is empty; give a name, or unknown."),
+    ):
+        with pytest.raises(InputError, match=re.escape(told)):
+            write_card(copy, **given)
+        assert ((copy / CROISSANT).read_bytes(), (copy / CARD).read_bytes()) == before
+
+
+def test_an_unfinished_data_set_has_no_card(tmp_path):
+    for function in (validate, write_card):
+        with pytest.raises(InputError, match=r"directory: .* holds no records/generate.json; give a data set that"):
+            function(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["store", "partitioned_store"])
+def test_mlcroissant_validates_it_and_loads_its_rows(name, request):
+    directory = request.getfixturevalue(name)
+    found = json.loads((directory / CROISSANT).read_bytes())
+    assert set(found) >= set(REQUIRED)
+    code = (
+        "import json, sys, mlcroissant\n"
+        f"data = mlcroissant.Dataset({str(directory / CROISSANT)!r})\n"
+        "row = next(iter(data.records('train')))\n"
+        "levels = {one['levels/sex/code']: one['levels/sex/name'] for one in data.records('levels/sex')}\n"
+        "counts = {split: sum(1 for _ in data.records(split)) for split in ('validation', 'test')}\n"
+        "told = [str(one) for one in data.metadata.issues.warnings]\n"
+        "print(json.dumps([sorted(row), row['train/image'].size, levels[row['train/sex']], counts, told]))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    names, size, level, counts, told = json.loads(run.stdout.splitlines()[-1])
+    rows = next(one for one in found["recordSet"] if one["@id"] == "train")
+    assert names == sorted(field["@id"] for field in rows["field"])
+    assert size == [16, 16]
+    assert level in ("male", "female")
+    assert all(counts.values())
+    # a date is the publisher's to give
+    assert [one for one in told if "datePublished" not in one] == []
+
+
+def test_differences_are_none_of_equal_values_and_one_a_leaf():
+    one = {"a": [1, {"b": 2}], "c": "x"}
+    assert list(differences(one, one, "it")) == []
+    other = {"a": [1, {"b": 3}, 4], "d": 1}
+    told = list(differences(one, other, "it"))
+    assert [line.partition(":")[0] for line in told] == ["a[1].b", "a[2]", "c", "d"]
+    assert list(differences(True, 1, "it", "x")) == ["x: is 1 where it have True"]
