@@ -115,7 +115,7 @@ EXPENSIVE = (
     "fairness.pretrained.snapshot_download",
     "fairness.benchmark.board.ExternalSet",
     "generate.dataset._duration",
-    "generate.documents.write_dataset_card",
+    "generate.documents._record_faults",
     "generate.dataset.generate",
     "generate.dataset.launch",
     "generate.dataset.repair",

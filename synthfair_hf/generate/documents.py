@@ -65,6 +65,9 @@ def write_card(
             nothing is written.
     """
     directory = Path(directory)
+    Details("unknown" if creator is None else creator, url, date_published).check()
+    if license is not None and not license.strip():
+        raise InputError("license: is empty; give an identifier, such as cc-by-4.0.")
     if not (directory / RUN).is_file():
         raise InputError(f"directory: {directory} holds no {RUN}; give a data set that `synthfair generate` finished.")
     for fault in _record_faults(directory):
@@ -73,9 +76,6 @@ def write_card(
     known = _kept(directory, plan)
     given = {"creator": creator, "url": url, "date_published": date_published}
     details = known[1]._replace(**{name: value for name, value in given.items() if value is not None})
-    details.check()
-    if license is not None and not license.strip():
-        raise InputError("license: is empty; give an identifier, such as cc-by-4.0.")
     write_dataset_card(directory, plan.preset, record, license or known[0], details)
     return [path for path in (directory / CARD, directory / CROISSANT) if path.exists()]
 
