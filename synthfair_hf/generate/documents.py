@@ -8,22 +8,18 @@ images are not read: `verification.verify` does that.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from difflib import SequenceMatcher
-from itertools import zip_longest
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..arguments import checked
-from ..errors import InputError, shown
+from ..errors import InputError
 from ..publish.contents import Contents
 from ..publish.croissant import CROISSANT, NO_DETAILS, REQUIRED, Details, croissant, details_of
 from ..publish.dataset_card import dataset_card, write_dataset_card
+from ..publish.differences import ABSENT, card_differences, differences, front_matter
 from ..records import Record, file_sha256
 from ..views.manifest import CARD, PATTERN, PLAN, RUN, contradiction, seal_of, sealed
-from ..yaml_files import UNREADABLE, Loader
 from .plan import SCM, GenerationPlan
 from .store import Store, plan_of, read_plan
 
@@ -31,8 +27,6 @@ __all__ = ["default_license", "validate", "write_card"]
 
 MOST = 20
 """Differences of a document that are told one by one."""
-
-ABSENT = object()
 
 
 def default_license(plan: GenerationPlan) -> str:
@@ -170,7 +164,7 @@ def _kept(directory: Path, plan: GenerationPlan) -> tuple[str, Details]:
 def _license(directory: Path) -> str | None:
     """The licence in the card's YAML; None where it has none."""
     try:
-        front = _front((directory / CARD).read_bytes())
+        front = front_matter((directory / CARD).read_bytes())
     except OSError:
         return None
     license = front.get("license") if isinstance(front, dict) else None
@@ -188,11 +182,7 @@ def _card_faults(directory: Path, contents: Contents, plan: GenerationPlan, reco
     expected = dataset_card(contents, plan.preset, record, license or default_license(plan))
     if sealed(expected, (directory / RUN).read_bytes()) == found:
         return
-    (front, body), (theirs, text) = (_parts(one) for one in (expected, PATTERN.sub(b"", found)))
-    told = list(differences(_front(expected), _front(found), RUN)) if front != theirs else []
-    told += _body_differences(body, text) if body != text else []
-    if not told:
-        told = ["the spelling of its YAML was changed" if front != theirs else "its last line was changed"]
+    told = card_differences(expected, PATTERN.sub(b"", found), "the records") or ["its last line was changed"]
     yield from (f"{CARD}: {one}" for one in _first(told))
 
 
@@ -224,56 +214,6 @@ def _croissant_faults(directory: Path, contents: Contents, plan: GenerationPlan,
 
 def _first(told: list[str]) -> list[str]:
     return told if len(told) <= MOST else [*told[:MOST], f"and {len(told) - MOST} differences more"]
-
-
-def differences(ours: Any, theirs: Any, of: str, path: str = "") -> Iterator[str]:
-    """Each place at which two JSON values differ, as `configs[2].filters: is A where the records have B`.
-
-    Args:
-        ours: what is derived.
-        theirs: what was found.
-        of: where ours is from.
-        path: of both.
-    """
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        for name in dict.fromkeys([*ours, *theirs]):
-            place = f"{path}.{name}" if path else str(name)
-            yield from differences(ours.get(name, ABSENT), theirs.get(name, ABSENT), of, place)
-    elif isinstance(ours, list) and isinstance(theirs, list):
-        for number, (one, other) in enumerate(zip_longest(ours, theirs, fillvalue=ABSENT)):
-            yield from differences(one, other, of, f"{path}[{number}]")
-    elif ours is ABSENT:
-        yield f"{path}: is none of {of}"
-    elif theirs is ABSENT:
-        yield f"{path}: is absent"
-    elif ours != theirs or type(ours) is not type(theirs):
-        yield f"{path}: is {shown(theirs)} where {of} have {shown(ours)}"
-
-
-def _body_differences(ours: str, theirs: str) -> list[str]:
-    """Each stretch of lines that differs, named by the heading that it is under."""
-    own, other = ours.split("\n"), theirs.split("\n")
-    told, matcher = [], SequenceMatcher(None, own, other, autojunk=False)
-    for kind, first, last, start, end in matcher.get_opcodes():
-        if kind != "equal":
-            before = [line for line in own[: first + 1] if line.startswith("#")] or ["the beginning"]
-            found, expected = ("; ".join(lines) for lines in (other[start:end], own[first:last]))
-            told.append(f"{before[-1].lstrip('# ')}: has {shown(found)} where the records have {shown(expected)}")
-    return told
-
-
-def _parts(card: bytes) -> tuple[str, str]:
-    """The YAML of a card and what follows it."""
-    _, _, rest = card.decode(errors="replace").partition("---\n")
-    front, _, body = rest.partition("\n---\n")
-    return front, body
-
-
-def _front(card: bytes) -> Any:
-    try:
-        return yaml.load(_parts(card)[0], Loader)
-    except UNREADABLE:
-        return None
 
 
 def _json(path: Path) -> Any:

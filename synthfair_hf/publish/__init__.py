@@ -3,6 +3,7 @@
 - pages — templates filled with values: `pages.render`
 - dataset_card — README.md of a data set: `dataset_card.write_dataset_card`
 - croissant — croissant.json, for machines: `croissant.croissant`
+- differences — of a document from the one that is derived: `differences.differences`
 - contents, responsible — what both print of the files, and of origin, biases and limits: `contents.Contents`,
   `responsible.responsible`
 - model_card — README.md of a generator: `model_card.write_model_card`

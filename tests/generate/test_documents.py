@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.generate.documents import differences, validate, write_card
+from synthfair_hf.generate.documents import validate, write_card
 from synthfair_hf.generate.store import RUN
 from synthfair_hf.publish.croissant import REQUIRED
+from synthfair_hf.publish.differences import differences
 from synthfair_hf.views.manifest import sealed
 
 CARD, CROISSANT = "README.md", "croissant.json"
