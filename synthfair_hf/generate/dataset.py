@@ -18,10 +18,11 @@ from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
 from ..domains.source import Source, access_to
 from ..errors import InputError, counted, shown, unknown
+from ..publish.croissant import NO_DETAILS
 from ..publish.dataset_card import write_dataset_card
 from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
-from .documents import default_license
+from .documents import default_license, kept_details, kept_license
 from .engines import ENGINES, launch
 from .gate import QualityGate
 from .generator import Sampler
@@ -127,7 +128,7 @@ def generate_dataset(
     if record is not None:
         # two ranks that end together both find the run finished
         with mutex(Path(output_dir)):
-            write_dataset_card(Path(output_dir), plan.preset, record, license or default_license(plan))
+            _write_card(Path(output_dir), plan, record, license)
     unreached = {} if record is None or gate is None else {"unreached_rows": record.counts["unreached_rows"]}
     return {**plan.summary(), **read, **unreached, "finished": record is not None}
 
@@ -478,5 +479,16 @@ def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license:
     """
     record = merge([Path(part) for part in parts], Path(output_dir))
     plan = read_plan(Path(output_dir))
-    write_dataset_card(Path(output_dir), plan.preset, record, license or default_license(plan))
+    _write_card(Path(output_dir), plan, record, license)
     return record
+
+
+def _write_card(directory: Path, plan: GenerationPlan, record: Record, license: str | None) -> None:
+    """The documents of a finished data set; what a publisher added to earlier ones is kept."""
+    try:
+        details = kept_details(directory)
+    except InputError:
+        # a run does not end in an error for what it writes anew
+        details = NO_DETAILS
+    license = license or kept_license(directory) or default_license(plan)
+    write_dataset_card(directory, plan.preset, record, license, details)

@@ -8,22 +8,38 @@ images are not read: `verification.verify` does that.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..arguments import checked
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..publish.contents import Contents
-from ..publish.croissant import CROISSANT, NO_DETAILS, REQUIRED, Details, croissant, details_of
+from ..publish.croissant import (
+    CROISSANT,
+    NO_DETAILS,
+    REQUIRED,
+    Details,
+    check_details,
+    check_line,
+    croissant,
+    raw_details,
+)
 from ..publish.dataset_card import dataset_card, write_dataset_card
 from ..publish.differences import ABSENT, card_differences, differences, front_matter
-from ..records import Record, file_sha256
+from ..records import Record, check_regular, file_sha256, written
 from ..views.manifest import CARD, PATTERN, PLAN, RUN, contradiction, seal_of, sealed
+from .consistency import UNREADABLE
 from .plan import SCM, GenerationPlan
-from .store import Store, plan_of, read_plan
+from .store import Store, list_files, plan_of, read_plan
 
-__all__ = ["default_license", "validate", "write_card"]
+__all__ = ["default_license", "kept_details", "kept_license", "validate", "write_card"]
+
+UNREADABLE_ROWS = (*UNREADABLE, AttributeError, ArithmeticError)
+"""What files of other contents than their records say can make a reader of their columns raise."""
+
+DETAILS = ("creator", "url", "datePublished")
+"""Keys of croissant.json that only the publisher knows."""
 
 MOST = 20
 """Differences of a document that are told one by one."""
@@ -46,7 +62,7 @@ def write_card(
 
     Args:
         directory: the data set.
-        license: an identifier of the Hub; by default the one on the card.
+        license: an identifier of the Hub; by default the one on the card, or in croissant.json.
         creator: a person or an organisation; by default the one in croissant.json, and so for the next two.
         url: address of its page.
         date_published: as 2026-11-28.
@@ -55,22 +71,28 @@ def write_card(
         The files written.
 
     Raises:
-        InputError: records that contradict each other, a value that is none, or a data set that is not finished;
-            nothing is written.
+        InputError: records that contradict each other or the files, a value that is none, what was there cannot be
+            kept, or a data set that is not finished; nothing is written.
     """
     directory = Path(directory)
     Details("unknown" if creator is None else creator, url, date_published).check()
-    if license is not None and not license.strip():
-        raise InputError("license: is empty; give an identifier, such as cc-by-4.0.")
-    if not (directory / RUN).is_file():
-        raise InputError(f"directory: {directory} holds no {RUN}; give a data set that `synthfair generate` finished.")
+    if license is not None:
+        check_line("license", license)
+    _check_finished(directory)
     for fault in _record_faults(directory):
         raise InputError(f"{directory}: {fault}")
     record, plan = Record.read(directory / RUN), read_plan(directory)
-    known = _kept(directory, plan)
     given = {"creator": creator, "url": url, "date_published": date_published}
-    details = known[1]._replace(**{name: value for name, value in given.items() if value is not None})
-    write_dataset_card(directory, plan.preset, record, license or known[0], details)
+    details = kept_details(directory, {name: value for name, value in given.items() if value is not None})
+    license = license or kept_license(directory)
+    if license is None:
+        raise InputError(f"license: neither {CARD} nor {CROISSANT} of {directory} names one; give it, or unknown.")
+    try:
+        write_dataset_card(directory, plan.preset, record, license, details)
+    except InputError:
+        raise
+    except UNREADABLE_ROWS as error:
+        raise InputError(f"{directory}: its rows cannot be read ({_line(error)}); repair the data set.") from None
     return [path for path in (directory / CARD, directory / CROISSANT) if path.exists()]
 
 
@@ -79,8 +101,9 @@ def validate(directory: str | Path) -> list[str]:
     """What is missing, stale or edited by hand in the documents and records of a data set; an empty list means nothing.
 
     One sentence a fault names the file and the field. Compared are records/plan.json, the records of all shards and of
-    the run with each other, and README.md and croissant.json with what this version writes from them and from the rows'
-    columns.
+    the run with each other and with the sizes of the files, and README.md and croissant.json with what this version
+    writes from them and from the rows' columns. What only the publisher knows, licence and `Details`, is compared
+    between the two documents, or not at all.
 
     Args:
         directory: the data set.
@@ -89,76 +112,103 @@ def validate(directory: str | Path) -> list[str]:
         InputError: there is no record of a finished data set.
     """
     directory = Path(directory)
-    if not (directory / RUN).is_file():
-        raise InputError(f"directory: {directory} holds no {RUN}; give a data set that `synthfair generate` finished.")
-    problems = list(_record_faults(directory))
-    if problems:
-        return [f"{problem.removesuffix('.')}; repair the data set." for problem in problems]
+    _check_finished(directory)
+    if problems := list(_record_faults(directory)):
+        return problems
     record, plan = Record.read(directory / RUN), read_plan(directory)
     try:
-        contents = Contents(directory, plan.preset)
-        faults = [
-            *_card_faults(directory, contents, plan, record),
-            *_croissant_faults(directory, contents, plan, record),
-        ]
+        given = (directory, Contents(directory, plan.preset), plan, record)
+        faults = [*_card_faults(*given), *_croissant_faults(*given)]
     except InputError as error:
-        return [f"{directory}: {error}"]
+        return [str(error)]
+    except UNREADABLE_ROWS as error:
+        return [f"data: its rows cannot be read ({_line(error)}); repair the data set."]
     remedy = f"write it again by `synthfair card {directory}`"
     return [f"{fault}; {remedy}." for fault in faults]
 
 
+def kept_license(directory: Path) -> str | None:
+    """The licence that the documents of a data set have now: that of the card, else of croissant.json; None without."""
+    found = _json(directory / CROISSANT)
+    own = found.get("license") if isinstance(found, dict) else None
+    return _license(directory) or (own if isinstance(own, str) and own.strip() else None)
+
+
+def kept_details(directory: Path, given: Mapping[str, str] | None = None) -> Details:
+    """What croissant.json says now that no record tells, with what is given in its place.
+
+    Args:
+        directory: the data set.
+        given: new values by the names of `Details`.
+
+    Raises:
+        InputError: what is there can't be read, and nothing is given for it.
+    """
+    given = given or {}
+    if not (directory / CROISSANT).exists():
+        return NO_DETAILS._replace(**given)
+    found = _json(directory / CROISSANT)
+    if not isinstance(found, dict) and "creator" not in given:
+        raise InputError(
+            f"creator: {CROISSANT} of {directory} cannot be read, so who publishes the data set is lost; give creator."
+        )
+    return check_details({**(raw_details(found) if isinstance(found, dict) else {}), **given})
+
+
+def _check_finished(directory: Path) -> None:
+    """InputError where there is no record of a run, or something that is no file bears the name of one."""
+    for name in (RUN, PLAN, CARD, CROISSANT):
+        check_regular(directory / name, f"{directory}/{name}", "remove it")
+    if not (directory / RUN).is_file():
+        raise InputError(f"directory: {directory} holds no {RUN}; give a data set that `synthfair generate` finished.")
+
+
 def _record_faults(directory: Path) -> Iterator[str]:
-    """How the records contradict each other, a sentence each without a remedy."""
+    """How records contradict each other and the files, a sentence each."""
+    repair = "repair the data set"
     try:
         run = Record.read(directory / RUN)
         plan = plan_of(run.settings)
     except (InputError, TypeError) as error:
-        yield f"{RUN}: no readable record of the run ({error})."
+        yield f"{RUN}: no readable record of the run ({_line(error)}); {repair}."
         return
-    card = directory / CARD
-    seal = seal_of(card.read_bytes()) if card.is_file() else None
     if (fault := contradiction(run)) is not None:
-        yield f"{RUN}: {fault}."
+        yield f"{RUN}: {fault}; {repair}."
         return
     found = _json(directory / PLAN)
     if found is None:
-        yield f"{PLAN}: is missing or no JSON."
+        yield f"{PLAN}: is missing or no JSON; {repair}."
     else:
-        yield from (f"{PLAN}: {one}" for one in differences(run.settings, found, RUN))
-    store, records = Store(directory, plan), []
-    for shard in plan.shards():
-        path = store.record_path(shard)
-        name = path.relative_to(directory).as_posix()
-        listed = run.files.get(name)
-        try:
-            records.append(Record.read(path))
-        except InputError as error:
-            yield f"{name}: no readable record of its shard ({error})."
-            continue
-        if listed is not None and listed.sha256 != file_sha256(path):
-            yield f"{name}: its bytes differ from the sha256 in {RUN}."
-    if len(records) == len(plan.shards()) and found is not None:
-        derived = store.run_record(records)
-        for part in ("inputs", "counts", "files"):
-            ours, theirs = (one.model_dump(mode="json")[part] for one in (derived, run))
-            # counts of the source are known to the run alone
-            kept = {name: theirs.get(name, ABSENT) for name in ours} if part == "counts" else theirs
-            if run.files or part != "files":
-                yield from (f"{RUN}: {one}" for one in differences(ours, kept, "the shards' records", part))
+        yield from (f"{PLAN}: {one}; {repair}." for one in differences(run.settings, found, f"those of {RUN}"))
+    there = {path.relative_to(directory).as_posix(): path for path in list_files(directory / "data")}
+    for name, file in run.files.items():
+        if not (directory / name).is_file():
+            yield f"{name}: is missing; {repair}."
+        elif (size := (directory / name).stat().st_size) != file.bytes:
+            yield f"{name}: has {size} bytes where {RUN} says {file.bytes}; {repair}."
+        elif not name.startswith("data/") and file_sha256(directory / name) != file.sha256:
+            yield f"{name}: its bytes differ from the sha256 in {RUN}; {repair}."
+    if run.files:
+        yield from (f"{name}: is not of this data set; remove it." for name in sorted(there.keys() - run.files.keys()))
+    if found is None:
+        return
+    store = Store(directory, plan)
+    try:
+        derived = store.run_record([Record.read(store.record_path(shard)) for shard in plan.shards()])
+    except (InputError, OSError) as error:
+        yield f"records: no readable record of a shard ({_line(error)}); {repair}."
+        return
+    for part in ("stage", "inputs", "versions", "counts", "files"):
+        ours, theirs = (one.model_dump(mode="json")[part] for one in (derived, run))
+        # counts of the source are known to the run alone
+        compared = {name: theirs.get(name, ABSENT) for name in ours} if part == "counts" else theirs
+        if run.files or part != "files":
+            told = differences(ours, compared, "the records of the shards", part)
+            yield from (f"{RUN}: {one}; {repair}." for one in told)
+    card = directory / CARD
+    seal = seal_of(card.read_bytes()) if card.is_file() else None
     if seal is not None and seal.run != file_sha256(directory / RUN):
-        yield f"{RUN}: its bytes differ from the sha256 in the last line of {CARD}."
-
-
-def _kept(directory: Path, plan: GenerationPlan) -> tuple[str, Details]:
-    """Licence and details that the documents have now; defaults where they have none."""
-    license, details = _license(directory), NO_DETAILS
-    found = _json(directory / CROISSANT)
-    if isinstance(found, dict):
-        try:
-            details = details_of(found)
-        except InputError:
-            details = NO_DETAILS
-    return license or default_license(plan), details
+        yield f"{RUN}: its bytes differ from the sha256 in the last line of {CARD}; {repair}."
 
 
 def _license(directory: Path) -> str | None:
@@ -178,8 +228,8 @@ def _card_faults(directory: Path, contents: Contents, plan: GenerationPlan, reco
         return
     found, license = path.read_bytes(), _license(directory)
     if license is None:
-        yield f"{CARD}: license: is absent from the YAML"
-    expected = dataset_card(contents, plan.preset, record, license or default_license(plan))
+        yield f"{CARD}: license: is absent from the YAML, or no word"
+    expected = dataset_card(contents, plan.preset, record, license or kept_license(directory) or default_license(plan))
     if sealed(expected, (directory / RUN).read_bytes()) == found:
         return
     told = card_differences(expected, PATTERN.sub(b"", found), "the records") or ["its last line was changed"]
@@ -196,24 +246,35 @@ def _croissant_faults(directory: Path, contents: Contents, plan: GenerationPlan,
         return
     absent = [name for name in REQUIRED if name not in found]
     yield from (f"{CROISSANT}: {name}: is absent" for name in absent)
+    license = _license(directory) or kept_license(directory) or default_license(plan)
+    if "license" in found and found["license"] != license:
+        yield f"{CROISSANT}: license: is {shown(found['license'])} where {CARD} has {shown(license)}"
     try:
-        details = details_of(found)
+        details = check_details(raw_details(found))
     except InputError as error:
+        details = None
         if "creator" not in absent:
             yield f"{CROISSANT}: {str(error).partition(';')[0]}"
-        details = NO_DETAILS
-    expected = croissant(contents, plan.preset, record, _license(directory) or default_license(plan), details)
-    if expected == path.read_bytes():
+    ours = json.loads(croissant(contents, plan.preset, record, license, details or NO_DETAILS))
+    if details is not None and written(ours) == path.read_bytes():
         return
-    ours = json.loads(expected)
-    told = list(differences(ours, {**{name: ours[name] for name in absent if name in ours}, **found}, "the records"))
-    if not told and not absent:
+    # what was told above is not told again
+    alike = {name: ours[name] for name in (*absent, "license", *(() if details else DETAILS)) if name in ours}
+    theirs = {name: value for name, value in found.items() if details or name not in DETAILS}
+    told = list(differences(ours, {**theirs, **alike}, "the records"))
+    if not told and not absent and details is not None and found.get("license") == license:
         told = ["the order or spelling of its fields was changed"]
     yield from (f"{CROISSANT}: {one}" for one in _first(told))
 
 
 def _first(told: list[str]) -> list[str]:
     return told if len(told) <= MOST else [*told[:MOST], f"and {len(told) - MOST} differences more"]
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line without its full stop."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _json(path: Path) -> Any:

@@ -32,7 +32,7 @@ from ..diffusion.saved import SavedGenerator, find_generator
 from ..domains.joined import SourceFolder
 from ..domains.source import access_to
 from ..domains.worlds import Table, World
-from ..errors import InputError, shown
+from ..errors import InputError, shown, unknown
 from ..records import Access, Record, library_versions, strictest
 from ..training.origins import as_recorded, origins_in
 from .distances import l1
@@ -101,7 +101,8 @@ def calibrate(
     saved = find_generator(directory)
     names = saved.preset.covariates.names if variables is None else variables
     for name in names:
-        saved.preset.covariates[name]
+        if name not in saved.preset.covariates:
+            raise unknown("variables", name, saved.preset.covariates.names)
     for argument, tried in (("variables", names), ("scales", scales), ("levels", levels)):
         if len(set(tried)) < max(len(tried), 1):
             raise InputError(

@@ -22,7 +22,7 @@ from ..records import FileRecord, Record, written
 from .contents import Contents
 from .responsible import RESPONSIBLE, responsible
 
-__all__ = ["CROISSANT", "REQUIRED", "Details", "croissant", "details_of"]
+__all__ = ["CROISSANT", "NO_DETAILS", "REQUIRED", "Details", "check_details", "check_line", "croissant", "raw_details"]
 
 CROISSANT = "croissant.json"
 
@@ -78,9 +78,8 @@ class Details(NamedTuple):
 
     def check(self) -> None:
         """InputError for what is none of these."""
-        if not self.creator.strip():
-            raise InputError("creator: is empty; give a name, or unknown.")
-        if self.url is not None and not re.fullmatch(r"https?://[^\s<>\"]+", self.url):
+        check_line("creator", self.creator)
+        if self.url is not None and not (self.url.isprintable() and re.fullmatch(ADDRESS, self.url)):
             raise InputError(f"url: {shown(self.url)} is no address; give one that begins with https://.")
         if self.date_published is not None:
             try:
@@ -89,6 +88,24 @@ class Details(NamedTuple):
                 known = False
             if not known:
                 raise InputError(f"date_published: {shown(self.date_published)} is no date; write it as 2026-01-31.")
+
+
+ADDRESS = r"https?://[^\s<>\"@]{1,2000}"
+LONGEST = 200
+"""Characters of a licence or a name."""
+
+
+def check_line(argument: str, value: str) -> None:
+    """Raise InputError for what is no short line of text.
+
+    Args:
+        argument: named by the error.
+        value: a licence or a name.
+    """
+    if not value.strip() or value != value.strip() or not value.isprintable() or len(value) > LONGEST:
+        raise InputError(
+            f"{argument}: {shown(value)} is no line of 1 to {LONGEST} characters; give a name, or unknown."
+        )
 
 
 NO_DETAILS = Details()
@@ -135,22 +152,30 @@ def croissant(contents: Contents, preset: Preset, record: Record, license: str, 
     )
 
 
-def details_of(found: Mapping[str, Any]) -> Details:
-    """What a croissant.json says that neither record nor card tells.
+def raw_details(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a croissant.json says that neither record nor card tells, by the names of `Details`, as it stands.
 
     Args:
         found: its JSON.
-
-    Raises:
-        InputError: it is no name, address or date.
     """
     creator = found.get("creator")
     named = creator.get("name") if isinstance(creator, Mapping) else None
-    given: tuple[Any, Any, Any] = (named, found.get("url"), found.get("datePublished"))
-    for name, value in zip(Details._fields, given, strict=True):
+    return {"creator": named, "url": found.get("url"), "date_published": found.get("datePublished")}
+
+
+def check_details(given: Mapping[str, Any]) -> Details:
+    """The details, where they are some.
+
+    Args:
+        given: values by the names of `Details`.
+
+    Raises:
+        InputError: one of them is no name, address or date.
+    """
+    for name, value in given.items():
         if not isinstance(value, str) and (name == "creator" or value is not None):
-            raise InputError(f"{name}: {shown(value)} is no text; write {CROISSANT} again.")
-    details = Details(*given)
+            raise InputError(f"{name}: {shown(value)} is no text; give another {name}.")
+    details = Details(**given)
     details.check()
     return details
 
@@ -185,7 +210,7 @@ def _distribution(contents: Contents, files: Mapping[str, FileRecord]) -> Iterat
             "@id": f"{split}-files",
             "name": f"{split}-files",
             "encodingFormat": PARQUET,
-            "includes": f"data/{split}*",
+            "includes": f"data/{split}*.parquet",
         }
 
 

@@ -1,5 +1,6 @@
 """Where a document differs from the one that is derived: JSON and YAML by field, text by the heading above."""
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from itertools import zip_longest
@@ -25,6 +26,8 @@ def card_differences(ours: bytes, theirs: bytes, of: str) -> list[str]:
         of: where ours is from.
     """
     (front, body), (other, text) = map(_parts, (ours, theirs))
+    if not theirs.startswith(b"---\n"):
+        return ["what precedes its YAML was changed"]
     told = list(differences(front_matter(ours), front_matter(theirs), of)) if front != other else []
     if front != other and not told:
         told = ["the spelling of its YAML was changed"]
@@ -54,7 +57,8 @@ def differences(ours: Any, theirs: Any, of: str, path: str = "") -> Iterator[str
     """
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for name in dict.fromkeys([*ours, *theirs]):
-            place = f"{path}.{name}" if path else str(name)
+            key = name if isinstance(name, str) and re.fullmatch(r"[\w@:./=,-]{1,80}", name) else shown(name)
+            place = f"{path}.{key}" if path else key
             yield from differences(ours.get(name, ABSENT), theirs.get(name, ABSENT), of, place)
     elif isinstance(ours, list) and isinstance(theirs, list):
         for number, (one, other) in enumerate(zip_longest(ours, theirs, fillvalue=ABSENT)):
@@ -64,7 +68,7 @@ def differences(ours: Any, theirs: Any, of: str, path: str = "") -> Iterator[str
     elif theirs is ABSENT:
         yield f"{path}: is absent"
     elif ours != theirs or type(ours) is not type(theirs):
-        yield f"{path}: is {shown(theirs)} where {of} have {shown(ours)}"
+        yield f"{path or 'it'}: is {shown(theirs)} where {of} have {shown(ours)}"
 
 
 def _body_differences(ours: str, theirs: str) -> list[str]:

@@ -1,6 +1,7 @@
 """README.md and croissant.json against the records: what is edited, missing or stale is found, and its field named."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -122,12 +123,15 @@ EDITS = {
         r"files\.\S+\.bytes: is 1",
     ),
     "shard's record": (
-        replaced("records/test-00000-of-00001.json", r'"rows": (\d)', r'"rows": 9\1'),
+        replaced("records/test-00000-of-00001.json", r'"rows": \d', r'"rows": 0'),
         "its bytes differ from the sha256",
     ),
     "no shard's record": (removed("records/test-00000-of-00001.json"), "no readable record"),
 }
 """Single edits, and what names their field."""
+
+LOST = {"nobody", "no address", "no date", "no JSON"}
+"""Edits of what no record tells, which is asked for."""
 
 
 def test_there_are_enough_edits():
@@ -147,15 +151,19 @@ def test_every_single_edit_is_found_and_named(name, copy):
     assert problems
     assert re.search(told, " ".join(problems)), problems
     assert all(problem.endswith(".") and "; " in problem for problem in problems)
-    if all(f"write it again by `synthfair card {copy}`" in problem for problem in problems):
-        if "licence" not in name:
-            write_card(copy)
-            assert {one: (copy / one).read_bytes() for one in written} == written, "the remedy"
-        write_card(copy, license="cc-by-4.0", creator="unknown")
-        assert validate(copy) == []
-    else:
+    if not all(f"write it again by `synthfair card {copy}`" in problem for problem in problems):
         with pytest.raises(InputError):
             write_card(copy)
+        return
+    if name in LOST:
+        with pytest.raises(InputError, match=r"; (give|write it as) "):
+            write_card(copy)
+        assert validate(copy) == problems, "nothing is written"
+    elif name != "licence":
+        write_card(copy)
+        assert {one: (copy / one).read_bytes() for one in written} == written, "the remedy"
+    write_card(copy, "cc-by-4.0", "unknown", "https://example.org", "2026-11-28")
+    assert validate(copy) == []
 
 
 def test_what_a_publisher_adds_is_kept_and_checked(copy):
@@ -168,11 +176,58 @@ def test_what_a_publisher_adds_is_kept_and_checked(copy):
     for given, told in (
         ({"url": "ftp://x"}, "url: 'ftp://x' is no address; give one that begins with https://."),
         ({"date_published": "28.11.2026"}, "date_published: '28.11.2026' is no date; write it as 2026-01-31."),
-        ({"creator": " "}, "creator: is empty; give a name, or unknown."),
+        ({"creator": " "}, "creator: ' ' is no line of 1 to 200 characters; give a name, or unknown."),
     ):
         with pytest.raises(InputError, match=re.escape(told)):
             write_card(copy, **given)
         assert ((copy / CROISSANT).read_bytes(), (copy / CARD).read_bytes()) == before
+
+
+def test_no_remedy_changes_the_licence_or_the_publisher(copy):
+    write_card(copy, "cc-by-nc-4.0", "My lab", "https://example.org/synthfair", "2026-11-28")
+    written = {one: (copy / one).read_bytes() for one in (CARD, CROISSANT)}
+    for damage in (removed(CARD), replaced(CARD, "^configs:", "configs: ]")):
+        damage(copy)
+        write_card(copy)
+        assert {one: (copy / one).read_bytes() for one in written} == written
+    for name in written:
+        (copy / name).unlink()
+    with pytest.raises(InputError, match=r"license: neither README.md nor croissant.json .* names one; give it"):
+        write_card(copy)
+    write_card(copy, "cc-by-nc-4.0", "My lab", "https://example.org/synthfair", "2026-11-28")
+    assert {one: (copy / one).read_bytes() for one in written} == written
+
+
+@pytest.mark.parametrize("damage", ["fewer bytes", "other bytes", "missing", "one more"])
+def test_files_that_are_not_those_of_the_records_are_not_described(damage, copy):
+    path = next(iter(sorted((copy / "data").rglob("test*.parquet"))))
+    if damage == "missing":
+        path.unlink()
+    elif damage == "one more":
+        shutil.copy(path, path.with_name(path.name + ".bak"))
+    else:
+        path.write_bytes(path.read_bytes()[:-9] if damage == "fewer bytes" else b"x" * path.stat().st_size)
+    problems = validate(copy)
+    assert problems
+    assert all(re.search("; (repair the data set|remove it)\\.$", problem) for problem in problems), problems
+    with pytest.raises(InputError, match=r"; (repair the data set|remove it)"):
+        write_card(copy)
+
+
+@pytest.mark.parametrize("name", [CARD, CROISSANT, "records/plan.json"])
+def test_what_is_no_file_is_told_and_not_waited_for(name, copy):
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    for function in (validate, write_card):
+        with pytest.raises(InputError, match=f"{name}: is not a file; remove it"):
+            function(copy)
+
+
+@pytest.mark.parametrize("value", ["", " mit", "a\nb", "a\0b", "\x1b[31m", "a\x85b", "x" * 201, "\ud800"])
+def test_a_licence_or_name_is_a_short_line(value, copy):
+    for argument in ("license", "creator"):
+        with pytest.raises(InputError, match=f"{argument}: .* is no line of 1 to 200 characters; give a name"):
+            write_card(copy, **{argument: value})
 
 
 def test_an_unfinished_data_set_has_no_card(tmp_path):
