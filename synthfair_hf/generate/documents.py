@@ -128,10 +128,15 @@ def validate(directory: str | Path) -> list[str]:
 
 
 def kept_license(directory: Path) -> str | None:
-    """The licence that the documents of a data set have now: that of the card, else of croissant.json; None without."""
-    found = _json(directory / CROISSANT)
+    """The licence that the documents of a data set have now; None where none of them tells.
+
+    That of the card, unless it is not as it was written; else that of croissant.json.
+    """
+    path, found = directory / CARD, _json(directory / CROISSANT)
+    seal = seal_of(path.read_bytes()) if path.is_file() else None
+    of_card = None if seal is not None and not seal.whole else _license(directory)
     own = found.get("license") if isinstance(found, dict) else None
-    return _license(directory) or (own if isinstance(own, str) and own.strip() else None)
+    return of_card or (own if isinstance(own, str) and own.strip() else None)
 
 
 def kept_details(directory: Path, given: Mapping[str, str] | None = None) -> Details:
