@@ -62,10 +62,9 @@ def driver(steps: int, batch_size: int) -> None:
     images = plan.num_rows
 
     def bare() -> None:
-        table = {name: [0.0] * batch_size for name in PRESET.covariates.names}
         encoded = {
-            name: torch.zeros(batch_size, dtype=torch.long if PRESET.covariates[name].categorical else torch.float32)
-            for name in table
+            one.name: torch.zeros(batch_size, dtype=torch.long if one.categorical else torch.float32)
+            for one in pipeline.covariates.walk()
         }
         with torch.no_grad():
             velocity = conditional_velocity(pipeline.unet, pipeline.covariate_encoder(encoded))

@@ -18,13 +18,12 @@ from default_generator import finish, grid
 from torch.nn.functional import avg_pool2d, interpolate
 
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
-from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
 from synthfair_hf.domains.worlds import World, open_world
 from synthfair_hf.measure.distances import l1, ssim
 from synthfair_hf.measure.intervals import bootstrap_mean
 from synthfair_hf.measure.scoreboard import measure_soundness
 
-GENERATOR = DEFAULT_GENERATOR.parent / "chest_xray_128"
+GENERATOR = Path("weights/chest_xray_128")
 WORLD = "acquisition"
 
 
@@ -51,12 +50,14 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, default=GENERATOR)
     parser.add_argument("--scoreboard_dir", type=Path, default=Path("docs/scoreboard") / GENERATOR.name)
-    parser.add_argument("--picture", type=Path, default=Path("model_card") / f"{GENERATOR.name}.png")
+    parser.add_argument(
+        "--picture", type=Path, default=Path("docs/scoreboard") / GENERATOR.name / "counterfactuals.png"
+    )
     parser.add_argument("--radiographs", type=int, default=32, help="test patients whose counterfactuals are measured")
     settings = parser.parse_args()
 
     began = time.perf_counter()
-    finish(settings.run, settings.output_dir, None)
+    finish(settings.run, settings.output_dir)
     pipeline = CausalDiffusionPipeline.load(settings.output_dir)
     pipeline.set_progress_bar_config(disable=True)
     resolution = pipeline.config.resolution

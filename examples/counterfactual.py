@@ -6,7 +6,7 @@ from synthfair_hf.diffusion.generator import load_generator
 
 
 def main() -> None:
-    """Write counterfactuals.png: observation, do(sex), do(finding), do(scanner), one person per row."""
+    """Write counterfactuals.png: observation, do(sex), do(effusion), do(scanner), one person per row."""
     from PIL import Image
 
     pipeline = load_generator()
@@ -16,8 +16,8 @@ def main() -> None:
     )
     people = pipeline(covariates=covariates, generator=generators)
     interventions = [
-        {"sex": "female", "finding": covariates["finding"]},
-        {"finding": "pneumonia"},
+        {"sex": "female", "effusion": covariates["effusion"]},
+        {"effusion": "present"},
         {"scanner": "portable"},
     ]
     columns = [people.images]

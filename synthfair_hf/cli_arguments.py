@@ -921,7 +921,7 @@ class Demo(VerbSettings):
 class Counterfactual(VerbSettings):
     """Show what an image would have been under other covariates."""
 
-    example = "--image radiograph.png --covariates age=61 sex=male finding=no_finding view=PA --do sex=female"
+    example = "--image radiograph.png --covariates age=61 sex=male effusion=absent view=PA --do sex=female"
     image: Path = Field(description="of the generator's domain, such as a frontal chest radiograph")
     covariates: Annotated[dict[str, str], VALUES] = Field(
         description="its covariates, all of those of the generator; an unknown scanner is left out, and unknown "
@@ -931,7 +931,7 @@ class Counterfactual(VerbSettings):
         False, description="first take the radiograph anew on the scanner among its covariates, which changes it"
     )
     do: Annotated[dict[str, str], Words("NAME=VALUE", _assignments, may_be_empty=True)] = Field(
-        {}, description="interventions, such as sex=female finding=pneumonia"
+        {}, description="interventions, such as sex=female effusion=present"
     )
     fit: Fit = Field("crop", description="how the image becomes square; as the generator's source was read")
     output_dir: OutputDirectory = Path("counterfactual")

@@ -224,6 +224,9 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     temporary = {path: path.with_name(path.name + ".tmp") for path in files}
     try:
         for path, data in files.items():
+            if temporary[path].is_symlink():
+                # opened, it would write where the link leads
+                temporary[path].unlink()
             with written_to(path), temporary[path].open("wb") as file:
                 file.write(data)
                 file.flush()

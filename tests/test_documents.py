@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import textwrap
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from transformers import AutoModelForImageClassification, ResNetConfig
 from synthfair_hf import open_classifier
 from synthfair_hf.cli_arguments import VERBS
 from synthfair_hf.cli_parser import help_of
-from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.fairness.benchmark.board import load_method
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +26,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "sy
 COMMAND = re.compile(r"\bsynthfair ((?:measure )?[a-z_]+)((?: [^\n`|]*)?)")
 PROSE = {"measure", "hf", "name", "demo", "views", "verb"}
 """Words that follow `synthfair` in prose, or verbs without flags."""
+
+
+@pytest.fixture(scope="module")
+def store(write_store: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set of the shipped generator's domain, as pages find it."""
+    return write_store(tmp_path_factory.mktemp("store") / "synthfair", preset=find_generator().preset)
 
 
 def imported(path: Path) -> list[tuple[str, str]]:
@@ -60,7 +67,7 @@ def test_the_python_of_the_readme_runs(store: Path, tmp_path: Path, monkeypatch:
     for block in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S):
         exec(textwrap.dedent(block), names)
     assert len(names["biased"]["train"]) == len(names["twin"]["train"])
-    assert names["image"].shape == names["counterfactual"].images.shape == (1, 1, 64, 64)
+    assert names["image"].shape == names["counterfactual"].images.shape == (1, 1, 128, 128)
     assert names["counterfactual"].covariates["sex"] == ["female"]
 
 

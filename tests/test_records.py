@@ -94,6 +94,14 @@ def test_a_failure_mid_way_leaves_the_old_file(broken: str, tmp_path: Path, monk
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("record.json", b"new")]
 
 
+def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path):
+    (tmp_path / "elsewhere").write_bytes(b"kept")
+    (tmp_path / "file.tmp").symlink_to(tmp_path / "elsewhere")
+    write_atomically(tmp_path / "file", b"new")
+    assert ((tmp_path / "elsewhere").read_bytes(), (tmp_path / "file").read_bytes()) == (b"kept", b"new")
+    assert not (tmp_path / "file").is_symlink()
+
+
 def test_bytes_are_on_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace

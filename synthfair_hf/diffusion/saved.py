@@ -26,7 +26,7 @@ __all__ = [
     "read_index",
 ]
 
-DEFAULT_GENERATOR = Path(__file__).parents[1] / "pretrained" / "chest_xray_64"
+DEFAULT_GENERATOR = Path(__file__).parents[1] / "pretrained" / "chest_xray_findings_128"
 """The generator inside the package."""
 
 INDEX = "model_index.json"

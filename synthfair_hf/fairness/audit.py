@@ -246,6 +246,9 @@ def _group_rows(
         size = rows.where(mask).size
         for number, metric in enumerate(metrics_of(rows.max_fpr)):
             value, low, high, defined = _interval(point[0, place, number], drawn[:, place, number], level)
+            if size["subjects"] == 1:
+                # every replicate is this subject again, which says nothing of others
+                low = high = np.nan
             figures = {"value": value, "low": low, "high": high}
             found.append(
                 {"attribute": attribute, "group": name, "metric": metric} | figures | size | {"draws": defined}

@@ -18,7 +18,7 @@ from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
 from ..domains.source import Source, access_to
 from ..errors import InputError, counted, shown, unknown
-from ..publish.croissant import NO_DETAILS
+from ..publish.croissant import NO_DETAILS, check_line
 from ..publish.dataset_card import write_dataset_card
 from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
@@ -101,6 +101,8 @@ def generate_dataset(
         InputError: settings that are invalid or contradict each other, the generator or the source, or a directory
             that holds something else.
     """
+    if license is not None:
+        check_line("license", license)
     planned = _plan(
         output_dir,
         num_subjects,
@@ -315,6 +317,8 @@ def spread_dataset(
             settings[name] = given.absolute()
         elif given is not None and Path(given).exists():
             settings[name] = Path(given).absolute()
+    if settings.get("license") is not None:
+        check_line("license", settings["license"])
     planned = _plan(output_dir, **{name: value for name, value in settings.items() if name != "license"})
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
     logs = logging_dir or f"{Path(output_dir)}-logs"
@@ -477,6 +481,8 @@ def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license:
     Raises:
         InputError: parts of different plans, or a shard that is sound in none of them.
     """
+    if license is not None:
+        check_line("license", license)
     record = merge([Path(part) for part in parts], Path(output_dir))
     plan = read_plan(Path(output_dir))
     _write_card(Path(output_dir), plan, record, license)

@@ -7,14 +7,14 @@ import numpy as np
 from datasets import load_dataset
 
 from ..arguments import Seed, checked
+from ..domains.findings import choose_finding
 from ..errors import InputError
 from ..publish.report import write_report
 from .dataset import generate_dataset
+from .store import read_plan
 from .verification import verify
 
 __all__ = ["demo"]
-
-DEMO_VIEWS = ("full", "sex_imbalanced_90_10", "finding_scanner_correlated_90_10")
 
 
 @checked
@@ -38,11 +38,13 @@ def demo(output_dir: str | Path = "synthfair", seed: Seed = 0) -> dict[str, Any]
     problems = verify(directory)
     if problems:
         raise InputError(f"{directory}: {problems[0]}")
+    plan = read_plan(directory)
+    finding = choose_finding(plan.preset, crossed=plan.factors)
     views: dict[str, Any] = {}
-    for name in DEMO_VIEWS:
+    for name in ("full", "sex_imbalanced_90_10", f"{finding}_scanner_correlated_90_10"):
         train = load_dataset("synthfair", name, data_dir=str(directory), split="train")
         views[name] = {"train rows": len(train), "image": train[0]["image"].size}
-        for attribute in ("sex", "finding"):
+        for attribute in ("sex", finding):
             labels = train.features[attribute]
             counts = np.bincount(train[attribute], minlength=len(labels.names))
             views[name] |= dict(zip(labels.names, counts.tolist(), strict=True))

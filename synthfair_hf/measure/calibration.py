@@ -40,10 +40,10 @@ from .gap import real_gap, share_of_gap
 from .intervals import bootstrap
 from .interventions import forced_change, hold
 from .predictors import AttributePredictor, agreement
-from .scoreboard import PipelineSystem, inputs_of, open_for, open_predictors
+from .scoreboard import CALIBRATION, PipelineSystem, inputs_of, open_for, open_predictors
 from .systems import answer
 
-__all__ = ["LEVELS", "SCALES", "TOLERANCE", "calibrate", "choose"]
+__all__ = ["LEVELS", "SCALES", "TOLERANCE", "calibrate", "choose", "with_earlier"]
 
 SCALES = (1.0, 2.0)
 LEVELS = (1.0, 0.75, 0.5)
@@ -86,7 +86,8 @@ def calibrate(
 
     Returns:
         The record, with the error of every strength by covariate, and where predictors tell it, the share of the real
-        gap (None where none reads the covariate) and the mean off-target change.
+        gap (None where none reads the covariate) and the mean off-target change; covariates that were calibrated
+        before, by the same predictors on the same data, stay in it.
 
     Raises:
         InputError: for a pipeline that is not a local directory, a world that does not fit it, strengths that are not
@@ -139,7 +140,7 @@ def calibrate(
                 after = {by: _predict(opened, one, changed.images) for by, one in opened_predictors.items()}
                 found = _off_by(opened, name, values, before, after, changed.covariates)
             errors[name].append({"scale": scale, "level": level} | found)
-        chosen[name] = choose(errors[name], TOLERANCE if truth is None else 0)
+        chosen[name] = choose(errors[name], TOLERANCE if truth is None else 0) | {"images": len(opened.images)}
     record = Record(
         stage="calibrate",
         inputs={**inputs_of(saved, opened, predictors), "access": strictness},
@@ -158,7 +159,9 @@ def calibrate(
         },
         measured={"errors": errors, "chosen": chosen},
     )
-    record.write(directory / "calibration.json")
+    if (directory / CALIBRATION).exists():
+        record = with_earlier(record, Record.read(directory / CALIBRATION))
+    record.write(directory / CALIBRATION)
     config = pipeline.config
     kept = strengths(config.default_guidance_scale, config.default_intervention_level, opened.covariates)
     own = dict(zip(opened.covariates.names, kept.values(), strict=True))
@@ -181,6 +184,31 @@ def _recorded_access_to(world: World, saved: SavedGenerator) -> Access:
     path = saved.directory / RECORD
     known = path.exists() and Record.read(path).inputs.get("source") == world.fingerprint
     return saved.access if known else "unknown"
+
+
+def with_earlier(record: Record, earlier: Record) -> Record:
+    """A record with what an earlier one says of other covariates, where both are of the same world and predictors.
+
+    Args:
+        record: of this calibration.
+        earlier: of one before it, of the same generator.
+
+    Returns:
+        The record; each chosen strength names the number of images that it was chosen on.
+    """
+    if _measured_by(record) != _measured_by(earlier):
+        return record
+    counted = {"images": earlier.counts["images"]}
+    chosen = {name: counted | one for name, one in earlier.measured["chosen"].items()} | record.measured["chosen"]
+    errors = earlier.measured["errors"] | record.measured["errors"]
+    return record.model_copy(update={"measured": {"errors": errors, "chosen": chosen}})
+
+
+def _measured_by(record: Record) -> tuple[dict[str, str], dict[str, Any]]:
+    """World, data, predictors and solver steps of a calibration."""
+    # the generator's revision changes with every strength that is saved in it
+    inputs = {name: value for name, value in record.inputs.items() if name not in ("generator", "access")}
+    return inputs, {name: record.settings[name] for name in ("world", "split", "num_inference_steps")}
 
 
 def choose(tried: Sequence[Mapping[str, Any]], tolerance: float) -> dict[str, Any]:

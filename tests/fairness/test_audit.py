@@ -407,3 +407,10 @@ def test_equal_weights_change_no_figure():
 def test_bad_weights_are_named(weights, message):
     with pytest.raises(InputError, match=message):
         audit([0.1, 0.9], [0, 1], {"sex": ["f", "m"]}, weights=weights)
+
+
+def test_a_group_of_one_subject_has_no_interval():
+    found = audit([0.9, 0.2, 0.8, 0.3], [1, 0, 1, 0], {"sex": ["f", "f", "m", "f"]}, n_bootstrap=20, permutations=0)
+    alone = found.groups[found.groups["group"] == "m"].set_index("metric").loc["accuracy"]
+    assert (alone["value"], alone["n"]) == (1, 1)
+    assert np.isnan(alone[["low", "high"]].astype(float)).all()

@@ -207,3 +207,8 @@ def test_small_groups_and_unknown_ones_are_told(tmp_path, capsys):
     assert main([*words, "--n_bootstrap", "5", "--permutations", "5", "--output_dir", str(tmp_path / "out")]) == 0
     assert "1 of unknown group" in capsys.readouterr().out
     assert "g=c has 3 rows: a difference may be theirs by chance" in (tmp_path / "out" / "audit.html").read_text()
+    assert main([*words, "--n_bootstrap", "5", "--permutations", "0", "--output_dir", str(tmp_path / "no")]) == 0
+    untested = (tmp_path / "no" / "audit.html").read_text()
+    assert "no test was made" in untested
+    assert ">p</th>" not in untested
+    assert "Holm" not in untested

@@ -379,6 +379,7 @@ BAD = [
     (["views", "--view", "sxe_imbalanced_90_10"], "sex"),
     ([*GENERATE, "28", "--guidance_scale", "-1"], "guidance_scale"),
     ([*GENERATE, "28", "--num_inference_steps", "0"], "num_inference_steps"),
+    ([*GENERATE, "28", "--license", "cc\nby"], "license: 'cc\\nby' is no line of 1 to"),
     ([*GENERATE, "280", "--license", "other", "--source", "{radiographs}"], "largest --num_subjects"),
     ([*GENERATE, "28", "--output_dir", "{radiographs}/0.png"], "is a file"),
     ([*TRAIN, "--default_steps", "0"], "--default_steps: 0"),

@@ -364,7 +364,7 @@ def test_calibration_saves_the_least_error_of_those_it_tried(generator, predicto
     pipeline = CausalDiffusionPipeline.load(directory)
     for name, tried in record.measured["errors"].items():
         best = min(tried, key=lambda one: one["error"])
-        assert record.measured["chosen"][name] == best
+        assert record.measured["chosen"][name] == {**best, "images": 4}
         assert pipeline.config.default_guidance_scale[name] == best["scale"]
         assert pipeline.config.default_intervention_level[name] == best["level"]
         do = hold(world, {name: forced_change(world, name, 2)}, world.table, "direct")
@@ -471,6 +471,19 @@ def test_calibration_of_some_covariates_leaves_the_others_as_they_are(generator,
     config = CausalDiffusionPipeline.load(directory).config
     assert (config.default_guidance_scale["age"], config.default_intervention_level["age"]) == (3.0, 0.5)
     assert (config.default_guidance_scale["sex"], config.default_intervention_level["sex"]) == (2.0, 1.0)
+
+
+def test_a_calibration_keeps_the_record_of_others_by_the_same_predictors(generator, predictor, tmp_path):
+    directory = Path(shutil.copytree(generator, tmp_path / "tiny"))
+    once = {"scales": (1.0,), "levels": (1.0,)}
+    calibrate(directory, "phantom", limit=2, variables=["sex"], **once)
+    both = calibrate(directory, "phantom", limit=3, variables=["age"], **once)
+    assert {name: one["images"] for name, one in both.measured["chosen"].items()} == {"sex": 2, "age": 3}
+    assert set(both.measured["errors"]) == {"sex", "age"}
+    again = calibrate(directory, "phantom", limit=1, variables=["sex"], **once)
+    assert {name: one["images"] for name, one in again.measured["chosen"].items()} == {"sex": 1, "age": 3}
+    other = calibrate(directory, "phantom", predictors=[predictor], limit=2, variables=["view"], **once)
+    assert set(other.measured["chosen"]) == {"view"}, "figures of different predictors are not compared"
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,9 @@ def test_the_model_card_prints_what_was_measured(tmp_path):
     assert "age 5 images" in text
     assert "Radiographs of A and B." in text
     assert "- Labels are noisy." in text
-    assert "chosen on 6 validation images of acquisition. | do | strength | noise level | error |" in text
-    assert "| sex | 2.0 | 0.6 | 0.03 |" in text
+    assert "chosen on validation images of acquisition." in text
+    assert "| do | strength | noise level | error | share of the real gap | images |" in text
+    assert "| sex | 2.0 | 0.6 | 0.03 | - | 6 |" in text
     assert "kernel distance 0.25 [0.125, 0.5]" in text
     assert "precision 0.900, recall not defined at this n" in text
     assert "Of 100 samples, 0.020 [0.000, 0.050] lie nearer" in text
