@@ -207,7 +207,8 @@ def _plan(
         settings["recipes"] = read_recipes(recipes, saved.preset)
     if (Path(output_dir) / PLAN).is_file():
         # what was begun goes on as it was begun
-        settings.setdefault("draws_version", read_plan(Path(output_dir)).draws_version)
+        begun = read_plan(Path(output_dir))
+        settings = {"draws_version": begun.draws_version, "png_version": begun.png_version, **settings}
     passed_on: Access = "open" if predictor is None else predictor.access
 
     def plan_of(source: Source | None) -> GenerationPlan:

@@ -83,7 +83,8 @@ class GenerationPlan(Numerics, BaseModel):
     that are rare in the model's training data; where its images were counted, rows say whether theirs is one of them.
     `sampling` is given where a text-to-image pipeline makes the images, from prompts: the members of a family are then
     same-noise samples, not counterfactuals. `recipes` are contexts (`recipes.read_recipes`), of which each subject has
-    one, by its rank. `draws_version` is that of `views.draws`; a plan that was stored without one has version 1.
+    one, by its rank. `draws_version` is that of `views.draws`, `png_version` that of what each PNG says of itself
+    (`render.statement`); a plan that was stored without one has version 1.
 
     Raises:
         InputError: settings that cannot be planned, in one sentence.
@@ -126,6 +127,7 @@ class GenerationPlan(Numerics, BaseModel):
     support: Support | None = None
     sampling: Sampling | None = None
     draws_version: Literal[1, 2] = 2
+    png_version: Literal[1, 2] = 2
     recipes: tuple[dict[str, str], ...] = ()
 
     def __init__(self, **settings: Any) -> None:
@@ -250,6 +252,7 @@ class GenerationPlan(Numerics, BaseModel):
         found: dict[str, Any] = handler(self)
         absent = {
             "draws_version": self.draws_version == 1,
+            "png_version": self.png_version == 1,
             "sampling": self.sampling is None,
             "recipes": not self.recipes,
         }

@@ -31,17 +31,23 @@ from .subjects import is_sound
 if TYPE_CHECKING:
     from ..diffusion.denoiser import Denoiser
 
-__all__ = ["MODEL", "WORLD", "XMP", "Rendered", "Renderer", "encode_png", "prepared"]
+__all__ = ["EDITED", "MODEL", "WORLD", "Rendered", "Renderer", "encode_png", "prepared", "statement"]
 
-MODEL, WORLD = "trainedAlgorithmicMedia", "algorithmicMedia"
-"""What made an image, in the words of the IPTC's digital source types: a trained model, or an algorithm alone."""
+MODEL, EDITED, WORLD = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia"
+"""What made an image, in the words of the IPTC's digital source types: a trained model, the same from an image that was
+observed, or an algorithm alone."""
 
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{}"/></rdf:RDF></x:xmpmeta>'
+    '<rdf:Description rdf:about=""{}/></rdf:RDF></x:xmpmeta>'
 )
-"""The IPTC statement, inside each synthetic PNG, that it is no photograph."""
+SOURCE_TYPE = (
+    ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{}"'
+)
+IDENTIFIER = ' xmlns:dc="http://purl.org/dc/elements/1.1/" dc:identifier="{}"'
+"""What stands inside each PNG, in XMP: that it is no photograph (IPTC), and which row of which plan it is (Dublin
+Core)."""
 
 
 class Rendered(NamedTuple):
@@ -199,19 +205,31 @@ def _join(parts: tuple[Any, ...]) -> Any:
     return None if parts[0] is None else torch.cat(parts)
 
 
-def encode_png(image: np.ndarray, made_by: str | None) -> bytes | None:
+def statement(made_by: str | None, identifier: str | None) -> str | None:
+    """What a PNG says of itself, as XMP; None where there is nothing to say.
+
+    Args:
+        made_by: MODEL, EDITED, WORLD, or None for an observation.
+        identifier: the row's id, which begins with that of its plan; None in files of `png_version` 1.
+    """
+    said = "" if made_by is None else SOURCE_TYPE.format(made_by)
+    said += "" if identifier is None else IDENTIFIER.format(identifier)
+    return XMP.format(said) if said else None
+
+
+def encode_png(image: np.ndarray, said: str | None) -> bytes | None:
     """An image as 8-bit PNG, gray or RGB, rounded; None when it is NaN, infinite or constant.
 
     Args:
         image: `[H, W]`, or `[3, H, W]` in colours, in [0, 1].
-        made_by: MODEL, WORLD, or None for an observation; it stands in the file.
+        said: its `statement`.
     """
     if not is_sound(image):
         return None
-    statement = PngInfo()
-    if made_by is not None:
-        statement.add_itxt("XML:com.adobe.xmp", XMP.format(made_by))
+    info = PngInfo()
+    if said is not None:
+        info.add_itxt("XML:com.adobe.xmp", said)
     buffer = io.BytesIO()
     levels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
-    Image.fromarray(levels if levels.ndim == 2 else np.moveaxis(levels, 0, -1)).save(buffer, "PNG", pnginfo=statement)
+    Image.fromarray(levels if levels.ndim == 2 else np.moveaxis(levels, 0, -1)).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()

@@ -31,7 +31,7 @@ from ..records import Record, first_difference
 from .gate import QualityGate, Reading
 from .generator import Sampler
 from .plan import SCM, GenerationPlan
-from .render import MODEL, WORLD, Renderer, encode_png
+from .render import EDITED, MODEL, WORLD, Renderer, encode_png, statement
 from .rows import Row, Shard
 from .store import RUN, Store, read_plan
 from .subjects import ModelSubjects, Observation, SourceSubjects, choose, columns, pixels, stacked
@@ -344,10 +344,12 @@ def _render_families(
     readings: dict[str, Reading] = {}
 
     generator = MODEL if plan.world is None else WORLD
+    of_observed = plan.source != SCM and plan.png_version > 1
 
     def take(batch: Sequence[Row], found: Sequence[np.ndarray], made_by: str | None) -> None:
         for row, image in zip(batch, found, strict=True):
-            images[row.id] = studio.threads.submit(encode_png, image, made_by)
+            said = statement(made_by, row.id if plan.png_version > 1 else None)
+            images[row.id] = studio.threads.submit(encode_png, image, said)
         if studio.gate is not None:
             read = studio.gate.read(np.stack(found), [row.cell for row in batch])
             readings.update({row.id: one for row, one in zip(batch, read, strict=True)})
@@ -374,7 +376,7 @@ def _render_families(
             do={name: values[name] for name in names},
             **plan.told(batch),
         )
-        take(batch, list(pixels(result.images, plan.preset.channels)), generator)
+        take(batch, list(pixels(result.images, plan.preset.channels)), EDITED if of_observed else generator)
     return {name: image.result() for name, image in images.items()}, readings
 
 

@@ -106,7 +106,7 @@ def row_features(
 def plan_of(settings: Mapping[str, Any]) -> GenerationPlan:
     """The plan that a file or a record holds; InputError or TypeError for one of another version."""
     # plans did not always name the version of their draws
-    return GenerationPlan(**{"draws_version": 1, **settings})
+    return GenerationPlan(**{"draws_version": 1, "png_version": 1, **settings})
 
 
 def read_plan(directory: Path) -> GenerationPlan:

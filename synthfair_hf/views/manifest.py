@@ -50,7 +50,10 @@ CARD, PLAN, RUN = "README.md", "records/plan.json", "records/generate.json"
 FIRST_DRAWS = 1
 """The version of draws that plans did not name; what names a later one was written with a list of its files."""
 
-IDLE = {"mixed_precision": "no", "channels_last": False, "compile": False, "draws_version": FIRST_DRAWS}
+IDLE = {
+    **{"mixed_precision": "no", "channels_last": False, "compile": False},
+    **{"draws_version": FIRST_DRAWS, "png_version": 1},
+}
 """Settings that identities leave out where they have these values, as plans from before they existed do."""
 
 READERS = 16

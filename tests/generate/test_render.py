@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate import render
 from synthfair_hf.generate.numerics import Numerics
-from synthfair_hf.generate.render import Renderer, prepared
+from synthfair_hf.generate.render import EDITED, MODEL, WORLD, Renderer, prepared, statement
 from synthfair_hf.generate.run import check, generate, repair
 
 
@@ -258,3 +259,12 @@ def test_flags_are_fields_of_the_plan(make_plan):
     plans = [make_plan(**{name: getattr(flags, name) for name in Numerics.model_fields}) for flags in (plain, asked)]
     assert len(plans[0].plain) == 3
     assert not plans[1].plain
+
+
+@pytest.mark.parametrize("made_by", [MODEL, EDITED, WORLD, None])
+def test_a_statement_is_xmp_that_names_the_row_and_what_made_it(made_by):
+    (described,) = ElementTree.fromstring(statement(made_by, "0667796f-0000000-00"))[0]
+    assert described.get("{http://purl.org/dc/elements/1.1/}identifier") == "0667796f-0000000-00"
+    term = described.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType")
+    assert term == (made_by and f"http://cv.iptc.org/newscodes/digitalsourcetype/{made_by}")
+    assert statement(None, None) is None

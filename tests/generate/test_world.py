@@ -12,7 +12,7 @@ from synthfair_hf.domains.phantom.phantom import Exogenous, Phantom
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.dataset import generate_dataset, repair_dataset
-from synthfair_hf.generate.render import WORLD, XMP
+from synthfair_hf.generate.render import WORLD, statement
 from synthfair_hf.generate.verification import verify
 
 SUBJECTS = 20
@@ -38,7 +38,7 @@ def test_a_data_set_of_a_world_is_sound_and_says_what_made_it(data_set):
     assert json.loads((data_set / "records" / "plan.json").read_text())["world"] == "phantom"
     for row in rows(data_set):
         assert row["synthetic"]
-        assert Image.open(io.BytesIO(row["image"]["bytes"])).info["XML:com.adobe.xmp"] == XMP.format(WORLD)
+        assert Image.open(io.BytesIO(row["image"]["bytes"])).info["XML:com.adobe.xmp"] == statement(WORLD, row["id"])
     card = (data_set / "README.md").read_text()
     assert "every counterfactual is exact" in card
     for claim in ("diffusion model", "training images", "the training data", "model card"):
