@@ -119,15 +119,16 @@ def enlarged(picture: Image.Image) -> Image.Image:
 
 
 def card(scoreboard_dir: Path, path: Path) -> None:
-    """The model card at `path`, printed from the records beside the weights and on the scoreboard."""
+    """The model card at `path`, printed from the records beside the weights and those that are on the scoreboard."""
     pipeline = CausalDiffusionPipeline.load(DEFAULT_GENERATOR)
+    soundness, realism = (scoreboard_dir / f"{measured}-{WORLD}.json" for measured in ("soundness", "realism"))
     write_model_card(
         path,
         pipeline.preset,
         Record.read(DEFAULT_GENERATOR / "record.json"),
         dict(pipeline.config),
-        [Record.read(scoreboard_dir / f"soundness-{WORLD}.json")],
-        [Record.read(scoreboard_dir / f"realism-{WORLD}.json")],
+        [Record.read(one) for one in (soundness,) if one.exists()],
+        [Record.read(one) for one in (realism,) if one.exists()],
         Record.read(DEFAULT_GENERATOR / "calibration.json"),
         license="cc-by-4.0",
         picture="counterfactuals.png",
