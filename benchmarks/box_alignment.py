@@ -36,7 +36,7 @@ from torch import Tensor
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.readers import DataSetFolder
 from synthfair_hf.errors import InputError
-from synthfair_hf.fairness.benchmark.cells import HELD_OUT, Evaluation, figures, method_identity
+from synthfair_hf.fairness.benchmark.cells import HELD_OUT, figures, method_identity
 from synthfair_hf.fairness.benchmark.leaderboard import compare
 from synthfair_hf.fairness.classifier import LabelledImages
 from synthfair_hf.fairness.mitigation.attention_alignment import AttentionAlignment, shares_inside
@@ -133,15 +133,15 @@ class Trial:
         method.fit(self.marked(region, repeated), self.marked(region, validation), seed)
         inside = {name: shares_inside(method.classifier, self.marked(name, validation)) for name in REGIONS}
 
-        def evaluated(rows: LabelledImages, attribute: str) -> Evaluation:
-            return figures(method.predict_proba(rows.images), rows, attribute, self.images.preset)
-
-        groups = {name: evaluated(examples.select(self.test), name) for name in ATTRIBUTES}
+        test, preset = examples.select(self.test), self.images.preset
+        scores = method.predict_proba(test.images)
+        groups = {name: figures(scores, test, name, preset) for name in ATTRIBUTES}
         if TRAINING_SETS[training_set] is None:
-            sides = (self.test[self.pa[self.test]], self.test[~self.pa[self.test]])
-            own, other = (evaluated(examples.select(rows), "sex") for rows in sides)
+            pa = self.pa[self.test]
+            own, other = (figures(scores[rows], test.select(rows), "sex", preset) for rows in (pa, ~pa))
         else:
-            own, other = groups["sex"], evaluated(self.scanned, "sex")
+            own = groups["sex"]
+            other = figures(method.predict_proba(self.scanned.images), self.scanned, "sex", preset)
         regions = self.masks[region].flatten(1).any(dim=1).numpy()
         return record.model_copy(
             update={

@@ -2,12 +2,16 @@
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthfair_hf.domains.presets import get_preset
+from synthfair_hf.fairness.labelled import LabelledImages
 from synthfair_hf.records import Record
 
 BENCHMARKS = str(Path(__file__).parents[3] / "benchmarks")
@@ -130,3 +134,60 @@ def test_a_claim_is_shown_by_the_whole_interval_alone(modules, interval, sign, v
     low, high = interval
     found = {"mean": low, "low": low, "high": high}
     assert importlib.import_module("box_alignment_page")._verdict(found, sign) == verdict
+
+
+@pytest.fixture
+def trial(modules, monkeypatch):
+    """300 radiographs of 150 patients; of those with the finding every second learned one has a region."""
+    rng, n = np.random.default_rng(0), 300
+    subjects = np.array([f"p{row // 2}" for row in range(n)])
+    labels, sex, view = (torch.from_numpy(rng.integers(0, 2, n)) for _ in range(3))
+    pixels = torch.from_numpy(rng.integers(0, 200, (n, 1, 16, 16), dtype=np.uint8))
+    pixels[:, :, 2:6, 2:6] += 50 * labels[:, None, None, None].to(torch.uint8)
+    preset = get_preset("chest_xray_findings")
+    levels = {name: preset.covariates[name].levels for name in ("sex", "view")}
+    examples = LabelledImages(pixels, labels, {"sex": sex, "view": view}, levels, subjects)
+    splits = np.array([("train", "train", "train", "validation", "test")[row // 2 % 5] for row in range(n)])
+    images = SimpleNamespace(
+        examples=examples, splits=splits, preset=preset, scanned=lambda rows, scanner: examples.select(rows)
+    )
+    mask = torch.zeros(n, 1, 16, 16, dtype=torch.bool)
+    mask[((labels == 1) & (torch.arange(n) % 2 == 0) & torch.from_numpy(splits == "train")).numpy(), :, 2:6, 2:6] = True
+    monkeypatch.setattr(modules["box_alignment"], "FITTING", {"steps": 4, "batch_size": 8, "channels": (8, 8, 8)})
+    return modules["box_alignment"].Trial(images, dict.fromkeys(modules["radiographs"].REGIONS, mask))
+
+
+@pytest.mark.parametrize("training_set", ["PA", "view_90_10", "sex_90_10"])
+def test_patients_of_train_validation_and_test_differ_and_each_is_validation_once(trial, training_set):
+    examples, held = trial.images.examples, []
+    for seed in range(5):
+        train, validation = trial.parts(training_set, seed)
+        of = [set(examples.subjects[rows]) for rows in (train, validation, trial.test)]
+        assert not of[0] & of[1]
+        assert not (of[0] | of[1]) & of[2]
+        held.append(set(examples.subjects[validation]))
+        for rows in (train, validation):
+            view, sex, label = (
+                one[rows].numpy() for one in (examples.groups["view"], examples.groups["sex"], examples.labels)
+            )
+            if training_set == "PA":
+                assert (view == 0).all()
+            else:
+                agree = (view == 1 if training_set.startswith("view") else sex == 0) == label
+                assert agree.mean() > 0.8
+    assert sum(map(len, held)) == len(set.union(*held))
+
+
+def test_a_fit_is_evaluated_on_test_rows_and_strength_0_has_no_region(modules, trial):
+    records = modules["box_alignment"].planned({}, {"finding": "effusion"}, ["PA", "sex_90_10"], [2.0], 2)
+    assert len({one.fingerprint for one in records}) == len(records) == 2 * (1 + 3) * 2
+    assert [one.settings["region"] for one in records if one.settings["method"]["strength"] == 0] == [None] * 4
+    of_pa, of_sex = trial.fitted(records[0]), trial.fitted(records[8])
+    page = importlib.import_module("box_alignment_page")
+    for one in (of_pa, of_sex):
+        assert set(one.measured) == {*page.FIGURES, *page.NUMBERS}
+        assert one.counts["groups"]["rows"] == len(trial.test)
+        assert 0 < one.counts["train_with_region"] < one.counts["train_present"] < one.counts["train"]
+    assert of_pa.counts["test"]["rows"] + of_pa.counts["out_of_domain"]["rows"] == len(trial.test)
+    assert of_sex.measured["auc"] == of_sex.measured["out_of_domain_auc"], "the scanner of this test changes nothing"
+    assert trial.fitted(records[0]).measured == of_pa.measured
