@@ -5,6 +5,7 @@ from typing import Any
 import pandas
 from strengths import figure, picture, strength_table
 
+from synthfair_hf.publish.editions import edition
 from synthfair_hf.records import Record
 
 GAPS = ("worst_group_accuracy", "equal_opportunity_difference")
@@ -39,8 +40,8 @@ from radiographs of NIH ChestX-ray14 (Wang et al., CVPR 2017; images: NIH Clinic
 {seeds} seeds, {fits} fits. Of radiographs of the package's train patients {learned} have the finding and a box of it.
 
 - *boxes*: attention should lie in what radiologists drew. *moved boxes*: the same boxes anywhere with their centres in
-  the lungs. *changes*: the pixels that the generator `{generator}` changes most under do({finding} = absent) at
-  guidance {guidance_scale:g}, as many as the boxes cover. All three are of the same radiographs.
+  the lungs. *changes*: the pixels that change most under do({finding} = absent) at guidance {guidance_scale:g}, as many
+  as the boxes cover, by {generator}. All three are of the same radiographs.
 - The penalty holds for rows with the finding and a box. Rows without the finding, and those with it but without a box,
   have cross-entropy alone. *strength*: nats for attention entirely outside of the region; 0 is ERM.
 - *validation AUC*: the strength is calibrated on it alone, without groups; **bold** is the calibrated one, the largest
@@ -78,7 +79,7 @@ def page(record: Record, table: pandas.DataFrame) -> str:
     """README.md."""
     settings, counts = record.settings, record.counts
     sets = list(dict.fromkeys(table["training_set"]))
-    words = {**settings, "fits": counts["fits"], **counts["boxed"], "generator": record.inputs["generator"]}
+    words = {**settings, "fits": counts["fits"], **counts["boxed"], "generator": edition(record.inputs["generator"])}
     lines = [
         INTRODUCTION.format(**words),
         "| training set | train rows (present, with region) | validation rows (with region) | test AUC on | "
