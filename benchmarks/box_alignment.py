@@ -170,6 +170,7 @@ def planned(
     inputs: Mapping[str, str],
     shared: Mapping[str, Any],
     training_sets: Sequence[str],
+    regions: Sequence[str],
     strengths: Sequence[float],
     seeds: int,
 ) -> list[Record]:
@@ -188,15 +189,15 @@ def planned(
             versions=library_versions(),
         )
         for training_set in training_sets
-        for region, strength in [(None, 0.0), *product(REGIONS, strengths)]
+        for region, strength in [(None, 0.0), *product(regions, strengths)]
         for seed in range(seeds)
     ]
 
 
-def rows_of(fits: Sequence[Record], training_sets: Sequence[str]) -> pandas.DataFrame:
+def rows_of(fits: Sequence[Record], training_sets: Sequence[str], regions: Sequence[str]) -> pandas.DataFrame:
     """A line per training set, region and strength."""
     rows = []
-    for training_set, region in product(training_sets, REGIONS):
+    for training_set, region in product(training_sets, regions):
         own = [
             one
             for one in fits
@@ -206,10 +207,10 @@ def rows_of(fits: Sequence[Record], training_sets: Sequence[str]) -> pandas.Data
     return pandas.DataFrame(rows)
 
 
-def against(fits: Sequence[Record], training_sets: Sequence[str]) -> list[dict[str, Any]]:
+def against(fits: Sequence[Record], training_sets: Sequence[str], regions: Sequence[str]) -> list[dict[str, Any]]:
     """Boxes less no alignment or another region, of means over the strengths above 0: a line for each."""
-    rows = []
-    for training_set, region in product(training_sets, (None, *REGIONS[1:])):
+    rows, others = [], [None, *(one for one in regions if one != REGIONS[0])]
+    for training_set, region in product(training_sets, others):
         own = [one for one in fits if one.settings["training_set"] == training_set]
         row: dict[str, Any] = {"training_set": training_set, "region": region or "none"}
         for name in FIGURES:
@@ -249,9 +250,12 @@ def main() -> None:
     parser.add_argument("--docs_dir", type=Path, help="where record, page and picture go; OUTPUT_DIR by default")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--training_sets", nargs="+", choices=TRAINING_SETS, default=list(TRAINING_SETS))
+    parser.add_argument("--regions", nargs="+", choices=REGIONS, default=REGIONS, help="boxes among them")
     parser.add_argument("--strengths", nargs="+", type=float, default=[1, 3, 10, 30], help="0 is added")
     parser.add_argument("--seeds", type=int, default=5)
     chosen = parser.parse_args()
+    if REGIONS[0] not in chosen.regions:
+        raise InputError(f"regions: {', '.join(chosen.regions)}; give boxes as well, which all are compared with.")
     torch.set_num_threads(1)
     saved = find_generator(chosen.pretrained_model_name_or_path)
     folder = DataSetFolder(directory=chosen.source, dataset_name=chosen.dataset_name)
@@ -274,11 +278,11 @@ def main() -> None:
         for name in REGIONS
     }
     fits = finished(
-        planned(inputs, shared, chosen.training_sets, strengths, chosen.seeds),
+        planned(inputs, shared, chosen.training_sets, chosen.regions, strengths, chosen.seeds),
         chosen.output_dir / "fits",
         Trial(images, masks).fitted,
     )
-    table = rows_of(fits, chosen.training_sets)
+    table = rows_of(fits, chosen.training_sets, chosen.regions)
     record = Record(
         stage="box_alignment_sweep",
         inputs=inputs,
@@ -292,7 +296,7 @@ def main() -> None:
             },
             **{name: mean_counts(fits, name) for name in chosen.training_sets},
         },
-        measured={"table": table.to_dict("records"), "against": against(fits, chosen.training_sets)},
+        measured={"table": table.to_dict("records"), "against": against(fits, chosen.training_sets, chosen.regions)},
     )
     docs = chosen.docs_dir or chosen.output_dir
     docs.mkdir(parents=True, exist_ok=True)

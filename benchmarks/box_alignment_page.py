@@ -41,7 +41,7 @@ from radiographs of NIH ChestX-ray14 (Wang et al., CVPR 2017; images: NIH Clinic
 
 - *boxes*: attention should lie in what radiologists drew. *moved boxes*: the same boxes anywhere with their centres in
   the lungs. *changes*: the pixels that change most under do({finding} = absent) at guidance {guidance_scale:g}, as many
-  as the boxes cover, by {generator}. All three are of the same radiographs.
+  as the boxes cover, by {generator}. All are of the same radiographs.
 - The penalty holds for rows with the finding and a box. Rows without the finding, and those with it but without a box,
   have cross-entropy alone. *strength*: nats for attention entirely outside of the region; 0 is ERM.
 - *validation AUC*: the strength is calibrated on it alone, without groups; **bold** is the calibrated one, the largest
@@ -79,6 +79,7 @@ def page(record: Record, table: pandas.DataFrame) -> str:
     """README.md."""
     settings, counts = record.settings, record.counts
     sets = list(dict.fromkeys(table["training_set"]))
+    absent = [text for name, text in NAMES.items() if name not in {"none", *table["region"]}]
     words = {**settings, "fits": counts["fits"], **counts["boxed"], "generator": edition(record.inputs["generator"])}
     lines = [
         INTRODUCTION.format(**words),
@@ -87,6 +88,7 @@ def page(record: Record, table: pandas.DataFrame) -> str:
         "|---" * 6 + "|",
         *(_sizes(name, counts[name]) for name in sets),
         "",
+        *([f"Not fitted here: {', '.join(absent)}.", ""] if absent else []),
         "![Strength against attention, AUC and gaps](strengths.png)",
         "",
         CLAIMS,

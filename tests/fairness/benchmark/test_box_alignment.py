@@ -115,7 +115,7 @@ def test_boxes_are_compared_with_the_others_over_strengths(modules, monkeypatch)
         for strength, auc in enumerate(found)
         for seed in (0, 1)
     ]
-    rows = modules["box_alignment"].against(fits, ["PA"])
+    rows = modules["box_alignment"].against(fits, ["PA"], modules["radiographs"].REGIONS)
     assert [row["region"] for row in rows] == ["none", "moved_boxes", "changes"]
     np.testing.assert_allclose([row["auc"]["mean"] for row in rows], [0.2, 0.15, -0.15])
     np.testing.assert_allclose([row["auc"]["low"] for row in rows], [0.2, 0.15, -0.15])
@@ -179,7 +179,9 @@ def test_patients_of_train_validation_and_test_differ_and_each_is_validation_onc
 
 
 def test_a_fit_is_evaluated_on_test_rows_and_strength_0_has_no_region(modules, trial):
-    records = modules["box_alignment"].planned({}, {"finding": "effusion"}, ["PA", "sex_90_10"], [2.0], 2)
+    records = modules["box_alignment"].planned(
+        {}, {"finding": "effusion"}, ["PA", "sex_90_10"], modules["radiographs"].REGIONS, [2.0], 2
+    )
     assert len({one.fingerprint for one in records}) == len(records) == 2 * (1 + 3) * 2
     assert [one.settings["region"] for one in records if one.settings["method"]["strength"] == 0] == [None] * 4
     of_pa, of_sex = trial.fitted(records[0]), trial.fitted(records[8])
