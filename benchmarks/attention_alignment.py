@@ -9,21 +9,18 @@ again; several processes may share the fits of RUN by the same command.
 """
 
 import argparse
-import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas
 import torch
-from matplotlib.figure import Figure
+from strengths import figure, finished, picture, rows_by_strength, strength_table
 
 from synthfair_hf.errors import InputError
-from synthfair_hf.fairness.benchmark.board import unfinished
 from synthfair_hf.fairness.benchmark.cells import DataSet, figures, method_identity, parts_of
-from synthfair_hf.fairness.benchmark.leaderboard import compare, summary
-from synthfair_hf.fairness.mitigation.attention_alignment import AttentionAlignment, calibrated_strength, shares_inside
+from synthfair_hf.fairness.mitigation.attention_alignment import AttentionAlignment, shares_inside
 from synthfair_hf.records import Record, library_versions, write_atomically
 from synthfair_hf.views.view import get_view
 
@@ -47,7 +44,7 @@ COLUMNS = {
     "equal_opportunity_difference_difference": "difference",
     "flip_rate": "flip rate",
 }
-INK, MARK = "#1b4f72", "#b03a2e"
+TITLE = "Attention alignment by strength, mean and 95 % interval; red: chosen on biased validation"
 
 
 def planned(data: DataSet, views: Sequence[str], strengths: Sequence[float], seeds: int, subjects: int) -> list[Record]:
@@ -94,45 +91,19 @@ def fitted(data: DataSet, record: Record) -> Record:
 
 def rows_of(records: Sequence[Record]) -> pandas.DataFrame:
     """A line per view and strength: means and intervals over seeds and test subjects; the calibrated one is marked."""
-    fits = pandas.DataFrame(
+    views = dict.fromkeys(one.settings["view"] for one in records)
+    return pandas.DataFrame(
         [
-            (one.settings["view"], one.settings["method"]["strength"], one.settings["seed"], one.measured)
-            for one in records
-        ],
-        columns=["view", "strength", "seed", "measured"],
+            row
+            for view in views
+            for row in rows_by_strength(
+                [one for one in records if one.settings["view"] == view],
+                {"view": view},
+                ("share_inside", "validation_auc"),
+                FIGURES,
+            )
+        ]
     )
-    fits["validation_auc"] = [one["validation_auc"] for one in fits["measured"]]
-    rows = []
-    for view, of_view in fits.groupby("view", sort=False):
-        calibrated = calibrated_strength(of_view)
-        plain = of_view.loc[of_view["strength"] == 0, "measured"]
-        for strength, own in of_view.groupby("strength"):
-            row: dict[str, Any] = {
-                "view": view,
-                "strength": strength,
-                "seeds": len(own),
-                "calibrated": strength == calibrated,
-            }
-            for name in ("share_inside", "validation_auc"):
-                row[name] = over_seeds([one[name] for one in own["measured"]])
-            for name in FIGURES:
-                figures_of = [one[name] for one in own["measured"]]
-                row[name] = summary(figures_of)
-                row[f"{name}_difference"] = compare([one[name] for one in plain], figures_of)[0]
-            rows.append(row)
-    return pandas.DataFrame(rows)
-
-
-def over_seeds(values: Sequence[float]) -> dict[str, float]:
-    """Mean and normal interval over seeds; each fit has a validation of its own."""
-    mean, spread = float(np.mean(values)), 1.96 * float(np.std(values, ddof=1)) / np.sqrt(len(values))
-    return {"mean": mean, "low": mean - spread, "high": mean + spread}
-
-
-def figure(one: dict[str, Any]) -> str:
-    if one["mean"] is None:
-        return "-"
-    return f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
 
 
 def page(record: Record, table: pandas.DataFrame) -> str:
@@ -165,40 +136,9 @@ def page(record: Record, table: pandas.DataFrame) -> str:
             f"Worst-group accuracy is highest at {best['strength']:g}, {figure(best['worst_group_accuracy'])}; at",
             f"the calibrated one, {chosen['strength']:g}, it is {figure(chosen['worst_group_accuracy'])}.",
             "",
-            f"| strength | {' | '.join(COLUMNS.values())} |",
-            "|---" * (1 + len(COLUMNS)) + "|",
+            *strength_table(rows, COLUMNS),
         ]
-        for _, row in rows.iterrows():
-            strength = f"**{row['strength']:g}**" if row["calibrated"] else f"{row['strength']:g}"
-            lines.append(f"| {strength} | {' | '.join(figure(row[name]) for name in COLUMNS)} |")
     return "\n".join(lines) + "\n"
-
-
-def picture(table: pandas.DataFrame) -> bytes:
-    """PNG: a row of panels per view, one per figure; strength 0 stands at the left edge."""
-    views = list(table.groupby("view", sort=False))
-    drawn = Figure(figsize=(13, 2.6 * len(views)), dpi=110, layout="constrained")
-    axes = drawn.subplots(len(views), len(LABELS), squeeze=False)
-    for line, (view, rows) in zip(axes, views, strict=True):
-        for axis, (name, label) in zip(line, LABELS.items(), strict=True):
-            places = np.arange(len(rows))
-            means, lows, highs = (np.array([one[key] for one in rows[name]], float) for key in ("mean", "low", "high"))
-            axis.fill_between(places, lows, highs, color=INK, alpha=0.15, linewidth=0)
-            axis.plot(places, means, "o-", color=INK, markersize=4)
-            chosen = rows["calibrated"].to_numpy()
-            axis.plot(places[chosen], means[chosen], "o", color=MARK, markersize=7)
-            axis.set_xticks(places, [f"{one:g}" for one in rows["strength"]])
-            axis.tick_params(labelsize=8)
-            axis.set_xlabel("strength", fontsize=8)
-            axis.set_title(label, fontsize=8)
-            axis.spines[["right", "top"]].set_visible(False)
-        line[0].set_ylabel(view, fontsize=7)
-    drawn.suptitle(
-        "Attention alignment by strength, mean and 95 % interval; red: chosen on biased validation", fontsize=10
-    )
-    file = io.BytesIO()
-    drawn.savefig(file, format="png")
-    return file.getvalue()
 
 
 def main() -> None:
@@ -217,12 +157,7 @@ def main() -> None:
     data = DataSet(chosen.data_dir)
     strengths = sorted({0.0, *chosen.strengths})
     records = planned(data, chosen.views, strengths, chosen.seeds, chosen.train_subjects)
-    chosen.output_dir.mkdir(parents=True, exist_ok=True)
-    paths = [chosen.output_dir / f"{one.fingerprint}.json" for one in records]
-    for place in unfinished(paths):
-        fitted(data, records[place]).write(paths[place])
-        print(f"{place + 1}/{len(records)}", flush=True)
-    done = [Record.read(path) for path in paths]
+    done = finished(records, chosen.output_dir, partial(fitted, data))
     table = rows_of(done)
     docs = chosen.docs_dir or chosen.output_dir
     docs.mkdir(parents=True, exist_ok=True)
@@ -243,7 +178,7 @@ def main() -> None:
     )
     record.write(docs / "attention_alignment.json")
     write_atomically(docs / "README.md", page(record, table).encode())
-    write_atomically(docs / "strengths.png", picture(table))
+    write_atomically(docs / "strengths.png", picture(table, "view", LABELS, TITLE))
     print(page(record, table))
 
 

@@ -199,11 +199,19 @@ def test_a_page_of_costs_is_printed_from_its_record(directory, name, page, monke
     assert importlib.import_module(name).page(record) == text
 
 
-@pytest.mark.parametrize(("name", "table"), [("detection", "score"), ("attention_alignment", "table")])
-def test_a_page_of_a_benchmark_is_printed_from_its_record(name, table, monkeypatch):
+@pytest.mark.parametrize(
+    ("directory", "name", "table"),
+    [
+        ("detection", "detection", "score"),
+        ("attention_alignment", "attention_alignment", "table"),
+        ("box_alignment", "box_alignment", "table"),
+        ("box_alignment/view_90_10", "box_alignment", "table"),
+    ],
+)
+def test_a_page_of_a_benchmark_is_printed_from_its_record(directory, name, table, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    record = Record.read(DOCS / name / f"{name}.json")
-    text = (DOCS / name / "README.md").read_text(encoding="utf-8")
+    record = Record.read(DOCS / directory / f"{name}.json")
+    text = (DOCS / directory / "README.md").read_text(encoding="utf-8")
     assert importlib.import_module(name).page(record, pandas.DataFrame(record.measured[table])) == text
 
 

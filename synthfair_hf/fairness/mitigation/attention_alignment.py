@@ -6,7 +6,7 @@
 Attention is the logit's gradient at the pixels (right for the right reasons, Ross et al. 2017; share instead of square,
 so that the network's scale does not matter): small changes of pixels without attention have no effect. A
 class-activation map would be cheaper, but its cells have a large receptive field, so that evidence from outside the
-region could appear inside. Aligner is reported to align cross-attention by a Dice loss.
+region could appear inside. Aligner (Luo et al. 2025) aligns cross-attention by a Dice loss.
 
 A region is the row's mask: an expert's box (`domains.chest_xray.nih_bounding_boxes.finding_masks`), a phantom's lesion
 (`PhantomSource.lesion_mask`), or `changed_pixels` under do(finding). No group labels are used; `sweep` measures the
