@@ -199,7 +199,9 @@ def test_a_page_of_costs_is_printed_from_its_record(directory, name, page, monke
     assert importlib.import_module(name).page(record) == text
 
 
-@pytest.mark.parametrize(("name", "table"), [("detection", "score"), ("attention_alignment", "table")])
+@pytest.mark.parametrize(
+    ("name", "table"), [("detection", "score"), ("attention_alignment", "table"), ("aim_fair", "table")]
+)
 def test_a_page_of_a_benchmark_is_printed_from_its_record(name, table, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     record = Record.read(DOCS / name / f"{name}.json")
