@@ -200,7 +200,8 @@ def test_a_page_of_costs_is_printed_from_its_record(directory, name, page, monke
 
 
 @pytest.mark.parametrize(
-    ("name", "table"), [("detection", "score"), ("attention_alignment", "table"), ("aim_fair", "table")]
+    ("name", "table"),
+    [("detection", "score"), ("attention_alignment", "table"), ("aim_fair", "table"), ("audit_set", "table")],
 )
 def test_a_page_of_a_benchmark_is_printed_from_its_record(name, table, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
