@@ -387,6 +387,9 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     sets = {name: DataSet(directory) for name, directory in chosen.synthetic}
+    generators = {str(data.generator) for data in sets.values()}
+    if len(generators) != 1:
+        raise InputError(f"synthetic: sets of generators {', '.join(sorted(generators))}; give those of one.")
     real = RealRows(chosen.source, chosen.dataset_name, next(iter(sets.values())), chosen.resolution)
     rows = {name: SyntheticRows(data, chosen.resolution) for name, data in sets.items()}
     names = ("learning_rates", "tensor_shares", "synthetic_rows", "steps", "finetuning_steps", "batch_size")
@@ -408,7 +411,7 @@ def main() -> None:
         inputs={
             **inputs,
             **{f"synthetic {name}": identity for name, identity in identities.items()},
-            **{f"generator {name}": str(data.generator) for name, data in sets.items()},
+            "generator": generators.pop(),
         },
         settings={"shares": chosen.shares, "seeds": chosen.seeds, "finding": next(iter(sets.values())).finding}
         | settings,

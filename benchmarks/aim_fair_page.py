@@ -10,6 +10,7 @@ import pandas
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from synthfair_hf.publish.editions import edition
 from synthfair_hf.records import Record
 
 COLUMNS = {
@@ -49,8 +50,6 @@ def verdict(one: dict[str, Any], better: str = "lower") -> str:
 def page(record: Record, table: pandas.DataFrame) -> str:
     """README.md."""
     settings, counts = record.settings, record.counts
-    made = (record.inputs[f"generator {name}"] for name in counts["synthetic"])
-    generator = ", ".join(f"`{one}`" for one in dict.fromkeys(made))
     sets = ", ".join(f"{name} ({number} rows)" for name, number in counts["synthetic"].items())
     groups = [
         f"{name} {number}" for of_attribute in counts["test_cells"].values() for name, number in of_attribute.items()
@@ -63,10 +62,12 @@ def page(record: Record, table: pandas.DataFrame) -> str:
             f"Printed by `benchmarks/aim_fair.py` from `aim_fair.json`; not typed by hand. A classifier of {finding} "
             f"at {settings['resolution']} pixels is fitted on real radiographs (NIH ChestX-ray14, Wang et al., CVPR "
             f"2017; images: NIH Clinical Center) in which {finding} correlates with sex, or with the view, and "
-            f"fine-tuned on balanced images of the generator {generator}, which saw none of these patients. "
+            f"fine-tuned on balanced images of a generator that saw none of these patients. "
             f"{settings['seeds']} seeds, {counts['fits']} fits; judged on {counts['test_rows']} radiographs of "
             f"{counts['test_patients']} test patients, from whom neither learned ({'; '.join(groups)})."
         ),
+        "",
+        f"Measured on {edition(record.inputs['generator'])}.",
         "",
         bullet(
             "*biased*: empirical risk minimisation on the real rows, without group labels; all others but the twin "

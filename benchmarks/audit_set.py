@@ -25,6 +25,7 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.benchmark.cells import DataSet
 from synthfair_hf.fairness.labelled import LabelledImages
 from synthfair_hf.measure.intervals import area_under_curve, percentile_interval
+from synthfair_hf.publish.editions import edition
 from synthfair_hf.records import Record, library_versions, write_atomically
 
 FIGURES = {
@@ -208,10 +209,12 @@ def page(record: Record, table: pandas.DataFrame) -> str:
             f"trial](../aim_fair), of {record.settings['seeds']} seeds and several biases and methods, are audited on "
             f"{counts['real_rows']} radiographs of {counts['real_subjects']} test patients of NIH ChestX-ray14 (Wang "
             f"et al., CVPR 2017; images: NIH Clinical Center), and on {counts['synthetic_rows']} images of "
-            f"{counts['synthetic_subjects']} balanced families of the generator `{record.inputs['generator']}`, from "
+            f"{counts['synthetic_subjects']} balanced families of a generator, from "
             "which nothing was learned; their scores are cut at the same value on both. A synthetic cohort has been "
             "proposed as audit set (arXiv 2607.14984), as it ranks subgroups as real data do: does this one?"
         ),
+        "",
+        f"Measured on {edition(record.inputs['generator'])}.",
         "",
         bullet("*Spearman*, *Kendall* (tau-b): rank correlation, over classifiers, of a figure on both sets."),
         bullet(
