@@ -23,6 +23,14 @@ COLUMNS = {
 ACCURACY, GAP = "adjusted_accuracy", "equalized_odds_mean_difference"
 DECREASE = 0.01
 """By so much may a mean accuracy be lower and still count as equal."""
+COMMANDS = """```bash
+synthfair recipes --preset chest_xray_findings --num_recipes 6 --variables view scanner --output_file recipes.jsonl
+synthfair generate --pretrained_model_name_or_path GENERATOR --factors effusion sex --num_inference_steps 10 \\
+    --subjects_per_shard 20 --channels_last --num_subjects 240 --recipes recipes.jsonl --output_dir contextual
+synthfair generate --pretrained_model_name_or_path GENERATOR --factors effusion sex --num_inference_steps 10 \\
+    --subjects_per_shard 20 --channels_last --num_subjects 112 --seed 1 --output_dir plain
+python benchmarks/aim_fair.py --source NIH --synthetic contextual=contextual plain=plain --output_dir RUN
+```"""
 COLOURS = ("#1b4f72", "#b03a2e", "#1e8449", "#b9770e", "#6c3483", "#2e86c1", "#7b7d7d", "#a04000", "#000000")
 DASHES = ("-", "--", ":")
 PANELS = {"domain": "D1 = mean |G_rb - G_sb|", "bias": "D2 = mean |G_sb - G_sf|"}
@@ -68,6 +76,8 @@ def page(record: Record, table: pandas.DataFrame) -> str:
         ),
         "",
         f"Measured on {edition(record.inputs['generator'])}.",
+        "",
+        COMMANDS,
         "",
         bullet(
             "*biased*: empirical risk minimisation on the real rows, without group labels; all others but the twin "
