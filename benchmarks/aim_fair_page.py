@@ -262,7 +262,9 @@ def rates_picture(table: pandas.DataFrame) -> bytes:
         axis.spines[["right", "top"]].set_visible(False)
     handles = [
         Line2D(
-            *([], [], dashes[synthetic]),
+            [],
+            [],
+            linestyle=dashes[synthetic],
             color=colours[method],
             marker="*" if method in alone else "o",
             label=name_of(method, synthetic),
