@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas
 import torch
-from aim_fair_page import DECREASE, gradients_picture, page, rates_picture
+from aim_fair_page import DECREASE, MARKS, gradients_picture, page, rates_picture
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional
@@ -317,7 +317,7 @@ def table_of(fits: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def contrasts_of(fits: pandas.DataFrame, table: pandas.DataFrame, shares: Sequence[float]) -> list[dict[str, Any]]:
-    """What the paper's claims compare, each method at the learning rate that validation chooses."""
+    """What the paper's claims compare, at each of the learning rates that MARKS mark."""
     first = fits.loc[fits["synthetic"] != "", "synthetic"].iloc[0]
     selective = f"selective, k {max(shares):g}"
     pairs = [
@@ -331,13 +331,17 @@ def contrasts_of(fits: pandas.DataFrame, table: pandas.DataFrame, shares: Sequen
         for method in (selective, "all tensors")
     ]
     keys = ["attribute", "share", "method", "synthetic", "learning_rate"]
-    kept = fits.merge(table.loc[table["chosen"], keys])
     found = []
-    for (attribute, share), own in kept.groupby(["attribute", "share"], sort=False):
-        for pair in pairs:
-            one, other = (own[(own["method"] == method) & (own["synthetic"] == name)] for method, name in pair)
-            differences = {name: compare([*other[name]], [*one[name]])[0] for name in FIGURES}
-            found.append({"attribute": attribute, "share": share, "of": pair[0], "against": pair[1], **differences})
+    for mark in MARKS:
+        kept = fits.merge(table.loc[table[mark], keys])
+        for (attribute, share), own in kept.groupby(["attribute", "share"], sort=False):
+            for pair in pairs:
+                one, other = (own[(own["method"] == method) & (own["synthetic"] == name)] for method, name in pair)
+                if one.empty or other.empty:
+                    # at no learning rate as accurate
+                    continue
+                told = {"attribute": attribute, "share": share, "rate": mark, "of": pair[0], "against": pair[1]}
+                found.append({**told, **{name: compare([*other[name]], [*one[name]])[0] for name in FIGURES}})
     return found
 
 
