@@ -132,7 +132,7 @@ def compared(real: Scores, synthetic: Scores, seeds: np.ndarray, replicates: int
 
     def once(rows: np.ndarray, *weights: np.ndarray) -> dict[tuple[str, str], float]:
         values = [one.figures(weight) for one, weight in zip((real, synthetic), weights, strict=True)]
-        found = {(name, kind): figure for name in FIGURES for kind, figure in _ranks(values, name, rows)}
+        found = {(name, kind): figure for name in FIGURES for kind, figure in _compare(values, name, rows)}
         cells = [one.cells(weight)[rows] for one, weight in zip((real, synthetic), weights, strict=True)]
         return found | {("subgroups", kind): value for kind, value in same_order(*cells).items()}
 
@@ -151,7 +151,7 @@ def compared(real: Scores, synthetic: Scores, seeds: np.ndarray, replicates: int
         half = rng.permutation(sizes[0]) < sizes[0] // 2
         values = [real.figures(weight.astype(float)) for weight in (half, ~half)]
         cells = [real.cells(weight.astype(float)) for weight in (half, ~half)]
-        ranks = {(name, kind): figure for name in FIGURES for kind, figure in _ranks(values, name, slice(None))}
+        ranks = {(name, kind): figure for name in FIGURES for kind, figure in _compare(values, name, slice(None))}
         halves.append(ranks | {("subgroups", kind): value for kind, value in same_order(*cells).items()})
     found: dict[str, Any] = {}
     for (name, kind), value in point.items():
@@ -163,8 +163,9 @@ def compared(real: Scores, synthetic: Scores, seeds: np.ndarray, replicates: int
     return found
 
 
-def _ranks(values: Sequence[dict[str, np.ndarray]], name: str, rows: Any) -> list[tuple[str, float]]:
-    return [*agreement(*(one[name][rows] for one in values)).items()]
+def _compare(values: Sequence[dict[str, np.ndarray]], name: str, rows: Any) -> list[tuple[str, float]]:
+    first, second = (one[name][rows] for one in values)
+    return [*agreement(first, second).items(), ("level", float(np.mean(second - first)))]
 
 
 def _plain(value: float) -> float | None:
@@ -191,12 +192,16 @@ def classifiers(directory: Path, real: str, synthetic: str) -> pandas.DataFrame:
     return table[~is_again]
 
 
+def interval(one: dict[str, Any]) -> str:
+    """A figure with its interval."""
+    if one["value"] is None or one["low"] is None:
+        return "-"
+    return f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+
+
 def cell(one: dict[str, Any]) -> str:
     """A correlation with its interval and ceiling."""
-    if one["value"] is None or one["low"] is None:
-        return "- | -"
-    ceiling = "-" if one["ceiling"] is None else f"{one['ceiling']:.2f}"
-    return f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}] | {ceiling}"
+    return f"{interval(one)} | {'-' if one['ceiling'] is None else format(one['ceiling'], '.2f')}"
 
 
 def page(record: Record, table: pandas.DataFrame) -> str:
@@ -217,7 +222,10 @@ def page(record: Record, table: pandas.DataFrame) -> str:
         "",
         f"Measured on {edition(record.inputs['generator'])}.",
         "",
-        bullet("*Spearman*, *Kendall* (tau-b): rank correlation, over classifiers, of a figure on both sets."),
+        bullet(
+            "*Spearman*, *Kendall* (tau-b): rank correlation, over classifiers, of a figure on both sets. *synthetic "
+            "less real*: the mean difference of the figure, which ranks do not tell of."
+        ),
         bullet(
             "*ceiling*: that of the figure from two halves of the real patients, a mean over "
             f"{HALVES} halves. Halves have fewer patients than the whole, so agreement may exceed it."
@@ -237,12 +245,13 @@ def page(record: Record, table: pandas.DataFrame) -> str:
         one = own.iloc[0]
         lines += [
             "",
-            f"## By {attribute}, {kind}: {one['classifiers']} classifiers",
+            f"## By {attribute} ({', '.join(one['groups'])}), {kind}: {one['classifiers']} classifiers",
             "",
-            "| figure | Spearman | ceiling | Kendall | ceiling |",
-            "|---|---|---|---|---|",
+            "| figure | Spearman | ceiling | Kendall | ceiling | synthetic less real |",
+            "|---|---|---|---|---|---|",
             *(
-                f"| {label} | {cell(one['found'][name]['spearman'])} | {cell(one['found'][name]['kendall'])} |"
+                f"| {label} | {cell(one['found'][name]['spearman'])} | {cell(one['found'][name]['kendall'])} | "
+                f"{interval(one['found'][name]['level'])} |"
                 for name, label in FIGURES.items()
             ),
             "",
@@ -310,7 +319,10 @@ def main() -> None:
                 for name, rows in (("real", real.test), ("audit", audit))
             ]
             found = compared(*pair, own["seed"].to_numpy())
-            lines.append({"attribute": attribute, "kind": kind, "classifiers": len(own), "found": found})
+            groups = list(real.test.levels[attribute])
+            lines.append(
+                {"attribute": attribute, "groups": groups, "kind": kind, "classifiers": len(own), "found": found}
+            )
             print(f"{attribute}, {kind}", flush=True)
         values = [one.figures(np.ones(len(one.subjects))) for one in pair]
         points[attribute] = {name: (values[0][name], values[1][name]) for name in DRAWN}

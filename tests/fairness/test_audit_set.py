@@ -64,6 +64,7 @@ def test_a_set_agrees_with_itself_and_an_independent_one_does_not(benchmark):
     seeds = np.arange(24) % 4
     same = benchmark.compared(own, own, seeds, 20)
     assert all(same[name]["spearman"]["value"] == pytest.approx(1) for name in benchmark.FIGURES)
+    assert all(same[name]["level"]["value"] == 0 for name in benchmark.FIGURES)
     assert same["subgroups"]["worst"]["value"] == 1
     assert same["auc"]["spearman"]["ceiling"] > 0.8
     shuffled = benchmark.Scores(examples, "sex", scores[rng.permutation(24)])
