@@ -28,9 +28,9 @@ MARKS = {"chosen": "chosen", "equal": "of equal accuracy"}
 COMMANDS = {
     "contextual": """synthfair recipes --preset chest_xray_findings --num_recipes 6 --variables view scanner \\
     --output_file recipes.jsonl
-synthfair generate --pretrained_model_name_or_path GENERATOR --factors effusion sex --num_inference_steps 10 \\
+synthfair generate --factors effusion sex --num_inference_steps 10 \\
     --subjects_per_shard 20 --channels_last --num_subjects 240 --recipes recipes.jsonl --output_dir contextual""",
-    "plain": """synthfair generate --pretrained_model_name_or_path GENERATOR --factors effusion sex \\
+    "plain": """synthfair generate --factors effusion sex \\
     --num_inference_steps 10 --subjects_per_shard 20 --channels_last --num_subjects 112 --seed 1 --output_dir plain""",
 }
 """How each synthetic set was made."""
