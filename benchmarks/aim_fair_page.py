@@ -180,7 +180,39 @@ def _claims(record: Record, table: pandas.DataFrame) -> list[str]:
     """The paper's claims beside what was found."""
     k = max(record.settings["tensor_shares"])
     first = next(iter(record.counts["synthetic"]))
-    lines = [
+    finding, situations = record.settings["finding"], table.groupby(["attribute", "share"], sort=False)
+    lines, told = [], []
+    for (attribute, share), own in situations:
+        for mark, rate in MARKS.items():
+            kept = own[own[mark] & own["synthetic"].isin([first, ""])].set_index("method")
+            claims = [
+                (
+                    f"{method} less biased",
+                    kept.loc[method, f"{GAP}_difference"],
+                    kept.loc[method, f"{ACCURACY}_difference"],
+                )
+                for method in (
+                    f"selective, k {k:g}",
+                    "all tensors",
+                    "last layer, real rows by group",
+                    "twin without bias",
+                )
+                if method in kept.index
+            ] + [
+                (f"{name_of(*one['of'])} less {name_of(*one['against'])}", one[GAP], one[ACCURACY])
+                for one in record.measured["contrasts"]
+                if (one["attribute"], one["share"], one["rate"]) == (attribute, share, mark)
+            ]
+            for text, gap, accuracy in claims:
+                fairer, better = verdict(gap), verdict(accuracy, "higher")
+                told.append((text, rate, fairer, better))
+                lines.append(
+                    f"| {attribute}, {_ratio(share)} | {rate} | {text} | {figure(gap)} | {fairer} | "
+                    f"{figure(accuracy)} | {better} |"
+                )
+    if len(record.counts["synthetic"]) == 1:
+        lines += ["", f"One synthetic set, {first}, was given: contexts against none are not compared here."]
+    return [
         "## The claims, and what was found",
         "",
         paragraph(
@@ -188,33 +220,33 @@ def _claims(record: Record, table: pandas.DataFrame) -> list[str]:
             "fine-tuning a biased model on balanced synthetic images makes it fairer at its utility, that selective "
             "fine-tuning does so better than full and partial fine-tuning, and that contextual images do so better "
             "than plain ones. Its network is a ResNet-18 and it draws thousands of synthetic images a group; ours "
-            "are small. *less*: difference of the figures. Of equalized odds differences less is fairer, of "
-            "accuracies more is better. *rate*: that which validation chooses, or, in hindsight, the fairest of "
-            "equal accuracy (below)."
+            "are small. *less*: difference of the figures. *rate*: that which validation chooses, or, in hindsight, "
+            "the fairest of equal accuracy (below). An interval that excludes 0 is better or worse; counted are the "
+            f"{len(situations)} situations."
         ),
         "",
-        f"| {record.settings['finding']} with | rate | claim | equalized odds difference | | accuracy | |",
+        *_counts(told),
+        "",
+        "One by one; of equalized odds differences less is fairer, of accuracies more is better:",
+        "",
+        f"| {finding} with | rate | claim | equalized odds difference | | accuracy | |",
         "|---" * 7 + "|",
+        *lines,
     ]
-    for (attribute, share), own in table.groupby(["attribute", "share"], sort=False):
-        for mark, told in MARKS.items():
-            view, kept = f"{attribute}, {_ratio(share)} | {told}", own[own[mark]]
-            for method in (f"selective, k {k:g}", "all tensors", "last layer, real rows by group", "twin without bias"):
-                for _, found in kept[(kept["method"] == method) & kept["synthetic"].isin([first, ""])].iterrows():
-                    differences = found[f"{GAP}_difference"], found[f"{ACCURACY}_difference"]
-                    lines.append(_claim(view, f"{method} less biased", *differences))
-            lines += [
-                _claim(view, f"{name_of(*one['of'])} less {name_of(*one['against'])}", one[GAP], one[ACCURACY])
-                for one in record.measured["contrasts"]
-                if (one["attribute"], one["share"], one["rate"]) == (attribute, share, mark)
-            ]
-    if len(record.counts["synthetic"]) == 1:
-        lines += ["", f"One synthetic set, {first}, was given: contexts against none are not compared here."]
+
+
+def _counts(told: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """How often each claim's intervals exclude 0, from (claim, rate, verdict of the gap, verdict of the accuracy)."""
+    words = ("better", "worse", "no difference shown")
+    rows = pandas.DataFrame(told, columns=["claim", "rate", "gap", "accuracy"])
+    lines = [
+        "| claim | rate | equalized odds difference: better, worse, not shown | accuracy: better, worse, not shown |",
+        "|---|---|---|---|",
+    ]
+    for (claim, rate), own in rows.groupby(["claim", "rate"], sort=False):
+        cells = [", ".join(str(int((own[name] == word).sum())) for word in words) for name in ("gap", "accuracy")]
+        lines.append(f"| {claim} | {rate} | {' | '.join(cells)} |")
     return lines
-
-
-def _claim(view: str, text: str, gap: dict[str, Any], accuracy: dict[str, Any]) -> str:
-    return f"| {view} | {text} | {figure(gap)} | {verdict(gap)} | {figure(accuracy)} | {verdict(accuracy, 'higher')} |"
 
 
 def _gradients(record: Record) -> list[str]:
