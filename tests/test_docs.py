@@ -206,6 +206,8 @@ def test_a_page_of_costs_is_printed_from_its_record(directory, name, page, monke
         ("attention_alignment", "attention_alignment", "table"),
         ("box_alignment", "box_alignment", "table"),
         ("box_alignment/view_90_10", "box_alignment", "table"),
+        ("aim_fair", "aim_fair", "table"),
+        ("audit_set", "audit_set", "table"),
     ],
 )
 def test_a_page_of_a_benchmark_is_printed_from_its_record(directory, name, table, monkeypatch):

@@ -375,7 +375,12 @@ def fit_cell(
 
 
 def figures(
-    scores: np.ndarray, examples: LabelledImages, attribute: str, preset: Preset, n_bootstrap: int = N_BOOTSTRAP
+    scores: np.ndarray,
+    examples: LabelledImages,
+    attribute: str,
+    preset: Preset,
+    n_bootstrap: int = N_BOOTSTRAP,
+    gaps: Sequence[str] = GAPS,
 ) -> Evaluation:
     """FIGURES of a classifier's scores, each with its bootstrap replicates over subjects.
 
@@ -388,6 +393,7 @@ def figures(
         attribute: the attribute whose groups are compared.
         preset: the domain, whose contrast of the attribute defines the two groups.
         n_bootstrap: number of bootstrap replicates.
+        gaps: names in SUMMARIES, which stand between the AUC of all rows and the flip rate.
 
     Returns:
         The figures, and the sizes of the set.
@@ -407,7 +413,7 @@ def figures(
 
     def evaluate(weights: np.ndarray) -> np.ndarray:
         values = metrics(weights)
-        over = [summarise(SUMMARIES[name], values, point)[0] for name in GAPS]
+        over = [summarise(SUMMARIES[name], values, point)[0] for name in gaps]
         return np.stack([values[:, 0, list(METRICS).index("auc")], *over, flipped(weights)], axis=1)
 
     rng = row_generator(0)
@@ -415,7 +421,7 @@ def figures(
     drawn = np.concatenate([resample(rng, size, len(names), evaluate) for size in sizes])
     found = {
         name: {"value": _plain(value), "draws": [_plain(one) for one in column]}
-        for name, value, column in zip(FIGURES, evaluate(everyone)[0], drawn.T, strict=True)
+        for name, value, column in zip(("auc", *gaps, "flip_rate"), evaluate(everyone)[0], drawn.T, strict=True)
     }
     return Evaluation(found, {"rows": len(score), "positives": int(labels.sum()), "subjects": len(names)})
 

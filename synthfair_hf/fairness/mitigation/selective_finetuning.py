@@ -16,7 +16,7 @@ both have the prevalence of train, so that D2 is of the groups alone. With one g
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -30,17 +30,27 @@ from .balanced_synthetic import balanced_sample, check_subjects
 from .method import GroupSettings, Method, present_groups
 
 __all__ = [
+    "Differences",
     "Gradients",
     "SelectiveFinetuning",
     "SelectiveFinetuningSettings",
     "cell_shares",
     "cell_weights",
     "chosen_tensors",
+    "gradient_differences",
     "gradients",
+    "three_gradients",
 ]
 
 Gradients = Mapping[str, Tensor]
 """By name of a parameter tensor, a tensor of its shape."""
+
+
+class Differences(NamedTuple):
+    """D1 and D2 by name of a parameter tensor, in the network's order."""
+
+    domain: dict[str, float]
+    bias: dict[str, float]
 
 
 class SelectiveFinetuningSettings(GroupSettings):
@@ -83,6 +93,44 @@ def gradients(classifier: TrainableClassifier, examples: LabelledImages, weights
     return total
 
 
+def three_gradients(
+    classifier: TrainableClassifier, train: LabelledImages, synthetic: LabelledImages, attribute: str
+) -> tuple[Gradients, Gradients, Gradients]:
+    """The gradients G_rb, G_sb and G_sf of a biased model.
+
+    Args:
+        classifier: the biased model, which is not changed.
+        train: the rows that it was fitted on; their groups are not used.
+        synthetic: rows with equally many of every cell (label, group).
+        attribute: the attribute of the groups.
+
+    Returns:
+        G_rb, G_sb and G_sf.
+    """
+    groups, count = present_groups(synthetic, attribute)
+    biased = cell_shares(classifier, train, synthetic, attribute)
+    balanced = (biased.sum(dim=1, keepdim=True) / count).expand(2, count)
+    return (
+        gradients(classifier, train, torch.full((len(train),), 1 / len(train))),
+        gradients(classifier, synthetic, cell_weights(biased, synthetic.labels, groups)),
+        gradients(classifier, synthetic, cell_weights(balanced, synthetic.labels, groups)),
+    )
+
+
+def gradient_differences(real: Gradients, biased: Gradients, balanced: Gradients) -> Differences:
+    """D1 = mean |G_rb - G_sb| and D2 = mean |G_sb - G_sf|, over the entries of each tensor.
+
+    Args:
+        real: G_rb.
+        biased: G_sb.
+        balanced: G_sf.
+    """
+    return Differences(
+        {name: (real[name] - biased[name]).abs().mean().item() for name in real},
+        {name: (biased[name] - balanced[name]).abs().mean().item() for name in real},
+    )
+
+
 def chosen_tensors(real: Gradients, biased: Gradients, balanced: Gradients, share: float) -> list[str]:
     """The intersection of the k tensors of smallest D1 and the k of largest D2.
 
@@ -95,8 +143,7 @@ def chosen_tensors(real: Gradients, biased: Gradients, balanced: Gradients, shar
     Returns:
         Names in the network's order; of ties the first is chosen.
     """
-    domain = {name: (real[name] - biased[name]).abs().mean().item() for name in real}
-    bias = {name: (biased[name] - balanced[name]).abs().mean().item() for name in real}
+    domain, bias = gradient_differences(real, biased, balanced)
     count = math.ceil(share * len(real))
     insensitive = sorted(domain, key=domain.__getitem__)[:count]
     sensitive = sorted(bias, key=bias.__getitem__, reverse=True)[:count]
@@ -175,14 +222,9 @@ class SelectiveFinetuning(Method):
         names = [name for name, _ in classifier.named_parameters()]
         if self.settings.selection == "all":
             return names
-        groups, count = present_groups(sample, self.settings.attribute)
-        biased = cell_shares(classifier, train, sample, self.settings.attribute)
-        balanced = (biased.sum(dim=1, keepdim=True) / count).expand(2, count)
-        real = gradients(classifier, train, torch.full((len(train),), 1 / len(train)))
-        first, second = (
-            gradients(classifier, sample, cell_weights(shares, sample.labels, groups)) for shares in (biased, balanced)
+        chosen = chosen_tensors(
+            *three_gradients(classifier, train, sample, self.settings.attribute), self.settings.share
         )
-        chosen = chosen_tensors(real, first, second, self.settings.share)
         if self.settings.selection == "gradients":
             return chosen
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))

@@ -16,7 +16,9 @@ from synthfair_hf.fairness.mitigation.selective_finetuning import (
     cell_shares,
     cell_weights,
     chosen_tensors,
+    gradient_differences,
     gradients,
+    three_gradients,
 )
 
 
@@ -69,6 +71,16 @@ def test_a_gradient_under_cell_shares_is_the_shares_times_the_cells_mean_gradien
                 expected[name] += shares[label, group] * tensor
     assert_gradients_close(gradients(classifier, synthetic, weights), expected)
     assert all(tensor.grad is None for tensor in classifier.parameters())
+
+
+def test_gradient_differences_are_means_over_entries(sets, classifier):
+    three = three_gradients(classifier, sets[0], balanced_sample(sets[2], "corner", 64, 0), "corner")
+    domain, bias = gradient_differences(*three)
+    assert list(domain) == list(bias) == [name for name, _ in classifier.named_parameters()]
+    for name in domain:
+        real, biased, balanced = (one[name].flatten().double().numpy() for one in three)
+        assert domain[name] == pytest.approx(np.mean(np.abs(real - biased)), rel=1e-4)
+        assert bias[name] == pytest.approx(np.mean(np.abs(biased - balanced)), rel=1e-4)
 
 
 def test_gradients_do_not_depend_on_how_rows_are_batched(sets, classifier, monkeypatch):
