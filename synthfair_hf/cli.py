@@ -840,6 +840,32 @@ def _demo(settings: verbs.Demo) -> int:
     return 0
 
 
+def _app(settings: verbs.App) -> int:
+    from .diffusion.saved import DEFAULT_GENERATOR, find_generator
+    from .publish.explorer.figures import Audit, Leaderboard
+    from .publish.explorer.page import Explored, explore
+    from .publish.serving import import_gradio
+    from .publish.stored import StoredDataSet
+
+    import_gradio("app")
+    saved = find_generator(settings.pretrained_model_name_or_path or DEFAULT_GENERATOR)
+    predictor = settings.predictor
+    if predictor is None and settings.pretrained_model_name_or_path is None:
+        predictor = DEFAULT_GENERATOR.with_name("chest_xray_predictor")
+    # what is read in a moment first: torch takes seconds to import
+    leaderboard = None if settings.leaderboard is None else Leaderboard(settings.leaderboard)
+    audit = None if settings.audit is None else Audit(settings.audit)
+    data_set = None if settings.data_dir is None else StoredDataSet.read(settings.data_dir)
+
+    from .diffusion.loaded import LoadedGenerator
+    from .measure.predictors import predict_images
+
+    predict = None if predictor is None else predict_images(predictor, saved.preset.covariates, saved.resolution)
+    explored = Explored(LoadedGenerator(saved), predict, data_set, leaderboard, audit)
+    explore(explored, lambda address: print(f"{address} (Ctrl-C ends)", flush=True), settings.port, settings.host)
+    return 0
+
+
 RUNS: dict[str, Callable[[Any], int]] = {
     "train": _train,
     "finetune": _finetune,
@@ -873,6 +899,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "views": _views,
     "report": _report,
     "demo": _demo,
+    "app": _app,
 }
 """The function that runs each verb."""
 

@@ -4,13 +4,11 @@ Everything on it is read from the files in `DIR/data` and `DIR/records/*.json`; 
 Subjects are shown by a fixed rule (evenly spaced in the order of the strata), never chosen by eye.
 """
 
-import io
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ..arguments import checked
 from ..domains.findings import is_label
@@ -19,9 +17,10 @@ from ..records import write_atomically
 from ..schema import MISSING_LEVEL, Variable
 from ..views.shares import Train, listed_views
 from .pages import render
-from .stored import NOT_RECORDED, StoredDataSet, data_uri, value_text
+from .pictures import DIFFERENCE_COLOURS, data_uri, difference_png
+from .stored import NOT_RECORDED, StoredDataSet, value_text
 
-__all__ = ["difference_png", "write_report"]
+__all__ = ["write_report"]
 
 NUM_SUBJECTS = 6
 HISTOGRAM_BINS = 10
@@ -30,8 +29,6 @@ GROUPED = ("protected", "other")
 QUANTILES = {"minimum": 0, "lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75, "maximum": 1}
 SATURATED = 0.02
 """Share of pixels whose difference may lie beyond the ends of the colour scale."""
-BLUE, BLACK, RED = np.array([(70, 150, 255), (13, 13, 13), (255, 96, 70)], dtype=np.float64)
-"""Colours of a difference map at -limit, 0 and +limit; linear in between."""
 
 
 @checked
@@ -54,7 +51,7 @@ def write_report(directory: Path) -> Path:
         splits=store.splits,
         subjects=subjects,
         limit=limit,
-        colours=[f"rgb({', '.join(f'{channel:.0f}' for channel in colour)})" for colour in (BLUE, BLACK, RED)],
+        colours=DIFFERENCE_COLOURS,
         covariates=[_distribution(store, variable) for variable in store.preset.covariates.walk()],
         histograms=_histograms(store),
         views=_views(store),
@@ -166,20 +163,6 @@ def _pixels(png: bytes) -> np.ndarray:
     array = np.asarray(open_image(png))
     full = 255 if array.dtype == np.uint8 else 65535
     return luminance((np.moveaxis(array, -1, 0) if array.ndim == 3 else array) / full)
-
-
-def difference_png(difference: np.ndarray, limit: float) -> bytes:
-    """A signed difference of gray levels or luminance as an RGB image in PNG: blue where darker, red where brighter.
-
-    Args:
-        difference: `[H, W]` in [-1, 1].
-        limit: end of the colour scale, above 0.
-    """
-    signed = np.clip(difference / limit, -1, 1)[:, :, None]
-    colours = BLACK + np.abs(signed) * (np.where(signed < 0, BLUE, RED) - BLACK)
-    file = io.BytesIO()
-    Image.fromarray(colours.round().astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
 
 
 def _distribution(store: StoredDataSet, variable: Variable) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A data set that `synthfair generate` wrote, as pages show it: every column but image and noise; images on demand."""
 
-import base64
 import json
 import math
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from ..records import Record
 from ..schema import MISSING_LEVEL, SPLITS, Variable
 from ..views.manifest import check_files, check_footers, check_records
 
-__all__ = ["NOT_RECORDED", "StoredDataSet", "data_uri", "value_text"]
+__all__ = ["NOT_RECORDED", "StoredDataSet", "value_text"]
 
 NOT_RECORDED = "not recorded"
 
@@ -142,8 +141,3 @@ def value_text(variable: Variable, value: float) -> str:
     if decoded is None:
         return f"{variable.name} {NOT_RECORDED}"
     return decoded if variable.categorical else f"{decoded:.3g} {variable.unit}"
-
-
-def data_uri(png: bytes) -> str:
-    """The address under which a page holds a PNG file itself."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
