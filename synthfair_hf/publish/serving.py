@@ -8,13 +8,14 @@ server, also where gradio's own files name others.
 import json
 import os
 from collections.abc import Callable
+from ipaddress import IPv4Address
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ..errors import InputError
+from ..errors import InputError, shown
 
-__all__ = ["LOOPBACK", "import_gradio", "serve_page"]
+__all__ = ["LOOPBACK", "check_host", "import_gradio", "serve_page"]
 
 LOOPBACK = "127.0.0.1"
 """The address at which nobody but this machine asks."""
@@ -56,6 +57,18 @@ def import_gradio(verb: str) -> Any:
     return gradio
 
 
+def check_host(host: str) -> IPv4Address:
+    """The address of that text; InputError where it is none.
+
+    Args:
+        host: such as LOOPBACK, or 0.0.0.0 for every address of this machine.
+    """
+    try:
+        return IPv4Address(host)
+    except ValueError:
+        raise InputError(f"host: {shown(host)} is no IPv4 address; give {LOOPBACK}, or 0.0.0.0.") from None
+
+
 def serve_page(
     page: Any,
     style: str,
@@ -78,13 +91,13 @@ def serve_page(
             it, under every name, and may be shown in a frame of FRAMES.
 
     Raises:
-        InputError: the port is in use, or the address is none of this machine.
+        InputError: the port is in use, or the address is none (`check_host`) or not of this machine.
     """
     from gradio.themes import Base
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    is_open = host not in HOSTS
+    is_open = not check_host(host).is_loopback
     page.queue(max_size=WAITING)
     try:
         _, address, _ = page.launch(
@@ -108,8 +121,8 @@ def serve_page(
                 "redoc_url": None,
             },
         )
-    except OSError as error:
-        raise InputError(f"port: {port or 'any'} is not available ({error}); give another, or none.") from None
+    except OSError:
+        raise InputError(f"port: {port or 'any'} is not available at {host}; give another, or none.") from None
     ready(address)
     page.block_thread()
 

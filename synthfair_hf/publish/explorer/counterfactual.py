@@ -148,6 +148,6 @@ def _lines(variable: Variable, predictions: Mapping[str, np.ndarray]) -> list[di
 def _change(found: np.ndarray, digits: int) -> dict[str, str]:
     """Two numbers and their difference, as texts; of what is rounded, so that the three agree."""
     before, after = (round(float(value), digits) for value in found)
-    # no minus before a zero
-    change = round(after - before, digits) + 0.0
-    return {"before": f"{before:.{digits}f}", "after": f"{after:.{digits}f}", "change": f"{change:+.{digits}f}"}
+    change = round(after - before, digits)
+    texts = {"before": f"{before:.{digits}f}", "after": f"{after:.{digits}f}"}
+    return {**texts, "change": f"{change:+.{digits}f}".replace("-", "−") if change else f"{0:.{digits}f}"}

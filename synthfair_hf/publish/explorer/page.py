@@ -72,22 +72,21 @@ def explore(explored: Explored, ready: Callable[[str], None], port: int | None =
 
 
 def _page(gradio: Any, explored: Explored) -> Any:
-    tabs: dict[str, Callable[[], None]] = {
-        "Counterfactual": partial(_counterfactual, gradio, explored.generator, explored.predict)
-    }
-    if explored.data_set is not None:
-        tabs["Data set"] = partial(_data_set, gradio, explored.data_set)
-    if explored.leaderboard is not None:
-        tabs["Leaderboard"] = partial(_leaderboard, gradio, explored.leaderboard)
-    if explored.audit is not None:
-        tabs["Audit"] = partial(_audit, gradio, explored.audit)
     title = explored.generator.preset.title
     with gradio.Blocks(title=f"SynthFair: {title}", analytics_enabled=False, fill_width=True) as page:
         gradio.HTML(f"<h1>SynthFair explorer</h1><p>{escape(title)}. {escape(RESEARCH_ONLY)}</p>", elem_id="head")
-        with gradio.Tabs():
-            for name, fill in tabs.items():
-                with gradio.Tab(name):
-                    fill()
+        with gradio.Tabs(overflow_behavior="wrap"):
+            with gradio.Tab("Counterfactual"):
+                _counterfactual(gradio, page, explored.generator, explored.predict)
+            if explored.data_set is not None:
+                with gradio.Tab("Data set"):
+                    _data_set(gradio, explored.data_set)
+            if explored.leaderboard is not None:
+                with gradio.Tab("Leaderboard"):
+                    _leaderboard(gradio, explored.leaderboard)
+            if explored.audit is not None:
+                with gradio.Tab("Audit"):
+                    _audit(gradio, explored.audit)
     return page
 
 
@@ -99,7 +98,7 @@ def _answered(ask: Callable[..., str], *values: Any) -> str:
         return f'<p class="wrong" role="alert">{escape(str(error))}</p>'
 
 
-def _counterfactual(gradio: Any, generator: Generator, predict: Predict | None) -> None:
+def _counterfactual(gradio: Any, page: Any, generator: Generator, predict: Predict | None) -> None:
     variables = list(generator.preset.covariates.walk())
     changed = (findings_of(generator.preset) or [one.name for one in variables if one.categorical] or [None])[0]
 
@@ -108,7 +107,9 @@ def _counterfactual(gradio: Any, generator: Generator, predict: Predict | None) 
         covariates = {
             one.name: None if value == UNKNOWN else value for one, value in zip(variables, before, strict=True)
         }
-        do = {one.name: value for one, value in zip(variables, after, strict=True) if value not in (None, UNCHANGED)}
+        do = {
+            one.name: value for one, value in zip(variables, after, strict=True) if value not in (None, "", UNCHANGED)
+        }
         return answer(generator, predict, uploaded(sent), covariates, do, seed)
 
     with gradio.Row(elem_id="counterfactual"):
@@ -123,13 +124,11 @@ def _counterfactual(gradio: Any, generator: Generator, predict: Predict | None) 
             button = gradio.Button("Show the counterfactual", variant="primary", elem_id="ask")
         with gradio.Column(scale=5, min_width=300):
             shown_answer = gradio.HTML(elem_id="answer")
-    button.click(
-        partial(_answered, ask),
-        [sent, seed, *(one for one, _ in controls), *(two for _, two in controls)],
-        shown_answer,
-        js="async (_, ...values) => [await synthfair.upload(), ...values]",
-        api_visibility="private",
-    )
+    asked = [sent, seed, *(one for one, _ in controls), *(two for _, two in controls)]
+    upload = "async (_, ...values) => [await synthfair.upload(), ...values]"
+    button.click(partial(_answered, ask), asked, shown_answer, js=upload, api_visibility="private")
+    # a first answer, to see what the page does
+    page.load(partial(_answered, ask), asked, shown_answer, api_visibility="private")
 
 
 def _controls(gradio: Any, variable: Variable, may_lack: bool, is_changed: bool) -> tuple[Any, Any]:
