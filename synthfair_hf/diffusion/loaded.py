@@ -17,6 +17,7 @@ from ..domains.source import read_image
 from ..errors import InputError
 from .generator import load_generator
 from .inputs import may_be_unknown, parse_counterfactual
+from .pipeline import CausalPipelineOutput
 from .saved import SavedGenerator
 
 __all__ = ["LoadedGenerator"]
@@ -55,18 +56,25 @@ class LoadedGenerator:
             except InputError as error:
                 raise InputError(str(error).replace(str(path), "radiograph")) from None
 
-    def draw(self, covariates: Mapping[str, Any], seed: int) -> np.ndarray:
-        """An image of these covariates, as `read` gives one.
+    def drawn(
+        self, covariates: Mapping[str, Any], do: Mapping[str, Any], seed: int
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """An image of these covariates, what it would have been, both as `read` gives one, and its covariates.
+
+        The counterfactual is from the noise that the image was drawn from, so nothing is abducted.
 
         Args:
-            covariates: by name, None for those that are unknown.
-            seed: of the noise it is drawn from.
+            covariates: by name; None for those that are unknown.
+            do: interventions by name.
+            seed: of the noise.
 
         Raises:
             InputError: a name or value that is not allowed.
         """
-        known, _, _ = parse_counterfactual(covariates, {}, self.preset)
-        return self._answer(covariates=_rows(known), generator=_seeded(seed))[0]
+        known, changes, _ = parse_counterfactual(covariates, do, self.preset)
+        table = {name: [value] for name, value in known.items()}
+        sample = self._pipeline(covariates=table, generator=_seeded(seed), output_type="pt")
+        return _pixels(sample), *self._changed(table, changes, seed, noise=sample.noise)
 
     def counterfactual(
         self, image: np.ndarray, covariates: Mapping[str, Any], do: Mapping[str, Any], seed: int
@@ -74,7 +82,7 @@ class LoadedGenerator:
         """What an image would have been, as `read` gives one, and its covariates.
 
         Args:
-            image: of `read` or `draw`.
+            image: of `read`.
             covariates: of the image, by name; None for those that are unknown.
             do: interventions by name.
             seed: of what of the covariates' noise is drawn.
@@ -83,17 +91,18 @@ class LoadedGenerator:
             InputError: a name or value that is not allowed.
         """
         known, changes, _ = parse_counterfactual(covariates, do, self.preset)
-        given = torch.from_numpy(to_batch([image]))
-        return self._answer(image=given, covariates=_rows(known), do=changes, generator=_seeded(seed))
+        table = {name: [value] for name, value in known.items()}
+        return self._changed(table, changes, seed, image=torch.from_numpy(to_batch([image])))
 
-    def _answer(self, **arguments: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        output = self._pipeline(**arguments, output_type="pt")
-        image = from_batch(torch.as_tensor(output.images).numpy())[0]
-        return image, {name: column[0] for name, column in output.covariates.items()}
+    def _changed(
+        self, table: Mapping[str, Any], do: Mapping[str, Any], seed: int, **observed: Any
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        output = self._pipeline(covariates=table, do=do, generator=_seeded(seed), output_type="pt", **observed)
+        return _pixels(output), {name: column[0] for name, column in output.covariates.items()}
 
 
-def _rows(covariates: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {name: [value] for name, value in covariates.items()}
+def _pixels(output: CausalPipelineOutput) -> np.ndarray:
+    return from_batch(torch.as_tensor(output.images).numpy())[0]
 
 
 def _seeded(seed: int) -> torch.Generator:

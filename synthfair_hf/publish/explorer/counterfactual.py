@@ -33,8 +33,10 @@ class Generator(Protocol):
     def read(self, file: bytes) -> np.ndarray:
         """An image file's pixels."""
 
-    def draw(self, covariates: Mapping[str, Any], seed: int) -> np.ndarray:
-        """An image of these covariates."""
+    def drawn(
+        self, covariates: Mapping[str, Any], do: Mapping[str, Any], seed: int
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """An image of these covariates, what it would have been, and its covariates."""
 
     def counterfactual(
         self, image: np.ndarray, covariates: Mapping[str, Any], do: Mapping[str, Any], seed: int
@@ -96,8 +98,11 @@ def answer(
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"seed: {seed!r} is not allowed; give a whole number from 0 on.")
-    image = generator.draw(covariates, seed) if file is None else generator.read(file)
-    changed, found = generator.counterfactual(image, covariates, do, seed)
+    if file is None:
+        image, changed, found = generator.drawn(covariates, do, seed)
+    else:
+        image = generator.read(file)
+        changed, found = generator.counterfactual(image, covariates, do, seed)
     difference = luminance(changed) - luminance(image)
     schema = generator.preset.covariates
     predictions = None if predict is None else predict([image, changed])

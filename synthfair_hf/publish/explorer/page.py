@@ -158,7 +158,7 @@ def _data_set(gradio: Any, store: StoredDataSet) -> None:
         return f'{families_page(store, view, split, page)}<p class="quiet">Page {page} of {max(1, last)}.</p>'
 
     with gradio.Row(elem_classes="choices"):
-        view = gradio.Dropdown([*views], value=next(iter(views)), label="View", scale=3)
+        view = gradio.Dropdown([*views], value=next(iter(views)), label="View", scale=3, min_width=300)
         split = gradio.Dropdown(splits, value=splits[0], label="Split", filterable=False)
         page = gradio.Number(1, label="Page of families", precision=0)
     first = _answered(browse, next(iter(views)), splits[0], 1)
@@ -169,12 +169,14 @@ def _data_set(gradio: Any, store: StoredDataSet) -> None:
 
 
 def _leaderboard(gradio: Any, leaderboard: Leaderboard) -> None:
-    names = {"view": ("View", 3), "set": ("Measured on", 1), "metric": ("Metric", 2)}
+    names = {"view": ("View", 300), "set": ("Measured on", 120), "metric": ("Metric", 200)}
     first = {name: choices[0][1] for name, choices in leaderboard.choices.items()}
     with gradio.Row(elem_classes="choices"):
         controls = [
-            gradio.Dropdown(leaderboard.choices[name], value=first[name], label=label, filterable=False, scale=scale)
-            for name, (label, scale) in names.items()
+            gradio.Dropdown(
+                leaderboard.choices[name], value=first[name], label=label, filterable=False, min_width=width
+            )
+            for name, (label, width) in names.items()
         ]
     shown_figures = gradio.HTML(_answered(leaderboard.page, *first.values()), elem_id="leaderboard")
     for one in controls:
