@@ -902,6 +902,8 @@ def _write_space(
         copy("--leaderboard", "leaderboard", settings.leaderboard, ("benchmark.json", "figures.csv"))
     if settings.audit is not None:
         copy("--audit", "audit", settings.audit, ("audit.json",))
+    # where a Space is asked
+    options += ["--host", "0.0.0.0", "--port", "7860"]
     version = import_gradio("app").__version__
     write_space(output_dir, saved.preset.title, options, copied, strictest(*accesses), version)
     print(f"wrote {output_dir}: app.py, requirements.txt, README.md{''.join(f', {part}/' for part in copied)}")

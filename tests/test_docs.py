@@ -271,6 +271,7 @@ TASKS = (
     "preferences",
     "measure",
     "publish",
+    "explorer",
     "figures",
 )
 

@@ -31,7 +31,7 @@ SEED = 3
 
 @pytest.fixture(scope="module")
 def generator(save_phantom_generator, tmp_path_factory) -> LoadedGenerator:
-    place = save_phantom_generator(tmp_path_factory.mktemp("generator") / "phantom", 16, 0)
+    place = save_phantom_generator(tmp_path_factory.mktemp("generator") / "phantom", 16, 0, default_steps=2)
     return LoadedGenerator(find_generator(place))
 
 
@@ -185,7 +185,7 @@ def test_a_space_runs_what_was_given(tmp_path, monkeypatch):
     assert (tmp_path / "space" / "requirements.txt").read_text().startswith("synthfair-hf[app]==")
     assert (tmp_path / "space" / "audit" / "audit.json").read_text() == "{}"
     call = ast.parse((tmp_path / "space" / "app.py").read_text()).body[-1].value.args[0]
-    assert ast.literal_eval(call.args[0]) == ["app", *words, "--host", "0.0.0.0", "--port", "7860"]
+    assert ast.literal_eval(call.args[0]) == ["app", *words]
     with pytest.raises(InputError, match="holds files"):
         write_space(tmp_path / "space", "Chests", [], {}, "open", "6.31.0")
 

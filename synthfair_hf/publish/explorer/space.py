@@ -16,9 +16,6 @@ from ..pages import render
 
 __all__ = ["write_space"]
 
-LISTENING = ("--host", "0.0.0.0", "--port", "7860")
-"""Where a Space is asked."""
-
 
 def write_space(
     directory: Path,
@@ -66,7 +63,7 @@ def write_space(
         {
             directory / "README.md": page.encode(),
             directory / "requirements.txt": f"synthfair-hf[app]=={__version__}\n".encode(),
-            directory / "app.py": APP.format(words=["app", *options, *LISTENING]).encode(),
+            directory / "app.py": APP.format(words=["app", *options]).encode(),
         }
     )
 
