@@ -1,6 +1,7 @@
 """The figures of a leaderboard and of an audit, read from their records, as tables with intervals."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class Audit:
         try:
             self.groups, self.gaps = (pandas.DataFrame(measured[name]) for name in ("groups", "gaps"))
             self.attributes = [str(name) for name in dict.fromkeys(self.gaps["attribute"])]
-            findings = self.gaps.get("finding", [])
+            findings: Iterable[Any] = self.gaps.get("finding", [])
         except (KeyError, ValueError, TypeError):
             raise InputError(
                 f"audit: {directory / 'audit.json'} is not the record of an audit; give a directory that "

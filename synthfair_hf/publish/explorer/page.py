@@ -100,7 +100,8 @@ def _answered(ask: Callable[..., str], *values: Any) -> str:
 
 def _counterfactual(gradio: Any, page: Any, generator: Generator, predict: Predict | None) -> None:
     variables = list(generator.preset.covariates.walk())
-    changed = (findings_of(generator.preset) or [one.name for one in variables if one.categorical] or [None])[0]
+    # what the first answer is about
+    changed = next(iter((*findings_of(generator.preset), *(one.name for one in variables if one.categorical))), None)
 
     def ask(sent: Any, seed: Any, *values: Any) -> str:
         before, after = values[: len(variables)], values[len(variables) :]
@@ -184,12 +185,12 @@ def _leaderboard(gradio: Any, leaderboard: Leaderboard) -> None:
 
 
 def _audit(gradio: Any, audit: Audit) -> None:
-    findings = audit.findings or [None]
+    first = next(iter(audit.findings), None)
     with gradio.Row(elem_classes="choices"):
         controls = [
             gradio.Dropdown(audit.attributes, value=audit.attributes[0], label="Attribute", filterable=False),
-            gradio.Dropdown(audit.findings, value=findings[0], label="Finding", visible=bool(audit.findings)),
+            gradio.Dropdown(audit.findings, value=first, label="Finding", visible=bool(audit.findings)),
         ]
-    shown_figures = gradio.HTML(_answered(audit.page, audit.attributes[0], findings[0]), elem_id="audit")
+    shown_figures = gradio.HTML(_answered(audit.page, audit.attributes[0], first), elem_id="audit")
     for one in controls:
         one.change(partial(_answered, audit.page), controls, shown_figures, api_visibility="private")
