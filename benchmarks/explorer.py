@@ -2,7 +2,7 @@
 
     python benchmarks/explorer.py [--threads 2] [--answers 5]
 
-    loading    the shipped generator and predictor, as `synthfair app` does before it prints its address
+    loading    the generator of 64 x 64 and its predictor, as `synthfair app` does before it prints its address
     answer k   an image is drawn, its counterfactual made, attributes of both predicted, and the HTML rendered
 
 The first answer is what somebody waits for; seconds of the processor count every thread, and other work on the machine
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    saved = find_generator()
+    saved = find_generator(DEFAULT_GENERATOR.with_name("chest_xray_64"))
     predictor = DEFAULT_GENERATOR.with_name("chest_xray_predictor")
     generator = timed("loading", lambda: LoadedGenerator(saved))
     predict = predict_images(predictor, saved.preset.covariates, saved.resolution)

@@ -859,7 +859,7 @@ def _app(settings: verbs.App) -> int:
         return _write_space(settings, settings.output_dir, saved, data_set)
     predictor = settings.predictor
     if predictor is None and settings.pretrained_model_name_or_path is None:
-        predictor = DEFAULT_GENERATOR.with_name("chest_xray_predictor")
+        predictor = DEFAULT_GENERATOR.with_name("chest_xray_findings_judge_128")
 
     from .diffusion.loaded import LoadedGenerator
     from .measure.predictors import predict_images
