@@ -21,7 +21,7 @@ from synthfair_hf.domains.chest_xray.scanners import SCANNERS
 from synthfair_hf.domains.findings import findings_of
 from synthfair_hf.domains.preset import Preset
 from synthfair_hf.publish.model_card import write_model_card
-from synthfair_hf.publish.report import difference_png
+from synthfair_hf.publish.pictures import difference_png
 from synthfair_hf.records import Record
 
 SCOREBOARD = Path("docs/scoreboard") / DEFAULT_GENERATOR.name

@@ -42,7 +42,7 @@ from synthfair_hf.domains.worlds import ObservedWorld
 from synthfair_hf.measure.predictors import train_predictor
 from synthfair_hf.measure.scoreboard import measure_realism, measure_soundness
 from synthfair_hf.publish.editions import edition
-from synthfair_hf.publish.report import difference_png
+from synthfair_hf.publish.pictures import difference_png
 from synthfair_hf.records import Access, Record
 from synthfair_hf.training.config import PredictorTrainingConfig, TrainingConfig
 

@@ -26,7 +26,9 @@ from .cli_parser import help_of, in_flags, parse
 from .errors import InputError, counted, printable, unknown
 
 if TYPE_CHECKING:
+    from .diffusion.saved import SavedGenerator
     from .domains.preset import Preset
+    from .publish.stored import StoredDataSet
     from .records import Record
 
 __all__ = ["main"]
@@ -840,6 +842,74 @@ def _demo(settings: verbs.Demo) -> int:
     return 0
 
 
+def _app(settings: verbs.App) -> int:
+    from .diffusion.saved import DEFAULT_GENERATOR, find_generator
+    from .publish.explorer.figures import Audit, Leaderboard
+    from .publish.explorer.page import Explored, explore
+    from .publish.serving import check_host, import_gradio
+    from .publish.stored import StoredDataSet
+
+    import_gradio("app")
+    check_host(settings.host)
+    saved = find_generator(settings.pretrained_model_name_or_path or DEFAULT_GENERATOR)
+    leaderboard = None if settings.leaderboard is None else Leaderboard(settings.leaderboard)
+    audit = None if settings.audit is None else Audit(settings.audit)
+    data_set = None if settings.data_dir is None else StoredDataSet.read(settings.data_dir)
+    if settings.output_dir is not None:
+        return _write_space(settings, settings.output_dir, saved, data_set)
+    predictor = settings.predictor
+    if predictor is None and settings.pretrained_model_name_or_path is None:
+        predictor = DEFAULT_GENERATOR.with_name("chest_xray_findings_judge_128")
+
+    from .diffusion.loaded import LoadedGenerator
+    from .measure.predictors import predict_images
+
+    predict = None if predictor is None else predict_images(predictor, saved.preset.covariates, saved.resolution)
+    explored = Explored(LoadedGenerator(saved), predict, data_set, leaderboard, audit)
+    explore(explored, lambda address: print(f"{address} (Ctrl-C ends)", flush=True), settings.port, settings.host)
+    return 0
+
+
+def _write_space(
+    settings: verbs.App, output_dir: Path, saved: "SavedGenerator", data_set: "StoredDataSet | None"
+) -> int:
+    from .measure.predictors import SavedPredictor
+    from .publish.explorer.space import write_space
+    from .publish.serving import import_gradio
+    from .records import strictest
+    from .views.builder import access_of
+
+    generator, accesses = settings.pretrained_model_name_or_path, [saved.access]
+    options: list[str] = []
+    copied: dict[str, dict[str, Path]] = {}
+
+    def copy(flag: str, part: str, directory: Path, patterns: Iterable[str]) -> None:
+        found = sorted(path for pattern in patterns for path in directory.glob(pattern))
+        copied[part] = {path.relative_to(directory).as_posix(): path for path in found}
+        options.extend((flag, part))
+
+    if generator is not None and Path(generator).is_dir():
+        copy("--pretrained_model_name_or_path", "generator", saved.directory, (*saved.files, "record.json"))
+    elif generator is not None:
+        options += ["--pretrained_model_name_or_path", generator]
+    if settings.predictor is not None:
+        accesses.append(SavedPredictor(settings.predictor).access)
+        copy("--predictor", "predictor", settings.predictor, ("*.json", "*.safetensors"))
+    if settings.data_dir is not None and data_set is not None:
+        accesses.append(access_of(data_set.record))
+        copy("--data_dir", "data_set", settings.data_dir, ("README.md", "data/**/*.parquet", "records/*.json"))
+    if settings.leaderboard is not None:
+        copy("--leaderboard", "leaderboard", settings.leaderboard, ("benchmark.json", "figures.csv"))
+    if settings.audit is not None:
+        copy("--audit", "audit", settings.audit, ("audit.json",))
+    # where a Space is asked
+    options += ["--host", "0.0.0.0", "--port", "7860"]
+    version = import_gradio("app").__version__
+    write_space(output_dir, saved.preset.title, options, copied, strictest(*accesses), version)
+    print(f"wrote {output_dir}: app.py, requirements.txt, README.md{''.join(f', {part}/' for part in copied)}")
+    return 0
+
+
 RUNS: dict[str, Callable[[Any], int]] = {
     "train": _train,
     "finetune": _finetune,
@@ -873,6 +943,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "views": _views,
     "report": _report,
     "demo": _demo,
+    "app": _app,
 }
 """The function that runs each verb."""
 

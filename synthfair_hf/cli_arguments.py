@@ -946,6 +946,26 @@ class Counterfactual(VerbSettings):
     )
 
 
+class App(VerbSettings):
+    """Explore counterfactuals, a data set, a leaderboard and an audit in a browser."""
+
+    example = "--data_dir synthfair"
+    pretrained_model_name_or_path: Generator = None
+    predictor: Path | None = Field(
+        None,
+        description="directory that `synthfair predictor` wrote, for attributes before and after; the shipped one for "
+        "the shipped generator",
+    )
+    data_dir: Path | None = Field(None, description="data set to browse, a directory that `synthfair generate` wrote")
+    leaderboard: Path | None = Field(None, description="directory that `synthfair benchmark` wrote")
+    audit: Path | None = Field(None, description="directory that `synthfair audit` wrote")
+    host: str = Field("127.0.0.1", description="address at which it listens; 0.0.0.0 opens it to other machines")
+    port: int | None = Field(None, ge=0, le=65535, description="of the page; a free one by default")
+    output_dir: Path | None = Field(
+        None, alias="write_space", description="serve no page, but write the files of a Space of the Hub that does"
+    )
+
+
 VERBS: dict[str, type[VerbSettings]] = {
     "train": Train,
     "finetune": Finetune,
@@ -979,6 +999,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "views": Views,
     "report": Report,
     "demo": Demo,
+    "app": App,
 }
 
 RENAMED_VERBS: dict[str, str] = {"straighten": "rectify", "enlarge": "super_resolve"}
@@ -996,6 +1017,7 @@ LIBRARY_NAMES: dict[str, dict[str, str]] = {
     "preset": {"findings": "finding"},
     "views": {"name": "view"},
     "benchmark": {"name": "views"},
+    "app": {"directory": "data_dir"},
     "audit": {"scores": "score", "labels": "label", "subjects": "subject", "weights": "weight"},
 }
 """By verb, arguments of functions that the verb's own calls, with the flags that give them."""

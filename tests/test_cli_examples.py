@@ -67,6 +67,7 @@ CHAIN: dict[str, list[str]] = {
     "ingest": ["--num_proc", "1", "--resolution", "16"],
     "views": [],
     "demo": [],
+    "app": ["--write_space", "space"],
 }
 """The verbs, each after those whose results its example names, and flags that make it small."""
 

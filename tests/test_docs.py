@@ -273,6 +273,7 @@ TASKS = (
     "preferences",
     "measure",
     "publish",
+    "explorer",
     "figures",
 )
 

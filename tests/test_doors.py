@@ -561,6 +561,7 @@ WORDS: dict[str, list[str]] = {
     "views": ["--preset", "phantom", "--view", "sex_imbalanced_90_10"],
     "report": ["nowhere"],
     "demo": ["--output_dir", "out"],
+    "app": ["--pretrained_model_name_or_path", "generator", "--data_dir", "data"],
 }
 """By verb, words that would do."""
 
@@ -592,6 +593,8 @@ def test_a_verb_refuses_in_one_line_and_writes_nothing(
     verb: str, hall: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("synthfair_hf.align.labelling.page.serve", reached)
+    monkeypatch.setattr("synthfair_hf.publish.explorer.page.explore", reached)
+    monkeypatch.setattr("synthfair_hf.publish.explorer.space.write_space", reached)
     before, wrong = snapshot(hall), {}
     for words in commands(verb):
         there = os.listdir()

@@ -24,5 +24,6 @@
 - `text_to_image` — diffusers' text-to-image pipelines as samplers: `text_to_image.TextToImage`
 - `release` — a generator as a model repository: `release.push_directory`
 - `counterfactual` — one image file's counterfactual: `counterfactual.counterfactual`
+- `loaded` — a generator that stays in memory: `loaded.LoadedGenerator`
 - `discovery` — the pipeline under its name in diffusers: `discovery.announce`
 """

@@ -6,7 +6,6 @@ it with probability 0.1 (`objective`). That explains real radiographs better tha
 (docs/counterfactuals.md has figures).
 """
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..domains.chest_xray.scanners import acquire, expose
 from ..domains.images import Fit, from_batch, luminance, to_batch
 from ..domains.source import read_image
 from ..errors import InputError
-from ..publish.report import difference_png
+from ..publish.pictures import DIFFERENCE_LIMIT, difference_png, image_png
 from ..records import (
     Record,
     check_regular,
@@ -28,19 +27,14 @@ from ..records import (
     write_together,
     written,
 )
-from ..schema import Schema
 from .generator import load_generator
-from .images import to_pil
-from .inputs import check_settings, encode_covariates, encode_interventions, may_be_unknown, strengths
+from .inputs import check_settings, parse_counterfactual, strengths
 from .saved import DEFAULT_GENERATOR, find_generator
 
-__all__ = ["DIFFERENCE_LIMIT", "counterfactual"]
+__all__ = ["counterfactual"]
 
 PICTURES, RECORD_NAME = ("observation.png", "counterfactual.png", "difference.png"), "counterfactual.json"
 """What is written, all of it or nothing."""
-
-DIFFERENCE_LIMIT = 0.25
-"""Share of the gray range at which a difference map saturates."""
 
 
 @checked
@@ -94,20 +88,7 @@ def counterfactual(
     if seed < 0:
         raise InputError(f"seed: {seed} is not allowed; give a whole number from 0 on.")
     saved = find_generator(pretrained_model_name_or_path)
-    schema = saved.preset.covariates
-    covariates = {name: _parsed(schema, name, value, "covariates") for name, value in covariates.items()}
-    do = {name: _parsed(schema, name, value, "do", known=True) for name, value in do.items()}
-    may_lack = may_be_unknown(saved.preset)
-    unknown = [
-        name
-        for name in schema.names
-        if covariates.get(name) is None and (name in may_lack or schema.may_lack(name, covariates))
-    ]
-    covariates |= dict.fromkeys(unknown)
-    table = {name: [value] for name, value in covariates.items()}
-    for name, column in encode_covariates(table, schema, unneeded=may_lack).items():
-        if name not in unknown and (column.isnan().any() or (column < 0).any()):
-            raise InputError(f"covariates[{name!r}]: is missing; give it for a counterfactual.")
+    covariates, do, unknown = parse_counterfactual(covariates, do, saved.preset)
     if plant_scanner and (not saved.planted_scanner or "scanner" in unknown):
         raise InputError(
             "plant_scanner: "
@@ -117,12 +98,11 @@ def counterfactual(
                 else "this generator was not trained on planted scanners; leave it out."
             )
         )
-    encode_interventions(do, schema, rows=1)
     check_settings(1 if num_inference_steps is None else num_inference_steps)
     strengths(
         1.0 if guidance_scale is None else guidance_scale,
         1.0 if intervention_level is None else intervention_level,
-        schema,
+        saved.preset.covariates,
     )
     observed = read_image(Path(image), saved.resolution, own_size=True, channels=saved.preset.channels, fit=fit)
     if plant_scanner:
@@ -130,7 +110,7 @@ def counterfactual(
         observed = acquire(expose(observed), covariates["scanner"], noise)
     output = load_generator(saved)(
         image=torch.from_numpy(to_batch([observed])),
-        covariates=table,
+        covariates={name: [value] for name, value in covariates.items()},
         do=do,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
@@ -160,25 +140,10 @@ def counterfactual(
     directory.mkdir(parents=True, exist_ok=True)
     write_together(
         {
-            directory / "observation.png": _png(observed),
-            directory / "counterfactual.png": _png(changed),
+            directory / "observation.png": image_png(observed),
+            directory / "counterfactual.png": image_png(changed),
             directory / "difference.png": difference_png(luminance(changed) - luminance(observed), DIFFERENCE_LIMIT),
             directory / RECORD_NAME: written(record.model_dump(mode="json")),
         }
     )
     return answer
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    """An image `[R, R]` or `[3, R, R]` in [0, 1] as PNG."""
-    file = io.BytesIO()
-    to_pil(torch.from_numpy(to_batch([pixels])))[0].save(file, format="PNG")
-    return file.getvalue()
-
-
-def _parsed(schema: Schema, name: str, value: Any, argument: str, known: bool = False) -> Any:
-    """A value as `Schema.parse` has it; a level in whatever case and spacing a table may, as `Diabetic Retinopathy`."""
-    if name in schema and isinstance(value, str) and schema[name].categorical:
-        level, _ = schema[name].parse(value)
-        value = value if level is None else level
-    return schema.parse(name, value, argument, known)

@@ -28,6 +28,7 @@ __all__ = [
     "encode_covariates",
     "encode_interventions",
     "may_be_unknown",
+    "parse_counterfactual",
     "strengths",
     "with_unknown",
 ]
@@ -339,3 +340,44 @@ def with_unknown(covariates: Any, preset: Preset) -> Any:
         return covariates
     unobserved = preset.covariates.unobserved_in({name: plain(column) for name, column in covariates.items()})
     return {**dict.fromkeys((*may_be_unknown(preset), *unobserved)), **covariates}
+
+
+def parse_counterfactual(
+    covariates: Mapping[str, Any], do: Mapping[str, Any], preset: Preset
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """The covariates of one image and interventions on it, as values of the schema.
+
+    Args:
+        covariates: by name: level names in any spelling, numbers in the variable's unit, or their text.
+        do: interventions, likewise.
+        preset: the domain.
+
+    Returns:
+        The covariates, None where they may be unknown and are; the interventions; the names of those unknown.
+
+    Raises:
+        InputError: a name or value that is not allowed, or a covariate that is missing and must not be.
+    """
+    schema, may_lack = preset.covariates, may_be_unknown(preset)
+    covariates = {name: _parsed(schema, name, value, "covariates") for name, value in covariates.items()}
+    do = {name: _parsed(schema, name, value, "do", known=True) for name, value in do.items()}
+    unknown = [
+        name
+        for name in schema.names
+        if covariates.get(name) is None and (name in may_lack or schema.may_lack(name, covariates))
+    ]
+    covariates |= dict.fromkeys(unknown)
+    table = {name: [value] for name, value in covariates.items()}
+    for name, column in encode_covariates(table, schema, unneeded=may_lack).items():
+        if name not in unknown and (column.isnan().any() or (column < 0).any()):
+            raise InputError(f"covariates[{name!r}]: is missing; give it for a counterfactual.")
+    encode_interventions(do, schema, rows=1)
+    return covariates, do, unknown
+
+
+def _parsed(schema: Schema, name: str, value: Any, argument: str, known: bool = False) -> Any:
+    """A value as `Schema.parse` has it; a level in whatever case and spacing a table may, as `Diabetic Retinopathy`."""
+    if name in schema and isinstance(value, str) and schema[name].categorical:
+        level, _ = schema[name].parse(value)
+        value = value if level is None else level
+    return schema.parse(name, value, argument, known)

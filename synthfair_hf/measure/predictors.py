@@ -8,7 +8,7 @@ record beside the weights names the splits it was trained on; a predictor of oth
 its figures on images that it was trained on would be too good.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from torch.nn import functional
 from ..access import recorded_access, restrict
 from ..arguments import Size, Sizes, checked
 from ..domains.drawn import DrawnSource
+from ..domains.images import to_batch
 from ..domains.source import Source, access_to, channels_of
 from ..errors import InputError
 from ..records import Access, Record
@@ -42,6 +43,7 @@ __all__ = [
     "SavedPredictor",
     "agreement",
     "load_predictor",
+    "predict_images",
     "train_predictor",
 ]
 
@@ -328,6 +330,28 @@ def load_predictor(directory: str | Path, schema: Schema) -> AttributePredictor:
                 f"{', '.join(predictor.covariates.names)}; train one on this schema."
             )
     return predictor
+
+
+def predict_images(
+    directory: str | Path, schema: Schema, resolution: int
+) -> Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]:
+    """What a saved predictor says of images `[r, r]` or `[3, r, r]` in [0, 1], as `AttributePredictor.predict`.
+
+    Args:
+        directory: written by `train_predictor`.
+        schema: covariates that it must predict.
+        resolution: of the images, r.
+
+    Raises:
+        InputError: as `load_predictor`; a predictor of images of another resolution.
+    """
+    predictor = load_predictor(directory, schema)
+    side = predictor.config["resolution"]
+    if side != resolution:
+        raise InputError(
+            f"predictor: {directory} takes images of {side} pixels, not {resolution}; give one trained on those."
+        )
+    return lambda images: predictor.predict(torch.from_numpy(to_batch(images)))
 
 
 def agreement(variable: Variable, predicted: np.ndarray, values: Sequence[Any]) -> dict[str, float | int | None]:

@@ -8,7 +8,11 @@
   `responsible.responsible`
 - model_card — README.md of a generator: `model_card.write_model_card`
 - report — an HTML page with pictures and tables of a data set: `report.write_report`
+- pictures — images and differences inside pages: `pictures.difference_png`
+- stored — a written data set as pages show it: `stored.StoredDataSet`
 - view_page — an HTML page with statistics of a view: `view_page.write_statistics`
 - editions — revisions of the shipped generators: `editions.edition`
+- serving — pages of gradio on this machine: `serving.serve_page`
+- explorer — counterfactuals, a data set, a leaderboard and an audit in a browser: `explorer.page`
 - hub — releases on the Hub
 """

@@ -4,33 +4,23 @@ Everything on it is read from the files in `DIR/data` and `DIR/records/*.json`; 
 Subjects are shown by a fixed rule (evenly spaced in the order of the strata), never chosen by eye.
 """
 
-import base64
-import io
-import json
 import math
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow
-import pyarrow.dataset
-from PIL import Image
 
 from ..arguments import checked
-from ..domains.findings import findings_of, is_label
+from ..domains.findings import is_label
 from ..domains.images import luminance, open_image
-from ..domains.preset import Preset
-from ..domains.values import ABSENT
-from ..errors import InputError
-from ..records import Record, write_atomically
-from ..schema import MISSING_LEVEL, SPLITS, Variable
-from ..views.manifest import check_files, check_footers, check_records
+from ..records import write_atomically
+from ..schema import MISSING_LEVEL, Variable
 from ..views.shares import Train, listed_views
 from .pages import render
+from .pictures import DIFFERENCE_COLOURS, data_uri, difference_png
+from .stored import NOT_RECORDED, StoredDataSet, value_text
 
-__all__ = ["difference_png", "write_report"]
+__all__ = ["write_report"]
 
 NUM_SUBJECTS = 6
 HISTOGRAM_BINS = 10
@@ -39,9 +29,6 @@ GROUPED = ("protected", "other")
 QUANTILES = {"minimum": 0, "lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75, "maximum": 1}
 SATURATED = 0.02
 """Share of pixels whose difference may lie beyond the ends of the colour scale."""
-NOT_RECORDED = "not recorded"
-BLUE, BLACK, RED = np.array([(70, 150, 255), (13, 13, 13), (255, 96, 70)], dtype=np.float64)
-"""Colours of a difference map at -limit, 0 and +limit; linear in between."""
 
 
 @checked
@@ -51,7 +38,7 @@ def write_report(directory: Path) -> Path:
     Raises:
         InputError: no data set of this package, or one that its records contradict.
     """
-    store = _Store.read(Path(directory))
+    store = StoredDataSet.read(Path(directory))
     limit, subjects = _gallery(store)
     page = render(
         "report.html.jinja",
@@ -64,7 +51,7 @@ def write_report(directory: Path) -> Path:
         splits=store.splits,
         subjects=subjects,
         limit=limit,
-        colours=[f"rgb({', '.join(f'{channel:.0f}' for channel in colour)})" for colour in (BLUE, BLACK, RED)],
+        colours=DIFFERENCE_COLOURS,
         covariates=[_distribution(store, variable) for variable in store.preset.covariates.walk()],
         histograms=_histograms(store),
         views=_views(store),
@@ -74,111 +61,7 @@ def write_report(directory: Path) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class _Store:
-    """A written data set: every column but image and noise, covariates encoded; images on demand."""
-
-    preset: Preset
-    factors: tuple[str, ...]
-    record: Record
-    columns: dict[str, np.ndarray]
-    files: pyarrow.dataset.Dataset
-
-    @classmethod
-    def read(cls, directory: Path) -> "_Store":
-        """Read `directory`; InputError for a foreign directory, a damaged file or a missing row."""
-        paths = sorted((directory / "data").rglob("*.parquet"))
-        plan_path = directory / "records" / "plan.json"
-        if not paths or not plan_path.is_file():
-            raise InputError(
-                f"directory: {str(directory)!r} holds no data set (parquet files in data/ and records/plan.json); "
-                "give one that `synthfair generate` wrote."
-            )
-        try:
-            plan = json.loads(plan_path.read_bytes())
-            preset = Preset.model_validate(plan["preset"])
-            factors = tuple(plan["factors"])
-        except (RecursionError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{plan_path}: not a plan of this package ({str(error).splitlines()[0]}).") from None
-        names = ("id", "split", "subject_id", "intervention", *preset.covariates.names, "draw")
-        names += ("synthetic", "source_dataset", "plan", "model_revision")
-        checked = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
-        try:
-            files = pyarrow.dataset.dataset(
-                paths, format=pyarrow.dataset.ParquetFileFormat(default_fragment_scan_options=checked)
-            )
-            table = files.to_table(columns=list(names))
-        except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(f"{directory / 'data'}: not readable ({str(error).splitlines()[0]}).") from None
-        record = Record.read(plan_path.with_name("generate.json"))
-        if record.counts.get("rows") != len(table):
-            raise InputError(
-                f"directory: the record of {str(directory)!r} counts {record.counts.get('rows')} rows but its data "
-                f"hold {len(table)}; run `synthfair generate` again to complete it."
-            )
-        found = {path.relative_to(directory).as_posix(): str(path) for path in paths}
-        check_records(str(directory), record, plan_path.with_name("generate.json").read_bytes())
-        check_files(str(directory), record)
-        check_footers(str(directory), found, record, preset)
-        columns = {name: np.asarray(table[name].to_pylist()) for name in names if name not in preset.covariates}
-        for variable in preset.covariates.walk():
-            missing = MISSING_LEVEL if variable.categorical else math.nan
-            columns[variable.name] = table[variable.name].fill_null(missing).to_numpy()
-        return cls(preset, factors, record, columns, files)
-
-    @property
-    def sampled(self) -> bool:
-        """Whether a text-to-image pipeline made the images, which has no counterfactuals."""
-        return self.record.settings.get("sampling") is not None
-
-    @cached_property
-    def observed(self) -> np.ndarray:
-        """Which rows are observations rather than counterfactuals, bool `[B]`."""
-        return self.columns["intervention"] == "{}"
-
-    @cached_property
-    def first(self) -> np.ndarray:
-        """One row per subject, bool `[B]`: its observation, or its family's first row where none is stored."""
-        order = np.argsort(~self.observed, kind="stable")
-        _, places = np.unique(self.columns["subject_id"][order], return_index=True)
-        return np.isin(np.arange(len(order)), order[places])
-
-    def own(self, variable: Variable) -> np.ndarray:
-        """Encoded values of the subjects themselves, `[B]`: in a counterfactual, those of a factor are missing."""
-        missing = MISSING_LEVEL if variable.categorical else math.nan
-        crossed = variable.name in self.factors
-        return np.where(self.observed | (not crossed), self.columns[variable.name], missing)
-
-    @property
-    def splits(self) -> list[str]:
-        """Splits that hold rows, in the usual order."""
-        return [split for split in SPLITS if (self.columns["split"] == split).any()]
-
-    @cached_property
-    def shown(self) -> list[Variable]:
-        """Covariates that views are described by: of several findings those that are crossed, if any."""
-        findings = findings_of(self.preset)
-        kept = [name for name in findings if name in self.factors] or findings
-        return [one for one in self.preset.covariates.walk() if one.name in kept or one.name not in findings]
-
-    def tells(self, variable: Variable, row: int) -> bool:
-        """Whether a covariate is told of an image: one of several findings where it is present, or crossed."""
-        absent = is_label(variable) and variable.decode([self.columns[variable.name][row]]) == [ABSENT]
-        return not absent or variable.name in self.factors
-
-    def images(self, rows: list[int]) -> dict[int, bytes]:
-        """The encoded images of some rows, by row."""
-        ids = {str(self.columns["id"][row]): row for row in rows}
-        subjects = sorted({str(self.columns["subject_id"][row]) for row in rows})
-        wanted = pyarrow.dataset.field("subject_id").isin(subjects) & pyarrow.dataset.field("id").isin(list(ids))
-        try:
-            table = self.files.to_table(columns=["id", "image"], filter=wanted)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(f"image: not readable ({str(error).splitlines()[0]}).") from None
-        return {ids[row["id"]]: row["image"]["bytes"] for row in table.to_pylist()}
-
-
-def _facts(store: _Store) -> dict[str, Any]:
+def _facts(store: StoredDataSet) -> dict[str, Any]:
     """Counts of the whole data set, and where it comes from."""
     columns, first = store.columns, store.first
     return {
@@ -200,14 +83,6 @@ def _facts(store: _Store) -> dict[str, Any]:
     }
 
 
-def _text(variable: Variable, value: float) -> str:
-    """An encoded value in words."""
-    (decoded,) = variable.decode([value])
-    if decoded is None:
-        return f"{variable.name} {NOT_RECORDED}"
-    return decoded if variable.categorical else f"{decoded:.3g} {variable.unit}"
-
-
 class _Picture(NamedTuple):
     """One image of the gallery; `changed` is the factor that sets it apart from the first, "" for the first itself."""
 
@@ -221,7 +96,7 @@ class _Picture(NamedTuple):
     mean_difference: float
 
 
-def _gallery(store: _Store) -> tuple[float, list[dict[str, Any]]]:
+def _gallery(store: StoredDataSet) -> tuple[float, list[dict[str, Any]]]:
     """(end of the shared colour scale, subjects with their pictures)."""
     columns, strata = store.columns, store.preset.strata
     firsts = np.flatnonzero(store.first)
@@ -237,19 +112,19 @@ def _gallery(store: _Store) -> tuple[float, list[dict[str, Any]]]:
 
     def picture(row: int, observation: int, changed: str) -> _Picture:
         variables = store.preset.covariates
-        before, after = (changed and _text(variables[changed], columns[changed][at]) for at in (observation, row))
+        before, after = (changed and value_text(variables[changed], columns[changed][at]) for at in (observation, row))
         return _Picture(
             row_id=str(columns["id"][row]),
             changed=changed,
             before=before,
             after=after,
             covariates=[
-                (variable.name, _text(variable, columns[variable.name][row]))
+                (variable.name, value_text(variable, columns[variable.name][row]))
                 for variable in variables.walk()
                 if store.tells(variable, row)
             ],
-            image=_data_uri(encoded[row]),
-            difference=_data_uri(difference_png(differences[row], limit)) if changed else "",
+            image=data_uri(encoded[row]),
+            difference=data_uri(difference_png(differences[row], limit)) if changed else "",
             mean_difference=float(np.abs(differences[row]).mean()) if changed else 0.0,
         )
 
@@ -268,7 +143,7 @@ def _gallery(store: _Store) -> tuple[float, list[dict[str, Any]]]:
     ]
 
 
-def _one_factor_changes(store: _Store, observation: int) -> dict[int, str]:
+def _one_factor_changes(store: StoredDataSet, observation: int) -> dict[int, str]:
     """Rows of the observation's family that differ from it in exactly one factor, with that factor."""
     columns = store.columns
     family = np.flatnonzero(columns["subject_id"] == columns["subject_id"][observation])
@@ -290,25 +165,7 @@ def _pixels(png: bytes) -> np.ndarray:
     return luminance((np.moveaxis(array, -1, 0) if array.ndim == 3 else array) / full)
 
 
-def difference_png(difference: np.ndarray, limit: float) -> bytes:
-    """A signed difference of gray levels or luminance as an RGB image in PNG: blue where darker, red where brighter.
-
-    Args:
-        difference: `[H, W]` in [-1, 1].
-        limit: end of the colour scale, above 0.
-    """
-    signed = np.clip(difference / limit, -1, 1)[:, :, None]
-    colours = BLACK + np.abs(signed) * (np.where(signed < 0, BLUE, RED) - BLACK)
-    file = io.BytesIO()
-    Image.fromarray(colours.round().astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _distribution(store: _Store, variable: Variable) -> dict[str, Any]:
+def _distribution(store: StoredDataSet, variable: Variable) -> dict[str, Any]:
     """A table of one covariate: lines (label, cells), two cells per split, for its subjects and for its images.
 
     A cell is (n, share) of a level, or (quantile, None) of a continuous variable.
@@ -336,7 +193,7 @@ def _distribution(store: _Store, variable: Variable) -> dict[str, Any]:
     return {"variable": variable, "lines": lines}
 
 
-def _histograms(store: _Store) -> list[dict[str, Any]]:
+def _histograms(store: StoredDataSet) -> list[dict[str, Any]]:
     """Counts of subjects by bin of every continuous covariate, by level of the first categorical one of GROUPED."""
     columns, variables = store.columns, store.preset.covariates
     groups = next((one for role in GROUPED for one in variables.walk() if one.categorical and one.role == role), None)
@@ -362,7 +219,7 @@ def _histograms(store: _Store) -> list[dict[str, Any]]:
     ]
 
 
-def _views(store: _Store) -> list[list[dict[str, Any]]]:
+def _views(store: StoredDataSet) -> list[list[dict[str, Any]]]:
     """Views with their rows of train, in all, per cell and by covariate; grouped by what is traded, strongest first."""
     train = store.columns["split"] == "train"
     families: dict[str | None, list[dict[str, Any]]] = {}

@@ -7,9 +7,7 @@ key pressed twice loses no answer and gives none to a pair that was not seen. Im
 their names, and a content security policy restricts the browser to this server.
 """
 
-import json
 import math
-import os
 from base64 import b64encode
 from collections.abc import Callable
 from functools import partial
@@ -21,28 +19,16 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ...errors import InputError, reason
+from ...errors import reason
+from ...publish.serving import import_gradio, serve_page
 from ...schema import Variable
 from ..pixels import to_png
 from .session import LONGEST_COMMENT, Choice, Labelling, Progress, ShownPair
 
 __all__ = ["render", "serve"]
 
-HOST = "127.0.0.1"
-HOSTS = [HOST, "localhost", "[::1]"]
-"""Names under which a browser on this machine finds the page; a name that another's server resolves to it is none."""
-
 LARGEST_BODY = 2**16
 """Bytes of a request: an answer with its comment is smaller."""
-
-POSTED = ("/gradio_api/queue/join",)
-ROUTES = {
-    *POSTED,
-    *("/", "/config", "/theme.css", "/manifest.json", "/favicon.ico", "/gradio_api/queue/data", "/gradio_api/info"),
-    *("/gradio_api/heartbeat", "/gradio_api/startup-events"),
-}
-FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/")
-"""What the page asks for, beside itself; nothing takes uploads or serves files of this machine."""
 
 QUESTION = "Which image is the better radiograph of this patient?"
 RESEARCH_ONLY = "For research on image generators. Not for any decision about a patient."
@@ -52,10 +38,6 @@ BUTTONS: dict[Choice, str] = {
     "tie": "T · Tie",
     "reject": "R · Reject both",
 }
-OWN_SERVER_ONLY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'"
-)
-"""Content security policy: nothing is loaded from other servers, also where gradio's own files name them."""
 
 
 def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str]], None]) -> None:
@@ -69,136 +51,14 @@ def serve(labelling: Labelling, port: int | None, ready: Callable[[dict[str, str
     Raises:
         InputError: where gradio is not installed, the port is in use, or another page uses the answers.
     """
-    # read when gradio is imported
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-    except ImportError:
-        raise InputError("label: needs gradio; install it by `pip install 'synthfair-hf[app]'`.") from None
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    gradio, here = import_gradio("label"), Path(__file__).parent
 
-    here = Path(__file__).parent
-    with labelling.answers.claim():
-        page = _page(labelling)
-        try:
-            _, address, _ = page.launch(
-                server_name=HOST,
-                server_port=port,
-                share=False,
-                ssr_mode=False,
-                quiet=True,
-                inbrowser=False,
-                prevent_thread_lock=True,
-                footer_links=[],
-                theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-                css=(here / "page.css").read_text(encoding="utf-8"),
-                head=f"<script>{(here / 'page.js').read_text(encoding='utf-8')}</script>",
-                app_kwargs={
-                    "middleware": [
-                        Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS),
-                        Middleware(_Door, functions=frozenset(page.fns)),
-                    ],
-                    "docs_url": None,
-                    "redoc_url": None,
-                },
-            )
-        except OSError as error:
-            raise InputError(f"port: {port or 'any'} is not available ({error}); give another, or none.") from None
+    def opened(address: str) -> None:
         ready({name: f"{address}?annotator={quote(name)}" for name in labelling.annotators})
-        page.block_thread()
 
-
-class _Door:
-    """ASGI middleware: answers this page's own requests alone, and adds `OWN_SERVER_ONLY` to every response."""
-
-    def __init__(self, app: Any, functions: frozenset[int]) -> None:
-        self.app, self.functions = app, functions
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
-        refusal = (403, "not of this page") if scope["type"] != "http" else _refusal(scope)
-        if refusal is None and scope["method"] == "POST":
-            body = await _body(receive)
-            if body is None:
-                refusal = 413, f"more than {LARGEST_BODY} bytes"
-            elif not _is_call(body, self.functions):
-                refusal = 422, "not a request of this page"
-            receive = _again(body or b"", receive)
-
-        async def with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (b"content-security-policy", OWN_SERVER_ONLY.encode()),
-                    (b"cross-origin-resource-policy", b"same-origin"),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-            await send(message)
-
-        if refusal is None:
-            await self.app(scope, receive, with_policy)
-        elif scope["type"] == "http":
-            status, reason = refusal
-            headers = [(b"content-type", b"text/plain")]
-            await with_policy({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": reason.encode()})
-        else:
-            await send({"type": "websocket.close", "code": 1008})
-
-
-def _refusal(scope: Any) -> tuple[int, str] | None:
-    """Why a request is not answered, with its status."""
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    path, method = scope["path"], scope["method"]
-    if not (path in ROUTES or path.startswith(FOLDERS)) or ".." in path:
-        return 404, "no such page"
-    if method not in ("GET", "HEAD", "POST") or (method == "POST") != (path in POSTED):
-        return 405, "not allowed"
-    own = f"http://{headers.get('host', '')}"
-    is_own = headers.get("origin", own) == own and headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-    # the address itself may be opened by a link from elsewhere
-    if not is_own and (path != "/" or headers.get("sec-fetch-mode") != "navigate"):
-        return 403, "of another origin"
-    if method == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return 415, "not application/json"
-    return None
-
-
-async def _body(receive: Any) -> bytes | None:
-    """The whole body; None where it is larger than allowed."""
-    parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > LARGEST_BODY:
-            return None
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-class _Call(BaseModel):
-    """What the page posts: which of its functions is called, with what."""
-
-    model_config = ConfigDict(strict=True)
-
-    fn_index: int
-    data: list[Any]
-    session_hash: str
-
-
-def _is_call(body: bytes, functions: frozenset[int]) -> bool:
-    """Whether a body calls a function of the page; it must be text, without halves of characters."""
-    try:
-        call = _Call.model_validate(json.loads(body))
-        json.dumps(call.data, ensure_ascii=False).encode()
-    # RecursionError: brackets in brackets
-    except (ValueError, RecursionError):
-        return False
-    return call.fn_index in functions
+    with labelling.answers.claim():
+        style, script = ((here / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+        serve_page(_page(gradio, labelling), style, script, LARGEST_BODY, opened, port)
 
 
 class _Posted(BaseModel):
@@ -212,19 +72,7 @@ class _Posted(BaseModel):
     comment: str = Field(max_length=LONGEST_COMMENT)
 
 
-def _again(body: bytes, receive: Any) -> Any:
-    """`receive` of a body that was read before."""
-    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def receive_again() -> Any:
-        return next(messages, None) or await receive()
-
-    return receive_again
-
-
-def _page(labelling: Labelling) -> Any:
-    import gradio
-
+def _page(gradio: Any, labelling: Labelling) -> Any:
     def arrive(request: gradio.Request) -> str:
         return render(labelling, _arrived(labelling, request.query_params.get("annotator")))
 
