@@ -9,6 +9,7 @@ images are not read: `verification.verify` does that.
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -219,9 +220,16 @@ def _record_faults(directory: Path) -> Iterator[str]:
 def _license(directory: Path) -> str | None:
     """The licence in the card's YAML; None where it has none."""
     try:
-        front = front_matter((directory / CARD).read_bytes())
+        card = (directory / CARD).read_bytes()
     except OSError:
         return None
+    return _license_of(card)
+
+
+@lru_cache(maxsize=4)
+def _license_of(card: bytes) -> str | None:
+    """The licence in the YAML of a card, which is asked for repeatedly and takes as long to parse as views are many."""
+    front = front_matter(card)
     license = front.get("license") if isinstance(front, dict) else None
     return license if isinstance(license, str) and license.strip() else None
 

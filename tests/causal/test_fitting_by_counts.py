@@ -1,9 +1,11 @@
 """Fitting by counts: the shares of what was counted, whatever the order of rows, and of what was never seen too."""
 
+from collections import Counter
+
 import pytest
 import torch
 
-from synthfair_hf.causal.fitting import fit_by_counts
+from synthfair_hf.causal.fitting import _distinct, fit_by_counts
 from synthfair_hf.causal.mechanisms import GumbelMaxMechanism
 from synthfair_hf.domains.presets import get_preset
 
@@ -46,3 +48,11 @@ def test_what_nobody_with_a_cause_has_is_unlikely_and_not_impossible():
     with torch.no_grad():
         share = mechanism.log_prob(present, {"effusion": present, "pneumothorax": 0 * present}).exp()[0].item()
     assert 1e-4 < share < 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_distinct_rows_and_their_counts_are_those_that_counting_one_by_one_gives(seed):
+    rows = torch.randint(-1, 3, (60, 3), generator=torch.Generator().manual_seed(seed)).double()
+    distinct, counts = _distinct(rows)
+    counted = sorted(Counter(map(tuple, rows.tolist())).items())
+    assert [(tuple(row), count) for row, count in zip(distinct.tolist(), counts.tolist(), strict=True)] == counted
