@@ -180,6 +180,18 @@ def test_a_scoreboard_is_printed_from_its_records(directory, tmp_path):
     assert write_page(tmp_path).read_bytes() == (DOCS / directory / "README.md").read_bytes()
 
 
+def test_the_shares_of_the_real_gap_are_quoted_from_the_board():
+    board = Record.read(DOCS / "scoreboard" / "chest_xray_findings_128" / "soundness-observed.json")
+    own = {row["do"]: row for row in board.measured["rows"] if row["metric"] == "share_of_gap" and row["mean"]}
+    pages = (ROOT / "README.md", DEFAULT_GENERATOR.parent / "README.md")
+    quoting = [" ".join(page.read_text(encoding="utf-8").split()) for page in pages]
+    for name in ("sex", "view", "age", "effusion"):
+        figures = [f"{own[name][end]:.2f}".removeprefix("0") for end in ("mean", "low", "high")]
+        told = "{} [{}, {}]".format(*figures)
+        assert f"{name} {told}" in quoting[0]
+        assert f"| {name} | {told} |" in quoting[1]
+
+
 @pytest.mark.parametrize(
     ("directory", "name", "page"),
     [
