@@ -238,7 +238,7 @@ def _plan(
     coverage = None if isinstance(saved, Oracle) else saved.coverage
     if coverage is not None:
         # part of the plan's identity, because rows show it, so before that is asked for and kept
-        plan = plan.model_copy(update={"support": trained_support(plan, coverage)})
+        plan = plan.model_copy(update={"support": trained_support(plan, coverage, saved.preset)})
     if isinstance(saved, SavedSampler):
         check_prompts(plan, saved)
     check(plan, output_dir, source, rank, world_size)

@@ -21,7 +21,7 @@ __all__ = ["demo"]
 def demo(output_dir: str | Path = "synthfair", seed: Seed = 0) -> dict[str, Any]:
     """Generate a small data set, verify it, load three views and write the report; returns what was found.
 
-    28 subjects: 20, 4 and 4 in train, validation and test, half of them under 50 years, 12 images each.
+    14 subjects: 10, 2 and 2 in train, validation and test, half of them under 50 years, 12 images each.
 
     Args:
         output_dir: where the data set is written.
@@ -34,7 +34,7 @@ def demo(output_dir: str | Path = "synthfair", seed: Seed = 0) -> dict[str, Any]
         InputError: the directory holds something else, or the data set is not sound.
     """
     directory = Path(output_dir)
-    generate_dataset(directory, num_subjects=28, seed=seed, subjects_per_shard=10)
+    generate_dataset(directory, num_subjects=14, seed=seed, subjects_per_shard=5)
     problems = verify(directory)
     if problems:
         raise InputError(f"{directory}: {problems[0]}")

@@ -19,6 +19,7 @@ import torch
 
 from ..diffusion.coverage import Coverage
 from ..domains.cells import FEWEST
+from ..domains.preset import Preset
 from ..domains.source import Source
 from .design import Support, cell_words
 from .generator import CausalModel
@@ -35,17 +36,18 @@ DRAWS = 20_000
 LOGGER = logging.getLogger(__name__)
 
 
-def trained_support(plan: GenerationPlan, coverage: Coverage) -> Support:
+def trained_support(plan: GenerationPlan, coverage: Coverage, preset: Preset) -> Support:
     """The support of a plan's cells among the generator's training images.
 
     Args:
         plan: the cells.
         coverage: of the generator.
+        preset: of the generator, by whose contrasts its images are counted; a plan keeps those that it balances.
     """
     counts = {}
     for stratum, cell in product(plan.stratum_names, plan.cells):
         values = {**dict(zip(plan.strata, stratum, strict=True)), **cell}
-        counts[cell_words(stratum, cell)] = coverage.number(plan.preset, values)
+        counts[cell_words(stratum, cell)] = coverage.number(preset, values)
     return Support(
         observed=f"the generator's {coverage.images} training images",
         out_of_support={cell: count for cell, count in counts.items() if count < FEWEST},

@@ -31,7 +31,7 @@ def test_a_dry_run_tells_cells_rows_bytes_and_time_and_writes_nothing(loads, tmp
     assert told["cells"] == 3 * 6
     assert told["estimated_bytes"] > 0
     assert (told["seconds_per_image"], told["ranks"], told["estimated_seconds"]) == (0.5, 1, 0.5 * 399)
-    assert told["support"]["observed"] == "20000 draws from the causal model"
+    assert told["support"]["observed"] == "the generator's 1944 training images"
     assert set(told["support"]["out_of_support"]) == {"male / 97", "female / 97"}
     assert loads == ["loaded", "timed"]
     assert not target.exists()
