@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partialmethod
@@ -147,6 +148,24 @@ def store_of_sexes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def partitioned_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set whose train is partitioned as that of a large one is: two subjects in each tenth of each stratum."""
     return _write_store(tmp_path_factory.mktemp("partitioned") / "synthfair", 20, partitioned_from=20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, for pages that are served here; CI fails where there is none."""
+    from selenium import webdriver
+
+    paths = [shutil.which("chromium"), shutil.which("chromedriver")]
+    if None in paths:
+        reason = "chromium or chromedriver is missing; install Debian's packages chromium and chromium-driver."
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(paths[0])
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(str(paths[1])))
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture(scope="session")

@@ -90,5 +90,6 @@ def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
     """
     for place in reversed(range(rows.shape[1])):
         rows = rows[rows[:, place].argsort(stable=True)]
-    first = torch.cat([torch.ones(1, dtype=torch.bool), (rows[1:] != rows[:-1]).any(dim=1)])
+    first = torch.ones(len(rows), dtype=torch.bool)
+    first[1:] = (rows[1:] != rows[:-1]).any(dim=1)
     return rows[first], (first.cumsum(dim=0) - 1).bincount()

@@ -18,11 +18,11 @@ from ..domains.readers import DataSetFolder
 from ..domains.registry import open_source
 from ..domains.source import Source, access_to
 from ..errors import InputError, counted, shown, unknown
-from ..publish.croissant import NO_DETAILS, check_line
+from ..publish.croissant import NO_DETAILS
 from ..publish.dataset_card import write_dataset_card
 from ..records import Access, Record, strictest
 from ..schema import SavedPredictor
-from .documents import default_license, kept_details, kept_license
+from .documents import check_license, default_license, kept_details, kept_license
 from .engines import ENGINES, launch
 from .gate import QualityGate
 from .generator import Sampler
@@ -101,8 +101,7 @@ def generate_dataset(
         InputError: settings that are invalid or contradict each other, the generator or the source, or a directory
             that holds something else.
     """
-    if license is not None:
-        check_line("license", license)
+    check_license(license)
     planned = _plan(
         output_dir,
         num_subjects,
@@ -318,8 +317,7 @@ def spread_dataset(
             settings[name] = given.absolute()
         elif given is not None and Path(given).exists():
             settings[name] = Path(given).absolute()
-    if settings.get("license") is not None:
-        check_line("license", settings["license"])
+    check_license(settings.get("license"))
     planned = _plan(output_dir, **{name: value for name, value in settings.items() if name != "license"})
     task = partial(generate_dataset, Path(output_dir).absolute(), **settings)
     logs = logging_dir or f"{Path(output_dir)}-logs"
@@ -482,8 +480,7 @@ def merge_datasets(parts: Sequence[str | Path], output_dir: str | Path, license:
     Raises:
         InputError: parts of different plans, or a shard that is sound in none of them.
     """
-    if license is not None:
-        check_line("license", license)
+    check_license(license)
     record = merge([Path(part) for part in parts], Path(output_dir))
     plan = read_plan(Path(output_dir))
     _write_card(Path(output_dir), plan, record, license)

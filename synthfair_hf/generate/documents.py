@@ -34,7 +34,7 @@ from .consistency import UNREADABLE
 from .plan import SCM, GenerationPlan
 from .store import Store, list_files, plan_of, read_plan
 
-__all__ = ["default_license", "kept_details", "kept_license", "validate", "write_card"]
+__all__ = ["check_license", "default_license", "kept_details", "kept_license", "validate", "write_card"]
 
 UNREADABLE_ROWS = (*UNREADABLE, AttributeError, ArithmeticError)
 """What files of other contents than their records say can make a reader of their columns raise."""
@@ -77,8 +77,7 @@ def write_card(
     """
     directory = Path(directory)
     Details("unknown" if creator is None else creator, url, date_published).check()
-    if license is not None:
-        check_line("license", license)
+    check_license(license)
     _check_finished(directory)
     for fault in _record_faults(directory):
         raise InputError(f"{directory}: {fault}")
@@ -126,6 +125,12 @@ def validate(directory: str | Path) -> list[str]:
         return [f"data: its rows cannot be read ({_line(error)}); repair the data set."]
     remedy = f"write it again by `synthfair card {directory}`"
     return [f"{fault}; {remedy}." for fault in faults]
+
+
+def check_license(license: str | None) -> None:
+    """InputError for a licence that is no line of text; None is none that is given."""
+    if license is not None:
+        check_line("license", license)
 
 
 def kept_license(directory: Path) -> str | None:

@@ -1,7 +1,6 @@
 """The explorer in headless Chromium: answers, uploads, widths, and that nothing leaves this machine or stays on it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -51,21 +50,6 @@ class Inverting:
 explored = Explored(Inverting(), None, StoredDataSet.read(Path(sys.argv[1])), Leaderboard(Path(sys.argv[2])))
 explore(explored, lambda address: print(address, flush=True))
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    paths = [shutil.which("chromium"), shutil.which("chromedriver")]
-    if None in paths:
-        reason = "chromium or chromedriver is missing; install Debian's packages chromium and chromium-driver."
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(paths[0])
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(paths[1])))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,21 +22,6 @@ from synthfair_hf.errors import reason
 
 PATIENCE = 120
 """Seconds until what should have happened counts as failed; a busy machine takes many for gradio alone."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    paths = [shutil.which("chromium"), shutil.which("chromedriver")]
-    if None in paths:
-        reason = "chromium or chromedriver is missing; install Debian's packages chromium and chromium-driver."
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(paths[0])
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(paths[1])))
-    yield driver
-    driver.quit()
 
 
 class Server:
