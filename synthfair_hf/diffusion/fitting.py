@@ -23,7 +23,7 @@ from ..domains.chest_xray.nih_chestxray14 import read_table
 from ..domains.chest_xray.scanners import AcquisitionWorld, assign_scanners
 from ..domains.findings import is_label
 from ..domains.joined import JoinedFolders, SourceFolder
-from ..domains.preset import UNCHANGED, NetworkChanges, Preset
+from ..domains.preset import UNCHANGED, NetworkChanges, PredictionType, Preset
 from ..domains.registry import WORLD_SEED, open_source
 from ..domains.source import Source, access_to
 from ..errors import InputError, counted
@@ -37,6 +37,7 @@ from ..training.loop import train
 from ..training.origins import as_recorded, origins_in
 from .autoencoders import check_latents, compression, open_autoencoder, revision_of
 from .coverage import Coverage
+from .denoiser import with_variance
 from .generator import load_generator
 from .inputs import check_settings, strengths
 from .latent_cache import CachedLatents
@@ -59,6 +60,15 @@ NOT_ENCODED = "cache_latents: pixels are not encoded; give vae as well, or leave
 
 CHECKED = 16
 """Training images whose latents are looked at before training."""
+
+GRAIN_LEVELS = {"location": -1.0, "scale": 1.5}
+"""Noise levels at which a network that also predicts a variance is trained: a fifth below 0.1, where that acts."""
+
+WIDENED = ("sample", "sample_and_variance")
+"""What a start predicts, and what may be asked for beside it."""
+
+GRAIN_SHIFT = 0.5
+"""Of the solver's levels for such a network: grain is drawn in the last of them, and the first are smooth."""
 
 KEPT_COUNTS, KEPT_INPUTS = ("mechanisms", "covariate_table"), ("graph", "covariate_table", "predictor")
 """Record entries on the causal model and the predictor that a generator trained further takes over."""
@@ -139,8 +149,9 @@ def train_generator(
     start = None if pretrained_model_name_or_path is None else find_generator(pretrained_model_name_or_path)
     if resolution is None:
         resolution = preset.resolution if start is None else start.resolution
+    widened = start is not None and (start.preset.network.prediction_type, network.prediction_type) == WIDENED
     for argument, given in (("vae", vae), *network.model_dump().items()):
-        if start is not None and given is not None:
+        if start is not None and given is not None and not (widened and argument == "prediction_type"):
             raise InputError(
                 f"{argument}: given beside pretrained_model_name_or_path: {pretrained_model_name_or_path}, which has "
                 "its own; leave one of them out."
@@ -222,11 +233,13 @@ def train_generator(
     scm = StructuralCausalModel.from_schema(preset.covariates, preset.edges)
     pipeline = CausalDiffusionPipeline.from_preset(preset, scm, resolution, autoencoder)
     if start is None or trained is None:
-        # at equal cost nearer than Euler's (`diffusion.solver`)
-        pipeline.register_modules(scheduler=ReversibleFlowScheduler(base="midpoint"))
+        pipeline.register_modules(scheduler=_scheduler(preset.network.prediction_type))
     else:
         kept = ("unet", "covariate_encoder", "scheduler", "vae")
         pipeline.register_modules(**{name: trained.components[name] for name in kept})
+        if widened:
+            scheduler = _scheduler(preset.network.prediction_type)
+            pipeline.register_modules(unet=with_variance(pipeline.unet), scheduler=scheduler)
         inputs["initial_weights"] = start.revision
         counts["origins"] = as_recorded(origins_in(start.directory))
         default_steps = trained.config.default_steps if default_steps is None else default_steps
@@ -471,9 +484,21 @@ def _coverage(start: SavedGenerator | None, source: Source, preset: Preset, rows
     return {} if start.coverage is None else (start.coverage + own).counts
 
 
+def _scheduler(prediction_type: PredictionType) -> ReversibleFlowScheduler:
+    """The solver of a network that is trained from here on: at equal cost midpoint is nearer than Euler."""
+    return ReversibleFlowScheduler(
+        base="midpoint", shift=GRAIN_SHIFT if prediction_type == "sample_and_variance" else 1.0
+    )
+
+
 def _matching(pipeline: CausalDiffusionPipeline) -> FlowMatchingObjective:
+    grain = pipeline.preset.network.prediction_type == "sample_and_variance"
     return FlowMatchingObjective(
-        pipeline.unet, pipeline.covariate_encoder, pipeline.config.space_to_depth, pipeline.vae
+        pipeline.unet,
+        pipeline.covariate_encoder,
+        pipeline.config.space_to_depth,
+        pipeline.vae,
+        **(GRAIN_LEVELS if grain else {}),
     )
 
 

@@ -2,7 +2,7 @@
 
 Flow matching: with x_s = (1 - s) x + s e, the network learns the velocity e - x at noise level s.
 
-    loss = E | v(x_s, s, c) - (e - x) |^2,     s = sigmoid(n), n ~ N(location, 1), e ~ N(0, 1)
+    loss = E | v(x_s, s, c) - (e - x) |^2,     s = sigmoid(n), n ~ N(location, scale^2), e ~ N(0, 1)
 
 (Lipman et al. 2023; the logit-normal level of Esser et al. 2024.) With e = the noise that a trained network abducts
 from x, instead of an independent sample, its paths are rectified (reflow: Liu et al. 2023).
@@ -88,6 +88,7 @@ class FlowMatchingObjective(nn.Module):
         variable_dropout: probability with which each covariate is hidden, independently.
         whole_dropout: probability with which all covariates are hidden at once.
         location: mean of the noise level's logit.
+        scale: its standard deviation.
     """
 
     def __init__(
@@ -99,13 +100,15 @@ class FlowMatchingObjective(nn.Module):
         variable_dropout: float = 0.1,
         whole_dropout: float = 0.1,
         location: float = 0.0,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.denoiser, self.covariate_encoder = denoiser, covariate_encoder
         self.space_to_depth = space_to_depth
         # Kept out of the module's parameters: the autoencoder is not trained here.
         self.__dict__["vae"] = vae
-        self.variable_dropout, self.whole_dropout, self.location = variable_dropout, whole_dropout, location
+        self.variable_dropout, self.whole_dropout = variable_dropout, whole_dropout
+        self.location, self.scale = location, scale
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the velocity, and the same at low and high noise."""
@@ -118,7 +121,7 @@ class FlowMatchingObjective(nn.Module):
         variables = len(self.covariate_encoder.covariates)
         uniform = torch.rand(rows, variables + 1, generator=generator, device=device)
         keep = (uniform[:, :-1] >= self.variable_dropout) & (uniform[:, -1:] >= self.whole_dropout)
-        level = torch.randn(rows, generator=generator, device=device) + self.location
+        level = torch.randn(rows, generator=generator, device=device) * self.scale + self.location
         sigma = torch.sigmoid(level)
         noise = batch[NOISE] if NOISE in batch else torch.randn(latents.shape, generator=generator, device=device)
         mixed = torch.lerp(latents, noise, sigma[:, None, None, None])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,7 @@ __all__ = [
     "Contrast",
     "Network",
     "NetworkChanges",
+    "PredictionType",
     "Preset",
     "strengths",
 ]
@@ -56,12 +57,17 @@ class Contrast(Checked, BaseModel):
     threshold: float | None = None
 
 
+PredictionType: TypeAlias = Literal["velocity", "sample", "sample_and_variance"]
+"""What a network predicts: the velocity, the image, or the image and the variance of what it leaves out."""
+
+
 class Network(Checked, BaseModel):
     """The network that suits a domain's images.
 
     `channels` of its levels, each half as high and wide as the one before; `space_to_depth` by which pixels are folded
     into channels before the first; `width` of covariate tokens; `prediction_type`, whether it predicts the velocity or
-    the image, "sample", which suits patches of many pixels (`diffusion.denoiser`); `architecture`, a UNet or a
+    the image, "sample", which suits patches of many pixels, alone or with the variance of what it leaves out of it,
+    "sample_and_variance" (`diffusion.denoiser`); `architecture`, a UNet or a
     transformer, whose `channels` are the equal widths of its layers.
     """
 
@@ -70,7 +76,7 @@ class Network(Checked, BaseModel):
     channels: tuple[PositiveInt, ...] = (96, 128, 160)
     space_to_depth: PositiveInt = 4
     width: PositiveInt = 128
-    prediction_type: Literal["velocity", "sample"] = "velocity"
+    prediction_type: PredictionType = "velocity"
     architecture: Literal["unet", "transformer"] = "unet"
 
     @model_serializer(mode="wrap")
@@ -111,8 +117,10 @@ class NetworkChanges(Checked, BaseModel):
         default=None,
         description="pixels of a side, or latents, folded into channels; latents are not by default",
     )
-    prediction_type: Literal["velocity", "sample"] | None = Field(
-        default=None, description="what the network predicts: sample, the image, suits folded pixels"
+    prediction_type: PredictionType | None = Field(
+        default=None,
+        description="what the network predicts: sample, the image, suits folded pixels, which leave out grain; "
+        "sample_and_variance makes that too, and may be given beside a generator that predicts the image",
     )
 
     def of(self, network: Network) -> Network:

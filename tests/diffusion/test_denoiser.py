@@ -2,19 +2,32 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
+from scipy.fft import dctn
+from torch.nn.functional import pixel_unshuffle
 
 from synthfair_hf.align.lora import add_lora, reference
 from synthfair_hf.causal.scm import StructuralCausalModel
-from synthfair_hf.diffusion.denoiser import TIME_SCALE, SampleUNet, build_denoiser, predict_velocity
+from synthfair_hf.diffusion.denoiser import (
+    LOG_STD,
+    TIME_SCALE,
+    SampleUNet,
+    _cosines,
+    build_denoiser,
+    predict_velocity,
+    with_variance,
+)
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
+from synthfair_hf.diffusion.solver import integrate
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.domains.preset import Network
 
-KINDS = [("unet", "velocity"), ("unet", "sample"), ("transformer", "velocity"), ("transformer", "sample")]
+PREDICTIONS = ("velocity", "sample", "sample_and_variance")
+KINDS = [(architecture, prediction) for architecture in ("unet", "transformer") for prediction in PREDICTIONS]
 
 
 def denoiser(architecture="unet", prediction_type="sample", seed=0):
@@ -63,6 +76,80 @@ def test_the_true_image_gives_the_true_velocity(monkeypatch):
     assert torch.allclose(predict_velocity(unet, states, sigma, tokens), noise - image, atol=1e-5)
 
 
+def left_out(monkeypatch, seed=1):
+    """A network that predicts a fixed image and fixed standard deviations, and both."""
+    unet, (image, _) = denoiser(prediction_type="sample_and_variance"), given()
+    generator = torch.Generator().manual_seed(seed)
+    std = 0.02 + 0.5 * torch.rand(image.shape, generator=generator)
+    found = torch.cat([image, std.log() - LOG_STD], dim=1)
+    monkeypatch.setattr(unet, "forward", lambda *_, **__: (found,))
+    return unet, image, std
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("level", [1.0, 0.5, 0.05, 1e-3, 0.0])
+def test_what_is_left_out_moves_by_its_mean_given_the_state(level, monkeypatch):
+    """Against Gaussian conditioning by matrices: x = image + r, x_s = (1 - s) x + s e, E[e - x | x_s]."""
+    unet, image, std = left_out(monkeypatch)
+    states = torch.randn(image.shape, generator=torch.Generator().manual_seed(2))
+    tokens = torch.zeros(3, 5, 16)
+    found = predict_velocity(unet, states, torch.full((3,), level), tokens)[0, :, 2, 3].double()
+    cosines = _cosines(4, image.device).double()
+    covariance = cosines.T @ torch.diag(std[0, :, 2, 3].double().square()) @ cosines
+    mean, state, one = image[0, :, 2, 3].double(), states[0, :, 2, 3].double(), torch.eye(4, dtype=torch.float64)
+    of_state = (1 - level) ** 2 * covariance + level**2 * one
+    crossed = level * one - (1 - level) * covariance  # of e - x with the state
+    expected = crossed @ torch.linalg.solve(of_state, state - (1 - level) * mean) - mean
+    assert torch.allclose(found, expected, atol=1e-3)
+
+
+@torch.no_grad()
+def test_standard_normal_noise_is_carried_to_grain_of_the_predicted_variance_and_back(monkeypatch):
+    unet, image, std = left_out(monkeypatch)
+    noise, tokens = torch.randn(image.shape, generator=torch.Generator().manual_seed(3)), torch.zeros(3, 5, 16)
+
+    def velocity(x, level):
+        return predict_velocity(unet, x, torch.full((3,), level), tokens)
+
+    cosines = _cosines(4, image.device)
+    grain = torch.einsum("kp,bkhw->bphw", cosines, std * torch.einsum("kp,bphw->bkhw", cosines, noise))
+    levels = [float(level) ** 2 for level in np.linspace(1, 0, 400)]
+    assert torch.allclose(integrate("midpoint", velocity, noise, levels), image + grain, atol=2e-3)
+    assert torch.allclose(integrate("midpoint", velocity, image + grain, levels[::-1]), noise, atol=2e-2)
+
+
+@pytest.mark.parametrize(("channels", "side", "colours"), [(64, 8, 1), (48, 4, 3), (4, 2, 1), (3, 1, 3)])
+def test_patches_are_transformed_as_scipy_does(channels, side, colours):
+    patch = np.random.default_rng(0).normal(size=(colours, side, side))
+    folded = pixel_unshuffle(torch.from_numpy(patch)[None].float(), side)[0, :, 0, 0]
+    cosines = _cosines(channels, folded.device)
+    expected = dctn(patch, axes=(1, 2), norm="ortho").ravel()
+    assert np.allclose((cosines @ folded).numpy(), expected, atol=1e-5)
+    assert torch.allclose(cosines @ cosines.T, torch.eye(channels), atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["unet", "transformer"])
+def test_a_network_that_gets_a_variance_predicts_the_image_as_before(architecture):
+    network, (states, tokens) = denoiser(architecture), given()
+    wider, before = with_variance(network), torch.get_rng_state()
+    with_variance(network)
+    assert torch.equal(torch.get_rng_state(), before)
+    last = {"unet": "conv_out", "transformer": "proj_out"}[architecture]
+    assert wider.config.out_channels == 2 * network.config.out_channels
+    steps = torch.tensor([800.0, 500.0, 10.0])
+    pooled = tokens.mean(dim=1)
+    if architecture == "unet":
+        plain, both = (one(states, steps, tokens, class_labels=pooled).sample for one in (network, wider))
+    else:
+        plain, both = (one(states, tokens, pooled, steps).sample for one in (network, wider))
+    image, log_std = both.chunk(2, dim=1)
+    assert torch.allclose(image, plain, atol=1e-6)
+    assert not log_std.any()
+    assert not wider.training
+    assert getattr(wider, last).weight.requires_grad
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_compiled_network_is_asked_as_the_network_is(kind):
@@ -104,7 +191,7 @@ def test_the_velocity_of_before_is_stored_as_before(tmp_path):
     assert Network(**Network(prediction_type="sample").model_dump()).prediction_type == "sample"
 
 
-@pytest.mark.parametrize("prediction_type", ["velocity", "sample"])
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
 @pytest.mark.parametrize(("side", "steps", "cycles"), [(64, 2, 10), (128, 2, 1), (64, 24, 1), (64, 100, 1)])
 def test_composition_is_exact_with_weights_that_know_nothing(prediction_type, side, steps, cycles, tmp_path):
     pipeline, source = saved(tmp_path, side, side // 8, prediction_type), PhantomSource(60, 0)

@@ -102,6 +102,27 @@ def test_a_network_that_predicts_the_image_goes_on_to(verb, predictor, save_phan
     assert differ(start, tmp_path / "run", "unet")
 
 
+def test_a_network_that_predicts_the_image_learns_the_variance_of_what_it_leaves_out(
+    save_phantom_generator, tmp_path, capsys
+):
+    starts = {
+        name: save_phantom_generator(tmp_path / name, SIDE, 0, prediction_type=name, default_steps=2)
+        for name in ("sample", "velocity")
+    }
+    asked = ["--preset", "phantom", "--prediction_type", "sample_and_variance"]
+    assert command("train", starts["velocity"], tmp_path / "refused", *asked) == 2
+    assert "prediction_type: given beside pretrained_model_name_or_path" in capsys.readouterr().err
+    assert command("train", starts["sample"], tmp_path / "run", *asked) == 0
+    start, trained = (CausalDiffusionPipeline.load(one) for one in (starts["sample"], tmp_path / "run"))
+    assert trained.unet.prediction_type == trained.preset.network.prediction_type == "sample_and_variance"
+    assert trained.unet.config.out_channels == 2 * start.unet.config.out_channels
+    assert (trained.scheduler.base, trained.scheduler.shift) == ("midpoint", 0.5)
+    assert trained.config.default_steps == 2
+    # and it is trained further, from what it has learned
+    assert command("train", tmp_path / "run", tmp_path / "longer", "--preset", "phantom") == 0
+    assert CausalDiffusionPipeline.load(tmp_path / "longer").unet.prediction_type == "sample_and_variance"
+
+
 def test_an_super_resolved_generator_answers_as_before_with_more_pixels(generator, tmp_path, capsys, monkeypatch):
     """Its networks are untouched, do() nothing gives the radiograph back, and a second autoencoder is refused."""
     run = tmp_path / "run"

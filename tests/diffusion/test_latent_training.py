@@ -145,7 +145,7 @@ def test_recomputed_activations_give_the_same_weights(tmp_path):
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
 
 
-@pytest.mark.parametrize("prediction_type", ["velocity", "sample"])
+@pytest.mark.parametrize("prediction_type", ["velocity", "sample", "sample_and_variance"])
 def test_a_transformer_is_trained_saved_and_composes(prediction_type, tmp_path):
     changes = NetworkChanges(channels=(32, 32), architecture="transformer", prediction_type=prediction_type)
     config = TrainingConfig(output_dir=tmp_path / "run", max_train_steps=1, train_batch_size=2)
