@@ -10,8 +10,8 @@ Every image is sent to do(a') and back to do(a), by
   covariates, and as many (`--steps`, 50) from there under a', with classifier-free guidance of the strength that the
   generator has for this covariate (none costs half); all in one process on the same images and threads.
 
-Reversibility is the L1 distance (0-255) of the image after both, composition that after do() of nothing; seconds are per
-image and direction. All with 95 % bootstrap intervals over patients; of seconds over repetitions of the batches.
+Reversibility is the L1 distance (0-255) of the image after both, composition that after do() of nothing; seconds are
+per image and direction. All with 95 % bootstrap intervals over patients; of seconds over repetitions of the batches.
 Writes OUT/inversion.json and prints its table.
 """
 

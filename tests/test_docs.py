@@ -200,6 +200,7 @@ def test_the_shares_of_the_real_gap_are_quoted_from_the_board():
         ("roofline", "dpo_step", "dpo_step.md"),
         ("ingest", "ingest", "README.md"),
         ("view_loading", "views", "README.md"),
+        ("second_release", "second_release", "README.md"),
         ("causal_fitting", "causal_fitting", "README.md"),
     ],
 )

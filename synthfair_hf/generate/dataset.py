@@ -28,7 +28,7 @@ from .gate import QualityGate
 from .generator import Sampler
 from .lock import mutex
 from .merge import merge
-from .plan import SCM, GenerationPlan
+from .plan import SCM, VERSIONS, GenerationPlan
 from .recipes import read_recipes
 from .run import check, generate, repair, seconds_per_image
 from .sampler import SavedSampler, check_prompts, find_sampler
@@ -207,7 +207,7 @@ def _plan(
     if (Path(output_dir) / PLAN).is_file():
         # what was begun goes on as it was begun
         begun = read_plan(Path(output_dir))
-        settings = {"draws_version": begun.draws_version, "png_version": begun.png_version, **settings}
+        settings = {name: getattr(begun, name) for name in VERSIONS} | settings
     passed_on: Access = "open" if predictor is None else predictor.access
 
     def plan_of(source: Source | None) -> GenerationPlan:

@@ -48,10 +48,13 @@ from .rows import Row, Shard
 from .sampling import Sampling
 from .sharding import count_shards, divide
 
-__all__ = ["SCM", "GenerationPlan"]
+__all__ = ["SCM", "VERSIONS", "GenerationPlan"]
 
 SCM = "scm"
 """The `source` of a plan whose subjects are draws from the model itself."""
+
+VERSIONS = ("draws_version", "png_version", "parquet_version")
+"""Of how data sets are written: 1 in plans that name none, and what was begun goes on as it was begun."""
 
 SEEDS, STRIDE = 2**32, 0x9E3779B1
 """torch's CPU generators distinguish this many seeds; an odd stride visits each of them once."""
@@ -84,7 +87,8 @@ class GenerationPlan(Numerics, BaseModel):
     `sampling` is given where a text-to-image pipeline makes the images, from prompts: the members of a family are then
     same-noise samples, not counterfactuals. `recipes` are contexts (`recipes.read_recipes`), of which each subject has
     one, by its rank. `draws_version` is that of `views.draws`, `png_version` that of what each PNG says of itself
-    (`render.statement`); a plan that was stored without one has version 1.
+    (`render.statement`), `parquet_version` that of how files hold the images (`store`); a plan that was stored without
+    one has version 1.
 
     Raises:
         InputError: settings that cannot be planned, in one sentence.
@@ -128,6 +132,7 @@ class GenerationPlan(Numerics, BaseModel):
     sampling: Sampling | None = None
     draws_version: Literal[1, 2] = 2
     png_version: Literal[1, 2] = 2
+    parquet_version: Literal[1, 2] = 2
     recipes: tuple[dict[str, str], ...] = ()
 
     def __init__(self, **settings: Any) -> None:
@@ -251,8 +256,7 @@ class GenerationPlan(Numerics, BaseModel):
         """Without what plans did not name at first: their files stay as they were written."""
         found: dict[str, Any] = handler(self)
         absent = {
-            "draws_version": self.draws_version == 1,
-            "png_version": self.png_version == 1,
+            **{name: getattr(self, name) == 1 for name in VERSIONS},
             "sampling": self.sampling is None,
             "recipes": not self.recipes,
         }

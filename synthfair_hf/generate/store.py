@@ -1,6 +1,7 @@
 """A directory of shards, each with a record, under one plan.
 
-    DIR/data/...                 rows; columns as in `row_features`, page checksums, the same bytes for the same rows
+    DIR/data/...                 rows; columns as in `row_features`, page checksums, the same bytes for the same rows;
+                                 images as they are, so that what a second release shares with the first is not sent
     DIR/records/plan.json        the GenerationPlan
     DIR/records/<stem>.json      Record of a finished shard: rows, bytes and sha256 of its files, the plan's identity
     DIR/records/generate.json    Record of the whole run
@@ -41,21 +42,27 @@ from ..schema import Schema
 from ..views.manifest import PLAN, RUN
 from .balance import stored_balance
 from .lock import LOCKS, check_free, lease, mutex
-from .plan import GenerationPlan
+from .plan import VERSIONS, GenerationPlan
 from .rows import Shard
 
 __all__ = [
+    "PIXELS",
     "PLAN",
+    "ROWS_PER_GROUP",
     "RUN",
     "Store",
     "difference",
     "identity",
+    "leaves",
     "list_files",
     "plan_of",
     "read_plan",
     "recorded_files",
     "row_features",
 ]
+
+PIXELS = "image.bytes"
+"""Leaf of the images' column: PNG, which cannot be compressed further."""
 
 ROWS_PER_GROUP = 120
 """Few enough that a viewer can scan a group of 512 x 512 images, and that damage is located."""
@@ -103,10 +110,18 @@ def row_features(
     )
 
 
+def leaves(schema: pa.Schema) -> list[str]:
+    """The columns of a file, by their paths."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    stored = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [stored.column(place).path for place in range(len(stored))]
+
+
 def plan_of(settings: Mapping[str, Any]) -> GenerationPlan:
     """The plan that a file or a record holds; InputError or TypeError for one of another version."""
     # plans did not always name the version of their draws
-    return GenerationPlan(**{"draws_version": 1, "png_version": 1, **settings})
+    return GenerationPlan(**{**dict.fromkeys(VERSIONS, 1), **settings})
 
 
 def read_plan(directory: Path) -> GenerationPlan:
@@ -300,7 +315,11 @@ class Store:
                 columns[name] = [None if one is None else label.str2int(one) for one in columns[name]]
         table = pa.table(columns, schema=schema)
         sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, schema, write_page_checksum=True, write_page_index=True) as writer:
+        options: dict[str, Any] = {"write_page_checksum": True, "write_page_index": True}
+        if self.plan.parquet_version > 1:
+            # as they are: compressed from another row on, the same images are other bytes, which a push sends again
+            options["compression"] = {name: "NONE" if name == PIXELS else "SNAPPY" for name in leaves(schema)}
+        with pq.ParquetWriter(sink, schema, **options) as writer:
             writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         return sink.getvalue().to_pybytes()
 

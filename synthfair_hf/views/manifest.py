@@ -52,7 +52,7 @@ FIRST_DRAWS = 1
 
 IDLE = {
     **{"mixed_precision": "no", "channels_last": False, "compile": False},
-    **{"draws_version": FIRST_DRAWS, "png_version": 1},
+    **{"draws_version": FIRST_DRAWS, "png_version": 1, "parquet_version": 1},
 }
 """Settings that identities leave out where they have these values, as plans from before they existed do."""
 

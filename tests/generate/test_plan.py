@@ -221,6 +221,7 @@ CHANGED = {
     "target": {"age": {"under 50 years": 0.5, "50 years and older": 0.5}},
     "draws_version": 1,
     "png_version": 1,
+    "parquet_version": 1,
     "recipes": ({"view": "AP"}, {"view": "PA"}),
     "sampling": {"generator": "g", "pipeline": "p", "subjects": "s"},
 }

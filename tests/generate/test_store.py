@@ -18,7 +18,7 @@ from synthfair_hf.errors import InputError
 from synthfair_hf.generate import store as store_module
 from synthfair_hf.generate.render import encode_png
 from synthfair_hf.generate.run import generate
-from synthfair_hf.generate.store import Store, read_plan, row_features
+from synthfair_hf.generate.store import PIXELS, Store, plan_of, read_plan, row_features
 from synthfair_hf.generate.verification import verify
 from synthfair_hf.publish.dataset_card import write_dataset_card
 from synthfair_hf.records import Record, file_sha256
@@ -149,6 +149,23 @@ def test_pages_have_checksums_and_an_index(stored):
     data = flipped((stored / SHARD).read_bytes(), inside_an_image(stored / SHARD))
     with pytest.raises(OSError, match="CRC checksum"):
         pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+
+
+def test_images_are_stored_as_they_are_and_what_was_begun_compressed_goes_on_so(stored, plan, tmp_path):
+    def codecs(file):
+        group = pq.ParquetFile(file).metadata.row_group(0)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        return {one.path_in_schema: one.compression for one in columns}
+
+    found = codecs(stored / SHARD)
+    assert found.pop(PIXELS) == "UNCOMPRESSED"
+    assert set(found.values()) == {"SNAPPY"}
+    images = pq.read_table(stored / SHARD).column("image")
+    whole = (stored / SHARD).read_bytes()
+    assert all(one["bytes"] in whole for one in images.to_pylist())
+    before = plan.model_copy(update={"parquet_version": 1})
+    assert "parquet_version" not in before.model_dump(mode="json")
+    assert plan_of(before.model_dump(mode="json")) == before
 
 
 def test_a_sound_data_set_has_no_problems(stored, plan):
