@@ -50,7 +50,7 @@ DATA_SETS = {"dermatology": "ham10000", "brain_mri": "oasis1"}
 SHARE = 1 / 3
 """Of the training patients, those of the predictor."""
 
-NETWORK = Network(channels=(64, 96, 128), width=64, prediction_type="sample")
+NETWORK = Network(channels=(64, 96, 128), width=64, prediction_type="sample_and_variance")
 """Small enough for a processor core. One that predicts the velocity draws coloured noise after 3,000 steps."""
 
 SIDE = 96

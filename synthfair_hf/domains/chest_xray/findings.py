@@ -134,5 +134,5 @@ CHEST_XRAY_FINDINGS = _preset(
     *(AGE, SEX),
     scanner=SCANNER,
     resolution=128,
-    network=Network(space_to_depth=8, prediction_type="sample"),
+    network=Network(space_to_depth=8, prediction_type="sample_and_variance"),
 )

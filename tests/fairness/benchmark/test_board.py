@@ -340,7 +340,7 @@ CELL = {1: "d2d4ceeeb7ab431c"}
 def test_rows_and_figures_of_a_cell_are_those_of_its_version(write_store, tmp_path):
     """Rows, masks and figures; the fit between them is pinned by `fairness.mitigation.test_method_version`."""
     # the data set of the hash: its draws and files are of the first version
-    data, rows = DataSet(write_store(tmp_path / "synthfair", draws_version=1, png_version=1)), []
+    data, rows = DataSet(write_store(tmp_path / "synthfair", draws_version=1, png_version=1, parquet_version=1)), []
     for view, seed in product((STRONG, "finding_underdiagnosed_in_female_30"), (0, 1)):
         parts = parts_of(data, get_view(view, data.preset), ("training masks", "synthetic images"), seed, 20)
         for part in parts:
