@@ -12,25 +12,27 @@ An image lies near a manifold of few dimensions, while noise and velocity fill t
 are hardly wider than a patch of pixels can predict the first but not the others (Li and He 2025).
 
 What lies below its resolution, the grain of a detector above all, such a network leaves out of its image, and the
-velocity above takes it for noise: abducted, it is amplified 1/0.05 times. A network of the third kind also predicts
-the variance of what it leaves out (as Nichol and Dhariwal 2021 learn that of a step), coefficient by coefficient of a
-discrete cosine transform over each patch. With x = image + r, r ~ N(0, variance), x_s = (1 - s) x + s e has the mean
-velocity
+velocity above takes it for noise: abducted, it is amplified 1/0.05 times. A network of the third kind also learns the
+variance of what it leaves out, by place, coefficient of a discrete cosine transform over each patch, and covariates.
+With x = image + r, r ~ N(0, variance), x_s = (1 - s) x + s e has the mean velocity
 
     E[e - x | x_s] = c y - image,   y = x_s - (1 - s) image,   c = (s - (1 - s) variance) / ((1 - s)^2 variance + s^2)
 
-which carries standard normal noise to grain of that variance and back, and is finite at s = 0, where it is -x_s.
+which carries standard normal noise to grain of that variance and back, and is finite at s = 0, where it is -x_s. The
+variance does not depend on the state: so what was left out of an observed image is carried to its counterfactual as it
+is, times the ratio of the two deviations. (One that did, as that of a step in Nichol and Dhariwal 2021, drew grain that
+differs from image to image, but was fed back on itself: of 96 radiographs one left all grey levels under do(sex).)
 """
 
-from functools import lru_cache
-from typing import TypeAlias, cast
+from functools import lru_cache, wraps
+from typing import Any, TypeAlias, cast
 
 import torch
 
 # ModelMixin: diffusers looks in a component's module for the class by which it is loaded
-from diffusers import ModelMixin, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import ModelMixin, SD3Transformer2DModel, UNet2DConditionModel  # noqa: F401
 from scipy.fft import dct
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..domains.preset import HEAD, Network
 
@@ -62,16 +64,55 @@ class SampleTransformer(SD3Transformer2DModel):
     prediction_type = "sample"
 
 
+LOG_STD = -3.0
+"""Logarithm of the standard deviation of what is left out before it is learned: 6 grey levels of 255."""
+
+LOG_STDS = (-5.0, 0.0)
+"""The least and largest that are used: an 8-bit image is known to half a grey level, and a network to less."""
+
+
+class Grain(nn.Module):
+    """Standard deviations of what a network leaves out of its image, by coefficient: of a place, and of covariates.
+
+    Args:
+        channels: of the folded image.
+        size: its height and width.
+        width: length of the covariate tokens.
+    """
+
+    def __init__(self, channels: int, size: int, width: int) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.full((channels, size, size), LOG_STD))
+        self.covariates = nn.Linear(width, channels)
+        nn.init.zeros_(self.covariates.weight)
+        nn.init.zeros_(self.covariates.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Standard deviations `[B, C, H, W]` under the mean of the tokens, `[B, D]`."""
+        log_std = self.place + self.covariates(pooled)[:, :, None, None]
+        return log_std.clamp(*LOG_STDS).exp()
+
+
 class VarianceUNet(UNet2DConditionModel):
-    """A UNet that predicts the image and the variance of what it leaves out, in twice as many output channels."""
+    """A UNet that predicts the image, and knows the variance of what it leaves out."""
 
     prediction_type = "sample_and_variance"
+
+    @wraps(UNet2DConditionModel.__init__)
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.grain = Grain(self.config.in_channels, self.config.sample_size, self.config.cross_attention_dim)
 
 
 class VarianceTransformer(SD3Transformer2DModel):
-    """A transformer that predicts the image and the variance of what it leaves out."""
+    """A transformer that predicts the image, and knows the variance of what it leaves out."""
 
     prediction_type = "sample_and_variance"
+
+    @wraps(SD3Transformer2DModel.__init__)
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.grain = Grain(self.config.in_channels, self.config.sample_size, self.config.pooled_projection_dim)
 
 
 Denoiser: TypeAlias = UNet2DConditionModel | SD3Transformer2DModel
@@ -91,12 +132,6 @@ TRANSFORMERS: dict[str, type[SD3Transformer2DModel]] = {
     "sample_and_variance": VarianceTransformer,
 }
 
-LOG_STD = -3.0
-"""Logarithm of the standard deviation of what is left out where a network's output is 0: 6 grey levels of 255."""
-
-LOG_STDS = (-5.0, 0.0)
-"""The least and largest that are used: an 8-bit image is known to half a grey level, and a network to less."""
-
 
 def build_denoiser(network: Network, in_channels: int, sample_size: int) -> Denoiser:
     """An untrained network.
@@ -113,7 +148,7 @@ def build_denoiser(network: Network, in_channels: int, sample_size: int) -> Deno
         sample_size=sample_size,
         patch_size=1,
         in_channels=in_channels,
-        out_channels=_outputs(kind, in_channels),
+        out_channels=in_channels,
         num_layers=len(network.channels),
         attention_head_dim=HEAD,
         num_attention_heads=width // HEAD,
@@ -138,13 +173,13 @@ def build_unet(
         in_channels: channels of its input and output.
         sample_size: their height and width.
         width: length of the covariate tokens.
-        kind: its class, by which it predicts the velocity, the image, or the image and the variance of what it lacks.
+        kind: its class, by which it predicts the velocity, the image, or the image and what it leaves out.
     """
     below = len(channels) - 1
     return kind(
         sample_size=sample_size,
         in_channels=in_channels,
-        out_channels=_outputs(kind, in_channels),
+        out_channels=in_channels,
         block_out_channels=channels,
         layers_per_block=1,
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * below),
@@ -158,25 +193,17 @@ def build_unet(
     )
 
 
-def _outputs(kind: type[ModelMixin], in_channels: int) -> int:
-    return in_channels * (1 + (getattr(kind, "prediction_type", None) == "sample_and_variance"))
-
-
 def with_variance(denoiser: Denoiser) -> Denoiser:
-    """A network that predicts the image as this one does, and a variance of what it leaves out that is yet to learn.
+    """A network that predicts the image as this one does, and is yet to learn the variance of what it leaves out.
 
     Args:
         denoiser: predicts the image (`SampleUNet` or `SampleTransformer`).
     """
-    wider: type[Denoiser] = VarianceUNet if isinstance(denoiser, UNet2DConditionModel) else VarianceTransformer
-    channels = 2 * denoiser.config.in_channels
+    kind: type[Denoiser] = VarianceUNet if isinstance(denoiser, UNet2DConditionModel) else VarianceTransformer
     with torch.random.fork_rng(devices=[]):
-        made = cast("Denoiser", wider.from_config(denoiser.config, out_channels=channels))
-    last = "conv_out" if isinstance(made, UNet2DConditionModel) else "proj_out"
-    weights = denoiser.state_dict()
-    for name in (f"{last}.weight", f"{last}.bias"):
-        weights[name] = torch.cat([weights[name], torch.zeros_like(weights[name])])
-    made.load_state_dict(weights)
+        made = cast("Denoiser", kind.from_config(denoiser.config))
+    grain = {f"grain.{name}": weights for name, weights in made.grain.state_dict().items()}
+    made.load_state_dict({**denoiser.state_dict(), **grain})
     return made.train(denoiser.training)
 
 
@@ -189,11 +216,9 @@ def _cosines(channels: int, device: torch.device) -> Tensor:
     return torch.kron(colours, torch.kron(line, line)).to(device, torch.float32)
 
 
-def _with_grain(found: Tensor, latents: Tensor, sigma: Tensor) -> Tensor:
-    """The velocity of an image and a variance `[B, 2 C, H, W]`, by the equation above."""
-    image, log_std = found.chunk(2, dim=1)
-    variance = (2 * (LOG_STD + log_std).clamp(*LOG_STDS)).exp()
-    level = sigma[:, None, None, None]
+def _with_grain(image: Tensor, std: Tensor, latents: Tensor, sigma: Tensor) -> Tensor:
+    """The velocity of an image and of what it leaves out, `[B, C, H, W]` each, by the equation above."""
+    variance, level = std.square(), sigma[:, None, None, None]
     cosines = _cosines(image.shape[1], image.device).to(image.dtype)
     apart = torch.einsum("kp,bphw->bkhw", cosines, latents - (1 - level) * image)
     moved = apart * (level - (1 - level) * variance) / ((1 - level).square() * variance + level.square())
@@ -227,5 +252,5 @@ def predict_velocity(denoiser: Denoiser, latents: Tensor, sigma: Tensor, tokens:
     if kind == "velocity":
         return found
     if kind == "sample_and_variance":
-        return _with_grain(found, latents, sigma)
+        return _with_grain(found, denoiser.grain(pooled).to(latents.dtype), latents, sigma)
     return (latents - found) / sigma.clamp(min=LOWEST)[:, None, None, None]

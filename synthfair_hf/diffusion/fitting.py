@@ -67,7 +67,7 @@ GRAIN_LEVELS = {"location": -1.0, "scale": 1.5}
 WIDENED = ("sample", "sample_and_variance")
 """What a start predicts, and what may be asked for beside it."""
 
-GRAIN_SHIFT = 0.5
+GRAIN_SHIFT = 0.4
 """Of the solver's levels for such a network: grain is drawn in the last of them, and the first are smooth."""
 
 KEPT_COUNTS, KEPT_INPUTS = ("mechanisms", "covariate_table"), ("graph", "covariate_table", "predictor")

@@ -77,12 +77,12 @@ def test_the_true_image_gives_the_true_velocity(monkeypatch):
 
 
 def left_out(monkeypatch, seed=1):
-    """A network that predicts a fixed image and fixed standard deviations, and both."""
+    """A network that predicts a fixed image and leaves out what has these standard deviations, and both."""
     unet, (image, _) = denoiser(prediction_type="sample_and_variance"), given()
     generator = torch.Generator().manual_seed(seed)
     std = 0.02 + 0.5 * torch.rand(image.shape, generator=generator)
-    found = torch.cat([image, std.log() - LOG_STD], dim=1)
-    monkeypatch.setattr(unet, "forward", lambda *_, **__: (found,))
+    monkeypatch.setattr(unet, "forward", lambda *_, **__: (image,))
+    monkeypatch.setattr(unet.grain, "forward", lambda _: std)
     return unet, image, std
 
 
@@ -135,19 +135,33 @@ def test_a_network_that_gets_a_variance_predicts_the_image_as_before(architectur
     wider, before = with_variance(network), torch.get_rng_state()
     with_variance(network)
     assert torch.equal(torch.get_rng_state(), before)
-    last = {"unet": "conv_out", "transformer": "proj_out"}[architecture]
-    assert wider.config.out_channels == 2 * network.config.out_channels
     steps = torch.tensor([800.0, 500.0, 10.0])
     pooled = tokens.mean(dim=1)
     if architecture == "unet":
-        plain, both = (one(states, steps, tokens, class_labels=pooled).sample for one in (network, wider))
+        plain, image = (one(states, steps, tokens, class_labels=pooled).sample for one in (network, wider))
     else:
-        plain, both = (one(states, tokens, pooled, steps).sample for one in (network, wider))
-    image, log_std = both.chunk(2, dim=1)
-    assert torch.allclose(image, plain, atol=1e-6)
-    assert not log_std.any()
+        plain, image = (one(states, tokens, pooled, steps).sample for one in (network, wider))
+    assert torch.equal(image, plain)
+    assert torch.allclose(wider.grain(pooled), torch.tensor(LOG_STD).exp())
     assert not wider.training
-    assert getattr(wider, last).weight.requires_grad
+
+
+@torch.no_grad()
+def test_what_is_left_out_of_an_image_is_carried_to_its_counterfactual_as_it_is(monkeypatch):
+    """Another image is predicted under other covariates; grain has twice the deviation there."""
+    unet, image, std = left_out(monkeypatch)
+    other, token = image.flip(0), torch.zeros(3, 5, 16)
+    monkeypatch.setattr(unet, "forward", lambda *_, **asked: (other if asked["class_labels"].any() else image,))
+    monkeypatch.setattr(unet.grain, "forward", lambda pooled: std * (2 if pooled.any() else 1))
+    observed = image + torch.randn(image.shape, generator=torch.Generator().manual_seed(4))
+    levels = [float(level) ** 2 for level in np.linspace(1, 0, 400)]
+
+    def under(tokens):
+        return lambda x, level: predict_velocity(unet, x, torch.full((3,), level), tokens)
+
+    noise = integrate("midpoint", under(token), observed, levels[::-1])
+    found = integrate("midpoint", under(token + 1), noise, levels)
+    assert torch.allclose(found, other + 2 * (observed - image), atol=2e-2)
 
 
 @torch.no_grad()

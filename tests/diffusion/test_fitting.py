@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from synthfair_hf.cli import main
+from synthfair_hf.diffusion.denoiser import LOG_STD
 from synthfair_hf.diffusion.fitting import train_generator
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
@@ -115,8 +116,11 @@ def test_a_network_that_predicts_the_image_learns_the_variance_of_what_it_leaves
     assert command("train", starts["sample"], tmp_path / "run", *asked) == 0
     start, trained = (CausalDiffusionPipeline.load(one) for one in (starts["sample"], tmp_path / "run"))
     assert trained.unet.prediction_type == trained.preset.network.prediction_type == "sample_and_variance"
-    assert trained.unet.config.out_channels == 2 * start.unet.config.out_channels
-    assert (trained.scheduler.base, trained.scheduler.shift) == ("midpoint", 0.5)
+    assert trained.unet.config.out_channels == start.unet.config.out_channels
+    assert not torch.equal(trained.unet.grain.place, torch.full_like(trained.unet.grain.place, LOG_STD)), (
+        "it is trained"
+    )
+    assert (trained.scheduler.base, trained.scheduler.shift) == ("midpoint", 0.4)
     assert trained.config.default_steps == 2
     # and it is trained further, from what it has learned
     assert command("train", tmp_path / "run", tmp_path / "longer", "--preset", "phantom") == 0
