@@ -98,7 +98,7 @@ class VarianceUNet(UNet2DConditionModel):
 
     prediction_type = "sample_and_variance"
 
-    @wraps(UNet2DConditionModel.__init__)
+    @wraps(UNet2DConditionModel.__init__)  # type: ignore[misc]
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.grain = Grain(self.config.in_channels, self.config.sample_size, self.config.cross_attention_dim)
@@ -109,7 +109,7 @@ class VarianceTransformer(SD3Transformer2DModel):
 
     prediction_type = "sample_and_variance"
 
-    @wraps(SD3Transformer2DModel.__init__)
+    @wraps(SD3Transformer2DModel.__init__)  # type: ignore[misc]
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.grain = Grain(self.config.in_channels, self.config.sample_size, self.config.pooled_projection_dim)
