@@ -16,7 +16,8 @@ from sheet import sheet
 
 from synthfair_hf.access import sealed
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
-from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR
+from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
+from synthfair_hf.domains.chest_xray.nih_chestxray14 import NIHChestXray14
 from synthfair_hf.domains.chest_xray.scanners import SCANNERS
 from synthfair_hf.domains.findings import findings_of
 from synthfair_hf.domains.preset import Preset
@@ -33,7 +34,10 @@ SIDE = 128
 SHOWN = ("effusion", "cardiomegaly", "finding")
 """Findings on the sheet, of those that a generator has."""
 
-CREDITS = "NIH ChestX-ray14 (Wang et al., CVPR 2017; images: NIH Clinical Center)."
+CREDITS = (
+    "NIH ChestX-ray14 (Wang et al., CVPR 2017; images: NIH Clinical Center); terms of use: "
+    f"{NIHChestXray14.license}, {NIHChestXray14.request}."
+)
 LIMITATIONS = (
     "Findings of the training radiographs are text-mined from reports and noisy. View and findings are confounded in "
     "them: sick people are imaged AP. The model can carry such associations into do(effusion) and do(view).",
@@ -130,7 +134,10 @@ def card(scoreboard_dir: Path, path: Path) -> None:
         [Record.read(one) for one in (soundness,) if one.exists()],
         [Record.read(one) for one in (realism,) if one.exists()],
         Record.read(DEFAULT_GENERATOR / "calibration.json"),
+        revision=find_generator(DEFAULT_GENERATOR).revision,
+        shipped=True,
         license="cc-by-4.0",
+        creator="the authors of synthfair-hf",
         picture="counterfactuals.png",
         credits=CREDITS,
         limitations=LIMITATIONS,

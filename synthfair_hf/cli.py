@@ -506,7 +506,7 @@ def _validate(settings: verbs.Validate) -> int:
     problems = validate(settings.directory)
     for problem in problems:
         print(problem)
-    told = f"{counted(len(problems), 'problem')}" if problems else "card, Croissant and records agree"
+    told = f"{counted(len(problems), 'problem')}" if problems else "card and records agree"
     print(f"{settings.directory}: {told}")
     return 1 if problems else 0
 

@@ -652,21 +652,31 @@ class Generate(VerbSettings):
 
 
 class Card(VerbSettings):
-    """Write README.md and croissant.json of a data set anew from its records."""
+    """Write the card of a data set or generator anew from its records; of a data set Croissant and figures too."""
 
     example = "synthfair --creator my-lab --url https://huggingface.co/datasets/my-lab/synthfair"
-    directory: Annotated[Path, Positional("DIR")] = Field(description="data set that `synthfair generate` wrote")
+    directory: Annotated[Path, Positional("DIR")] = Field(description="data set or saved pipeline")
     license: License = None
     creator: str | None = Field(None, description="person or organisation that publishes it; by default as before")
     url: str | None = Field(None, description="address of its page; by default as before")
     date_published: str | None = Field(None, description="day of publication, as 2026-01-31; by default as before")
+    scoreboard: Path | None = Field(
+        None, description="directory that `measure` wrote for its generator, whose figures are printed from then on"
+    )
+    leaderboard: Path | None = Field(
+        None, description="directory that `benchmark` wrote for the data set, whose figures are printed from then on"
+    )
+    hub_model_id: str | None = Field(None, description="OWNER/NAME of a generator on the Hub; by default as before")
+    datasets: tuple[str, ...] | None = Field(
+        None, description="OWNER/NAME of data sets on the Hub that a generator was trained on; by default as before"
+    )
 
 
 class Validate(VerbSettings):
-    """Compare card, views, Croissant and records of a data set with each other; the images are not read."""
+    """Compare card, records and settings of a data set or generator with each other; images are not read."""
 
     example = "synthfair"
-    directory: Annotated[Path, Positional("DIR")] = Field(description="data set that `synthfair generate` wrote")
+    directory: Annotated[Path, Positional("DIR")] = Field(description="data set or saved pipeline")
 
 
 class Verify(VerbSettings):

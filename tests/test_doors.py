@@ -262,6 +262,10 @@ DOORS: dict[str, dict[str, Any]] = {
         "creator": None,
         "url": None,
         "date_published": None,
+        "scoreboard": None,
+        "leaderboard": None,
+        "hub_model_id": None,
+        "datasets": None,
     },
     "load_predictor": {"directory": "predictor", "schema": PHANTOM.covariates},
     "measure_realism": {

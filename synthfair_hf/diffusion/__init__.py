@@ -22,6 +22,7 @@
 - `saved` — saved generators before weights are loaded: `saved.find_generator`
 - `generator` — loaded generators: `generator.load_generator`, `generator.push_generator`
 - `text_to_image` — diffusers' text-to-image pipelines as samplers: `text_to_image.TextToImage`
+- `documents` — its card, written and compared with its records: `documents.validate_generator`
 - `release` — a generator as a model repository: `release.push_directory`
 - `counterfactual` — one image file's counterfactual: `counterfactual.counterfactual`
 - `loaded` — a generator that stays in memory: `loaded.LoadedGenerator`

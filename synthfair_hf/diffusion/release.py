@@ -3,6 +3,7 @@
     record.json                     of its training; unreadable images by number, not by name
     calibration.json                where its strengths were calibrated
     records/<measure>-<world>.json  of a scoreboard, where it was measured
+    records/card.json               licence, publisher and names, which no other record tells
     <component>/, model_index.json  as they were saved, so that it is the same revision
     README.md                       the card, printed from these records
 
@@ -21,17 +22,14 @@ from typing import Any, get_args
 import torch
 from diffusers import DiffusionPipeline
 
-from ..access import same_weights, sealed, warn_of_unsealed
+from ..access import RECORD, same_weights, sealed, warn_of_unsealed
 from ..errors import InputError
 from ..publish.hub.release import CARD, PERMISSION, Publication, Release, Target
-from ..publish.model_card import write_model_card
 from ..records import Access, Record, file_sha256, fingerprint, strictest
-from .saved import SavedGenerator, access_to_training_images, find_generator, read_index
+from .documents import CALIBRATION, Publisher, card_files, read_measured
+from .saved import INDEX, SavedGenerator, access_to_training_images, find_generator, read_index
 
 __all__ = ["push_directory", "push_pipeline"]
-
-RECORD, INDEX, CALIBRATION = "record.json", "model_index.json", "calibration.json"
-"""Files of a saved generator: the records of training and calibration, and diffusers' index."""
 
 
 def push_directory(
@@ -40,8 +38,8 @@ def push_directory(
     load: Callable[[Path], object],
     *,
     scoreboard: str | Path | None = None,
-    license: str = "unknown",
-    datasets: Sequence[str] = (),
+    license: str | None = None,
+    datasets: Sequence[str] | None = None,
     **settings: Any,
 ) -> Publication:
     """Push a saved pipeline with its card to the Hub, and tag it by its bytes.
@@ -50,10 +48,10 @@ def push_directory(
         directory: of the saved pipeline.
         hub_model_id: OWNER/NAME of the model repository.
         load: loads the pipeline, and raises InputError where it is not whole.
-        scoreboard: directory that `synthfair measure` wrote for this generator; without one the card says that it was
-            not measured.
-        license: licence identifier for the card.
-        datasets: names on the Hub of the data sets it was trained on.
+        scoreboard: directory that `synthfair measure` wrote for this generator; by default the records that its card
+            was written with, and without these the card says that it was not measured.
+        license: licence identifier for the card; by default as its card was written with, or unknown.
+        datasets: names on the Hub of the data sets it was trained on; by default as its card was written with.
         **settings: those of `publish.hub.release.Target`.
 
     Returns:
@@ -76,13 +74,15 @@ def push_directory(
     saved = find_generator(directory)
     target.check(saved.access)
     warn_of_unsealed(directory)
-    measured = [] if scoreboard is None else _scoreboard(Path(scoreboard), saved)
+    measured = read_measured(saved, scoreboard)
+    publisher = Publisher.kept(saved.directory, license=license, datasets=datasets, hub_model_id=hub_model_id)
     for name in saved.files:
         _check_place(saved.directory / name)
     load(saved.directory)
     with TemporaryDirectory() as staged:
-        _stage(saved, measured, Path(staged))
-        _write_card(saved, measured, Path(staged), hub_model_id, license, datasets)
+        _stage(saved, Path(staged))
+        for name, content in card_files(saved, Path(staged), publisher, measured).items():
+            (Path(staged) / name).write_bytes(content)
         components = sorted({name.split("/")[0] for name in saved.files if "/" in name})
         return _publish(Path(staged), target, saved.access, saved.revision, components)
 
@@ -158,21 +158,6 @@ def _origin(pipeline: DiffusionPipeline, directory: Path | None) -> Path | None:
     return directory if all(same_weights(one, directory / name) for name, one in parts.items()) else None
 
 
-def _scoreboard(directory: Path, saved: SavedGenerator) -> list[tuple[str, Record]]:
-    """The records of a scoreboard by their names in the repository; all must be of this generator."""
-    paths = [path for what in ("soundness", "realism") for path in sorted(directory.glob(f"{what}-*.json"))]
-    if not paths:
-        raise InputError(f"scoreboard: {directory} holds no record; give the output directory of `synthfair measure`.")
-    records = [(f"records/{path.name}", Record.read(path)) for path in paths]
-    for name, record in records:
-        if record.inputs.get("generator") != saved.revision:
-            raise InputError(
-                f"scoreboard: {directory / Path(name).name} is of generator {record.inputs.get('generator')}, not of "
-                f"{saved.revision}; measure this one, into a directory of its own."
-            )
-    return records
-
-
 def _check_place(path: Path) -> None:
     """Raise InputError for a configuration that contains the local path it was loaded from."""
     if path.suffix != ".json":
@@ -184,7 +169,7 @@ def _check_place(path: Path) -> None:
         )
 
 
-def _stage(saved: SavedGenerator, measured: Sequence[tuple[str, Record]], staged: Path) -> None:
+def _stage(saved: SavedGenerator, staged: Path) -> None:
     """Lay out the repository; weights are linked, not copied."""
     (staged / "records").mkdir()
     for name in saved.files:
@@ -193,8 +178,6 @@ def _stage(saved: SavedGenerator, measured: Sequence[tuple[str, Record]], staged
     _training_record(saved).write(staged / RECORD)
     if (saved.directory / CALIBRATION).exists():
         Record.read(saved.directory / CALIBRATION).write(staged / CALIBRATION)
-    for name, record in measured:
-        record.write(staged / name)
 
 
 def _training_record(saved: SavedGenerator) -> Record:
@@ -207,29 +190,6 @@ def _training_record(saved: SavedGenerator) -> Record:
         return record
     source = {**source, "quarantined": len(source["quarantined"])}
     return record.model_copy(update={"counts": {**record.counts, "source": source}})
-
-
-def _write_card(
-    saved: SavedGenerator,
-    measured: Sequence[tuple[str, Record]],
-    staged: Path,
-    hub_model_id: str,
-    license: str,
-    datasets: Sequence[str],
-) -> None:
-    calibration = staged / CALIBRATION
-    write_model_card(
-        staged / CARD,
-        saved.preset,
-        Record.read(staged / RECORD),
-        json.loads((staged / INDEX).read_bytes()),
-        [one for _, one in measured if one.stage == "measure_soundness"],
-        [one for _, one in measured if one.stage == "measure_realism"],
-        Record.read(calibration) if calibration.exists() else None,
-        license=license,
-        datasets=datasets,
-        hub_model_id=hub_model_id,
-    )
 
 
 def _publish(directory: Path, target: Target, access: Access, revision: str, components: Sequence[str]) -> Publication:

@@ -1,6 +1,6 @@
 """A verified data set on the Hub, as one tagged release of its repository.
 
-    1 records/plan.json   2 data/, under the names they have here   3 the other records, croissant.json, README.md
+    1 records/plan.json   2 data/, under the names they have here   3 the other records and documents, README.md
 
 Where there is a permission, records/permission.json is in the first commit. README.md, which names the contents, is
 there only once they are.
@@ -11,7 +11,9 @@ from pathlib import Path
 
 from ..arguments import checked
 from ..errors import InputError
+from ..publish.covariates import FIGURES
 from ..publish.croissant import CROISSANT
+from ..publish.dataset_card import measured_beside
 from ..publish.hub.release import CARD, Publication, Release, Target
 from ..records import Record
 from .documents import validate
@@ -54,11 +56,12 @@ def publish(
     target = Target("dataset", hub_dataset_id, private, tag, permission, token, deadline)
     plan = read_plan(directory)
     target.check(plan.access)
-    documents = [name for name in (CROISSANT,) if (directory / name).exists()]
+    documents = [name for name in (CROISSANT, *FIGURES) if (directory / name).exists()]
     if problems := verify(directory) or (validate(directory) if documents else []):
         raise InputError(f"{directory}: {problems[0]}")
     identity = Record.read(directory / RUN).counts["store"]
     inputs = {"plan": plan.fingerprint, "store": identity}
+    documents += measured_beside(directory, Record.read(directory / RUN)).records
     store, shards = Store(directory, plan), plan.shards()
     records = {shard.stem: store.record_path(shard) for shard in shards}
     release = Release(
@@ -71,7 +74,7 @@ def publish(
         access=plan.access,
         identity=f"store-{identity}",
         title=f"Data set {identity}",
-        own=rf"data/.*\.parquet|records/[^/]*\.json|{re.escape(CROISSANT)}",
+        own=rf"data/.*\.parquet|records/[^/]*\.json|{'|'.join(map(re.escape, (CROISSANT, *FIGURES)))}",
         contents=r"data/.*",
         completing=(RUN, CARD),
         sha256={

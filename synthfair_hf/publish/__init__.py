@@ -2,11 +2,15 @@
 
 - pages — templates filled with values: `pages.render`
 - dataset_card — README.md of a data set: `dataset_card.write_dataset_card`
+- covariates — statistics by split and view, and their figures: `covariates.figures`
+- datasheet — the seven parts of a datasheet, and licences of sources: `datasheet.datasheet`
+- measured — records of measurements beside what they measured: `measured.Measured`
+- measured_page — these as a report shows them: `measured_page.heat_maps`, `measured_page.strength_plots`
 - croissant — croissant.json, for machines: `croissant.croissant`
 - differences — of a document from the one that is derived: `differences.differences`
 - contents, responsible — what both print of the files, and of origin, biases and limits: `contents.Contents`,
   `responsible.responsible`
-- model_card — README.md of a generator: `model_card.write_model_card`
+- model_card — README.md of a generator: `model_card.model_card`, `model_card.write_model_card`
 - report — an HTML page with pictures and tables of a data set: `report.write_report`
 - pictures — images and differences inside pages: `pictures.difference_png`
 - stored — a written data set as pages show it: `stored.StoredDataSet`

@@ -13,14 +13,14 @@ from datasets import Features
 
 from ..domains.preset import Preset
 from ..errors import InputError
-from ..schema import MISSING_LEVEL, SPLITS
+from ..schema import MISSING_LEVEL, SPLITS, Variable
 from ..views.layout import find_files
 
 __all__ = ["Contents"]
 
 
 class Contents:
-    """The files of a data set and those of their columns that views and counts need.
+    """The files of a data set and those of their columns that views, counts and statistics need.
 
     Args:
         directory: the data set, with files named as in `views.layout`.
@@ -32,7 +32,7 @@ class Contents:
     Attributes:
         files: names by split.
         shards: paths by split.
-        columns: encoded, `[rows]` by name: split, subject_id, draw, synthetic and the covariates of the contrasts.
+        columns: encoded, `[rows]` by name: split, subject_id, draw, synthetic and the covariates.
         features: of all columns.
     """
 
@@ -65,9 +65,14 @@ class Contents:
                 )
         return {split: len(names) for split, names in subjects.items()}
 
+    def missing(self, variable: Variable) -> int:
+        """The number of images without a value of a covariate."""
+        values = self.columns[variable.name]
+        return int((values == MISSING_LEVEL if variable.categorical else np.isnan(values)).sum())
+
 
 def _columns(paths: list[Path], preset: Preset) -> Mapping[str, np.ndarray]:
-    names = ["split", "subject_id", "draw", "synthetic", *preset.contrasts]
+    names = ["split", "subject_id", "draw", "synthetic", *preset.covariates.names]
     table = pa.concat_tables(
         pyarrow.parquet.read_table(path, columns=names, partitioning=None, page_checksum_verification=True)
         for path in paths

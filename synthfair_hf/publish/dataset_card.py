@@ -1,6 +1,7 @@
 """The card of a data set, printed from its record and its rows; an absent field is an error, not a blank.
 
     README.md = YAML(configs: one per curated selection, files and filters; dataset_info: row counts) + prose(records)
+    covariates.svg, views.svg    the figures that it shows
 
 The YAML alone makes `load_dataset("./synthfair", "sex_imbalanced_90_10")` work in plain Python. `datasets` keys its
 cache by that YAML, not by the shards, so every config carries the identity of the stored bytes, and asks for page
@@ -10,6 +11,7 @@ checksums, without which rows of a damaged shard would be kept there.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,15 +30,18 @@ from ..views.shares import Train, listed_views, unmet_views
 from ..views.view import BiasedView, curated_views, get_view
 from ..yaml_files import UNREADABLE, Loader
 from .contents import Contents
+from .covariates import FIGURES, View, figures, split_table, view_header, view_row
 from .croissant import CROISSANT, NO_DETAILS, Details, croissant
+from .datasheet import datasheet, origins
+from .measured import NOTHING, Measured
 from .pages import render
 
-__all__ = ["card_fault", "dataset_card", "update_view_table", "write_dataset_card"]
+__all__ = ["card_fault", "dataset_card", "measured_beside", "update_view_table", "write_dataset_card"]
 
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
 PRINTED = {
     "inputs": ("plan",),
-    "settings": ("factors", "model_revision", "num_subjects", "resolution", "seed", "source"),
+    "settings": ("access", "factors", "model_revision", "num_subjects", "resolution", "seed", "source"),
     "versions": ("synthfair-hf",),
     "counts": ("store",),
 }
@@ -47,32 +52,62 @@ VOUCHED = ("description", "data_files", "filters")
 
 
 def write_dataset_card(
-    directory: Path, preset: Preset, record: Record, license: str, details: Details = NO_DETAILS
-) -> None:
-    """Write README.md and croissant.json of a finished data set.
+    directory: Path,
+    preset: Preset,
+    record: Record,
+    license: str,
+    details: Details = NO_DETAILS,
+    measured: Measured | None = None,
+) -> list[Path]:
+    """Write README.md, its figures and croissant.json of a finished data set.
 
     Args:
         directory: the data set, with files named as in `views.layout`.
         preset: its domain.
         record: of the run that wrote it.
         license: an identifier of the Hub, such as cc-by-4.0.
-        details: what else no record tells, for croissant.json.
+        details: what else no record tells.
+        measured: records whose figures the card prints, written with it; by default those beside the data set.
+
+    Returns:
+        The files written.
 
     Raises:
-        InputError: a data set without train, a subject in two splits, or a field that is printed but that the record
-            does not hold; nothing is written.
+        InputError: a data set without train, a subject in two splits, a measured record of another one or its
+            generator, or a field that is printed but that the record does not hold; nothing is written.
     """
+    _check_recorded(record)
     contents = Contents(directory, preset)
-    card = sealed(dataset_card(contents, preset, record, license), (directory / RUN).read_bytes())
-    files = {directory / CARD: card}
+    found = measured_beside(directory, record) if measured is None else measured
+    card, figures = dataset_card(contents, preset, record, license, details, found)
+    files = {directory / CARD: sealed(card, (directory / RUN).read_bytes())}
     if record.files:
         # a record of an earlier version lists none
         files[directory / CROISSANT] = croissant(contents, preset, record, license, details)
-    write_together(files)
+    told = {**figures, **({} if measured is None else measured.files)}
+    write_together({**{directory / name: content for name, content in told.items()}, **files})
+    return [*files, *(directory / name for name in told)]
 
 
-def dataset_card(contents: Contents, preset: Preset, record: Record, license: str) -> bytes:
-    """README.md of a finished data set, but for its last line.
+def measured_beside(directory: Path, record: Record) -> Measured:
+    """The measured records beside a data set; InputError for one of another data set or generator.
+
+    Args:
+        directory: the data set.
+        record: of the run that wrote it.
+    """
+    return Measured.read(directory, str(record.settings["model_revision"]), str(record.counts["store"]))
+
+
+def dataset_card(
+    contents: Contents,
+    preset: Preset,
+    record: Record,
+    license: str,
+    details: Details = NO_DETAILS,
+    measured: Measured = NOTHING,
+) -> tuple[bytes, dict[str, bytes]]:
+    """README.md of a finished data set, but for its last line, and the figures that it shows by name.
 
     Args:
         contents: of its files.
@@ -80,15 +115,18 @@ def dataset_card(contents: Contents, preset: Preset, record: Record, license: st
         record: of the run that wrote it; holds `inputs["plan"]`, the plan's settings and `counts["store"]`, the
             identity of the stored bytes.
         license: an identifier of the Hub, such as cc-by-4.0.
+        details: who publishes it, and where.
+        measured: records whose figures it prints.
 
     Raises:
         InputError: a subject in two splits, or a field that the card prints but the record does not hold.
     """
     _check_recorded(record)
-    body = _body(contents, preset, record, license)
+    views = _views(contents, preset, record)
+    body = _body(contents, preset, record, license, details, measured, views)
     metadata = _metadata(contents, preset, record, license)
     front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-    return f"---\n{front}---\n\n{body}".encode()
+    return f"---\n{front}---\n\n{body}".encode(), figures(contents, preset, views)
 
 
 def card_fault(card: bytes, names: Mapping[str, list[str]], preset: Preset, record: Record) -> str | None:
@@ -132,32 +170,51 @@ def _check_recorded(record: Record) -> None:
                 raise InputError(f"record: {section}.{name} is absent; the data set card prints it, so record it.")
 
 
-def _body(contents: Contents, preset: Preset, record: Record, license: str) -> str:
-    """The card's prose."""
+def _views(contents: Contents, preset: Preset, record: Record) -> list[View]:
+    """The views that the card lists: selections, then those that relabel."""
     columns = contents.columns
     train = columns["split"] == "train"
-    views: list[tuple[BiasedView, int, dict[str, int]]] = []
-    relabelled: list[tuple[BiasedView, int, dict[str, int]]] = []
-    subjects = Train.of(preset, record.settings)
-    for view in listed_views(preset, subjects):
-        kept, counts = int((view.mask(columns) & train).sum()), view.counts(columns)
-        if view.label is None:
-            views.append((view, kept, counts))
-        else:
-            relabelled.append((view, kept, counts | view.label.counts(columns)))
+    found = []
+    for view in listed_views(preset, Train.of(preset, record.settings)):
+        counts = view.counts(columns) | ({} if view.label is None else view.label.counts(columns))
+        found.append(View(view, view.mask(columns) & train, counts))
+    return sorted(found, key=lambda one: one.view.label is not None)
+
+
+def _body(
+    contents: Contents,
+    preset: Preset,
+    record: Record,
+    license: str,
+    details: Details,
+    measured: Measured,
+    views: Sequence[View],
+) -> str:
+    """The card's prose."""
+    selections = [one for one in views if one.view.label is None]
     return render(
         "dataset_card.md.jinja",
         preset=preset,
         record=record,
         license=license,
+        details=details,
         types={name: _type_name(feature) for name, feature in contents.features.items()},
         rows=contents.rows,
         subjects=contents.subjects,
         synthetic=contents.synthetic,
-        example=next((view.name for view, *_ in views if view.name.endswith("_90_10")), "full"),
-        views=views,
-        relabelled=relabelled,
-        not_listed=unmet_views(preset, subjects),
+        example=next((one.view.name for one in selections if one.view.name.endswith("_90_10")), "full"),
+        views=selections,
+        relabelled=[one for one in views if one.view.label is not None],
+        not_listed=unmet_views(preset, Train.of(preset, record.settings)),
+        by_split=split_table(contents, preset),
+        view_header=view_header(preset),
+        by_view=[(one.view.name, view_row(contents, preset, one.kept)) for one in views],
+        pictures=FIGURES,
+        origins=origins(record),
+        datasheet=datasheet(contents, preset, record, license, details.creator),
+        measured=measured,
+        boards=measured.boards(record.settings["factors"]),
+        digests={name: sha256(content).hexdigest() for name, content in measured.files.items()},
         figures=dict(_flatten({**record.counts, **record.measured})),
     )
 

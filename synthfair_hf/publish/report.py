@@ -1,4 +1,4 @@
-"""One self-contained HTML page on a written data set: subject x do() picture grids, covariates, planted biases.
+"""One self-contained HTML page on a written data set: subject x do() picture grids, covariates, biases, measurements.
 
 Everything on it is read from the files in `DIR/data` and `DIR/records/*.json`; it fetches nothing and runs no script.
 Subjects are shown by a fixed rule (evenly spaced in the order of the strata), never chosen by eye.
@@ -16,6 +16,8 @@ from ..domains.images import luminance, open_image
 from ..records import write_atomically
 from ..schema import MISSING_LEVEL, Variable
 from ..views.shares import Train, listed_views
+from .dataset_card import measured_beside
+from .measured_page import heat_maps, nearest_samples, strength_plots
 from .pages import render
 from .pictures import DIFFERENCE_COLOURS, data_uri, difference_png
 from .stored import NOT_RECORDED, StoredDataSet, value_text
@@ -36,9 +38,11 @@ def write_report(directory: Path) -> Path:
     """Write `directory/report.html` on the data set in `directory` and return its path.
 
     Raises:
-        InputError: no data set of this package, or one that its records contradict.
+        InputError: no data set of this package, or one that its records contradict; records of measurements of another
+            generator or data set.
     """
     store = StoredDataSet.read(Path(directory))
+    measured = measured_beside(Path(directory), store.record)
     limit, subjects = _gallery(store)
     page = render(
         "report.html.jinja",
@@ -55,6 +59,9 @@ def write_report(directory: Path) -> Path:
         covariates=[_distribution(store, variable) for variable in store.preset.covariates.walk()],
         histograms=_histograms(store),
         views=_views(store),
+        heat_maps=heat_maps(measured, store.preset),
+        strengths=strength_plots(measured, store.preset),
+        neighbours=nearest_samples(measured),
     )
     path = Path(directory) / "report.html"
     write_atomically(path, page.encode())

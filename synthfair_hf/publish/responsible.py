@@ -120,7 +120,10 @@ def _uses(record: Record) -> list[str]:
     ]
     if record.settings.get("sampling"):
         return found
-    return [*found, "Testing whether a classifier depends on a factor, by images that differ in that factor alone."]
+    return [
+        *found,
+        "Testing whether a classifier depends on a factor, by images that are meant to differ in that factor alone.",
+    ]
 
 
 def _persons(record: Record) -> str:

@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
+import pandas
 import pytest
 
 from synthfair_hf.errors import InputError
@@ -15,14 +18,61 @@ from synthfair_hf.generate.documents import validate, write_card
 from synthfair_hf.generate.store import RUN
 from synthfair_hf.publish.croissant import REQUIRED
 from synthfair_hf.publish.differences import differences
+from synthfair_hf.records import Record
 from synthfair_hf.views.manifest import sealed
 
-CARD, CROISSANT = "README.md", "croissant.json"
+CARD, CROISSANT, SOUNDNESS = "README.md", "croissant.json", "records/soundness-phantom.json"
+BENCHMARK = "records/benchmark.json"
+
+SHOWN = {"metric": "share_of_gap", "do": "sex", "attribute": "sex", "by": "reader", "intervention": "forced_change"}
+ESTIMATE = {"mean": 0.9, "low": 0.8, "high": 1.0, "n": 40}
+
+
+def measured(directory: Path, generator: str) -> Path:
+    """A scoreboard of this generator, as `synthfair measure` leaves one."""
+    directory.mkdir()
+    settings = {"world": "phantom", "split": "test", "images": 40, "seeds": [0], "interventions": ["forced_change"]}
+    row = {"system": "mine", **SHOWN, "effect": "direct", **ESTIMATE}
+    record = Record(
+        stage="measure_soundness",
+        inputs={"generator": generator},
+        settings={**settings, "effect": "direct"},
+        measured={"rows": [row]},
+    )
+    record.write(directory / "soundness-phantom.json")
+    return directory
+
+
+def benchmarked(directory: Path, data_set: str) -> Path:
+    """A leaderboard of this data set, as `synthfair benchmark` leaves one."""
+    directory.mkdir()
+    Record(stage="benchmark", inputs={"data_set": data_set}, settings={"finding": "finding"}).write(
+        directory / "benchmark.json"
+    )
+    names = "view,twin,attribute,set,fitted_on,method,metric,mean,low,high,n\n"
+    lines = [
+        f"finding_sex_correlated_90_10,finding_sex_correlated_50_50,sex,test,{on},erm,auc_gap,{mean},0.1,0.3,5\n"
+        for on, mean in (("view", 0.25), ("twin", 0.125))
+    ]
+    (directory / "figures.csv").write_text(names + "".join(lines))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def documented(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set whose card prints figures of its generator and of classifiers."""
+    root = tmp_path_factory.mktemp("documented")
+    directory = Path(shutil.copytree(store, root / "synthfair"))
+    identity = Record.read(directory / RUN).counts["store"]
+    write_card(
+        directory, scoreboard=measured(root / "board", "stub"), leaderboard=benchmarked(root / "leaders", identity)
+    )
+    return directory
 
 
 @pytest.fixture
-def copy(store: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(store, tmp_path / "synthfair"))
+def copy(documented: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(documented, tmp_path / "synthfair"))
 
 
 def replaced(name, old, new, seal=False):
@@ -90,6 +140,42 @@ EDITS = {
     "its last line": (replaced(CARD, "up to here: [0-9a-f]{4}", "up to here: 0000"), "its last line"),
     "unsealed": (replaced(CARD, "For research only", "For everything"), "For everything"),
     "no card": (removed(CARD), "README.md: is missing"),
+    "install line": (replaced(CARD, "^pip install synthfair-hf", "pip install mine", True), "pip install mine"),
+    "publisher": (replaced(CARD, r"\*\*Curated by:\*\* .*", "**Curated by:** me", True), "Curated by:.. me"),
+    "access": (replaced(CARD, r"\*\*Access\*\* to .*", "**Access**: open to all", True), "Dataset Description"),
+    "a share": (replaced(CARD, r"^(\| sex \| male \|) \d+", r"\1 999", True), "Covariates by Split"),
+    "a mean": (replaced(CARD, r"^(\| `full` \|) \d+\.\d", r"\1 1.0", True), "Covariates by View"),
+    "no figure": (replaced(CARD, r"^!\[Covariates by split\].*\n", "", True), "Covariates by Split"),
+    "terms of a source": (replaced(CARD, r"^\| generator \|.*\n", "", True), "Licence and access of sources"),
+    "soundness": (replaced(CARD, r"0\.9 \[0\.8, 1\]", "1 [1, 1]", True), "Soundness in the world phantom"),
+    "fairness": (replaced(CARD, r"0\.25 \[0\.1, 0\.3\]", "0 [0, 0]", True), "Fairness of classifiers"),
+    "a known failure": (replaced(CARD, "^- The intervals above .*", "- None.", True), "Known Failures"),
+    "datasheet": (replaced(CARD, r"^- \*\*Purpose:\*\* .*", "- **Purpose:** profit", True), "Motivation"),
+    "datasheet's versions": (replaced(CARD, r"^- \*\*Versions:\*\* .*\n", "", True), "Maintenance"),
+    # its figures
+    "a bar": (replaced("covariates.svg", r'width="\d+\.\d"', 'width="300.0"'), "covariates.svg: shows something else"),
+    "a number on a bar": (replaced("views.svg", r">\d+\.\d%<", ">99.9%<"), "views.svg: shows something else"),
+    "no picture": (removed("covariates.svg"), "covariates.svg: is missing"),
+    # records of measurements
+    "a measured figure": (
+        of_json(SOUNDNESS, lambda one: one["measured"]["rows"][0].update(mean=1.5)),
+        f"{SOUNDNESS}: its bytes",
+    ),
+    "what is not printed": (of_json(SOUNDNESS, lambda one: one["measured"].update(more=1)), f"{SOUNDNESS}: its bytes"),
+    "another generator": (
+        of_json(SOUNDNESS, lambda one: one["inputs"].update(generator="x")),
+        f"{SOUNDNESS}: its bytes",
+    ),
+    "not on test": (of_json(SOUNDNESS, lambda one: one["settings"].update(split="train")), f"{SOUNDNESS}: its bytes"),
+    "no measured record": (removed(SOUNDNESS), f"{SOUNDNESS}: is missing"),
+    "another data set's": (
+        of_json(BENCHMARK, lambda one: one["inputs"].update(data_set="x")),
+        f"{BENCHMARK}: its bytes",
+    ),
+    "a classifier's figure": (
+        of_json(BENCHMARK, lambda one: one["measured"]["figures"][0].update(high=0.9)),
+        f"{BENCHMARK}: its bytes",
+    ),
     # Croissant
     "name": (of_croissant(lambda one: one.update(name="Mine")), "name: is 'Mine'"),
     "other licence": (of_croissant(lambda one: one.update(license="mit")), "license: is 'mit'"),
@@ -138,8 +224,58 @@ def test_there_are_enough_edits():
     assert len(EDITS) >= 40
 
 
-def test_what_was_written_agrees(store):
+def test_what_was_written_agrees(store, documented):
     assert validate(store) == []
+    assert validate(documented) == []
+
+
+def test_figures_of_measurements_are_printed_with_their_intervals(documented):
+    text = (documented / CARD).read_text()
+    assert "| share of gap | sex | sex | reader | - | 0.9 [0.8, 1] |" in text
+    assert "| `finding_sex_correlated_90_10` | sex | auc gap | 0.25 [0.1, 0.3] | 0.125 [0.1, 0.3] | 5 |" in text
+    before = text
+    write_card(documented)
+    assert (documented / CARD).read_text() == before, "what was measured is kept"
+
+
+def test_measurements_of_something_else_are_refused_and_nothing_is_written(copy, tmp_path):
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    for argument, directory, told in (
+        ("scoreboard", measured(tmp_path / "of another", "another"), "is of generator another, not of stub; measure"),
+        ("leaderboard", benchmarked(tmp_path / "other", "another"), "is of data set another, not of .*; benchmark"),
+        ("scoreboard", tmp_path, "holds no record; give the output directory of `synthfair measure`"),
+        ("leaderboard", tmp_path, "no record here"),
+    ):
+        with pytest.raises(InputError, match=told):
+            write_card(copy, **{argument: directory})
+    with pytest.raises(InputError, match=r"hub_model_id: is for a generator, and .* is none; leave it out"):
+        write_card(copy, hub_model_id="lab/generator")
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_statistics_are_those_of_the_rows(documented):
+    rows = pandas.concat(pandas.read_parquet(path) for path in sorted((documented / "data").rglob("*.parquet")))
+    text = (documented / CARD).read_text()
+    ages = [rows.age[rows.split == split] for split in ("train", "validation", "test")]
+    told = " | ".join(f"{one.mean():.1f} ({one.std(ddof=0):.1f})" for one in ages)
+    assert f"| age (years) | mean (standard deviation) | {told} |" in text
+    unknown = " | ".join(str(rows.race[rows.split == split].isna().sum()) for split in ("train", "validation", "test"))
+    assert f"| race | not recorded | {unknown} |" in text
+    kept = rows[(rows.split == "train") & np.where(rows.sex == 0, rows.draw < 0.9, rows.draw >= 0.9)]
+    line = next(one for one in text.splitlines() if one.startswith("| `sex_imbalanced_90_10` |") and " / " in one)
+    shares = " / ".join(f"{100 * (kept.sex == code).mean():.1f}" for code in (0, 1))
+    assert [cell.strip() for cell in line.split("|")][2:4] == [f"{kept.age.mean():.1f}", shares]
+
+
+def test_figures_are_valid_alone_and_show_every_share(documented):
+    for name in ("covariates.svg", "views.svg"):
+        root = ElementTree.parse(documented / name).getroot()
+        width, height = float(root.get("width")), float(root.get("height"))
+        for bar in root.iter("{http://www.w3.org/2000/svg}rect"):
+            x, y, wide, tall = (float(bar.get(key, 0)) for key in ("x", "y", "width", "height"))
+            assert 0 <= x <= x + wide <= width + 0.1
+            assert 0 <= y <= y + tall <= height + 0.1
+        assert not re.search(r"href|script|@import|url\(", (documented / name).read_text())
 
 
 @pytest.mark.parametrize("name", EDITS)

@@ -1,5 +1,7 @@
 import re
+from pathlib import Path
 
+import huggingface_hub
 import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
@@ -113,6 +115,7 @@ CALIBRATION = Record(
 
 def write(path, record=None, soundness=(SOUNDNESS,), realism=(REALISM,), calibration=CALIBRATION, **settings):
     """The card's text with its lines joined, after writing it."""
+    settings = {"revision": "g0", **settings}
     write_model_card(path, PRESET, record or trained(), CONFIG, soundness, realism, calibration, **settings)
     return " ".join(path.read_text().split())
 
@@ -144,13 +147,43 @@ def test_the_model_card_prints_what_was_measured(tmp_path):
         assert gap not in text
 
 
+def test_the_model_card_has_the_sections_of_the_annotated_template_and_begins_with_the_install_line(tmp_path):
+    template = (Path(huggingface_hub.__file__).parent / "templates" / "modelcard_template.md").read_text()
+    sections = {name.removesuffix(" [optional]") for name in re.findall(r"^#{2,} (.+)$", template, flags=re.MULTILINE)}
+    for arguments in ({}, {"record": Record(stage="save"), "soundness": (), "realism": (), "calibration": None}):
+        write(tmp_path / "README.md", **arguments)
+        text = ModelCard.load(tmp_path / "README.md").text
+        assert sections <= set(re.findall(r"^#{2,} (.+)$", text, flags=re.MULTILINE))
+        assert text.split("```")[1] == "bash\npip install synthfair-hf\n"
+
+
+def test_what_was_measured_to_fail_is_among_the_known_failures(tmp_path):
+    failing = [
+        row("identity", "true_l1", "age", 2.0),
+        row("mine", "true_l1", "age", 5.0) | {"low": 4.0, "high": 6.0},
+        row("mine", "share_of_gap", "sex", 0.1, attribute="sex", by="reader") | {"low": -0.2},
+        row("mine", "delta_auc", "sex", -0.3, attribute="finding", by="reader") | {"high": -0.1, "effect": "direct"},
+        row("mine", "share_of_gap", "age", 0.9, attribute="age", by="reader"),
+        row("mine", "delta_auc", "sex", -0.3, attribute="view", by="reader") | {"low": -1.0, "effect": "direct"},
+    ]
+    text = write(tmp_path / "README.md", soundness=(SOUNDNESS.model_copy(update={"measured": {"rows": failing}}),))
+    assert "share of the real gap 0.1 [-0.2, 1.1], n = 8, by reader, not told from an unchanged image" in text
+    assert "off-target change of the AUC of finding -0.3 [0.9, -0.1]" in text
+    assert "L1 to the truth 5 [4, 6], n = 8, by pixels, more than 2 [0.9, 1.1] of the unchanged image" in text
+    assert "3 known failures are listed above" in text
+
+
 def test_the_yaml_holds_the_figures_as_the_hub_lists_them(tmp_path):
     write(tmp_path / "README.md", license="cc-by-4.0", datasets=["lab/radiographs"], hub_model_id="lab/generator")
     data = ModelCard.load(tmp_path / "README.md").data
     assert (data.license, data.library_name, data.datasets) == ("cc-by-4.0", "diffusers", ["lab/radiographs"])
     assert {"counterfactual", "chest-xray"} <= set(data.tags)
     values = {(one.metric_type, one.metric_value) for one in data.eval_results}
-    assert values == {("composition_l1_at_1", 0.0123), ("true_l1", 8.0), ("delta_auc", 0.02)}
+    sampled = {("kernel_distance", 0.25), ("precision", 0.9), ("memorisation", 0.02)}
+    assert values == {("composition_l1_at_1", 0.0123), ("true_l1", 8.0), ("delta_auc", 0.02)} | sampled
+    intervals = {one.metric_type: one.metric_args for one in data.eval_results}
+    assert intervals["true_l1"] == {"n": 8, "low": 0.9, "high": 1.1}
+    assert intervals["memorisation"] == {"n": 100, "low": 0.0, "high": 0.05}
     assert {(one.dataset_name, one.dataset_split) for one in data.eval_results} == {("acquisition", "test")}
 
 
@@ -249,7 +282,10 @@ def test_nothing_recorded_or_given_is_markup_on_the_card_or_breaks_its_yaml(tmp_
         preset = PRESET.model_copy(update={"title": text})
         path = tmp_path / "README.md"
         write_model_card(
-            path, preset, record, CONFIG, [soundness], [REALISM], calibrated, hub_model_id=text, **keywords
+            *(path, preset, record, CONFIG, [soundness], [REALISM], calibrated),
+            revision="g0",
+            hub_model_id=text,
+            **keywords,
         )
         card = ModelCard.load(path)
         assert (card.data.license, card.data.datasets, card.data.model_name) == (text, [text], text)
