@@ -74,7 +74,7 @@ def local(directory: Path) -> dict[str, bytes]:
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in directory.rglob("*")
-        if path.suffix in (".parquet", ".json", ".md")
+        if path.suffix in (".parquet", ".json", ".md", ".svg")
     }
 
 
