@@ -140,15 +140,16 @@ def scoreboard_records(directory: Path, generator: str, some: bool = False) -> d
     found: dict[str, Record] = {}
     for kind, stage in KINDS.items():
         for path in sorted(directory.glob(f"{kind}-*.json")):
-            record = _read(path, str(path))
+            where = f"scoreboard: {path}" if some else str(path)
+            record = _read(path, where)
             if record.stage != stage:
-                raise InputError(f"{path}: is a record of {record.stage}, not of {stage}; remove it.")
+                raise InputError(f"{where} is a record of {record.stage}, not of {stage}; remove it.")
             if (of := record.inputs.get("generator")) != generator:
                 raise InputError(
-                    f"{path}: is of generator {of}, not of {generator}; measure this one, into a directory of its own."
+                    f"{where} is of generator {of}, not of {generator}; measure this one, into a directory of its own."
                 )
             if (split := record.settings.get("split")) != "test":
-                raise InputError(f"{path}: measured on {split!r}; measure on test patients first.")
+                raise InputError(f"{where}: measured on {split!r}; measure on test patients first.")
             found[f"records/{path.name}"] = record
     if some and not found:
         raise InputError(f"scoreboard: {directory} holds no record; give the output directory of `synthfair measure`.")

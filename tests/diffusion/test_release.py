@@ -136,7 +136,7 @@ def test_a_release_is_the_generator_its_records_and_its_card(hub: Hub, saved: Pa
         for path in (saved / name).iterdir()
         if path.suffix in (".json", ".safetensors")
     }
-    assert set(files) == {*weights, "model_index.json", "record.json", "README.md"}
+    assert set(files) == {*weights, "model_index.json", "record.json", "records/card.json", "README.md"}
     assert weights.items() <= files.items()
     assert files["model_index.json"] == (saved / "model_index.json").read_bytes()
     assert re.fullmatch(r"generator-[0-9a-f]{16}", release.tag)
@@ -209,7 +209,7 @@ def test_the_card_prints_the_records_and_says_what_was_not_measured(hub: Hub, ru
     assert "counterfactuals): not measured." not in card.text
     assert "records/soundness-acquisition.json" in remote(hub)
     assert not any(name.endswith(".png") for name in remote(hub))
-    assert release.uploaded == 2, "the board and the card"
+    assert release.uploaded == 3, "the board, the card and the record of what it was given"
     assert len(hub.repository(NAME, "models").tags) == 2
     push_generator(run, NAME)
     assert "records/soundness-acquisition.json" not in remote(hub), "a board that is not of this release"

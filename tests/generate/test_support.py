@@ -105,7 +105,9 @@ def test_the_record_and_the_card_tell_what_is_out_of_support(tmp_path, make_plan
     assert record.settings["support"] == seen.model_dump()
     assert told.summary()["support"] == seen.model_dump()
     write_dataset_card(tmp_path, told.preset, record, "unknown")
-    [line] = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("- Out of support:")]
+    [line] = [
+        line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("- Out of support:")
+    ]
     assert all(f"{cell} ({count})" in line for cell, count in seen.out_of_support.items())
     assert line.endswith("The generator extrapolates there.")
     everything = seen.model_copy(update={"out_of_support": {}})
