@@ -19,6 +19,8 @@ __all__ = ["ROOT", "generated_pages", "on_config", "on_files", "on_page_markdown
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "synthfair_hf"
+SOURCES = ("docs", "dataset_card", "loading_script", "model_card", "synthfair_hf", "weights")
+"""Directories with pages, and not what else lies here, such as data sets with their cards."""
 
 LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)]*)?\))")
 """A relative link of Markdown: what is before its target, the target, and what is after it."""
@@ -29,8 +31,8 @@ WORKER = "assets/javascripts/iframe-worker.js"
 
 def pages() -> list[str]:
     """Paths of the repository's pages, relative to its root."""
-    rooms = [path for name in ("docs", "synthfair_hf") for path in (ROOT / name).rglob("*.md")]
-    return sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *rooms])
+    below = [path for name in SOURCES for path in (ROOT / name).rglob("*.md")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *below])
 
 
 def _of_figures() -> list[str]:
@@ -69,13 +71,15 @@ def generated_pages() -> dict[str, str]:
         ]
     )
     helps = [f"## synthfair {verb}\n\n```text\n{help_of(verb).rstrip()}\n```\n" for verb in VERBS]
-    found["api/command_line.md"] = "# Command line\n\nThe help of every verb, as `--help` prints it.\n\n" + "\n".join(helps)
+    found["api/command_line.md"] = "# Command line\n\nThe help of every verb, as `--help` prints it.\n\n" + "\n".join(
+        helps
+    )
     return found
 
 
 def _room(room: str, names: list[str]) -> str:
     """The page of a room: the docstring of its package, and its names."""
-    module = next((path for path in PACKAGE.rglob("__init__.py") if path.parent.name == room), None)
+    module = next(iter(PACKAGE.rglob(f"{room}/__init__.py")), None)
     text = "Errors, records, and the schema of covariates."
     if module is not None:
         text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
@@ -87,7 +91,7 @@ def on_config(config: Any) -> Any:
     sections = {title: content for entry in config.nav for title, content in entry.items()}
     for title, listed in (("Results", _of_figures()), ("Reference", sorted(generated_pages()))):
         known = [path for entry in sections[title] for path in entry.values()]
-        named = {path: path.removeprefix("docs/").removesuffix("/README.md").removesuffix(".md") for path in listed}
+        named = {path: re.sub(r"^docs/|^api/|/README\.md$|\.md$", "", path) for path in listed}
         sections[title] += [{name: path} for path, name in named.items() if path not in known]
     config.extra["polyfills"] = [WORKER]
     return config

@@ -1,10 +1,9 @@
 """The fenced blocks of a page: what is in them, and whether they run as they stand and print what the page says.
 
-    ```bash     is given to bash as it stands
-    ```python   is executed; all such blocks of a page share their names, as in one interpreter
-    ```text     is what the block before printed: its standard output, word for word, where a line `...` stands for any
-                number of lines, and a number with a point for one that is at most TOLERANCE away (of the floating point
-                of other processors); a whole number stands for itself
+- `bash` is given to bash as it stands.
+- `python` is executed; all such blocks of a page share their names, as in one interpreter.
+- `text` is what the block before printed: its standard output, word for word, where a line `...` stands for any number
+  of lines, and a number with a point for one that is at most TOLERANCE away, as other processors round otherwise.
 """
 
 import os
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 from markdown_it import MarkdownIt
 
-__all__ = ["ROOT", "TOLERANCE", "Block", "blocks", "check_printed", "run"]
+__all__ = ["ROOT", "TOLERANCE", "Block", "blocks", "check_printed", "run", "run_bash"]
 
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 0.1
@@ -46,7 +45,7 @@ def run(page: Path, environment: Mapping[str, str] = os.environ) -> dict[str, An
     printed = None
     for language, code in blocks(page):
         if language == "bash":
-            printed = _run_bash(code, environment)
+            printed = run_bash(code, environment)
         elif language == "python":
             with redirect_stdout(StringIO()) as out:
                 exec(compile(code, page.name, "exec"), names)
@@ -57,7 +56,8 @@ def run(page: Path, environment: Mapping[str, str] = os.environ) -> dict[str, An
     return names
 
 
-def _run_bash(code: str, environment: Mapping[str, str]) -> str:
+def run_bash(code: str, environment: Mapping[str, str]) -> str:
+    """What bash prints of a block, with the commands of this environment; AssertionError where it fails."""
     paths = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],
