@@ -77,5 +77,5 @@ def test_the_reference_has_every_public_name_method_and_verb(generated):
     ],
 )
 def test_a_link_to_a_directory_is_one_to_its_page(page: str, link: str, made: str):
-    asked = SimpleNamespace(file=SimpleNamespace(src_uri=page))
+    asked = SimpleNamespace(file=SimpleNamespace(src_uri=page), meta={})
     assert mkdocs_hooks.on_page_markdown(link, page=asked) == made
