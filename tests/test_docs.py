@@ -286,6 +286,7 @@ TASKS = (
     "preferences",
     "measure",
     "publish",
+    "jobs",
     "explorer",
     "figures",
 )

@@ -3,7 +3,6 @@
 import ast
 import re
 import shutil
-import textwrap
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from fenced import ROOT, blocks
 from transformers import AutoModelForImageClassification, ResNetConfig
 
 from synthfair_hf import open_classifier
@@ -20,7 +20,6 @@ from synthfair_hf.cli_parser import help_of
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.fairness.benchmark.board import load_method
 
-ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")])
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "synthfair_hf").rglob("*.md")])
 COMMAND = re.compile(r"\bsynthfair ((?:measure )?[a-z_]+)((?: [^\n`|]*)?)")
@@ -64,8 +63,8 @@ def test_the_python_of_the_readme_runs(store: Path, tmp_path: Path, monkeypatch:
     shutil.copytree(store, tmp_path / "synthfair")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S):
-        exec(textwrap.dedent(block), names)
+    for _, code in blocks(ROOT / "README.md", "python"):
+        exec(code, names)
     assert len(names["biased"]["train"]) == len(names["twin"]["train"])
     assert names["image"].shape == names["counterfactual"].images.shape == (1, 1, 128, 128)
     assert names["counterfactual"].covariates["sex"] == ["female"]
@@ -78,15 +77,14 @@ def test_the_python_of_a_page_runs(name: str, store: Path, tmp_path: Path, monke
     (tmp_path / "RUN").symlink_to(DEFAULT_GENERATOR)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    found = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / f"{name}.md").read_text("utf-8"), re.M | re.S)
+    found = blocks(ROOT / "docs" / f"{name}.md", "python")
     assert found
-    for block in found:
-        exec(block, names)
+    for _, code in found:
+        exec(code, names)
 
 
 def test_the_documented_method_is_one(tmp_path: Path):
-    page = (ROOT / "docs" / "audit_and_mitigate.md").read_text("utf-8")
-    (block,) = [one for one in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "(Method)" in one]
+    (block,) = [code for _, code in blocks(ROOT / "docs" / "audit_and_mitigate.md", "python") if "(Method)" in code]
     (tmp_path / "label_balanced.py").write_text(block)
     method = load_method(tmp_path / "label_balanced.py")
     weights = method().sample_weights(SimpleNamespace(labels=torch.tensor([1, 0, 0, 0])))
@@ -101,8 +99,8 @@ def test_the_documented_classifier_is_detected_and_mitigated(
     monkeypatch.chdir(tmp_path)
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])
     AutoModelForImageClassification.from_config(config).save_pretrained("classifier")
-    page = (ROOT / "docs" / "audit_and_mitigate.md").read_text("utf-8")
-    (block,) = [one for one in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "open_classifier(" in one]
+    found = blocks(ROOT / "docs" / "audit_and_mitigate.md", "python")
+    (block,) = [code for _, code in found if "open_classifier(" in code]
     names: dict[str, Any] = {}
     exec(block, names)
     assert names["named"] in (None, "sex", "scanner")

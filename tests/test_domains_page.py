@@ -1,4 +1,4 @@
-"""The page on a domain of one's own: its commands run, on a folder that it draws, of a domain that only it names."""
+"""A domain of one's own: the commands of its page and tutorial, on a folder that the latter draws."""
 
 import json
 import re
@@ -7,19 +7,26 @@ from functools import partialmethod
 from pathlib import Path
 
 import pytest
+from fenced import ROOT, blocks
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.views.preset import load_preset
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "domains.md").read_text(encoding="utf-8")
-COMMANDS, CHECKS = (
-    [shlex.split(line)[1:] for line in block.replace("\\\n", " ").splitlines()]
-    for block in re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
-)
-DRAWING, PYTHON = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+PAGE = ROOT / "docs" / "domains.md"
+TUTORIAL = ROOT / "docs" / "tutorials" / "bring_your_own_data.md"
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command of a page, without `synthfair` and where its output goes."""
+    lines = [line for _, code in blocks(page, "bash") for line in code.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line.partition(">")[0])[1:] for line in lines]
+
+
+DRAWING = blocks(TUTORIAL, "python")[0].code
+(PYTHON,) = blocks(PAGE, "python")
+DRAFT, *CHECKS = commands(PAGE)
 SMALL = ["--max_train_steps", "1", "--train_batch_size", "2", "--default_steps", "1"]
 
 
@@ -29,18 +36,19 @@ def test_the_three_commands_lead_from_a_table_to_a_counterfactual(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=20))
     exec(DRAWING, {})
-    draft, train, ask = COMMANDS
+    draft, _, train, ask, _ = commands(TUTORIAL)
+    assert draft == DRAFT
     assert main(draft) == 0
     for check in CHECKS:
         assert main(check) == 0
-    exec(PYTHON, {})
+    exec(PYTHON.code, {})
     own = Path(draft[-1])
     preset = load_preset(own)
     assert main([*train, *SMALL]) == 0
     # what was made holds a copy
     own.unlink()
     saved = find_generator(train[-1]).preset
-    assert saved.model_copy(update={"network": preset.network}) == preset
+    assert saved.model_copy(update={"network": preset.network, "resolution": preset.resolution}) == preset
     told = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert told[:3] == ["next:", "synthfair", "counterfactual"]
     # the reader's own image takes the place of the word in capitals
@@ -58,18 +66,18 @@ def test_the_three_commands_lead_from_a_table_to_a_counterfactual(
 def test_a_wrong_file_is_told_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(DRAWING, {})
-    assert main(COMMANDS[0]) == 0
+    assert main(DRAFT) == 0
     capsys.readouterr()
-    told = " ".join(re.search(r"its line: `(.*?)`\.", PAGE, re.S)[1].split())
+    told = " ".join(re.search(r"its line: `(.*?)`\.", PAGE.read_text(encoding="utf-8"), re.S)[1].split())
     wrong, right = re.findall(r"'(\w+)'", told)
-    own = Path(COMMANDS[0][-1])
+    own = Path(DRAFT[-1])
     own.write_text(own.read_text().replace(f"{right} ->", f"{wrong} ->"))
     assert main(CHECKS[0]) == 2
     assert capsys.readouterr().err == f"synthfair: {told}\n"
 
 
-def test_only_the_page_names_its_domain():
-    name = Path(COMMANDS[0][-1]).stem
+def test_only_the_pages_name_its_domain():
+    name = Path(DRAFT[-1]).stem
     paths = [path for room in ("synthfair_hf", "tests") for path in (ROOT / room).rglob("*.[py][ya]*")]
     assert len(paths) > 200
     assert not [path for path in paths if path.suffix in (".py", ".yaml") and name in path.read_text(encoding="utf-8")]

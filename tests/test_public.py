@@ -1,19 +1,18 @@
 """The public names: what they are, and that the documents use nothing else."""
 
 import ast
-import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from fenced import ROOT, blocks
 
 import synthfair_hf
 
-ROOT = Path(__file__).parents[1]
 STUB = Path(synthfair_hf.__file__).with_suffix(".pyi")
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")]
 
 
 @pytest.mark.parametrize("name", synthfair_hf.__all__)
@@ -76,12 +75,10 @@ def test_importing_the_package_imports_no_more_than_datasets_does():
     assert loaded[1] - loaded[0] - set(sys.stdlib_module_names) <= {"synthfair_hf"}
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
-)
-def test_documents_import_public_names_alone(page: str):
-    for block in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
-        for node in ast.walk(ast.parse(block)):
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_documents_import_public_names_alone(page: Path):
+    for _, code in blocks(page, "python"):
+        for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("synthfair_hf"):
                 names = {alias.name for alias in node.names}
                 assert node.module == "synthfair_hf", f"{page}: {node.module}"
