@@ -91,6 +91,7 @@ _PUBLIC = {
     "flip_rates": "fairness.flips",
     "invariance_test": "fairness.invariance",
     "load_metric": "fairness.hf_metrics",
+    "monitor_predictions": "fairness.monitoring",
 }
 """Public names, and the modules that hold them."""
 

@@ -32,6 +32,7 @@ from .fairness.invariance import invariance_test as invariance_test
 from .fairness.labelled import LabelledImages as LabelledImages
 from .fairness.mitigation import METHODS as METHODS
 from .fairness.mitigation.method import Method as Method
+from .fairness.monitoring import monitor_predictions as monitor_predictions
 from .fairness.pretrained import open_classifier as open_classifier
 from .generate.dataset import generate_dataset as generate_dataset
 from .generate.documents import validate as validate

@@ -1,7 +1,7 @@
 """synthfair VERB: each verb calls one public function, with the settings that `cli_arguments` declares.
 
 Here paths are opened, and what came out is printed. Bad input is one sentence and exit status 2; `verify` exits with 1
-when it finds problems, `audit` when a condition holds. The library names its own arguments; its errors are printed with
+when it finds problems, `audit` and `monitor` when a condition holds. The library names its own arguments; its errors are printed with
 the names of the flags.
 """
 
@@ -632,6 +632,33 @@ def _check_what_is_audited(settings: verbs.Audit) -> None:
             raise InputError(f"{name}: is given, and says nothing of {what}; leave it out.")
 
 
+def _monitor(settings: verbs.Monitor) -> int:
+    from .fairness.monitoring import monitor_predictions
+
+    record, outcomes = monitor_predictions(**_given(settings))
+    counts, found = record.counts, record.measured
+    for name in ("reference", "stream"):
+        for column, n in counts[name]["left_out"].items():
+            print(f"{name}: left out: {counted(n, 'row')} without {column}")
+    if counts["stream"]["waiting"]:
+        print(f"{counted(counts['stream']['waiting'], 'row')} after the last whole window")
+    for row in found["windows"]:
+        told = f"{counted(row['alarms'], 'alarm')}" if row["alarms"] else "no alarm"
+        print(f"{row['window']}: {counted(row['n'], 'row')}, {row['labelled']} labelled, {told}")
+    for row in found["drift"]:
+        if row["alarm"]:
+            ends = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+            of = row["attribute"] + (f"={row['group']}" if row["group"] not in ("", row["attribute"]) else "")
+            figure = f"{row['kind']} of {of}, {row['metric']} {row['value']:.3f}{ends}"
+            print(f"alarm: {row['window']}: {figure}, p = {row['p']:.2g}, n = {row['n']}")
+    for one in outcomes:
+        told = "it has no value" if math.isnan(one.figure) else f"it is {one.figure:.3f}"
+        window = "" if one.window is None else f"{one.window}: "
+        print(f"{window}{'holds' if one.holds else 'does not hold'}: {one.condition} ({told})")
+    print(f"wrote {settings.output_dir}/monitoring.html, monitoring.json and its tables in CSV")
+    return 1 if any(one.holds for one in outcomes) else 0
+
+
 def _detect(settings: verbs.Detect) -> int:
     from .fairness.detection import FALSE_ALARMS
     from .fairness.evaluation import detect_classifier
@@ -935,6 +962,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "push": _push,
     "counterfactual": _counterfactual,
     "audit": _audit,
+    "monitor": _monitor,
     "detect": _detect,
     "benchmark": _benchmark,
     "preset": _preset,

@@ -830,6 +830,41 @@ class Audit(_ClassifierFlags):
     output_dir: OutputDirectory
 
 
+class Monitor(VerbSettings):
+    """Monitor a running classifier by group over time: drift, alarms, a page; exit status 1 where a condition holds."""
+
+    example = (
+        "--predictions stream.csv --reference predictions.csv --time time --window month --label pneumonia "
+        "--score probability --groups sex age --bins age=40,60 --output_dir monitoring"
+    )
+    predictions: Path = Field(description="table of the running classifier's predictions, CSV or Parquet, with times")
+    reference: Path = Field(description="table to compare with, of the same columns, such as that of its validation")
+    time: str = Field(description="the column of times, in ISO 8601 such as 2026-01-31T08:30+01:00")
+    window: str = Field("month", description="a number of rows, or day, week, month, quarter or year")
+    label: str = Field(description="the column of what is true; in the stream it may be empty, or absent")
+    score: str = Field(description="the column of the probability that the finding is present")
+    groups: tuple[str, ...] = _like(Audit, "groups")
+    subject: str | None = _like(Audit, "subject")
+    positive: str | None = _like(Audit, "positive")
+    negative: str | None = _like(Audit, "negative")
+    bins: Annotated[dict[str, tuple[float, ...]], LISTS] = _like(Audit, "bins")
+    intersections: Annotated[tuple[tuple[str, ...], ...], Words("A,B", _lists_of_names)] = _like(Audit, "intersections")
+    fail_if: tuple[str, ...] = Field(
+        (),
+        description="what makes the exit status 1: alarm, and conditions of `synthfair audit` on any window that has "
+        "labels, such as 'gap(tpr, sex).low > 0.1'",
+    )
+    threshold: float = _like(Audit, "threshold")
+    alpha: float = Field(0.05, description="the chance of any false alarm in all windows, where nothing drifts")
+    horizon: int | None = Field(
+        None, description="how many windows the stream is to have; those that it has by default"
+    )
+    seed: Seed = 0
+    n_bootstrap: int = _like(Audit, "n_bootstrap")
+    permutations: int = Field(1000, description="permutations of the tests of drift")
+    output_dir: OutputDirectory
+
+
 class Detect(_ClassifierFlags):
     """Test which attributes a classifier's scores depend on: a table, a verdict, and how often it is a false alarm."""
 
@@ -1001,6 +1036,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "push": Push,
     "counterfactual": Counterfactual,
     "audit": Audit,
+    "monitor": Monitor,
     "detect": Detect,
     "benchmark": Benchmark,
     "preset": PresetFile,

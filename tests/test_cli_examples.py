@@ -59,6 +59,7 @@ CHAIN: dict[str, list[str]] = {
     "merge": [],
     "push": [],
     "audit": ["--n_bootstrap", "5", "--permutations", "5"],
+    "monitor": ["--n_bootstrap", "5", "--permutations", "200"],
     "detect": ["--permutations", "59"],
     "benchmark": ["--seeds", "1", "--steps", "1"],
     "counterfactual": [],
@@ -100,6 +101,9 @@ def prepare(verb: str) -> None:
     if verb == "audit":
         rows = [f"{n % 2},0.{n},{'fm'[n // 2 % 2]},{20 + n}" for n in range(40)]
         Path("predictions.csv").write_text("\n".join(["pneumonia,probability,sex,age", *rows]))
+    if verb == "monitor":
+        rows = [f"{n % 2},0.{n},{'fm'[n // 2 % 2]},{20 + n},2026-0{1 + n // 10}-01" for n in range(40)]
+        Path("stream.csv").write_text("\n".join(["pneumonia,probability,sex,age,time", *rows]))
     if verb == "detect":
         config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])
         AutoModelForImageClassification.from_config(config).save_pretrained("classifier")

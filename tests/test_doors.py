@@ -108,6 +108,7 @@ EXPENSIVE = (
     "domains.registry.PhantomSource",
     "domains.worlds.PhantomSource",
     "fairness.audit_page.audit",
+    "fairness.monitoring.watch",
     "fairness.benchmark.board._fit_missing",
     "fairness.benchmark.board._start",
     "fairness.evaluation.open_classifier",
@@ -148,6 +149,9 @@ def hall(tmp_path_factory: pytest.TempPathFactory, save_phantom_generator: Calla
     (place / "classifier" / "config.json").write_text('{"model_type": "resnet"}')
     (place / "classifier" / "model.safetensors").touch()
     (place / "predictions.csv").write_text("y,p,sex\n0,0.2,f\n1,0.7,f\n0,0.4,m\n1,0.3,m\n")
+    (place / "stream.csv").write_text(
+        "y,p,sex,time\n0,0.2,f,2026-01-01\n1,0.7,f,2026-01-02\n,0.4,m,2026-02-01\n1,0.3,m,2026-03-01\n"
+    )
     return place
 
 
@@ -332,6 +336,28 @@ DOORS: dict[str, dict[str, Any]] = {
         "max_fpr": None,
     },
     "audit_metrics": {"groups": SCORES["groups"], "metrics": ["auc_gap"], "label": 1, "threshold": 0.5},
+    "monitor_predictions": {
+        "predictions": "stream.csv",
+        "reference": "predictions.csv",
+        "time": "time",
+        "label": "y",
+        "score": "p",
+        "groups": ["sex"],
+        "output_dir": "out",
+        "window": "month",
+        "subject": None,
+        "positive": None,
+        "negative": None,
+        "bins": {},
+        "intersections": (),
+        "fail_if": (),
+        "threshold": 0.5,
+        "alpha": 0.5,
+        "horizon": None,
+        "seed": 0,
+        "n_bootstrap": 2,
+        "permutations": 20,
+    },
     "audit_predictions": {
         "predictions": "predictions.csv",
         "label": "y",
@@ -555,6 +581,10 @@ WORDS: dict[str, list[str]] = {
     "audit": [
         *("--predictions", "predictions.csv", "--label", "y", "--score", "p", "--groups", "sex"),
         *("--n_bootstrap", "2", "--permutations", "2", "--output_dir", "out"),
+    ],
+    "monitor": [
+        *("--predictions", "stream.csv", "--reference", "predictions.csv", "--time", "time", "--label", "y"),
+        *("--score", "p", "--groups", "sex", "--n_bootstrap", "2", "--permutations", "200", "--output_dir", "out"),
     ],
     "detect": ["--classifier", "classifier", "--data_dir", "data", "--attributes", "sex", "--permutations", "19"],
     "benchmark": [

@@ -14,6 +14,10 @@
 - `conditions` — `parse_condition`: conditions on an audit, for checks that fail
 - `audit_figures` — `plots_of`: what the page of an audit draws
 - `audit_page` — `audit_predictions`: the audit of a table, as a page, tables and a record
+- `stream` — `read_stream`: a table of predictions with times, in windows
+- `drift` — `drift`: population stability index and change of performance by subgroup, with tests
+- `monitoring` — `monitor_predictions`: every window audited and compared with a reference, with alarms
+- `monitoring_page` — `monitoring_page`: its page
 - `evaluation` — `audit_classifier` and `detect_classifier`: a saved classifier on a data set of this package
 - `trainer_metrics` — `audit_metrics`: fairness metrics for the Trainer of transformers
 - `group_figure` — `group_figure`: a picture of one metric by group

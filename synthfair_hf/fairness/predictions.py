@@ -25,7 +25,17 @@ from ..errors import InputError, counted, shown, unknown
 from ..missing import identifier, is_missing
 from ..records import check_regular
 
-__all__ = ["MOST_GROUPS", "MOST_NUMBERS", "Predictions", "read_predictions"]
+__all__ = [
+    "MOST_GROUPS",
+    "MOST_NUMBERS",
+    "Predictions",
+    "Rows",
+    "complete_rows",
+    "grouped",
+    "label_codes",
+    "numbers_of",
+    "read_predictions",
+]
 
 MOST_GROUPS = 100
 """Names of one attribute at most: a column with more is an identifier."""
@@ -35,6 +45,10 @@ MOST_NUMBERS = 12
 
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 """What says absent and present in a label column; other words need `positive`."""
+
+
+Rows = list[tuple[int, dict[str, str]]]
+"""The line of a row in its file, and its cells by column."""
 
 
 class Predictions(NamedTuple):
@@ -84,6 +98,43 @@ def read_predictions(
     Raises:
         InputError: the table cannot be read, lacks a column, or a column has values that it cannot have.
     """
+    named = {"label": label, "score": score, "subject": subject, "weight": weight}
+    path, kept, left_out = complete_rows(path, named, groups, bins)
+    if negative is not None and positive is None:
+        raise InputError("negative: given without positive; give both words, or neither.")
+    labels = label_codes(path, kept, label, positive, negative)
+    if (labels < 0).any():
+        left_out[f"{label} ({positive} or {negative})"] = int((labels < 0).sum())
+        kept = [row for row, code in zip(kept, labels, strict=True) if code >= 0]
+    return Predictions(
+        numbers_of(path, kept, score),
+        labels[labels >= 0],
+        grouped(path, kept, groups, bins),
+        None if subject is None else [str(identifier(row[subject])) for _, row in kept],
+        None if weight is None else numbers_of(path, kept, weight),
+        left_out,
+    )
+
+
+def complete_rows(
+    path: str | Path,
+    named: Mapping[str, str | None],
+    groups: Sequence[str],
+    bins: Mapping[str, Sequence[float]] | None,
+    may_be_missing: str | None = None,
+) -> tuple[Path, Rows, dict[str, int]]:
+    """The rows of a table that lack none of its columns, but that of a group, and how many lack which.
+
+    Args:
+        path: of the table.
+        named: by argument, the column that it names, or None.
+        groups: columns of attributes.
+        bins: by attribute, the numbers at which its groups begin.
+        may_be_missing: the argument whose column may be missing, in a row or in all.
+
+    Raises:
+        InputError: an argument is invalid, the table cannot be read, lacks a column, or has no whole row.
+    """
     path, bins = Path(path), dict(bins or {})
     if not groups:
         raise InputError("groups: none; name one or more columns of the table to compare, such as sex.")
@@ -93,36 +144,41 @@ def read_predictions(
     for name, edges in bins.items():
         if not _rise(edges):
             raise InputError(f"bins[{name!r}]: {shown(edges)} do not rise; give the numbers at which groups begin.")
-    named = {"label": label, "score": score, "subject": subject, "weight": weight}
     wanted = {argument: name for argument, name in named.items() if name is not None}
-    repeated = [name for name, times in Counter([*groups, label, score]).items() if times > 1]
+    alone = [name for argument, name in wanted.items() if argument in ("label", "score", "time")]
+    repeated = [name for name, times in Counter([*groups, *alone]).items() if times > 1]
     if repeated:
-        raise InputError(f"groups, label, score: {repeated[0]!r} is named twice; name each column once.")
+        listed = "groups, label, score, time" if "time" in wanted else "groups, label, score"
+        raise InputError(f"{listed}: {repeated[0]!r} is named twice; name each column once.")
     rows = _rows(path, {*wanted.values(), *groups})
     for argument, name in [*wanted.items(), *(("groups", name) for name in groups)]:
-        if name not in rows[0][1]:
+        if name not in rows[0][1] and argument != may_be_missing:
             raise unknown(f"{argument}: column of {path.name}", name, _columns(path))
 
-    missing = {name: [is_missing(row[name]) for _, row in rows] for name in dict.fromkeys(wanted.values())}
+    needed = dict.fromkeys(name for argument, name in wanted.items() if argument != may_be_missing)
+    missing = {name: [is_missing(row[name]) for _, row in rows] for name in needed}
     left_out = {name: sum(found) for name, found in missing.items() if any(found)}
     kept = [row for row, *gone in zip(rows, *missing.values(), strict=True) if not any(gone)]
     if not kept:
         lacking = ", ".join(f"{name} of {counted(times, 'row')}" for name, times in left_out.items())
-        raise InputError(f"{path}: no row is complete (missing: {lacking}); give a table that knows score and label.")
-    if negative is not None and positive is None:
-        raise InputError("negative: given without positive; give both words, or neither.")
-    labels = _labels(path, kept, label, positive, negative)
-    if (labels < 0).any():
-        left_out[f"{label} ({positive} or {negative})"] = int((labels < 0).sum())
-        kept = [row for row, code in zip(kept, labels, strict=True) if code >= 0]
-    return Predictions(
-        _floats(path, kept, score),
-        labels[labels >= 0],
-        {name: _grouped(path, kept, name, bins.get(name)) for name in groups},
-        None if subject is None else [str(identifier(row[subject])) for _, row in kept],
-        None if weight is None else _floats(path, kept, weight),
-        left_out,
-    )
+        raise InputError(
+            f"{path}: no row is complete (missing: {lacking}); give a table that knows {' and '.join(needed)}."
+        )
+    return path, kept, left_out
+
+
+def grouped(
+    path: Path, rows: Rows, groups: Sequence[str], bins: Mapping[str, Sequence[float]] | None
+) -> dict[str, pandas.Categorical]:
+    """The columns of groups, by attribute.
+
+    Args:
+        path: of the table.
+        rows: of it.
+        groups: columns of attributes.
+        bins: by attribute, the numbers at which its groups begin.
+    """
+    return {name: _grouped(path, rows, name, (bins or {}).get(name)) for name in groups}
 
 
 def _rise(edges: Any) -> bool:
@@ -133,10 +189,6 @@ def _rise(edges: Any) -> bool:
         return False
     numbers = found.ndim == 1 and len(found) > 0 and found.dtype.kind in "iuf"
     return numbers and bool(np.isfinite(found).all() and (np.diff(found) > 0).all())
-
-
-Rows = list[tuple[int, dict[str, str]]]
-"""The line of a row in its file, and its cells by column."""
 
 
 def _rows(path: Path, columns: set[str]) -> Rows:
@@ -160,7 +212,14 @@ def _columns(path: Path) -> list[str]:
     return pyarrow.parquet.read_schema(path).names if path.suffix == ".parquet" else list(read_rows(path)[0][1])
 
 
-def _floats(path: Path, rows: Rows, name: str) -> np.ndarray:
+def numbers_of(path: Path, rows: Rows, name: str) -> np.ndarray:
+    """A column of numbers `[n]`; InputError names the line of what is none.
+
+    Args:
+        path: of the table.
+        rows: of it.
+        name: of the column.
+    """
     values = np.empty(len(rows))
     for place, (line, row) in enumerate(rows):
         try:
@@ -170,7 +229,22 @@ def _floats(path: Path, rows: Rows, name: str) -> np.ndarray:
     return values
 
 
-def _labels(path: Path, rows: Rows, name: str, positive: str | None, negative: str | None) -> np.ndarray:
+def label_codes(
+    path: Path, rows: Rows, name: str, positive: str | None, negative: str | None, known: Sequence[str] = ()
+) -> np.ndarray:
+    """A column of labels `[n]`: 0, 1, or -1 for a word that is neither `positive` nor `negative`.
+
+    Args:
+        path: of the table.
+        rows: of it.
+        name: of the column.
+        positive: the word for present.
+        negative: the word for absent.
+        known: words that need not be in the column.
+
+    Raises:
+        InputError: a label is not 0 or 1, or not one of the words.
+    """
     words = [str(identifier(row[name])) for _, row in rows]
     counts = Counter(words)
     if positive is None:
@@ -185,7 +259,7 @@ def _labels(path: Path, rows: Rows, name: str, positive: str | None, negative: s
         return np.array([LABELS[word.lower()] for word in words], dtype=np.int64)
     present, absent = identifier(positive), None if negative is None else identifier(negative)
     for argument, word in (("positive", present), ("negative", absent)):
-        if word is not None and word not in counts:
+        if word is not None and word not in counts and word not in map(identifier, known):
             raise unknown(f"{argument}: value of {name}", word, sorted(counts)[:10])
     others = sorted(word for word in counts if word not in (present, absent))
     if len(others) > 1 and negative is None:
