@@ -68,6 +68,7 @@ _PUBLIC = {
     "validate": "generate.documents",
     "verify": "generate.verification",
     "write_card": "generate.documents",
+    "write_governance": "generate.governance",
     "load_predictor": "measure.predictors",
     "measure_realism": "measure.scoreboard",
     "measure_soundness": "measure.scoreboard",

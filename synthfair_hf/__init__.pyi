@@ -37,6 +37,7 @@ from .fairness.pretrained import open_classifier as open_classifier
 from .generate.dataset import generate_dataset as generate_dataset
 from .generate.documents import validate as validate
 from .generate.documents import write_card as write_card
+from .generate.governance import write_governance as write_governance
 from .generate.plan import GenerationPlan as GenerationPlan
 from .generate.verification import verify as verify
 from .measure.predictors import load_predictor as load_predictor

@@ -1,8 +1,8 @@
 """synthfair VERB: each verb calls one public function, with the settings that `cli_arguments` declares.
 
 Here paths are opened, and what came out is printed. Bad input is one sentence and exit status 2; `verify` exits with 1
-when it finds problems, `audit` and `monitor` when a condition holds. The library names its own arguments; its errors are printed with
-the names of the flags.
+when it finds problems, `audit` and `monitor` when a condition holds. The library names its own arguments; its errors
+are printed with the names of the flags.
 """
 
 import json
@@ -519,6 +519,18 @@ def _card(settings: verbs.Card) -> int:
     return 0
 
 
+def _governance(settings: verbs.Governance) -> int:
+    from .generate.governance import write_governance
+
+    for stage in write_governance(**dict(settings)).stages:
+        told = f"{counted(len(stage.statements), 'statement')}, {len(stage.missing)} missing"
+        print(f"{stage.stage}: {told}")
+        for one in stage.missing:
+            print(f"  missing: {one.missing}")
+    print(f"wrote {settings.output_dir}/governance.html, governance.json and governance.schema.json")
+    return 0
+
+
 def _merge(settings: verbs.Merge) -> int:
     from .generate.dataset import merge_datasets
 
@@ -958,6 +970,7 @@ RUNS: dict[str, Callable[[Any], int]] = {
     "verify": _verify,
     "validate": _validate,
     "card": _card,
+    "governance": _governance,
     "merge": _merge,
     "push": _push,
     "counterfactual": _counterfactual,

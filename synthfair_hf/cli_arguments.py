@@ -694,6 +694,20 @@ class Verify(VerbSettings):
     lora_weights: LoraWeights = None
 
 
+class Governance(VerbSettings):
+    """Write what was checked of a data set, from sources to monitoring, and what is missing: a page, and JSON."""
+
+    example = "synthfair --audit audit --monitoring monitoring --output_dir governance"
+    directory: Annotated[Path, Positional("DIR")] = Field(description="data set that `synthfair generate` wrote")
+    pretrained_model_name_or_path: Annotated[
+        str | None, Field(description="generator that made it; without one its records are named as missing")
+    ] = None
+    scoreboard: Path | None = Field(None, description="directory that `synthfair measure` wrote, of that generator")
+    audit: tuple[Path, ...] = Field((), description="directories that `synthfair audit` wrote")
+    monitoring: tuple[Path, ...] = Field((), description="directories that `synthfair monitor` wrote")
+    output_dir: OutputDirectory
+
+
 class Merge(VerbSettings):
     """Merge the parts of one plan that several machines generated."""
 
@@ -1032,6 +1046,7 @@ VERBS: dict[str, type[VerbSettings]] = {
     "verify": Verify,
     "validate": Validate,
     "card": Card,
+    "governance": Governance,
     "merge": Merge,
     "push": Push,
     "counterfactual": Counterfactual,

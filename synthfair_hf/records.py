@@ -23,6 +23,7 @@ from .errors import Checked, InputError, reason
 
 __all__ = [
     "Access",
+    "Entries",
     "FileRecord",
     "MissingEntry",
     "Record",
@@ -252,8 +253,14 @@ class MissingEntry(InputError, KeyError):
     """A record that was read lacks an entry."""
 
 
-class _Entries(dict[str, Any]):
-    """The entries of one field of a record that was read; an absent one is named, with the file."""
+class Entries(dict[str, Any]):
+    """The entries of one field of a record that was read; an absent one is named, with the file.
+
+    Args:
+        entries: by name.
+        field: of the record.
+        path: of its file.
+    """
 
     def __init__(self, entries: Mapping[str, Any], field: str, path: Path) -> None:
         super().__init__(entries)
@@ -318,7 +325,7 @@ class Record(Checked, BaseModel):
                 f"{path}: not a record of this package ({reason(error, 'record', cls.model_fields)})."
             ) from None
         entries = {name: value for name, value in record if isinstance(value, dict)}
-        return record.model_copy(update={name: _Entries(value, name, path) for name, value in entries.items()})
+        return record.model_copy(update={name: Entries(value, name, path) for name, value in entries.items()})
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:

@@ -60,6 +60,7 @@ CHAIN: dict[str, list[str]] = {
     "push": [],
     "audit": ["--n_bootstrap", "5", "--permutations", "5"],
     "monitor": ["--n_bootstrap", "5", "--permutations", "200"],
+    "governance": [],
     "detect": ["--permutations", "59"],
     "benchmark": ["--seeds", "1", "--steps", "1"],
     "counterfactual": [],

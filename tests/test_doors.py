@@ -271,6 +271,14 @@ DOORS: dict[str, dict[str, Any]] = {
         "hub_model_id": None,
         "datasets": None,
     },
+    "write_governance": {
+        "directory": "data",
+        "output_dir": "out",
+        "pretrained_model_name_or_path": None,
+        "scoreboard": None,
+        "audit": (),
+        "monitoring": (),
+    },
     "load_predictor": {"directory": "predictor", "schema": PHANTOM.covariates},
     "measure_realism": {
         "output_dir": "out",
@@ -572,6 +580,7 @@ WORDS: dict[str, list[str]] = {
     "verify": ["nowhere"],
     "validate": ["data"],
     "card": ["data"],
+    "governance": ["data", "--output_dir", "out"],
     "merge": ["data", "data", "--output_dir", "out"],
     "push": ["data", "--hub_dataset_id", "me/data"],
     "counterfactual": [

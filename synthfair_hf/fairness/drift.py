@@ -266,15 +266,15 @@ def _compared(
         told = np.isfinite(value) and len(own) > 0 and min(people) > 1
         low, high = percentile_interval(own, (1 - level) / 2) if told else (np.nan, np.nan)
         n_window, n_reference = (int((mask & side).sum()) for side in (later, ~later))
+        figures = {"value": value, "low": low, "high": high, "expected": expected[place], "p": p[place]}
         yield Drift(
             kind,
             attribute,
             group,
             metric,
-            *(float(one) for one in (value, low, high, expected[place])),
-            n_window,
-            n_reference,
-            float(p[place]),
+            n=n_window,
+            n_reference=n_reference,
+            **{name: float(one) for name, one in figures.items()},
         )
 
 

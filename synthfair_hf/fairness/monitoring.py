@@ -4,12 +4,12 @@
                      drift              against the reference, by subgroup (`drift`)
                      alarm              p <= alpha / (2 N)
 
-In each window p holds for all figures without labels together, and for all of labelled rows together. So by Bonferroni's
-inequality the chance of any alarm in N windows is at most alpha where nothing drifts, whatever the windows have in
-common, as the reference. N (`horizon`) is how many windows there are to be: a stream that goes on is monitored with the
-same N each time, once a window is over.
+In each window p holds for all figures without labels together, and for all of labelled rows together. So, by
+Bonferroni's inequality, the chance of any alarm in N windows is at most alpha where nothing drifts, whatever the
+windows have in common, as the reference. N (`horizon`) is how many windows there are to be: a stream that goes on is
+monitored with the same N each time, once a window is over.
 
-DIR/monitoring.html   alarms, conditions, gaps and figures by window with intervals; it fetches nothing and runs no script
+DIR/monitoring.html   alarms, conditions, figures by window with intervals; it fetches nothing and runs no script
 DIR/windows.csv, groups.csv, gaps.csv, drift.csv    its tables
 DIR/monitoring.json   the record, with the tables in it
 """
@@ -17,7 +17,7 @@ DIR/monitoring.json   the record, with the tables in it
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
@@ -29,6 +29,7 @@ from .audit import EVERYONE, AuditTable, audit, plain_rows
 from .audit_page import parse_conditions
 from .conditions import Condition, Outcome
 from .drift import UNKNOWN, Drift, Sample, drift
+from .groups import Groups
 from .monitoring_page import monitoring_page
 from .predictions import read_predictions
 from .stream import Window, check_window, read_stream
@@ -125,8 +126,8 @@ def monitor_predictions(
     if not 0 < alpha < 1 or n_bootstrap < 1:
         raise InputError(f"alpha, n_bootstrap: {alpha:g}, {n_bootstrap} out of range; allowed: in (0, 1), from 1.")
     conditions = _conditions(fail_if, groups, intersections)
-    columns = {"label": label, "score": score, "groups": groups, "subject": subject}
-    given = {"positive": positive, "negative": negative, "bins": bins}
+    columns: dict[str, Any] = {"label": label, "score": score, "groups": groups, "subject": subject}
+    given: dict[str, Any] = {"positive": positive, "negative": negative, "bins": bins}
     before = read_predictions(base, **columns, **given)
     known, stream = read_stream(path, before, size, time, **columns, **given, intersections=intersections)
     planned = len(stream.windows) if horizon is None else horizon
@@ -240,15 +241,17 @@ def watch(
 def _audited(rows: Sample, threshold: float, seed: int, n_bootstrap: int) -> AuditTable | None:
     """The audit of the labelled rows; None without any. Attributes that no such row has are not in it."""
     known = rows.where(rows.labels != UNKNOWN)
-    groups = {
-        name: pandas.Categorical.from_codes(own.codes, categories=list(own.names))
-        for name, own in known.groups.items()
-        if (own.codes >= 0).any()
-    }
+    groups: dict[str, Any] = {name: _named(own) for name, own in known.groups.items() if (own.codes >= 0).any()}
     if not groups:
         return None
-    columns = (known.scores, known.labels, groups, known.subjects)
-    return audit(*columns, threshold=threshold, seed=seed, n_bootstrap=n_bootstrap, permutations=0)
+    columns: dict[str, Any] = {"scores": known.scores, "labels": known.labels, "subjects": known.subjects}
+    return audit(groups=groups, **columns, threshold=threshold, seed=seed, n_bootstrap=n_bootstrap, permutations=0)
+
+
+def _named(groups: Groups) -> pandas.Categorical:
+    """Groups as a column that keeps those without rows."""
+    names = [None if code < 0 else groups.names[code] for code in groups.codes]
+    return pandas.Categorical(names, categories=list(groups.names))
 
 
 def _conditions(

@@ -137,7 +137,8 @@ def _chart(
         return round(HEIGHT * (most - value) / (most - least), 1)
 
     place = {name: number for number, name in enumerate(windows)}
-    points, runs = [], []
+    points: list[dict[str, Any]] = []
+    runs: list[tuple[int, str]] = []
     for row in known:
         number = place[row["window"]]
         x = round(EDGE + (WIDTH - 2 * EDGE) * (number + 0.5) / len(windows), 1)
@@ -149,8 +150,8 @@ def _chart(
             }
         )
         if not runs or runs[-1][0] != number - 1:
-            runs.append([number, ""])
-        runs[-1] = [number, f"{runs[-1][1]}{x},{points[-1]['y']} "]
+            runs.append((number, ""))
+        runs[-1] = (number, f"{runs[-1][1]}{x},{points[-1]['y']} ")
     ticks = [least + step * number for number in range(round((most - least) / step) + 1)]
     band = {end: height(reference[end]) for end in ("low", "high") if reference and reference[end] is not None}
     if reference and reference["value"] is not None:

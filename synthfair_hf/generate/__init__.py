@@ -27,6 +27,8 @@
   `consistency.subject_faults`
 - documents — card and Croissant written anew, or compared with the records: `documents.write_card`,
   `documents.validate`
+- governance — what was checked from sources to monitoring, and what is missing: `governance.write_governance`
+- deployment, evidence — its parts: `deployment.said_of_audits`, `evidence.RecordFile`
 - merge — parts of one plan become one data set: `merge.merge`
 - publish — a data set on the Hub: `publish.publish`
 """

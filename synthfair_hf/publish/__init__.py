@@ -11,6 +11,7 @@
 - contents, responsible — what both print of the files, and of origin, biases and limits: `contents.Contents`,
   `responsible.responsible`
 - model_card — README.md of a generator: `model_card.model_card`, `model_card.write_model_card`
+- governance — stages of a data set with statements and what is missing, as JSON and page: `governance.Governance`
 - report — an HTML page with pictures and tables of a data set: `report.write_report`
 - pictures — images and differences inside pages: `pictures.difference_png`
 - stored — a written data set as pages show it: `stored.StoredDataSet`

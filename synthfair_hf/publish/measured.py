@@ -19,7 +19,15 @@ import pandas
 from ..errors import InputError
 from ..records import Record, check_regular, file_sha256, written
 
-__all__ = ["BENCHMARK", "NOTHING", "Measured", "changed_records", "leaderboard_record", "scoreboard_records"]
+__all__ = [
+    "BENCHMARK",
+    "NOTHING",
+    "Measured",
+    "changed_records",
+    "leaderboard_record",
+    "scoreboard_records",
+    "soundness_figures",
+]
 
 KINDS = {"soundness": "measure_soundness", "realism": "measure_realism"}
 """Stages of the records of a scoreboard by the beginning of their names."""
@@ -100,7 +108,7 @@ class Measured(NamedTuple):
         Raises:
             InputError: a record without a figure of a generator.
         """
-        return [(one, list(_figures(one, factors))) for one in self.soundness.values()]
+        return [(one, list(soundness_figures(one, factors))) for one in self.soundness.values()]
 
     def failures(self, factors: Sequence[str] | None = None) -> list[str]:
         """What the generator was measured not to do, a sentence each, with 95 % intervals.
@@ -210,8 +218,13 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _figures(soundness: Record, factors: Sequence[str] | None) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Each figure of the generator that is printed, and that of the identity (the unchanged image)."""
+def soundness_figures(soundness: Record, factors: Sequence[str] | None = None) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each figure of the generator that is printed, and that of the identity (the unchanged image).
+
+    Args:
+        soundness: the record.
+        factors: interventions that are told; all by default.
+    """
     rows = [row for row in soundness.measured.get("rows", ()) if row["metric"].startswith(PRINTED)]
     rows = [row for row in rows if row["do"] != "none" or row["metric"].startswith("composition_l1")]
     measured = [row for row in rows if row["system"] not in ("identity", "oracle")]
@@ -225,7 +238,7 @@ def _figures(soundness: Record, factors: Sequence[str] | None) -> Iterator[tuple
 
 
 def _failures(soundness: Record, factors: Sequence[str] | None) -> Iterator[str]:
-    for row, identity in _figures(soundness, factors):
+    for row, identity in soundness_figures(soundness, factors):
         if row["mean"] is None or row["do"] == "none":
             continue
         figure = f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}], n = {row['n']}, by {row['by']}"

@@ -1,4 +1,4 @@
-"""Monitoring: windows hold each row once, figures are those of the audit, and alarms are as rare as they are said to be."""
+"""Monitoring: windows hold each row once, figures are those of the audit, alarms are as rare as they are said to be."""
 
 import json
 import re
