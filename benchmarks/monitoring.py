@@ -61,6 +61,11 @@ def share(times: int, n: int) -> dict[str, float | int]:
     return {"value": times / n, "low": float(ends.low), "high": float(ends.high), "n": n}
 
 
+def figure(one: dict[str, float | int]) -> str:
+    """The text 0.06 [0.03, 0.10]."""
+    return f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+
+
 def page(record: Record) -> str:
     """README.md."""
     settings = record.settings
@@ -71,22 +76,23 @@ def page(record: Record) -> str:
         f"python benchmarks/monitoring.py --streams {settings['streams']} --output_dir docs/monitoring",
         "```",
         "",
-        f"Simulated streams of {settings['windows']} windows of {settings['rows']} rows ({settings['rows'] // 2} patients)",
-        f"against a reference of {settings['reference']} rows, alpha {settings['alpha']}, {settings['permutations']} "
-        "permutations; drift begins in the middle. One seed a stream;",
-        "95 % intervals over streams (Clopper and Pearson). What was planted, and the scores, are in the command's docstring.",
+        f"Simulated streams of {settings['windows']} windows of {settings['rows']} rows, two a patient, against a",
+        f"reference of {settings['reference']} rows, at alpha {settings['alpha']}.",
+        f"Tests are of {settings['permutations']} permutations.",
+        "Drift begins in the middle. One seed a stream, 95 % intervals over streams (Clopper and Pearson). What was",
+        "planted, and how scores are drawn, is in the command's docstring.",
         "",
         "| planted | streams | any alarm before it began | any alarm after |",
         "|---|---|---|---|",
     ]
     for name, one in record.measured.items():
-        told = [f"{own['value']:.2f} [{own['low']:.2f}, {own['high']:.2f}]" for own in (one["before"], one["after"])]
+        told = [figure(one[part]) for part in ("before", "after")]
         lines.append(f"| {name} | {one['after']['n']} | {' | '.join(told)} |")
     whole = record.measured["no drift"]["whole"]
     lines += [
         "",
-        f"Without drift there was an alarm anywhere in {whole['value']:.3f} [{whole['low']:.3f}, {whole['high']:.3f}] of "
-        f"{whole['n']} streams; the bound is {settings['alpha']}.",
+        f"Without drift there was an alarm anywhere in {figure(whole)} of {whole['n']} streams; the bound is",
+        f"{settings['alpha']}.",
     ]
     return "\n".join(lines) + "\n"
 

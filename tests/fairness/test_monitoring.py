@@ -1,8 +1,10 @@
 """Monitoring: windows hold each row once, figures are those of the audit, alarms are as rare as they are said to be."""
 
+import importlib
 import json
 import re
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -271,3 +273,13 @@ def test_planted_drift_raises_alarms_after_it_began(labelled, changed):
     found = np.array([alarmed(1000 + seed, 0.2, labelled, **changed) for seed in range(12)])
     assert found[:, 1].mean() >= 0.9
     assert found[:, 0].mean() <= 0.3
+
+
+def test_the_page_of_the_simulation_is_what_its_record_prints(monkeypatch):
+    root = Path(__file__).parents[2]
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    record = Record.read(root / "docs" / "monitoring" / "monitoring.json")
+    page = importlib.import_module("monitoring").page(record)
+    assert (root / "docs" / "monitoring" / "README.md").read_text() == page
+    whole = record.measured["no drift"]["whole"]
+    assert whole["low"] <= record.settings["alpha"]

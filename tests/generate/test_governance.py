@@ -1,4 +1,4 @@
-"""Governance: every statement is of a record that is there, every stage says something, of faults nothing is written."""
+"""Governance: every statement is of a record that is there, every stage says something, faults stop the page."""
 
 import json
 import re
@@ -120,7 +120,7 @@ def test_the_schema_is_that_of_the_file_and_a_blank_is_none_of_it(place):
     silent = json.loads(json.dumps(found))
     silent["stages"][0] |= {"statements": [], "missing": []}
     for damaged in (blank, silent, found | {"stages": found["stages"][1:]}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"record|stage"):
             Governance.model_validate(damaged)
 
 
