@@ -664,7 +664,8 @@ def _monitor(settings: verbs.Monitor) -> int:
             figure = f"{row['kind']} of {of}, {row['metric']} {row['value']:.3f}{ends}"
             print(f"alarm: {row['window']}: {figure}, p = {row['p']:.2g}, n = {row['n']}")
     for one in outcomes:
-        told = "it has no value" if math.isnan(one.figure) else f"it is {one.figure:.3f}"
+        figure = f"{one.figure:.0f} of them" if one.window is None else f"it is {one.figure:.3f}"
+        told = "it has no value" if math.isnan(one.figure) else figure
         window = "" if one.window is None else f"{one.window}: "
         print(f"{window}{'holds' if one.holds else 'does not hold'}: {one.condition} ({told})")
     print(f"wrote {settings.output_dir}/monitoring.html, monitoring.json and its tables in CSV")
