@@ -105,6 +105,8 @@ def test_every_statement_is_of_a_file_that_is_there_and_its_figures_are_those_of
         assert f"Decides: {stage.decides}." in page
         for text in (*(one.checked for one in stage.statements), *(one.missing for one in stage.missing)):
             assert text in page
+    images = Record.read(place / "generator" / "record.json").counts["training_images"]
+    assert f"training images: {images:,}<" in page, "no 2e+04"
     before = {path.name: path.read_bytes() for path in (place / "out").iterdir()}
     governed(place)
     assert {path.name: path.read_bytes() for path in (place / "out").iterdir()} == before
