@@ -20,7 +20,8 @@ White is 0 in a TIFF that says so (MinIsWhite), whatever its bits: the level is 
 
 What levels alone cannot tell: a dark image of 16 bits without a level above 16383 is read as one of 14 bits, and one of
 10, 12 or 14 bits that would fit fewer is read as such, both too bright; 9, 11 and 13 bits as the next depth, 15 bits as
-16, too dark. Files of such depths say what they mean as DICOM, as PGM, or widened to 16 bits.
+16, too dark; levels below 256 that are multiples of 16 alone as 12 bits widened, which dark images here are, and not as
+8 bits that were not. Files of such depths say what they mean as DICOM, as PGM, or widened to 16 bits.
 
 Colours have 8 bits: of 16-bit RGB Pillow keeps the high byte. A palette is its colours, alpha is dropped, and levels
 are taken as those of sRGB: embedded ICC profiles are not applied. CMYK, LAB, HSV and YCbCr are refused, since what they

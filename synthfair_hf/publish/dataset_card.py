@@ -244,7 +244,7 @@ def _metadata(contents: Contents, preset: Preset, record: Record, license: str) 
     }
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Innermost lists and mappings on one line; no anchors, which some parsers of cards do not support."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
