@@ -20,8 +20,8 @@ With x = image + r, r ~ N(0, variance), x_s = (1 - s) x + s e has the mean veloc
 
 which carries standard normal noise to grain of that variance and back, and is finite at s = 0, where it is -x_s. The
 variance does not depend on the state: so what was left out of an observed image is carried to its counterfactual as it
-is, times the ratio of the two deviations. (One that did, as that of a step in Nichol and Dhariwal 2021, drew grain that
-differs from image to image, but was fed back on itself: of 96 radiographs one left all grey levels under do(sex).)
+is, times the ratio of the two deviations. (A variance that does, as that of a step in Nichol and Dhariwal 2021, draws
+grain that differs from image to image, but feeds back on itself: counterfactuals of some radiographs diverged.)
 """
 
 from functools import lru_cache, wraps
