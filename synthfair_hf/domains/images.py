@@ -20,8 +20,9 @@ White is 0 in a TIFF that says so (MinIsWhite), whatever its bits: the level is 
 
 What levels alone cannot tell: a dark image of 16 bits without a level above 16383 is read as one of 14 bits, and one of
 10, 12 or 14 bits that would fit fewer is read as such, both too bright; 9, 11 and 13 bits as the next depth, 15 bits as
-16, too dark; levels below 256 that are multiples of 16 alone as 12 bits widened, which dark images here are, and not as
-8 bits that were not. Files of such depths say what they mean as DICOM, as PGM, or widened to 16 bits.
+16, too dark. Multiples of 16 below 256 alone are 8 bits, or a dark image of 12 bits widened: a PNG's levels are scaled
+to its depth, so there they are the second, and in a TIFF the first. Files of such depths say what they mean as DICOM,
+as PGM, or widened to 16 bits.
 
 Colours have 8 bits: of 16-bit RGB Pillow keeps the high byte. A palette is its colours, alpha is dropped, and levels
 are taken as those of sRGB: embedded ICC profiles are not applied. CMYK, LAB, HSV and YCbCr are refused, since what they
@@ -87,8 +88,9 @@ WIDENED_BITS = (8, 10, 12)
 BLOCK = 2**15
 """Pixels whose levels are looked up at a time."""
 
-FULL_SCALE, WHITE_IS_ZERO = "full_scale", "white_is_zero"
-"""Entries of `Image.info` for what a file says of its levels: its full scale, and whether 0 is white."""
+FULL_SCALE, WHITE_IS_ZERO, AS_THEY_ARE = "full_scale", "white_is_zero", "as_they_are"
+"""Entries of `Image.info` for what a file says of its levels: its full scale, whether 0 is white, and whether its
+format leaves them as they are instead of scaling them to its depth."""
 
 GRAY_MODES, COLOUR_MODES = ("1", "L", "LA"), ("RGB", "RGBA", "P")
 """Pillow's names of what is read at 8 bits."""
@@ -153,7 +155,7 @@ def _levels(image: Image.Image) -> dict[str, int | bool]:
     if not isinstance(image, TiffImageFile):
         return {}
     full = {FULL_SCALE: 4095} if image.tag_v2.get(_BITS) == (12,) else {}
-    return full | ({WHITE_IS_ZERO: True} if image.tag_v2.get(_PHOTOMETRIC) == 0 else {})
+    return full | {AS_THEY_ARE: True} | ({WHITE_IS_ZERO: True} if image.tag_v2.get(_PHOTOMETRIC) == 0 else {})
 
 
 def planes(image: Image.Image, where: str, channels: int) -> list[Plane]:
@@ -178,7 +180,8 @@ def _luminance(image: Image.Image, where: str) -> Plane:
         if levels.min() < 0 or levels.max() > 65535:
             raise InputError(f"{where}: levels span {levels.min()} to {levels.max()}; allowed: 0 to 65535.")
         levels = levels.astype(np.uint16, copy=False)
-        every = np.arange(2**16) / (image.info.get(FULL_SCALE) or full_scale(levels))
+        white = image.info.get(FULL_SCALE) or full_scale(levels, scaled=not image.info.get(AS_THEY_ARE))
+        every = np.arange(2**16) / white
         return look_up((1 - every if image.info.get(WHITE_IS_ZERO) else every).astype(np.float32), levels)
     if image.mode in GRAY_MODES + COLOUR_MODES:
         return image if image.mode == "L" else image.convert("RGB").convert("L")
@@ -242,11 +245,12 @@ def look_up(table: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return found
 
 
-def full_scale(levels: np.ndarray) -> int:
+def full_scale(levels: np.ndarray, scaled: bool = True) -> int:
     """The level that is white in a file of 16 bits.
 
     Args:
         levels: of the whole image, 0 to 65535.
+        scaled: whether the format scales levels to its depth, as PNG does, so that few dark ones may be of more bits.
     """
     seen, flat = np.zeros(2**16, dtype=bool), levels.ravel()
     for start in range(0, len(flat), BLOCK):
@@ -256,6 +260,8 @@ def full_scale(levels: np.ndarray) -> int:
             seen[flat.max()] = True
             break
     present = np.flatnonzero(seen)
+    if not scaled and present[-1] < 2**8:
+        return 2**8 - 1
     for bits in WIDENED_BITS:
         if len(present) > 2**bits:
             continue

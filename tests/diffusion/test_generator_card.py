@@ -1,11 +1,11 @@
 """A saved generator's card against its records, settings and weights: what is edited, missing or stale is found."""
 
-import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from edits import of_json
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
@@ -75,15 +75,6 @@ def replaced(old, new):
         found = re.sub(old, new, text, count=1, flags=re.MULTILINE)
         assert found != text, old
         (directory / CARD).write_text(found)
-
-    return edit
-
-
-def of_json(name, change):
-    def edit(directory):
-        found = json.loads((directory / name).read_bytes())
-        change(found)
-        (directory / name).write_text(json.dumps(found, indent=2) + "\n")
 
     return edit
 

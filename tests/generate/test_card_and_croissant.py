@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas
 import pytest
+from edits import of_json
 
 from synthfair_hf.errors import InputError
 from synthfair_hf.generate.documents import validate, write_card
@@ -86,15 +87,6 @@ def replaced(name, old, new, seal=False):
         path.write_text(found)
         if seal:
             path.write_bytes(sealed(path.read_bytes(), (directory / RUN).read_bytes()))
-
-    return edit
-
-
-def of_json(name, change):
-    def edit(directory):
-        found = json.loads((directory / name).read_bytes())
-        change(found)
-        (directory / name).write_text(json.dumps(found, indent=2) + "\n")
 
     return edit
 
