@@ -343,6 +343,10 @@ class Train(VerbSettings):
         None, description="encode so many augmentations of each image once, in output_dir; at every step by default"
     )
     gradient_checkpointing: bool = Field(False, description="less memory and more time")
+    logit_mean: float | None = Field(
+        None, description="of the noise levels trained on: high for shapes, low for texture; 0, or -1 with a variance"
+    )
+    logit_std: float | None = Field(None, description="of that logit; 1, or 1.5 with a variance, by default")
     network: NetworkChanges = UNCHANGED
     config: TrainingConfig
 

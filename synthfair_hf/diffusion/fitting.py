@@ -8,11 +8,14 @@
 All go through the one training loop and save a pipeline with its record; settings are checked before data is read.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -60,6 +63,11 @@ NOT_ENCODED = "cache_latents: pixels are not encoded; give vae as well, or leave
 
 CHECKED = 16
 """Training images whose latents are looked at before training."""
+
+LogitMean = Annotated[float, Field(ge=-10, le=10)]
+LogitStd = Annotated[float, Field(gt=0, le=10)]
+
+NO_LEVELS: Mapping[str, float] = MappingProxyType({})
 
 GRAIN_LEVELS = {"location": -1.0, "scale": 1.5}
 """Noise levels at which a network that also predicts a variance is trained: a fifth below 0.1, where that acts."""
@@ -111,6 +119,8 @@ def train_generator(
     vae: str | Path | None = None,
     cache_latents: Count | None = None,
     gradient_checkpointing: bool = False,
+    logit_mean: LogitMean | None = None,
+    logit_std: LogitStd | None = None,
     network: NetworkChanges = UNCHANGED,
 ) -> Record:
     """Train a generator on the training patients of a folder and save it as a pipeline in `config.output_dir`.
@@ -134,6 +144,10 @@ def train_generator(
         cache_latents: encode so many augmentations of each image once, in `config.output_dir`, 1 or more; by default
             every image is encoded whenever it is trained on.
         gradient_checkpointing: compute activations anew for the gradient, which takes less memory and more time.
+        logit_mean: mean of the logit of the noise levels that are trained on; the higher, the more of training goes to
+            the shapes of an image, and the lower, to its texture. By default 0, or -1 for a network that also predicts
+            a variance.
+        logit_std: standard deviation of that logit, above 0; by default 1, or 1.5 for such a network.
         network: fields of the preset's network that are replaced; latents are not folded further by default.
 
     Returns:
@@ -255,8 +269,13 @@ def train_generator(
     counts["mechanisms"] = fit_scm(scm, table, config.seed)
     if gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
+    given = {"location": logit_mean, "scale": logit_std}
+    levels = {name: number for name, number in given.items() if number is not None}
+    if levels:
+        inputs["noise_levels"] = ", ".join(f"{name} {number:g}" for name, number in levels.items())
+    objective = _matching(pipeline, levels)
     if autoencoder is None or cache_latents is None:
-        return _minimise(_matching(pipeline), examples, config, pipeline, inputs, counts)
+        return _minimise(objective, examples, config, pipeline, inputs, counts)
     identity = {
         "source": source.fingerprint,
         "vae": revision_of(autoencoder),
@@ -266,7 +285,7 @@ def train_generator(
     }
     inputs["cached_latents"] = str(cache_latents)
     cached = CachedLatents(examples, autoencoder, config.output_dir / "latents", cache_latents, identity)
-    return _minimise(_matching(pipeline), cached, config, pipeline, inputs, counts)
+    return _minimise(objective, cached, config, pipeline, inputs, counts)
 
 
 @checked
@@ -491,14 +510,15 @@ def _scheduler(prediction_type: PredictionType) -> ReversibleFlowScheduler:
     )
 
 
-def _matching(pipeline: CausalDiffusionPipeline) -> FlowMatchingObjective:
+def _matching(pipeline: CausalDiffusionPipeline, levels: Mapping[str, float] = NO_LEVELS) -> FlowMatchingObjective:
+    """The objective of a pipeline's networks; noise levels that are not given are those of its kind of prediction."""
     grain = pipeline.preset.network.prediction_type == "sample_and_variance"
     return FlowMatchingObjective(
         pipeline.unet,
         pipeline.covariate_encoder,
         pipeline.config.space_to_depth,
         pipeline.vae,
-        **(GRAIN_LEVELS if grain else {}),
+        **{**(GRAIN_LEVELS if grain else {}), **levels},
     )
 
 

@@ -183,6 +183,33 @@ def test_another_start_default_or_graph_is_another_run(tmp_path, monkeypatch):
     assert find_generator(tmp_path / "run").planted_scanner is False, "the phantom draws its own"
 
 
+def test_noise_levels_are_chosen_and_are_part_of_what_a_run_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("synthfair_hf.diffusion.fitting.fit_scm", lambda scm, table, seed: {})
+
+    def run(name, **settings):
+        config = TrainingConfig(
+            output_dir=tmp_path / name,
+            max_train_steps=1,
+            train_batch_size=2,
+            lr_warmup_steps=0,
+            resume_from_checkpoint="latest",
+        )
+        return train_generator(PHANTOM, None, config, resolution=SIDE, **settings)
+
+    run("default")
+    run("same", logit_mean=0.0, logit_std=1.0)
+    assert not differ(tmp_path / "default", tmp_path / "same", "unet")
+    record = run("noise", logit_mean=6.0, logit_std=0.1)
+    assert record.inputs["noise_levels"] == "location 6, scale 0.1"
+    assert differ(tmp_path / "default", tmp_path / "noise", "unet")
+    with pytest.raises(InputError, match=r"made by other settings.*noise_levels"):
+        run("noise", logit_mean=6.0)
+    for settings, sentence in (({"logit_std": 0.0}, "logit_std: 0"), ({"logit_mean": float("nan")}, "logit_mean: nan")):
+        with pytest.raises(InputError, match=sentence):
+            run("wrong", **settings)
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generator, tmp_path, monkeypatch):
     assert find_generator(generator).planted_scanner is False
     shutil.copytree(generator, tmp_path / "other")
