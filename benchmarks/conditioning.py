@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from synthfair_hf.diffusion.denoiser import predict_velocity
 from synthfair_hf.diffusion.generator import load_generator
@@ -27,6 +26,7 @@ from synthfair_hf.domains.readers import DataSetFolder
 from synthfair_hf.measure.intervals import bootstrap, mean_of
 from synthfair_hf.measure.interventions import forced_change
 from synthfair_hf.measure.scoreboard import open_for
+from synthfair_hf.progress import progress_bar
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 BATCH = 16
@@ -71,7 +71,7 @@ def _gains(pipeline, world, names: list[str], seed: int) -> dict[str, np.ndarray
     right = schema.encode(world.table)
     wrong = {name: schema.encode({**world.table, name: forced_change(world, name, seed)}) for name in names}
     gains = {name: np.zeros((len(world.images), len(LEVELS))) for name in names}
-    for start in tqdm(range(0, len(world.images), BATCH)):
+    for start in progress_bar(range(0, len(world.images), BATCH)):
         rows = slice(start, start + BATCH)
         latents = to_latents(world.images[rows], pipeline.config.space_to_depth, pipeline.vae)
         noise = torch.stack(

@@ -22,7 +22,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..access import RECORD, sealed
 from ..arguments import Count, Seed, checked
@@ -36,6 +35,7 @@ from ..domains.preset import Preset
 from ..domains.registry import open_source
 from ..domains.source import Source, access_to, patient_split, totals
 from ..errors import InputError, unknown
+from ..progress import progress_bar
 from ..records import (
     Access,
     Record,
@@ -406,7 +406,7 @@ def _write_pairs(pairs: Iterable[_Pair], directory: Path, num_pairs: int) -> tup
     for name in ("images", "observed"):
         (directory / name).mkdir()
     candidates, known, equal = [], [], 0
-    for pair in tqdm(pairs, total=num_pairs, desc="candidates", unit="pair"):
+    for pair in progress_bar(pairs, total=num_pairs, desc="candidates", unit="pair"):
         if torch.equal(pair.first, pair.second):
             equal += 1
             continue

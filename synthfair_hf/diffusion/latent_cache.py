@@ -22,9 +22,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..errors import InputError
+from ..progress import progress_bar
 from ..records import first_difference, write_atomically
 from ..training.examples import TrainingExamples
 from .autoencoders import Autoencoder, encode
@@ -71,7 +71,7 @@ class CachedLatents(Dataset[dict[str, Tensor]]):
         missing = [shard for shard in shards if not self._path(shard).exists()][
             state.process_index :: state.num_processes
         ]
-        for shard in tqdm(missing, desc="encoding images", disable=not missing or not state.is_main_process):
+        for shard in progress_bar(missing, desc="encoding images", disable=not missing or not state.is_main_process):
             self._write(shard, examples, autoencoder)
         state.wait_for_everyone()
         self._open: dict[int, Any] = {}

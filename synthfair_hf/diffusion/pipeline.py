@@ -23,6 +23,7 @@ import torch
 from diffusers import ConfigMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -32,6 +33,7 @@ from ..causal.mechanisms import Generators, draw
 from ..causal.scm import StructuralCausalModel
 from ..domains.preset import Network, Preset
 from ..errors import InputError, unknown, with_article
+from ..progress import without_bars
 from ..schema import Schema
 from .adapters import AdapterLoader
 from .autoencoders import Autoencoder, compression
@@ -288,7 +290,8 @@ class CausalDiffusionPipeline(AdapterLoader, PlacedPipeline):
                 "only safetensors are loaded."
             )
         try:
-            pipeline = cls.from_pretrained(directory)
+            with without_bars(diffusers_logging):
+                pipeline = cls.from_pretrained(directory)
             for name, component in pipeline.components.items():
                 stored = {key for file in (directory / name).glob("*.safetensors") for key in _keys(file)}
                 if isinstance(component, torch.nn.Module) and stored != set(component.state_dict()):

@@ -15,9 +15,9 @@ they are paired.
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..errors import InputError
+from ..progress import progress_bar
 from ..training.examples import StepSampler, TrainingExamples
 from .guidance import conditional_velocity
 from .images import finite_rows
@@ -71,7 +71,7 @@ class PairedExamples(Dataset[dict[str, Tensor]]):
         target, _ = intervene(factual, pipeline.covariates, generator)
         drawn = torch.randn(len(chosen), *pipeline.latent_shape(), generator=generator)
         pairs = []
-        for first in tqdm(range(0, len(chosen), BATCH), desc="pairing"):
+        for first in progress_bar(range(0, len(chosen), BATCH), desc="pairing"):
             rows = slice(first, first + BATCH)
             own, other = ({name: column[rows] for name, column in table.items()} for table in (factual, target))
             image, fresh = own.pop("image"), drawn[rows]

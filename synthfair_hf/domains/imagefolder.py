@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import InputError, counted, shown
 from ..missing import bare_identifier, identifier
+from ..progress import progress_bar
 from ..records import Access, file_sha256, fingerprint
 from ..schema import SPLITS, Schema, Variable
 from .cells import (
@@ -495,7 +495,7 @@ def _unlisted(root: Path, paths: Iterable[Path]) -> int:
 def _examine_all(paths: Sequence[Path], root: Path, resolution: int, channels: int, fit: Fit) -> list[Examined]:
     with ThreadPoolExecutor() as threads:
         examined = threads.map(lambda path: _examine(path, resolution, channels, fit), paths)
-        return list(tqdm(examined, total=len(paths), desc="reading images"))
+        return list(progress_bar(examined, total=len(paths), desc="reading images"))
 
 
 def _examine(path: Path, resolution: int, channels: int, fit: Fit) -> Examined:

@@ -28,11 +28,11 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
 from ..access import RECORD, sealed
 from ..arguments import Count, checked
 from ..errors import InputError, counted, unknown
+from ..progress import progress_bar
 from ..records import (
     Access,
     FileRecord,
@@ -243,7 +243,7 @@ class _Run:
                 )
             if waiting:
                 (self.output / RECORD).unlink(missing_ok=True)
-            with tqdm(total=len(paths), initial=len(paths) - len(waiting), unit="image", desc="ingest") as bar:
+            with progress_bar(total=len(paths), initial=len(paths) - len(waiting), unit="image", desc="ingest") as bar:
                 tasks = (
                     [(name, path, self._file(name)) for name, path in waiting[start : start + IMAGES_PER_TASK]]
                     for start in range(0, len(waiting), IMAGES_PER_TASK)

@@ -27,6 +27,7 @@ from torch.nn import functional
 from ..access import RECORD, recorded_access
 from ..arguments import checked
 from ..errors import InputError, unknown
+from ..progress import without_bars
 from ..records import Access, fingerprint, written
 from ..training.devices import local_device
 from .adapter import AdaptedClassifier
@@ -313,15 +314,13 @@ def _load(directory: Path, place: Path) -> tuple[Any, list[str]]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Without a bar of progress, and reports of weights that are refused in a sentence here."""
-    told, bar = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    told = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     try:
-        yield
+        with without_bars(transformers.logging):
+            yield
     finally:
         transformers.logging.set_verbosity(told)
-        if bar:
-            transformers.logging.enable_progress_bar()
 
 
 def _random_model(config: Any, seed: int) -> Any:

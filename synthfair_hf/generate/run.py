@@ -17,16 +17,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..domains.contexts import acquisition
 from ..domains.source import Source, totals
 from ..errors import InputError
+from ..progress import progress_bar
 from ..records import Record, first_difference
 from .gate import QualityGate, Reading
 from .generator import Sampler
@@ -36,6 +36,9 @@ from .rows import Row, Shard
 from .store import RUN, Store, read_plan
 from .subjects import ModelSubjects, Observation, SourceSubjects, choose, columns, pixels, stacked
 from .verification import damaged_shards, reseal, restore_plan
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["check", "generate", "repair", "seconds_per_image"]
 
@@ -111,7 +114,8 @@ def generate(
         own = store.shards()
         waiting = [shard for shard in own if not store.finished(shard)]
         images, left = (sum(map(plan.count, shards)) for shards in (own, waiting))
-        with tqdm(total=images, initial=images - left, unit="image", disable=not progress, desc="generate") as bar:
+        settings: dict[str, Any] = {"total": images, "initial": images - left, "unit": "image", "desc": "generate"}
+        with progress_bar(**settings, disable=not progress) as bar:
             for shard in waiting:
                 store.write(shard, *_render_shard(plan, studio, shard, bar))
         return store.finish({} if source is None else _lacking(source))
@@ -145,7 +149,7 @@ def seconds_per_image(
     subjects = ModelSubjects(plan, pipeline, render) if source is None else SourceSubjects(plan, source, render)
     first = plan.shards()[0]
     number = math.ceil(plan.batch_size / len(plan.cells))
-    with ThreadPoolExecutor(ENCODERS) as threads, tqdm(disable=True) as bar:
+    with ThreadPoolExecutor(ENCODERS) as threads, progress_bar(disable=True) as bar:
         studio = _Studio(render, subjects, gate, threads)
         # the first call compiles a network, and chooses the kernels of an accelerator
         if plan.compile or torch.accelerator.is_available():

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from ..access import RECORD, recorded_access, sealed
 from ..arguments import Count, Guidance, NoiseLevel, Seed, checked
@@ -33,6 +32,7 @@ from ..domains.joined import SourceFolder
 from ..domains.source import access_to
 from ..domains.worlds import Table, World
 from ..errors import InputError, shown, unknown
+from ..progress import progress_bar
 from ..records import Access, Record, library_versions, strictest
 from ..training.origins import as_recorded, origins_in
 from .distances import l1
@@ -131,7 +131,7 @@ def calibrate(
                 f"predictors: {world} knows no exact counterfactual of do({name}); give a predictor's directory."
             )
         errors[name] = []
-        for level, scale in tqdm(list(product(levels, scales)), desc=f"do({name})"):
+        for level, scale in progress_bar(list(product(levels, scales)), desc=f"do({name})"):
             system.settings = {"guidance_scale": {name: scale}, "intervention_level": {name: level}}
             changed = answer(system, opened, opened.images, opened.table, do)
             if truth is not None:

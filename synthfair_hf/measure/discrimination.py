@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from ..errors import InputError
+from ..progress import progress_bar
 from ..records import row_generator
 from ..training.blocks import GROUPS, ResidualBlock
 from .intervals import Statistic, area_under_curve, bootstrap
@@ -97,7 +97,7 @@ def discrimination(
     images, labels = torch.cat([first, second]), np.repeat([0, 1], [len(first), len(second)])
     folds = _folds(first_groups, second_groups, row_generator(seed))
     curves = []
-    for fold in tqdm(range(FOLDS), desc="telling apart", leave=False):
+    for fold in progress_bar(range(FOLDS), desc="telling apart", leave=False):
         held = np.flatnonzero(folds == fold)
         network = _fitted(images[folds != fold], torch.from_numpy(labels[folds != fold]).float(), seed + fold)
         with torch.no_grad():

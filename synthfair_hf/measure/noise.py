@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ..diffusion.pipeline import CausalDiffusionPipeline
 from ..domains.worlds import World
+from ..progress import progress_bar
 from .intervals import bootstrap, mean_of
 
 __all__ = ["noise_spread", "untrained"]
@@ -42,7 +42,7 @@ def noise_spread(
         The spread with its interval over groups (`intervals.Estimate`).
     """
     squares = []
-    for first in tqdm(range(0, len(world.images), batch_size), desc="abducting", leave=False):
+    for first in progress_bar(range(0, len(world.images), batch_size), desc="abducting", leave=False):
         rows = slice(first, first + batch_size)
         noise = pipeline(
             image=world.images[rows],

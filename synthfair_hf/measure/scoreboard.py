@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..access import RECORD
 from ..arguments import Count, Guidance, Seed, checked
@@ -32,6 +31,7 @@ from ..domains.chest_xray.nih_bounding_boxes import lung_field, read_boxes
 from ..domains.joined import SourceFolder
 from ..domains.worlds import Counterfactuals, World, open_world
 from ..errors import InputError, counted, shown, unknown
+from ..progress import progress_bar
 from ..publish.editions import edition
 from ..publish.pages import render
 from ..records import (
@@ -511,7 +511,7 @@ def _rounded(images: Tensor) -> Tensor:
 def _samples(pipeline: CausalDiffusionPipeline, world: World, seed: int) -> Tensor:
     """A sample for the covariates of every image of the world, `[n, C, H, W]` in [0, 1]."""
     samples, rows = [], range(len(world.images))
-    for first in tqdm(range(0, len(rows), BATCH), desc="sampling"):
+    for first in progress_bar(range(0, len(rows), BATCH), desc="sampling"):
         batch = rows[first : first + BATCH]
         output = pipeline(
             covariates={name: [column[row] for row in batch] for name, column in world.table.items()},

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..domains.worlds import Counterfactuals, Table, World
 from ..errors import InputError
+from ..progress import progress_bar
 
 __all__ = ["CounterfactualModel", "Identity", "Oracle", "answer"]
 
@@ -94,7 +94,8 @@ def answer(
             covariates not those of the world, one valid value per image and as `do` sets them.
     """
     parts: list[Counterfactuals] = []
-    for first in tqdm(range(0, len(images), batch_size), desc=f"{model.name}: do({', '.join(do)})", leave=False):
+    what = f"{model.name}: do({', '.join(do)})"
+    for first in progress_bar(range(0, len(images), batch_size), desc=what, leave=False):
         batch = slice(first, min(first + batch_size, len(images)))
         requested = {name: values[batch] for name, values in do.items()}
         given = {name: values[batch] for name, values in covariates.items()}

@@ -7,6 +7,7 @@
   `checkpoints.checkpoint_to_resume`, `checkpoints.finished_record`, `checkpoints.restore_checkpoint`,
   `checkpoints.write_checkpoint`
 - origins — the images that a network was learned from: `origins.origins_of`, `origins.relation`
+- stopping — signals wait for the end of a step: `stopping.StopSignals`
 - loop — minimise an objective, save the averaged weights: `loop.train`
 - devices — the device of this process: `devices.local_device`
 - blocks — the residual block of small networks: `blocks.ResidualBlock`

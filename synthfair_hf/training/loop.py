@@ -17,14 +17,15 @@ from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from ..access import RECORD, sealed
 from ..errors import InputError
+from ..progress import progress_bar
 from ..records import Record, library_versions, row_seed
 from .checkpoints import TrainingState, checkpoint_to_resume, finished_record, restore_checkpoint, write_checkpoint
 from .config import TrainingConfig
 from .examples import StepSampler
+from .stopping import StopSignals
 
 __all__ = ["train"]
 
@@ -42,7 +43,7 @@ def train(
     """Minimise the objective and save the averaged weights.
 
     The same command goes on where a stopped run left off with `resume_from_checkpoint="latest"`, and returns the record
-    of a finished one.
+    of a finished one. A run of one process that is interrupted (`training.stopping`) writes a checkpoint first.
 
     Args:
         objective: called as `objective(batch, generator)`; returns the loss, a scalar, and named values to report.
@@ -79,14 +80,18 @@ def train(
     done = restore_checkpoint(checkpoint, state, identity) if checkpoint else 0
     update = _Update(accelerator, config, state, done)
     progress = _Progress(accelerator, config, done, identity)
-    for batch in _batches(dataset, config, accelerator, done):
-        progress.report(done, update(done, batch))
-        done += 1
-        last = done == config.max_train_steps
-        if validate and (last or done % validation_steps == 0) and _validate_average(state, validate, done):
-            break
-        if done % config.checkpointing_steps == 0 and not last and accelerator.is_main_process:
-            write_checkpoint(config, done, state, identity)
+    with StopSignals(accelerator.num_processes == 1) as stop:
+        for batch in _batches(dataset, config, accelerator, done):
+            progress.report(done, update(done, batch))
+            done += 1
+            last = done == config.max_train_steps
+            if validate and (last or done % validation_steps == 0) and _validate_average(state, validate, done):
+                break
+            due = done % config.checkpointing_steps == 0 or stop.requested is not None
+            if due and not last and accelerator.is_main_process:
+                write_checkpoint(config, done, state, identity)
+            if not last:
+                stop.obey()
     progress.close()
     state.average.copy_to(state.parameters)
     figures = save(config.output_dir) if accelerator.is_main_process else None
@@ -184,7 +189,7 @@ class _Progress:
         if self.tracker:
             self.tracker.init_trackers("synthfair", {name: str(value) for name, value in identity.items()})
         self.means: dict[str, float] = {}
-        self.bar = tqdm(
+        self.bar = progress_bar(
             total=config.max_train_steps, initial=start, desc="training", disable=not accelerator.is_main_process
         )
 
@@ -194,7 +199,7 @@ class _Progress:
                 self.means[name] = 0.98 * self.means.get(name, number) + 0.02 * number
         self.bar.update()
         if step % 50 == 0:
-            self.bar.set_postfix({name: f"{number:.4f}" for name, number in self.means.items()})
+            self.bar.set_postfix({name: f"{number:.4f}" for name, number in self.means.items()}, refresh=False)
             if self.tracker:
                 self.tracker.log(self.means, step=step)
 

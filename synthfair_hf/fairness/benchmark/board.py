@@ -31,13 +31,13 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from ...arguments import Count, checked
 from ...domains.findings import findings_of
 from ...domains.readers import DataSetFolder
 from ...domains.source import access_to, totals
 from ...errors import InputError, unknown
+from ...progress import progress_bar
 from ...records import Record, library_versions, strictest, writable_directory
 from ...views.view import BiasedView, get_view
 from ..interface import Hook, TrainableClassifier, check_hooks
@@ -327,7 +327,7 @@ def _fit_missing(plan: _Plan, directory: Path) -> None:
     """Fit every cell that does not exist and that no other process is fitting; then wait for those."""
     cells = list(plan.cells.items())
     paths = [_path(directory, key) for key, _ in cells]
-    with tqdm(total=sum(not path.exists() for path in paths), desc="cells") as progress:
+    with progress_bar(total=sum(not path.exists() for path in paths), desc="cells") as progress:
         for place in unfinished(paths):
             _fitted(cells[place][1], plan).write(paths[place])
             progress.update()

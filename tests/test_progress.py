@@ -1,0 +1,65 @@
+"""Bars: on a terminal, in a log, and switched off as the Hub's are."""
+
+import io
+import sys
+
+import diffusers
+import pytest
+import transformers
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+from synthfair_hf.progress import progress_bar, without_bars
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def drawn(monkeypatch, stream, **settings):
+    """What a bar of 400 steps writes, and what went through it."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    steps = list(progress_bar(range(400), desc="steps", unit="image", file=stream, **settings))
+    return stream.getvalue(), steps
+
+
+def test_a_terminal_gets_a_bar_and_a_log_whole_lines(monkeypatch):
+    shown, steps = drawn(monkeypatch, Screen(), mininterval=0)
+    assert steps == list(range(400))
+    assert shown.count("\r") > 100
+    assert "|" in shown
+    logged, steps = drawn(monkeypatch, io.StringIO())
+    assert steps == list(range(400))
+    lines = [line.strip() for line in logged.splitlines() if line.strip()]
+    assert [line.split(" in ")[0] for line in lines] == ["steps:   0% 0/400", "steps: 100% 400/400"]
+    assert "left" in lines[-1]
+    assert "image/s" in lines[-1]
+
+
+def test_a_bar_within_another_is_not_logged(monkeypatch):
+    assert drawn(monkeypatch, io.StringIO(), leave=False)[0] == ""
+    assert drawn(monkeypatch, Screen(), leave=False)[0] != ""
+
+
+def test_the_hubs_switch_is_ours(monkeypatch):
+    disable_progress_bars("synthfair_hf")
+    try:
+        assert drawn(monkeypatch, Screen())[0] == ""
+    finally:
+        enable_progress_bars("synthfair_hf")
+    assert drawn(monkeypatch, Screen())[0] != ""
+
+
+@pytest.mark.parametrize("logging", [diffusers.utils.logging, transformers.logging])
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_librarys_bars_are_as_before_afterwards(logging, shown):
+    before = logging.is_progress_bar_enabled()
+    try:
+        (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+        with pytest.raises(ZeroDivisionError), without_bars(logging):
+            1 / logging.is_progress_bar_enabled()
+        with without_bars(logging):
+            assert not logging.is_progress_bar_enabled()
+        assert logging.is_progress_bar_enabled() is shown
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()

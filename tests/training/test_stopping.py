@@ -1,0 +1,117 @@
+"""What is asked to stop ends after its step, with a checkpoint to go on from; asked again, it ends at once."""
+
+import signal
+import threading
+
+import pytest
+import torch
+
+from synthfair_hf.training.config import TrainingConfig
+from synthfair_hf.training.loop import train
+from synthfair_hf.training.stopping import StopSignals
+
+
+class Points(torch.utils.data.Dataset):
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, key):
+        x = torch.tensor([key[0] / 10])
+        return {"x": x, "y": 3 * x - 1}
+
+
+class Line(torch.nn.Module):
+    """y = a x + b, at whose steps of these numbers a signal comes, by so many times."""
+
+    def __init__(self, number=signal.SIGINT, at=None, times=1):
+        super().__init__()
+        self.line = torch.nn.Linear(1, 1)
+        torch.nn.init.zeros_(self.line.weight)
+        torch.nn.init.zeros_(self.line.bias)
+        self.number, self.at, self.times, self.calls = number, at, times, 0
+
+    def forward(self, batch, generator):
+        self.calls += 1
+        if self.calls == self.at:
+            for _ in range(self.times):
+                signal.raise_signal(self.number)
+        return (self.line(batch["x"]) - batch["y"]).square().mean(), {}
+
+
+def run(directory, objective, resume=None):
+    config = TrainingConfig(
+        output_dir=directory,
+        max_train_steps=12,
+        train_batch_size=5,
+        learning_rate=0.05,
+        lr_warmup_steps=0,
+        checkpointing_steps=10,
+        resume_from_checkpoint=resume,
+    )
+    record = train(objective, Points(), config, lambda path: None, {}, {})
+    return objective.line.weight.item(), objective.line.bias.item(), record
+
+
+class Ended(Exception):
+    pass
+
+
+def _end(number, frame):
+    raise Ended
+
+
+@pytest.fixture
+def handlers():
+    """SIGTERM raises, as SIGINT does; both are as before after the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, _end)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Ended)])
+def test_a_stopped_run_loses_no_step(number, error, handlers, tmp_path):
+    undisturbed = run(tmp_path / "whole", Line())
+    before = signal.getsignal(number)
+    with pytest.raises(error):
+        run(tmp_path / "parts", Line(number, at=7))
+    assert signal.getsignal(number) is before
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["checkpoint-7"]
+    rest = Line()
+    resumed = run(tmp_path / "parts", rest, "latest")
+    assert (resumed[:2], rest.calls) == (undisturbed[:2], 5)
+    assert resumed[2].counts == undisturbed[2].counts
+
+
+def test_asked_twice_it_ends_at_once(tmp_path):
+    objective = Line(at=3, times=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", objective)
+    assert objective.calls == 3
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_at_the_last_step_a_run_finishes(tmp_path):
+    run(tmp_path / "run", Line(at=12))
+    assert (tmp_path / "run" / "record.json").exists()
+
+
+def test_nothing_is_postponed_in_another_thread_or_where_a_signal_is_ignored(handlers):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    before = signal.getsignal(signal.SIGINT)
+    held = []
+
+    def look():
+        with StopSignals():
+            held.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    with StopSignals():
+        held += [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert held[0] is before
+    assert held[1] is not before
+    assert held[2] is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is before
