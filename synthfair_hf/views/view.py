@@ -14,7 +14,8 @@ strength of the one named last. They must decide different attributes; one that 
 A relabelling splits last, by the same rule: it keeps every row and says what an annotator wrote, in train alone.
 
 All of this holds for what generation balances: the preset's factors, whose levels every subject shows, and its strata,
-which have equally many subjects. A view of anything else can be named, but is not curated, and promises no shares.
+which have equally many subjects. A view of anything else can be named, but is not curated, and promises no shares. No
+more than `MOST` are curated; those of a preset that come after them can be named all the same.
 """
 
 import re
@@ -39,6 +40,9 @@ __all__ = ["BiasedView", "Clause", "LabelRule", "Promise", "curated_views", "get
 COMPARE = {"==": np.equal, "!=": np.not_equal, "<": np.less, ">=": np.greater_equal}
 OBSERVED = "observed_"
 """What the column of a finding's observed labels begins with."""
+
+MOST = 100
+"""Views in the card of a data set, `full` among them: its viewer would hardly be used with more configurations."""
 
 TRAIN: Clause = ("split", "==", "train")
 EVALUATION: Clause = ("split", "!=", "train")
@@ -210,7 +214,13 @@ def get_view(name: str, preset: Preset, strength: float | Sequence[float] | None
 
 @checked
 def curated_views(preset: Preset) -> tuple[BiasedView, ...]:
-    """`full` and the views the data set card lists: the preset's, as far as generation balances what they trade."""
+    """`full` and the views the data set card lists: the preset's, as far as generation balances what they trade.
+
+    They are 100 at most (`MOST`), in the order of the preset.
+
+    Args:
+        preset: the domain.
+    """
     return (get_view("full", preset), *_curated(preset)[0])
 
 
@@ -225,15 +235,22 @@ def uncurated_views(preset: Preset) -> dict[str, str]:
 
 
 def _curated(preset: Preset) -> tuple[list[BiasedView], dict[str, str]]:
-    """The preset's views whose attributes generation balances, and why the others are none of them."""
+    """The preset's first views whose attributes generation balances, and why the others are none of them."""
     balanced = {name: contrast for name, contrast in preset.contrasts.items() if name in _balanced(preset)}
     known = preset.model_copy(update={"contrasts": balanced})
     views, others = [], {}
     for name in preset.views:
         try:
-            views.append(get_view(name, known))
+            view = get_view(name, known)
         except InputError as error:
             others[name] = _why_uncurated(name, preset) or str(error).removeprefix("name: ").rstrip(".")
+            continue
+        if len(views) < MOST - 1:
+            views.append(view)
+        else:
+            others[name] = (
+                f"no more than {MOST} are curated, and it comes after them; it loads by its name all the same"
+            )
     return views, others
 
 

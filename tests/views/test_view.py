@@ -240,6 +240,22 @@ def test_only_what_generation_balances_is_curated(factors, strata):
         assert ", ".join(name) in listed[0].sentence
 
 
+@pytest.mark.parametrize("more", [0, 30, 300])
+def test_no_more_than_100_are_curated_and_the_others_load_by_name(more):
+    own = get_preset("chest_xray")
+    shares = [
+        f"{stem}_{one}_{100 - one}" for stem in ("sex_imbalanced", "finding_sex_correlated") for one in range(1, 100)
+    ]
+    added = tuple(name for name in [*shares, *shares[::-1]][:more] if name not in own.views)
+    preset = own.model_copy(update={"views": (*own.views, *dict.fromkeys(added))})
+    names = [view.name for view in curated_views(preset)]
+    assert names == ["full", *preset.views][:100]
+    assert {*names, *uncurated_views(preset)} == {"full", *preset.views}
+    for name, why in uncurated_views(preset).items():
+        assert "no more than 100 are curated" in why
+        assert get_view(name, preset).name == name
+
+
 def test_a_view_without_its_contrast_is_not_curated():
     contrasts = {name: contrast for name, contrast in CHEST_XRAY.contrasts.items() if name != "scanner"}
     names = [view.name for view in curated_views(CHEST_XRAY.model_copy(update={"contrasts": contrasts}))]
