@@ -124,7 +124,7 @@ def dataset_card(
     _check_recorded(record)
     views = _views(contents, preset, record)
     body = _body(contents, preset, record, license, details, measured, views)
-    metadata = _metadata(contents, preset, record, license)
+    metadata = _metadata(contents, preset, record, license, views)
     front = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
     return f"---\n{front}---\n\n{body}".encode(), figures(contents, preset, views)
 
@@ -219,10 +219,11 @@ def _body(
     )
 
 
-def _metadata(contents: Contents, preset: Preset, record: Record, license: str) -> dict[str, Any]:
+def _metadata(
+    contents: Contents, preset: Preset, record: Record, license: str, views: Sequence[View]
+) -> dict[str, Any]:
     """The card's YAML; its configs are the views that are filters alone."""
-    listed = listed_views(preset, Train.of(preset, record.settings))
-    selections = [view for view in listed if view.label is None]
+    selections = [one.view for one in views if one.view.label is None]
     held, columns = _held(contents.files, preset), contents.columns
     sizes = {split: _Size.of(paths, columns["split"] == split) for split, paths in contents.shards.items()}
     return {

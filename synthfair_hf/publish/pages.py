@@ -12,7 +12,6 @@ A name that a template prints and the caller did not give is an error, not a bla
 
 import re
 import shlex
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +33,8 @@ _ACTIVE = re.compile(
     r"|:(?=//)|(?<=www)\.|(?<=\w)@(?=\w)",  # what becomes a link by itself
     re.IGNORECASE,
 )
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls, marks that turn the direction of what is written around them, and halves of characters."""
 _NAMED = {"<": "&lt;", "&": "&amp;"}
 
 
@@ -86,14 +87,7 @@ def line(value: object) -> str:
     Args:
         value: anything.
     """
-    spaced = re.sub(r"\s+", " ", str(value))
-    return Markup("".join("\N{REPLACEMENT CHARACTER}" if _invisible(one) else one for one in spaced))
-
-
-def _invisible(character: str) -> bool:
-    """Controls, halves of characters, and marks that turn the direction of what is written around them."""
-    turning = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
-    return turning or unicodedata.category(character) in ("Cc", "Cs")
+    return Markup(_INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", re.sub(r"\s+", " ", str(value))))
 
 
 def _inert(found: re.Match[str]) -> str:

@@ -272,8 +272,9 @@ def listed_views(preset: Preset, train: Train | None) -> tuple[BiasedView, ...]:
 
 def unmet_views(preset: Preset, train: Train | None) -> dict[str, str]:
     """The curated views that are not listed, by name, each with the shares that it really has."""
-    listed = {view.name for view in listed_views(preset, train)}
-    return {view.name: realised_shares(view, train) for view in curated_views(preset) if view.name not in listed}
+    if train is None:
+        return {}
+    return {view.name: realised_shares(view, train) for view in curated_views(preset) if not train.meets(view)}
 
 
 def promised_shares(view: BiasedView) -> str:
