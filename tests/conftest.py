@@ -68,6 +68,18 @@ def _private_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("SYNTHFAIR_HOME", raising=False)
 
 
+@pytest.fixture(scope="session")
+def _offline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path_factory.mktemp("huggingface") / "home")}
+
+
+@pytest.fixture
+def offline(_offline: dict[str, str]) -> dict[str, str]:
+    """The environment of processes without a network and with empty caches; always the same, for `warm`."""
+    shutil.rmtree(_offline["HF_HOME"], ignore_errors=True)
+    return _offline
+
+
 @pytest.fixture(scope="module")
 def short_fit() -> Iterator[int]:
     """Causal models are fitted in so few steps, where how well they fit is not what the module tests."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from markdown_it import MarkdownIt
+from warm import commands
 
 __all__ = ["ROOT", "TOLERANCE", "Block", "blocks", "check_printed", "run", "run_bash"]
 
@@ -58,12 +59,13 @@ def run(page: Path, environment: Mapping[str, str] = os.environ) -> dict[str, An
 
 def run_bash(code: str, environment: Mapping[str, str]) -> str:
     """What bash prints of a block, with the commands of this environment; AssertionError where it fails."""
-    paths = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    variables = {**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    paths = [str(commands(variables)), str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],
         capture_output=True,
         text=True,
-        env={**environment, "PATH": paths, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**variables, "PATH": os.pathsep.join(paths)},
     )
     assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr[-2000:]}"
     return done.stdout

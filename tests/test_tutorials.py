@@ -1,6 +1,7 @@
 """The tutorials run from an empty directory, block by block as they stand, and print what they say."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ PUBLISHING = {"make_and_push"}
 
 
 @pytest.mark.parametrize("name", sorted({path.stem for path in TUTORIALS.glob("*.md")} - PUBLISHING))
-def test_a_tutorial_runs_offline_and_prints_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_tutorial_runs_offline_and_prints_what_it_says(
+    name: str, offline: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
-    run(TUTORIALS / f"{name}.md", {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")})
+    run(TUTORIALS / f"{name}.md", offline)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHING))
