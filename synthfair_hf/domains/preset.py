@@ -162,6 +162,10 @@ class Preset(Checked, BaseModel):
     prompt: str | None = None
     unobserved: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        """That of the name, as its dictionaries have none; so what is computed of a preset alone can be kept."""
+        return hash(self.name)
+
     @model_serializer(mode="wrap")
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what presets did not have at first and this one does not use: identities made from it stay."""

@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -231,14 +232,19 @@ def uncurated_views(preset: Preset) -> dict[str, str]:
     Args:
         preset: the domain.
     """
-    return _curated(preset)[1]
+    return dict(_curated(preset)[1])
 
 
+@lru_cache(maxsize=16)
 def _curated(preset: Preset) -> tuple[list[BiasedView], dict[str, str]]:
-    """The preset's first views whose attributes generation balances, and why the others are none of them."""
+    """The preset's first views whose attributes generation balances, and why the others are none of them.
+
+    Kept, as every card, record and loaded view of a data set asks for them.
+    """
     balanced = {name: contrast for name, contrast in preset.contrasts.items() if name in _balanced(preset)}
     known = preset.model_copy(update={"contrasts": balanced})
-    views, others = [], {}
+    views: list[BiasedView] = []
+    others: dict[str, str] = {}
     for name in preset.views:
         try:
             view = get_view(name, known)
