@@ -303,8 +303,13 @@ def test_help_takes_at_most_twice_as_long_as_importing_datasets():
     commands = [("-c", "import datasets"), ("-m", "synthfair_hf.cli", "trian")]
     commands.append(("-m", "synthfair_hf.cli", "train", "--help"))
     # in turns, and the least of each: a busy machine, whose processor time is longer, is as busy for all
-    runs = [[seconds(*words) for words in commands] for _ in range(3)]
-    imported, misspelled, helped = (min(one) for one in zip(*runs, strict=True))
+    runs: list[list[float]] = []
+    for _ in range(3):
+        runs.append([seconds(*words) for words in commands])
+        imported, misspelled, helped = (min(one) for one in zip(*runs, strict=True))
+        # once is enough for what is far from the limit
+        if max(misspelled, helped) <= 1.6 * imported:
+            break
     assert max(misspelled, helped) <= 2 * imported
 
 

@@ -1,4 +1,5 @@
 import json
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -33,7 +34,9 @@ def read(directory: Path, names: list[str], columns: tuple[str, ...]) -> dict[st
     return {column: np.concatenate([table[column].to_numpy() for table in tables]) for column in columns}
 
 
+@cache
 def every_row(directory: Path) -> dict[str, np.ndarray]:
+    """Of a directory that nobody changes."""
     every = [file for split in ("train", "validation", "test") for file in find_files(directory, split)]
     return read(directory, every, ("id", "split", "draw", "age", "sex", "finding", "scanner"))
 
