@@ -12,7 +12,8 @@ align/       which of two images is better?
 fairness/    is the classifier fair?
 
 Importing the package registers its builder with `datasets` and its pipeline with `diffusers`, and keeps `datasets` from
-pushing rows that are not open. The public names below are imported when they are asked for.
+pushing rows that are not open: now, or as soon as those are imported. The public names below are imported when they
+are asked for.
 """
 
 import os
@@ -32,11 +33,9 @@ if {"synthfair", "synthfair_hf.cli"} & {Path(word).name for word in sys.orig_arg
     if current_thread() is main_thread():
         signal.signal(signal.SIGINT, _end)
 
-import datasets.load
-from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
-
 from .diffusion.discovery import announce
-from .views.pushing import guard_push_to_hub
+from .imports import after_import
+from .views.registration import register
 
 __version__ = "0.1.0"
 
@@ -113,21 +112,5 @@ def __dir__() -> list[str]:
     return [*_PUBLIC, "__version__"]
 
 
-class _ModuleFactory(datasets.load.PackagedDatasetModuleFactory):
-    """Answers `load_dataset("synthfair", ...)` with synthfair_hf.views.builder, imported only then, and its files.
-
-    `datasets` has no public registry of builders; tests/views/test_builder.py guards the two private names used here.
-    """
-
-    def get_module(self) -> Any:
-        if self.name != "synthfair":
-            return super().get_module()
-        from .views.builder import dataset_module
-
-        return dataset_module(self.data_dir, self.data_files, self.download_config)
-
-
-_PACKAGED_DATASETS_MODULES["synthfair"] = ("synthfair_hf.views.builder", "")
-datasets.load.PackagedDatasetModuleFactory = _ModuleFactory
-guard_push_to_hub()
+after_import("datasets", register)
 announce()

@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "arguments": ("errors",),
     "missing": (),
+    "imports": (),
     "records": ("errors", "arguments"),
     "schema": ("errors", "arguments", "missing"),
     "yaml_files": (),
@@ -30,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "training": (*GROUND, "progress", "access", "domains"),
     "views": (*GROUND, "domains"),
     "publish": (*GROUND, "yaml_files", "domains", "views"),
-    "diffusion": (*GROUND, "progress", "access", "domains", "causal", "training", "publish"),
+    "diffusion": (*GROUND, "imports", "progress", "access", "domains", "causal", "training", "publish"),
     "generate": (*GROUND, "progress", "access", "domains", "causal", "training", "views", "publish", "diffusion"),
     "measure": (*GROUND, "progress", "access", "domains", "training", "publish", "diffusion"),
     "align": (*GROUND, "progress", "access", "domains", "training", "publish", "diffusion", "measure"),
@@ -42,7 +43,7 @@ for part in ("cli_arguments", "cli_parser", "cli"):
 
 UPWARD: dict[str, tuple[str, ...]] = {
     # the package registers its builder and its pipeline with `datasets` and `diffusers`
-    "": ("views.builder", "views.pushing", "diffusion.discovery"),
+    "": ("views.registration", "imports", "diffusion.discovery"),
 }
 """Files that import against the table, and what: each with its reason."""
 

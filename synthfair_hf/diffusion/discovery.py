@@ -1,20 +1,16 @@
 """Registers the pipeline with `diffusers.DiffusionPipeline.from_pretrained`, without importing it before it is used.
 
 diffusers looks a pipeline's class up as an attribute of its own module. That attribute is added as soon as diffusers is
-imported: now, when it already is; otherwise right after, by a finder that steps in for that one import. Reading the
-attribute imports the pipeline, and with it torch.
+imported. Reading it imports the pipeline, and with it torch.
 
 Without this package imported, diffusers has no such attribute, and its error repeats the class's name and nothing
 else. So a saved pipeline is of class `synthfair_hf.CausalDiffusionPipeline`: the error names what is to be imported.
 Pipelines saved before are of class `CausalDiffusionPipeline`; both are known here.
 """
 
-import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
+
+from ..imports import after_import
 
 __all__ = ["announce"]
 
@@ -28,10 +24,7 @@ def announce() -> None:
 
     Calling it twice changes nothing.
     """
-    if "diffusers" in sys.modules:
-        _add_attribute(sys.modules["diffusers"])
-    elif not any(isinstance(finder, _DiffusersFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _DiffusersFinder())
+    after_import("diffusers", _add_attribute)
 
 
 def _add_attribute(diffusers: ModuleType) -> None:
@@ -43,32 +36,3 @@ def _add_attribute(diffusers: ModuleType) -> None:
     kind = type(diffusers)
     if not hasattr(kind, NAME):
         diffusers.__class__ = type(kind.__name__, (kind,), {NAME: property(read), SAVED_NAME: property(read)})
-
-
-class _DiffusersFinder(MetaPathFinder):
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != "diffusers":
-            return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _AnnouncingLoader(spec.loader)
-        return spec
-
-
-class _AnnouncingLoader(Loader):
-    """diffusers' own loader, followed by the announcement."""
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        # diffusers puts a lazy module in its own place while it is executed.
-        _add_attribute(sys.modules["diffusers"])

@@ -3,8 +3,6 @@
 import os
 from collections.abc import Mapping
 
-import torch
-
 from ..errors import InputError
 
 __all__ = ["local_device", "whole_number"]
@@ -12,6 +10,9 @@ __all__ = ["local_device", "whole_number"]
 
 def local_device(environment: Mapping[str, str] = os.environ) -> str:
     """This process's GPU, "cuda:<index>", assigned by LOCAL_RANK among the visible ones; "cpu" without one."""
+    # who asks for a number alone needs no torch
+    import torch
+
     own = whole_number(environment, "LOCAL_RANK", 0)
     return f"cuda:{own % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 

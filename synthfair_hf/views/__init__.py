@@ -7,6 +7,7 @@
 - layout — names of files, and what they imply for rows: `layout.known`, `layout.find_files`
 - manifest — are the files those that were written? `manifest.check_records`, `manifest.check_files`,
   `manifest.check_footers`, `manifest.sealed`
+- registration — the builder under its name in datasets: `registration.register`
 - pushing — what may be published of a loaded view: `pushing.guard_push_to_hub`
 - shares — what a name's shares are in a data set: `shares.Train`, `shares.listed_views`
 - preset — a domain by name or from a file, with views that exist: `preset.load_preset`

@@ -17,19 +17,21 @@ import json
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import DownloadConfig, Features
-from datasets.utils.file_utils import _prepare_path_and_storage_options, xopen
 from fsspec.core import url_to_fs
 
 from ..domains.preset import Preset
 from ..errors import InputError
 from ..records import Record, fingerprint
 from .layout import known
+
+# the command line asks this file for names alone, and importing `datasets` takes longer than all else that it imports
+if TYPE_CHECKING:
+    from datasets import DownloadConfig
 
 __all__ = [
     "CARD",
@@ -133,7 +135,7 @@ def contradiction(record: Record) -> str | None:
     return None
 
 
-def check_records(location: str, record: Record, raw: bytes, download_config: DownloadConfig | None = None) -> None:
+def check_records(location: str, record: Record, raw: bytes, download_config: "DownloadConfig | None" = None) -> None:
     """Check that the run's record and card are those written with each other, and the plan and shards' records its own.
 
     The records of shards are read where they are local; on the Hub, `check_files` compares their sizes.
@@ -172,7 +174,7 @@ def check_records(location: str, record: Record, raw: bytes, download_config: Do
                 raise _refused(location, name, "its bytes are not those whose sha256 is in records/generate.json")
 
 
-def check_files(location: str, record: Record, download_config: DownloadConfig | None = None) -> None:
+def check_files(location: str, record: Record, download_config: "DownloadConfig | None" = None) -> None:
     """Check that exactly the recorded files are there, of the recorded sizes and, on the Hub, sha256.
 
     Args:
@@ -212,7 +214,7 @@ def check_footers(
     paths: Mapping[str, str],
     record: Record,
     preset: Preset,
-    download_config: DownloadConfig | None = None,
+    download_config: "DownloadConfig | None" = None,
 ) -> None:
     """Check that files hold the columns, levels and plan of the data set, and rows of the split and cell in their name.
 
@@ -226,6 +228,9 @@ def check_footers(
     Raises:
         InputError: a footer that cannot be read, or says otherwise.
     """
+    from datasets import Features
+    from datasets.utils.file_utils import xopen
+
     covariates, accepted = preset.covariates.features(), set[bytes]()
 
     def fault(item: tuple[str, str]) -> str | None:
@@ -271,8 +276,10 @@ def _contradiction(metadata: pq.FileMetaData, expected: Mapping[str, Any]) -> st
     return None
 
 
-def _read(location: str, name: str, download_config: DownloadConfig | None) -> bytes | None:
+def _read(location: str, name: str, download_config: "DownloadConfig | None") -> bytes | None:
     """The bytes of a file; None where there is none."""
+    from datasets.utils.file_utils import xopen
+
     try:
         with xopen(f"{location}/{name}", "rb", download_config=download_config) as file:
             content: bytes = file.read()
@@ -288,8 +295,10 @@ def _parsed(content: bytes) -> Any:
         return None
 
 
-def _listed(location: str, download_config: DownloadConfig | None) -> dict[str, Mapping[str, Any]]:
+def _listed(location: str, download_config: "DownloadConfig | None") -> dict[str, Mapping[str, Any]]:
     """What the file system says of every file in data/ and records/, by name."""
+    from datasets.utils.file_utils import _prepare_path_and_storage_options
+
     prepared, options = _prepare_path_and_storage_options(location, download_config=download_config)
     system, root = url_to_fs(prepared, **options)
     return {

@@ -15,11 +15,9 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_args
 
-from datasets import Dataset, DatasetBuilder, DatasetDict, IterableDataset, IterableDatasetDict
-from datasets.packaged_modules.parquet.parquet import Parquet
-from huggingface_hub import HfFileSystem
-
 if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
     from ..records import Access
 
 __all__ = ["described_access", "guard_push_to_hub"]
@@ -27,7 +25,7 @@ __all__ = ["described_access", "guard_push_to_hub"]
 PUSHES = ("push_to_hub", "save_to_disk", "to_parquet", "to_csv", "to_json", "download_and_prepare")
 """Methods that write to the Hub; all but the first do so where they are given an address hf://..."""
 
-CLASSES = (Dataset, DatasetDict, IterableDataset, IterableDatasetDict, DatasetBuilder)
+CLASSES = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict", "DatasetBuilder")
 
 UNSTATED = "; where its record says open, load it by load_dataset('synthfair', data_dir=...), which reads that"
 
@@ -61,12 +59,14 @@ def _accesses(description: str) -> "Iterator[Access]":
 
 def guard_push_to_hub() -> None:
     """Let what publishes in `datasets` raise InputError for what is not open. Calling it twice changes nothing."""
-    for kind, name in product(CLASSES, PUSHES):
+    import datasets
+
+    for kind, name in product((getattr(datasets, one) for one in CLASSES), PUSHES):
         method = getattr(kind, name, None)
         if method is not None and method.__module__ != __name__:
             setattr(kind, name, _guarded(method))
-    if Dataset.to_iterable_dataset.__module__ != __name__:
-        Dataset.to_iterable_dataset = _describing(Dataset.to_iterable_dataset)
+    if datasets.Dataset.to_iterable_dataset.__module__ != __name__:
+        datasets.Dataset.to_iterable_dataset = _describing(datasets.Dataset.to_iterable_dataset)
 
 
 def _guarded(method: Any) -> Any:
@@ -95,6 +95,8 @@ def _on_the_hub(value: Any) -> bool:
         return any(one == "hf" or _on_the_hub(one) for one in value.values())
     if isinstance(value, (str, os.PathLike)):
         return "hf://" in os.fspath(value) if isinstance(os.fspath(value), str) else False
+    from huggingface_hub import HfFileSystem
+
     return isinstance(getattr(value, "fs", value), HfFileSystem)
 
 
@@ -106,6 +108,9 @@ def _access(one: Any) -> "Access | None":
 
 def _columns(one: Any) -> set[str]:
     """Names of the columns; a stream and a builder may have to read a file for them."""
+    from datasets import IterableDataset
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
     features = one.info.features
     if features is None and isinstance(one, Parquet):
         one = next(iter(one.as_streaming_dataset().values()))
@@ -118,7 +123,7 @@ def _describing(method: Any) -> Any:
     """`to_iterable_dataset`, which `datasets` lets forget the description."""
 
     @functools.wraps(method)
-    def describing(self: Dataset, *arguments: Any, **settings: Any) -> IterableDataset:
+    def describing(self: "Dataset", *arguments: Any, **settings: Any) -> "IterableDataset":
         made: IterableDataset = method(self, *arguments, **settings)
         if described_access(self.info.description or "") is not None:
             made.info.description, made.info.license = self.info.description, self.info.license

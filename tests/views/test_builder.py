@@ -20,15 +20,14 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import synthfair_hf
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
 from synthfair_hf.errors import InputError
 from synthfair_hf.views.builder import _license, _license_in, recipe_of
 from synthfair_hf.views.view import curated_views, get_view
 
 HOW_TO_MEND = (
-    "`datasets` changed a private name that `import synthfair_hf` relies on: adapt _ModuleFactory in "
-    "synthfair_hf/__init__.py or SynthFair in synthfair_hf/views/builder.py; the route by the card needs neither."
+    "`datasets` changed a private name that `import synthfair_hf` relies on: adapt "
+    "synthfair_hf/views/registration.py, or SynthFair in views/builder.py; the route by the card needs neither."
 )
 
 
@@ -391,7 +390,7 @@ def test_a_damaged_or_foreign_record_is_named_in_one_sentence(store, tmp_path, c
 
 def test_private_names_of_datasets_are_as_the_builder_needs_them(store):
     assert _PACKAGED_DATASETS_MODULES["synthfair"][0] == "synthfair_hf.views.builder", HOW_TO_MEND
-    assert datasets.load.PackagedDatasetModuleFactory is synthfair_hf._ModuleFactory, HOW_TO_MEND
+    assert datasets.load.PackagedDatasetModuleFactory.__module__ == "synthfair_hf.views.registration", HOW_TO_MEND
     source = inspect.getsource(datasets.load.dataset_module_factory)
     assert "if path in _PACKAGED_DATASETS_MODULES:\n        return PackagedDatasetModuleFactory(" in source, HOW_TO_MEND
     parameters = list(inspect.signature(Parquet._create_builder_config).parameters)
