@@ -82,6 +82,8 @@ def commands(environment: Mapping[str, str] = os.environ) -> Path:
 
 def _serve(listening: socket.socket) -> list[str]:
     """Answer until the input ends; every command goes on from here in a fork, as what it was given, with its words."""
+    # what is imported stays
+    gc.disable()
     import synthfair_hf
 
     for name in synthfair_hf.__all__:
@@ -90,6 +92,7 @@ def _serve(listening: socket.socket) -> list[str]:
     # a fork lacks the other threads; that of pyarrow's allocator is started again
     assert threads <= {Path("/proc/self/comm").read_text().strip(), "jemalloc_bg_thd"}, threads
     gc.freeze()
+    gc.enable()
     running: dict[int, tuple[int, socket.socket]] = {}
     """Process and connection of every command, by the file descriptor that tells of its end."""
     while True:
