@@ -49,8 +49,8 @@ def _targets(page: str) -> Iterator[str]:
 def generated_pages() -> dict[str, str]:
     """Markdown of the pages that are made from the package, by path."""
     from synthfair_hf import _PUBLIC
-    from synthfair_hf.cli_arguments import VERBS
-    from synthfair_hf.cli_parser import help_of
+    from synthfair_hf.cli.parser import help_of
+    from synthfair_hf.cli.verbs import VERBS
     from synthfair_hf.fairness.mitigation import METHODS
 
     rooms: dict[str, list[str]] = {}
@@ -70,7 +70,7 @@ def generated_pages() -> dict[str, str]:
             *(f"| [{room}]({room}.md) | {names} |" for room, names in told.items()),
         ]
     )
-    helps = [f"## synthfair {verb}\n\n```text\n{help_of(verb).rstrip()}\n```\n" for verb in VERBS]
+    helps = [f"## synthfair {verb}\n\n```text\n{help_of(one).rstrip()}\n```\n" for verb, one in VERBS.items()]
     found["api/command_line.md"] = "# Command line\n\nThe help of every verb, as `--help` prints it.\n\n" + "\n".join(
         helps
     )

@@ -8,19 +8,21 @@ import inspect
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 import yaml
 
 import synthfair_hf
-from synthfair_hf import cli, cli_arguments, cli_parser
 from synthfair_hf.align.candidates import make_candidates
 from synthfair_hf.align.finetuning import align_generator, fuse_generator
 from synthfair_hf.align.judgement import judge_candidates
 from synthfair_hf.cli import main
-from synthfair_hf.cli_arguments import VERBS
-from synthfair_hf.cli_parser import parse
+from synthfair_hf.cli.parser import flags_of, in_flags, parse
+from synthfair_hf.cli.settings import VerbSettings
+from synthfair_hf.cli.verbs import RENAMED_VERBS, VERBS
 from synthfair_hf.diffusion.counterfactual import counterfactual
 from synthfair_hf.diffusion.fitting import (
     finetune_generator,
@@ -91,7 +93,7 @@ def strings(source: str) -> list[str]:
 def test_what_may_be_several_takes_several_words():
     """A flag that is a list takes one word and more, as a tuple does."""
     for verb, settings in VERBS.items():
-        for flag in cli_parser._flags(settings).values():
+        for flag in flags_of(settings).values():
             assert flag.several or "list[" not in str(flag.field.annotation), (verb, flag.name)
 
 
@@ -99,7 +101,7 @@ def test_the_library_speaks_of_arguments_and_not_of_flags():
     found = {
         path.relative_to(ROOT).as_posix(): {text for text in strings(path.read_text()) if re.search(r"--[a-z]", text)}
         for path in ROOT.rglob("*.py")
-        if not path.name.startswith("cli")
+        if path.relative_to(ROOT).parts[0] != "cli"
     }
     assert {name: texts for name, texts in found.items() if texts} == FLAGS_IN_THE_LIBRARY
 
@@ -120,13 +122,13 @@ def test_a_planted_flag_is_seen_and_a_docstring_is_not(source, found):
 def test_every_flag_has_help_and_the_help_ends_with_an_example(verb, capsys):
     assert main([*verb.split(), "--help"]) == 0
     text = capsys.readouterr().out
-    for name, flag in cli_parser._flags(VERBS[verb]).items():
+    for name, flag in flags_of(VERBS[verb]).items():
         assert flag.field.description, name
         assert flag.field.description.count("\n") == 0
         assert flag.positional or f"--{name}" in text
     assert text.rstrip().splitlines()[-2:] == ["example:", f"  synthfair {verb} {VERBS[verb].example}"]
     assert VERBS[verb].__doc__ in text.replace("\n", " ")
-    parse(verb, VERBS[verb].example.split())
+    parse(VERBS[verb], VERBS[verb].example.split())
 
 
 @pytest.mark.parametrize("verb", FUNCTIONS)
@@ -144,8 +146,11 @@ def test_what_is_not_given_is_as_in_the_function(verb):
 ENGINE = tuple(name for name in inspect.signature(spread_dataset).parameters if name != "settings")
 
 
-def test_there_is_a_run_for_every_verb():
-    assert cli.RUNS.keys() == VERBS.keys()
+def test_every_verb_is_in_the_table_under_its_own_name_and_runs():
+    modules = [import_module(f"synthfair_hf.cli.{one.name}") for one in iter_modules([str(ROOT / "cli")])]
+    found = {one for module in modules for one in vars(module).values() if isinstance(one, type)}
+    assert {one for one in found if issubclass(one, VerbSettings) and "verb" in vars(one)} == set(VERBS.values())
+    assert all(name == one.verb and "run" in vars(one) for name, one in VERBS.items())
 
 
 @pytest.mark.parametrize(
@@ -178,10 +183,10 @@ def test_words_are_values(verb, words, name, value):
         **{"num_subjects": "28", "image": "i", "covariates": "age=61", "world": "phantom", "output_dir": "d"},
         **{"num_pairs": "2", "candidates": "c", "judges": "realism=1", "data_dir": "d", "views": "full"},
     }
-    flags = cli_parser._flags(VERBS[verb])
+    flags = flags_of(VERBS[verb])
     given = words.split()[0].removeprefix("--").replace("-", "_").partition("=")[0]
     rest = [word for one in needed if one in flags and one != given for word in (f"--{one}", needed[one])]
-    assert getattr(parse(verb, [*rest, *words.split()]), name) == value
+    assert getattr(parse(VERBS[verb], [*rest, *words.split()]), name) == value
 
 
 @pytest.mark.parametrize(
@@ -257,19 +262,19 @@ def test_what_is_refused_is_told_in_one_line_by_the_names_of_the_flags(words, se
     ],
 )
 def test_arguments_at_the_head_of_a_sentence_become_flags(verb, sentence, told):
-    assert cli_parser.in_flags(sentence, verb) == told
+    assert in_flags(sentence, VERBS.get(verb)) == told
 
 
 @pytest.mark.parametrize("words", [["--output_dir", "predictor"], ["--output-dir=./predictor"]])
 def test_a_value_at_the_head_of_a_sentence_becomes_no_flag(words, tmp_path):
-    assert cli_parser.in_flags("predictor: is not empty", "generate", words) == "predictor: is not empty"
+    assert in_flags("predictor: is not empty", VERBS["generate"], words) == "predictor: is not empty"
     settings = tmp_path / "settings.yaml"
     settings.write_text("output_dir: predictor\n")
-    assert cli_parser.in_flags("predictor: is", "generate", ["--config_file", str(settings)]) == "predictor: is"
+    assert in_flags("predictor: is", VERBS["generate"], ["--config_file", str(settings)]) == "predictor: is"
 
 
 def test_a_renamed_verb_is_refused_with_its_new_name(monkeypatch, capsys):
-    monkeypatch.setitem(cli_arguments.RENAMED_VERBS, "fit", "train")
+    monkeypatch.setitem(RENAMED_VERBS, "fit", "train")
     assert main(["fit", "--seed", "1"]) == 2
     assert capsys.readouterr().err == "synthfair: verb: 'fit' is called 'train' now.\n"
 
@@ -325,7 +330,7 @@ def read(tmp_path):
     def read(text: str | bytes, verb: str = "views", *words: str) -> dict:
         path = tmp_path / "settings.yaml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return dict(parse(verb, ["--config_file", str(path), *words]))
+        return dict(parse(VERBS[verb], ["--config_file", str(path), *words]))
 
     return read
 

@@ -13,7 +13,9 @@ import pytest
 from safetensors import SafetensorError
 
 from synthfair_hf import cli, records
-from synthfair_hf.cli_arguments import VERBS
+from synthfair_hf.cli.output import print_saved
+from synthfair_hf.cli.parser import help_of, in_flags
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.benchmark.board import load_method
 from synthfair_hf.generate.store import read_plan
@@ -42,7 +44,7 @@ def test_an_interrupt_while_importing_is_one_line(tmp_path: Path, library: str, 
     if library == "datasets":
         words = ["validate", "out"]  # which imports it first
     command = [sys.executable, "-m", "synthfair_hf.cli", *words]
-    root = str(Path(cli.__file__).parents[1])
+    root = str(Path(cli.__file__).parents[2])
     ended = subprocess.run(
         command,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"},
@@ -121,7 +123,7 @@ def test_an_error_of_the_machine_names_a_place(monkeypatch, capsys, error: BaseE
     def fails(_: object) -> int:
         raise error
 
-    monkeypatch.setitem(cli.RUNS, "demo", fails)
+    monkeypatch.setattr(VERBS["demo"], "run", fails)
     assert run("demo", "--output_dir", "out") == 2
     assert re.match(re.escape(f"synthfair: {told}"), capsys.readouterr().err)
 
@@ -170,9 +172,9 @@ def test_a_finished_run_without_counts_is_one_line(tmp_path: Path, capsys: pytes
     def finished(_: object) -> int:
         record = Record(stage="train")
         record.write(tmp_path / "record.json")
-        return cli._saved(tmp_path, Record.read(tmp_path / "record.json"))
+        return print_saved(tmp_path, Record.read(tmp_path / "record.json"))
 
-    monkeypatch.setitem(cli.RUNS, "train", finished)
+    monkeypatch.setattr(VERBS["train"], "run", finished)
     assert run("train", "--preset", "phantom", "--output_dir", str(tmp_path)) == 2
     assert "no 'steps' in counts" in capsys.readouterr().err
 
@@ -226,8 +228,8 @@ def test_answers_are_exported_for_the_domain_of_the_candidates(tmp_path: Path, c
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_remedy_names_flags_as_they_are_written(verb: str):
-    told = cli.in_flags("output_dir: x holds a run; give resume_from_checkpoint='latest' to go on", verb)
-    has = "resume_from_checkpoint" in cli.help_of(verb)
+    told = in_flags("output_dir: x holds a run; give resume_from_checkpoint='latest' to go on", VERBS[verb])
+    has = "resume_from_checkpoint" in help_of(VERBS[verb])
     assert ("give --resume_from_checkpoint latest to go on" in told) == has
 
 

@@ -16,8 +16,8 @@ from transformers import AutoModelForImageClassification, ResNetConfig
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
-from synthfair_hf.cli_arguments import VERBS
-from synthfair_hf.cli_parser import parse
+from synthfair_hf.cli.parser import parse
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
@@ -135,7 +135,7 @@ def hinted(text: str) -> Iterator[str]:
         words = shlex.split(hint)
         assert words.pop(0) == "synthfair", hint
         verb = next(name for name in VERBS if words[: len(name.split())] == name.split())
-        parse(verb, words[len(verb.split()) :])
+        parse(VERBS[verb], words[len(verb.split()) :])
         yield verb
 
 

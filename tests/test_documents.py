@@ -15,8 +15,8 @@ from fenced import ROOT, blocks
 from transformers import AutoModelForImageClassification, ResNetConfig
 
 from synthfair_hf import open_classifier
-from synthfair_hf.cli_arguments import VERBS
-from synthfair_hf.cli_parser import help_of
+from synthfair_hf.cli.parser import help_of
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.diffusion.saved import DEFAULT_GENERATOR, find_generator
 from synthfair_hf.fairness.benchmark.board import load_method
 
@@ -54,7 +54,7 @@ def test_verbs_and_flags_of_a_page_exist(page: Path):
         if verb not in VERBS:
             assert verb.split()[0] in PROSE or not flags, f"{page.name}: synthfair {verb} does not exist"
             continue
-        known = set(re.findall(r"--([a-z_]+)", help_of(verb))) | {"config_file"}
+        known = set(re.findall(r"--([a-z_]+)", help_of(VERBS[verb]))) | {"config_file"}
         assert flags <= known, f"{page.name}: synthfair {verb} has no {flags - known}"
 
 

@@ -24,8 +24,8 @@ from PIL import Image
 import synthfair_hf
 from synthfair_hf import cli
 from synthfair_hf.align.config import AlignmentConfig
-from synthfair_hf.cli_arguments import VERBS
-from synthfair_hf.cli_parser import _flags
+from synthfair_hf.cli.parser import flags_of
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.domains.phantom.phantom import PhantomSource
 from synthfair_hf.domains.phantom.preset import PHANTOM
 from synthfair_hf.errors import InputError, shown
@@ -620,7 +620,7 @@ def written(value: Any) -> str:
 
 def commands(verb: str) -> Iterator[list[str]]:
     """The words of a verb with every hostile value, as the value of each flag in turn, or in place of a word."""
-    flags = [one for one in _flags(VERBS[verb]).values() if not one.positional]
+    flags = [one for one in flags_of(VERBS[verb]).values() if not one.positional]
     names = [*(one.name for one in flags), "config_file"]
     for place, value in enumerate(HOSTILE):
         words, word = WORDS[verb], written(value)

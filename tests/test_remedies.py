@@ -13,8 +13,8 @@ from torch import nn
 
 import synthfair_hf
 from synthfair_hf import cli
-from synthfair_hf.cli_arguments import VERBS
-from synthfair_hf.cli_parser import _flags
+from synthfair_hf.cli.parser import flags_of
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.errors import InputError
 from synthfair_hf.training.config import TrainingConfig
 from synthfair_hf.training.loop import train
@@ -47,7 +47,7 @@ def wrong_commands(text: str) -> list[str]:
         if verb is None and words[0] not in {name.split()[0] for name in VERBS}:
             wrong.append(command)
         elif verb is not None:
-            wrong += [f"{verb} --{flag}" for flag in flags if flag not in {*_flags(VERBS[verb]), "help"}]
+            wrong += [f"{verb} --{flag}" for flag in flags if flag not in {*flags_of(VERBS[verb]), "help"}]
     return wrong
 
 

@@ -9,7 +9,7 @@ import yaml
 from fenced import ROOT
 
 import synthfair_hf
-from synthfair_hf.cli_arguments import VERBS
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.fairness.mitigation import METHODS
 
 sys.path.append(str(ROOT / "docs"))

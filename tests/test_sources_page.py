@@ -12,8 +12,8 @@ import pytest
 
 from synthfair_hf.causal.scm import StructuralCausalModel
 from synthfair_hf.cli import main
-from synthfair_hf.cli_arguments import VERBS
-from synthfair_hf.cli_parser import _flags, parse
+from synthfair_hf.cli.parser import flags_of, parse
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.domains.presets import get_preset
 from synthfair_hf.domains.readers import DataSetFolder
 from synthfair_hf.domains.registry import READERS, open_source
@@ -62,10 +62,10 @@ def test_the_table_of_the_page_is_the_registry():
 
 def test_every_verb_that_takes_a_source_takes_the_name_of_its_data_set():
     for verb, model in VERBS.items():
-        flags = _flags(model)
+        flags = flags_of(model)
         if "source" in flags:
             assert {"dataset_name", "uncertain", "column", "image_column", "fit"} <= flags.keys(), verb
-    assert {"external", "dataset_name", "uncertain", "column", "image_column", "fit"} <= _flags(
+    assert {"external", "dataset_name", "uncertain", "column", "image_column", "fit"} <= flags_of(
         VERBS["benchmark"]
     ).keys()
 
@@ -97,7 +97,7 @@ def test_a_column_of_another_name_is_told_how_to_be_mapped(header, told, column,
         _, _, flag = sentence.partition("--column ")
         [mapping, *_] = shlex.split(flag.rstrip(".\n"))
         command += ["--column", mapping.replace("COLUMN", column)]
-    source = open_source(parse("train", command).source_dir, preset, 32)
+    source = open_source(parse(VERBS["train"], command).source_dir, preset, 32)
     assert preset.restrict(source.covariates.names).covariates.names == ("age", "sex", "finding", "view", "scanner")
 
 
@@ -132,7 +132,7 @@ def test_images_beside_a_benchmark_may_be_of_a_data_set_in_its_own_layout(tmp_pa
     chexpert(tmp_path / "chexpert")
     words = ["--data_dir", "data", "--views", "sex_imbalanced_90_10", "--output_dir", str(tmp_path / "board")]
     settings = ["--dataset_name", "chexpert", "--fit", "pad"]
-    folder = parse("benchmark", [*words, "--external", str(tmp_path / "chexpert"), *settings]).external
+    folder = parse(VERBS["benchmark"], [*words, "--external", str(tmp_path / "chexpert"), *settings]).external
     assert folder == DataSetFolder(directory=tmp_path / "chexpert", dataset_name="chexpert", fit="pad")
     data = SimpleNamespace(preset=get_preset("chest_xray"), finding="finding", resolution=32)
     source = ExternalSet(folder, data, ("sex",)).source

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from synthfair_hf.causal.scm import StructuralCausalModel
-from synthfair_hf.cli_parser import parse
+from synthfair_hf.cli.parser import parse
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.diffusion.fitting import train_generator
 from synthfair_hf.diffusion.generator import load_generator
 from synthfair_hf.diffusion.saved import find_generator
@@ -48,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(place / "west", 0, 60, "file_name,patient_id,sex,view,finding,age,race")
     write_folder(place / "east", 100, 40, "file_name,patient_id,sex,view,finding,Years")
     words = ["--source", f"the_east={place}/east", f"{place}/west", "--column", "the_east.age=Years"]
-    settings = parse("train", [*words, "--access", "open", "--output_dir", str(place / "run")])
+    settings = parse(VERBS["train"], [*words, "--access", "open", "--output_dir", str(place / "run")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StructuralCausalModel, "fit", partialmethod(StructuralCausalModel.fit, steps=3))
         config = TrainingConfig(output_dir=place / "run", max_train_steps=1, train_batch_size=8)
@@ -76,7 +77,9 @@ def test_it_takes_its_sources_and_one_of_them_again(trained):
     both = ["--source", f"{place}/west", f"the_east={place}/east", "--column", "the_east.age=Years"]
     alone = ["--source", f"the_east={place}/east", "--column", "the_east.age=Years"]
     for words in (both, alone):
-        settings = parse("rectify", [*words, "--pretrained_model_name_or_path", str(trained), "--output_dir", "x"])
+        settings = parse(
+            VERBS["rectify"], [*words, "--pretrained_model_name_or_path", str(trained), "--output_dir", "x"]
+        )
         source = open_source(settings.source_dir, saved.preset, SIDE)
         # as what trains it further demands
         assert source.covariates == saved.preset.covariates
@@ -105,7 +108,7 @@ def test_a_person_of_a_site_without_race_has_none_at_the_other(trained):
 
 def test_a_label_table_of_one_set_is_not_for_several(trained):
     words = ["--source", f"a={trained}", f"b={trained}", "--output_dir", "x", "--preset", "chest_xray"]
-    settings = parse("train", words)
+    settings = parse(VERBS["train"], words)
     config = TrainingConfig(output_dir=trained.parent / "other", max_train_steps=1)
     with pytest.raises(InputError, match=r"covariate_table: .* is of one data set, and tells no site"):
         train_generator(PRESET, settings.source_dir, config, covariate_table=trained / "record.json")
@@ -125,4 +128,4 @@ def test_a_label_table_of_one_set_is_not_for_several(trained):
 )
 def test_words_that_do_not_fit_together_are_told(words, sentence):
     with pytest.raises(InputError, match=sentence):
-        parse("train", [*words, "--output_dir", "x"])
+        parse(VERBS["train"], [*words, "--output_dir", "x"])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthfair_hf.cli import main
-from synthfair_hf.cli_parser import parse
+from synthfair_hf.cli.parser import parse
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.domains.draft import draft_preset
 from synthfair_hf.domains.preset_file import preset_yaml
 from synthfair_hf.domains.registry import open_source
@@ -118,7 +119,7 @@ def test_columns_of_other_names_are_mapped_and_the_next_command_reads_them(
     columns = ["--image_column", "Picture", "--column", "patient_id=Person No", "age=years"]
     assert main(["preset", "--from", str(path), *columns, "--output_file", str(own)]) == 0
     told = capsys.readouterr().out.splitlines()[-1].removeprefix("next: synthfair train ")
-    settings = parse("train", shlex.split(told))
+    settings = parse(VERBS["train"], shlex.split(told))
     preset = load_preset(settings.preset)
     assert preset.covariates.names == ("age", "dx")
     assert preset.covariates["age"].unit == "years"
@@ -243,7 +244,9 @@ def test_joined_labels_of_another_column_are_mapped_as_the_message_says(tmp_path
     assert main([*words, *shlex.split(remedy[1])]) == 0
     for n in range(ROWS):
         Image.linear_gradient("L").rotate(n).save(tmp_path / f"{n}.png")
-    told = parse("train", shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("next: synthfair train ")))
+    told = parse(
+        VERBS["train"], shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("next: synthfair train "))
+    )
     assert "edema" in open_source(told.source_dir, load_preset(own), 32).covariates
 
 

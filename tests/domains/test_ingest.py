@@ -23,6 +23,7 @@ from miniatures import MINIATURES, chexpert
 from PIL import Image
 
 from synthfair_hf import cli, get_preset
+from synthfair_hf.cli import generators
 from synthfair_hf.domains import ingest as module
 from synthfair_hf.domains.chest_xray.scanners import AcquisitionWorld
 from synthfair_hf.domains.images import gray, open_image
@@ -684,7 +685,7 @@ def test_an_ingested_folder_is_read_by_its_own_preset(radiographs: Path, tmp_pat
     for place, preset in (("own", own), ("ours", PRESET), ("again", own)):
         ingest(radiographs, tmp_path / place, preset, 32, num_proc=1)
     given = []
-    monkeypatch.setattr(cli, "_saved", lambda place, record: 0)
+    monkeypatch.setattr(generators, "print_saved", lambda place, record: 0)
     monkeypatch.setattr("synthfair_hf.diffusion.fitting.train_generator", lambda preset, **others: given.append(preset))
     monkeypatch.setattr("synthfair_hf.diffusion.saved.find_generator", lambda place: SimpleNamespace(preset=given[-1]))
     words = ["train", "--output_dir", str(tmp_path / "run"), "--source"]

@@ -10,7 +10,8 @@ import pytest
 from miniatures import MINIATURES, draw, write
 
 from synthfair_hf.cli import main
-from synthfair_hf.cli_parser import parse
+from synthfair_hf.cli.parser import parse
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.domains.imagefolder import Examined
 from synthfair_hf.domains.joined import JoinedFolders, JoinedSource
 from synthfair_hf.domains.presets import get_preset
@@ -273,7 +274,7 @@ def test_a_column_that_one_source_has_is_mapped_for_it_alone_as_the_message_says
     told = capsys.readouterr().err
     found = re.search(r"has no column 'photo'; for east alone give --column (\S+)=COLUMN;", told)
     assert found, told
-    folder = parse("autoencoder", [*words, "--column", f"{found[1]}=file_name"]).source_dir
+    folder = parse(VERBS["autoencoder"], [*words, "--column", f"{found[1]}=file_name"]).source_dir
     source = open_source(folder, PRESET, 32)
     assert source.counts["sources"].keys() == {"east", "west"}
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch._inductor import config as inductor
 
-from synthfair_hf.cli_parser import parse
+from synthfair_hf.cli.parser import parse
+from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.diffusion.guidance import conditional_velocity
 from synthfair_hf.diffusion.solver import ReversibleFlowScheduler
 from synthfair_hf.domains.chest_xray.preset import CHEST_XRAY
@@ -254,8 +255,8 @@ def test_a_repair_computes_as_the_plan_says(make_plan, make_pipeline, monkeypatc
 
 
 def test_flags_are_fields_of_the_plan(make_plan):
-    plain = parse("generate", ["--num_subjects", "9"])
-    asked = parse("generate", ["--num_subjects", "9", "--mixed_precision=bf16", "--channels-last", "--compile"])
+    plain = parse(VERBS["generate"], ["--num_subjects", "9"])
+    asked = parse(VERBS["generate"], ["--num_subjects", "9", "--mixed_precision=bf16", "--channels-last", "--compile"])
     plans = [make_plan(**{name: getattr(flags, name) for name in Numerics.model_fields}) for flags in (plain, asked)]
     assert len(plans[0].plain) == 3
     assert not plans[1].plain

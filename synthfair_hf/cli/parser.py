@@ -11,37 +11,40 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from .arguments import usable_path
-from .cli_arguments import LIBRARY_NAMES, RENAMED_FLAGS, VERBS, Positional, VerbSettings, Words
-from .errors import InputError, MissingSetting, invalid_value, remedy_of, shown, unknown
-from .yaml_files import UNREADABLE, Loader, read_bytes
+from ..arguments import usable_path
+from ..errors import InputError, MissingSetting, invalid_value, remedy_of, shown, unknown
+from ..yaml_files import UNREADABLE, Loader, read_bytes
+from .settings import VerbSettings
+from .words import Positional, Words
 
-__all__ = ["help_of", "in_flags", "parse"]
+__all__ = ["flags_of", "help_of", "in_flags", "parse"]
+
+V = TypeVar("V", bound=VerbSettings)
 
 WHOLE = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*")
 """How whole numbers are written: not as 1_000, and not with a point."""
 
 
-def parse(verb: str, words: Sequence[str]) -> VerbSettings:
+def parse(verb: type[V], words: Sequence[str]) -> V:
     """The settings that the words after a verb give.
 
     Args:
-        verb: a name in `cli_arguments.VERBS`.
+        verb: one of `verbs.VERBS`.
         words: flags and their values.
 
     Raises:
         InputError: an unknown, missing or invalid setting, or a settings file that can't be read.
     """
-    flags = _flags(VERBS[verb])
+    flags = flags_of(verb)
     found, unread = _parser(verb).parse_known_args([_snake(word) for word in words])
     if unread and not unread[0].startswith("--"):
-        raise InputError(f"{unread[0]!r}: belongs to no flag; see `synthfair {verb} --help`.")
+        raise InputError(f"{unread[0]!r}: belongs to no flag; see `synthfair {verb.verb} --help`.")
     if unread:
         raise _unknown_flag(verb, unread[0].removeprefix("--").partition("=")[0], "--")
     given = vars(found)
@@ -58,7 +61,7 @@ def parse(verb: str, words: Sequence[str]) -> VerbSettings:
         reading = flags[name].words
         place[name] = value if reading is None else reading.read(name, value)
     try:
-        return VERBS[verb].model_validate(settings)
+        return verb.model_validate(settings)
     except ValidationError as error:
         raise _validation_error(error, verb) from None
 
@@ -78,24 +81,24 @@ def _check_words(flags: Mapping[str, "_Flag"], given: Mapping[str, Any]) -> None
                 usable_path(name, word)
 
 
-def help_of(verb: str) -> str:
+def help_of(verb: type[VerbSettings]) -> str:
     """What `synthfair VERB --help` prints."""
     return _parser(verb).format_help()
 
 
-def in_flags(sentence: str, verb: str, words: Sequence[str] = ()) -> str:
+def in_flags(sentence: str, verb: type[VerbSettings] | None, words: Sequence[str] = ()) -> str:
     """`num_subjects: 0 is ...` as `--num_subjects: 0 is ...` where these arguments are flags of the verb.
 
     Args:
         sentence: an error's message; one that begins otherwise is returned as it is.
-        verb: a name in `cli_arguments.VERBS`, or "".
+        verb: one of `verbs.VERBS`, or None.
         words: what was given after the verb; a sentence that begins with a value of these, such as the path of a
             directory called predictor, is about that value.
     """
-    if verb not in VERBS:
+    if verb is None:
         return sentence
-    called = {name: one.name for one in _flags(VERBS[verb]).values() if not one.positional for name in one.names}
-    called |= {**LIBRARY_NAMES.get(verb, {}), "config_file": "config_file"}
+    called = {name: one.name for one in flags_of(verb).values() if not one.positional for name in one.names}
+    called |= {**verb.library_names, "config_file": "config_file"}
     argument = r"(\w+)((?:\[[^\]]*\])?)"
     head = re.match(rf"{argument}(?:, {argument})*(?=:)", sentence)
     arguments = [] if head is None else re.findall(argument, head[0])
@@ -134,7 +137,7 @@ def _remedy_in_flags(remedy: str, called: Mapping[str, str]) -> str:
     return re.sub(rf"{outside}({names})(?![\w/'\"=])", lambda found: f"--{called[found[1]]}", remedy)
 
 
-def _values(verb: str, words: Sequence[str]) -> set[str]:
+def _values(verb: type[VerbSettings], words: Sequence[str]) -> set[str]:
     """The values on a command line and in its settings file, as they stand and as paths print them."""
     try:
         found, unread = _parser(verb).parse_known_args([_snake(word) for word in words])
@@ -216,12 +219,14 @@ class _Flag(NamedTuple):
         return f"{self.field.description} (default: {text})"
 
 
-def _flags(model: type[BaseModel]) -> dict[str, _Flag]:
+def flags_of(model: type[BaseModel]) -> dict[str, _Flag]:
     """The flags of a model by name, those of its inner models last."""
     found: dict[str, _Flag] = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= {flag: one._replace(inside=(name, *one.inside)) for flag, one in _flags(field.annotation).items()}
+            found |= {
+                flag: one._replace(inside=(name, *one.inside)) for flag, one in flags_of(field.annotation).items()
+            }
         else:
             found[field.alias or name] = _Flag(field.alias or name, name, field)
     return found
@@ -248,16 +253,16 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see `{self.prog} --help`.")
 
 
-def _parser(verb: str) -> _Parser:
+def _parser(verb: type[VerbSettings]) -> _Parser:
     """What splits a command line into words by flag; the settings model validates them, so nothing is required."""
-    flags = _flags(VERBS[verb])
+    flags = flags_of(verb)
     needed = [one for one in flags.values() if one.field.is_required()]
     usage = " ".join(one.metavar if one.positional else f"--{one.name} {one.metavar}" for one in needed)
     parser = _Parser(
-        prog=f"synthfair {verb}",
-        usage=f"synthfair {verb} {usage} [--flag value ...]".replace("  ", " "),
-        description=VERBS[verb].__doc__,
-        epilog=f"example:\n  synthfair {verb} {VERBS[verb].example}",
+        prog=f"synthfair {verb.verb}",
+        usage=f"synthfair {verb.verb} {usage} [--flag value ...]".replace("  ", " "),
+        description=verb.__doc__,
+        epilog=f"example:\n  synthfair {verb.verb} {verb.example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -280,34 +285,34 @@ def _parser(verb: str) -> _Parser:
     return parser
 
 
-def _unknown_flag(verb: str, name: str, prefix: str = "", where: str = "") -> InputError:
+def _unknown_flag(verb: type[VerbSettings], name: str, prefix: str = "", where: str = "") -> InputError:
     """The error for a flag that a verb does not have."""
-    renamed = {f"{prefix}{old}": f"{prefix}{new}" for old, new in RENAMED_FLAGS.get(verb, {}).items()}
+    renamed = {f"{prefix}{old}": f"{prefix}{new}" for old, new in verb.renamed_flags.items()}
     if (written := f"{prefix}{name}") in renamed:
         return InputError(f"{where}{written}: is called {renamed[written]} now.")
-    known = [f"{prefix}{one.name}" for one in _flags(VERBS[verb]).values() if not one.positional]
-    return unknown(f"{where}synthfair {verb}", written, [*known, "--config_file"] if prefix else known, renamed)
+    known = [f"{prefix}{one.name}" for one in flags_of(verb).values() if not one.positional]
+    return unknown(f"{where}synthfair {verb.verb}", written, [*known, "--config_file"] if prefix else known, renamed)
 
 
-def _validation_error(error: ValidationError, verb: str) -> InputError:
+def _validation_error(error: ValidationError, verb: type[VerbSettings]) -> InputError:
     """The first invalid setting, as one sentence."""
     errors = error.errors()
     # of the alternatives of a union, that which got furthest
     first = max(
         (one for one in errors if one["loc"] and one["loc"][0] == errors[0]["loc"][0]), key=lambda one: len(one["loc"])
     )
-    flags = _flags(VERBS[verb])
+    flags = flags_of(verb)
     name = next((str(part) for part in first["loc"] if part in flags), "")
     reason = first.get("ctx", {}).get("error")
     name = reason.name if isinstance(reason, MissingSetting) else name
     if first["type"] == "missing" or isinstance(reason, MissingSetting):
-        return InputError(f"{name}: not given; see `synthfair {verb} --help`.")
+        return InputError(f"{name}: not given; see `synthfair {verb.verb} --help`.")
     return invalid_value(name, dict(first), flags[name].kind_and_limits if name else None)
 
 
-def _from_file(verb: str, path: Path) -> dict[str, Any]:
+def _from_file(verb: type[VerbSettings], path: Path) -> dict[str, Any]:
     """The settings of a file, as words after each flag; nothing in it is run, interpolated or repeated."""
-    flags, given = _flags(VERBS[verb]), {}
+    flags, given = flags_of(verb), {}
     for key, value in _read_settings(path).items():
         name = str(key).replace("-", "_")
         if name not in flags:
