@@ -120,7 +120,7 @@ def test_a_full_disk_names_the_file_and_leaves_no_part(tmp_path: Path, monkeypat
     ],
 )
 def test_an_error_of_the_machine_names_a_place(monkeypatch, capsys, error: BaseException, told: str):
-    def fails(_: object) -> int:
+    def fails(_: object) -> None:
         raise error
 
     monkeypatch.setattr(VERBS["demo"], "run", fails)
@@ -169,10 +169,10 @@ def test_a_record_that_lacks_an_entry_is_named_with_it(tmp_path: Path, field: st
 
 
 def test_a_finished_run_without_counts_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
-    def finished(_: object) -> int:
+    def finished(_: object) -> None:
         record = Record(stage="train")
         record.write(tmp_path / "record.json")
-        return print_saved(tmp_path, Record.read(tmp_path / "record.json"))
+        print_saved(tmp_path, Record.read(tmp_path / "record.json"))
 
     monkeypatch.setattr(VERBS["train"], "run", finished)
     assert run("train", "--preset", "phantom", "--output_dir", str(tmp_path)) == 2

@@ -171,6 +171,15 @@ def test_the_tree_is_the_table():
     assert names == {*MAY_IMPORT, "__init__"}
 
 
+def test_what_stands_beside_the_rooms_is_used_by_several():
+    """A module that one room alone uses belongs into it."""
+    users: dict[str, set[str]] = {name: set() for name in MAY_IMPORT if (ROOT / f"{name}.py").exists()}
+    for name, targets in arrows().items():
+        for target in targets & users.keys():
+            users[target].add(name.partition(".")[0])
+    assert {name: rooms for name, rooms in users.items() if len(rooms) < 2} == {}
+
+
 ROOMS = sorted(path.parent for path in MODULES if path.name == "__init__.py" and path.parent != ROOT)
 
 

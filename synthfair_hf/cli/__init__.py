@@ -7,20 +7,19 @@
 - measures — predictor, autoencoder, calibrate, measure: `measures.MeasureSoundness`
 - preferences — candidates, judge, label, align, fuse: `preferences.Align`
 - datasets — recipes, generate, verify, merge, demo: `datasets.Generate`
-- documents — card, validate, governance, report, push: `documents.Card`
+- documents — card, validate, governance, push: `documents.Card`
 - fairness — audit, monitor, detect, benchmark: `fairness.Audit`
 - sources — preset, sources, ingest: `sources.Ingest`
-- views — views: `views.Views`
-- explorer — app: `explorer.App`
+- explorer — views, report, app: `explorer.App`
 - settings — what a verb is, and flags that several share: `settings.VerbSettings`
+- output — sentences that several verbs print: `output.next_command`
 - folders — the flags of a folder of images: `folders.SourceFlags`
 - words — how several words make a value: `words.Words`
 - parser — settings from words, help, errors by the names of flags: `parser.parse`, `parser.help_of`, `parser.in_flags`
-- output — sentences that several verbs print: `output.next_command`
 
 A verb is one class: its name, its description, an example, a field with a line of help per flag, and `run`, which calls
-one public function. Defaults are those of the public functions. What `run` needs is imported when it runs, so that
-nothing here imports torch.
+one public function. Defaults are those of the public functions. What `run` needs beyond the settings is imported when
+it runs, so that nothing here imports torch.
 """
 
 from .command import main

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(help_of(verb), end="")
             return _printed(0)
         settings = parse(verb, rest)
-        return _printed(settings.run())
+        return _printed(settings.run() or 0)
     except InputError as error:
         return _refused(in_flags(str(error), verb, rest))
     except (OSError, SafetensorError) as error:

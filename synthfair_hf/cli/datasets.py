@@ -8,6 +8,8 @@ from pydantic import Field
 
 from ..errors import InputError, counted
 from ..generate.plan import GenerationPlan
+from ..records import Record
+from ..views.preset import load_preset
 from .folders import ObservedSource, RepairSource
 from .output import next_command, print_counts
 from .settings import Generator, KnownAccess, License, OutputDirectory, Preset, Seed, VerbSettings, like
@@ -47,10 +49,9 @@ class Recipes(VerbSettings):
     )
     output_file: Path = Field(description="JSON lines that are written, with a record beside them that ends in .json")
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..domains.registry import DRAWN
         from ..generate.recipes import describe_recipes, make_recipes, subjects_for
-        from ..views.preset import load_preset
 
         preset, file = load_preset(self.preset), self.output_file
         record = make_recipes(**{**self.given(), "preset": preset})
@@ -74,7 +75,6 @@ class Recipes(VerbSettings):
         if "PIPELINE" in who:
             print("PIPELINE is the directory or Hub name of your generator")
         print(f"wrote {file}; {next_command('generate', *who, *words)}")
-        return 0
 
 
 class Generate(VerbSettings):
@@ -136,7 +136,7 @@ class Generate(VerbSettings):
     )
     logging_dir: str | None = Field(None, description="where the engine writes its logs; OUTPUT_DIR-logs by default")
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..generate.dataset import generate_dataset, spread_dataset
         from ..generate.engines import place_from_environment
         from ..generate.store import RUN
@@ -144,8 +144,6 @@ class Generate(VerbSettings):
 
         arguments = self.given()
         if self.preset is not None:
-            from ..views.preset import load_preset
-
             arguments["preset"] = load_preset(self.preset)
         if self.predictor is not None:
             from ..measure.predictors import SavedPredictor
@@ -156,7 +154,7 @@ class Generate(VerbSettings):
             # nothing is written that could be looked up
             print(json.dumps(summary, indent=2) if self.dry_run else "\n".join(describe_summary(summary)))
             print(launched)
-            return 0
+            return
         for name in ("tasks", "workers", "options", "logging_dir"):
             if name in arguments:
                 raise InputError(f"{name}: is for an engine; give --engine too, or leave it out.")
@@ -173,7 +171,6 @@ class Generate(VerbSettings):
             print(
                 f"rank {place.rank} of {place.world_size} has written its shards; the last one to end writes the card"
             )
-        return 0
 
 
 class Verify(VerbSettings):
@@ -198,7 +195,6 @@ class Verify(VerbSettings):
         if self.repair:
             from ..generate.dataset import repair_dataset
             from ..measure.predictors import SavedPredictor
-            from ..records import Record
 
             predictor = None if self.predictor is None else SavedPredictor(self.predictor)
             made = repair_dataset(
@@ -243,14 +239,13 @@ class Merge(VerbSettings):
     output_dir: OutputDirectory
     license: License = None
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..generate.dataset import merge_datasets
 
         record = merge_datasets(**dict(self))
         print(
             f"{self.output_dir}: {counted(record.counts['rows'], 'row')} in {counted(record.counts['shards'], 'shard')}"
         )
-        return 0
 
 
 class Demo(VerbSettings):
@@ -261,7 +256,7 @@ class Demo(VerbSettings):
     output_dir: OutputDirectory = Path("synthfair")
     seed: Seed = 0
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..generate.demo import demo
 
         found = demo(self.output_dir, self.seed)
@@ -273,4 +268,3 @@ class Demo(VerbSettings):
             "try:  from datasets import load_dataset; "
             f"load_dataset({str(self.output_dir.absolute())!r}, 'sex_imbalanced_90_10')"
         )
-        return 0

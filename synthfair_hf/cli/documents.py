@@ -9,7 +9,7 @@ from ..errors import InputError, counted
 from .settings import License, OutputDirectory, VerbSettings
 from .words import Positional
 
-__all__ = ["Card", "Governance", "Push", "Report", "Validate"]
+__all__ = ["Card", "Governance", "Push", "Validate"]
 
 
 class Card(VerbSettings):
@@ -33,12 +33,11 @@ class Card(VerbSettings):
         None, description="OWNER/NAME of data sets on the Hub that a generator was trained on; by default as before"
     )
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..generate.documents import write_card
 
         for path in write_card(**dict(self)):
             print(f"wrote {path}")
-        return 0
 
 
 class Validate(VerbSettings):
@@ -73,7 +72,7 @@ class Governance(VerbSettings):
     monitoring: tuple[Path, ...] = Field((), description="directories that `synthfair monitor` wrote")
     output_dir: OutputDirectory
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..generate.governance import write_governance
 
         for stage in write_governance(**dict(self)).stages:
@@ -82,21 +81,6 @@ class Governance(VerbSettings):
             for one in stage.missing:
                 print(f"  missing: {one.missing}")
         print(f"wrote {self.output_dir}/governance.html, governance.json and governance.schema.json")
-        return 0
-
-
-class Report(VerbSettings):
-    """Write a page with pictures and tables about a data set."""
-
-    verb = "report"
-    example = "synthfair"
-    directory: Annotated[Path, Positional("DIR")] = Field(description="data set that `synthfair generate` wrote")
-
-    def run(self) -> int:
-        from ..publish.report import write_report
-
-        print(f"wrote {write_report(self.directory)}")
-        return 0
 
 
 class Push(VerbSettings):
@@ -120,7 +104,7 @@ class Push(VerbSettings):
         None, description="OWNER/NAME of data sets on the Hub that the generator was trained on"
     )
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..diffusion.generator import push_generator
         from ..generate.publish import publish
 
@@ -138,4 +122,3 @@ class Push(VerbSettings):
             f"{release.url} at {release.tag} ({release.commit[:7]}): {counted(release.uploaded, 'file')} sent, "
             f"{release.already_there} there already"
         )
-        return 0

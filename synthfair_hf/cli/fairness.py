@@ -243,7 +243,7 @@ class Detect(_ClassifierFlags):
     permutations: int = Field(999, description="permutations of every test")
     output_file: Path | None = Field(None, description="where the record is written as JSON")
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..fairness.detection import FALSE_ALARMS
         from ..fairness.evaluation import detect_classifier
 
@@ -266,7 +266,6 @@ class Detect(_ClassifierFlags):
         )
         if self.output_file is not None:
             print(f"wrote {self.output_file}")
-        return 0
 
 
 class Benchmark(VerbSettings):
@@ -304,10 +303,9 @@ class Benchmark(VerbSettings):
     num_proc: int = Field(1, description="processes that fit at a time")
     output_dir: OutputDirectory
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..fairness.benchmark.board import benchmark
 
         record = benchmark(**dict(self))
         print(f"wrote {self.output_dir}/README.md and table.csv of {counted(len(record.counts['cells']), 'cell')}")
         print_counts(record.counts)
-        return 0

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from ..domains.images import Fit
+from ..domains.ingested import ingested_preset
 from ..domains.joined import JoinedFolders
+from ..domains.preset import Preset
 from ..domains.readers import DataSetFolder
 from ..domains.source import Patients
 from ..domains.values import Uncertain
 from ..errors import InputError, unknown
+from ..views.preset import load_preset
 from .words import VALUES
-
-if TYPE_CHECKING:
-    from ..domains.preset import Preset
 
 __all__ = [
     "ExternalSource",
@@ -153,11 +153,8 @@ else:
     )
 
 
-def own_preset(name: str | None, source: Source) -> "Preset":
+def own_preset(name: str | None, source: Source) -> Preset:
     """The preset that is named; without a name that of an ingested folder, which is said, or chest_xray."""
-    from ..domains.ingested import ingested_preset
-    from ..views.preset import load_preset
-
     folders = list(source.folders.values()) if isinstance(source, JoinedFolders) else [source] if source else []
     names = [] if name else [one for folder in folders if (one := ingested_preset(Path(folder)))]
     if not names:

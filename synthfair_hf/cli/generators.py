@@ -2,20 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from ..domains.images import Fit
-from ..domains.preset import UNCHANGED, NetworkChanges
+from ..domains.preset import UNCHANGED, NetworkChanges, Preset
 from ..training.config import AutoencoderTrainingConfig, FinetuningConfig, TrainingConfig
 from .folders import Source, own_preset
 from .output import next_command, print_saved
 from .settings import Generator, KnownAccess, OutputDirectory, OwnPreset, Seed, Start, Steps, VerbSettings
 from .words import STRENGTH, VALUES, VALUES_OR_NONE
-
-if TYPE_CHECKING:
-    from ..domains.preset import Preset
 
 __all__ = ["Counterfactual", "Finetune", "Rectify", "SuperResolve", "Train"]
 
@@ -50,7 +47,7 @@ class Train(VerbSettings):
     network: NetworkChanges = UNCHANGED
     config: TrainingConfig
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..diffusion.fitting import train_generator
         from ..diffusion.saved import find_generator
 
@@ -59,10 +56,9 @@ class Train(VerbSettings):
         if self.source_dir is not None:
             words = ("--pretrained_model_name_or_path", place, "--output_dir", "counterfactual")
             print(next_command("counterfactual", *_somebody(find_generator(place).preset), *words))
-        return 0
 
 
-def _somebody(preset: "Preset") -> tuple[object, ...]:
+def _somebody(preset: Preset) -> tuple[object, ...]:
     """Of an image of somebody, whose covariates are the reader's to replace, and of one that changes."""
     values = {
         one.name: one.levels[0] if one.categorical else f"{sum(one.bounds) / 2:g}" for one in preset.covariates.walk()
@@ -88,12 +84,12 @@ class Finetune(VerbSettings):
     access: KnownAccess = None
     config: FinetuningConfig
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..diffusion.fitting import finetune_generator
         from ..measure.predictors import SavedPredictor
 
         arguments = {**dict(self), "predictor": SavedPredictor(self.predictor)}
-        return print_saved(self.config.output_dir, finetune_generator(**arguments))
+        print_saved(self.config.output_dir, finetune_generator(**arguments))
 
 
 class Rectify(VerbSettings):
@@ -109,10 +105,10 @@ class Rectify(VerbSettings):
     access: KnownAccess = None
     config: FinetuningConfig
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..diffusion.fitting import rectify_generator
 
-        return print_saved(self.config.output_dir, rectify_generator(**dict(self)))
+        print_saved(self.config.output_dir, rectify_generator(**dict(self)))
 
 
 class SuperResolve(VerbSettings):
@@ -126,10 +122,10 @@ class SuperResolve(VerbSettings):
     access: KnownAccess = None
     config: AutoencoderTrainingConfig
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..diffusion.fitting import super_resolve_generator
 
-        return print_saved(self.config.output_dir, super_resolve_generator(**dict(self)))
+        print_saved(self.config.output_dir, super_resolve_generator(**dict(self)))
 
 
 class Counterfactual(VerbSettings):
@@ -160,7 +156,7 @@ class Counterfactual(VerbSettings):
         None, description="noise level up to which a change acts; the generator's own by default"
     )
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..diffusion.counterfactual import counterfactual
 
         print(json.dumps(counterfactual(**self.given())))
@@ -169,4 +165,3 @@ class Counterfactual(VerbSettings):
                 f"planted scanner {self.covariates['scanner']} on the radiograph first: observation.png is not as given"
             )
         print(f"wrote {self.output_dir}/observation.png, counterfactual.png, difference.png, counterfactual.json")
-        return 0

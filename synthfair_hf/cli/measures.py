@@ -2,18 +2,16 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
+from ..domains.source import Source as ImageSource
 from ..training.config import AutoencoderTrainingConfig, PredictorTrainingConfig
 from .folders import Source, WorldSource, own_preset
 from .output import print_counts, print_saved
 from .settings import Generator, KnownAccess, OutputDirectory, OwnPreset, Seed, Steps, VerbSettings
 from .words import LISTS, PAIRS_OR_NONE, STRENGTH
-
-if TYPE_CHECKING:
-    from ..domains.source import Source as ImageSource
 
 __all__ = ["Autoencoder", "Calibrate", "MeasureRealism", "MeasureShortcuts", "MeasureSoundness", "Predictor"]
 
@@ -42,11 +40,11 @@ class Predictor(VerbSettings):
     access: KnownAccess = None
     config: PredictorTrainingConfig
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..measure.predictors import train_predictor
 
         source, resolution = _training_source(self)
-        return print_saved(self.config.output_dir, train_predictor(source, self.config, resolution, self.access))
+        print_saved(self.config.output_dir, train_predictor(source, self.config, resolution, self.access))
 
 
 class Autoencoder(VerbSettings):
@@ -59,16 +57,14 @@ class Autoencoder(VerbSettings):
     access: KnownAccess = None
     config: AutoencoderTrainingConfig
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..measure.autoencoder import train_autoencoder
 
         source, resolution = _training_source(self)
-        return print_saved(
-            self.config.output_dir, train_autoencoder(source, self.config, resolution, access=self.access)
-        )
+        print_saved(self.config.output_dir, train_autoencoder(source, self.config, resolution, access=self.access))
 
 
-def _training_source(settings: Predictor | Autoencoder) -> tuple["ImageSource", int]:
+def _training_source(settings: Predictor | Autoencoder) -> tuple[ImageSource, int]:
     """The source of training images, checked, and the resolution at which they are read."""
     from ..domains.registry import open_source
     from ..training.checkpoints import check_output_dir
@@ -96,7 +92,7 @@ class Calibrate(VerbSettings):
     seed: Seed = 0
     access: KnownAccess = None
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..measure.calibration import calibrate
 
         record = calibrate(**self.given())
@@ -106,7 +102,6 @@ class Calibrate(VerbSettings):
             print(f"{name}: scale {one['scale']:g}, level {one['level']:g}, error {one['error']:g}{told}")
         print(f"saved as defaults of {self.pretrained_model_name_or_path}")
         print_counts(record.counts)
-        return 0
 
 
 class MeasureSoundness(VerbSettings):
@@ -147,13 +142,12 @@ class MeasureSoundness(VerbSettings):
     )
     output_dir: OutputDirectory
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..measure.scoreboard import measure_soundness
 
         record = measure_soundness(**self.given())
         print(f"wrote {self.output_dir}/soundness-{self.world}.json and {self.output_dir}/README.md")
         print_counts(record.counts)
-        return 0
 
 
 class MeasureRealism(VerbSettings):
@@ -173,13 +167,12 @@ class MeasureRealism(VerbSettings):
     group: str | None = Field(None, description="covariate by whose levels figures are given as well")
     output_dir: OutputDirectory
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..measure.scoreboard import measure_realism
 
         record = measure_realism(**self.given())
         print(f"wrote {self.output_dir}/realism-{self.world}.json and {self.output_dir}/README.md")
         print_counts(record.counts)
-        return 0
 
 
 class MeasureShortcuts(VerbSettings):
@@ -193,7 +186,7 @@ class MeasureShortcuts(VerbSettings):
     splits: tuple[str, ...] = Field(("train", "validation", "test"), description="whose images are used")
     output_dir: OutputDirectory
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..domains.registry import open_source
         from ..measure.shortcuts import FEATURES, measure_shortcuts
 
@@ -209,4 +202,3 @@ class MeasureShortcuts(VerbSettings):
             ]
             print(f"{name:24}" + "".join(f"{one:24}" for one in told))
         print(f"wrote {self.output_dir}/shortcuts.json")
-        return 0

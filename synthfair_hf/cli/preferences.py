@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ..align.config import AlignmentConfig
 from ..errors import counted
+from ..views.preset import load_preset
 from .folders import RealSource, Source
 from .output import next_command, print_counts, print_saved
 from .settings import Generator, KnownAccess, OutputDirectory, Seed, Start, VerbSettings, like
@@ -34,7 +35,7 @@ class Candidates(VerbSettings):
     batch_size: int = Field(16, description="images that the network makes at a time")
     output_dir: OutputDirectory
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..align.candidates import make_candidates
 
         record, place = make_candidates(**dict(self)), self.output_dir
@@ -48,7 +49,6 @@ class Candidates(VerbSettings):
                 "judge", "--candidates", place, *judges, "--output_dir", place.with_name(f"{place.name}-preferences")
             )
         )
-        return 0
 
 
 class Judge(VerbSettings):
@@ -69,7 +69,7 @@ class Judge(VerbSettings):
     tie: float = Field(0.0, description="difference of scores up to which neither is preferred")
     output_dir: OutputDirectory
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..align.judgement import judge_candidates
 
         record, place = judge_candidates(**dict(self)), self.output_dir
@@ -77,7 +77,6 @@ class Judge(VerbSettings):
         print_counts(record.counts)
         generator = ("--pretrained_model_name_or_path", "PIPELINE")
         print(next_command("align", *generator, "--train_data_dir", place, "--output_dir", f"runs/{place.name}"))
-        return 0
 
 
 class Label(VerbSettings):
@@ -103,19 +102,18 @@ class Label(VerbSettings):
         None, alias="export", description="show no page, but write the answers so far as preferences for `align`"
     )
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..align.judgement import export_answers, open_candidates
         from ..align.labelling.answers import Answers
         from ..align.labelling.page import serve
         from ..align.labelling.session import Labelling
-        from ..views.preset import load_preset
 
         domain = None if self.preset is None else load_preset(self.preset)
         if self.output_dir is not None:
             exported = export_answers(self.candidates_dir, self.answers_file, self.output_dir, domain)
             print(json.dumps({name: exported[name] for name in ("annotators", "agreement")}, indent=2))
             print(f"wrote {self.output_dir} of {counted(exported['pairs'], 'preference')}")
-            return 0
+            return
 
         def ready(addresses: dict[str, str]) -> None:
             for name, address in addresses.items():
@@ -124,7 +122,6 @@ class Label(VerbSettings):
 
         candidates, _ = open_candidates(self.candidates_dir, domain)
         serve(Labelling(candidates, Answers(self.answers_file), self.annotators, self.seed), self.port, ready)
-        return 0
 
 
 class _Alignment(AlignmentConfig):
@@ -142,10 +139,10 @@ class Align(VerbSettings):
     train_data_dir: tuple[Path, ...] = Field(description="preferences, of one judge or of several")
     config: _Alignment
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..align.finetuning import align_generator
 
-        return print_saved(self.config.output_dir, align_generator(**dict(self)))
+        print_saved(self.config.output_dir, align_generator(**dict(self)))
 
 
 class Fuse(VerbSettings):
@@ -158,11 +155,10 @@ class Fuse(VerbSettings):
     lora_scale: float = Field(1.0, description="how strongly the adapters act; 1: as trained")
     output_dir: OutputDirectory
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..align.finetuning import fuse_generator
 
         fuse_generator(**dict(self))
         place = self.output_dir
         measured = ("--pretrained_model_name_or_path", place, "--world", "WORLD", "--output_dir", f"{place}-scoreboard")
         print(f"wrote {place}; {next_command('measure soundness', *measured)}")
-        return 0

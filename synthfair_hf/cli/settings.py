@@ -73,8 +73,8 @@ class VerbSettings(BaseModel):
     """Arguments of functions that the verb's own calls, with the flags that give them."""
 
     @abstractmethod
-    def run(self) -> int:
-        """Call the verb's function, and print what came out; returns the exit status."""
+    def run(self) -> int | None:
+        """Call the verb's function, and print what came out; returns the exit status, None for 0."""
 
     def given(self) -> dict[str, Any]:
         """The settings by name, without those that are None: the function's own defaults stand for them."""

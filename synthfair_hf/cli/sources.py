@@ -8,9 +8,15 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from ..domains.images import Fit
+from ..domains.ingested import METADATA
+from ..domains.preset_file import preset_yaml
 from ..domains.presets import PRESETS
+from ..domains.readers import DataSetFolder
+from ..domains.source import describe_counts
 from ..domains.values import Uncertain
 from ..errors import InputError, counted
+from ..records import check_new_files, write_atomically
+from ..views.preset import load_preset
 from .folders import SourceFlags
 from .output import next_command, print_counts, trial
 from .parser import in_flags
@@ -43,12 +49,8 @@ class PresetFile(VerbSettings):
     image_column: str | None = like(SourceFlags, "image_column")
     output_file: Path | None = Field(None, description="where the YAML goes; printed by default")
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..domains.draft import draft_preset
-        from ..domains.ingested import METADATA
-        from ..domains.preset_file import preset_yaml
-        from ..records import check_new_files, write_atomically
-        from ..views.preset import load_preset
 
         table, written = self.metadata_file, self.output_file
         if table is not None and table.is_dir():
@@ -70,20 +72,19 @@ class PresetFile(VerbSettings):
             text = preset_yaml(preset, remarks)
         if written is None:
             print(text, end="")
-            return 0
+            return
         write_atomically(written, text.encode())
         for remark in remarks:
             print(remark, file=sys.stderr)
         print(f"wrote {written}")
         if table is None:
-            return 0
+            return
         print(trial())
         if table.name != METADATA:
             print(f"{table} is to be called {METADATA} first, as which it is read")
         image = () if self.image_column is None else ("--image_column", self.image_column)
         source = ("--source", table.parent, *image, *_column_flags(self.columns))
         print(next_command("train", "--preset", written, *source, "--output_dir", f"runs/{written.stem}"))
-        return 0
 
 
 def _column_flags(columns: Mapping[str, str] | None) -> tuple[str, ...]:
@@ -99,11 +100,10 @@ class Sources(VerbSettings):
     example = "mimic_cxr"
     name: Annotated[str | None, Positional("NAME")] = Field(None, description="one of them; all by default")
 
-    def run(self) -> int:
+    def run(self) -> None:
         from ..domains.registry import describe_sources
 
         print("\n".join(describe_sources(self.name)))
-        return 0
 
 
 class Ingest(VerbSettings):
@@ -130,13 +130,10 @@ class Ingest(VerbSettings):
         False, description="check the table and print the room and time that are needed; write nothing"
     )
 
-    def run(self) -> int:
+    def run(self) -> None:
         from tqdm import tqdm
 
         from ..domains.ingest import estimate, ingest
-        from ..domains.readers import DataSetFolder
-        from ..domains.source import describe_counts
-        from ..views.preset import load_preset
 
         given = self.given()
         reading = ("dataset_name", "uncertain", "columns", "image_column", "fit")
@@ -149,7 +146,7 @@ class Ingest(VerbSettings):
             size, free = (tqdm.format_sizeof(found[name], "B") for name in ("bytes", "free"))
             images, time = counted(found["images"], "image"), tqdm.format_interval(found["seconds"])
             print(f"{images} would be read in about {time} and take about {size}; {free} are free")
-            return 0
+            return
         record, place = ingest(folder, **arguments), self.output_dir
         print_counts({"source": record.counts})
         print(
@@ -173,7 +170,6 @@ class Ingest(VerbSettings):
                 print(
                     next_command("preset", "--from", self.source_dir, *columns, "--output_file", f"{place.name}.yaml")
                 )
-            return 0
+            return
         print(trial())
         print(next_command("train", *preset, *small, "--source", place, "--output_dir", f"runs/{place.name}"))
-        return 0

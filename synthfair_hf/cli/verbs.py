@@ -1,15 +1,14 @@
 """Every verb by name, in the order of the help."""
 
 from .datasets import Demo, Generate, Merge, Recipes, Verify
-from .documents import Card, Governance, Push, Report, Validate
-from .explorer import App
+from .documents import Card, Governance, Push, Validate
+from .explorer import App, Report, Views
 from .fairness import Audit, Benchmark, Detect, Monitor
 from .generators import Counterfactual, Finetune, Rectify, SuperResolve, Train
 from .measures import Autoencoder, Calibrate, MeasureRealism, MeasureShortcuts, MeasureSoundness, Predictor
 from .preferences import Align, Candidates, Fuse, Judge, Label
 from .settings import VerbSettings
 from .sources import Ingest, PresetFile, Sources
-from .views import Views
 
 __all__ = ["RENAMED_VERBS", "VERBS"]
 
