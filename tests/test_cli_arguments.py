@@ -24,12 +24,8 @@ from synthfair_hf.cli.parser import flags_of, in_flags, parse
 from synthfair_hf.cli.settings import VerbSettings
 from synthfair_hf.cli.verbs import RENAMED_VERBS, VERBS
 from synthfair_hf.diffusion.counterfactual import counterfactual
-from synthfair_hf.diffusion.fitting import (
-    finetune_generator,
-    rectify_generator,
-    super_resolve_generator,
-    train_generator,
-)
+from synthfair_hf.diffusion.fitting import train_generator
+from synthfair_hf.diffusion.further_training import finetune_generator, rectify_generator, super_resolve_generator
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.benchmark.board import benchmark
 from synthfair_hf.generate.dataset import generate_dataset, merge_datasets, repair_dataset, spread_dataset

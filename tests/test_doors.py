@@ -102,6 +102,7 @@ EXPENSIVE = (
     "align.judgement.open_candidates",
     "diffusion.counterfactual.load_generator",
     "diffusion.fitting.open_source",
+    "diffusion.further_training.open_source",
     "diffusion.generator.CausalDiffusionPipeline.load",
     "diffusion.saved.snapshot_download",
     "diffusion.text_to_image.DiffusionPipeline.download",

@@ -85,7 +85,7 @@ class Finetune(VerbSettings):
     config: FinetuningConfig
 
     def run(self) -> None:
-        from ..diffusion.fitting import finetune_generator
+        from ..diffusion.further_training import finetune_generator
         from ..measure.predictors import SavedPredictor
 
         arguments = {**dict(self), "predictor": SavedPredictor(self.predictor)}
@@ -106,7 +106,7 @@ class Rectify(VerbSettings):
     config: FinetuningConfig
 
     def run(self) -> None:
-        from ..diffusion.fitting import rectify_generator
+        from ..diffusion.further_training import rectify_generator
 
         print_saved(self.config.output_dir, rectify_generator(**dict(self)))
 
@@ -123,7 +123,7 @@ class SuperResolve(VerbSettings):
     config: AutoencoderTrainingConfig
 
     def run(self) -> None:
-        from ..diffusion.fitting import super_resolve_generator
+        from ..diffusion.further_training import super_resolve_generator
 
         print_saved(self.config.output_dir, super_resolve_generator(**dict(self)))
 

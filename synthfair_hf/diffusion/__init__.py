@@ -16,8 +16,11 @@
 - `objective` — training objectives: `objective.FlowMatchingObjective`, `objective.CounterfactualObjective`
 - `reflow` — pairs of image and noise: `reflow.PairedExamples`
 - `super_resolution` — an autoencoder of more pixels: `super_resolution.SuperResolutionObjective`
-- `fitting` — training: `fitting.train_generator`, `fitting.finetune_generator`, `fitting.rectify_generator`,
-  `fitting.super_resolve_generator`
+- `fitting` — training on a source: `fitting.train_generator`, `fitting.fit_scm`
+- `start` — a saved generator that training starts from: `start.Start`
+- `further_training` — of a saved generator: `further_training.finetune_generator`,
+  `further_training.rectify_generator`, `further_training.super_resolve_generator`
+- `training_run` — a generator in training, and its record: `training_run.TrainingRun`
 - `coverage` — training images by combination of covariates: `coverage.Coverage`
 - `saved` — saved generators before weights are loaded: `saved.find_generator`
 - `generator` — loaded generators: `generator.load_generator`, `generator.push_generator`

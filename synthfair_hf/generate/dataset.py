@@ -1,6 +1,7 @@
 """Generate, spread, repair and merge data sets: the public functions behind the verbs of the command line.
 
-Those that train are in `diffusion.fitting`, those that measure in `measure.scoreboard` and `measure.calibration`.
+Those that train are in `diffusion.fitting` and `diffusion.further_training`, those that measure in
+`measure.scoreboard` and `measure.calibration`.
 """
 
 from collections.abc import Mapping, Sequence
