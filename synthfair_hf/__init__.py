@@ -13,7 +13,7 @@ fairness/    is the classifier fair?
 cli/         `synthfair VERB`: one verb, one class
 
 What stands beside the rooms is used by several: errors, arguments, missing, records, schema, access, yaml_files,
-progress.
+progress, imports.
 Importing the package registers its builder with `datasets` and its pipeline with `diffusers`, and keeps `datasets` from
 pushing rows that are not open: now, or as soon as those are imported. The public names below are imported when they
 are asked for.
