@@ -57,6 +57,33 @@ def test_an_interrupt_while_importing_is_one_line(tmp_path: Path, library: str, 
     assert re.fullmatch(r"synthfair: interrupted.*\n", ended.stderr), ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["demo", "--output_dir", "out"], "; the same command begins anew."),
+        (["merge", "part", "--output_dir", "out"], "; the same command goes on from there."),
+        (["push", "out", "--hub_dataset_id", "me/mine"], "; the same command goes on from there."),
+        (
+            ["train", "--preset", "phantom", "--output_dir", "my run"],
+            "; it goes on by: synthfair train --preset phantom --output_dir 'my run' --resume_from_checkpoint latest",
+        ),
+        (
+            ["predictor", "--preset", "phantom", "--output_dir", "out", "--resume_from_checkpoint=checkpoint-2"],
+            "; it goes on by: synthfair predictor --preset phantom --output_dir out "
+            "--resume_from_checkpoint=checkpoint-2",
+        ),
+        (["align", "--pairs_dir", "out"], None),
+    ],
+)
+def test_an_interrupted_verb_says_how_to_go_on(monkeypatch, capsys, words: list[str], told: str | None):
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VERBS[words[0]], "run", interrupted)
+    status, error = run(*words), capsys.readouterr().err
+    assert (status, error) == ((130, f"synthfair: interrupted{told}\n") if told else (2, error))
+
+
 def test_importing_the_package_leaves_the_handler_of_a_program_alone():
     code = "import signal; before = signal.getsignal(2); import synthfair_hf; assert signal.getsignal(2) is before"
     subprocess.run([sys.executable, "-c", code], check=True)

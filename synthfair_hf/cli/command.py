@@ -10,12 +10,14 @@ import select
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from shlex import join
 from typing import Any
 
 from safetensors import SafetensorError
 
 from .. import __version__
 from ..errors import InputError, printable, unknown
+from ..training.config import TrainingConfig
 from .parser import help_of, in_flags, parse
 from .settings import VerbSettings
 from .verbs import RENAMED_VERBS, VERBS
@@ -63,12 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # libraries raise errors of their own of an interrupt while they are imported
         if not _was_interrupted(error):
             raise
-        print(
-            "synthfair: interrupted; `generate`, `ingest`, `merge`, `push`, `benchmark`, `label` continue by the same "
-            "command, `train` and what else trains by --resume_from_checkpoint latest.",
-            file=sys.stderr,
-        )
-        return 130
+        print(f"synthfair: interrupted{_how_to_go_on(settings, words)}", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 HELP = (["--help"], ["-h"])
@@ -107,6 +105,19 @@ def _was_interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def _how_to_go_on(settings: VerbSettings | None, words: Sequence[str]) -> str:
+    """What is said of a run that was interrupted: nothing where it had not begun."""
+    if settings is None:
+        return "."
+    if settings.continues:
+        return "; the same command goes on from there."
+    config = getattr(settings, "config", None)
+    if isinstance(config, TrainingConfig):
+        resume = () if config.resume_from_checkpoint else ("--resume_from_checkpoint", "latest")
+        return f"; it goes on by: {join(['synthfair', *words, *resume])}"
+    return "; the same command begins anew."
 
 
 def _overview(names: Iterable[str]) -> str:

@@ -81,6 +81,7 @@ class Generate(VerbSettings):
     """Write a data set of balanced counterfactual families."""
 
     verb = "generate"
+    continues = True
     example = "--world phantom --num_subjects 56 --output_dir synthfair"
     output_dir: OutputDirectory = Path("synthfair")
     num_subjects: int = like(GenerationPlan, "num_subjects")
@@ -234,6 +235,7 @@ class Merge(VerbSettings):
     """Merge the parts of one plan that several machines generated."""
 
     verb = "merge"
+    continues = True
     example = "part-0 part-1 --output_dir whole"
     parts: Annotated[tuple[Path, ...], Positional("PART")] = Field(description="directories, one of each machine")
     output_dir: OutputDirectory

@@ -87,6 +87,7 @@ class Push(VerbSettings):
     """Push a data set or a generator to the Hub as a tagged release; the same command goes on after a break."""
 
     verb = "push"
+    continues = True
     example = "synthfair --hub_dataset_id my-lab/synthfair"
     directory: Annotated[Path, Positional("DIR")] = Field(description="data set or saved pipeline")
     hub_dataset_id: str | None = Field(None, description="OWNER/NAME of the data set repository on the Hub")

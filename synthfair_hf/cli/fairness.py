@@ -272,6 +272,7 @@ class Benchmark(VerbSettings):
     """Fit mitigation methods on biased views and their twins, and print a leaderboard; finished cells are kept."""
 
     verb = "benchmark"
+    continues = True
     example = (
         "--data_dir synthfair --views finding_sex_correlated_90_10 --methods reweighting jtt:steps=100 "
         "--output_dir leaderboard"

@@ -83,6 +83,7 @@ class Label(VerbSettings):
     """Show annotators two images at a time, and record which one each of them prefers."""
 
     verb = "label"
+    continues = True
     example = "--candidates candidates --annotator ada --output_file answers.jsonl"
     candidates_dir: Path = Field(alias="candidates", description="images, and candidates.jsonl that pairs them")
     answers_file: Path = Field(

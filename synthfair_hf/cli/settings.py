@@ -71,6 +71,8 @@ class VerbSettings(BaseModel):
     """Flags that go by another name now."""
     library_names: ClassVar[Mapping[str, str]] = {}
     """Arguments of functions that the verb's own calls, with the flags that give them."""
+    continues: ClassVar[bool] = False
+    """Whether the same command goes on with what an interrupted one began."""
 
     @abstractmethod
     def run(self) -> int | None:

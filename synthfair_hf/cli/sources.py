@@ -110,6 +110,7 @@ class Ingest(VerbSettings):
     """Write one cleaned data set of a source, which every verb reads by --source alone; the same command goes on."""
 
     verb = "ingest"
+    continues = True
     example = "chexpert CheXpert-v1.0-small --output_dir chexpert"
     dataset_name: Annotated[str, Positional("NAME")] = Field(
         description="layout of the folder: imagefolder, mimic_cxr, ... (`synthfair sources` lists them)"

@@ -131,7 +131,8 @@ def rectify_generator(
     saved = find_generator(pretrained_model_name_or_path)
     run = _go_on(saved, source_dir, config, access)
     run.inputs["pairs"] = fingerprint({"images": images, "num_inference_steps": num_inference_steps})
-    paired = PairedExamples(run.examples, run.pipeline, images, num_inference_steps)
+    # not the networks that are trained: those of a run that is resumed are not the saved ones any more
+    paired = PairedExamples(run.examples, load_generator(saved), images, num_inference_steps)
     run.counts["pairs"] = len(paired)
     return run.train_networks(run.matching(), paired)
 

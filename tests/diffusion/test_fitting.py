@@ -1,7 +1,9 @@
 """Further training of a saved generator: what it may change, what its record says, and what is refused."""
 
 import json
+import shlex
 import shutil
+import signal
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from safetensors.torch import load_file
 from synthfair_hf.cli import main
 from synthfair_hf.diffusion.denoiser import LOG_STD
 from synthfair_hf.diffusion.fitting import train_generator
+from synthfair_hf.diffusion.objective import FlowMatchingObjective
 from synthfair_hf.diffusion.pipeline import CausalDiffusionPipeline
 from synthfair_hf.diffusion.saved import find_generator
 from synthfair_hf.domains.phantom.phantom import PhantomSource
@@ -208,6 +211,28 @@ def test_noise_levels_are_chosen_and_are_part_of_what_a_run_is(tmp_path, monkeyp
         with pytest.raises(InputError, match=sentence):
             run("wrong", **settings)
     assert not (tmp_path / "wrong").exists()
+
+
+def test_an_interrupted_training_goes_on_by_the_command_that_it_prints(generator, tmp_path, monkeypatch, capsys):
+    settings = ["--max_train_steps", "3", "--train_batch_size", "2", "--lr_warmup_steps", "0"]
+    start = ["rectify", "--pretrained_model_name_or_path", str(generator), "--images", "8", *settings, "--output_dir"]
+    assert main([*start, str(tmp_path / "whole")]) == 0
+    forward, calls = FlowMatchingObjective.forward, []
+
+    def interrupted(objective, batch, generator):
+        calls.append(0)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return forward(objective, batch, generator)
+
+    monkeypatch.setattr(FlowMatchingObjective, "forward", interrupted)
+    capsys.readouterr()
+    assert main([*start, str(tmp_path / "parts")]) == 130
+    command = capsys.readouterr().err.strip().splitlines()[-1].partition(" it goes on by: synthfair ")[2]
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["checkpoint-2"]
+    assert main(shlex.split(command)) == 0
+    assert len(calls) == 3
+    assert not any(differ(tmp_path / "whole", tmp_path / "parts", part) for part in NETWORKS)
 
 
 def test_whether_scanners_were_planted_is_known_without_weights_and_kept(generator, tmp_path, monkeypatch):
