@@ -42,9 +42,9 @@ LIMITATIONS = (
     "Findings of the training radiographs are text-mined from reports and noisy. View and findings are confounded in "
     "them: sick people are imaged AP. The model can carry such associations into do(effusion) and do(view).",
     "Of most samples the lungs, heart and ribs are recognisable; in some a lung or the heart is malformed as a whole, "
-    "arms, clavicles and the edges of the image are often so, and no device is drawn. The classifier that tells samples "
-    "from real radiographs learned from a few hundred images, and a radiologist needs none. Counterfactuals of real "
-    "radiographs keep the detail of these.",
+    "arms, clavicles and the edges of the image are often so, and no device is drawn. The classifier that tells "
+    "samples from real radiographs learned from a few hundred images, and a radiologist needs none. Counterfactuals "
+    "of real radiographs keep the detail of these.",
 )
 
 
