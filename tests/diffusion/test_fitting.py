@@ -213,6 +213,7 @@ def test_noise_levels_are_chosen_and_are_part_of_what_a_run_is(tmp_path, monkeyp
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_training_goes_on_by_the_command_that_it_prints(generator, tmp_path, monkeypatch, capsys):
     settings = ["--max_train_steps", "3", "--train_batch_size", "2", "--lr_warmup_steps", "0"]
     start = ["rectify", "--pretrained_model_name_or_path", str(generator), "--images", "8", *settings, "--output_dir"]

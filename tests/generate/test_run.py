@@ -349,7 +349,9 @@ def test_a_plan_with_other_covariates_than_the_models_is_refused(tmp_path, make_
         generate(make_plan(preset=other), pipeline, tmp_path)
 
 
-def test_progress_counts_every_image(tmp_path, make_plan, make_pipeline, capsys):
+def test_progress_counts_every_image(tmp_path, make_plan, make_pipeline, monkeypatch, capsys):
+    # a log is told of what lasts alone
+    monkeypatch.setattr("synthfair_hf.progress.LOG_SECONDS", 1e-6)
     generate(make_plan(), Spoilt(make_pipeline(), {1, 4}, 0.0), tmp_path)
     assert "336/336" in capsys.readouterr().err
 

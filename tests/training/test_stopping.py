@@ -10,6 +10,8 @@ from synthfair_hf.training.config import TrainingConfig
 from synthfair_hf.training.loop import train
 from synthfair_hf.training.stopping import StopSignals
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
 
 class Points(torch.utils.data.Dataset):
     def __len__(self):
@@ -61,17 +63,15 @@ def _end(number, frame):
 
 
 @pytest.fixture
-def handlers():
-    """SIGTERM raises, as SIGINT does; both are as before after the test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, _end)
+def terminable():
+    """SIGTERM raises, as SIGINT does."""
+    before = signal.signal(signal.SIGTERM, _end)
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Ended)])
-def test_a_stopped_run_loses_no_step(number, error, handlers, tmp_path):
+def test_a_stopped_run_loses_no_step(number, error, terminable, tmp_path):
     undisturbed = run(tmp_path / "whole", Line())
     before = signal.getsignal(number)
     with pytest.raises(error):
@@ -97,7 +97,7 @@ def test_at_the_last_step_a_run_finishes(tmp_path):
     assert (tmp_path / "run" / "record.json").exists()
 
 
-def test_nothing_is_postponed_in_another_thread_or_where_a_signal_is_ignored(handlers):
+def test_nothing_is_postponed_in_another_thread_or_where_a_signal_is_ignored(terminable):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     before = signal.getsignal(signal.SIGINT)
     held = []
