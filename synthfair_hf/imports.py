@@ -55,6 +55,7 @@ class _ActingLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         if self._finder in sys.meta_path:
-            sys.meta_path.remove(self._finder)
             # diffusers puts a lazy module in its own place while it is executed
             self._finder.action(sys.modules[self._finder.name])
+            # not before: where the action fails, so does every later import, and nothing goes on without it
+            sys.meta_path.remove(self._finder)

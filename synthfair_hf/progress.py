@@ -29,7 +29,7 @@ def progress_bar(iterable: Iterable[Any] | None = None, **settings: Any) -> "tqd
     from huggingface_hub.utils import tqdm as hub_bar
 
     in_notebook = any(kind.__module__ == "tqdm.notebook" for kind in hub_bar.__mro__)
-    if not in_notebook and not sys.stderr.isatty():
+    if not in_notebook and not getattr(sys.stderr, "isatty", bool)():
         settings |= {"delay": LOG_SECONDS, "mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS}
         settings |= {"bar_format": LINE, "leave": True}
     bar: tqdm[Any] = hub_bar(iterable, name=__package__, **settings)

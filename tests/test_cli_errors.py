@@ -70,7 +70,7 @@ def test_an_interrupt_while_importing_is_one_line(tmp_path: Path, library: str, 
         (
             ["predictor", "--preset", "phantom", "--output_dir", "out", "--resume_from_checkpoint=checkpoint-2"],
             "; it goes on by: synthfair predictor --preset phantom --output_dir out "
-            "--resume_from_checkpoint=checkpoint-2",
+            "--resume_from_checkpoint=checkpoint-2 --resume_from_checkpoint latest",
         ),
         (["align", "--pairs_dir", "out"], None),
     ],

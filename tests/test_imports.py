@@ -50,6 +50,18 @@ def test_a_library_that_fails_is_waited_for(seen: list[ModuleType], tmp_path: Pa
     assert [importlib.import_module(NAME)] == seen
 
 
+def test_an_action_that_fails_lets_no_later_import_pass_without_it(seen: list[ModuleType]):
+    def fails(module: ModuleType) -> None:
+        seen.append(module)
+        raise ImportError("moved")
+
+    after_import(NAME, fails)
+    for number in (1, 2):
+        with pytest.raises(ImportError, match="moved"):
+            importlib.import_module(NAME)
+        assert len(seen) == number
+
+
 def test_a_library_with_a_finder_of_its_own_is_found(seen: list[ModuleType], tmp_path: Path):
     class Own(MetaPathFinder):
         def find_spec(self, name, path, target=None):

@@ -115,7 +115,10 @@ def _how_to_go_on(settings: VerbSettings | None, words: Sequence[str]) -> str:
         return "; the same command goes on from there."
     config = getattr(settings, "config", None)
     if isinstance(config, TrainingConfig):
-        resume = () if config.resume_from_checkpoint else ("--resume_from_checkpoint", "latest")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            return "; the same launch goes on with --resume_from_checkpoint latest."
+        # of a flag that is given twice the last is taken
+        resume = () if config.resume_from_checkpoint == "latest" else ("--resume_from_checkpoint", "latest")
         return f"; it goes on by: {join(['synthfair', *words, *resume])}"
     return "; the same command begins anew."
 

@@ -59,7 +59,10 @@ class PairedExamples(Dataset[dict[str, Tensor]]):
         return len(KINDS) * self.images
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        self._pairs = self._pairs or self._paired()
+        if not self._pairs:
+            self._pairs = self._paired()
+            # its memory is needed for training
+            del self.pipeline
         return self._pairs[key[0]]
 
     @torch.no_grad()

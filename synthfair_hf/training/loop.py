@@ -87,10 +87,11 @@ def train(
             last = done == config.max_train_steps
             if validate and (last or done % validation_steps == 0) and _validate_average(state, validate, done):
                 break
-            due = done % config.checkpointing_steps == 0 or stop.requested is not None
+            stopping = stop.requested is not None
+            due = done % config.checkpointing_steps == 0 or stopping
             if due and not last and accelerator.is_main_process:
                 write_checkpoint(config, done, state, identity)
-            if not last:
+            if stopping and not last:
                 stop.obey()
     progress.close()
     state.average.copy_to(state.parameters)
@@ -108,6 +109,8 @@ def train(
         record.write(config.output_dir / RECORD)
     accelerator.wait_for_everyone()
     accelerator.end_training()
+    # one that came in the last step
+    stop.obey()
     return record
 
 

@@ -11,15 +11,16 @@ __all__ = ["register"]
 
 def register(_: ModuleType) -> None:
     """Make the builder known to `datasets`, and guard what it pushes. Calling it twice changes nothing."""
+    from .pushing import guard_push_to_hub
+
+    # first, so that whatever fails below cannot leave it out
+    guard_push_to_hub()
     import datasets.load
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
-
-    from .pushing import guard_push_to_hub
 
     if "synthfair" not in _PACKAGED_DATASETS_MODULES:
         _PACKAGED_DATASETS_MODULES["synthfair"] = ("synthfair_hf.views.builder", "")
         datasets.load.PackagedDatasetModuleFactory = _answering(datasets.load.PackagedDatasetModuleFactory)
-    guard_push_to_hub()
 
 
 def _answering(factory: Any) -> type:

@@ -93,7 +93,8 @@ def test_asked_twice_it_ends_at_once(tmp_path):
 
 
 def test_at_the_last_step_a_run_finishes(tmp_path):
-    run(tmp_path / "run", Line(at=12))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", Line(at=12))
     assert (tmp_path / "run" / "record.json").exists()
 
 

@@ -115,10 +115,11 @@ def test_a_builder_prepares_nothing_on_the_hub(closed: Path):
                 write(HUB)
 
 
-def test_rows_saved_elsewhere_are_refused_in_a_fresh_process(closed: Path, tmp_path: Path):
+@pytest.mark.parametrize("order", ["datasets, synthfair_hf", "synthfair_hf, datasets"])
+def test_rows_saved_elsewhere_are_refused_in_a_fresh_process(closed: Path, tmp_path: Path, order: str):
     load_dataset("synthfair", data_dir=str(closed), split="train").save_to_disk(tmp_path / "saved")
     code = (
-        "import datasets, synthfair_hf, sys\n"
+        f"import {order}, sys\n"
         "try:\n    datasets.load_from_disk(sys.argv[1]).push_to_hub('my-lab/copy')\n"
         "except synthfair_hf.InputError as error:\n    print(error)\n"
     )
