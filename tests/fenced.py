@@ -40,13 +40,13 @@ def blocks(page: Path, *languages: str) -> list[Block]:
     return [block for block in found if not languages or block.language in languages]
 
 
-def run(page: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def run(page: Path, environment: Mapping[str, str] = os.environ, warm: bool = True) -> dict[str, Any]:
     """Run the blocks of a page, in order, in the working directory; the names that its Python leaves."""
     names: dict[str, Any] = {"__name__": "__main__"}
     printed = None
     for language, code in blocks(page):
         if language == "bash":
-            printed = run_bash(code, environment)
+            printed = run_bash(code, environment, warm)
         elif language == "python":
             with redirect_stdout(StringIO()) as out:
                 exec(compile(code, page.name, "exec"), names)
@@ -57,10 +57,15 @@ def run(page: Path, environment: Mapping[str, str] = os.environ) -> dict[str, An
     return names
 
 
-def run_bash(code: str, environment: Mapping[str, str]) -> str:
-    """What bash prints of a block, with the commands of this environment; AssertionError where it fails."""
+def run_bash(code: str, environment: Mapping[str, str], warm: bool = True) -> str:
+    """What bash prints of a block, with the commands of this environment; AssertionError where it fails.
+
+    Commands that are not `warm` import their libraries themselves, and so show what they forget to.
+    """
     variables = {**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    paths = [str(commands(variables)), str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
+    paths = [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
+    if warm:
+        paths.insert(0, str(commands(variables)))
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],
         capture_output=True,

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 
 from synthfair_hf import cli, records
 from synthfair_hf.cli.output import print_saved
-from synthfair_hf.cli.parser import help_of, in_flags
+from synthfair_hf.cli.parser import help_of, in_flags, parse
 from synthfair_hf.cli.verbs import VERBS
 from synthfair_hf.errors import InputError
 from synthfair_hf.fairness.benchmark.board import load_method
@@ -72,16 +73,36 @@ def test_an_interrupt_while_importing_is_one_line(tmp_path: Path, library: str, 
             "; it goes on by: synthfair predictor --preset phantom --output_dir out "
             "--resume_from_checkpoint=checkpoint-2 --resume_from_checkpoint latest",
         ),
-        (["align", "--pairs_dir", "out"], None),
+        (
+            ["train", "--output_dir", "out", "--resume_from_checkpoint", "latest"],
+            "; it goes on by: synthfair train --output_dir out --resume_from_checkpoint latest",
+        ),
     ],
 )
-def test_an_interrupted_verb_says_how_to_go_on(monkeypatch, capsys, words: list[str], told: str | None):
+def test_an_interrupted_verb_says_how_to_go_on(monkeypatch, capsys, words: list[str], told: str):
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(VERBS[words[0]], "run", interrupted)
-    status, error = run(*words), capsys.readouterr().err
-    assert (status, error) == ((130, f"synthfair: interrupted{told}\n") if told else (2, error))
+    assert (run(*words), capsys.readouterr().err) == (130, f"synthfair: interrupted{told}\n")
+    command = told.partition("it goes on by: synthfair ")[2]
+    if command:
+        verb, *rest = shlex.split(command)
+        assert parse(VERBS[verb], rest).config.resume_from_checkpoint == "latest"
+
+
+def test_processes_that_train_together_are_started_together_again(monkeypatch, capsys):
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VERBS["train"], "run", interrupted)
+    for rank, told in (
+        ("0", "synthfair: interrupted; the same launch goes on with --resume_from_checkpoint latest.\n"),
+        ("1", ""),
+    ):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        assert (run("train", "--output_dir", "out"), capsys.readouterr().err) == (130, told)
 
 
 def test_importing_the_package_leaves_the_handler_of_a_program_alone():

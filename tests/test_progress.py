@@ -45,6 +45,23 @@ def test_a_log_has_nothing_of_what_is_soon_over(monkeypatch, leave):
     assert drawn(monkeypatch, Screen(), leave=leave)[0] != ""
 
 
+def test_a_stream_that_is_no_file_is_a_log(monkeypatch):
+    class Tee:
+        written = ""
+
+        def write(self, text):
+            self.written += text
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr(progress, "LOG_SECONDS", 1e-6)
+    stream = Tee()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert list(progress_bar(range(3), file=stream)) == [0, 1, 2]
+    assert "3/3" in stream.written
+
+
 def test_the_hubs_switch_is_ours(monkeypatch):
     disable_progress_bars("synthfair_hf")
     try:

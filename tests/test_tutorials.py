@@ -14,6 +14,8 @@ pytest_plugins = ["hub.fixtures"]
 TUTORIALS = ROOT / "docs" / "tutorials"
 PUBLISHING = {"make_and_push"}
 """Those that talk to the Hub."""
+COLD = "use_a_view"
+"""The one whose commands are processes of Python as a reader starts them, with nothing imported before."""
 
 
 @pytest.mark.parametrize("name", sorted({path.stem for path in TUTORIALS.glob("*.md")} - PUBLISHING))
@@ -21,7 +23,7 @@ def test_a_tutorial_runs_offline_and_prints_what_it_says(
     name: str, offline: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    run(TUTORIALS / f"{name}.md", offline)
+    run(TUTORIALS / f"{name}.md", offline, warm=name != COLD)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHING))

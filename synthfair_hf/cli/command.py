@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # libraries raise errors of their own of an interrupt while they are imported
         if not _was_interrupted(error):
             raise
-        print(f"synthfair: interrupted{_how_to_go_on(settings, words)}", file=sys.stderr)
+        # of processes that train together one tells
+        if os.environ.get("RANK", "0") == "0":
+            print(f"synthfair: interrupted{_how_to_go_on(settings, words)}", file=sys.stderr)
         return 128 + signal.SIGINT
 
 

@@ -167,7 +167,7 @@ def train_generator(
     given = {"location": logit_mean, "scale": logit_std}
     levels = {name: number for name, number in given.items() if number is not None}
     if levels:
-        inputs["noise_levels"] = ", ".join(f"{name} {number:g}" for name, number in levels.items())
+        inputs["noise_levels"] = ", ".join(f"{name} {number}" for name, number in levels.items())
     run = TrainingRun(pipeline, examples, config, inputs, counts)
     objective = run.matching(**levels)
     if autoencoder is None or cache_latents is None:

@@ -237,7 +237,7 @@ def uncurated_views(preset: Preset) -> dict[str, str]:
 
 @lru_cache(maxsize=16)
 def _curated(preset: Preset) -> tuple[list[BiasedView], dict[str, str]]:
-    """The preset's first views whose attributes generation balances, and why the others are none of them.
+    """The preset's first views whose attributes generation balances, each with its twin, and why the others are none.
 
     Kept, as every card, record and loaded view of a data set asks for them.
     """
@@ -247,17 +247,16 @@ def _curated(preset: Preset) -> tuple[list[BiasedView], dict[str, str]]:
     others: dict[str, str] = {}
     for name in preset.views:
         try:
-            view = get_view(name, known)
+            views.append(get_view(name, known))
         except InputError as error:
             others[name] = _why_uncurated(name, preset) or str(error).removeprefix("name: ").rstrip(".")
-            continue
-        if len(views) < MOST - 1:
-            views.append(view)
-        else:
-            others[name] = (
-                f"no more than {MOST} are curated, and it comes after them; it loads by its name all the same"
-            )
-    return views, others
+    first = views[: MOST - 1]
+    # a biased view is nothing to compare with without its twin
+    lost = {view.name for view in views} - {view.name for view in first}
+    kept = [view for view in first if view.twin not in lost]
+    for name in [view.name for view in views if view not in kept]:
+        others[name] = f"no more than {MOST} are curated, and it or its twin comes after them; it loads by its name"
+    return kept, others
 
 
 def _why_uncurated(name: str, preset: Preset) -> str | None:

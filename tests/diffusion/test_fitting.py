@@ -203,7 +203,7 @@ def test_noise_levels_are_chosen_and_are_part_of_what_a_run_is(tmp_path, monkeyp
     run("same", logit_mean=0.0, logit_std=1.0)
     assert not differ(tmp_path / "default", tmp_path / "same", "unet")
     record = run("noise", logit_mean=6.0, logit_std=0.1)
-    assert record.inputs["noise_levels"] == "location 6, scale 0.1"
+    assert record.inputs["noise_levels"] == "location 6.0, scale 0.1"
     assert differ(tmp_path / "default", tmp_path / "noise", "unet")
     with pytest.raises(InputError, match=r"made by other settings.*noise_levels"):
         run("noise", logit_mean=6.0)

@@ -4,7 +4,7 @@ import signal
 import threading
 
 import pytest
-import torch
+from straight_line import ExactLine, Points
 
 from synthfair_hf.training.config import TrainingConfig
 from synthfair_hf.training.loop import train
@@ -13,23 +13,11 @@ from synthfair_hf.training.stopping import StopSignals
 pytestmark = pytest.mark.usefixtures("interruptible")
 
 
-class Points(torch.utils.data.Dataset):
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, key):
-        x = torch.tensor([key[0] / 10])
-        return {"x": x, "y": 3 * x - 1}
-
-
-class Line(torch.nn.Module):
-    """y = a x + b, at whose steps of these numbers a signal comes, by so many times."""
+class Interrupted(ExactLine):
+    """A line at whose call of this number a signal comes, so many times."""
 
     def __init__(self, number=signal.SIGINT, at=None, times=1):
         super().__init__()
-        self.line = torch.nn.Linear(1, 1)
-        torch.nn.init.zeros_(self.line.weight)
-        torch.nn.init.zeros_(self.line.bias)
         self.number, self.at, self.times, self.calls = number, at, times, 0
 
     def forward(self, batch, generator):
@@ -37,7 +25,7 @@ class Line(torch.nn.Module):
         if self.calls == self.at:
             for _ in range(self.times):
                 signal.raise_signal(self.number)
-        return (self.line(batch["x"]) - batch["y"]).square().mean(), {}
+        return super().forward(batch, generator)
 
 
 def run(directory, objective, resume=None):
@@ -72,20 +60,20 @@ def terminable():
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Ended)])
 def test_a_stopped_run_loses_no_step(number, error, terminable, tmp_path):
-    undisturbed = run(tmp_path / "whole", Line())
+    undisturbed = run(tmp_path / "whole", Interrupted())
     before = signal.getsignal(number)
     with pytest.raises(error):
-        run(tmp_path / "parts", Line(number, at=7))
+        run(tmp_path / "parts", Interrupted(number, at=7))
     assert signal.getsignal(number) is before
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["checkpoint-7"]
-    rest = Line()
+    rest = Interrupted()
     resumed = run(tmp_path / "parts", rest, "latest")
     assert (resumed[:2], rest.calls) == (undisturbed[:2], 5)
     assert resumed[2].counts == undisturbed[2].counts
 
 
 def test_asked_twice_it_ends_at_once(tmp_path):
-    objective = Line(at=3, times=2)
+    objective = Interrupted(at=3, times=2)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", objective)
     assert objective.calls == 3
@@ -94,7 +82,7 @@ def test_asked_twice_it_ends_at_once(tmp_path):
 
 def test_at_the_last_step_a_run_finishes(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", Line(at=12))
+        run(tmp_path / "run", Interrupted(at=12))
     assert (tmp_path / "run" / "record.json").exists()
 
 

@@ -241,19 +241,31 @@ def test_only_what_generation_balances_is_curated(factors, strata):
 
 
 @pytest.mark.parametrize("more", [0, 30, 300])
-def test_no_more_than_100_are_curated_and_the_others_load_by_name(more):
+def test_no_more_than_100_are_curated_with_their_twins_and_the_others_load_by_name(more):
     own = get_preset("chest_xray")
     shares = [
-        f"{stem}_{one}_{100 - one}" for stem in ("sex_imbalanced", "finding_sex_correlated") for one in range(1, 100)
+        f"{stem}_{one}_{100 - one}" for stem in ("sex_imbalanced", "finding_sex_correlated") for one in range(99, 0, -1)
     ]
-    added = tuple(name for name in [*shares, *shares[::-1]][:more] if name not in own.views)
-    preset = own.model_copy(update={"views": (*own.views, *dict.fromkeys(added))})
+    added = tuple(name for name in shares[:more] if name not in own.views)
+    preset = own.model_copy(update={"views": (*own.views, *added)})
     names = [view.name for view in curated_views(preset)]
     assert names == ["full", *preset.views][:100]
     assert {*names, *uncurated_views(preset)} == {"full", *preset.views}
     for name, why in uncurated_views(preset).items():
         assert "no more than 100 are curated" in why
         assert get_view(name, preset).name == name
+
+
+def test_a_view_whose_twin_is_not_curated_is_not_either():
+    own = get_preset("chest_xray")
+    others = [name for name in own.views if get_view(name, own).twin != "sex_imbalanced_50_50"]
+    shares = [f"sex_imbalanced_{one}_{100 - one}" for one in range(99, 0, -1)]
+    preset = own.model_copy(update={"views": (*others, *shares)})
+    assert ["full", *preset.views].index("sex_imbalanced_50_50") >= 100
+    assert [view.name for view in curated_views(preset)] == ["full", *others]
+    assert set(uncurated_views(preset)) == set(shares)
+    first = own.model_copy(update={"views": ("sex_imbalanced_50_50", *others, *shares[:49])})
+    assert [view.name for view in curated_views(first)] == ["full", *first.views][:100]
 
 
 def test_a_view_without_its_contrast_is_not_curated():
